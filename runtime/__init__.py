@@ -1,0 +1,67 @@
+"""The runtime: opens a family bundle and runs the configuration that a budget allows.
+
+    from skipc.runtime import AdaptiveEngine, Budget
+
+    with AdaptiveEngine.open("resnet.skipc", budget=Budget(latency_ms=12)) as engine:
+        logits = engine(images)
+
+Needs numpy and the standard library; the backend's library is imported when it is used. The
+folder may be copied into an application as it stands.
+"""
+
+from __future__ import annotations
+
+from .adaptive import AdaptiveEngine
+from .budget import Budget
+from .bundle import Bundle
+from .clock import Clock, FakeClock, SystemClock
+from .errors import (
+    BackendError,
+    BackendUnavailableError,
+    BudgetError,
+    BundleError,
+    ChoiceError,
+    ClosedError,
+    EngineError,
+    FormatError,
+    InputError,
+    IntegrityError,
+    SkipcError,
+    StaleEngineError,
+    VersionError,
+)
+from .governor import Decision, Estimate, OperatingPoint, decide, observe
+from .manifest import BatchRange, TensorSpec
+from .stats import CallRecord, ConfigurationStats, EngineStats
+
+__all__ = [
+    "AdaptiveEngine",
+    "BackendError",
+    "BackendUnavailableError",
+    "BatchRange",
+    "Budget",
+    "BudgetError",
+    "Bundle",
+    "BundleError",
+    "CallRecord",
+    "ChoiceError",
+    "Clock",
+    "ClosedError",
+    "ConfigurationStats",
+    "Decision",
+    "EngineError",
+    "EngineStats",
+    "Estimate",
+    "FakeClock",
+    "FormatError",
+    "InputError",
+    "IntegrityError",
+    "OperatingPoint",
+    "SkipcError",
+    "StaleEngineError",
+    "SystemClock",
+    "TensorSpec",
+    "VersionError",
+    "decide",
+    "observe",
+]

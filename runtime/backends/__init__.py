@@ -1,0 +1,108 @@
+"""Backends: what loads and runs engines. Each is imported only when it is used.
+
+A backend module has one function ``open_backend(bundle, engines, threads)`` that returns a
+``Backend``. ``_MODULES`` is the registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import BackendError, choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..bundle import Bundle
+    from ..engines import EngineSet
+
+    Arrays = Mapping[str, NDArray[np.generic]]
+    OpenBackend = Callable[[Bundle, EngineSet, int | None], "Backend"]
+
+_MODULES: dict[str, str] = {
+    "onnxruntime-cpu": ".onnxruntime_cpu",
+    "null": ".null",
+}
+
+
+class Engine(Protocol):
+    """One configuration, loaded. ``run`` may be called from several threads at once."""
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Returns the outputs by name, in new arrays that belong to the caller.
+
+        Args:
+            inputs: Every input by name, already checked against the manifest's shapes and
+                types; the backend may read them only until it returns.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what only this engine holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What the loaded engines of a family share, in words a user can act on.
+
+    Attributes:
+        weights: How the weights are held, e.g. ``one mapped file``.
+        arena: Who owns the scratch memory, e.g. ``one arena``.
+        threads: Who owns the threads, e.g. ``one pool of 2``.
+    """
+
+    weights: str
+    arena: str
+    threads: str
+
+
+class Backend(Protocol):
+    """A library that runs the engines of one family.
+
+    Attributes:
+        name: The backend's name in the registry.
+        threads: Threads that one call runs on; picks the row of the latency table.
+    """
+
+    name: str
+    threads: int
+
+    def load(self, configuration: str) -> Engine:
+        """Loads one configuration's engine.
+
+        Raises:
+            EngineError: The library refused it.
+        """
+        ...
+
+    def sharing(self) -> Sharing:
+        """Returns what the engines loaded so far share."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the engines share; called after every engine was closed."""
+        ...
+
+
+def open_backend(bundle: Bundle, engines: EngineSet, threads: int | None) -> Backend:
+    """Returns the backend that ``engines`` names, imported now.
+
+    Raises:
+        BackendError: No such backend.
+        BackendUnavailableError: Its library is not installed.
+        StaleEngineError: The engines were built for another host.
+    """
+    if engines.backend not in _MODULES:
+        raise BackendError(
+            f"engines/{engines.target} needs the backend {engines.backend!r}, which this"
+            f" skipc does not have. {choices_text(engines.backend, _MODULES)}"
+        )
+    module = importlib.import_module(_MODULES[engines.backend], __package__)
+    opened: Backend = module.open_backend(bundle, engines, threads)
+    return opened

@@ -1,0 +1,95 @@
+"""Every error the runtime raises.
+
+SkipcError
+├─ BundleError            the directory is not a bundle that can be used
+│  ├─ FormatError         a file does not have the form FORMAT.md gives
+│  ├─ IntegrityError      a file is missing, too short, altered or outside the bundle
+│  └─ VersionError        the format's version is not one this reader knows
+├─ BackendError           the backend cannot do what was asked
+│  ├─ BackendUnavailableError   its library is not installed
+│  ├─ StaleEngineError    the engines were built for another host
+│  └─ EngineError         the backend refused to load or run an engine
+├─ BudgetError            a budget is malformed, or (``strict``) nothing meets it
+├─ ChoiceError            an argument names something that does not exist
+├─ InputError             the caller's arrays do not fit the network's inputs
+└─ ClosedError            the engine was used after ``close()``
+
+The compiler hangs its own errors below ``SkipcError`` (``compiler/errors.py``).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class SkipcError(Exception):
+    """A mistake the user can mend; the message says what, expected what, do what."""
+
+
+class BundleError(SkipcError):
+    """The directory is not a bundle that can be used."""
+
+
+class FormatError(BundleError):
+    """A file does not have the form that FORMAT.md gives."""
+
+
+class IntegrityError(BundleError):
+    """A file is missing, has the wrong size or hash, or lies outside the bundle."""
+
+
+class VersionError(BundleError):
+    """The format's version is not one this reader knows."""
+
+
+class BackendError(SkipcError):
+    """The backend cannot do what was asked."""
+
+
+class BackendUnavailableError(BackendError):
+    """The backend's library is not installed."""
+
+
+class StaleEngineError(BackendError):
+    """The engines were built for another host: other library version or CPU."""
+
+
+class EngineError(BackendError):
+    """The backend refused to load or to run an engine."""
+
+
+class BudgetError(SkipcError):
+    """A budget is malformed, or ``strict`` is set and no configuration meets it."""
+
+
+class ChoiceError(SkipcError):
+    """An argument is not one of its choices: a configuration, a thread count, an option."""
+
+
+class InputError(SkipcError):
+    """The caller's arrays do not fit the network's inputs."""
+
+
+class ClosedError(SkipcError):
+    """The engine was used after ``close()``."""
+
+
+def choices_text(word: str, choices: Iterable[str]) -> str:
+    """Returns the tail of an error message that lists what was available.
+
+    Args:
+        word: What the user wrote.
+        choices: What would have been valid; sorted and cut at ten.
+    """
+    names = sorted(choices)
+    if not names:
+        return "None is available."
+    listed = ", ".join(repr(name) for name in names[:10])
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Available: {listed}{more}."

@@ -1,0 +1,54 @@
+"""From a bundle to the backend that runs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .backends import open_backend
+from .clock import FakeClock
+from .errors import BackendUnavailableError, StaleEngineError
+
+if TYPE_CHECKING:
+    from .backends import Backend
+    from .bundle import Bundle
+    from .clock import Clock
+    from .engines import EngineSet
+
+NULL_TARGET = "null"
+
+
+def bundle_backend(
+    bundle: Bundle, target: str | None, threads: int | None, clock: Clock | None
+) -> tuple[Backend, EngineSet | None, Clock | None]:
+    """Returns the backend for a bundle's target, its engines, and the clock to read.
+
+    Args:
+        bundle: The bundle.
+        target: Its engines' name; None for the only ones, or the first by name that fit
+            this host; ``null`` for the null backend, which needs none.
+        threads: Threads that a call runs on; None for the backend's default.
+        clock: The caller's clock. The null backend moves it if it is a ``FakeClock``, and
+            brings one along where it is None.
+
+    Raises:
+        BundleError: There are no engines for ``target``.
+        BackendError: No engines fit this host; with several targets, all reasons are given.
+    """
+    if target == NULL_TARGET and NULL_TARGET not in bundle.targets():
+        from .backends.null import null_backend
+
+        moved = FakeClock() if clock is None else clock
+        scripted = moved if isinstance(moved, FakeClock) else None
+        return null_backend(bundle, None, scripted), None, moved
+    names = bundle.targets()
+    if target is not None or len(names) < 2:
+        engines = bundle.engine_set(target)
+        return open_backend(bundle, engines, threads), engines, clock
+    reasons = []
+    for name in names:
+        engines = bundle.engine_set(name)
+        try:
+            return open_backend(bundle, engines, threads), engines, clock
+        except (StaleEngineError, BackendUnavailableError) as reason:
+            reasons.append(f"{name}: {reason}")
+    raise StaleEngineError(f"{bundle.path}: no engines fit this host. {' '.join(reasons)}")

@@ -1,0 +1,170 @@
+"""Toy bundles with placeholder graphs: everything but the networks is real."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipc.runtime.engines import EngineEntry, EngineSet, Latency
+from skipc.runtime.manifest import (
+    BatchRange,
+    ConfigurationEntry,
+    FileEntry,
+    Manifest,
+    Provenance,
+    StoredTensor,
+    TensorSpec,
+    UnitEntry,
+    Verification,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+PAGE_BYTES = 4096
+ACCURACIES = {"full": 0.95, "mid": 0.93, "fast": 0.90}
+MACS = {"full": 3000, "mid": 2000, "fast": 1000}
+LATENCIES_MS = {"full": 9.0, "mid": 6.0, "fast": 3.0}
+IMAGES = TensorSpec("images", "float32", (1, 3, 4, 4))
+LOGITS = TensorSpec("logits", "float32", (1, 10))
+
+
+def write_bundle(
+    path: Path,
+    *,
+    inputs: Sequence[TensorSpec] = (IMAGES,),
+    outputs: Sequence[TensorSpec] = (LOGITS,),
+    batch: BatchRange | None = None,
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+    cases: int = 2,
+) -> Path:
+    """Writes a valid portable bundle with the configurations full, mid and fast."""
+    (path / "golden").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    tensors = [rng.bytes(300) for _ in range(3)]
+    store = b"".join(data.ljust(PAGE_BYTES, b"\0") for data in tensors)
+    (path / "weights.bin").write_bytes(store)
+    np.savez(path / "golden/inputs.npz", **_cases(inputs, batch, cases))
+    for name in MACS:
+        (path / f"{name}.onnx").write_bytes(f"graph of {name}".encode())
+        np.savez(path / f"golden/{name}.npz", **_cases(outputs, batch, cases))
+    if metrics is None:
+        metrics = {name: {"accuracy": value} for name, value in ACCURACIES.items()}
+    units = ("block.0", "block.1")
+    skips = {"full": (), "mid": units[:1], "fast": units}
+    manifest = Manifest(
+        name=path.stem,
+        provenance=Provenance(
+            "2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", {"skipc": "0"}
+        ),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        batch=batch,
+        units=tuple(UnitEntry(name, 75, 1000) for name in units),
+        configurations=tuple(
+            ConfigurationEntry(
+                name=name,
+                skip=skips[name],
+                graph=f"{name}.onnx",
+                golden=f"golden/{name}.npz",
+                macs=macs,
+                parameters=225,
+                weights_bytes=900,
+                own_bytes=0,
+                metrics=metrics[name],
+                verification=Verification("pytorch", cases, 1e-6, 1e-7, 1e-4),
+            )
+            for name, macs in MACS.items()
+        ),
+        weights_file="weights.bin",
+        weights=tuple(
+            StoredTensor(hashlib.sha256(data).hexdigest(), index * PAGE_BYTES, len(data))
+            for index, data in enumerate(tensors)
+        ),
+        golden_inputs="golden/inputs.npz",
+        files=files_of(path),
+    )
+    (path / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
+    return path
+
+
+def write_engines(
+    path: Path,
+    target: str = "cpu",
+    *,
+    backend: str = "null",
+    threads: Sequence[int] = (1,),
+    latencies_ms: Mapping[str, float] = LATENCIES_MS,
+) -> Path:
+    """Writes engines with placeholder files; returns the target's folder.
+
+    A configuration without a latency gets no table; n threads are n times as fast as one.
+    """
+    folder = path / "engines" / target
+    folder.mkdir(parents=True)
+    for name in MACS:
+        (folder / f"{name}.engine").write_bytes(f"engine of {name}".encode())
+    (folder / "packed.bin").write_bytes(b"packed" * 100)
+    engines = EngineSet(
+        target=target,
+        backend=backend,
+        host={"machine": "toy"},
+        bundle_sha256=hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest(),
+        engines=tuple(
+            EngineEntry(
+                configuration=name,
+                file=f"{name}.engine",
+                weights_bytes=600,
+                own_bytes=100,
+                latency=tuple(
+                    Latency(count, ms / count, 1.2 * ms / count, 1.5 * ms / count, 50)
+                    for count in threads
+                    for ms in [latencies_ms[name]]
+                )
+                if name in latencies_ms
+                else (),
+            )
+            for name in MACS
+        ),
+        packed_file="packed.bin",
+        files=files_of(folder),
+    )
+    (folder / "engines.json").write_text(json.dumps(engines.to_json()), encoding="utf-8")
+    return folder
+
+
+def edit_json(file: Path, change: Callable[[Any], None]) -> None:
+    """Applies ``change`` to a JSON document in place."""
+    document = json.loads(file.read_text(encoding="utf-8"))
+    change(document)
+    file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def files_of(folder: Path) -> tuple[FileEntry, ...]:
+    """Returns an entry for each file below ``folder``."""
+    return tuple(
+        FileEntry(
+            file.relative_to(folder).as_posix(),
+            file.stat().st_size,
+            hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    )
+
+
+def _cases(
+    tensors: Sequence[TensorSpec], batch: BatchRange | None, cases: int
+) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(1)
+    typical = batch.typical if batch else 1
+    arrays = {}
+    for case in range(cases):
+        for tensor in tensors:
+            shape = [typical if isinstance(size, str) else size for size in tensor.shape]
+            arrays[f"{case}/{tensor.name}"] = rng.integers(0, 9, shape).astype(tensor.dtype)
+    return arrays

@@ -1,0 +1,139 @@
+"""Slips in message texts that neither types nor tests of single errors find."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(
+    file.relative_to(ROOT).as_posix()
+    for folder in ("compiler", "runtime", "profiles", "tools")
+    for file in (ROOT / folder).rglob("*.py")
+)
+# Strings that mean their braces: templates for str.format and the like.
+FIELD = re.compile(r"\{[a-z_][\w.]*(\[[^\]]*\])?(![rsa])?(:[^{}]*)?\}")
+
+
+def joins(source):
+    """Yields (line, text) where two literals meet without white space between them."""
+    previous = None
+    for text, line in _literals(source, {tokenize.NL, tokenize.COMMENT}):
+        # A word, a bracket or a sentence ends, and a word begins. (A semicolon: likely code.)
+        if previous and text and re.search(r"[\w.,:!?)\]}]$", previous) and text[0].isalnum():
+            yield line, previous[-20:] + "|" + text[:20]
+        previous = text
+
+
+def _literals(source, skipped):
+    """Yields the value of each adjacent string literal, None where something else stands."""
+    depth_text = None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in skipped:
+            continue
+        names = (tokenize.tok_name[token.type], token.string)
+        if names[0] == "FSTRING_START":  # Python 3.12: f-strings are several tokens
+            depth_text = ""
+        elif names[0] == "FSTRING_END":
+            yield depth_text, token.start[0]
+            depth_text = None
+        elif depth_text is not None:
+            depth_text += token.string if names[0] == "FSTRING_MIDDLE" else "}"
+        elif token.type == tokenize.STRING:
+            body = re.sub(r"^[A-Za-z]*('''|\"\"\"|'|\")|('''|\"\"\"|'|\")$", "", token.string)
+            yield body, token.start[0]
+        else:
+            yield None, token.start[0]
+
+
+def plain_fields(source):
+    """Yields (line, text) of a plain string in a raise that looks like an f-string."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Raise) or node.exc is None:
+            continue
+        parts = list(ast.walk(node.exc))
+        formatted = {
+            id(value)
+            for part in parts
+            if isinstance(part, ast.JoinedStr)
+            for value in part.values
+        }
+        for part in parts:
+            plain = isinstance(part, ast.Constant) and isinstance(part.value, str)
+            if plain and id(part) not in formatted and FIELD.search(part.value):
+                yield part.lineno, part.value
+
+
+def bare_raises(source):
+    """Yields (line, name) where an exception is raised without a text."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Raise) or node.exc is None:
+            continue
+        exc = node.exc
+        if isinstance(exc, ast.Call) and not exc.args and not exc.keywords:
+            yield node.lineno, ast.unparse(exc)
+        elif isinstance(exc, ast.Name) and exc.id[0].isupper() and exc.id != "StopIteration":
+            yield node.lineno, exc.id
+
+
+def lost_causes(source):
+    """Yields (line, text) where a handler raises a new error and drops the old one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ExceptHandler):
+            for inner in ast.walk(node):
+                if (
+                    isinstance(inner, ast.Raise)
+                    and inner.exc is not None
+                    and inner.cause is None
+                ):
+                    yield inner.lineno, ast.unparse(inner.exc)[:60]
+
+
+CHECKS = [joins, plain_fields, bare_raises, lost_causes]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_messages_are_free_of(check):
+    slips = [
+        f"{file}:{line}: {text}"
+        for file in FILES
+        for line, text in check((ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert slips == []
+
+
+@pytest.mark.parametrize(
+    ("check", "bad"),
+    [
+        (joins, 'raise E("one word"\n        "and another")'),
+        (joins, 'raise E(f"found {x}."\n        "Use y.")'),
+        (joins, 'raise E(f"found {x}"\n        f"and {y}")'),
+        (plain_fields, 'raise E("found {value!r}")'),
+        (plain_fields, 'raise E(f"{a}" + "found {type(x).name}" + "{b}")'),
+        (bare_raises, "raise E()"),
+        (bare_raises, "raise ValueError"),
+        (lost_causes, "try:\n    f()\nexcept OSError as e:\n    raise E('x')"),
+    ],
+)
+def test_check_finds_a_slip(check, bad):
+    assert list(check(bad))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_check_accepts_a_good_message(check):
+    good = """
+try:
+    f()
+except OSError as cause:
+    raise E(f"{path}: cannot be read: {cause}."  # a reason
+        " Use y.") from cause
+except TypeError:
+    raise
+x = ["a", "b"]
+"""
+    assert list(check(good)) == []

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skipc.runtime import (
+    AdaptiveEngine,
+    BackendError,
+    BatchRange,
+    Budget,
+    BudgetError,
+    BundleError,
+    ChoiceError,
+    FakeClock,
+    StaleEngineError,
+    TensorSpec,
+    backends,
+)
+from tests.bundles import edit_json, write_bundle, write_engines
+
+FRONT = {
+    "full": {"accuracy": 0.95, "latency_ms": 9.0},
+    "mid": {"accuracy": 0.93, "latency_ms": 6.0},
+    "fast": {"accuracy": 0.90, "latency_ms": 3.0},
+}
+X = np.zeros((1, 3, 4, 4), np.float32)
+
+
+def test_open_uses_the_only_engines_there(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, "cpu")
+    with AdaptiveEngine.open(path, budget=Budget(latency_ms=8)) as engine:
+        assert engine(X).shape == (1, 10)
+        assert engine.last.configuration == "mid"
+        stats = engine.stats()
+        assert stats.ranked_by == "accuracy"
+        assert {entry.source for entry in stats.configurations} == {"table"}
+
+
+def test_open_names_the_command_when_there_are_no_engines(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    with pytest.raises(BundleError, match=r"skipc finish .*toy\.skipc --target cpu"):
+        AdaptiveEngine.open(path)
+
+
+def test_open_of_target_null_needs_no_engines(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT)
+    with AdaptiveEngine.open(path, Budget(latency_ms=7), "null") as engine:
+        logits = engine(X)
+        assert (logits.shape, logits.dtype) == ((1, 10), np.float32)
+        assert not logits.any()
+        assert (engine.last.configuration, engine.last.latency_ms) == ("mid", 6.0)
+        assert {entry.source for entry in engine.stats().configurations} == {"front"}
+
+
+def test_open_of_target_null_derives_latencies_from_macs(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    clock = FakeClock()
+    with AdaptiveEngine.open(path, target="null", clock=clock) as engine:
+        before_ns = clock.now_ns()
+        engine(X)
+        assert clock.now_ns() > before_ns
+        assert {entry.source for entry in engine.stats().configurations} == {"macs"}
+
+
+def test_open_of_target_null_follows_the_batch(tmp_path):
+    path = write_bundle(
+        tmp_path / "toy.skipc",
+        inputs=[TensorSpec("ids", "int64", ("N", 5))],
+        outputs=[TensorSpec("y", "float32", ("N", 2)), TensorSpec("z", "float32", ("N",))],
+        batch=BatchRange(1, 2, 8),
+    )
+    with AdaptiveEngine.open(path, target="null") as engine:
+        outputs = engine(np.zeros((7, 5), np.int64))
+    assert {name: array.shape for name, array in outputs.items()} == {"y": (7, 2), "z": (7,)}
+
+
+def test_open_lists_the_targets_when_the_one_asked_for_is_missing(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, "cpu")
+    with pytest.raises(BundleError, match=r"for the target 'cpus'\. Did you mean 'cpu'"):
+        AdaptiveEngine.open(path, target="cpus")
+
+
+def test_open_names_the_backends_when_one_is_unknown(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, "cpu", backend="nul")
+    with pytest.raises(
+        BackendError, match=r"needs the backend 'nul', which.*Did you mean 'null'"
+    ):
+        AdaptiveEngine.open(path)
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    """A backend module whose engines are always for another host."""
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("skipc_test_stale")
+
+    def open_stale(_bundle, _engines, _threads):
+        raise StaleEngineError("built for another CPU.")
+
+    module.open_backend = open_stale
+    monkeypatch.setitem(sys.modules, "skipc_test_stale", module)
+    monkeypatch.setitem(backends._MODULES, "stale", "skipc_test_stale")
+
+
+@pytest.mark.usefixtures("stale")
+def test_open_takes_the_engines_that_fit_this_host_of_several(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, "aaa-board", backend="stale")
+    write_engines(path, "cpu")
+    with AdaptiveEngine.open(path) as engine:
+        assert engine.stats().backend == "null"
+
+
+@pytest.mark.usefixtures("stale")
+def test_open_gives_every_reason_when_no_engines_fit(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, "one", backend="stale")
+    write_engines(path, "two", backend="stale")
+    with pytest.raises(
+        StaleEngineError, match=r"no engines fit this host\. one: built.* two: bu"
+    ):
+        AdaptiveEngine.open(path)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.0, "2"])
+def test_open_refuses_a_thread_count_that_is_none(tmp_path, threads):
+    with pytest.raises(ChoiceError, match="expected a whole number from 1, or None"):
+        AdaptiveEngine.open(tmp_path, threads=threads)
+
+
+def test_open_refuses_a_bare_number_as_budget(tmp_path):
+    with pytest.raises(BudgetError, match="budget=5 is not a Budget"):
+        AdaptiveEngine.open(tmp_path, budget=5)
+
+
+def test_open_checks_the_golden_inputs_it_warms_up_with(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    edit_json(path / "manifest.json", lambda doc: doc["inputs"][0].update(shape=[1, 3, 8, 8]))
+    with pytest.raises(
+        BundleError, match=r"inputs\.npz: '0/images' is float32 \(1, 3, 4, 4\)"
+    ):
+        AdaptiveEngine.open(path, target="null")
