@@ -1,0 +1,48 @@
+"""Every error the compiler raises; the root and the bundle's errors are the runtime's.
+
+SkipcError (skipc.runtime)
+└─ CompileError
+   ├─ CheckpointError     the checkpoint, the model factory or the inputs do not fit together
+   ├─ SupernetError       the network cannot be exported as a graph that can be pruned
+   ├─ UnitError           a name that is no unit of this network
+   ├─ FrontError          front.json is not one, or is for another network
+   ├─ NumericsError       a subnet's outputs differ from the reference
+   ├─ TargetError         the target is unknown or cannot be built for here
+   └─ ExtraMissingError   an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+from skipc.runtime.errors import SkipcError
+
+
+class CompileError(SkipcError):
+    """Something the compiler was given cannot be compiled."""
+
+
+class CheckpointError(CompileError):
+    """The checkpoint, the model factory or the inputs do not fit together."""
+
+
+class SupernetError(CompileError):
+    """The network cannot be exported as a graph that can be pruned."""
+
+
+class UnitError(CompileError):
+    """A name that is no unit of this network."""
+
+
+class FrontError(CompileError):
+    """``front.json`` is not a front, or is one for another network."""
+
+
+class NumericsError(CompileError):
+    """A subnet's outputs differ from the reference by more than the tolerance."""
+
+
+class TargetError(CompileError):
+    """The target is unknown, or engines for it cannot be built on this host."""
+
+
+class ExtraMissingError(CompileError):
+    """An optional dependency is not installed; the message names the extra."""

@@ -1,0 +1,94 @@
+"""Targets: building a bundle's engines. Needs no torch, so it runs on the device too.
+
+``_BUILDERS`` is the registry: the runtime backend that a profile names, and the module that
+builds engines for it. Each is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Protocol
+
+from skipc.compiler.errors import TargetError
+from skipc.profiles import load_profile
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.errors import choices_text
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from skipc.profiles import Profile
+    from skipc.runtime.engines import EngineSet
+
+    Progress = Callable[[str], None]
+
+_BUILDERS: dict[str, str] = {"onnxruntime-cpu": "skipc.compiler.targets.cpu.finish"}
+
+
+class EngineBuilder(Protocol):
+    """What a target's module offers."""
+
+    def unavailable_reason(self) -> str | None:
+        """Returns why engines cannot be built on this host; None if they can."""
+        ...
+
+    def build_engines(self, bundle: Bundle, target: str, progress: Progress) -> EngineSet:
+        """Builds and writes the engines of every configuration.
+
+        Either all of them are in ``engines/<target>`` afterwards, checked against the
+        golden outputs, or what was there before is untouched.
+
+        Args:
+            bundle: The portable bundle.
+            target: The profile's name, and the folder's.
+            progress: Called with a short line before each step.
+
+        Raises:
+            TargetError: They cannot be built on this host.
+            NumericsError: An engine's outputs are not those of its subnet.
+        """
+        ...
+
+
+def builder_for(profile: Profile) -> EngineBuilder:
+    """Returns the builder of ``profile``'s engines.
+
+    Raises:
+        TargetError: No builder makes engines for its backend.
+    """
+    if profile.backend not in _BUILDERS:
+        raise TargetError(
+            f"target {profile.name!r}: no builder for the backend {profile.backend!r}."
+            f" {choices_text(profile.backend, _BUILDERS)}"
+        )
+    builder: EngineBuilder = importlib.import_module(_BUILDERS[profile.backend])
+    return builder
+
+
+def finish(
+    path: str | os.PathLike[str], target: str, progress: Progress | None = None
+) -> EngineSet:
+    """Builds the engines of the bundle at ``path`` on this host: ``skipc finish``.
+
+    Args:
+        path: The bundle's folder.
+        target: A profile's name, or a path to one.
+        progress: Called with a short line before each step.
+
+    Returns:
+        What ``engines/<target>/engines.json`` says.
+
+    Raises:
+        ProfileError: The target is unknown.
+        BundleError: The bundle cannot be used.
+        TargetError: Engines cannot be built on this host.
+        NumericsError: An engine's outputs are not those of its subnet.
+    """
+    profile = load_profile(target)
+    builder = builder_for(profile)
+    reason = builder.unavailable_reason()
+    if reason is not None:
+        raise TargetError(f"target {profile.name!r} cannot be built here: {reason}")
+    bundle = Bundle.open(path)
+    return builder.build_engines(bundle, profile.name, progress or (lambda line: None))

@@ -1,0 +1,216 @@
+"""The packed store: every tensor and every prepacked blob of all engines, each once.
+
+ONNX Runtime writes one external-data file per optimised graph. Beside the tensors it holds
+the weights as the kernels want them, which an initializer names in its ``external_data`` as
+``prepacked_<n> = key|offset;length;flag[|key|…]``. ``merge_graph`` moves all of that into one
+store by content and rewrites every offset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+
+from skipc.compiler.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+PAGE_BYTES = 4096
+_LINE_BYTES = 64
+_PREPACKED = "prepacked_"
+_HINT = "Try another onnxruntime version (1.23 and 1.31 are known to work), and report it."
+
+
+class PackedLayoutError(TargetError):
+    """ONNX Runtime wrote external data in a form that this skipc does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Where one distinct piece of data lies in the packed store."""
+
+    offset_bytes: int
+    size_bytes: int
+
+
+class PackedStore:
+    """Writes one file in which each distinct blob lies once.
+
+    A blob of a page or more starts on a page, so that processes and sessions map the same
+    pages; a smaller one starts on a cache line. Written strictly in order, one blob in
+    memory at a time.
+
+    Args:
+        path: The file to create.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("xb")
+        self._end_bytes = 0
+        self._file_hash = hashlib.sha256()
+        self._blobs: dict[bytes, Blob] = {}
+
+    def __enter__(self) -> PackedStore:  # noqa: PYI034 - typing.Self is Python 3.11
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """The file's size so far."""
+        return self._end_bytes
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file so far."""
+        return self._file_hash.hexdigest()
+
+    def add(self, data: bytes) -> Blob:
+        """Returns where ``data`` lies, written now unless the store already has it."""
+        digest = hashlib.sha256(data).digest()
+        known = self._blobs.get(digest)
+        if known is not None:
+            return known
+        alignment_bytes = PAGE_BYTES if len(data) >= PAGE_BYTES else _LINE_BYTES
+        self._write(bytes(-self._end_bytes % alignment_bytes))
+        blob = Blob(self._end_bytes, len(data))
+        self._write(data)
+        self._blobs[digest] = blob
+        return blob
+
+    def flush(self) -> None:
+        """Makes what was added visible to readers of the file."""
+        self._file.flush()
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._file_hash.update(data)
+        self._end_bytes += len(data)
+
+
+def merge_graph(graph: Path, data: Path, merged: Path, store: PackedStore) -> frozenset[Blob]:
+    """Moves one optimised graph's external data into ``store``.
+
+    Args:
+        graph: The optimised graph as ONNX Runtime wrote it.
+        data: Its external data; need not exist if the graph refers to none.
+        merged: The graph to write, in the store's folder; refers to the store only.
+        store: Gets every tensor and prepacked blob that it does not yet have.
+
+    Returns:
+        The blobs that the graph refers to.
+
+    Raises:
+        PackedLayoutError: The graph's external data is not as expected.
+    """
+    model = onnx.load(str(graph), load_external_data=False)
+    used: set[Blob] = set()
+    with _Source(data) as source:
+        for tensor in _tensors(model.graph):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                used |= _move(tensor, source, store)
+    store.flush()
+    merged.write_bytes(model.SerializeToString())
+    return frozenset(used)
+
+
+class _Source:
+    """One external-data file, read a blob at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # A graph whose tensors are all small comes without one.
+        self._file = path.open("rb") if path.exists() else io.BytesIO()
+
+    def __enter__(self) -> _Source:  # noqa: PYI034 - typing.Self is Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        self._file.seek(offset_bytes)
+        data = self._file.read(size_bytes)
+        if len(data) < size_bytes:
+            raise PackedLayoutError(
+                f"{self.path.name}: expected {size_bytes} bytes at {offset_bytes}, found"
+                f" {len(data)}. {_HINT}"
+            )
+        return data
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _move(tensor: onnx.TensorProto, source: _Source, store: PackedStore) -> set[Blob]:
+    """Copies one tensor and its prepacked blobs, and rewrites where they are."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if entries.get("location") != source.path.name or "length" not in entries:
+        raise PackedLayoutError(
+            f"tensor {tensor.name!r}: expected external data of known length in"
+            f" {source.path.name!r}, found {entries}. {_HINT}"
+        )
+    blob = store.add(source.read(int(entries.get("offset", "0")), int(entries["length"])))
+    used = {blob}
+    rewritten = {
+        "location": store.path.name,
+        "offset": str(blob.offset_bytes),
+        "length": str(blob.size_bytes),
+    }
+    for key, value in entries.items():
+        if key in rewritten:
+            continue
+        if not key.startswith(_PREPACKED):
+            raise PackedLayoutError(f"tensor {tensor.name!r}: unknown entry {key!r}. {_HINT}")
+        rewritten[key], blobs = _moved_prepacked(tensor.name, value, source, store)
+        used |= blobs
+    del tensor.external_data[:]
+    for key, value in rewritten.items():
+        tensor.external_data.add(key=key, value=value)
+    return used
+
+
+def _moved_prepacked(
+    name: str, value: str, source: _Source, store: PackedStore
+) -> tuple[str, set[Blob]]:
+    """Returns a ``key|offset;length;flag;offset;length;flag…`` entry for the store."""
+    key, bar, places = value.rpartition("|")
+    fields = places.split(";")
+    if fields and not fields[-1]:
+        fields.pop()
+    if not bar or not key or len(fields) % 3 or not all(f.isdigit() for f in fields):
+        raise PackedLayoutError(
+            f"tensor {name!r}: cannot read the prepacked entry {value!r}. {_HINT}"
+        )
+    moved: list[str] = []
+    used: set[Blob] = set()
+    for offset, length, flag in zip(fields[0::3], fields[1::3], fields[2::3], strict=True):
+        if int(length) == 0:
+            moved += [offset, length, flag]
+            continue
+        blob = store.add(source.read(int(offset), int(length)))
+        used.add(blob)
+        moved += [str(blob.offset_bytes), length, flag]
+    return f"{key}|{';'.join(moved)}", used
