@@ -1,0 +1,62 @@
+"""Our own networks, which a checkpoint may name as ``skipc:NAME``.
+
+Only the networks: what trains them is in ``skipc.tools.recipes``. ``RECIPES`` is the registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import CheckpointError
+from skipc.runtime.errors import choices_text
+from skipc.runtime.manifest import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A network of ours.
+
+    Attributes:
+        module: The module that defines it, relative to this package.
+        factory: The class in that module; called with the model arguments.
+        inputs: The network's inputs, batch 1.
+    """
+
+    module: str
+    factory: str
+    inputs: tuple[TensorSpec, ...]
+
+    def load(self) -> Callable[..., nn.Module]:
+        """Returns the factory; imports torch."""
+        factory: Callable[..., nn.Module] = getattr(
+            importlib.import_module(self.module, __package__), self.factory
+        )
+        return factory
+
+
+RECIPES: dict[str, Recipe] = {
+    "digits-resnet": Recipe(
+        ".digits_resnet", "DigitsResNet", (TensorSpec("images", "float32", (1, 1, 8, 8)),)
+    ),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Returns the recipe of that name.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if name not in RECIPES:
+        raise CheckpointError(
+            f"unknown recipe 'skipc:{name}'. {choices_text(name, RECIPES)} Recipes are written"
+            " skipc:NAME."
+        )
+    return RECIPES[name]

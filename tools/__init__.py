@@ -1,0 +1,1 @@
+"""What people run: the ``skipc`` command, the training recipes, the demo, the benchmark."""

@@ -1,0 +1,1 @@
+"""Training recipes: each makes a checkpoint and a front from public data."""
