@@ -50,17 +50,27 @@ def staged_folder(path: Path) -> Iterator[Path]:
         os.umask(umask)
         staging.chmod(0o777 & ~umask)
         if path.exists():
-            old = Path(
-                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent)
-            )
-            path.rename(old / path.name)
-            staging.rename(path)
-            shutil.rmtree(old)
+            _replace_folder(path, staging)
         else:
             staging.rename(path)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    """Moves ``new`` to ``path``; what was there is removed only after that went well."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    kept = old / path.name
+    try:
+        path.rename(kept)
+        new.rename(path)
+    except BaseException:
+        if kept.exists() and not path.exists():
+            kept.rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

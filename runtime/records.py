@@ -52,6 +52,10 @@ class Record:
     def __contains__(self, key: str) -> bool:
         return key in self._value
 
+    def holds_text(self, key: str) -> bool:
+        """Tells whether a string is under ``key``, where other types are valid, too."""
+        return isinstance(self._get(key), str)
+
     def _get(self, key: str) -> object:
         if key not in self._value:
             raise self._error(f"{self.where}: the key {key!r} is missing.")
@@ -166,7 +170,8 @@ def read_document(path: Path, error: type[Exception] = FormatError) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_DOCUMENT_BYTES + 1)
     except (OSError, ValueError) as cause:
-        raise error(f"{path}: cannot be read: {cause}.") from cause
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{path}: cannot be read: {reason}.") from cause
     if len(data) > MAX_DOCUMENT_BYTES:
         raise error(
             f"{path}: {status.st_size} bytes, more than the {MAX_DOCUMENT_BYTES} bytes that"

@@ -51,7 +51,7 @@ def _refused(path: Path, fragment: str) -> None:
         ("w.pt", b"version https://git-lfs.github.com/spec/v1\n", "Run: git lfs pull"),
         ("w.pt", b'{"a": 1}', "is a JSON text"),
         ("w.h5", b"\x89HDF\r\n\x1a\n....", "an HDF5 file"),
-        ("w.pt.gz", gzip.compress(b"x"), "a gzip file; unpack it first"),
+        ("w.pt.gz", gzip.compress(b"x", mtime=0), "a gzip file; unpack it first"),
         ("w.pt", b"hello world", "not a checkpoint that skipc knows"),
         ("m.onnx", b"hello world", "damaged, or no ONNX model|its graph has no nodes"),
         ("m.onnx", b"\x08\x09", "its graph has no nodes"),

@@ -14,8 +14,6 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.files import staged_folder, write_whole
 from skipc.compiler.targets.cpu.latency import measure_latencies
-from skipc.compiler.targets.cpu.merge import Blob, PackedStore, merge_graph
-from skipc.compiler.targets.cpu.optimize import optimize_graph
 from skipc.compiler.targets.cpu.verify import check_golden, check_same_bits
 from skipc.runtime.backends.onnx_locations import locations
 from skipc.runtime.backends.onnxruntime_cpu import NAME, OnnxRuntimeCpu, current_host
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.targets.cpu.merge import Blob, PackedStore
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.engines import Latency
     from skipc.runtime.manifest import ConfigurationEntry
@@ -79,6 +78,8 @@ def build_engines(bundle: Bundle, target: str, progress: Callable[[str], None]) 
 def _build(
     bundle: Bundle, target: str, staging: Path, progress: Callable[[str], None]
 ) -> EngineSet:
+    from skipc.compiler.targets.cpu.merge import PackedStore
+
     inputs = bundle.golden_inputs()
     entries = bundle.manifest.configurations
     built: list[_Built] = []
@@ -107,6 +108,9 @@ def _build_one(
     bundle: Bundle, entry: ConfigurationEntry, inputs: list[Case], store: PackedStore
 ) -> _Built:
     """Optimises, merges and checks one configuration; keeps nothing of it in memory."""
+    from skipc.compiler.targets.cpu.merge import merge_graph
+    from skipc.compiler.targets.cpu.optimize import optimize_graph
+
     staging = store.path.parent
     path = staging / PurePosixPath(entry.graph).name
     with tempfile.TemporaryDirectory(dir=staging) as scratch:

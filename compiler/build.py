@@ -1,0 +1,182 @@
+"""The host stage as a whole: supernet and front in, portable bundle out."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from skipc.compiler.bundle_writer import (
+    GOLDEN_INPUTS_FILE,
+    WEIGHTS_FILE,
+    WrittenSubnet,
+    golden_outputs_file,
+    write_golden,
+    write_manifest,
+    write_subnet,
+)
+from skipc.compiler.errors import CompileError, UnitError
+from skipc.compiler.export import SupernetGraph, export_supernet
+from skipc.compiler.files import sha256_of, staged_folder
+from skipc.compiler.front import Configuration, configurations_from_front, read_front
+from skipc.compiler.golden import cases, whole_number_bounds
+from skipc.compiler.onnx_reference import OnnxReference
+from skipc.compiler.prune import subnet_from_units
+from skipc.compiler.reference import TorchReference
+from skipc.compiler.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.units import UnitSearch, find_units
+from skipc.compiler.verify import DEFAULT_TOLERANCE, verify_subnet
+from skipc.compiler.weights import WeightStoreWriter
+from skipc.runtime.manifest import Provenance, Verification
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.compiler.checkpoint import Supernet
+
+Progress = Callable[[str], None]
+"""Called with a short text when a step begins."""
+
+BUNDLE_SUFFIX = ".skipc"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a build may be told beyond its files.
+
+    Attributes:
+        out: The bundle's folder; by default the checkpoint's name with ``.skipc``.
+        data: ``.npy`` or ``.npz`` with real inputs to verify on, too.
+        tolerance: Largest error over the range of the reference's output.
+        residual_scale: How kept branches are scaled at test time.
+        survival: Survival probabilities by unit, where the network does not carry them.
+        overwrite: Replace a bundle that is already there.
+    """
+
+    out: Path | None = None
+    data: Path | None = None
+    tolerance: float = DEFAULT_TOLERANCE
+    residual_scale: ResidualScale = ResidualScale.INVERTED
+    survival: Mapping[str, float] = field(default_factory=dict)
+    overwrite: bool = False
+
+
+def build_bundle(
+    supernet: Supernet,
+    checkpoint: Path,
+    front: Path,
+    options: BuildOptions,
+    progress: Progress = lambda _: None,
+) -> Path:
+    """Compiles a family and returns the bundle's folder.
+
+    Args:
+        supernet: The network read from ``checkpoint``.
+        checkpoint: Its file, for the bundle's name and provenance.
+        front: The ``front.json`` with the configurations to build.
+        options: Everything else.
+        progress: Told what is being done.
+
+    Raises:
+        CompileError: Something the user gave does not work; nothing is left behind.
+    """
+    # Not <: NaN must be refused.
+    if not options.tolerance >= 0:
+        raise CompileError(
+            f"--tolerance {options.tolerance:g}: must be a number of at least 0, e.g."
+            f" {DEFAULT_TOLERANCE:g} of the output's range."
+        )
+    out = bundle_path(checkpoint, options)
+    entries = read_front(front)
+    progress("exporting the supernet")
+    graph, search = open_supernet(supernet, options)
+    configurations = configurations_from_front(entries, search.units, str(front))
+    with staged_folder(out) as folder:
+        _write_bundle(
+            folder, out, graph, search, configurations, checkpoint, options, progress
+        )
+    return out
+
+
+def open_supernet(
+    supernet: Supernet, options: BuildOptions | None = None
+) -> tuple[SupernetGraph, UnitSearch]:
+    """Returns the supernet's graph and its units, branches scaled as ``options`` say."""
+    chosen = options or BuildOptions()
+    graph = export_supernet(supernet)
+    search = find_units(graph.model)
+    if chosen.residual_scale is ResidualScale.ORIGINAL:
+        graph = scale_branches(graph, search.units, chosen.survival)
+    elif chosen.survival:
+        raise UnitError("--survival has no effect without --residual-scale original.")
+    if isinstance(graph.reference, TorchReference):
+        graph.reference.check_joins(search.units)
+    return graph, search
+
+
+def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
+    """Returns where the bundle goes.
+
+    Raises:
+        CompileError: Something is there already that must not be replaced.
+    """
+    out = options.out or checkpoint.with_suffix(BUNDLE_SUFFIX)
+    if out.is_symlink() or (out.exists() and not (out / "manifest.json").is_file()):
+        raise CompileError(
+            f"{out}: exists and is no bundle. Choose another folder with --out."
+        )
+    if out.exists() and not options.overwrite:
+        raise CompileError(
+            f"{out}: a bundle is already there. Pass --overwrite to replace it, or --out."
+        )
+    return out
+
+
+def _write_bundle(
+    folder: Path,
+    out: Path,
+    graph: SupernetGraph,
+    search: UnitSearch,
+    configurations: tuple[Configuration, ...],
+    checkpoint: Path,
+    options: BuildOptions,
+    progress: Progress,
+) -> None:
+    inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), options.data)
+    reference = graph.reference or OnnxReference(graph.model, folder)
+    subnets: list[tuple[WrittenSubnet, Verification]] = []
+    with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
+        for number, configuration in enumerate(configurations, start=1):
+            progress(f"pruning and verifying {configuration.name}"
+                     f" ({number} of {len(configurations)})")  # fmt: skip
+            pruned = subnet_from_units(graph.model, configuration.units)
+            written = write_subnet(pruned, configuration, store, folder)
+            verified = verify_subnet(
+                written.graph, configuration, reference, inputs, options.tolerance
+            )
+            write_golden(folder / golden_outputs_file(configuration.name), verified.expected)
+            subnets.append((written, verified.verification))
+    write_golden(folder / GOLDEN_INPUTS_FILE, inputs)
+    progress("hashing")
+    name = out.name.removesuffix(BUNDLE_SUFFIX) or out.name
+    provenance = _provenance(checkpoint, graph.description)
+    write_manifest(folder, name, provenance, graph, search, subnets, store)
+
+
+def _provenance(checkpoint: Path, model: str) -> Provenance:
+    versions = {}
+    for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return Provenance(
+        created_utc=now.isoformat(timespec="seconds"),
+        checkpoint=checkpoint.name,
+        checkpoint_sha256=sha256_of(checkpoint),
+        model=model,
+        versions=versions,
+    )

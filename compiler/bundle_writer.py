@@ -1,0 +1,144 @@
+"""Writing the portable bundle: graphs, weight store, golden data, manifest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from skipc.compiler.costs import parameters, total_macs
+from skipc.compiler.errors import SupernetError
+from skipc.compiler.files import file_entries, write_whole
+from skipc.runtime.manifest import (
+    ConfigurationEntry,
+    Manifest,
+    Provenance,
+    UnitEntry,
+    Verification,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.front import Configuration
+    from skipc.compiler.golden import Case
+    from skipc.compiler.units import UnitSearch
+    from skipc.compiler.weights import WeightStoreWriter
+
+MANIFEST_FILE = "manifest.json"
+WEIGHTS_FILE = "weights.bin"
+GOLDEN_INPUTS_FILE = "golden/inputs.npz"
+MAX_GOLDEN_CASES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSubnet:
+    """A subnet whose graph is on disk.
+
+    Attributes:
+        configuration: Its configuration.
+        graph: Its file.
+        tensors: Hashes of the stored tensors that it uses.
+        macs: Multiply-accumulate operations of one inference.
+        parameters: Its parameters.
+    """
+
+    configuration: Configuration
+    graph: Path
+    tensors: frozenset[str]
+    macs: int
+    parameters: int
+
+
+def write_subnet(
+    subnet: ir.Model, configuration: Configuration, store: WeightStoreWriter, folder: Path
+) -> WrittenSubnet:
+    """Writes one subnet's graph into ``folder``, its weights into ``store``.
+
+    Raises:
+        SupernetError: ``onnx.checker`` refuses the graph.
+    """
+    import onnx
+
+    nodes = tuple(subnet.graph)
+    macs, count = total_macs(nodes), parameters(nodes)
+    stored = store.store(subnet)
+    subnet.producer_name = "skipc"
+    subnet.graph.name = configuration.name
+    path = folder / f"{configuration.name}.onnx"
+    ir.save(stored.model, path)
+    store.flush()
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as cause:
+        raise SupernetError(
+            f"configuration {configuration.name!r}: onnx.checker refuses its graph: {cause}"
+        ) from cause
+    return WrittenSubnet(configuration, path, stored.tensors, macs, count)
+
+
+def golden_outputs_file(configuration: str) -> str:
+    """Returns the bundle's path of a configuration's expected outputs."""
+    return f"golden/{configuration}.outputs.npz"
+
+
+def write_golden(path: Path, cases: list[Case] | tuple[Case, ...]) -> None:
+    """Writes the first cases to ``path``, each array as ``<case>/<tensor>``."""
+    path.parent.mkdir(exist_ok=True)
+    arrays = {
+        f"{index}/{tensor}": array
+        for index, case in enumerate(cases[:MAX_GOLDEN_CASES])
+        for tensor, array in case.items()
+    }
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub knows allow_pickle only
+
+
+def write_manifest(
+    folder: Path,
+    name: str,
+    provenance: Provenance,
+    supernet: SupernetGraph,
+    search: UnitSearch,
+    subnets: list[tuple[WrittenSubnet, Verification]],
+    store: WeightStoreWriter,
+) -> None:
+    """Writes ``manifest.json``, the last file of a bundle."""
+    entries = []
+    for subnet, verification in subnets:
+        others: set[str] = set()
+        for other, _ in subnets:
+            if other is not subnet:
+                others |= other.tensors
+        entries.append(
+            ConfigurationEntry(
+                name=subnet.configuration.name,
+                skip=tuple(unit.name for unit in subnet.configuration.units),
+                graph=subnet.graph.name,
+                golden=golden_outputs_file(subnet.configuration.name),
+                macs=subnet.macs,
+                parameters=subnet.parameters,
+                weights_bytes=store.size_bytes(subnet.tensors),
+                own_bytes=store.size_bytes(subnet.tensors - others),
+                metrics=subnet.configuration.metrics,
+                verification=verification,
+            )
+        )
+    manifest = Manifest(
+        name=name,
+        provenance=provenance,
+        inputs=supernet.inputs,
+        outputs=supernet.outputs,
+        batch=supernet.batch,
+        units=tuple(UnitEntry(u.name, u.parameters, u.macs) for u in search.units),
+        configurations=tuple(entries),
+        weights_file=WEIGHTS_FILE,
+        weights=store.tensors,
+        golden_inputs=GOLDEN_INPUTS_FILE,
+        files=file_entries(folder),
+    )
+    text = json.dumps(manifest.to_json(), indent=1)
+    write_whole(folder / MANIFEST_FILE, text.encode() + b"\n")

@@ -1,0 +1,72 @@
+"""Multiply-accumulate operations and parameters of graph nodes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx_ir as ir
+
+
+def node_macs(node: ir.Node) -> int:
+    """Returns the multiply-accumulate operations of one run of ``node``.
+
+    Counted for convolutions and matrix products, as is usual (bias, norms and activations
+    cost none); a dynamic batch counts as 1. A node whose shapes are unknown counts as 0.
+    """
+    if node.op_type in ("Conv", "ConvTranspose"):
+        weight = _shape(node.inputs[1])
+        # Each weight is used once per position of the output (of the input, transposed).
+        data = node.outputs[0] if node.op_type == "Conv" else node.inputs[0]
+        positions = _shape(data)
+        if weight is None or positions is None:
+            return 0
+        return positions[0] * math.prod(positions[2:]) * math.prod(weight)
+    if node.op_type == "Gemm":
+        a, out = _shape(node.inputs[0]), _shape(node.outputs[0])
+        if a is None or out is None:
+            return 0
+        transposed = node.attributes.get_int("transA", 0)
+        return math.prod(out) * a[0 if transposed else 1]
+    if node.op_type == "MatMul":
+        a, out = _shape(node.inputs[0]), _shape(node.outputs[0])
+        return 0 if a is None or out is None else math.prod(out) * a[-1]
+    return 0
+
+
+def total_macs(nodes: Iterable[ir.Node]) -> int:
+    """Returns the multiply-accumulate operations of all ``nodes``."""
+    return sum(node_macs(node) for node in nodes)
+
+
+def parameters(nodes: Iterable[ir.Node]) -> int:
+    """Returns the elements of the floating-point constants that only ``nodes`` read."""
+    inside = {id(node) for node in nodes}
+    values: dict[int, ir.Value] = {}
+    for node in nodes:
+        for value in node.inputs:
+            if value is not None and value.is_initializer():
+                values[id(value)] = value
+    total = 0
+    for value in values.values():
+        tensor = value.const_value
+        if tensor is None or not tensor.dtype.is_floating_point():
+            continue
+        if all(id(user) in inside for user, _ in value.uses()):
+            total += tensor.size
+    return total
+
+
+def _shape(value: ir.Value | None) -> list[int] | None:
+    if value is None or value.shape is None:
+        return None
+    return [dim if isinstance(dim, int) else _at_batch_one(dim) for dim in value.shape]
+
+
+def _at_batch_one(dim: ir.SymbolicDim) -> int:
+    """Returns the dimension (``N``, ``4*N`` ...) for a batch of 1; unknown ones count as 1."""
+    size = dim.evaluate(dict.fromkeys(dim.free_symbols(), 1))
+    return size if isinstance(size, int) else 1

@@ -1,0 +1,95 @@
+"""The reference for an ONNX supernet: the whole graph, with skipped branches set to zero.
+
+Nothing is removed, rewired or optimised, so it shares no mechanism with the pruner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from skipc.compiler.sessions import GraphRunner, Optimise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from skipc.compiler.numerics import Case
+    from skipc.compiler.units import Unit
+
+# A configuration's name cannot start with "_", so no graph of the family is called this.
+_FILE = "_reference.onnx"
+
+
+@dataclass(frozen=True)
+class OnnxReference:
+    """Runs the supernet in ONNX Runtime without optimisation.
+
+    Attributes:
+        model: The supernet's graph; it is not changed.
+        folder: Where the temporary graph file is written (and removed again).
+    """
+
+    model: ir.Model
+    folder: Path
+    name: str = "onnx supernet"
+
+    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case, with ``skipped`` units left out."""
+        return self._run(self._zeroed(skipped), cases)
+
+    def trace(
+        self, skipped: tuple[Unit, ...], inputs: Case
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields every intermediate tensor by its name in the graph, in order."""
+        model = self._zeroed(skipped)
+        expose_all(model)
+        yield from self._run(model, [inputs])[0].items()
+
+    def _run(self, model: ir.Model, cases: Sequence[Case]) -> list[Case]:
+        path = self.folder / _FILE
+        try:
+            ir.save(model, path, external_data=f"{_FILE}.data")
+            runner = GraphRunner(path, Optimise.NOTHING)
+            return [runner.run(case) for case in cases]
+        finally:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{_FILE}.data").unlink(missing_ok=True)
+
+    def _zeroed(self, skipped: tuple[Unit, ...]) -> ir.Model:
+        model = self.model.clone()
+        branches = {unit.join: 1 - unit.shortcut for unit in skipped}
+        for node in list(model.graph):
+            join = str(node.outputs[0].name)
+            if join in branches:
+                _mask(node, branches[join])
+        return model
+
+
+def _mask(join: ir.Node, branch: int) -> None:
+    """Puts ``Where(False, branch, 0)`` between the branch and the join."""
+    value = join.inputs[branch]
+    assert value is not None
+    assert value.dtype is not None
+    graph = join.graph
+    assert graph is not None
+    false = ir.node("Constant", [], {"value": ir.tensor(np.array(False))})
+    zero = ir.node("Constant", [], {"value": ir.tensor(np.zeros((), value.dtype.numpy()))})
+    where = ir.node("Where", [false.outputs[0], value, zero.outputs[0]])
+    for node in (false, zero, where):
+        graph.insert_before(join, node)
+    join.replace_input_with(branch, where.outputs[0])
+
+
+def expose_all(model: ir.Model) -> None:
+    """Makes every intermediate tensor of known type an output of the graph."""
+    present = {id(value) for value in model.graph.outputs}
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name and value.dtype is not None and id(value) not in present:
+                model.graph.outputs.append(value)

@@ -1,0 +1,1 @@
+"""Graph passes, each an ``onnx_ir`` pass: one idea per file."""

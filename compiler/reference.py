@@ -1,0 +1,205 @@
+"""What a subnet is compared with: PyTorch running the same configuration.
+
+The exported program is interpreted operator by operator with PyTorch's own kernels; at the
+join of a skipped unit the branch is replaced by zeros. It shares neither the exporter's graph
+nor the pruner with the subnet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from skipc.compiler.errors import SupernetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+    from skipc.compiler.numerics import Case
+    from skipc.compiler.units import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScale:
+    """The factor of a kept branch.
+
+    Attributes:
+        operand: Which operand of the join (0 or 1) is the branch.
+        factor: What it is multiplied by.
+    """
+
+    operand: int
+    factor: float
+
+
+class Reference(Protocol):
+    """Runs a configuration of the supernet by other means than its subnet."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for the manifest and for messages."""
+        ...
+
+    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case, with ``skipped`` units left out."""
+        ...
+
+    def trace(
+        self, skipped: tuple[Unit, ...], inputs: Case
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields every intermediate tensor by its name in the graph, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchReference:
+    """Interprets an exported program.
+
+    Attributes:
+        program: The program that the graph was exported from.
+        names: For graph values that were renamed after the export, the program's name.
+        outputs: The program's output names by the graph's.
+        scales: How kept branches are scaled (see ``residual_scale``), by join.
+    """
+
+    program: ExportedProgram
+    names: Mapping[str, str]
+    outputs: Mapping[str, str]
+    scales: Mapping[str, BranchScale]
+    name: str = "pytorch"
+
+    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case, with ``skipped`` units left out."""
+        return [self._outputs(skipped, case) for case in cases]
+
+    def _outputs(self, skipped: tuple[Unit, ...], inputs: Case) -> Case:
+        found: Case = {}
+
+        def keep(node: str, value: object) -> None:
+            if node in wanted:
+                found[node] = _to_numpy(value)
+
+        wanted = set(self.outputs.values())
+        self._interpret(skipped, inputs, keep)
+        return {name: found[node] for name, node in self.outputs.items()}
+
+    def trace(
+        self, skipped: tuple[Unit, ...], inputs: Case
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields every intermediate tensor by its name in the graph, in order."""
+        import torch
+
+        renamed = {node: name for name, node in self.names.items()}
+        found: list[tuple[str, NDArray[Any]]] = []
+
+        def keep(node: str, value: object) -> None:
+            if isinstance(value, torch.Tensor):
+                found.append((renamed.get(node, node), _to_numpy(value)))
+
+        self._interpret(skipped, inputs, keep)
+        yield from found
+
+    def _interpret(
+        self,
+        skipped: tuple[Unit, ...],
+        inputs: Case,
+        keep: Callable[[str, object], None],
+    ) -> None:
+        import torch
+
+        zeros = {self._node(unit.join): 1 - unit.shortcut for unit in skipped}
+        scales = {self._node(join): scale for join, scale in self.scales.items()}
+
+        class Interpreter(torch.fx.Interpreter):
+            def run_node(self, node: torch.fx.Node) -> Any:
+                if node.op == "call_function" and node not in needed:
+                    return None
+                result = self._join(node) if node.name in joins else super().run_node(node)
+                keep(node.name, result)
+                return result
+
+            def _join(self, node: torch.fx.Node) -> Any:
+                values, named = self.fetch_args_kwargs_from_env(node)
+                operands = list(values)
+                if node.name in zeros:
+                    branch = zeros[node.name]
+                    # A unit's shortcut has the join's shape and type.
+                    operands[branch] = torch.zeros_like(operands[1 - branch])
+                else:
+                    scale = scales[node.name]
+                    operands[scale.operand] = operands[scale.operand] * scale.factor
+                return self.call_function(node.target, tuple(operands), named)
+
+        joins = zeros.keys() | scales.keys()
+        needed = _needed(self.program.graph, zeros)
+        with torch.no_grad():
+            Interpreter(self.program.graph_module).run(*self._arguments(inputs))
+
+    def _node(self, join: str) -> str:
+        return self.names.get(join, join)
+
+    def _arguments(self, inputs: Case) -> list[object]:
+        import torch
+        from torch.export.graph_signature import ConstantArgument, InputKind
+
+        program = self.program
+        values: list[object] = []
+        for spec in program.graph_signature.input_specs:
+            target = spec.target or ""
+            if isinstance(spec.arg, ConstantArgument):
+                values.append(spec.arg.value)
+            elif spec.kind is InputKind.USER_INPUT:
+                values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
+            elif target in program.state_dict:
+                values.append(program.state_dict[target])
+            else:
+                values.append(program.constants[target])
+        return values
+
+    def check_joins(self, units: tuple[Unit, ...]) -> None:
+        """Checks that every unit's join is an addition in the program, too.
+
+        Raises:
+            SupernetError: It is not, so the configuration could not be verified.
+        """
+        additions = {
+            node.name
+            for node in self.program.graph.nodes
+            if node.op == "call_function" and "aten.add" in str(node.target)
+        }
+        for unit in units:
+            if self._node(unit.join) not in additions:
+                raise SupernetError(
+                    f"unit {unit.name!r}: its join {unit.join!r} has no counterpart among the"
+                    " program's additions, so PyTorch cannot run a configuration that skips"
+                    " it."
+                    " Please report the model; an ONNX supernet of it can still be built."
+                )
+
+
+def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Node]:
+    """Returns the nodes that the outputs need once the branches of the joins are zero."""
+    needed: set[torch.fx.Node] = set()
+    pending = [node for node in graph.nodes if node.op == "output"]
+    while pending:
+        node = pending.pop()
+        if node in needed:
+            continue
+        needed.add(node)
+        shortcut = node.args[1 - zeros[node.name]] if node.name in zeros else None
+        pending += [shortcut] if shortcut is not None else node.all_input_nodes
+    return needed
+
+
+def _to_numpy(value: object) -> NDArray[Any]:
+    import torch
+
+    assert isinstance(value, torch.Tensor)
+    array: NDArray[Any] = value.detach().cpu().numpy()
+    return array

@@ -1,0 +1,59 @@
+"""Running a graph file in ONNX Runtime while compiling."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import SupernetError
+from skipc.compiler.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+class Optimise(Enum):
+    """How far ONNX Runtime may rewrite the graph."""
+
+    NOTHING = "ORT_DISABLE_ALL"
+    EVERYTHING = "ORT_ENABLE_ALL"
+
+
+class GraphRunner:
+    """A graph loaded for a few comparisons; weights are read from beside the file.
+
+    Args:
+        path: The ONNX file.
+        optimise: How far ONNX Runtime may rewrite it.
+
+    Raises:
+        SupernetError: ONNX Runtime cannot load the graph.
+    """
+
+    def __init__(self, path: Path, optimise: Optimise = Optimise.EVERYTHING) -> None:
+        ort = require("onnxruntime", "compiler")
+        options = ort.SessionOptions()
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, optimise.value)
+        options.log_severity_level = 4
+        # One run per shape: planning and keeping an arena for it costs more than it saves.
+        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False
+        try:
+            self._session = ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        # ONNX Runtime's exceptions share no base class below Exception.
+        except Exception as cause:
+            raise SupernetError(
+                f"{path.name}: ONNX Runtime {ort.__version__} cannot load it: {cause}"
+            ) from cause
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+        self._inputs = {value.name for value in self._session.get_inputs()}
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Returns the outputs by name; inputs that the graph does not read are left out."""
+        feed = {name: value for name, value in inputs.items() if name in self._inputs}
+        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))

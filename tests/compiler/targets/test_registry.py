@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.targets import builder_for, finish
+from skipc.profiles import Profile, ProfileError, load_profile, profile_names
+from skipc.runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_profile_has_a_builder() -> None:
+    for name in profile_names():
+        builder = builder_for(load_profile(name))
+        assert builder.unavailable_reason() is None
+
+
+def test_builder_for_names_the_backends_when_there_is_none() -> None:
+    profile = Profile("mine", "onnxruntime-cpus", "a mistake", {})
+    with pytest.raises(TargetError, match=r"'mine'.*Did you mean 'onnxruntime-cpu'"):
+        builder_for(profile)
+
+
+def test_finish_names_the_targets_when_the_target_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"unknown target 'cpuu'.*Did you mean 'cpu'"):
+        finish(tmp_path, "cpuu")
+
+
+def test_finish_refuses_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        finish(tmp_path, "cpu")

@@ -1,0 +1,290 @@
+"""``front.json``: what is accepted, what is refused, and the schema that says the same."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skipc.compiler.errors import FrontError
+from skipc.compiler.front import (
+    Front,
+    FrontEntry,
+    configurations_from_front,
+    read_front,
+    write_front,
+)
+from skipc.compiler.units import Unit
+
+EXAMPLES = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+FULL = {"name": "full", "skip": []}
+SCHEMA = json.loads((files("skipc.compiler") / "front.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+UNITS = tuple(
+    Unit(name, f"add_{i}", 0, module, 10, 100)
+    for i, (name, module) in enumerate(
+        [
+            ("layer1.0", "layer1.0"),
+            ("layer1.1", "layer1.1"),
+            ("layer2.0.attention", "layer2.0"),
+            ("layer2.0.mlp", "layer2.0"),
+            ("layer10.0", "layer10.0"),
+        ]
+    )
+)
+
+
+def document(*configurations: object, **more: object) -> dict[str, object]:
+    return {"format": "skipc.front/1", "configurations": list(configurations), **more}
+
+
+def write(path, value):
+    (path / "front.json").write_text(json.dumps(value))
+    return path / "front.json"
+
+
+VALID = [
+    document(FULL),
+    document(FULL, {"name": "fast", "skip": ["layer1.0"], "metrics": {"latency_ms": 4.5}}),
+    document({"name": "a", "skip": "00110", "metrics": {"accuracy": 1, "anything_j": -2}}),
+    document({"name": "a" * 64, "skip": []}, units=["layer1.0"]),
+    document({"name": "0.5-x_Y", "skip": ["", "anything"]}, units=[]),
+    document({"name": "a", "skip": [], "metrics": {}}),
+]
+
+INVALID = [
+    ([], "expected an object"),
+    ({}, "the key 'format' is missing"),
+    ({"format": "skipc.front/1"}, "the key 'configurations' is missing"),
+    (document(), "'configurations' is empty"),
+    ({**document(FULL), "format": "skipc.front/2"}, "this skipc reads 'skipc.front/1'"),
+    ({**document(FULL), "format": 1}, "'format' must be a non-empty string"),
+    (document(FULL, unitz=[]), "unknown key 'unitz'. Did you mean 'units'"),
+    (document(FULL, units="layer1.0"), "'units' must be a list of strings"),
+    (document("full"), r"configurations\[0\]: expected an object"),
+    (document(FULL, {"name": "a"}), r"configurations\[1\].* 'skip' is missing"),
+    (document({"skip": []}), "the key 'name' is missing"),
+    (document({"name": "a", "skips": []}), "Did you mean 'skip'"),
+    (document({"name": "", "skip": []}), "'name' must be a non-empty string"),
+    (document({"name": 7, "skip": []}), "'name' must be a non-empty string"),
+    (document({"name": "../up", "skip": []}), "cannot name files"),
+    (document({"name": ".hidden", "skip": []}), "cannot name files"),
+    (document({"name": "a b", "skip": []}), "cannot name files"),
+    (document({"name": "a\n", "skip": []}), "cannot name files"),
+    (document({"name": "é", "skip": []}), "cannot name files"),
+    (document({"name": "a" * 65, "skip": []}), "cannot name files"),
+    (document({"name": "con", "skip": []}), "cannot name files"),
+    (document({"name": "NUL.x", "skip": []}), "cannot name files"),
+    (document({"name": "a", "skip": "0120"}), "must be a bit string"),
+    (document({"name": "a", "skip": ""}), "must be a bit string"),
+    (document({"name": "a", "skip": "layer1.0"}), "For names write a list"),
+    (document({"name": "a", "skip": None}), "'skip' must be a list of strings"),
+    (document({"name": "a", "skip": [1]}), "'skip' must be a list of strings"),
+    (document({"name": "a", "skip": ["x", "x"]}), "'skip' names 'x' twice"),
+    (document({**FULL, "metrics": {"latency": 3}}), "has no unit. Write 'latency_ms'"),
+    (document({**FULL, "metrics": {"energy": 3}}), "has no unit. Write 'energy_mj'"),
+    (document({**FULL, "metrics": {"accuracy": 93.5}}), "'accuracy' is a fraction"),
+    (document({**FULL, "metrics": {"accuracy": True}}), "'accuracy' must be a number"),
+    (document({**FULL, "metrics": {"latency_ms": "3"}}), "'latency_ms' must be a number"),
+    (document({**FULL, "metrics": [3]}), "must be an object of numbers"),
+]
+
+
+@pytest.mark.parametrize("value", VALID)
+def test_front_that_is_valid_is_read_and_fits_the_schema(value, tmp_path):
+    front = read_front(write(tmp_path, value))
+    VALIDATOR.validate(value)
+    assert [entry.name for entry in front.entries] == [
+        entry["name"] for entry in value["configurations"]
+    ]
+
+
+@pytest.mark.parametrize(("value", "fragment"), INVALID)
+def test_front_that_is_invalid_is_refused_by_reader_and_schema(value, fragment, tmp_path):
+    with pytest.raises(FrontError, match=fragment) as raised:
+        read_front(write(tmp_path, value))
+    assert "front.json" in str(raised.value)
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(value)
+
+
+NAMES = st.sampled_from(["full", "fast", "a", "con", "", "a b", "x" * 65, "0", "-a"])
+SKIPS = st.one_of(
+    st.lists(st.sampled_from(["layer1.0", "layer2", ""]), max_size=3),
+    st.sampled_from(["", "0", "0101", "2", "layer"]),
+    st.none(),
+)
+METRICS = st.dictionaries(
+    st.sampled_from(["accuracy", "latency_ms", "latency", "odd"]),
+    st.one_of(st.floats(-1, 2), st.booleans(), st.none(), st.integers(0, 1)),
+    max_size=2,
+)
+ENTRIES = st.fixed_dictionaries(
+    {"name": NAMES, "skip": SKIPS}, optional={"metrics": METRICS, "more": st.none()}
+)
+
+
+@given(
+    entry=ENTRIES, optional=st.sampled_from([{}, {"units": ["u"]}, {"units": [1]}, {"x": 1}])
+)
+@EXAMPLES
+def test_schema_and_reader_agree(entry, optional, tmp_path):
+    value = document(entry, **optional)
+    path = write(tmp_path, value)
+    valid = not list(VALIDATOR.iter_errors(value))
+    if valid:
+        read_front(path)
+    else:
+        with pytest.raises(FrontError):
+            read_front(path)
+
+
+def test_schema_is_itself_valid():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ('{"format": 1, "format": 2}', "given twice"),
+        ('{"format": NaN}', "'format'"),
+    ],
+)
+def test_front_that_is_no_json_is_refused(text, fragment, tmp_path):
+    (tmp_path / "front.json").write_text(text)
+    with pytest.raises(FrontError, match=fragment):
+        read_front(tmp_path / "front.json")
+
+
+def test_missing_front_is_refused(tmp_path):
+    with pytest.raises(FrontError, match="cannot be read"):
+        read_front(tmp_path / "front.json")
+
+
+def test_infinite_metric_is_refused(tmp_path):
+    text = json.dumps(document({**FULL, "metrics": {"latency_ms": float("inf")}}))
+    (tmp_path / "front.json").write_text(text)
+    with pytest.raises(FrontError, match="finite number"):
+        read_front(tmp_path / "front.json")
+
+
+@pytest.mark.parametrize(
+    ("second", "fragment"),
+    [("full", "two configurations are named 'full'"), ("FULL", "but for case")],
+)
+def test_names_that_would_be_one_file_are_refused(second, fragment, tmp_path):
+    path = write(tmp_path, document(FULL, {"name": second, "skip": ["x"]}))
+    with pytest.raises(FrontError, match=fragment):
+        read_front(path)
+
+
+def test_too_many_configurations_are_refused(tmp_path):
+    entries = [{"name": f"c{i}", "skip": [f"u{i}"]} for i in range(1001)]
+    with pytest.raises(FrontError, match="1001 configurations, more than the 1000"):
+        read_front(write(tmp_path, document(*entries)))
+
+
+ENTRY = st.builds(
+    FrontEntry,
+    st.from_regex(r"x[a-z0-9._-]{0,20}", fullmatch=True),
+    st.one_of(
+        st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True).map(tuple),
+        st.from_regex(r"[01]{1,8}", fullmatch=True),
+    ),
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,5}_ms", fullmatch=True),
+        st.floats(allow_nan=False, allow_infinity=False),
+    ),
+)
+FRONTS = st.builds(
+    Front,
+    st.lists(ENTRY, min_size=1, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
+    st.lists(st.text(max_size=5), max_size=3).map(tuple),
+)
+
+
+@given(front=FRONTS)
+@EXAMPLES
+def test_front_is_read_as_it_was_written(front, tmp_path):
+    path = tmp_path / "front.json"
+    write_front(path, front)
+    assert read_front(path) == front
+    VALIDATOR.validate(json.loads(path.read_text()))
+    assert [file.name for file in tmp_path.iterdir()] == ["front.json"]
+
+
+def test_writer_refuses_what_the_reader_would(tmp_path):
+    with pytest.raises(FrontError, match="cannot name files"):
+        write_front(tmp_path / "front.json", Front((FrontEntry("a b", ()),)))
+    assert not list(tmp_path.iterdir())
+
+
+def resolve(*entries: FrontEntry, units: tuple[str, ...] = ()):
+    found = configurations_from_front(Front(entries, units), UNITS, "front.json")
+    return [tuple(unit.name for unit in configuration.units) for configuration in found]
+
+
+@pytest.mark.parametrize(
+    ("skip", "names"),
+    [
+        ((), ()),
+        (("layer1.1", "layer1.0"), ("layer1.0", "layer1.1")),
+        (("layer1",), ("layer1.0", "layer1.1")),
+        (("layer2.0",), ("layer2.0.attention", "layer2.0.mlp")),
+        (("layer2", "layer2.0.mlp"), ("layer2.0.attention", "layer2.0.mlp")),
+        (("layer10",), ("layer10.0",)),
+        ("00000", ()),
+        ("10010", ("layer1.0", "layer2.0.mlp")),
+        ("11111", tuple(unit.name for unit in UNITS)),
+    ],
+)
+def test_paths_and_bits_name_units_in_network_order(skip, names):
+    assert resolve(FrontEntry("a", skip)) == [names]
+
+
+@pytest.mark.parametrize(
+    ("entries", "fragment"),
+    [
+        (
+            [FrontEntry("a", ("layer1.0", "layer1.7"))],
+            "'a': 'layer1.7' is no unit. Did you mean",
+        ),
+        ([FrontEntry("a", ("layer1.0", ""))], "'' is no unit"),
+        ([FrontEntry("a", "0101")], "has 4 bits, but the network has 5 units"),
+        ([FrontEntry("a", "010101")], "has 6 bits, but the network has 5 units"),
+        ([FrontEntry("a", ("stem",))], "front of another network"),
+        ([FrontEntry("a", ("l1.0", "l1.1")), FrontEntry("b", ("l2",))], "another network"),
+        (
+            [FrontEntry("a", "10000"), FrontEntry("b", ("layer1.0",))],
+            "'a' and 'b' skip the same",
+        ),
+        ([FrontEntry("a", ()), FrontEntry("b", "00000")], r"skip the same units \(none\)"),
+    ],
+)
+def test_entry_that_does_not_fit_the_network_is_refused(entries, fragment):
+    with pytest.raises(FrontError, match=fragment) as raised:
+        resolve(*entries)
+    assert "front.json" in str(raised.value)
+
+
+def test_front_that_lists_other_units_is_refused():
+    with pytest.raises(
+        FrontError, match=r"made for another network: it lists 1 units \('x'\)"
+    ):
+        resolve(FrontEntry("a", ()), units=("x",))
+
+
+def test_front_that_lists_these_units_is_accepted():
+    assert resolve(FrontEntry("a", ()), units=tuple(u.name for u in UNITS)) == [()]

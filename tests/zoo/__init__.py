@@ -1,0 +1,58 @@
+"""Small real networks, each with an independent reference for its configurations.
+
+A network says which units are expected and, for each, the module whose output a forward hook
+sets to zero in eager PyTorch. What is found in graphs is compared with that.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from skipc.compiler.checkpoint import TorchSupernet
+from skipc.compiler.export import export_supernet
+from skipc.compiler.units import find_units
+from tests.zoo.image_nets import IMAGE_NETS
+from tests.zoo.library_nets import LIBRARY_NETS
+from tests.zoo.net import Net, assert_close, case_for, eager_outputs, module_of
+from tests.zoo.rejected_nets import REJECTED_NETS
+from tests.zoo.token_nets import TOKEN_NETS
+
+if TYPE_CHECKING:
+    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.units import UnitSearch
+
+NETS = {net.name: net for net in (*IMAGE_NETS, *TOKEN_NETS, *LIBRARY_NETS, *REJECTED_NETS)}
+WITH_UNITS = tuple(name for name, net in NETS.items() if net.units)
+
+__all__ = [
+    "NETS",
+    "WITH_UNITS",
+    "Net",
+    "assert_close",
+    "case_for",
+    "eager_outputs",
+    "exported",
+    "module_of",
+    "supernet",
+]
+
+
+def supernet(name: str) -> TorchSupernet:
+    """Returns the network as the checkpoint reader would."""
+    net = NETS[name]
+    return TorchSupernet(
+        module=module_of(net),
+        inputs=net.inputs,
+        batch=net.batch,
+        output=net.output,
+        model=name,
+        survival={},
+    )
+
+
+@cache
+def exported(name: str) -> tuple[SupernetGraph, UnitSearch]:
+    """Returns the network's graph and units; callers must not change the graph."""
+    graph = export_supernet(supernet(name))
+    return graph, find_units(graph.model)
