@@ -1,0 +1,128 @@
+"""The tree: what imports what, how large files are, nothing of one machine in it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("compiler", "runtime", "profiles", "tools")
+MAX_LINES = 350
+MAX_TEST_LINES = 500
+MAX_BYTES = 1_000_000
+
+# Who may import whom: runtime <- profiles <- compiler <- tools.
+MAY_IMPORT = {
+    "runtime": set(),
+    "profiles": {"runtime"},
+    "compiler": {"profiles", "runtime"},
+    "tools": {"compiler", "profiles", "runtime"},
+}
+SOURCES = sorted(
+    file.relative_to(ROOT) for folder in PACKAGES for file in (ROOT / folder).rglob("*.py")
+)
+TESTS = sorted(file.relative_to(ROOT) for file in (ROOT / "tests").rglob("*.py"))
+# A home or root folder, or a drive: a path of somebody's machine.
+MACHINE_PATH = re.compile(r"(?<![\w.~/:<])(/(home|root|work|Users|mnt|data)/\w|[A-Z]:\\\\\w)")
+
+
+def _files():
+    """Every file that git has or would take."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:  # a copy without its history
+        folders = (*PACKAGES, "tests", "docs", "benchmarks")
+        paths = [path for name in folders for path in (ROOT / name).rglob("*")]
+        paths += ROOT.glob("*.*")
+    return [path for path in paths if path.is_file() and not path.is_symlink()]
+
+
+def imported_packages(source, package):
+    """Yields (line, package of ours) for each import in a file of ``package``."""
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "skipc" and len(parts) > 1 and parts[1] != package:
+                yield node.lineno, parts[1]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package):
+    wrong = [
+        f"{file}:{line}: imports skipc.{other}"
+        for file in SOURCES
+        if file.parts[0] == package
+        for line, other in imported_packages(
+            (ROOT / file).read_text(encoding="utf-8"), package
+        )
+        if other not in MAY_IMPORT[package]
+    ]
+    assert wrong == []
+
+
+def test_import_check_finds_every_form():
+    source = "import skipc.tools.cli\nfrom skipc import compiler\nfrom skipc.tools import x"
+    assert list(imported_packages(source, "runtime")) == [
+        *((1, "tools"), (2, "compiler"), (3, "tools"))
+    ]
+
+
+def test_only_tools_print():
+    wrong = [
+        f"{file}:{node.lineno}"
+        for file in SOURCES
+        if file.parts[0] != "tools"
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    ]
+    assert wrong == []
+
+
+def test_files_are_short():
+    limits = dict.fromkeys(SOURCES, MAX_LINES) | dict.fromkeys(TESTS, MAX_TEST_LINES)
+    long = {
+        str(file): count
+        for file, limit in limits.items()
+        if (count := len((ROOT / file).read_text(encoding="utf-8").splitlines())) > limit
+    }
+    assert long == {}
+
+
+def test_nothing_large_is_tracked():
+    large = {path.name: size for path in _files() if (size := path.stat().st_size) > MAX_BYTES}
+    assert large == {}
+
+
+def test_no_file_names_a_path_of_somebodys_machine():
+    found = []
+    for path in _files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        if path != Path(__file__):
+            found += [f"{path.name}: {match[0]}" for match in MACHINE_PATH.finditer(text)]
+    assert found == []
+
+
+def test_path_check_finds_paths_only():
+    for bad in ('"/home/me/x"', "=/root/a", "C:\\\\x"):
+        assert MACHINE_PATH.search(bad)
+    for good in ("https://example.org/data/x", "tools/data/x", "<home/x>", "a ~/data/x"):
+        assert not MACHINE_PATH.search(good)

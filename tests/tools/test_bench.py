@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from skipc.runtime import Bundle
+from skipc.tools.bench.bars import Bar, markdown, write
+from skipc.tools.bench.building import run_and_measure
+from skipc.tools.bench.networks import NETWORKS, RESNET50, VIT_B16, build_command
+from skipc.tools.bench.plain import if_session, plain_session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BARS = [
+    Bar("net", "ratio", 1.0204, 1.02),
+    Bar("net", "met", 0.5, 1.0, note="worst: fast"),
+    Bar("net", "reported", 3.0, None),
+    Bar("null", "overhead", 9.84, 15.0, unit="µs"),
+]
+
+
+def test_bar_is_met_up_to_its_limit() -> None:
+    assert [bar.met for bar in BARS] == [False, True, True, True]
+    assert Bar("net", "equal", 1.5, 1.5).met
+    assert not Bar("net", "nan", float("nan"), 1.5).met
+
+
+def test_markdown_has_a_row_for_each_bar() -> None:
+    rows = [line for line in markdown(BARS, "a machine").splitlines() if line[:1] == "|"]
+    assert rows[2:] == [
+        "| net | ratio | 1.020 | ≤ 1.020 | **missed** |  |",
+        "| net | met | 0.500 | ≤ 1.000 | met | worst: fast |",
+        "| net | reported | 3.000 |  |  |  |",
+        "| null | overhead | 9.8 µs | ≤ 15.0 µs | met |  |",
+    ]
+
+
+def test_small_ratios_keep_their_digits() -> None:
+    row = markdown([Bar("net", "error", 2.3e-7, 1e-4)], "").splitlines()[-1]
+    assert "| 2.3e-07 | ≤ 0.0001 |" in row
+
+
+def test_results_are_written_twice(tmp_path: Path) -> None:
+    write(BARS, "a machine", tmp_path / "benchmarks")
+    assert "a machine" in (tmp_path / "benchmarks" / "results.md").read_text(encoding="utf-8")
+    document = json.loads((tmp_path / "benchmarks" / "results.json").read_text())
+    assert [bar["met"] for bar in document["bars"]] == [False, True, True, True]
+
+
+def test_networks_have_six_configurations_each() -> None:
+    assert [len(network.front(network.counts).entries) for network in NETWORKS] == [6, 6]
+    assert [len(entry.skip) for entry in RESNET50.front(RESNET50.counts).entries] == [
+        *(0, 2, 4, 6, 8, 10)
+    ]
+    assert [len(entry.skip) for entry in VIT_B16.front(VIT_B16.counts).entries] == [*range(6)]
+
+
+def test_build_command_is_what_a_user_would_type(tmp_path: Path) -> None:
+    command = build_command(RESNET50, tmp_path / "c.pt", tmp_path / "f.json", tmp_path / "o")
+    assert command[1:5] == ["-m", "skipc.tools.cli", "build", str(tmp_path / "c.pt")]
+
+
+def test_if_graph_gives_the_pruned_graphs_outputs(work: Path) -> None:
+    path = work / "ckpt.skipc"
+    bundle = Bundle.open(path)
+    branching = if_session(path)
+    for case in bundle.golden_inputs():
+        for entry in bundle.manifest.configurations:
+            (expected,) = plain_session(path / entry.graph).run(None, case)
+            (found,) = branching.run(entry.skip, case)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    full, fast = (entry.skip for entry in bundle.manifest.configurations)
+    case = bundle.golden_inputs()[0]
+    assert np.abs(branching.run(full, case)[0] - branching.run(fast, case)[0]).max() > 1e-2
+
+
+def test_commands_are_measured() -> None:
+    spent = run_and_measure([sys.executable, "-c", "x = bytearray(50_000_000)"])
+    assert spent.wall_s > 0
+    assert spent.peak_bytes > 50_000_000
+    with pytest.raises(SystemExit, match="went wrong"):
+        run_and_measure([sys.executable, "-c", "raise SystemExit('went wrong')"])

@@ -1,0 +1,68 @@
+"""Measures every bar, prints the table and writes it to ``benchmarks/``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import click
+
+from skipc.runtime.host import host_key
+from skipc.tools.bench import building, latency, memory, overhead
+from skipc.tools.bench.bars import Bar, write
+from skipc.tools.bench.networks import NETWORKS, prepare
+from skipc.tools.console import console, table
+from skipc.tools.exits import run_and_exit
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks"))
+@click.option("--work", type=click.Path(path_type=Path), help="Keep the bundles here.")
+@click.option("--network", type=click.Choice([network.name for network in NETWORKS]))
+def main(out: Path, work: Path | None, network: str | None) -> None:
+    """Runs the benchmark; takes some minutes and wants a quiet machine."""
+    printed = console()
+    found = [overhead.bar()]
+    with tempfile.TemporaryDirectory() as temporary:
+        for one in NETWORKS:
+            if network not in (None, one.name):
+                continue
+            folder = (work or Path(temporary)) / one.name.replace("/", "-")
+            click.echo(f"{one.name}: building ...", err=True)
+            prepare(one, folder)
+            found += building.bars(one, folder)
+            click.echo(f"{one.name}: memory ...", err=True)
+            found += memory.bars(one, folder)
+            click.echo(f"{one.name}: latency ...", err=True)
+            found += latency.bars(one, folder)
+    rows = table("network", "what", ">measured", ">bar", "", "note")
+    for bar in found:
+        rows.add_row(*_cells(bar))
+    printed.print(rows)
+    write(found, _machine(), out)
+    printed.print(f"\nwritten to {out / 'results.md'}", soft_wrap=True)
+
+
+def _cells(bar: Bar) -> tuple[str, ...]:
+    unit = "" if bar.unit == "x" else f" {bar.unit}"
+    limit = "" if bar.limit is None else f"{bar.limit:g}{unit}"
+    verdict = "" if bar.limit is None else ("met" if bar.met else "MISSED")
+    return bar.network, bar.what, f"{bar.value:.3g}{unit}", limit, verdict, bar.note
+
+
+def _machine() -> str:
+    version = importlib.metadata.version("onnxruntime")
+    key = host_key("onnxruntime", version)
+    torch = importlib.metadata.version("torch")
+    return (
+        f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python"
+        f" {platform.python_version()}, ONNX Runtime {version}, torch {torch}, CPU features:"
+        f" {key['cpu_features']}."
+    )
+
+
+if __name__ == "__main__":
+    run_and_exit(main, "python -m skipc.tools.bench")

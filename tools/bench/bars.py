@@ -1,0 +1,79 @@
+"""One measured bar, and the table of all of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.files import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_INTRODUCTION = (
+    "Written by `make bench`. Ratios are medians of interleaved pairs in one process;"
+    " what each row measures is said in the file of `tools/bench/` that makes it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A measurement and what it may be at most.
+
+    Attributes:
+        network: What was measured on.
+        what: What was measured.
+        value: The measurement.
+        limit: The bar; None where the figure is only reported.
+        unit: ``x`` for a ratio, else the unit.
+        note: How the value came about, e.g. the worst configuration.
+    """
+
+    network: str
+    what: str
+    value: float
+    limit: float | None
+    unit: str = "x"
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the value is within the bar."""
+        return self.limit is None or self.value <= self.limit
+
+
+def markdown(bars: list[Bar], machine: str) -> str:
+    """Returns the table as Markdown."""
+    lines = [
+        "# Benchmarks",
+        "",
+        _INTRODUCTION,
+        "",
+        machine,
+        "",
+        "| network | what | measured | bar | | note |",
+        "|---|---|---:|---:|---|---|",
+    ]
+    for bar in bars:
+        limit = "" if bar.limit is None else f"≤ {_text(bar.limit, bar.unit)}"
+        verdict = "" if bar.limit is None else ("met" if bar.met else "**missed**")
+        lines.append(
+            f"| {bar.network} | {bar.what} | {_text(bar.value, bar.unit)} | {limit} |"
+            f" {verdict} | {bar.note} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(bars: list[Bar], machine: str, folder: Path) -> None:
+    """Writes ``results.md`` and ``results.json`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results.md", markdown(bars, machine).encode())
+    document = {"machine": machine, "bars": [{**asdict(bar), "met": bar.met} for bar in bars]}
+    write_whole(folder / "results.json", json.dumps(document, indent=1).encode() + b"\n")
+
+
+def _text(value: float, unit: str) -> str:
+    if unit == "x":
+        return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
+    return f"{value:.2g} {unit}" if value < 1 else f"{value:.1f} {unit}"

@@ -1,0 +1,113 @@
+"""``skipc build``: checkpoint and front in, bundle and engines out."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import click
+
+from skipc.runtime.errors import SkipcError
+from skipc.tools.console import console, print_json, progress
+from skipc.tools.options import PATH, model_options, read_supernet, survival_from
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("build")
+@click.argument("checkpoint", type=PATH)
+@click.option("--front", type=PATH, required=True, help="The configurations: front.json.")
+@click.option("--target", required=True, help="What to compile for; see `skipc targets`.")
+@model_options
+@click.option("--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]")
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
+@click.option("--data", type=PATH, help="Real inputs (.npy, .npz) to verify on, too.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=1e-4,
+    show_default=True,
+    help="Largest error against the reference, over the output's range.",
+)
+@click.option(
+    "--residual-scale",
+    type=click.Choice(["original", "inverted"]),
+    default="inverted",
+    show_default=True,
+    help="How stochastic depth scaled kept branches; 'original' applies the survival"
+    " probability now.",
+)
+@click.option(
+    "--survival",
+    metavar="UNIT=P",
+    multiple=True,
+    help="A unit's survival probability, for --residual-scale original; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    checkpoint: Path,
+    front: Path,
+    target: str,
+    model: str | None,
+    model_args: tuple[str, ...],
+    inputs: tuple[str, ...],
+    batch: str | None,
+    output: str | None,
+    out: Path | None,
+    overwrite: bool,
+    data: Path | None,
+    tolerance: float,
+    residual_scale: str,
+    survival: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Compile CHECKPOINT: one pruned graph and one engine per configuration of the front.
+
+    Every subnet is verified against PyTorch running the same configuration; if one differs,
+    nothing is written.
+    """
+    from skipc.compiler.build import BuildOptions, build_bundle, bundle_path
+    from skipc.compiler.errors import TargetError
+    from skipc.compiler.front import read_front
+    from skipc.compiler.residual_scale import ResidualScale
+    from skipc.compiler.targets import builder_for, finish
+    from skipc.profiles import load_profile
+    from skipc.runtime.bundle import Bundle
+    from skipc.tools.commands.show import bundle_json, print_bundle
+
+    options = BuildOptions(
+        out=out,
+        data=data,
+        tolerance=tolerance,
+        residual_scale=ResidualScale(residual_scale),
+        survival=survival_from(survival),
+        overwrite=overwrite,
+    )
+    # What is cheap to get wrong is checked before the network is read.
+    profile = load_profile(target)
+    unavailable = builder_for(profile).unavailable_reason()
+    read_front(front)
+    bundle_path(checkpoint, options)
+    with progress() as step:
+        step("reading the checkpoint")
+        supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
+        path = build_bundle(supernet, checkpoint, front, options, step)
+        again = f"skipc finish {shlex.quote(str(path))} --target {shlex.quote(target)}"
+        if unavailable is None:
+            try:
+                finish(path, target, step)
+            except SkipcError as cause:
+                raise TargetError(
+                    f"{cause}\nThe bundle is written to {path}, without engines. Try again"
+                    f" with: {again}"
+                ) from cause
+    bundle = Bundle.open(path)
+    if as_json:
+        print_json(bundle_json(bundle))
+    else:
+        print_bundle(bundle, console())
+    if unavailable is not None:
+        click.echo(
+            f"No engines were built here: {unavailable}\nOn the device run: {again}", err=True
+        )

@@ -1,0 +1,134 @@
+"""``skipc check``: is the bundle whole, and does it compute the same here?"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from skipc.compiler.numerics import difference
+from skipc.runtime import AdaptiveEngine
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.opening import NULL_TARGET
+from skipc.tools.console import console, plural, print_json, progress, table
+from skipc.tools.options import PATH, target_name
+from skipc.tools.stale import with_fresh_engines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenResult:
+    """One configuration's error on this machine, over the golden inputs."""
+
+    target: str
+    configuration: str
+    max_abs_error: float
+    relative_error: float
+    tolerance: float
+    passed: bool
+
+
+@click.command("check")
+@click.argument("bundle", type=PATH)
+@click.option("--target", help="Check only this target's engines.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(bundle: Path, target: str | None, as_json: bool) -> int:
+    """Check every hash of BUNDLE, then run its golden inputs on this machine.
+
+    Exit code 1 if a configuration's outputs differ by more than the bundle's tolerance, 2 if
+    a file is damaged.
+    """
+    if target == NULL_TARGET:
+        raise click.UsageError("--target null: it computes nothing that could be checked.")
+    opened = Bundle.open(bundle)
+    # By the name of its folder, what the user called the target: a name, or a .toml.
+    targets = {name: name for name in opened.targets()}
+    if target is not None:
+        targets = {target_name(opened, target): target}
+    results: list[GoldenResult] = []
+    with progress() as step:
+        step("comparing hashes")
+        opened.verify_hashes(step.detail)
+        for name, given in targets.items():
+            step(f"running the golden inputs on target {name}")
+            results += with_fresh_engines(bundle, given, step, _Golden(bundle, name))
+    passed = all(result.passed for result in results)
+    if as_json:
+        print_json(
+            {
+                "hashes": "ok",
+                "passed": passed,
+                "golden": [asdict(result) for result in results],
+            }
+        )
+    else:
+        _print(opened, results)
+    return 0 if passed else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """Runs the golden inputs through one target's engines."""
+
+    path: Path
+    target: str
+
+    def __call__(self) -> list[GoldenResult]:
+        results = []
+        bundle = Bundle.open(self.path)
+        inputs = bundle.golden_inputs()
+        with AdaptiveEngine.open(self.path, target=self.target) as engine:
+            for entry in bundle.manifest.configurations:
+                engine.pin(entry.name)
+                actual = [engine(case) for case in inputs]
+                found = difference(actual, bundle.golden_outputs(entry.name))
+                tolerance = entry.verification.tolerance
+                results.append(
+                    GoldenResult(
+                        target=self.target,
+                        configuration=entry.name,
+                        max_abs_error=found.max_abs_error,
+                        relative_error=found.relative_error,
+                        tolerance=tolerance,
+                        passed=found.relative_error <= tolerance,
+                    )
+                )
+        return results
+
+
+def _print(bundle: Bundle, results: list[GoldenResult]) -> None:
+    out = console()
+    targets = bundle.targets()
+    also = f" and the engines of {', '.join(targets)}" if targets else ""
+    out.print(f"hashes ok: {plural(len(bundle.manifest.files), 'file')}{also}")
+    if not results:
+        out.print(
+            "no engines to run. Build them on the device that will run them:"
+            f" skipc finish {shlex.quote(str(bundle.path))} --target cpu",
+            soft_wrap=True,
+        )
+        return
+    rows = table("target", "configuration", ">max error", ">of range", ">allowed", "")
+    for result in results:
+        rows.add_row(
+            result.target,
+            result.configuration,
+            f"{result.max_abs_error:.1e}",
+            f"{result.relative_error:.1e}",
+            f"{result.tolerance:.0e}",
+            "ok" if result.passed else "FAILED",
+            style=None if result.passed else "red",
+        )
+    out.print(rows)
+    failed = [result.configuration for result in results if not result.passed]
+    if failed:
+        click.echo(
+            f"Error: {plural(len(failed), 'configuration')} of {len(results)} differ from the"
+            " golden outputs by more than the bundle allows. Build the engines again with"
+            f" `skipc finish`, or the bundle: {', '.join(failed)}.",
+            err=True,
+        )

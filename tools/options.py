@@ -1,0 +1,135 @@
+"""Options that several commands share: how a network is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from skipc.profiles import load_profile
+from skipc.runtime.opening import NULL_TARGET
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skipc.compiler.checkpoint import Supernet
+    from skipc.runtime.bundle import Bundle
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+def model_options(function: F) -> F:
+    """Adds the options that say how to read a checkpoint."""
+    decorators = (
+        click.option(
+            "--model",
+            metavar="FACTORY",
+            help="What builds the network: PKG.MODULE:FACTORY, or timm:NAME, torchvision:NAME,"
+            " transformers:CLASS.",
+        ),
+        click.option(
+            "--model-arg",
+            "model_args",
+            metavar="K=V",
+            multiple=True,
+            help="An argument of the factory; may be repeated.",
+        ),
+        click.option(
+            "--input",
+            "inputs",
+            metavar="[NAME=]SHAPE[:DTYPE]",
+            multiple=True,
+            help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=1x128:int64; may be"
+            " repeated.",
+        ),
+        click.option(
+            "--batch",
+            metavar="MIN:TYP:MAX",
+            help="Sizes of the dynamic batch N, e.g. 1:4:16.",
+        ),
+        click.option(
+            "--output",
+            metavar="NAME",
+            help="The output to keep, where the network returns several.  [default: logits]",
+        ),
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def read_supernet(
+    checkpoint: Path,
+    model: str | None,
+    model_args: tuple[str, ...],
+    inputs: tuple[str, ...],
+    batch: str | None,
+    output: str | None,
+) -> Supernet:
+    """Returns the network that the options of ``model_options`` describe.
+
+    Raises:
+        CheckpointError: They do not fit together.
+    """
+    from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
+    from skipc.compiler.inputs import parse_inputs
+
+    specs, sizes = parse_inputs(inputs, batch)
+    return read_checkpoint(
+        checkpoint,
+        ModelOptions(
+            model=model,
+            model_args=tuple(split_pair("--model-arg", text) for text in model_args),
+            inputs=specs,
+            batch=sizes,
+            output=output,
+        ),
+    )
+
+
+def target_name(bundle: Bundle, target: str) -> str:
+    """Returns the name of a target that ``bundle`` has engines for.
+
+    Args:
+        bundle: The bundle.
+        target: The target's name, or the path of its ``.toml``; ``null`` needs no engines.
+
+    Raises:
+        ProfileError: There is no such target.
+        BundleError: There are no engines for it.
+    """
+    if target == NULL_TARGET or target in bundle.targets():
+        return target
+    name = load_profile(target).name
+    if name not in bundle.targets():
+        bundle.engine_set(name)  # its error lists what there is and names the command
+    return name
+
+
+def split_pair(option: str, text: str) -> tuple[str, str]:
+    """Returns the two sides of ``K=V``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise click.UsageError(f"{option} {text!r}: write it as NAME=VALUE.")
+    return key.strip(), value
+
+
+def survival_from(texts: tuple[str, ...]) -> Mapping[str, float]:
+    """Returns the probabilities of ``--survival UNIT=P``."""
+    found = {}
+    for text in texts:
+        unit, value = split_pair("--survival", text)
+        try:
+            probability = float(value)
+        except ValueError:
+            probability = -1.0
+        if not 0 < probability <= 1:
+            raise click.UsageError(
+                f"--survival {text!r}: the probability must be above 0 and at most 1."
+            )
+        found[unit] = probability
+    return found
