@@ -27,7 +27,7 @@ from skipc.compiler.prune import subnet_from_units
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.units import UnitSearch, find_units
-from skipc.compiler.verify import DEFAULT_TOLERANCE, verify_subnet
+from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
 from skipc.runtime.manifest import Provenance, Verification
 
@@ -49,7 +49,8 @@ class BuildOptions:
     Attributes:
         out: The bundle's folder; by default the checkpoint's name with ``.skipc``.
         data: ``.npy`` or ``.npz`` with real inputs to verify on, too.
-        tolerance: Largest error over the range of the reference's output.
+        tolerance: Largest error over the range of the reference's output; None for the
+            default of the outputs' type (see ``default_tolerance``).
         residual_scale: How kept branches are scaled at test time.
         survival: Survival probabilities by unit, where the network does not carry them.
         overwrite: Replace a bundle that is already there.
@@ -57,7 +58,7 @@ class BuildOptions:
 
     out: Path | None = None
     data: Path | None = None
-    tolerance: float = DEFAULT_TOLERANCE
+    tolerance: float | None = None
     residual_scale: ResidualScale = ResidualScale.INVERTED
     survival: Mapping[str, float] = field(default_factory=dict)
     overwrite: bool = False
@@ -83,10 +84,10 @@ def build_bundle(
         CompileError: Something the user gave does not work; nothing is left behind.
     """
     # Not <: NaN must be refused.
-    if not options.tolerance >= 0:
+    if options.tolerance is not None and not options.tolerance >= 0:
         raise CompileError(
             f"--tolerance {options.tolerance:g}: must be a number of at least 0, e.g."
-            f" {DEFAULT_TOLERANCE:g} of the output's range."
+            f" {TOLERANCE:g} of the output's range."
         )
     out = bundle_path(checkpoint, options)
     entries = read_front(front)
@@ -145,6 +146,9 @@ def _write_bundle(
     progress: Progress,
 ) -> None:
     inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), options.data)
+    tolerance = options.tolerance
+    if tolerance is None:
+        tolerance = default_tolerance(graph.outputs)
     reference = graph.reference or OnnxReference(graph.model, folder)
     subnets: list[tuple[WrittenSubnet, Verification]] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
@@ -154,7 +158,7 @@ def _write_bundle(
             pruned = subnet_from_units(graph.model, configuration.units)
             written = write_subnet(pruned, configuration, store, folder)
             verified = verify_subnet(
-                written.graph, configuration, reference, inputs, options.tolerance
+                written.graph, configuration, reference, inputs, tolerance
             )
             write_golden(folder / golden_outputs_file(configuration.name), verified.expected)
             subnets.append((written, verified.verification))

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
+from skipc.compiler.array_files import write_arrays
 from skipc.compiler.costs import parameters, total_macs
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.files import file_entries, write_whole
@@ -94,7 +94,7 @@ def write_golden(path: Path, cases: list[Case] | tuple[Case, ...]) -> None:
         for index, case in enumerate(cases[:MAX_GOLDEN_CASES])
         for tensor, array in case.items()
     }
-    np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub knows allow_pickle only
+    write_arrays(path, arrays)
 
 
 def write_manifest(

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipc.compiler.array_files import read_arrays
 from skipc.compiler.errors import CheckpointError
+from skipc.runtime.errors import InputError, choices_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +75,15 @@ def cases(
 def _from_file(
     path: Path, specs: tuple[TensorSpec, ...], batch: BatchRange | None
 ) -> list[Case]:
-    arrays = _load(path, specs)
+    try:
+        arrays = read_arrays(path, tuple(spec.name for spec in specs))
+    except InputError as cause:
+        raise CheckpointError(f"--data {cause}") from cause
+    missing = [spec.name for spec in specs if spec.name not in arrays]
+    if missing:
+        raise CheckpointError(
+            f"--data {path}: no array named {missing[0]!r}. {choices_text(missing[0], arrays)}"
+        )
     size = 1 if batch is None else batch.typical
     rows: dict[str, int] = {}
     for spec in specs:
@@ -82,7 +92,8 @@ def _from_file(
         rows[spec.name] = size if isinstance(first, str) else first
         tail = tuple(spec.shape[1:])
         if (
-            array.ndim != len(spec.shape)
+            array.ndim == 0
+            or array.ndim != len(spec.shape)
             or array.shape[1:] != tail
             or array.dtype != spec.dtype
         ):
@@ -102,30 +113,6 @@ def _from_file(
         }
         for i in range(min(count, MAX_DATA_CASES))
     ]
-
-
-def _load(path: Path, specs: tuple[TensorSpec, ...]) -> Case:
-    names = [spec.name for spec in specs]
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if len(names) != 1:
-                raise CheckpointError(
-                    f"--data {path}: one array, but the network has the inputs {names}."
-                    " Write a .npz with one array per input."
-                )
-            return {names[0]: loaded}
-        with loaded:
-            missing = [name for name in names if name not in loaded.files]
-            if missing:
-                raise CheckpointError(
-                    f"--data {path}: no array named {missing[0]!r}; it holds {loaded.files}."
-                )
-            return {name: loaded[name] for name in names}
-    except (OSError, ValueError, EOFError) as cause:
-        raise CheckpointError(
-            f"--data {path}: cannot be read as .npy or .npz: {cause}."
-        ) from cause
 
 
 def whole_number_bounds(model: ir.Model) -> dict[str, int]:

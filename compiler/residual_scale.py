@@ -101,8 +101,8 @@ def scale_branches(
         kept = _probability(unit, given, supernet.survival)
         if kept is None:
             raise UnitError(
-                f"unit {unit.name!r}: its survival probability is unknown: no stochastic-depth"
-                " module was found in it. Give it with --survival"
+                f"unit {unit.name!r}: its survival probability is unknown: it holds no"
+                " stochastic-depth module, or several that differ. Give it with --survival"
                 f" {unit.name}=0.9, or train with the 'inverted' convention."
             )
         if kept != 1.0:
@@ -121,12 +121,15 @@ def _names(path: str, unit: Unit) -> bool:
 def _probability(
     unit: Unit, given: Mapping[str, float], modules: Mapping[str, float]
 ) -> float | None:
-    for path, probability in given.items():
-        if unit.name == path:
-            return probability
+    """Returns what is said of the unit itself, else of a module around or inside it."""
+    for said in (given, modules):
+        if unit.name in said:
+            return said[unit.name]
     for path, probability in given.items():
         if _names(path, unit):
             return probability
+    if unit.module in modules:
+        return modules[unit.module]
     found = {p for path, p in modules.items() if is_inside(path, unit.module or unit.name)}
     # A module with two units of different probability leaves it open which is which.
     return found.pop() if len(found) == 1 else None

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from skipc.compiler.front import Configuration
     from skipc.compiler.golden import Case
     from skipc.compiler.reference import Reference
+    from skipc.runtime.manifest import TensorSpec
 
-DEFAULT_TOLERANCE = 1e-4
-"""Largest error that fp32 subnets may have, as a fraction of the output's range."""
+TOLERANCE = 1e-4
+"""Largest error that subnets may have, as a fraction of the output's range."""
+
+HALF_TOLERANCE = 1e-2
+"""The same where an output is float16, whose own rounding is 5e-4 of a value."""
 
 # A configuration's name cannot start with "_", so no graph of the family is called this.
 _PROBE = "_probe.onnx"
@@ -35,6 +39,11 @@ class Verified:
 
     verification: Verification
     expected: tuple[Case, ...]
+
+
+def default_tolerance(outputs: tuple[TensorSpec, ...]) -> float:
+    """Returns the largest error that a network with these outputs may have."""
+    return HALF_TOLERANCE if any(o.dtype == "float16" for o in outputs) else TOLERANCE
 
 
 def verify_subnet(

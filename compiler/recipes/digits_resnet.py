@@ -71,7 +71,7 @@ class DigitsResNet(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int] = (24, 48, 96), drop: float = 0.5, classes: int = 10
+        self, widths: Sequence[int] = (16, 32, 64), drop: float = 0.1, classes: int = 10
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, widths[0], 3, padding=1)

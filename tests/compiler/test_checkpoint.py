@@ -78,7 +78,7 @@ def test_checkpoint_file_is_read_as_written(tmp_path: Path) -> None:
     assert (supernet.batch, supernet.output) == (batch, "logits")
     assert supernet.model == "skipc:digits-resnet(widths=[4, 4, 8])"
     assert supernet.survival["stages.0.0.drop"] == 0.5
-    assert supernet.survival["stages.2.3.drop"] == 0.5
+    assert supernet.survival["stages.2.3.drop"] == 0.9
     assert len(supernet.survival) == 12
 
 

@@ -198,7 +198,10 @@ MISTAKES = {
     "model": (("--target", "cpu", "--model", "torchvision"), "torchvision"),
     "survival": (("--target", "cpu", "--survival", "a=2"), "must be above 0 and at most 1"),
     "survival alone": (("--target", "cpu", "--survival", "a=0.5"), "--survival has no effect"),
-    "data": (("--target", "cpu", "--data", "nothing.npy"), "nothing.npy: cannot be read"),
+    "data": (
+        ("--target", "cpu", "--data", "nothing.npy"),
+        "nothing.npy: there is no such file",
+    ),
     "option": (("--target", "cpu", "--tolerence", "1"), "--tolerance"),
     "no target": ((), "Missing option '--target'"),
 }

@@ -104,7 +104,7 @@ def test_recipe_writes_what_the_compiler_reads(tmp_path: Path, digits: Digits) -
     assert isinstance(supernet, TorchSupernet)
     full = front.entries[0].metrics["accuracy"]
     assert accuracy(supernet.module, digits.test) == full
-    assert supernet.survival["stages.2.3.drop"] == 0.5
+    assert supernet.survival["stages.2.3.drop"] == 0.9
 
 
 def test_stochastic_depth_keeps_the_mean_in_training_and_the_value_in_eval() -> None:

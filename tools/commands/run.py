@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from skipc.compiler.array_files import read_arrays, write_arrays
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
-from skipc.tools.arrays import check_writable, read_arrays, write_arrays
 from skipc.tools.console import console, print_json, progress, table
 from skipc.tools.options import PATH, target_name
 from skipc.tools.stale import with_fresh_engines
@@ -49,7 +49,7 @@ def command(
     budget = None if budget_ms is None else Budget(latency_ms=budget_ms)
     opened = Bundle.open(bundle)
     if out is not None:
-        check_writable(out, tuple(spec.name for spec in opened.manifest.outputs))
+        _check_writable(out, tuple(spec.name for spec in opened.manifest.outputs))
     arrays = read_arrays(inputs, tuple(spec.name for spec in opened.manifest.inputs))
     name = None if target is None else target_name(opened, target)
     rebuilt = target or next(iter(opened.targets()), "cpu")
@@ -113,3 +113,17 @@ def _print(record: CallRecord, outputs: Arrays, out: Path | None) -> None:
     printed.print(rows)
     if out is not None:
         printed.print(f"written to {out}", soft_wrap=True)
+
+
+def _check_writable(path: Path, names: tuple[str, ...]) -> None:
+    """Checks, before anything runs, that outputs of these names can be written to ``path``."""
+    if path.suffix not in (".npy", ".npz"):
+        raise click.UsageError(f"--out {path}: write to a .npy or .npz file.")
+    if path.suffix == ".npy" and len(names) > 1:
+        raise click.UsageError(
+            f"--out {path}: the network has {len(names)} outputs. Write to a .npz file."
+        )
+    if not path.parent.is_dir():
+        raise click.UsageError(f"--out {path}: the folder {path.parent} does not exist.")
+    if path.is_dir():
+        raise click.UsageError(f"--out {path}: this is a folder.")

@@ -50,7 +50,7 @@ class Digits:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How to train; the defaults take about 25 s on two cores.
+    """How to train; the defaults take about 20 s on one core.
 
     Attributes:
         epochs: Passes over the training part.
@@ -61,15 +61,15 @@ class Training:
         seed: Of the split, the first weights, the order and what is dropped.
     """
 
-    epochs: int = 40
+    epochs: int = 50
     batch: int = 64
     peak_rate: float = 3e-3
-    drop: float = 0.5
-    widths: tuple[int, int, int] = (24, 48, 96)
+    drop: float = 0.1
+    widths: tuple[int, int, int] = (16, 32, 64)
     seed: int = 0
 
 
-FRONT_SIZES = (0, 3, 6, 8, 10)
+FRONT_SIZES = (0, 3, 5, 7, 8)
 """How many of the twelve units the configurations of the front skip."""
 
 
@@ -108,7 +108,7 @@ def train_digits(
     steps_per_epoch = -(-len(part.labels) // training.batch)
     total, done = training.epochs * steps_per_epoch, 0
     images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(training.seed)
         model = find_recipe(RECIPE).load()(**_arguments(training)).train()
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
@@ -189,6 +189,19 @@ def make_digits(
     save_checkpoint(folder / "ckpt.pt", checkpoint)
     write_front(folder / "front.json", front)
     return front
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps PyTorch on one thread: as fast at this size, and the result is always the same."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _arguments(training: Training) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` and ``.npz`` files, as the user of ``skipc run`` gives and takes them."""
+"""Arrays in ``.npy`` and ``.npz`` files, as users give and take them. NumPy only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-import click
 import numpy as np
 
 from skipc.compiler.files import write_whole
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIXES = (".npy", ".npz")
-
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Returns the arrays of a file by input name.
+
+    A ``.npz`` may hold other arrays, too; none is left out here.
 
     Args:
         path: A ``.npy`` where the network has one input, else a ``.npz`` with one array for
@@ -61,25 +60,6 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     return {names[0]: arrays[""]}
 
 
-def check_writable(path: Path, names: tuple[str, ...]) -> None:
-    """Checks that outputs of these names can be written to ``path`` later.
-
-    Raises:
-        UsageError: The suffix is another, or is ``.npy`` and there are several outputs; or
-            the folder does not exist.
-    """
-    if path.suffix not in SUFFIXES:
-        raise click.UsageError(f"--out {path}: write to a .npy or .npz file.")
-    if path.suffix == ".npy" and len(names) > 1:
-        raise click.UsageError(
-            f"--out {path}: the network has {len(names)} outputs. Write to a .npz file."
-        )
-    if not path.parent.is_dir():
-        raise click.UsageError(f"--out {path}: the folder {path.parent} does not exist.")
-    if path.is_dir():
-        raise click.UsageError(f"--out {path}: this is a folder.")
-
-
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Writes the arrays to ``path``, whole or not at all; a ``.npy`` takes only one."""
     if path.suffix == ".npy":
@@ -90,7 +70,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     # Not numpy.savez: it takes names as keywords, and "file" is one of its own.
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as entries:
         for name, array in arrays.items():
-            entries.writestr(f"{name}.npy", _npy(array))
+            # A ZipInfo carries a fixed date: equal arrays make equal files.
+            entries.writestr(zipfile.ZipInfo(f"{name}.npy"), _npy(array))
     write_whole(path, archive.getvalue())
 
 
