@@ -14,7 +14,7 @@ from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
 from skipc.compiler.errors import CheckpointError, CompileError, FrontError, NumericsError
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.manifest import BatchRange
-from tests.workplace import NAME, SKIPS, Workplace
+from tests.build_folder import NAME, SKIPS, BuildFolder
 from tests.zoo import (
     NETS,
     assert_close,
@@ -33,13 +33,13 @@ def graph(tmp_path_factory):
 
 
 @pytest.fixture
-def workplace(tmp_path, graph):
-    return Workplace(tmp_path, network=graph)
+def build_folder(tmp_path, graph):
+    return BuildFolder(tmp_path, network=graph)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    place = Workplace(tmp_path_factory.mktemp("built"))
+    place = BuildFolder(tmp_path_factory.mktemp("built"))
     return place, place.build()
 
 
@@ -115,7 +115,7 @@ def test_bundle_names_no_path_of_this_machine(built):
 
 
 def test_building_again_gives_the_same_files(built, tmp_path):
-    again = Workplace(tmp_path).build()
+    again = BuildFolder(tmp_path).build()
     for file in built[1].rglob("*"):
         if file.is_file() and file.name != "manifest.json":
             assert file.read_bytes() == (again / file.relative_to(built[1])).read_bytes()
@@ -129,31 +129,31 @@ def test_existing_bundle_is_kept_unless_told(built):
     assert (path / "manifest.json").read_bytes() == before
 
 
-def test_existing_bundle_is_replaced_when_told(workplace):
-    out = workplace.folder / "out.skipc"
+def test_existing_bundle_is_replaced_when_told(build_folder):
+    out = build_folder.folder / "out.skipc"
     out.mkdir()
     (out / "manifest.json").write_text("{}")
     (out / "old.onnx").write_text("old")
-    workplace.build(options=BuildOptions(out=out, overwrite=True))
+    build_folder.build(options=BuildOptions(out=out, overwrite=True))
     Bundle.open(out)
     assert not (out / "old.onnx").exists()
-    assert workplace.left() == ["ckpt.pt", "front.json", "out.skipc"]
+    assert build_folder.left() == ["ckpt.pt", "front.json", "out.skipc"]
 
 
-def test_folder_that_is_no_bundle_is_never_replaced(workplace):
-    out = workplace.folder / "precious"
+def test_folder_that_is_no_bundle_is_never_replaced(build_folder):
+    out = build_folder.folder / "precious"
     out.mkdir()
     (out / "thesis.tex").write_text("chapter 1")
     with pytest.raises(CompileError, match="exists and is no bundle"):
-        workplace.build(options=BuildOptions(out=out, overwrite=True))
+        build_folder.build(options=BuildOptions(out=out, overwrite=True))
     assert (out / "thesis.tex").exists()
 
 
-def test_symlink_is_never_replaced(built, workplace):
-    out = workplace.folder / "link.skipc"
+def test_symlink_is_never_replaced(built, build_folder):
+    out = build_folder.folder / "link.skipc"
     out.symlink_to(built[1])
     with pytest.raises(CompileError, match="exists and is no bundle"):
-        workplace.build(options=BuildOptions(out=out, overwrite=True))
+        build_folder.build(options=BuildOptions(out=out, overwrite=True))
 
 
 STEPS = 5  # export, one per configuration, hash
@@ -161,12 +161,12 @@ STEPS = 5  # export, one per configuration, hash
 
 @pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("there", ["nothing", "a bundle"])
-def test_interrupted_build_leaves_what_was_there(step, there, workplace):
-    out = workplace.folder / "ckpt.skipc"
+def test_interrupted_build_leaves_what_was_there(step, there, build_folder):
+    out = build_folder.folder / "ckpt.skipc"
     if there == "a bundle":
         out.mkdir()
         (out / "manifest.json").write_text("old")
-    before = workplace.left()
+    before = build_folder.left()
     seen = []
 
     def interrupt(text):
@@ -175,43 +175,43 @@ def test_interrupted_build_leaves_what_was_there(step, there, workplace):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        workplace.build(options=BuildOptions(overwrite=True), progress=interrupt)
-    assert workplace.left() == before
+        build_folder.build(options=BuildOptions(overwrite=True), progress=interrupt)
+    assert build_folder.left() == before
     if there == "a bundle":
         assert [file.name for file in out.iterdir()] == ["manifest.json"]
         assert (out / "manifest.json").read_text() == "old"
 
 
-def test_progress_names_every_step(workplace):
+def test_progress_names_every_step(build_folder):
     seen = []
-    workplace.build(progress=seen.append)
+    build_folder.build(progress=seen.append)
     assert len(seen) == STEPS
     assert "mid (2 of 3)" in seen[2]
 
 
-def test_subnet_over_tolerance_leaves_nothing(workplace):
+def test_subnet_over_tolerance_leaves_nothing(build_folder):
     with pytest.raises(NumericsError, match="more than the tolerance of 0"):
-        workplace.build(options=BuildOptions(tolerance=0.0))
-    assert workplace.left() == ["ckpt.pt", "front.json"]
+        build_folder.build(options=BuildOptions(tolerance=0.0))
+    assert build_folder.left() == ["ckpt.pt", "front.json"]
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan")])
-def test_tolerance_that_is_no_share_is_refused(tolerance, workplace):
+def test_tolerance_that_is_no_share_is_refused(tolerance, build_folder):
     with pytest.raises(CompileError, match=r"--tolerance .* must be a number of at least 0"):
-        workplace.build(options=BuildOptions(tolerance=tolerance))
+        build_folder.build(options=BuildOptions(tolerance=tolerance))
 
 
 def test_front_of_another_network_leaves_nothing(tmp_path):
-    place = Workplace(tmp_path, {"a": ("vit.layers.0",)})
+    place = BuildFolder(tmp_path, {"a": ("vit.layers.0",)})
     with pytest.raises(FrontError, match="front of another network"):
         place.build()
     assert place.left() == ["ckpt.pt", "front.json"]
 
 
-def test_real_inputs_are_verified_on_too(workplace):
+def test_real_inputs_are_verified_on_too(build_folder):
     rows = np.random.default_rng(0).standard_normal((3, 3, 16, 16)).astype(np.float32)
-    np.save(workplace.folder / "rows.npy", rows)
-    path = workplace.build(options=BuildOptions(data=workplace.folder / "rows.npy"))
+    np.save(build_folder.folder / "rows.npy", rows)
+    path = build_folder.build(options=BuildOptions(data=build_folder.folder / "rows.npy"))
     entry = Bundle.open(path).manifest.configurations[0]
     assert entry.verification.inputs == 5
 
@@ -226,16 +226,16 @@ def test_real_inputs_are_verified_on_too(workplace):
         ({"x": np.asarray([object()])}, "holds Python objects"),
     ],
 )
-def test_real_inputs_that_do_not_fit_are_refused(arrays, fragment, workplace):
-    np.savez(workplace.folder / "rows.npz", **arrays)
+def test_real_inputs_that_do_not_fit_are_refused(arrays, fragment, build_folder):
+    np.savez(build_folder.folder / "rows.npz", **arrays)
     with pytest.raises(CheckpointError, match=fragment):
-        workplace.build(options=BuildOptions(data=workplace.folder / "rows.npz"))
-    assert "ckpt.skipc" not in workplace.left()
+        build_folder.build(options=BuildOptions(data=build_folder.folder / "rows.npz"))
+    assert "ckpt.skipc" not in build_folder.left()
 
 
 def test_dynamic_batch_and_whole_number_inputs_are_built(tmp_path):
     layer = "bert.encoder.layer"
-    place = Workplace(tmp_path, {"full": (), "fast": (f"{layer}.1", f"{layer}.0.attention")})
+    place = BuildFolder(tmp_path, {"full": (), "fast": (f"{layer}.1", f"{layer}.0.attention")})
     bundle = Bundle.open(place.build(supernet("bert-any-batch")))
     assert bundle.manifest.batch == BatchRange(1, 2, 5)
     assert bundle.manifest.inputs[0].shape == ("N", 8)
@@ -250,5 +250,5 @@ def test_configuration_may_be_called_like_a_temporary_file(tmp_path):
     names = ("weights.bin", "reference.tmp", "probe.tmp", "manifest.json", "inputs")
     units = ("layer1.0", "layer1.1", "layer2.0", "layer2.1")
     skips = {name: units[:i] for i, name in enumerate(names)}
-    bundle = Bundle.open(Workplace(tmp_path, skips).build())
+    bundle = Bundle.open(BuildFolder(tmp_path, skips).build())
     assert json.loads((bundle.path / "manifest.json").read_text())["format"]

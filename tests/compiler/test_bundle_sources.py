@@ -15,7 +15,7 @@ from skipc.compiler.checkpoint import ModelOptions, OnnxSupernet, read_checkpoin
 from skipc.compiler.errors import CheckpointError
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.manifest import BatchRange
-from tests.workplace import NAME, SKIPS, Workplace
+from tests.build_folder import NAME, SKIPS, BuildFolder
 from tests.zoo import (
     NETS,
     assert_close,
@@ -28,7 +28,7 @@ from tests.zoo import (
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return Workplace(tmp_path_factory.mktemp("built")).build()
+    return BuildFolder(tmp_path_factory.mktemp("built")).build()
 
 
 def onnx_file(kind, folder):
@@ -69,7 +69,7 @@ def test_onnx_supernet_leads_to_the_same_subnets(kind, torch_onnx, tmp_path):
     if kind == "nameless":
         # Without module paths a unit is called by its join: bits are the way to name it.
         skips = {"full": "0000", "mid": "0100", "fast": "1111"}
-    bundle = Bundle.open(Workplace(tmp_path, skips).build(network))
+    bundle = Bundle.open(BuildFolder(tmp_path, skips).build(network))
     case = case_for(NETS[NAME], seed=9)
     import onnxruntime
 
@@ -96,7 +96,7 @@ def test_program_file_leads_to_the_same_subnets(tmp_path, built):
     network = read_checkpoint(tmp_path / "net.pt2", ModelOptions())
     place = tmp_path / "place"
     place.mkdir()
-    manifest = Bundle.open(Workplace(place).build(network)).manifest
+    manifest = Bundle.open(BuildFolder(place).build(network)).manifest
     expected = Bundle.open(built).manifest
     assert {t.sha256 for t in manifest.weights} == {t.sha256 for t in expected.weights}
     for entry, other in zip(manifest.configurations, expected.configurations, strict=True):
@@ -118,7 +118,7 @@ def test_open_sizes_of_an_onnx_supernet_are_settled(tmp_path):
     network = read_checkpoint(tmp_path / "net.onnx", ModelOptions(batch=BatchRange(1, 2, 4)))
     place = tmp_path / "place"
     place.mkdir()
-    manifest = Bundle.open(Workplace(place).build(network)).manifest
+    manifest = Bundle.open(BuildFolder(place).build(network)).manifest
     assert [spec.shape for spec in (*manifest.inputs, *manifest.outputs)] == [
         ("N", 3, 16, 16),
         ("N", 5),
@@ -126,7 +126,7 @@ def test_open_sizes_of_an_onnx_supernet_are_settled(tmp_path):
 
 
 def test_onnx_supernet_is_built_without_torch(torch_onnx, tmp_path):
-    place = Workplace(tmp_path)
+    place = BuildFolder(tmp_path)
     script = f"""
         import sys
         from pathlib import Path
@@ -168,5 +168,5 @@ def test_onnx_supernet_without_its_weights_is_refused(left, tmp_path):
     place = tmp_path / "place"
     place.mkdir()
     with pytest.raises(CheckpointError, match=r"lost\.bin"):
-        Workplace(place).build(network)
+        BuildFolder(place).build(network)
     assert "ckpt.skipc" not in [file.name for file in place.iterdir()]

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from skipc.runtime.host import host_key
-from skipc.tools.bench import building, latency, memory, overhead
+from skipc.tools.bench import building, latency, loading, memory, overhead
 from skipc.tools.bench.bars import Bar, write
 from skipc.tools.bench.networks import NETWORKS, prepare
 from skipc.tools.console import console, table
@@ -38,6 +38,7 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
             found += memory.bars(one, folder)
             click.echo(f"{one.name}: latency ...", err=True)
             found += latency.bars(one, folder)
+            found.append(loading.bar(one, folder))
     rows = table("network", "what", ">measured", ">bar", "", "note")
     for bar in found:
         rows.add_row(*_cells(bar))

@@ -60,7 +60,13 @@ def bars(network: Network, folder: Path, rounds: int = 3) -> list[Bar]:
     return [
         Bar(network.name, "weights.bin, over the full configuration's weights", store, 1.01),
         Bar(network.name, "packed store, over the full configuration's", packed, 1.01),
-        Bar(network.name, "time to build six, over building one", statistics.median(times), 2.0, note=note),
+        Bar(
+            network.name,
+            "time to build six, over building one",
+            statistics.median(times),
+            2.0,
+            note=note,
+        ),
         Bar(network.name, "peak memory of building six, over one", max(peaks), 1.5, note=note),
         Bar(
             network.name, "largest error against PyTorch, over the output's range", error, 1e-4

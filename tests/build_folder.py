@@ -22,7 +22,7 @@ SKIPS = {
 }
 
 
-class Workplace:
+class BuildFolder:
     """A folder with a checkpoint file and a front."""
 
     def __init__(
