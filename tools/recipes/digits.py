@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.checkpoint_file import CheckpointFile, save_checkpoint
+from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.extras import require
 from skipc.compiler.front import Front, FrontEntry, write_front
 from skipc.compiler.recipes import find_recipe

@@ -15,8 +15,8 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler.checkpoint.libraries import LIBRARIES
 from skipc.compiler.errors import CheckpointError
-from skipc.compiler.libraries import LIBRARIES
 from skipc.runtime.errors import SkipcError, choices_text
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from skipc.compiler.checkpoint import (
     TorchSupernet,
     read_checkpoint,
 )
-from skipc.compiler.checkpoint_file import CheckpointFile, save_checkpoint
+from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.recipes.digits_resnet import DigitsResNet
 from skipc.runtime.manifest import BatchRange, TensorSpec

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from skipc.compiler.checkpoint.factories import build_model, build_named, parse_arguments
+from skipc.compiler.checkpoint.survival import survival_from_modules
 from skipc.compiler.errors import CheckpointError, ExtraMissingError
 from skipc.compiler.extras import require
-from skipc.compiler.factories import build_model, build_named, parse_arguments
-from skipc.compiler.survival import survival_from_modules
 from skipc.runtime.manifest import TensorSpec
 
 USER_CODE = """
@@ -201,7 +201,7 @@ def test_library_is_named_when_it_is_not_installed(library: str, tmp_path: Path)
     code = (
         "import sys\n"
         f"sys.modules[{library!r}] = None\n"
-        "from skipc.compiler.factories import build_named\n"
+        "from skipc.compiler.checkpoint.factories import build_named\n"
         "from skipc.compiler.errors import ExtraMissingError\n"
         "try:\n"
         f"    build_named('{library}:resnet18', {{}})\n"
@@ -239,7 +239,7 @@ def get_model(name, **config): return _ALL[name](**config)
 def test_timm_model_is_built_without_downloading(tmp_path: Path) -> None:
     (tmp_path / "timm.py").write_text(TIMM)
     code = """
-from skipc.compiler.factories import build_named
+from skipc.compiler.checkpoint.factories import build_named
 built = build_named("timm:resnet18.a1_in1k", {"num_classes": 5})
 print(built.module.out_features, built.inputs[0].shape)
 for spec, arguments in (("hf-hub:someone/x", {}), ("resnt18", {}),
@@ -261,7 +261,7 @@ def test_torchvision_model_is_built_without_downloading(tmp_path: Path) -> None:
     (tmp_path / "torchvision" / "__init__.py").write_text("")
     (tmp_path / "torchvision" / "models.py").write_text(TORCHVISION)
     code = """
-from skipc.compiler.factories import build_named
+from skipc.compiler.checkpoint.factories import build_named
 for name in ("fcn", "resnet18"):
     print(build_named(f"torchvision:{name}", {"width": 7}).module.in_features)
 for name, arguments in (("resnet81", {}), ("fcn", {"weights_backbone": "DEFAULT"})):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from skipc.compiler.checkpoint.graph_inputs import GraphInput
+from skipc.compiler.checkpoint.pt2_guard import check_program_archive
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.extras import require
-from skipc.compiler.graph_inputs import GraphInput
-from skipc.compiler.pt2_guard import check_program_archive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

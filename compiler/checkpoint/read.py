@@ -6,22 +6,26 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.checkpoint_file import is_checkpoint_file, parse_checkpoint_file
-from skipc.compiler.errors import CheckpointError
-from skipc.compiler.extras import require
-from skipc.compiler.factories import (
+from skipc.compiler.checkpoint.factories import (
     BuiltModel,
     build_model,
     build_named,
     parse_arguments,
 )
-from skipc.compiler.graph_files import onnx_inputs, program_from_file, program_inputs
-from skipc.compiler.graph_inputs import settle_inputs
+from skipc.compiler.checkpoint.file_format import is_checkpoint_file, parse_checkpoint_file
+from skipc.compiler.checkpoint.graph_files import (
+    onnx_inputs,
+    program_from_file,
+    program_inputs,
+)
+from skipc.compiler.checkpoint.graph_inputs import settle_inputs
+from skipc.compiler.checkpoint.signature import check_runs, named_inputs
+from skipc.compiler.checkpoint.sniff import Kind, sniff
+from skipc.compiler.checkpoint.state_dict import find_weights, load_weights
+from skipc.compiler.checkpoint.survival import survival_from_modules
+from skipc.compiler.errors import CheckpointError
+from skipc.compiler.extras import require
 from skipc.compiler.inputs import check_batch
-from skipc.compiler.signature import check_runs, named_inputs
-from skipc.compiler.sniff import Kind, sniff
-from skipc.compiler.state_dict import find_weights, load_weights
-from skipc.compiler.survival import survival_from_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
