@@ -52,7 +52,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(HAS_PIP) || { echo ".venv has no working pip. Remove it (make clean) and try again."; exit 1; }
 	@echo "installing into .venv (some minutes the first time)"
 	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[compiler,cpu,demo,dev]'
+	@$(PIP) --editable '.[compiler,cpu,demo,dev,ray,select]'
 	@touch $@
 
 clean:

@@ -22,10 +22,10 @@ from skipc.compiler.export import SupernetGraph, export_supernet
 from skipc.compiler.files import sha256_of, staged_folder
 from skipc.compiler.front import Configuration, configurations_from_front, read_front
 from skipc.compiler.golden import cases, whole_number_bounds
-from skipc.compiler.onnx_reference import OnnxReference
-from skipc.compiler.prune import subnet_from_units
+from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.subnets import PrunedSubnets, SubnetSource
 from skipc.compiler.units import UnitSearch, find_units
 from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.norms.statistics import FamilyNorms
 
 Progress = Callable[[str], None]
 """Called with a short text when a step begins."""
@@ -92,13 +93,20 @@ def build_bundle(
     out = bundle_path(checkpoint, options)
     entries = read_front(front)
     progress("exporting the supernet")
-    graph, search = open_supernet(supernet, options)
-    configurations = configurations_from_front(entries, search.units, str(front))
+    norms = norms_of_front(front, entries, checkpoint)
+    source = open_subnets(supernet, options, norms)
+    configurations = configurations_from_front(entries, source.search.units, str(front))
     with staged_folder(out) as folder:
-        _write_bundle(
-            folder, out, graph, search, configurations, checkpoint, options, progress
-        )
+        _write_bundle(folder, out, source, configurations, checkpoint, options, progress)
     return out
+
+
+def open_subnets(
+    supernet: Supernet, options: BuildOptions, norms: FamilyNorms
+) -> SubnetSource:
+    """Returns where the subnets of ``supernet`` come from."""
+    graph, search = open_supernet(supernet, options)
+    return PrunedSubnets(graph, search, norms)
 
 
 def open_supernet(
@@ -138,25 +146,25 @@ def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
 def _write_bundle(
     folder: Path,
     out: Path,
-    graph: SupernetGraph,
-    search: UnitSearch,
+    source: SubnetSource,
     configurations: tuple[Configuration, ...],
     checkpoint: Path,
     options: BuildOptions,
     progress: Progress,
 ) -> None:
+    graph = source.supernet
     inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), options.data)
     tolerance = options.tolerance
     if tolerance is None:
         tolerance = default_tolerance(graph.outputs)
-    reference = graph.reference or OnnxReference(graph.model, folder)
     subnets: list[tuple[WrittenSubnet, Verification]] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
         for number, configuration in enumerate(configurations, start=1):
             progress(f"pruning and verifying {configuration.name}"
                      f" ({number} of {len(configurations)})")  # fmt: skip
-            pruned = subnet_from_units(graph.model, configuration.units)
-            written = write_subnet(pruned, configuration, store, folder)
+            subnet = source.subnet(configuration)
+            written = write_subnet(subnet, configuration, store, folder)
+            reference = source.reference(configuration, folder)
             verified = verify_subnet(
                 written.graph, configuration, reference, inputs, tolerance
             )
@@ -165,11 +173,11 @@ def _write_bundle(
     write_golden(folder / GOLDEN_INPUTS_FILE, inputs)
     progress("hashing")
     name = out.name.removesuffix(BUNDLE_SUFFIX) or out.name
-    provenance = _provenance(checkpoint, graph.description)
-    write_manifest(folder, name, provenance, graph, search, subnets, store)
+    provenance = _provenance(checkpoint, source)
+    write_manifest(folder, name, provenance, graph, source.search, subnets, store)
 
 
-def _provenance(checkpoint: Path, model: str) -> Provenance:
+def _provenance(checkpoint: Path, source: SubnetSource) -> Provenance:
     versions = {}
     for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
         try:
@@ -181,6 +189,7 @@ def _provenance(checkpoint: Path, model: str) -> Provenance:
         created_utc=now.isoformat(timespec="seconds"),
         checkpoint=checkpoint.name,
         checkpoint_sha256=sha256_of(checkpoint),
-        model=model,
+        model=source.supernet.description,
+        norm=source.norm,
         versions=versions,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from skipc.compiler.array_files import write_arrays
-from skipc.compiler.costs import parameters, total_macs
+from skipc.compiler.costs import total_macs
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.files import file_entries, write_whole
 from skipc.runtime.manifest import (
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skipc.compiler.export import SupernetGraph
     from skipc.compiler.front import Configuration
     from skipc.compiler.golden import Case
+    from skipc.compiler.subnets import Subnet
     from skipc.compiler.units import UnitSearch
     from skipc.compiler.weights import WeightStoreWriter
 
@@ -55,7 +56,7 @@ class WrittenSubnet:
 
 
 def write_subnet(
-    subnet: ir.Model, configuration: Configuration, store: WeightStoreWriter, folder: Path
+    subnet: Subnet, configuration: Configuration, store: WeightStoreWriter, folder: Path
 ) -> WrittenSubnet:
     """Writes one subnet's graph into ``folder``, its weights into ``store``.
 
@@ -64,11 +65,11 @@ def write_subnet(
     """
     import onnx
 
-    nodes = tuple(subnet.graph)
-    macs, count = total_macs(nodes), parameters(nodes)
-    stored = store.store(subnet)
-    subnet.producer_name = "skipc"
-    subnet.graph.name = configuration.name
+    model = subnet.model
+    macs = total_macs(model.graph)
+    stored = store.store(model)
+    model.producer_name = "skipc"
+    model.graph.name = configuration.name
     path = folder / f"{configuration.name}.onnx"
     ir.save(stored.model, path)
     store.flush()
@@ -78,7 +79,7 @@ def write_subnet(
         raise SupernetError(
             f"configuration {configuration.name!r}: onnx.checker refuses its graph: {cause}"
         ) from cause
-    return WrittenSubnet(configuration, path, stored.tensors, macs, count)
+    return WrittenSubnet(configuration, path, stored.tensors, macs, subnet.parameters)
 
 
 def golden_outputs_file(configuration: str) -> str:

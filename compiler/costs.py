@@ -43,11 +43,16 @@ def total_macs(nodes: Iterable[ir.Node]) -> int:
 
 
 def parameters(nodes: Iterable[ir.Node]) -> int:
-    """Returns the elements of the floating-point constants that only ``nodes`` read."""
-    inside = {id(node) for node in nodes}
+    """Returns the elements of the floating-point constants that only ``nodes`` read.
+
+    The running statistics of a batch norm are none: they are not trained.
+    """
+    listed = tuple(nodes)
+    inside = {id(node) for node in listed}
     values: dict[int, ir.Value] = {}
-    for node in nodes:
-        for value in node.inputs:
+    for node in listed:
+        trained = node.inputs[:3] if node.op_type == "BatchNormalization" else node.inputs
+        for value in trained:
             if value is not None and value.is_initializer():
                 values[id(value)] = value
     total = 0

@@ -40,7 +40,8 @@ class SupernetGraph:
     """The supernet as a graph that can be pruned.
 
     Attributes:
-        model: The graph; weights are held by reference where the source allows it.
+        model: The graph; weights are held by reference where the source allows it. Batch
+            norms are nodes of their own: what they become depends on the configuration.
         inputs: The network's inputs.
         outputs: The network's outputs.
         batch: The range of the dynamic batch, None for a fixed one.
@@ -105,6 +106,7 @@ def _from_program(
     import onnx_ir.passes.common as common
     import torch
 
+    from skipc.compiler.passes.keep_norms import norms_kept
     from skipc.compiler.passes.keep_zero_padding import KeepZeroPaddingPass
     from skipc.compiler.passes.tidy_export import (
         KeepModulePathPass,
@@ -115,9 +117,11 @@ def _from_program(
 
     refuse_random_program(program)
     with _quiet(), torch.no_grad(), _export_errors(supernet.model):
-        exported = torch.onnx.export(program, dynamo=True, verbose=False)
-    assert exported is not None
-    model = exported.model
+        exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=False)
+        assert exported is not None
+        model = exported.model
+        with norms_kept(model):
+            exported.optimize()
     program = exported.exported_program or program
     outputs = program_outputs(model, program, supernet.output)
     rename = RenameOutputsPass({kept.value: kept.name for kept in outputs})

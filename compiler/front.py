@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import FrontError
 from skipc.compiler.files import write_whole
 from skipc.compiler.graph import is_inside
+from skipc.compiler.norms.mode import NormMode
 from skipc.runtime.errors import choices_text
 from skipc.runtime.records import Record, read_json
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT = "skipc.front/1"
 
 MAX_CONFIGURATIONS = 1000
+
+_KEYS = ("format", "units", "norm", "statistics", "provenance", "configurations")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z")
@@ -51,16 +55,36 @@ class FrontEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class StatisticsFile:
+    """The file of norm statistics that goes with a front.
+
+    Attributes:
+        path: Its name, beside ``front.json``.
+        sha256: Its hash.
+    """
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """The Pareto-optimal configurations.
 
     Attributes:
         entries: The configurations, in the order of the file.
         units: The network's units that the front was made for; empty if it does not say.
+        norm: How batch norm adapts to what is skipped; None if it does not say.
+        statistics: The file of norm statistics, where ``norm`` is not ``shared``.
+        provenance: Where the front comes from, for people, except ``checkpoint_sha256``:
+            statistics are refused for other weights.
     """
 
     entries: tuple[FrontEntry, ...]
     units: tuple[str, ...] = ()
+    norm: NormMode | None = None
+    statistics: StatisticsFile | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +106,7 @@ def read_front(path: Path) -> Front:
 
 
 def _front(value: object, where: str) -> Front:
-    doc = Record(value, where, ("format", "units", "configurations"), FrontError)
+    doc = Record(value, where, _KEYS, FrontError)
     found = doc.text("format")
     if found != FORMAT:
         raise FrontError(f"{where}: 'format' is {found!r}; this skipc reads {FORMAT!r}.")
@@ -100,7 +124,13 @@ def _front(value: object, where: str) -> Front:
             " a front may have."
         )
     _check_names(entries, where)
-    return Front(entries, doc.texts("units") if "units" in doc else ())
+    return Front(
+        entries,
+        units=doc.texts("units") if "units" in doc else (),
+        norm=_norm(doc) if "norm" in doc else None,
+        statistics=_statistics(doc) if "statistics" in doc else None,
+        provenance=doc.strings("provenance") if "provenance" in doc else {},
+    )
 
 
 def write_front(path: Path, front: Front) -> None:
@@ -112,6 +142,12 @@ def write_front(path: Path, front: Front) -> None:
     document: dict[str, object] = {"format": FORMAT}
     if front.units:
         document["units"] = list(front.units)
+    if front.norm is not None:
+        document["norm"] = front.norm.value
+    if front.statistics is not None:
+        document["statistics"] = asdict(front.statistics)
+    if front.provenance:
+        document["provenance"] = dict(front.provenance)
     document["configurations"] = [_entry_json(entry) for entry in front.entries]
     _front(document, str(path))
     write_whole(path, json.dumps(document, indent=2).encode() + b"\n")
@@ -153,6 +189,25 @@ def configurations_from_front(
             )
         seen[key] = configuration.name
     return resolved
+
+
+def _norm(doc: Record) -> NormMode:
+    found = doc.text("norm")
+    modes = [mode.value for mode in NormMode]
+    if found not in modes:
+        raise FrontError(f"{doc.where}: 'norm' is {found!r}. {choices_text(found, modes)}")
+    return NormMode(found)
+
+
+def _statistics(doc: Record) -> StatisticsFile:
+    record = doc.record("statistics", "path", "sha256")
+    path = record.text("path")
+    if path != PurePath(path).name or "\\" in path or path in (".", ".."):
+        raise FrontError(
+            f"{record.where}: 'path' is {path!r}; it must be the name of a file beside the"
+            " front, without folders."
+        )
+    return StatisticsFile(path, record.sha256("sha256"))
 
 
 def _entry(record: Record) -> FrontEntry:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from skipc.compiler.passes.set_norms import MEAN, VARIANCE, set_operand
 from skipc.compiler.sessions import GraphRunner, Optimise
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.norms.apply import NormsByOutput
     from skipc.compiler.numerics import Case
     from skipc.compiler.units import Unit
 
@@ -33,10 +35,12 @@ class OnnxReference:
     Attributes:
         model: The supernet's graph; it is not changed.
         folder: Where the temporary graph file is written (and removed again).
+        norms: The batch norms' statistics, where they are not the graph's own.
     """
 
     model: ir.Model
     folder: Path
+    norms: NormsByOutput | None = None
     name: str = "onnx supernet"
 
     def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
@@ -64,10 +68,15 @@ class OnnxReference:
     def _zeroed(self, skipped: tuple[Unit, ...]) -> ir.Model:
         model = self.model.clone()
         branches = {unit.join: 1 - unit.shortcut for unit in skipped}
+        norms = {} if self.norms is None else self.norms.effective()
         for node in list(model.graph):
-            join = str(node.outputs[0].name)
-            if join in branches:
-                _mask(node, branches[join])
+            name = str(node.outputs[0].name)
+            if name in branches:
+                _mask(node, branches[name])
+            if name in norms:
+                epsilon = node.attributes.get_float("epsilon", 1e-5)
+                set_operand(node, MEAN, norms[name].mean)
+                set_operand(node, VARIANCE, norms[name].variance(epsilon))
         return model
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
+    from skipc.compiler.norms.apply import EffectiveNorm, NormsByOutput
     from skipc.compiler.numerics import Case
     from skipc.compiler.units import Unit
 
@@ -66,12 +67,14 @@ class TorchReference:
         names: For graph values that were renamed after the export, the program's name.
         outputs: The program's output names by the graph's.
         scales: How kept branches are scaled (see ``residual_scale``), by join.
+        norms: The batch norms' statistics, where they are not the program's own.
     """
 
     program: ExportedProgram
     names: Mapping[str, str]
     outputs: Mapping[str, str]
     scales: Mapping[str, BranchScale]
+    norms: NormsByOutput | None = None
     name: str = "pytorch"
 
     def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
@@ -115,12 +118,18 @@ class TorchReference:
 
         zeros = {self._node(unit.join): 1 - unit.shortcut for unit in skipped}
         scales = {self._node(join): scale for join, scale in self.scales.items()}
+        norms = self._norm_nodes()
 
         class Interpreter(torch.fx.Interpreter):
             def run_node(self, node: torch.fx.Node) -> Any:
                 if node.op == "call_function" and node not in needed:
                     return None
-                result = self._join(node) if node.name in joins else super().run_node(node)
+                if node.name in joins:
+                    result = self._join(node)
+                elif node.name in norms:
+                    result = self._norm(node)
+                else:
+                    result = super().run_node(node)
                 keep(node.name, result)
                 return result
 
@@ -136,6 +145,12 @@ class TorchReference:
                     operands[scale.operand] = operands[scale.operand] * scale.factor
                 return self.call_function(node.target, tuple(operands), named)
 
+            def _norm(self, node: torch.fx.Node) -> Any:
+                values, named = self.fetch_args_kwargs_from_env(node)
+                operands = list(values)
+                _set_statistics(node, operands, norms[node.name])
+                return self.call_function(node.target, tuple(operands), named)
+
         joins = zeros.keys() | scales.keys()
         needed = _needed(self.program.graph, zeros)
         with torch.no_grad():
@@ -143,6 +158,20 @@ class TorchReference:
 
     def _node(self, join: str) -> str:
         return self.names.get(join, join)
+
+    def _norm_nodes(self) -> dict[str, EffectiveNorm]:
+        """Returns the statistics by the program's batch norm."""
+        if self.norms is None:
+            return {}
+        nodes = {node.name: node for node in self.program.graph.nodes}
+        found = {}
+        for output, norm in self.norms.effective().items():
+            node = nodes[self._node(output)]
+            # The core operator returns a tuple, of which the graph's value is the first.
+            while "norm" not in str(node.target):
+                (node,) = node.all_input_nodes
+            found[node.name] = norm
+        return found
 
     def _arguments(self, inputs: Case) -> list[object]:
         import torch
@@ -181,6 +210,18 @@ class TorchReference:
                     " it."
                     " Please report the model; an ONNX supernet of it can still be built."
                 )
+
+
+def _set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:
+    """Puts mean and variance into the operands of a batch norm of the program."""
+    import torch
+
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    places = {argument.name: place for place, argument in enumerate(schema)}
+    mean, variance = places["running_mean"], places["running_var"]
+    epsilon = float(operands[places["eps"]])
+    for place, array in ((mean, norm.mean), (variance, norm.variance(epsilon))):
+        operands[place] = torch.from_numpy(array).to(operands[place].dtype)
 
 
 def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Node]:

@@ -134,6 +134,8 @@ class Provenance:
         checkpoint: The checkpoint's file name.
         checkpoint_sha256: The checkpoint's hash.
         model: The model factory and its arguments, as text.
+        norm: How batch norm adapts to what is skipped: ``shared``, ``scalar``, ``full``, or
+            ``switched`` where the network itself changes its norms.
         versions: Library versions by name.
     """
 
@@ -141,6 +143,7 @@ class Provenance:
     checkpoint: str
     checkpoint_sha256: str
     model: str
+    norm: str
     versions: Mapping[str, str]
 
 
@@ -278,6 +281,7 @@ def _provenance(record: Record) -> Provenance:
         checkpoint=record.text("checkpoint"),
         checkpoint_sha256=record.text("checkpoint_sha256"),
         model=record.text("model"),
+        norm=record.text("norm"),
         versions=record.strings("versions"),
     )
 

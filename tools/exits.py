@@ -26,8 +26,13 @@ _EXTRAS: dict[str, str] = {
     "safetensors": "compiler",
     "onnx": "finish",
     "onnxruntime": "finish",
-    "sklearn": "demo",
-    "matplotlib": "demo",
+    "sklearn": "select",
+    "matplotlib": "select",
+    "PIL": "select",
+    "platformdirs": "select",
+    "plotly": "select",
+    "pymoo": "select",
+    "ray": "ray",
     "transformers": "dev",
 }
 

@@ -13,6 +13,7 @@ from skipc.compiler.numerics import difference
 from skipc.compiler.onnx_reference import OnnxReference
 from skipc.compiler.prune import subnet_from_units
 from skipc.compiler.sessions import GraphRunner
+from skipc.compiler.subnets import Subnet
 from skipc.compiler.verify import verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
 from tests.zoo import NETS, case_for, exported
@@ -26,7 +27,7 @@ def written(tmp_path):
     graph, search = exported(NAME)
     configuration = Configuration("fast", search.units[1:2], {})
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
-        subnet = subnet_from_units(graph.model, configuration.units)
+        subnet = Subnet(subnet_from_units(graph.model, configuration.units), 0)
         path = write_subnet(subnet, configuration, store, tmp_path).graph
     return path, configuration, [case_for(NETS[NAME], seed) for seed in (1, 2)]
 

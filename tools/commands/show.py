@@ -48,6 +48,8 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     store = next(f for f in manifest.files if f.path == manifest.weights_file)
     out.print(str(bundle.path), style="bold", soft_wrap=True)
     out.print(f"  model    {manifest.provenance.model}")
+    if manifest.provenance.norm != "shared":
+        out.print(f"  norms    {manifest.provenance.norm}")
     out.print(f"  inputs   {_specs(manifest.inputs)}")
     out.print(f"  outputs  {_specs(manifest.outputs)}")
     if manifest.batch is not None:

@@ -1,0 +1,1 @@
+"""Batch norm per configuration: finding it, its statistics, and how they enter a graph."""

@@ -1,0 +1,81 @@
+"""Finding the batch norms of a supernet graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.graph import module_path
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+KERNEL_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+"""Operators that a batch norm behind them can be folded into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """One batch norm.
+
+    Attributes:
+        name: Its module path, numbered where a module holds several.
+        output: Name of the value it computes.
+        channels: Entries of its statistics.
+        folds: Whether it stands right behind a kernel, which folding would change. One that
+            does not costs nothing to keep: its statistics are a few numbers of its own.
+    """
+
+    name: str
+    output: str
+    channels: int
+    folds: bool
+
+
+def find_norms(model: ir.Model) -> tuple[Norm, ...]:
+    """Returns the batch norms with constant statistics, in network order."""
+    nodes = [node for node in model.graph if is_norm(node)]
+    bases = [module_path(node) or str(node.outputs[0].name) for node in nodes]
+    counts = Counter(bases)
+    seen: Counter[str] = Counter()
+    norms = []
+    for node, base in zip(nodes, bases, strict=True):
+        seen[base] += 1
+        name = f"{base}#{seen[base]}" if counts[base] > 1 else base
+        mean = node.inputs[3]
+        assert mean is not None
+        assert mean.const_value is not None
+        norms.append(Norm(name, str(node.outputs[0].name), mean.const_value.size, folds(node)))
+    return tuple(norms)
+
+
+def is_norm(node: ir.Node) -> bool:
+    """Tells whether ``node`` is a batch norm in inference form with constant statistics."""
+    if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+        return False
+    if len(node.outputs) != 1 or node.attributes.get_int("training_mode", False):
+        return False
+    return all(
+        value is not None and value.const_value is not None for value in node.inputs[1:5]
+    )
+
+
+def folds(norm: ir.Node) -> bool:
+    """Tells whether ``norm`` can be folded into the kernel before it.
+
+    As onnxscript's rule: the kernel's result is read by the norm alone, its weights by it.
+    """
+    data = norm.inputs[0]
+    assert data is not None
+    kernel = data.producer()
+    if kernel is None or kernel.op_type not in KERNEL_OPS:
+        return False
+    if data.is_graph_output() or len(data.consumers()) != 1:
+        return False
+    return all(
+        value is not None
+        and value.is_initializer()
+        and all(user is kernel for user, _ in value.uses())
+        for value in kernel.inputs[1:]
+    )

@@ -1,0 +1,41 @@
+"""Optimising an exported graph while its batch norms stay batch norms."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
+
+_ASIDE = "skipc.aside"
+
+
+@contextmanager
+def norms_kept(model: ir.Model, outputs: frozenset[str] | None = None) -> Iterator[None]:
+    """Hides batch norms from what runs in the block.
+
+    The exporter's optimiser folds them into the kernels before them. Their statistics may
+    change with the configuration, so skipc folds them itself, later.
+
+    Args:
+        model: The graph.
+        outputs: Names of the values that the norms to hide compute; None for all of them.
+    """
+    norms = [
+        node
+        for node in model.graph
+        if node.op_type == "BatchNormalization"
+        and (outputs is None or str(node.outputs[0].name) in outputs)
+    ]
+    before = [node.domain for node in norms]
+    for node in norms:
+        node.domain = _ASIDE
+    try:
+        yield
+    finally:
+        for node, domain in zip(norms, before, strict=True):
+            node.domain = domain
+        model.graph.opset_imports.pop(_ASIDE, None)
