@@ -221,7 +221,7 @@ def _set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNor
     mean, variance = places["running_mean"], places["running_var"]
     epsilon = float(operands[places["eps"]])
     for place, array in ((mean, norm.mean), (variance, norm.variance(epsilon))):
-        operands[place] = torch.from_numpy(array).to(operands[place].dtype)
+        operands[place] = torch.tensor(array, dtype=operands[place].dtype)
 
 
 def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Node]:

@@ -1,0 +1,90 @@
+"""Bundles of networks with re-estimated norms: verified, and each kernel stored once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skipc.compiler.build import BuildOptions, build_bundle
+from skipc.compiler.checkpoint import TorchSupernet
+from skipc.compiler.errors import FrontError
+from skipc.compiler.files import sha256_of
+from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
+from skipc.compiler.norms.find import find_norms
+from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
+from skipc.compiler.norms.statistics_file import write_statistics
+from skipc.compiler.targets import finish
+from skipc.compiler.units import find_units
+from skipc.runtime.bundle import Bundle
+from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, export, random_norms
+
+
+def make_front(folder, name, mode):
+    """Writes a front whose three configurations have statistics of their own each."""
+    module, graph = export(NORM_NETS[name])
+    units = find_units(graph.model).units
+    rng = np.random.default_rng(7)
+    base = random_norms(graph, 0, scaled=False).base
+    entries = {"full": (), "mid": units[-1:], "fast": units}
+    statistics = {}
+    for entry in entries:
+        own = {}
+        for norm in find_norms(graph.model):
+            mean = rng.normal(size=norm.channels).astype(np.float32)
+            scaled = mode is NormMode.SCALAR and norm.folds
+            scale = float(rng.uniform(0.5, 2)) if scaled else None
+            own[norm.name] = NormStatistics(mean, base[norm.name].variance, scale)
+        statistics[entry] = own
+    write_statistics(folder / "front.norms.npz", FamilyNorms(mode, base, statistics))
+    (folder / "ckpt.pt").write_bytes(b"weights")
+    write_front(
+        folder / "front.json",
+        Front(
+            tuple(FrontEntry(n, tuple(u.name for u in skip)) for n, skip in entries.items()),
+            norm=mode,
+            statistics=StatisticsFile(
+                "front.norms.npz", sha256_of(folder / "front.norms.npz")
+            ),
+        ),
+    )
+    return TorchSupernet(module, INPUTS, None, None, name, {})
+
+
+def build(folder, supernet):
+    return build_bundle(
+        supernet,
+        folder / "ckpt.pt",
+        folder / "front.json",
+        BuildOptions(out=folder / "b.skipc"),
+    )
+
+
+@pytest.mark.parametrize("mode", [NormMode.SCALAR, NormMode.FULL])
+@pytest.mark.parametrize("name", ["bottleneck", "pre-activation"])
+def test_bundle_is_verified_and_holds_each_kernel_once(tmp_path, name, mode):
+    bundle = Bundle.open(build(tmp_path, make_front(tmp_path, name, mode)))
+    full = bundle.manifest.configurations[0]
+    total_bytes = sum(tensor.size_bytes for tensor in bundle.manifest.weights)
+    assert bundle.manifest.provenance.norm == mode.value
+    assert all(c.verification.relative_error < 1e-5 for c in bundle.manifest.configurations)
+    kernels = [t.size_bytes for t in bundle.manifest.weights if t.size_bytes >= 1024]
+    assert sum(kernels) <= full.weights_bytes
+    assert total_bytes <= full.weights_bytes + 3 * 2048  # per-channel numbers of three
+
+
+def test_engines_of_scaled_norms_share_their_kernels(tmp_path):
+    path = build(tmp_path, make_front(tmp_path, "bottleneck", NormMode.SCALAR))
+    engines = finish(path, "cpu").engines
+    # The full network has kernels that the others skip; they have only biases of their own.
+    assert all(engine.own_bytes < 2048 < engine.weights_bytes for engine in engines[1:])
+
+
+def test_statistics_of_another_network_stop_the_build(tmp_path):
+    supernet = make_front(tmp_path, "bottleneck", NormMode.FULL)
+    other = replace(supernet, module=export(NORM_NETS["leaky"])[0])
+    with pytest.raises(FrontError):
+        build(tmp_path, other)
+    assert not (tmp_path / "b.skipc").exists()
