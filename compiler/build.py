@@ -17,15 +17,17 @@ from skipc.compiler.bundle_writer import (
     write_manifest,
     write_subnet,
 )
-from skipc.compiler.errors import CompileError, UnitError
+from skipc.compiler.errors import CompileError, SupernetError, UnitError
 from skipc.compiler.export import SupernetGraph, export_supernet
 from skipc.compiler.files import sha256_of, staged_folder
 from skipc.compiler.front import Configuration, configurations_from_front, read_front
 from skipc.compiler.golden import cases, whole_number_bounds
+from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
+from skipc.compiler.switching import SwitchingNetwork
 from skipc.compiler.units import UnitSearch, find_units
 from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
@@ -104,9 +106,31 @@ def build_bundle(
 def open_subnets(
     supernet: Supernet, options: BuildOptions, norms: FamilyNorms
 ) -> SubnetSource:
-    """Returns where the subnets of ``supernet`` come from."""
-    graph, search = open_supernet(supernet, options)
-    return PrunedSubnets(graph, search, norms)
+    """Returns where the subnets of ``supernet`` come from.
+
+    Raises:
+        SupernetError: The network switches its norms itself and ``norms`` are given.
+        UnitError: ... or a scale of its branches.
+    """
+    module = getattr(supernet, "module", None)
+    if not isinstance(module, SwitchingNetwork):
+        graph, search = open_supernet(supernet, options)
+        return PrunedSubnets(graph, search, norms)
+    from skipc.compiler.checkpoint import TorchSupernet
+    from skipc.compiler.traced import TracedSubnets
+
+    if norms.mode is not NormMode.SHARED:
+        raise SupernetError(
+            f"--norm {norms.mode.value}: {supernet.model} switches its norms with what it"
+            " skips, so nothing is estimated anew. Use --norm shared."
+        )
+    if options.residual_scale is ResidualScale.ORIGINAL or options.survival:
+        raise UnitError(
+            f"--residual-scale: {supernet.model} is traced once per configuration and scales"
+            " its branches itself. Leave --residual-scale and --survival out."
+        )
+    assert isinstance(supernet, TorchSupernet)
+    return TracedSubnets(supernet)
 
 
 def open_supernet(

@@ -39,13 +39,16 @@ def command(
     as_json: bool,
 ) -> None:
     """List the units of CHECKPOINT in network order: what `skip` in front.json may name."""
-    from skipc.compiler.build import open_supernet
+    from skipc.compiler.build import BuildOptions, open_subnets
+    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.norms.statistics import FamilyNorms
 
     with progress() as step:
         step("reading the checkpoint")
         supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
         step("exporting the supernet")
-        _, search = open_supernet(supernet)
+        subnets = open_subnets(supernet, BuildOptions(), FamilyNorms(NormMode.SHARED))
+        search = subnets.search
     if as_json:
         print_json(asdict(search))
         return

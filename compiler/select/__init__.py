@@ -1,0 +1,1 @@
+"""``skipc select``: the near-Pareto configurations of a trained network."""
