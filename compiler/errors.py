@@ -7,6 +7,7 @@ SkipcError (skipc.runtime)
    ├─ UnitError           a name that is no unit of this network
    ├─ FrontError          front.json is not one, or is for another network
    ├─ NumericsError       a subnet's outputs differ from the reference
+   ├─ SelectError         nothing can be selected from this data, network or cache
    ├─ TargetError         the target is unknown or cannot be built for here
    └─ ExtraMissingError   an optional dependency is not installed
 """
@@ -38,6 +39,10 @@ class FrontError(CompileError):
 
 class NumericsError(CompileError):
     """A subnet's outputs differ from the reference by more than the tolerance."""
+
+
+class SelectError(CompileError):
+    """Configurations cannot be evaluated or selected with what was given."""
 
 
 class TargetError(CompileError):

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.graph import module_path
+from skipc.compiler.graph import module_path, node_inputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -34,8 +34,11 @@ class Norm:
 
 
 def find_norms(model: ir.Model) -> tuple[Norm, ...]:
-    """Returns the batch norms with constant statistics, in network order."""
-    nodes = [node for node in model.graph if is_norm(node)]
+    """Returns the batch norms with constant statistics, in network order.
+
+    One that norms weights (weight standardisation) is none: it reads no data.
+    """
+    nodes = [node for node in batch_norms(model) if is_norm(node)]
     bases = [module_path(node) or str(node.outputs[0].name) for node in nodes]
     counts = Counter(bases)
     seen: Counter[str] = Counter()
@@ -48,6 +51,18 @@ def find_norms(model: ir.Model) -> tuple[Norm, ...]:
         assert mean.const_value is not None
         norms.append(Norm(name, str(node.outputs[0].name), mean.const_value.size, folds(node)))
     return tuple(norms)
+
+
+def batch_norms(model: ir.Model) -> list[ir.Node]:
+    """Returns the ``BatchNormalization`` nodes that the network's inputs reach."""
+    reached = set(model.graph.inputs)
+    found = []
+    for node in model.graph:
+        if any(value in reached for value in node_inputs(node)):
+            reached.update(node.outputs)
+            if node.op_type == "BatchNormalization":
+                found.append(node)
+    return found
 
 
 def is_norm(node: ir.Node) -> bool:

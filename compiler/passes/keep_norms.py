@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from skipc.compiler.norms.find import batch_norms
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,9 +28,8 @@ def norms_kept(model: ir.Model, outputs: frozenset[str] | None = None) -> Iterat
     """
     norms = [
         node
-        for node in model.graph
-        if node.op_type == "BatchNormalization"
-        and (outputs is None or str(node.outputs[0].name) in outputs)
+        for node in batch_norms(model)
+        if outputs is None or str(node.outputs[0].name) in outputs
     ]
     before = [node.domain for node in norms]
     for node in norms:

@@ -1,0 +1,270 @@
+"""Runs a network on data under many configurations, each shared part once.
+
+Chunks of rows go through ONNX Runtime segment by segment. Where norms are re-estimated, the
+re-estimation part goes first, all of it at once: a norm's statistics are those of what it
+reads, which already went through the new statistics of the norms before it. Configurations
+that agree on everything before a norm share its statistics, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipc.compiler.norms.find import find_norms
+from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.reestimate import (
+    effective_variance,
+    pooled_statistics,
+    scaled_statistics,
+)
+from skipc.compiler.select.chunks import Chunks, chunks_of
+from skipc.compiler.select.pieces import Piece
+from skipc.compiler.select.run import Run
+from skipc.compiler.select.segments import cut_graph
+from skipc.compiler.select.walk import Key, Plan, Resolver, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.norms.find import Norm
+    from skipc.compiler.norms.statistics import NetworkNorms, NormStatistics
+    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.select.samples import Samples
+    from skipc.compiler.units import Unit
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """How to evaluate.
+
+    Attributes:
+        mode: What the norms' statistics are.
+        rows: Rows per chunk where the batch is dynamic.
+        threads: Threads of ONNX Runtime.
+        memory_bytes: How much may be held between segments; what is dropped to keep it is
+            computed again. What one chunk needs is held in any case.
+    """
+
+    mode: NormMode = NormMode.SHARED
+    rows: int = 64
+    threads: int = 1
+    memory_bytes: int = 2 << 30
+
+
+class Evaluator:
+    """A network, cut into segments, and the statistics found so far.
+
+    Args:
+        graph: The supernet's graph, its norms unfolded; it must not change.
+        units: Its units; ``Bits`` has one entry for each.
+        reestimate: What norm statistics are estimated on; not read in mode ``shared``.
+        settings: How to evaluate.
+
+    Attributes:
+        unit_rows: Rows that went through a unit's branch, summed over units and
+            configurations: the work that configurations share or do not.
+        peak_bytes: The most that was held between segments.
+    """
+
+    def __init__(
+        self,
+        graph: SupernetGraph,
+        units: tuple[Unit, ...],
+        reestimate: Samples,
+        settings: EvaluationSettings,
+    ) -> None:
+        self._model = graph.model
+        self._mode = settings.mode
+        self._settings = settings
+        self._segments = cut_graph(graph.model, units, self._mode is not NormMode.SHARED)
+        self._full: Bits = (False,) * len(units)
+        sizes = {spec.shape[0] for spec in graph.inputs if spec.shape}
+        fixed = next((size for size in sizes if isinstance(size, int)), None)
+        self._padded = fixed is not None
+        self.rows = fixed or settings.rows
+        self._reestimate = chunks_of(reestimate.inputs, self.rows, self._padded)
+        self._affine = _multipliers(graph)
+        self._pieces: dict[str, Piece] = {}
+        self._statistics: dict[Key, NormStatistics] = {}
+        self._row_bytes: dict[str, int] = {}
+        self._base_keys: dict[str, Key] = {}
+        self.unit_rows = 0
+        self.peak_bytes = 0
+
+    def outputs(
+        self, batch: Sequence[Bits], samples: Samples
+    ) -> Iterator[tuple[Bits, Arrays]]:
+        """Yields every configuration with its outputs for all rows of ``samples``.
+
+        They come in the order of the walk. What was yielded is done, whatever comes after.
+        """
+        self._estimate(batch)
+        chunks = chunks_of(samples.inputs, self.rows, self._padded)
+        steps = self._plan(batch)
+        names = self._segments.outputs
+        groups = chunks.groups(self._group_size(steps, chunks))
+        parts: dict[Bits, list[list[NDArray[Any]]]] = {}
+        for group in groups:
+            for bits, arrays in self._run(steps, group):
+                parts.setdefault(bits, []).append(arrays)
+                if len(parts[bits]) == len(groups):
+                    whole = [
+                        np.concatenate(part) for part in zip(*parts.pop(bits), strict=True)
+                    ]
+                    yield bits, dict(zip(names, whole, strict=True))
+
+    def statistics(self, bits: Bits) -> NetworkNorms:
+        """Returns the statistics of the norms that a configuration runs, by their names.
+
+        Empty in mode ``shared``.
+        """
+        self._estimate([bits])
+        return {norm.name: self._of_mode(norm, key) for norm, key in self._norms(bits)}
+
+    def base_statistics(self) -> NetworkNorms:
+        """Returns the re-estimated statistics of the full network, by the norms' names.
+
+        Empty in mode ``shared``.
+        """
+        self._estimate([self._full])
+        return {norm.name: self._statistics[key] for norm, key in self._norms(self._full)}
+
+    def _plan(self, batch: Sequence[Bits]) -> Plan:
+        ordered = sorted(set(batch))
+        wanted = {bits: Resolver(self._segments, bits).outputs() for bits in ordered}
+        return plan(self._segments, wanted)
+
+    def _run(self, steps: Plan, chunks: Chunks) -> Iterator[tuple[Bits, list[NDArray[Any]]]]:
+        """Yields each configuration with its outputs for these chunks."""
+
+        def compute(key: Key, inputs: tuple[list[NDArray[Any]], ...]) -> list[NDArray[Any]]:
+            return self._compute(key, steps.inputs[key], inputs, chunks)
+
+        run = Run(steps, chunks.inputs, compute, self._settings.memory_bytes)
+        try:
+            for done in run.finished():
+                values = [chunks.real(run.value(key)) for key in done.wanted]
+                yield done.bits, [np.concatenate(arrays) for arrays in values]
+        finally:
+            self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
+
+    def _compute(
+        self,
+        key: Key,
+        read: tuple[Key, ...],
+        inputs: tuple[list[NDArray[Any]], ...],
+        chunks: Chunks,
+    ) -> list[NDArray[Any]]:
+        segment = self._segments.segments[key.name]
+        if key.name not in self._pieces:
+            self._pieces[key.name] = Piece(self._model, segment, self._settings.threads)
+        if key.name in self._segments.joins:
+            self.unit_rows += sum(chunks.counts)
+        fed: dict[str, NDArray[Any]] = {}
+        for norm, cut in segment.norms:
+            place = segment.inputs.index(cut)
+            if read[place] not in self._statistics:
+                found = pooled_statistics(chunks.real(inputs[place]))
+                self._statistics[read[place]] = found
+            fed |= self._fed(norm, read[place])
+        values = []
+        for number in range(len(chunks.counts)):
+            given = {
+                name: arrays[number]
+                for name, arrays in zip(segment.inputs, inputs, strict=True)
+            }
+            values.append(self._pieces[key.name].run(given | fed))
+        self._row_bytes[key.name] = values[0].nbytes // chunks.rows[0]
+        return values
+
+    def _estimate(self, batch: Sequence[Bits]) -> None:
+        """Finds the statistics of every norm that the configurations run."""
+        if self._mode is NormMode.SHARED:
+            return
+        # Scalars are relative to the full network, and so is nobody without it.
+        for some in ([self._full], sorted(set(batch))):
+            wanted = {bits: self._unknown(bits) for bits in some}
+            steps = plan(self._segments, {b: keys for b, keys in wanted.items() if keys})
+            chunks = self._reestimate
+
+            def compute(
+                key: Key, inputs: tuple[list[NDArray[Any]], ...], steps: Plan = steps
+            ) -> list[NDArray[Any]]:
+                return self._compute(key, steps.inputs[key], inputs, self._reestimate)
+
+            run = Run(steps, chunks.inputs, compute, self._settings.memory_bytes)
+            for done in run.finished():
+                for key in done.wanted:
+                    if key not in self._statistics:
+                        found = pooled_statistics(chunks.real(run.value(key)))
+                        self._statistics[key] = found
+            self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
+
+    def _unknown(self, bits: Bits) -> tuple[Key, ...]:
+        keys = {key: None for _, key in self._norms(bits) if key not in self._statistics}
+        return tuple(keys)
+
+    def _norms(self, bits: Bits) -> list[tuple[Norm, Key]]:
+        """Returns the norms that a configuration runs, each with what it reads."""
+        resolver = Resolver(self._segments, bits)
+        found = []
+        for key in resolver.reached():
+            segment = self._segments.segments.get(key.name)
+            for norm, cut in () if segment is None else segment.norms:
+                found.append((norm, resolver.key(cut)))
+        return found
+
+    def _of_mode(self, norm: Norm, key: Key) -> NormStatistics:
+        own = self._statistics[key]
+        if self._mode is NormMode.FULL or not norm.folds:
+            return own
+        gamma, epsilon = self._affine[norm.output]
+        return scaled_statistics(own, self._base(norm), gamma, epsilon)
+
+    def _fed(self, norm: Norm, key: Key) -> dict[str, NDArray[Any]]:
+        statistics = self._of_mode(norm, key)
+        gamma, epsilon = self._affine[norm.output]
+        base = statistics if statistics.scale is None else self._base(norm)
+        variance = effective_variance(statistics, base, epsilon)
+        return {
+            f"{norm.output}.mean": statistics.mean.astype(gamma.dtype),
+            f"{norm.output}.variance": variance.astype(gamma.dtype),
+        }
+
+    def _base(self, norm: Norm) -> NormStatistics:
+        read = self._base_keys.get(norm.output)
+        if read is None:
+            self._base_keys.update({n.output: key for n, key in self._norms(self._full)})
+            read = self._base_keys[norm.output]
+        return self._statistics[read]
+
+    def _group_size(self, steps: Plan, chunks: Chunks) -> int:
+        """Returns how many chunks fit under the memory cap at once."""
+        if any(name not in self._row_bytes for name in self._segments.segments):
+            for _ in self._run(self._plan([self._full]), chunks.groups(1)[0]):
+                pass
+        peak = max(steps.peak(self._row_bytes), 1) * max(self.rows, 1)
+        return max(1, self._settings.memory_bytes // peak)
+
+
+def _multipliers(graph: SupernetGraph) -> dict[str, tuple[NDArray[Any], float]]:
+    """Returns gamma and epsilon of every norm, by the value that it computes."""
+    outputs = {norm.output for norm in find_norms(graph.model)}
+    found = {}
+    for node in graph.model.graph:
+        name = str(node.outputs[0].name)
+        if name in outputs:
+            gamma = node.inputs[1]
+            assert gamma is not None
+            assert gamma.const_value is not None
+            epsilon = node.attributes.get_float("epsilon", 1e-5)
+            found[name] = gamma.const_value.numpy(), epsilon
+    return found
