@@ -49,9 +49,8 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
 
 def _cells(bar: Bar) -> tuple[str, ...]:
     unit = "" if bar.unit == "x" else f" {bar.unit}"
-    limit = "" if bar.limit is None else f"{bar.limit:g}{unit}"
-    verdict = "" if bar.limit is None else ("met" if bar.met else "MISSED")
-    return bar.network, bar.what, f"{bar.value:.3g}{unit}", limit, verdict, bar.note
+    verdict = "" if not bar.bar else ("met" if bar.met else "MISSED")
+    return bar.network, bar.what, f"{bar.value:.3g}{unit}", bar.bar, verdict, bar.note
 
 
 def _machine() -> str:

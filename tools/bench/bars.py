@@ -19,15 +19,16 @@ _INTRODUCTION = (
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A measurement and what it may be at most.
+    """A measurement and its bar.
 
     Attributes:
         network: What was measured on.
         what: What was measured.
         value: The measurement.
-        limit: The bar; None where the figure is only reported.
+        limit: What it may be at most; None where the figure is only reported.
         unit: ``x`` for a ratio, else the unit.
         note: How the value came about, e.g. the worst configuration.
+        least: What it must be at least, where more is better.
     """
 
     network: str
@@ -36,11 +37,20 @@ class Bar:
     limit: float | None
     unit: str = "x"
     note: str = ""
+    least: float | None = None
 
     @property
     def met(self) -> bool:
         """Whether the value is within the bar."""
-        return self.limit is None or self.value <= self.limit
+        enough = self.least is None or self.value >= self.least
+        return enough and (self.limit is None or self.value <= self.limit)
+
+    @property
+    def bar(self) -> str:
+        """What the value has to be, as text; empty where the figure is only reported."""
+        if self.least is not None:
+            return f"≥ {_text(self.least, self.unit)}"
+        return "" if self.limit is None else f"≤ {_text(self.limit, self.unit)}"
 
 
 def markdown(bars: list[Bar], machine: str) -> str:
@@ -56,10 +66,9 @@ def markdown(bars: list[Bar], machine: str) -> str:
         "|---|---|---:|---:|---|---|",
     ]
     for bar in bars:
-        limit = "" if bar.limit is None else f"≤ {_text(bar.limit, bar.unit)}"
-        verdict = "" if bar.limit is None else ("met" if bar.met else "**missed**")
+        verdict = "" if not bar.bar else ("met" if bar.met else "**missed**")
         lines.append(
-            f"| {bar.network} | {bar.what} | {_text(bar.value, bar.unit)} | {limit} |"
+            f"| {bar.network} | {bar.what} | {_text(bar.value, bar.unit)} | {bar.bar} |"
             f" {verdict} | {bar.note} |"
         )
     return "\n".join(lines) + "\n"

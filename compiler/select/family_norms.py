@@ -1,0 +1,25 @@
+"""The norm statistics of chosen configurations, for the file beside the front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.compiler.norms.statistics import FamilyNorms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.select.evaluator import Evaluator
+
+
+def family_norms(
+    evaluator: Evaluator, mode: NormMode, configurations: Mapping[str, Bits]
+) -> FamilyNorms:
+    """Returns what ``evaluator`` estimates for the configurations, by their names."""
+    return FamilyNorms(
+        mode,
+        evaluator.base_statistics(),
+        {name: evaluator.statistics(bits) for name, bits in configurations.items()},
+    )
