@@ -18,7 +18,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Profile", "ProfileError", "load_profile", "profile_names"]
+__all__ = ["LatencyTable", "Profile", "ProfileError", "load_profile", "profile_names"]
 
 FORMAT = "skipc.profile/1"
 _FOLDER = Path(__file__).parent
@@ -30,6 +30,19 @@ class ProfileError(SkipcError):
 
 
 @dataclass(frozen=True, slots=True)
+class LatencyTable:
+    """What one network takes on the device, for ``skipc select`` on another machine.
+
+    Attributes:
+        base_ms: Latency with every unit skipped.
+        unit_ms: What each unit adds, by its name.
+    """
+
+    base_ms: float
+    unit_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One kind of device.
 
@@ -38,12 +51,14 @@ class Profile:
         backend: The runtime backend that runs its engines.
         description: One line for ``skipc targets``.
         sources: Where each number of the profile comes from, by the number's name.
+        latency: Latencies measured on the device, where the profile is made for one network.
     """
 
     name: str
     backend: str
     description: str
     sources: Mapping[str, str]
+    latency: LatencyTable | None = None
 
 
 def profile_names() -> tuple[str, ...]:
@@ -75,6 +90,18 @@ def load_profile(name_or_path: str) -> Profile:
     )
 
 
+def _latency(doc: Record) -> LatencyTable:
+    record = doc.record("latency", "base_ms", "unit_ms")
+    table = LatencyTable(record.positive("base_ms"), record.numbers("unit_ms"))
+    for unit, added_ms in table.unit_ms.items():
+        if added_ms < 0:
+            raise FormatError(
+                f"{record.where}: unit_ms: {unit!r} adds {added_ms:g} ms; at least 0 is"
+                " expected."
+            )
+    return table
+
+
 def _read(path: Path) -> Profile:
     try:
         value = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -90,6 +117,9 @@ def _read(path: Path) -> Profile:
             doc.text("backend"),
             doc.text("description"),
             doc.strings("sources"),
+            _latency(doc.record("latency", "base_ms", "unit_ms"))
+            if "latency" in doc
+            else None,
         )
     except FormatError as cause:
         raise ProfileError(str(cause)) from cause

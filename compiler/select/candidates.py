@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Bits = tuple[bool, ...]
 """One configuration: an entry per unit in network order, True where it is skipped."""
@@ -34,10 +34,12 @@ class Space:
     Attributes:
         units: The units' names in network order; ``Bits`` has one entry for each.
         free: Indices of the units that may be skipped (the others are kept by ``--keep``).
+        stages: Where the network itself says so, the units that go together.
     """
 
     units: tuple[str, ...]
     free: tuple[int, ...]
+    stages: tuple[tuple[int, ...], ...] = ()
 
     @property
     def full(self) -> Bits:
@@ -62,10 +64,21 @@ class Evaluate(Protocol):
         Raises:
             EvaluationsSpentError: The search's evaluations are used up; what was evaluated
                 until then is kept.
+            SelectError: A score is not a finite number.
         """
         ...
 
     @property
     def left(self) -> int:
         """How many configurations may still be evaluated."""
+        ...
+
+    @property
+    def candidates(self) -> Mapping[Bits, Candidate]:
+        """What was evaluated so far, by configuration."""
+        ...
+
+    @property
+    def front(self) -> tuple[Candidate, ...]:
+        """What no other configuration beats so far, the cheapest first."""
         ...

@@ -171,9 +171,7 @@ class Evaluator:
         fed: dict[str, NDArray[Any]] = {}
         for norm, cut in segment.norms:
             place = segment.inputs.index(cut)
-            if read[place] not in self._statistics:
-                found = pooled_statistics(chunks.real(inputs[place]))
-                self._statistics[read[place]] = found
+            self._pool(read[place], inputs[place], chunks)
             fed |= self._fed(norm, read[place])
         values = []
         for number in range(len(chunks.counts)):
@@ -192,21 +190,32 @@ class Evaluator:
         # Scalars are relative to the full network, and so is nobody without it.
         for some in ([self._full], sorted(set(batch))):
             wanted = {bits: self._unknown(bits) for bits in some}
-            steps = plan(self._segments, {b: keys for b, keys in wanted.items() if keys})
+            keys = {key for found in wanted.values() for key in found}
+            steps = plan(self._segments, wanted, read=False)
             chunks = self._reestimate
+            for key in keys & {Key(name, 0) for name in chunks.inputs}:
+                self._pool(key, chunks.inputs[key.name], chunks)
 
             def compute(
-                key: Key, inputs: tuple[list[NDArray[Any]], ...], steps: Plan = steps
+                key: Key,
+                inputs: tuple[list[NDArray[Any]], ...],
+                steps: Plan = steps,
+                keys: set[Key] = keys,
             ) -> list[NDArray[Any]]:
-                return self._compute(key, steps.inputs[key], inputs, self._reestimate)
+                values = self._compute(key, steps.inputs[key], inputs, self._reestimate)
+                # At once: nothing is held for its statistics alone.
+                if key in keys:
+                    self._pool(key, values, self._reestimate)
+                return values
 
             run = Run(steps, chunks.inputs, compute, self._settings.memory_bytes)
-            for done in run.finished():
-                for key in done.wanted:
-                    if key not in self._statistics:
-                        found = pooled_statistics(chunks.real(run.value(key)))
-                        self._statistics[key] = found
+            for _ in run.finished():
+                pass
             self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
+
+    def _pool(self, key: Key, values: list[NDArray[Any]], chunks: Chunks) -> None:
+        if key not in self._statistics:
+            self._statistics[key] = pooled_statistics(chunks.real(values))
 
     def _unknown(self, bits: Bits) -> tuple[Key, ...]:
         keys = {key: None for _, key in self._norms(bits) if key not in self._statistics}

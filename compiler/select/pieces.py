@@ -68,7 +68,8 @@ def _serialized(model: ir.Model, segment: Segment) -> bytes:
     graph = onnx.GraphProto(name="segment")
     for value in sorted(read, key=lambda value: str(value.name)):
         if value.is_initializer() and value.const_value is not None:
-            tensor = ir.to_proto(value.const_value)
+            # In memory: a model made of bytes has no folder to find external weights in.
+            tensor = ir.to_proto(ir.tensor(value.const_value.numpy()))
             tensor.name = value.name
             graph.initializer.append(tensor)
         else:

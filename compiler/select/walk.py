@@ -153,12 +153,15 @@ class Plan:
         return most
 
 
-def plan(segments: Segments, wanted: Mapping[Bits, tuple[Key, ...]]) -> Plan:
+def plan(
+    segments: Segments, wanted: Mapping[Bits, tuple[Key, ...]], read: bool = True
+) -> Plan:
     """Returns the steps that compute what each configuration wants.
 
     Args:
         segments: The network's pieces.
         wanted: The keys that each configuration wants; it is done in this order.
+        read: Whether these are held until their configuration is done.
     """
     events: list[Step | Finish] = []
     inputs: dict[Key, tuple[Key, ...]] = {}
@@ -179,7 +182,7 @@ def plan(segments: Segments, wanted: Mapping[Bits, tuple[Key, ...]]) -> Plan:
             else:
                 pending.append((key, True))
                 pending += [(one, False) for one in reversed(below)]
-        for key in keys:
+        for key in keys if read else ():
             uses[key].append(len(events))
-        events.append(Finish(bits, keys))
+        events.append(Finish(bits, keys if read else ()))
     return Plan(tuple(events), inputs, {key: tuple(found) for key, found in uses.items()})

@@ -7,7 +7,7 @@ builds engines for it. Each is imported when it is used.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.errors import TargetError
 from skipc.profiles import load_profile
@@ -16,7 +16,10 @@ from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from skipc.profiles import Profile
     from skipc.runtime.engines import EngineSet
@@ -31,6 +34,26 @@ class EngineBuilder(Protocol):
 
     def unavailable_reason(self) -> str | None:
         """Returns why engines cannot be built on this host; None if they can."""
+        ...
+
+    def measure_graphs(
+        self,
+        graphs: Mapping[str, Path],
+        inputs: Mapping[str, NDArray[Any]],
+        threads: int,
+        progress: Progress,
+    ) -> dict[str, float]:
+        """Returns the latency in ms that an engine of each graph would have on this host.
+
+        Args:
+            graphs: ONNX files by name; the first is what the others are compared with.
+            inputs: What to run on, by input name.
+            threads: Threads of an engine.
+            progress: Called with a short line before each graph.
+
+        Raises:
+            TargetError: A graph cannot be loaded or run.
+        """
         ...
 
     def build_engines(self, bundle: Bundle, target: str, progress: Progress) -> EngineSet:

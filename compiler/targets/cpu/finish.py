@@ -14,6 +14,7 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.files import staged_folder, write_whole
 from skipc.compiler.targets.cpu.latency import measure_latencies
+from skipc.compiler.targets.cpu.probe import measure_graphs
 from skipc.compiler.targets.cpu.verify import check_golden, check_same_bits
 from skipc.runtime.backends.onnx_locations import locations
 from skipc.runtime.backends.onnxruntime_cpu import NAME, OnnxRuntimeCpu, current_host
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     Case = dict[str, NDArray[Any]]
 
 PACKED_FILE = "packed.bin"
+
+__all__ = ["build_engines", "measure_graphs", "unavailable_reason"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""A supernet of batch 1 exported once more with a dynamic batch, to evaluate it fast."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.checkpoint import TorchSupernet
+from skipc.compiler.errors import SupernetError
+from skipc.compiler.export import export_supernet
+from skipc.compiler.golden import draw_inputs
+from skipc.compiler.inputs import BATCH
+from skipc.compiler.norms.find import find_norms
+from skipc.compiler.numerics import difference
+from skipc.compiler.units import find_units
+from skipc.runtime.manifest import BatchRange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.export import SupernetGraph
+
+_TOLERANCE = 1e-4
+_CHECKED_ROWS = 3
+
+
+class _UnfitError(Exception):
+    """Carries the reason why the batched graph cannot be used."""
+
+
+def batched_graph(
+    supernet: Supernet, graph: SupernetGraph, rows: int, note: Callable[[str], None]
+) -> SupernetGraph:
+    """Returns the graph to evaluate with: one that takes ``rows`` rows at once, if possible.
+
+    Only a PyTorch network whose inputs all have a first dimension of 1 is exported again;
+    units and norms must keep their names, and each row must give what it gives alone.
+
+    Args:
+        supernet: What ``graph`` was exported from.
+        graph: The graph as it will be built, not scaled by survival probabilities yet.
+        rows: The largest chunk wanted.
+        note: Told in one line where the fixed batch has to stay.
+
+    Returns:
+        A new graph, or ``graph`` itself: its batch is dynamic already, or cannot be.
+    """
+    if graph.batch is not None or rows < 2:
+        return graph
+    try:
+        return _exported(supernet, graph, rows)
+    except (_UnfitError, SupernetError) as cause:
+        first = str(cause).splitlines()[0]
+        note(
+            f"the batch stays as it was exported, which makes evaluation slow: {first}"
+            " A network that takes a dynamic batch (--input Nx..., --batch) is faster."
+        )
+        return graph
+
+
+def _exported(supernet: Supernet, graph: SupernetGraph, rows: int) -> SupernetGraph:
+    if not isinstance(supernet, TorchSupernet):
+        raise _UnfitError("only a PyTorch network can be exported again with another batch.")
+    fixed = [spec for spec in supernet.inputs if spec.shape[:1] != (1,)]
+    if fixed:
+        raise _UnfitError(f"the first dimension of the input {fixed[0].name!r} is not 1.")
+    inputs = tuple(replace(spec, shape=(BATCH, *spec.shape[1:])) for spec in supernet.inputs)
+    # The example that is traced has the typical size: two rows say as much as many.
+    batch = BatchRange(1, min(rows, 2), rows)
+    found = export_supernet(replace(supernet, inputs=inputs, batch=batch))
+    found = replace(found, batch=BatchRange(1, rows, rows))
+    _check_names(graph, found)
+    _check_rows(graph, found)
+    return found
+
+
+def _check_names(graph: SupernetGraph, found: SupernetGraph) -> None:
+    for what, names in (
+        ("units", lambda g: [unit.name for unit in find_units(g.model).units]),
+        ("norms", lambda g: [(n.name, n.channels, n.folds) for n in find_norms(g.model)]),
+        ("outputs", lambda g: [spec.name for spec in g.outputs]),
+    ):
+        if names(graph) != names(found):
+            raise _UnfitError(f"with a dynamic batch its {what} are others.")
+    for spec in found.outputs:
+        if spec.shape[:1] != (BATCH,):
+            raise _UnfitError(f"the output {spec.name!r} does not have one row per sample.")
+
+
+def _check_rows(graph: SupernetGraph, found: SupernetGraph) -> None:
+    """Checks that rows do not mix: together they give what each gives alone."""
+    assert graph.reference is not None
+    assert found.reference is not None
+    # Spread out: a range of values that the tolerance can be a share of.
+    together = draw_inputs(found.inputs, _CHECKED_ROWS, seed=0)
+    alone = [
+        {name: array[row : row + 1] for name, array in together.items()}
+        for row in range(_CHECKED_ROWS)
+    ]
+    outputs = found.reference.run((), [together])[0]
+    rows = [
+        {name: array[row : row + 1] for name, array in outputs.items()}
+        for row in range(_CHECKED_ROWS)
+    ]
+    apart = difference(rows, graph.reference.run((), alone)).relative_error
+    if not apart <= _TOLERANCE:
+        raise _UnfitError(
+            f"its rows depend on each other (outputs differ by {apart:.1g} of their range)."
+        )

@@ -1,0 +1,178 @@
+"""Scores on disk: an interrupted search resumes, a wider one starts from the narrower.
+
+One file per search problem, JSON lines: the first says what the scores are for, each further
+one is a configuration, ``{"skip": "0101", "score": 0.99}``. The file is only ever appended to,
+one write per line, so that two processes may use it at once. A line that a crash cut short is
+closed with ``#torn`` by whoever appends next, and is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import SelectError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from skipc.compiler.select.candidates import Bits
+
+FORMAT = "skipc.evaluations/1"
+_TORN = b"#torn"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationKey:
+    """What a score depends on, besides the configuration.
+
+    Attributes:
+        checkpoint_sha256: The weights.
+        data_sha256: The data and its parts.
+        norm: The norm mode.
+        metric: The metric's name.
+        residual_scale: How kept branches are scaled, with the survival probabilities given.
+        units: The units' names in network order.
+    """
+
+    checkpoint_sha256: str
+    data_sha256: str
+    norm: str
+    metric: str
+    residual_scale: str
+    units: tuple[str, ...]
+
+    def line(self) -> bytes:
+        """Returns the first line of the file, newline included."""
+        fields = {"format": FORMAT, **asdict(self)}
+        return json.dumps(fields, ensure_ascii=True).encode() + b"\n"
+
+    def file_name(self) -> str:
+        """Returns the name of the file, which only this key has."""
+        return f"{hashlib.sha256(self.line()).hexdigest()[:32]}.jsonl"
+
+
+class EvaluationCache:
+    """The scores of one search problem.
+
+    What goes wrong with the disk ends the caching with one note, never the search.
+
+    Args:
+        folder: Where the files lie; made where it is missing.
+        key: What the scores are for.
+        note: Told in one line that caching has ended, and why.
+
+    Raises:
+        SelectError: The file is damaged.
+    """
+
+    def __init__(self, folder: Path, key: EvaluationKey, note: Callable[[str], None]) -> None:
+        self.path = folder / key.file_name()
+        self._units = len(key.units)
+        self._header = key.line()
+        self._note = note
+        self._scores: dict[Bits, float] = {}
+        self._handle: int | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            self._handle = os.open(self.path, flags, 0o666)
+            content = self.path.read_bytes()
+        except OSError as cause:
+            self._stop(cause)
+            return
+        try:
+            complete = self._read(content)
+        except BaseException:
+            self.close()
+            raise
+        if content and not content.endswith(b"\n"):
+            self._append(_TORN + b"\n")
+        if not complete:
+            self._append(self._header)
+
+    @property
+    def scores(self) -> Mapping[Bits, float]:
+        """The score of every configuration evaluated so far, also by earlier runs."""
+        return self._scores
+
+    def add(self, bits: Bits, score: float) -> None:
+        """Keeps a finite score, at once on disk."""
+        if len(bits) != self._units or not math.isfinite(score):
+            raise ValueError(f"{len(bits)} units, score {score}: not one of this cache's")
+        if bits in self._scores:
+            return
+        self._scores[bits] = score
+        skip = "".join("01"[skipped] for skipped in bits)
+        self._append(json.dumps({"skip": skip, "score": float(score)}).encode() + b"\n")
+
+    def close(self) -> None:
+        """Closes the file; further scores are kept in memory only."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _append(self, line: bytes) -> None:
+        if self._handle is None:
+            return
+        try:
+            # One write: with O_APPEND no other process's line gets between.
+            written = os.write(self._handle, line)
+            if written < len(line):
+                raise OSError("no space left for the whole line")
+        except OSError as cause:
+            self._stop(cause)
+
+    def _stop(self, cause: OSError) -> None:
+        self.close()
+        reason = cause.strerror or str(cause)
+        self._note(
+            f"{self.path}: evaluated configurations can no longer be cached: {reason}. The"
+            " search goes on; what it finds from here on is not kept for the next one. Free"
+            " some space there, or give another folder with --cache."
+        )
+
+    def _read(self, content: bytes) -> bool:
+        """Reads the scores; returns whether the first line was there."""
+        # What follows the last newline is empty, or a line that a crash cut short.
+        lines = [
+            (number, line)
+            for number, line in enumerate(content.split(b"\n")[:-1], start=1)
+            if not line.endswith(_TORN)
+        ]
+        for place, (number, line) in enumerate(lines):
+            # Two processes that begin at once both write the first line.
+            if line + b"\n" == self._header:
+                continue
+            if place == 0:
+                raise self._damaged(number, "does not say what these scores are for")
+            bits, score = self._entry(number, line)
+            self._scores.setdefault(bits, score)
+        return bool(lines)
+
+    def _entry(self, number: int, line: bytes) -> tuple[Bits, float]:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or found.keys() != {"skip", "score"}:
+            raise self._damaged(number, 'is not {"skip": "0101", "score": 0.99}')
+        skip, score = found["skip"], found["score"]
+        if not isinstance(skip, str) or len(skip) != self._units or set(skip) - {"0", "1"}:
+            raise self._damaged(
+                number, f"'skip' needs a 0 or 1 for each of {self._units} units"
+            )
+        if not isinstance(score, float) or not math.isfinite(score):
+            raise self._damaged(number, "'score' is not a finite number with a point")
+        return tuple(bit == "1" for bit in skip), score
+
+    def _damaged(self, number: int, what: str) -> SelectError:
+        return SelectError(
+            f"{self.path}: line {number} {what}. The file is damaged: delete it, and its"
+            " configurations are evaluated again."
+        )

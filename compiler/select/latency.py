@@ -1,0 +1,149 @@
+"""Predicted latency: what each unit adds, measured once on a few configurations."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from skipc.compiler.errors import SelectError
+from skipc.compiler.extras import require
+from skipc.runtime.errors import choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from skipc.compiler.select.candidates import Bits, Space
+    from skipc.compiler.units import Unit
+    from skipc.profiles import Profile
+
+    Measure = Callable[[Mapping[str, Path]], Mapping[str, float]]
+    Run = Callable[[Bits], frozenset[int]]
+
+_MIXED = 4
+"""Configurations with a random half of the units, which units measured alone are fitted to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyModel:
+    """A sum: what is always run, and each unit that is.
+
+    Attributes:
+        base_ms: With all units skipped.
+        unit_ms: What each unit adds, in network order.
+    """
+
+    base_ms: float
+    unit_ms: tuple[float, ...]
+
+    def predict_ms(self, run: frozenset[int]) -> float:
+        """Returns the latency with these units run, in milliseconds."""
+        return self.base_ms + sum(self.unit_ms[unit] for unit in run)
+
+
+def measured_ms(
+    configurations: Mapping[str, Bits], subnet: Callable[[Bits], ir.Model], measure: Measure
+) -> dict[str, float]:
+    """Returns the latencies of configurations, each measured as a graph of its own.
+
+    Args:
+        configurations: The configurations by name.
+        subnet: Returns the graph of one.
+        measure: The target's measurement.
+
+    Raises:
+        TargetError: The target cannot run a graph.
+    """
+    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
+        graphs = {}
+        for name, bits in configurations.items():
+            graphs[name] = Path(folder) / f"{name}.onnx"
+            ir.save(subnet(bits), graphs[name], external_data=f"{name}.data")
+        return dict(measure(graphs))
+
+
+def fit_latency(
+    space: Space,
+    units: tuple[Unit, ...],
+    run: Run,
+    measured: Callable[[Mapping[str, Bits]], Mapping[str, float]],
+) -> LatencyModel:
+    """Returns what each unit adds, from a few measured configurations.
+
+    Units with the same MACs and parameters are taken to cost the same. Measured are the full
+    network, all free units skipped, each kind skipped, and some random halves; the costs are
+    the non-negative least squares of the relative error.
+
+    Args:
+        space: What may be skipped.
+        units: The units.
+        run: Which units' branches a configuration runs.
+        measured: Returns the latencies of configurations in milliseconds.
+    """
+    kinds = _kinds(space, units)
+    configurations = design(space, kinds)
+    found = measured(configurations)
+    rows, values = [], []
+    for name, bits in configurations.items():
+        alive = run(bits)
+        row = [1.0, *(float(len(alive.intersection(kind))) for kind in kinds)]
+        rows.append(np.array(row) / found[name])
+        values.append(1.0)
+    solve = require("scipy.optimize", "select").nnls
+    solution: NDArray[Any] = solve(np.array(rows), np.array(values))[0]
+    unit_ms = [0.0] * len(units)
+    for kind, cost_ms in zip(kinds, solution[1:], strict=True):
+        for unit in kind:
+            unit_ms[unit] = float(cost_ms)
+    # Units that are always kept are part of the base.
+    return LatencyModel(float(solution[0]), tuple(unit_ms))
+
+
+def design(space: Space, kinds: Sequence[Sequence[int]]) -> dict[str, Bits]:
+    """Returns the configurations to measure, the full network first."""
+    found: dict[Bits, str] = {space.full: "full"}
+    found.setdefault(space.skipping(space.free), "none")
+    for number, kind in enumerate(kinds):
+        found.setdefault(space.skipping(kind), f"kind{number}")
+        found.setdefault(space.skipping(kind[: (len(kind) + 1) // 2]), f"half{number}")
+    rng = random.Random(0)
+    for number in range(_MIXED):
+        half = rng.sample(space.free, len(space.free) // 2)
+        found.setdefault(space.skipping(half), f"mixed{number}")
+    return {name: bits for bits, name in found.items()}
+
+
+def latency_of_profile(profile: Profile, units: tuple[str, ...]) -> LatencyModel:
+    """Returns the latencies that a profile's table gives.
+
+    Raises:
+        SelectError: The profile has no table, or it is another network's.
+    """
+    table = profile.latency
+    if table is None:
+        raise SelectError(
+            f"the profile {profile.name!r} has no [latency] table. Measure on the device and"
+            " write base_ms and unit_ms into a profile of your own, or use --cost macs."
+        )
+    missing = [unit for unit in units if unit not in table.unit_ms]
+    if missing:
+        raise SelectError(
+            f"the profile {profile.name!r} gives no latency of the unit {missing[0]!r}."
+            f" {choices_text(missing[0], table.unit_ms)}"
+        )
+    return LatencyModel(table.base_ms, tuple(table.unit_ms[unit] for unit in units))
+
+
+def _kinds(space: Space, units: tuple[Unit, ...]) -> list[list[int]]:
+    """Returns the free units, those that cost alike together."""
+    kinds: dict[tuple[int, int], list[int]] = {}
+    for index in space.free:
+        kinds.setdefault((units[index].macs, units[index].parameters), []).append(index)
+    return list(kinds.values())

@@ -1,0 +1,59 @@
+"""Ways to choose what to evaluate, behind one small interface.
+
+A search is a function ``search(space, evaluate, seed)``: it evaluates configurations until it
+has nothing more to try, or ``evaluate`` ends it. ``_SEARCHES`` is the registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Protocol
+
+from skipc.compiler.errors import SelectError
+from skipc.runtime.errors import choices_text
+
+if TYPE_CHECKING:
+    from skipc.compiler.select.candidates import Evaluate, Space
+
+_SEARCHES: dict[str, str] = {
+    "greedy": "skip the unit that is missed least, and again; then improve the front",
+    "rank": "sort the units by how much each alone is missed, skip them in that order",
+    "beam": "as greedy, with several configurations of each size",
+    "nsga2": "evolve a population (pymoo)",
+    "exhaustive": "try everything, up to 4096 configurations",
+    "stages": "one flag per stage: its skippable half runs or not",
+}
+
+DEFAULT_SEARCH = "greedy"
+
+
+class Search(Protocol):
+    """Evaluates configurations of a space."""
+
+    def __call__(self, space: Space, evaluate: Evaluate, seed: int) -> None:
+        """Runs the search.
+
+        Args:
+            space: What may be skipped.
+            evaluate: Judges configurations; ends the search by an exception of its own.
+            seed: The same seed gives the same configurations.
+        """
+        ...
+
+
+def search_names() -> tuple[str, ...]:
+    """Returns the names of the searches, the default first."""
+    return tuple(_SEARCHES)
+
+
+def find_search(name: str) -> Search:
+    """Returns the search of that name.
+
+    Raises:
+        SelectError: There is none.
+    """
+    if name not in _SEARCHES:
+        raise SelectError(f"unknown search {name!r}. {choices_text(name, _SEARCHES)}")
+    module = importlib.import_module(f".{name}", __package__)
+    search: Search = module.search
+    return search

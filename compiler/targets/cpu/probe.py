@@ -1,0 +1,95 @@
+"""Latency of graphs that are not in a bundle, before engines are built."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Case = Mapping[str, NDArray[Any]]
+
+_MIN_PAIRS = 7
+_MAX_PAIRS = 200
+_TURN_S = 0.4
+
+
+def measure_graphs(
+    graphs: Mapping[str, Path], inputs: Case, threads: int, progress: Callable[[str], None]
+) -> dict[str, float]:
+    """Returns each graph's median latency in ms, comparable with one another.
+
+    An engine of this target is as fast as a plain session of its graph. The first graph is
+    the yardstick: it takes turns with every other one, and a latency is the median of the
+    ratios times the yardstick's. So a clock rate that drifts does not tilt the comparison.
+
+    Args:
+        graphs: The graphs by name.
+        inputs: What to run on; inputs that a graph does not read are left out.
+        threads: Threads of ONNX Runtime.
+        progress: Told which graph is measured.
+
+    Raises:
+        TargetError: ONNX Runtime cannot load or run a graph.
+    """
+    names = list(graphs)
+    yardstick = _session(graphs[names[0]], inputs, threads)
+    own_ms: list[float] = []
+    ratios: dict[str, float] = {names[0]: 1.0}
+    for name in names[1:] or names:
+        progress(f"measuring {name}")
+        other = _session(graphs[name], inputs, threads)
+        pairs = _pairs(yardstick, other)
+        own_ms += [first for first, _ in pairs]
+        if name != names[0]:
+            ratios[name] = statistics.median(second / first for first, second in pairs)
+    unit_ms = statistics.median(own_ms)
+    return {name: ratio * unit_ms for name, ratio in ratios.items()}
+
+
+def _pairs(first: Callable[[], Any], second: Callable[[], Any]) -> list[tuple[float, float]]:
+    first()
+    second()
+    pairs: list[tuple[float, float]] = []
+    end_s = time.monotonic() + _TURN_S
+    while len(pairs) < _MIN_PAIRS or (time.monotonic() < end_s and len(pairs) < _MAX_PAIRS):
+        pairs.append((_timed_ms(first), _timed_ms(second)))
+    return pairs
+
+
+def _timed_ms(call: Callable[[], Any]) -> float:
+    start_ns = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start_ns) / 1e6
+
+
+def _session(graph: Path, inputs: Case, threads: int) -> Callable[[], Any]:
+    onnxruntime = require("onnxruntime", "finish")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # As the engines: threads do not spin between calls.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(graph), options, providers=["CPUExecutionProvider"]
+        )
+        read = {value.name for value in session.get_inputs()}
+        feed = {name: array for name, array in inputs.items() if name in read}
+        session.run(None, feed)
+    # ONNX Runtime's exceptions share no base class below Exception.
+    except Exception as cause:
+        raise TargetError(
+            f"{graph.name}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
+            f" {cause}"
+        ) from cause
+    return lambda: session.run(None, feed)
