@@ -11,6 +11,7 @@ from skipc.tools.exits import run_and_exit
 
 _COMMANDS: dict[str, str] = {
     "units": "List the parts of a network that may be skipped.",
+    "select": "Find the configurations worth building.",
     "build": "Compile a checkpoint and a front into a bundle.",
     "finish": "Build a bundle's engines on this machine.",
     "show": "Show what a bundle holds.",

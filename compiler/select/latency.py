@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Measure = Callable[[Mapping[str, Path]], Mapping[str, float]]
     Run = Callable[[Bits], frozenset[int]]
+    Scaled = Callable[[Bits], int]
 
 _MIXED = 4
 """Configurations with a random half of the units, which units measured alone are fitted to."""
@@ -33,19 +34,27 @@ _MIXED = 4
 
 @dataclass(frozen=True, slots=True)
 class LatencyModel:
-    """A sum: what is always run, and each unit that is.
+    """A sum: what is always run, each unit that is, and each branch that is scaled.
 
     Attributes:
         base_ms: With all units skipped.
         unit_ms: What each unit adds, in network order.
+        scale_ms: What the scalar of a norm adds to a branch.
     """
 
     base_ms: float
     unit_ms: tuple[float, ...]
+    scale_ms: float = 0.0
 
-    def predict_ms(self, run: frozenset[int]) -> float:
-        """Returns the latency with these units run, in milliseconds."""
-        return self.base_ms + sum(self.unit_ms[unit] for unit in run)
+    def predict_ms(self, run: frozenset[int], scaled: int) -> float:
+        """Returns the latency in milliseconds.
+
+        Args:
+            run: The units that are run.
+            scaled: How many of them have a scaled branch.
+        """
+        units_ms = sum(self.unit_ms[unit] for unit in run)
+        return self.base_ms + units_ms + self.scale_ms * scaled
 
 
 def measured_ms(
@@ -73,6 +82,7 @@ def fit_latency(
     space: Space,
     units: tuple[Unit, ...],
     run: Run,
+    scaled: Scaled,
     measured: Callable[[Mapping[str, Bits]], Mapping[str, float]],
 ) -> LatencyModel:
     """Returns what each unit adds, from a few measured configurations.
@@ -85,6 +95,7 @@ def fit_latency(
         space: What may be skipped.
         units: The units.
         run: Which units' branches a configuration runs.
+        scaled: How many of these branches a norm's scalar multiplies.
         measured: Returns the latencies of configurations in milliseconds.
     """
     kinds = _kinds(space, units)
@@ -93,17 +104,18 @@ def fit_latency(
     rows, values = [], []
     for name, bits in configurations.items():
         alive = run(bits)
-        row = [1.0, *(float(len(alive.intersection(kind))) for kind in kinds)]
+        counts = (len(alive.intersection(kind)) for kind in kinds)
+        row = [1.0, float(scaled(bits)), *map(float, counts)]
         rows.append(np.array(row) / found[name])
         values.append(1.0)
     solve = require("scipy.optimize", "select").nnls
     solution: NDArray[Any] = solve(np.array(rows), np.array(values))[0]
     unit_ms = [0.0] * len(units)
-    for kind, cost_ms in zip(kinds, solution[1:], strict=True):
+    for kind, cost_ms in zip(kinds, solution[2:], strict=True):
         for unit in kind:
             unit_ms[unit] = float(cost_ms)
     # Units that are always kept are part of the base.
-    return LatencyModel(float(solution[0]), tuple(unit_ms))
+    return LatencyModel(float(solution[0]), tuple(unit_ms), float(solution[1]))
 
 
 def design(space: Space, kinds: Sequence[Sequence[int]]) -> dict[str, Bits]:

@@ -1,0 +1,176 @@
+"""Labelled data from what ``--data`` names, checked against the network, in three parts.
+
+``_KINDS`` says how the text is told: the digits by name, a ``.npz``, ``PKG.MODULE:FUNCTION``,
+else a folder of images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skipc.compiler.errors import SelectError
+from skipc.compiler.select.samples import Parts, Samples
+
+if TYPE_CHECKING:
+    from skipc.runtime.manifest import TensorSpec
+
+MAX_DATA_BYTES = 8 << 30
+"""Inputs are held in memory; more than this is a slip."""
+
+DIGITS = "digits"
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """What the command line says about the data.
+
+    Attributes:
+        text: ``--data``.
+        samples: At most so many are used.
+        parts: Shares of re-estimation, selection and report.
+        seed: Chooses the samples and their parts.
+        mean: Of an image folder: subtracted per channel, images being between 0 and 1.
+        std: Of an image folder: what is divided by per channel, after that.
+    """
+
+    text: str
+    samples: int = 2000
+    parts: tuple[int, int, int] = (20, 40, 40)
+    seed: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Data in three parts.
+
+    Attributes:
+        parts: The parts.
+        sha256: Hash of all inputs and targets, part by part.
+        description: In a few words, for people.
+    """
+
+    parts: Parts
+    sha256: str
+    description: str
+
+
+def read_data(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Data:
+    """Returns the data that ``options`` name, fit for a network with these inputs.
+
+    Raises:
+        SelectError: It cannot be read, does not fit the network, or is too little.
+        ExtraMissingError: A library is needed for it and not installed.
+    """
+    if options.text == DIGITS:
+        from skipc.compiler.select.data.digits import digits_parts
+
+        parts = digits_parts(options)
+    else:
+        parts = split(_samples(options, inputs), options)
+    for part in (parts.reestimate, parts.selection, parts.report):
+        check_samples(part, inputs, options.text)
+    _check_classes(parts, options.text)
+    counts = "/".join(str(len(p)) for p in (parts.reestimate, parts.selection, parts.report))
+    return Data(parts, _hash(parts), f"{options.text} ({counts})")
+
+
+def split(samples: Samples, options: DataOptions) -> Parts:
+    """Returns ``samples`` in three disjoint parts.
+
+    Raises:
+        SelectError: One of them would have fewer than two samples.
+    """
+    total = min(len(samples), options.samples)
+    chosen = np.random.default_rng(options.seed).permutation(len(samples))[:total]
+    shares = np.cumsum(options.parts) / sum(options.parts)
+    ends = [round(total * share) for share in shares[:2]]
+    indices = np.split(chosen, ends)
+    if min(len(index) for index in indices) < 2:
+        raise SelectError(
+            f"--data {options.text}: {total} samples are too few for three parts of"
+            f" {':'.join(map(str, options.parts))}; each needs at least 2. Give more data."
+        )
+    first, second, third = (_take(samples, index) for index in indices)
+    return Parts(first, second, third)
+
+
+def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -> None:
+    """Checks that samples fit the network.
+
+    Raises:
+        SelectError: An input is missing, or has another shape, type or number of samples.
+    """
+    for spec in inputs:
+        if spec.name not in samples.inputs:
+            raise SelectError(
+                f"--data {text}: gives no input {spec.name!r}; it gives"
+                f" {', '.join(sorted(samples.inputs)) or 'none'}."
+            )
+        array = samples.inputs[spec.name]
+        if array.shape[1:] != tuple(spec.shape[1:]):
+            raise SelectError(
+                f"--data {text}: the input {spec.name!r} has samples of shape"
+                f" {array.shape[1:]}, the network takes {tuple(spec.shape[1:])}."
+            )
+        if array.dtype != np.dtype(spec.dtype):
+            raise SelectError(
+                f"--data {text}: the input {spec.name!r} is {array.dtype}, the network takes"
+                f" {spec.dtype}. Convert it as in training, e.g."
+                f" (x / 255).astype('{spec.dtype}') for images of bytes."
+            )
+        if len(array) != len(samples):
+            raise SelectError(
+                f"--data {text}: {len(array)} samples of the input {spec.name!r}, but"
+                f" {len(samples)} targets."
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise SelectError(
+                f"--data {text}: the input {spec.name!r} holds NaN or infinity. Remove those"
+                " samples."
+            )
+
+
+def _samples(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Samples:
+    path = Path(options.text)
+    if path.suffix == ".npz":
+        from skipc.compiler.select.data.npz import npz_samples
+
+        return npz_samples(path, inputs)
+    if ":" in options.text and not path.exists():
+        from skipc.compiler.select.data.function import function_samples
+
+        return function_samples(options, inputs)
+    from skipc.compiler.select.data.folder import folder_samples
+
+    return folder_samples(path, options, inputs)
+
+
+def _check_classes(parts: Parts, text: str) -> None:
+    targets = parts.selection.targets
+    if targets.ndim == 1 and targets.dtype.kind in "iu" and len(np.unique(targets)) == 1:
+        raise SelectError(
+            f"--data {text}: all targets are {targets[0]}: with one class every"
+            " configuration is right. Give data of all classes."
+        )
+
+
+def _take(samples: Samples, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
+    return Samples(
+        {name: array[index] for name, array in samples.inputs.items()}, samples.targets[index]
+    )
+
+
+def _hash(parts: Parts) -> str:
+    digest = hashlib.sha256()
+    for part in (parts.reestimate, parts.selection, parts.report):
+        for name, array in (*sorted(part.inputs.items()), ("targets", part.targets)):
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

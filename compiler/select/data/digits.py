@@ -1,0 +1,30 @@
+"""The digits, which the training recipes use, too: what they train on is not reported on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.compiler.recipes.digits_data import Part, load_digits
+from skipc.compiler.select.samples import Parts, Samples
+
+if TYPE_CHECKING:
+    from skipc.compiler.select.data import DataOptions
+
+INPUT = "images"
+
+
+def digits_parts(options: DataOptions) -> Parts:
+    """Returns re-estimation images from the training part, and the two parts held out.
+
+    ``options.parts`` has no effect: the split is fixed. Norm statistics are estimated on as
+    many images as are selected on.
+    """
+    digits = load_digits()
+    count = min(len(digits.selection.labels), options.samples)
+    return Parts(
+        *(_samples(part, count) for part in (digits.train, digits.selection, digits.report))
+    )
+
+
+def _samples(part: Part, count: int) -> Samples:
+    return Samples({INPUT: part.images[:count]}, part.labels[:count])

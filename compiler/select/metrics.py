@@ -1,0 +1,107 @@
+"""What is maximised: top-1 accuracy, or a function of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipc.compiler.errors import SelectError
+from skipc.compiler.imported import function_of, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from skipc.compiler.select.samples import Samples
+    from skipc.runtime.manifest import TensorSpec
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+TOP1 = "top1"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A score of outputs, more is better.
+
+    Attributes:
+        name: What it is called on the command line.
+        floor: The score of knowing nothing.
+        score: Takes the outputs by name, each with a row per sample, and the targets.
+    """
+
+    name: str
+    floor: float
+    score: Callable[[Arrays, NDArray[Any]], float]
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether scores are fractions of right answers."""
+        return self.name == TOP1
+
+
+def find_metric(name: str, samples: Samples, outputs: tuple[TensorSpec, ...]) -> Metric:
+    """Returns the metric ``top1`` or ``PKG.MODULE:FUNCTION``.
+
+    The function gets the outputs (an array where there is one, else a dict) and the targets,
+    and returns a number.
+
+    Raises:
+        SelectError: There is none, or top-1 does not fit the outputs or the labels.
+    """
+    if name != TOP1:
+        return Metric(name, 0.0, _own(name))
+    _check_top1(samples, outputs)
+    _, counts = np.unique(samples.targets, return_counts=True)
+    return Metric(name, float(counts.max() / counts.sum()), _top1)
+
+
+def _top1(outputs: Arrays, targets: NDArray[Any]) -> float:
+    (logits,) = outputs.values()
+    return float((logits.argmax(1) == targets).mean())
+
+
+def _check_top1(samples: Samples, outputs: tuple[TensorSpec, ...]) -> None:
+    if len(outputs) != 1 or len(outputs[0].shape) != 2:
+        shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in outputs)
+        raise SelectError(
+            f"--metric top1 needs one output of shape (N, classes); the network has {shapes}."
+            " Give a metric of your own: --metric PKG.MODULE:FUNCTION."
+        )
+    classes = outputs[0].shape[1]
+    targets = samples.targets
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        raise SelectError(
+            f"--metric top1: targets must be whole numbers, one per sample; they are"
+            f" {targets.dtype} of shape {targets.shape}."
+        )
+    wrong = targets[(targets < 0) | (targets >= int(classes))]
+    if len(wrong):
+        raise SelectError(
+            f"--metric top1: the label {wrong[0]} is outside the network's {classes} outputs"
+            f" (0 to {int(classes) - 1})."
+        )
+
+
+def _own(name: str) -> Callable[[Arrays, NDArray[Any]], float]:
+    function = function_of("--metric", name, SelectError)
+
+    def score(outputs: Arrays, targets: NDArray[Any]) -> float:
+        given: object = next(iter(outputs.values())) if len(outputs) == 1 else dict(outputs)
+        try:
+            found = function(given, targets)
+        except Exception as cause:
+            raise SelectError(
+                f"--metric {name} failed{place_of(cause)}: {type(cause).__name__}: {cause}"
+            ) from cause
+        try:
+            return float(found)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as cause:
+            raise SelectError(
+                f"--metric {name} returned {type(found).__name__}; it must return a number."
+            ) from cause
+
+    return score

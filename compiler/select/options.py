@@ -1,0 +1,77 @@
+"""What ``skipc select`` may be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from skipc.compiler.residual_scale import ResidualScale
+from skipc.compiler.select.metrics import TOP1
+from skipc.compiler.select.searches import DEFAULT_SEARCH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.select.costs import CostKind
+    from skipc.compiler.select.data import DataOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What the chosen configurations have to keep.
+
+    Attributes:
+        max_drop: Largest loss of accuracy against the full network, in percentage points (of
+            another metric: in hundredths of it).
+        max_latency_ms: Largest latency.
+        keep: Units, or modules that hold several, that are never skipped.
+        size: How many configurations to choose at most, the full network included.
+    """
+
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    keep: tuple[str, ...] = ()
+    size: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SelectOptions:
+    """How to select.
+
+    Attributes:
+        data: The labelled data.
+        target: A profile's name, or a path to one.
+        constraints: What the chosen configurations have to keep.
+        cost: What is minimised; None for the best that this host can tell.
+        norm: How norms adapt; None for what suits the network.
+        metric: ``top1`` or ``PKG.MODULE:FUNCTION``.
+        search: The search's name.
+        evaluations: How many configurations may be evaluated; None for what suits the search.
+        seed: Of the search.
+        residual_scale: How kept branches are scaled at test time.
+        survival: Survival probabilities by unit, where the network does not carry them.
+        threads: Threads of one evaluation and of one measured engine.
+        rows: Samples per forward.
+        memory_bytes: How much activations may take.
+        cache: Folder for the scores of evaluated configurations; None for no cache.
+        ray: Address of a Ray cluster, ``local`` for one on this machine; None for none.
+    """
+
+    data: DataOptions
+    target: str = "cpu"
+    constraints: Constraints = field(default_factory=Constraints)
+    cost: CostKind | None = None
+    norm: NormMode | None = None
+    metric: str = TOP1
+    search: str = DEFAULT_SEARCH
+    evaluations: int | None = None
+    seed: int = 0
+    residual_scale: ResidualScale = ResidualScale.INVERTED
+    survival: Mapping[str, float] = field(default_factory=dict)
+    threads: int = 1
+    rows: int = 64
+    memory_bytes: int = 2 << 30
+    cache: Path | None = None
+    ray: str | None = None

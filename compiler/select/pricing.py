@@ -1,0 +1,184 @@
+"""What configurations of one problem cost, and how latency is measured for a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import SelectError
+from skipc.compiler.front import Configuration
+from skipc.compiler.golden import draw_inputs, whole_number_bounds
+from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.select.costs import CostKind, Counter
+from skipc.compiler.select.latency import (
+    LatencyModel,
+    fit_latency,
+    latency_of_profile,
+    measured_ms,
+)
+from skipc.compiler.subnets import PrunedSubnets
+from skipc.compiler.targets import builder_for
+from skipc.compiler.traced import TracedSubnets
+from skipc.profiles import load_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.problem import Notes, Problem
+    from skipc.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What configurations cost.
+
+    Attributes:
+        kind: What is minimised.
+        latency: Predicts latency, None where nothing is known of the target.
+        problem: The problem.
+        measurable: Whether engines of the target run on this host.
+    """
+
+    kind: CostKind
+    latency: LatencyModel | None
+    problem: Problem
+    measurable: bool
+    _counter: Counter | None
+
+    def macs(self, bits: Bits) -> int:
+        """Returns the MACs of one inference, batch 1."""
+        return self._counts(bits)[0]
+
+    def parameters(self, bits: Bits) -> int:
+        """Returns the trained parameters."""
+        return self._counts(bits)[1]
+
+    def predicted_ms(self, bits: Bits) -> float | None:
+        """Returns the predicted latency; None where nothing is known of the target."""
+        if self.latency is None:
+            return None
+        run = _run(self._counter, bits)
+        return self.latency.predict_ms(run, _scaled(self.problem, run, bits))
+
+    def cost(self, bits: Bits) -> float:
+        """Returns what is minimised."""
+        if self.kind is CostKind.MACS:
+            return self.macs(bits)
+        if self.kind is CostKind.PARAMETERS:
+            return self.parameters(bits)
+        predicted_ms = self.predicted_ms(bits)
+        assert predicted_ms is not None
+        return predicted_ms
+
+    def _counts(self, bits: Bits) -> tuple[int, int]:
+        if self._counter is not None:
+            counted = self._counter.count(bits)
+            return counted.macs, counted.parameters
+        search = self.problem.source.search
+        skipped = self.problem.skipped(bits)
+        return (
+            search.total_macs - sum(unit.macs for unit in skipped),
+            search.total_parameters - sum(unit.parameters for unit in skipped),
+        )
+
+
+def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
+    """Returns the prices of a problem; measures what ``options.cost`` needs.
+
+    Raises:
+        SelectError: The cost is unknown on this host.
+        ProfileError: The target is unknown.
+    """
+    profile = load_profile(options.target)
+    source = problem.source
+    traced = isinstance(source, TracedSubnets)
+    counter = None if traced else Counter(source.supernet.model, problem.units)
+    if options.cost is CostKind.ENERGY:
+        raise SelectError(
+            "--cost energy: no meter of this host is known to this version of skipc. Use"
+            " --cost latency, macs or parameters."
+        )
+    reason = builder_for(profile).unavailable_reason()
+    wants_latency = (
+        options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
+    )
+    latency = None
+    if profile.latency is not None:
+        latency = latency_of_profile(profile, problem.space.units)
+    elif reason is None:
+        notes.step(f"measuring what each unit adds on target {profile.name}")
+        meter = Meter(problem, profile, options.threads, notes)
+        latency = fit_latency(
+            problem.space,
+            problem.units,
+            lambda bits: _run(counter, bits),
+            lambda bits: _scaled(problem, _run(counter, bits), bits),
+            meter.measure,
+        )
+    elif wants_latency:
+        raise SelectError(
+            f"the latency of target {profile.name!r} is not known here: {reason} Install it,"
+            " give a profile with a [latency] table as --target, or use --cost macs."
+        )
+    kind = options.cost or (CostKind.MACS if latency is None else CostKind.LATENCY)
+    return Prices(kind, latency, problem, reason is None, counter)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Measures configurations on a target of this host, with the norms they are built with.
+
+    Attributes:
+        problem: The problem.
+        profile: The target.
+        threads: Threads of an engine.
+        notes: Told what is measured.
+    """
+
+    problem: Problem
+    profile: Profile
+    threads: int
+    notes: Notes
+
+    def measure(self, configurations: Mapping[str, Bits]) -> dict[str, float]:
+        """Returns the latencies in ms by name.
+
+        Raises:
+            TargetError: The target cannot run a subnet.
+        """
+        source = self.problem.source
+        if isinstance(source, PrunedSubnets):
+            source = replace(source, norms=self.problem.scorer.norms(configurations))
+        supernet = source.supernet
+        batch = 1 if supernet.batch is None else supernet.batch.typical
+        bounds = whole_number_bounds(supernet.model)
+        inputs = draw_inputs(supernet.inputs, batch, seed=0, high=bounds)
+        builder = builder_for(self.profile)
+        names = {bits: name for name, bits in configurations.items()}
+
+        def subnet(bits: Bits) -> ir.Model:
+            configuration = Configuration(names[bits], self.problem.skipped(bits), {})
+            return source.subnet(configuration).model
+
+        def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
+            return builder.measure_graphs(graphs, inputs, self.threads, self.notes.step)
+
+        return measured_ms(configurations, subnet, measured)
+
+
+def _run(counter: Counter | None, bits: Bits) -> frozenset[int]:
+    if counter is not None:
+        return counter.count(bits).run
+    return frozenset(index for index, bit in enumerate(bits) if not bit)
+
+
+def _scaled(problem: Problem, run: frozenset[int], bits: Bits) -> int:
+    """Returns how many branches are multiplied by a scalar: those behind a skipped unit."""
+    if problem.mode is not NormMode.SCALAR or True not in bits:
+        return 0
+    return sum(unit > bits.index(True) for unit in run)

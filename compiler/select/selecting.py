@@ -1,0 +1,217 @@
+"""``skipc select`` as a whole: a network and data in, a front out."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.select.archive import Archive, EvaluationsSpentError
+from skipc.compiler.select.candidates import Candidate
+from skipc.compiler.select.choosing import choose, names_of
+from skipc.compiler.select.evaluation_cache import EvaluationCache
+from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
+from skipc.compiler.select.pricing import Meter, Prices, price
+from skipc.compiler.select.problem import Notes, Problem, open_problem
+from skipc.compiler.select.scoring import cached_scores
+from skipc.compiler.select.searches import find_search
+from skipc.profiles import load_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.select.archive import Score
+    from skipc.compiler.select.candidates import Bits, Space
+    from skipc.compiler.select.costs import CostKind
+    from skipc.compiler.select.options import SelectOptions
+
+SMALL_UNITS = 12
+"""With so many free units the share of the exhaustive optimum can be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One configuration of the front.
+
+    Attributes:
+        name: Its name.
+        bits: The units it skips.
+        score: Its metric on the report part.
+        selection_score: ... and on the part that it was selected on.
+        macs: Multiply-accumulate operations, batch 1.
+        parameters: Trained parameters.
+        predicted_ms: Latency from per-unit costs; None where nothing is known of the target.
+        measured_ms: Latency measured; None where the target does not run here.
+    """
+
+    name: str
+    bits: Bits
+    score: float
+    selection_score: float
+    macs: int
+    parameters: int
+    predicted_ms: float | None
+    measured_ms: float | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was found.
+
+    Attributes:
+        problem: The search problem.
+        chosen: The front, the full network first.
+        candidates: Everything evaluated.
+        norms: The chosen configurations' norm statistics.
+        cost: What was minimised.
+        budget: How many configurations could be evaluated.
+        hypervolume: Share of the box that the front of all evaluated covers.
+        exhaustive_share: That over the exhaustive front's, where it is known.
+        interrupted: Whether the search was ended by Ctrl-C.
+    """
+
+    problem: Problem
+    chosen: tuple[Chosen, ...]
+    candidates: tuple[Candidate, ...]
+    norms: FamilyNorms
+    cost: CostKind
+    budget: int
+    hypervolume: float
+    exhaustive_share: float | None
+    interrupted: bool
+
+
+def select(
+    supernet: Supernet, checkpoint: Path, options: SelectOptions, notes: Notes
+) -> Selection:
+    """Returns the near-Pareto configurations of a network.
+
+    Ctrl-C during the search ends the search alone: what it found so far is returned.
+
+    Raises:
+        SelectError: The data, the options or the constraints do not fit the network.
+        SupernetError: The network cannot be exported.
+    """
+    search = find_search(options.search)
+    problem = open_problem(supernet, checkpoint, options, notes)
+    prices = price(problem, options, notes)
+    space = problem.space
+    reference = ReferencePoint(prices.cost(space.full), problem.metric.floor)
+    budget = options.evaluations or default_evaluations(options.search, len(space.free))
+    interrupted = False
+    with _scores(problem, options, notes) as (score, known):
+        archive = Archive(score, prices.cost, reference, budget, notes.evaluated)
+        notes.step(f"searching ({options.search}, at most {budget} configurations)")
+        try:
+            archive([space.full])
+            search(space, archive, options.seed)
+        except EvaluationsSpentError:
+            pass
+        except KeyboardInterrupt:
+            if space.full not in archive.candidates:
+                raise
+            interrupted = True
+        scores = dict(known)
+    scores.update((found.bits, found.score) for found in archive.candidates.values())
+    notes.step("choosing the front")
+    picked = choose(
+        archive.candidates, space.full, options.constraints, prices.predicted_ms, reference
+    )
+    chosen, norms = _reported(problem, prices, picked, options, notes)
+    return Selection(
+        problem=problem,
+        chosen=chosen,
+        candidates=tuple(archive.candidates.values()),
+        norms=norms,
+        cost=prices.kind,
+        budget=budget,
+        hypervolume=archive.hypervolume,
+        exhaustive_share=_exhaustive_share(space, prices, reference, scores, archive),
+        interrupted=interrupted,
+    )
+
+
+def default_evaluations(search: str, units: int) -> int:
+    """Returns how many configurations a search evaluates where nothing is said."""
+    everything: int = 2 ** min(units, SMALL_UNITS)
+    if search in ("exhaustive", "stages"):
+        return everything
+    if search == "beam":
+        return 2 + units * (units + 1)
+    return max(60, 3 * units)
+
+
+@contextmanager
+def _scores(
+    problem: Problem, options: SelectOptions, notes: Notes
+) -> Iterator[tuple[Score, Mapping[Bits, float]]]:
+    """Yields what scores configurations, and the scores that are known already."""
+    samples = problem.data.parts.selection
+    if options.cache is None:
+        yield lambda batch: problem.scorer.scores(batch, samples), {}
+        return
+    cache = EvaluationCache(options.cache, problem.key, notes.note)
+    if cache.scores:
+        notes.note(f"{len(cache.scores)} configurations are known from {cache.path}")
+    try:
+        yield cached_scores(problem.scorer, cache, samples), cache.scores
+    finally:
+        cache.close()
+
+
+def _reported(
+    problem: Problem,
+    prices: Prices,
+    picked: Sequence[Candidate],
+    options: SelectOptions,
+    notes: Notes,
+) -> tuple[tuple[Chosen, ...], FamilyNorms]:
+    """Returns the picked configurations with report scores and measured latencies."""
+    by_stage = options.search == "stages"
+    names = names_of([found.bits for found in picked], problem.space, by_stage)
+    notes.step("evaluating the front on the report part")
+    report = problem.data.parts.report
+    scores = dict(problem.scorer.scores(list(names.values()), report))
+    norms = problem.scorer.norms(names)
+    measured: dict[str, float] = {}
+    if prices.measurable:
+        notes.step("measuring the front")
+        profile = load_profile(options.target)
+        measured = Meter(problem, profile, options.threads, notes).measure(names)
+    chosen = tuple(
+        Chosen(
+            name=name,
+            bits=bits,
+            score=scores[bits],
+            selection_score=found.score,
+            macs=prices.macs(bits),
+            parameters=prices.parameters(bits),
+            predicted_ms=prices.predicted_ms(bits),
+            measured_ms=measured.get(name),
+        )
+        for (name, bits), found in zip(names.items(), picked, strict=True)
+    )
+    return chosen, norms
+
+
+def _exhaustive_share(
+    space: Space,
+    prices: Prices,
+    reference: ReferencePoint,
+    scores: Mapping[Bits, float],
+    archive: Archive,
+) -> float | None:
+    """Returns the front's hypervolume over the exhaustive one's, if all scores are known."""
+    if len(space.free) > SMALL_UNITS:
+        return None
+    flags = itertools.product((False, True), repeat=len(space.free))
+    everything = [space.skipping(list(itertools.compress(space.free, f))) for f in flags]
+    if any(bits not in scores for bits in everything):
+        return None
+    candidates = [Candidate(bits, scores[bits], prices.cost(bits)) for bits in everything]
+    best = hypervolume(front_of(candidates), reference)
+    return archive.hypervolume / best if best > 0 else None

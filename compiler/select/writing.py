@@ -1,0 +1,85 @@
+"""Writing a selection: ``front.json``, and the norm statistics beside it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from typing import TYPE_CHECKING
+
+from skipc.compiler.files import sha256_of
+from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
+from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.statistics_file import write_statistics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.selecting import Chosen, Selection
+
+
+def write_selection(path: Path, selection: Selection, options: SelectOptions) -> None:
+    """Writes the front to ``path``, after the statistics it refers to.
+
+    Raises:
+        FrontError: The front would not be one.
+    """
+    problem = selection.problem
+    statistics = None
+    if problem.mode is not NormMode.SHARED:
+        file = path.with_suffix(".norms.npz")
+        write_statistics(file, selection.norms)
+        statistics = StatisticsFile(file.name, sha256_of(file))
+    entries = tuple(
+        FrontEntry(
+            chosen.name,
+            tuple(unit.name for unit in problem.skipped(chosen.bits)),
+            _metrics(chosen, problem.metric.is_accuracy),
+        )
+        for chosen in selection.chosen
+    )
+    front = Front(
+        entries,
+        units=problem.space.units,
+        norm=problem.mode,
+        statistics=statistics,
+        provenance=_provenance(selection, options),
+    )
+    write_front(path, front)
+
+
+def _metrics(chosen: Chosen, is_accuracy: bool) -> dict[str, float]:
+    found = {
+        "accuracy" if is_accuracy else "score": chosen.score,
+        "macs": float(chosen.macs),
+        "parameters": float(chosen.parameters),
+        "latency_ms": chosen.measured_ms,
+        "predicted_latency_ms": chosen.predicted_ms,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
+    problem = selection.problem
+    now = datetime.datetime.now(datetime.timezone.utc)
+    found = {
+        "created_utc": now.isoformat(timespec="seconds"),
+        "skipc": importlib.metadata.version("skipc"),
+        "checkpoint_sha256": problem.key.checkpoint_sha256,
+        "data": problem.data.description,
+        "data_sha256": problem.data.sha256,
+        "metric": problem.metric.name,
+        "search": options.search,
+        "seed": str(options.seed),
+        "evaluations": str(len(selection.candidates)),
+        "cost": selection.cost.value,
+        "hypervolume": f"{selection.hypervolume:.5f}",
+        "target": options.target,
+        "machine": platform.machine(),
+    }
+    if selection.exhaustive_share is not None:
+        found["share_of_exhaustive_hypervolume"] = f"{selection.exhaustive_share:.5f}"
+    if selection.interrupted:
+        found["interrupted"] = "yes"
+    return found

@@ -1,0 +1,411 @@
+"""``skipc select``: find the configurations worth building."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from skipc.tools.console import console, count_text, print_json, table
+from skipc.tools.options import PATH, model_options, read_supernet, survival_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from skipc.compiler.select.data import DataOptions
+    from skipc.compiler.select.selecting import Chosen, Selection
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@click.command("select", short_help="Find the configurations worth building.")
+@click.argument("checkpoint", type=PATH)
+@model_options
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    help="Labelled data: a folder with a folder of images per class, a .npz with x and y,"
+    " PKG.MODULE:FUNCTION that yields (inputs, targets), or 'digits'.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=6),
+    default=2000,
+    show_default=True,
+    help="Use at most so many samples.",
+)
+@click.option(
+    "--parts",
+    metavar="A:B:C",
+    default="20:40:40",
+    show_default=True,
+    help="Shares for re-estimating norms, for selecting, and for the report.",
+)
+@click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel.")
+@click.option("--std", metavar="S,S,S", help="Image folder: divided by per channel.")
+@click.option(
+    "--metric",
+    default="top1",
+    show_default=True,
+    help="top1, or PKG.MODULE:FUNCTION(outputs, targets); more is better.",
+)
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    metavar="TARGET",
+    help="What to select for: a name of `skipc targets`, or a profile's path.",
+)
+@click.option(
+    "--out",
+    type=PATH,
+    default=Path("front.json"),
+    show_default=True,
+    help="Where to write the front; the pictures lie beside it.",
+)
+@click.option(
+    "--cost",
+    type=click.Choice(["latency", "macs", "parameters", "energy"]),
+    help="What to minimise.  [default: latency where it is known, else macs]",
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["shared", "scalar", "full"]),
+    help="How batch norm adapts to what is skipped.  [default: scalar, or full where an"
+    " activation forbids it]",
+)
+@click.option(
+    "--search",
+    default="greedy",
+    show_default=True,
+    metavar="[greedy|rank|beam|nsga2|exhaustive|stages]",
+    help="How to search.",
+)
+@click.option(
+    "--evaluations",
+    type=click.IntRange(min=1),
+    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit]",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Lose at most so many percentage points against the full network.",
+)
+@click.option(
+    "--max-latency-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="Choose only what is predicted to be this fast.",
+)
+@click.option(
+    "--keep",
+    metavar="UNIT",
+    multiple=True,
+    help="A unit, or a module with several, that is never skipped; may be repeated.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Choose at most so many configurations.",
+)
+@click.option(
+    "--residual-scale",
+    type=click.Choice(["original", "inverted"]),
+    default="inverted",
+    show_default=True,
+    help="How stochastic depth scaled kept branches, as for `skipc build`.",
+)
+@click.option(
+    "--survival",
+    metavar="UNIT=P",
+    multiple=True,
+    help="A unit's survival probability, for --residual-scale original.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of an evaluation, and of a measured engine.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Samples per forward.",
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0.01),
+    default=2.0,
+    show_default=True,
+    metavar="GB",
+    help="How much activations may take.",
+)
+@click.option("--cache", type=PATH, help="Where scores are kept for the next search.")
+@click.option("--no-cache", is_flag=True, help="Keep no scores.")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Evaluate on a Ray cluster; 'local' starts one on this machine.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    checkpoint: Path,
+    model: str | None,
+    model_args: tuple[str, ...],
+    inputs: tuple[str, ...],
+    batch: str | None,
+    output: str | None,
+    data: str,
+    samples: int,
+    parts: str,
+    mean: str | None,
+    std: str | None,
+    metric: str,
+    target: str,
+    out: Path,
+    cost: str | None,
+    norm: str | None,
+    search: str,
+    evaluations: int | None,
+    seed: int,
+    max_drop: float | None,
+    max_latency_ms: float | None,
+    keep: tuple[str, ...],
+    size: int,
+    residual_scale: str,
+    survival: tuple[str, ...],
+    threads: int,
+    rows: int,
+    memory: float,
+    cache: Path | None,
+    no_cache: bool,
+    ray: str | None,
+    as_json: bool,
+) -> int:
+    """Find near-Pareto configurations of CHECKPOINT on labelled DATA; write front.json.
+
+    Three disjoint parts of the data re-estimate batch norm, select, and report. Ctrl-C ends
+    the search and writes the best front found so far.
+    """
+    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.residual_scale import ResidualScale
+    from skipc.compiler.select.costs import CostKind
+    from skipc.compiler.select.options import Constraints, SelectOptions
+    from skipc.compiler.select.pictures import write_html, write_png
+    from skipc.compiler.select.searches import find_search
+    from skipc.compiler.select.selecting import select
+    from skipc.compiler.select.writing import write_selection
+    from skipc.profiles import load_profile
+
+    load_profile(target)
+    find_search(search)
+    if not out.parent.is_dir():
+        raise click.UsageError(f"--out {out}: there is no folder {out.parent}.")
+    options = SelectOptions(
+        data=_data(data, samples, parts, seed, mean, std),
+        target=target,
+        constraints=Constraints(max_drop, max_latency_ms, keep, size),
+        cost=None if cost is None else CostKind(cost),
+        norm=None if norm is None else NormMode(norm),
+        metric=metric,
+        search=search,
+        evaluations=evaluations,
+        seed=seed,
+        residual_scale=ResidualScale(residual_scale),
+        survival=survival_from(survival),
+        threads=threads,
+        rows=rows,
+        memory_bytes=int(memory * 1e9),
+        cache=None if no_cache else cache or _default_cache(),
+        ray=ray,
+    )
+    with _progress() as notes:
+        notes.step("reading the checkpoint")
+        supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
+        selection = select(supernet, checkpoint, options, notes)
+        notes.step("writing the front")
+        write_selection(out, selection, options)
+        write_png(out.with_suffix(".png"), selection)
+        write_html(out.with_suffix(".html"), selection)
+    if as_json:
+        print_json(_json(selection, out))
+    else:
+        _print(selection, out, console())
+    if selection.interrupted:
+        click.echo(
+            f"interrupted after {len(selection.candidates)} of at most {selection.budget}"
+            " configurations: this is the best front found so far. The same command goes on"
+            " from here.",
+            err=True,
+        )
+        return INTERRUPTED
+    return 0
+
+
+def _data(
+    text: str, samples: int, parts: str, seed: int, mean: str | None, std: str | None
+) -> DataOptions:
+    from skipc.compiler.select.data import DataOptions
+
+    shares = _numbers("--parts", parts.replace(":", ","))
+    if len(shares) != 3 or any(share <= 0 or share != int(share) for share in shares):
+        raise click.UsageError(f"--parts {parts!r}: write three whole numbers, e.g. 20:40:40.")
+    first, second, third = (int(share) for share in shares)
+    return DataOptions(
+        text=text,
+        samples=samples,
+        parts=(first, second, third),
+        seed=seed,
+        mean=() if mean is None else _numbers("--mean", mean),
+        std=() if std is None else _numbers("--std", std),
+    )
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(
+            f"{option} {text!r}: write numbers, separated by commas."
+        ) from None
+
+
+def _default_cache() -> Path:
+    from skipc.compiler.extras import require
+
+    return Path(require("platformdirs", "select").user_cache_dir("skipc")) / "evaluations"
+
+
+def _print(selection: Selection, out: Path, printed: Console) -> None:
+    problem = selection.problem
+    accuracy = problem.metric.is_accuracy
+    full = next((c for c in selection.chosen if not any(c.bits)), None)
+    rows = table(
+        "configuration",
+        ">skipped",
+        f">{'accuracy' if accuracy else 'score'}",
+        ">drop",
+        ">MACs",
+        ">parameters",
+        ">predicted ms",
+        ">measured ms",
+        ">off",
+    )
+    for chosen in selection.chosen:
+        rows.add_row(
+            chosen.name,
+            str(sum(chosen.bits)),
+            f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
+            "-" if full is None else f"{100 * (full.score - chosen.score):.2f}",
+            count_text(chosen.macs),
+            count_text(chosen.parameters),
+            _ms(chosen.predicted_ms),
+            _ms(chosen.measured_ms),
+            _off(chosen),
+        )
+    printed.print(rows)
+    share = selection.exhaustive_share
+    near = "" if share is None else f", {100 * share:.2f} % of the exhaustive front's"
+    printed.print(
+        f"\n{problem.metric.name} on the report part of {problem.data.description}; norms"
+        f" {problem.mode.value}.\n{len(selection.candidates)} configurations evaluated,"
+        f" hypervolume {selection.hypervolume:.4f}{near}.",
+        soft_wrap=True,
+    )
+    files = [out, out.with_suffix(".png"), out.with_suffix(".html")]
+    printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _off(chosen: Chosen) -> str:
+    """Returns how far the prediction is from the measurement."""
+    if chosen.predicted_ms is None or not chosen.measured_ms:
+        return "-"
+    return f"{100 * (chosen.predicted_ms / chosen.measured_ms - 1):+.0f} %"
+
+
+def _json(selection: Selection, out: Path) -> dict[str, object]:
+    problem = selection.problem
+    names = problem.space.units
+    return {
+        "front": str(out),
+        "norm": problem.mode.value,
+        "metric": problem.metric.name,
+        "cost": selection.cost.value,
+        "evaluations": len(selection.candidates),
+        "hypervolume": selection.hypervolume,
+        "share_of_exhaustive_hypervolume": selection.exhaustive_share,
+        "interrupted": selection.interrupted,
+        "configurations": [
+            {
+                **asdict(chosen),
+                "bits": "".join("01"[bit] for bit in chosen.bits),
+                "skip": [name for name, bit in zip(names, chosen.bits, strict=True) if bit],
+            }
+            for chosen in selection.chosen
+        ],
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[_Lines | _Bar]:
+    """Yields what the selection tells: one bar on a terminal, lines elsewhere."""
+    out = console(stderr=True)
+    if not out.is_terminal or out.is_dumb_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[volume]}"),
+    )
+    with Progress(*columns, console=out, transient=True) as bar:
+        yield _Bar(bar, bar.add_task("starting", total=None, volume=""))
+
+
+class _Lines:
+    def step(self, text: str) -> None:
+        click.echo(f"{text} ...", err=True)
+
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def step(self, text: str) -> None:
+        self._bar.update(self._task, description=text, volume="")
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, soft_wrap=True)
+
+    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
+        self._bar.update(
+            self._task, completed=done, total=budget, volume=f"hypervolume {hypervolume:.4f}"
+        )
