@@ -54,7 +54,8 @@ class BuildOptions:
         data: ``.npy`` or ``.npz`` with real inputs to verify on, too.
         tolerance: Largest error over the range of the reference's output; None for the
             default of the outputs' type (see ``default_tolerance``).
-        residual_scale: How kept branches are scaled at test time.
+        residual_scale: How kept branches are scaled at test time; None for what the
+            checkpoint says.
         survival: Survival probabilities by unit, where the network does not carry them.
         overwrite: Replace a bundle that is already there.
     """
@@ -62,7 +63,7 @@ class BuildOptions:
     out: Path | None = None
     data: Path | None = None
     tolerance: float | None = None
-    residual_scale: ResidualScale = ResidualScale.INVERTED
+    residual_scale: ResidualScale | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
     overwrite: bool = False
 
@@ -140,13 +141,18 @@ def open_supernet(
     chosen = options or BuildOptions()
     graph = export_supernet(supernet)
     search = find_units(graph.model)
-    if chosen.residual_scale is ResidualScale.ORIGINAL:
+    if residual_scale_of(supernet, chosen.residual_scale) is ResidualScale.ORIGINAL:
         graph = scale_branches(graph, search.units, chosen.survival)
     elif chosen.survival:
         raise UnitError("--survival has no effect without --residual-scale original.")
     if isinstance(graph.reference, TorchReference):
         graph.reference.check_joins(search.units)
     return graph, search
+
+
+def residual_scale_of(supernet: Supernet, asked: ResidualScale | None) -> ResidualScale:
+    """Returns how kept branches are scaled: as asked, else as the checkpoint says."""
+    return asked or ResidualScale(getattr(supernet, "residual_scale", ResidualScale.INVERTED))
 
 
 def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:

@@ -10,6 +10,7 @@ from skipc.runtime.errors import choices_text
 from skipc.tools.exits import run_and_exit
 
 _COMMANDS: dict[str, str] = {
+    "train": "Train a network that tolerates skipping.",
     "units": "List the parts of a network that may be skipped.",
     "select": "Find the configurations worth building.",
     "build": "Compile a checkpoint and a front into a bundle.",

@@ -1,7 +1,7 @@
-"""``make demo``: train, build, run under a changing budget, show what happened.
+"""``make demo``: train, select, build, run under a changing budget, show what happened.
 
-Every step is what a user would do: the checkpoint and the front are written by the training
-recipe, the bundle by the ``skipc`` command, and the calls go through ``AdaptiveEngine``.
+Every step is what a user would do: the ``skipc`` command trains the network, selects its
+configurations and builds the bundle, and the calls go through ``AdaptiveEngine``.
 """
 
 from __future__ import annotations
@@ -10,27 +10,19 @@ import itertools
 import shlex
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from skipc.compiler.extras import require
+from skipc.compiler.recipes.digits_data import Part, load_digits
 from skipc.runtime import AdaptiveEngine, Budget, Bundle
 from skipc.tools.console import console, size_text, table
 from skipc.tools.demo_picture import Call, Point, draw
 from skipc.tools.exits import run_and_exit
-from skipc.tools.recipes.digits import Digits, Training, load_digits, make_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +34,7 @@ CALLS_PER_PHASE = 150
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One configuration over all test images, one image per call."""
+    """One configuration over all report images, one image per call."""
 
     configuration: str
     skipped: int
@@ -55,21 +47,26 @@ class Measured:
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo-out"))
-@click.option("--epochs", type=click.IntRange(min=1), default=Training().epochs)
+@click.option("--epochs", type=click.IntRange(min=1), default=40)
 def main(out: Path, epochs: int) -> None:
     """Trains a small network on digits, compiles it and runs it under a changing budget."""
-    require("matplotlib", "demo")  # before the training, not after it
+    require("matplotlib", "select")  # before the training, not after it
     printed = console()
     out.mkdir(parents=True, exist_ok=True)
-    training = Training(epochs=epochs)
-    _train(printed, out, training)
-    bundle = out / "digits.skipc"
-    _build(printed, out, bundle)
-    digits = load_digits(training.seed)
+    checkpoint, front, bundle = out / "ckpt.pt", out / "front.json", out / "digits.skipc"
+    printed.print("1. Train a stochastic-depth ResNet on scikit-learn's digits", style="bold")
+    _skipc(printed, "train", "stochastic-depth", "--epochs", epochs, "--out", out)
+    printed.print("\n2. Select the configurations worth building", style="bold")
+    _skipc(printed, "select", checkpoint, "--data", "digits", "--target", "cpu",
+           "--max-drop", 3, "--out", front, "--cache", out / "evaluations")  # fmt: skip
+    printed.print("\n3. Compile", style="bold")
+    _skipc(printed, "build", checkpoint, "--front", front, "--target", "cpu",
+           "--out", bundle, "--overwrite")  # fmt: skip
+    report = load_digits().report
     entries = Bundle.open(bundle).manifest.configurations
     with AdaptiveEngine.open(bundle, threads=1) as engine:
-        measured = [_measure(engine, e.name, len(e.skip), digits) for e in entries]
-        calls = list(_under_changing_budget(engine, digits))
+        measured = [_measure(engine, e.name, len(e.skip), report) for e in entries]
+        calls = list(_under_changing_budget(engine, report))
     _report(printed, measured, calls)
     picture = out / "demo.png"
     draw(
@@ -80,34 +77,9 @@ def main(out: Path, epochs: int) -> None:
     printed.print(f"\nPicture: {picture}", soft_wrap=True)
 
 
-def _train(printed: Console, out: Path, training: Training) -> None:
-    printed.print("1. Train a stochastic-depth ResNet on scikit-learn's digits", style="bold")
-    columns = (
-        TextColumn("   {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    start_s = time.monotonic()
-    with Progress(*columns, console=printed) as bar:
-        task = bar.add_task("steps", total=None)
-        make_digits(
-            out, training, lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    printed.print(
-        f"   {time.monotonic() - start_s:.0f} s; wrote {out / 'ckpt.pt'} and"
-        f" {out / 'front.json'}",
-        soft_wrap=True,
-    )
-
-
-def _build(printed: Console, out: Path, bundle: Path) -> None:
-    arguments = [
-        "build", f"{out / 'ckpt.pt'}", "--front", f"{out / 'front.json'}",
-        "--target", "cpu", "--out", f"{bundle}", "--overwrite",
-    ]  # fmt: skip
-    command = [_installed_command(), *arguments]
-    printed.print("\n2. Compile", style="bold")
+def _skipc(printed: Console, *arguments: object) -> None:
+    """Runs ``skipc`` as a user would; a failure ends the demo with its exit code."""
+    command = [_installed_command(), *map(str, arguments)]
     printed.print(f"$ {shlex.join(command)}", soft_wrap=True)
     sys.stdout.flush()
     finished = subprocess.run(command, check=False)
@@ -122,11 +94,11 @@ def _installed_command() -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _measure(engine: AdaptiveEngine, name: str, skipped: int, digits: Digits) -> Measured:
+def _measure(engine: AdaptiveEngine, name: str, skipped: int, report: Part) -> Measured:
     engine.pin(name)
     right = 0
     times_ms = []
-    for image, label in zip(digits.test.images, digits.test.labels, strict=True):
+    for image, label in zip(report.images, report.labels, strict=True):
         logits = engine(image[None])
         assert engine.last is not None
         times_ms.append(engine.last.latency_ms)
@@ -137,7 +109,7 @@ def _measure(engine: AdaptiveEngine, name: str, skipped: int, digits: Digits) ->
     return Measured(
         configuration=name,
         skipped=skipped,
-        accuracy=right / len(digits.test.labels),
+        accuracy=right / len(report.labels),
         p50_ms=float(p50_ms),
         p99_ms=float(p99_ms),
         own_bytes=stats.own_bytes,
@@ -145,7 +117,7 @@ def _measure(engine: AdaptiveEngine, name: str, skipped: int, digits: Digits) ->
     )
 
 
-def _under_changing_budget(engine: AdaptiveEngine, digits: Digits) -> Iterator[Call]:
+def _under_changing_budget(engine: AdaptiveEngine, report: Part) -> Iterator[Call]:
     """Yields the calls of one pass: the budget goes down in steps, then up again."""
     predicted_ms = sorted(c.predicted_ms for c in engine.stats().configurations)
     # Above the slowest, between each two neighbours, and below the fastest: infeasible.
@@ -156,8 +128,8 @@ def _under_changing_budget(engine: AdaptiveEngine, digits: Digits) -> Iterator[C
     for budget_ms in (*steps, *steps[-2::-1]):
         engine.budget = Budget(latency_ms=budget_ms)
         for _ in range(CALLS_PER_PHASE):
-            index = number % len(digits.test.labels)
-            logits = engine(digits.test.images[index][None])
+            index = number % len(report.labels)
+            logits = engine(report.images[index][None])
             last = engine.last
             assert last is not None
             yield Call(
@@ -166,13 +138,13 @@ def _under_changing_budget(engine: AdaptiveEngine, digits: Digits) -> Iterator[C
                 last.latency_ms,
                 last.configuration,
                 last.feasible,
-                bool(logits.argmax() == digits.test.labels[index]),
+                bool(logits.argmax() == report.labels[index]),
             )
             number += 1
 
 
 def _report(printed: Console, measured: list[Measured], calls: list[Call]) -> None:
-    printed.print("\n3. Run one image per call, one thread", style="bold")
+    printed.print("\n4. Run one image per call, one thread", style="bold")
     rows = table(
         "configuration", ">skipped", ">accuracy", ">p50 ms", ">p99 ms", ">own", ">shared"
     )

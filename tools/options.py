@@ -14,7 +14,7 @@ from skipc.runtime.opening import NULL_TARGET
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.checkpoint import ModelOptions, Supernet
     from skipc.runtime.bundle import Bundle
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,6 +62,31 @@ def model_options(function: F) -> F:
     return function
 
 
+def model_options_from(
+    model: str | None,
+    model_args: tuple[str, ...],
+    inputs: tuple[str, ...],
+    batch: str | None,
+    output: str | None,
+) -> ModelOptions:
+    """Returns what the options of ``model_options`` say.
+
+    Raises:
+        CheckpointError: They do not fit together.
+    """
+    from skipc.compiler.checkpoint import ModelOptions
+    from skipc.compiler.inputs import parse_inputs
+
+    specs, sizes = parse_inputs(inputs, batch)
+    return ModelOptions(
+        model=model,
+        model_args=tuple(split_pair("--model-arg", text) for text in model_args),
+        inputs=specs,
+        batch=sizes,
+        output=output,
+    )
+
+
 def read_supernet(
     checkpoint: Path,
     model: str | None,
@@ -75,20 +100,10 @@ def read_supernet(
     Raises:
         CheckpointError: They do not fit together.
     """
-    from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
-    from skipc.compiler.inputs import parse_inputs
+    from skipc.compiler.checkpoint import read_checkpoint
 
-    specs, sizes = parse_inputs(inputs, batch)
-    return read_checkpoint(
-        checkpoint,
-        ModelOptions(
-            model=model,
-            model_args=tuple(split_pair("--model-arg", text) for text in model_args),
-            inputs=specs,
-            batch=sizes,
-            output=output,
-        ),
-    )
+    options = model_options_from(model, model_args, inputs, batch, output)
+    return read_checkpoint(checkpoint, options)
 
 
 def target_name(bundle: Bundle, target: str) -> str:

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 FORMAT = "skipc.checkpoint/1"
 
+RESIDUAL_SCALES = ("inverted", "original")
+
 _KEYS = (
     *("format", "model", "arguments", "state_dict"),
-    *("input", "inputs", "batch", "survival"),
+    *("input", "inputs", "batch", "survival", "residual_scale"),
 )
 
 
@@ -36,12 +38,14 @@ class CheckpointFile:
     """What such a file says.
 
     Attributes:
-        model: ``LIBRARY:NAME`` of a known library, e.g. ``skipc:digits-resnet``.
+        model: ``LIBRARY:NAME`` of a known library, e.g. ``skipc:resnet``.
         arguments: Keyword arguments of its factory, JSON values.
         state_dict: The weights.
         inputs: The network's inputs; may be empty.
         batch: The range of the dynamic batch; None for a fixed one.
         survival: Survival probabilities by module path, for original Stochastic Depth.
+        residual_scale: How kept branches are scaled at test time, ``inverted`` (not at all)
+            or ``original``.
     """
 
     model: str
@@ -50,6 +54,7 @@ class CheckpointFile:
     inputs: tuple[TensorSpec, ...] = ()
     batch: BatchRange | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
+    residual_scale: str = "inverted"
 
 
 def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
@@ -76,6 +81,7 @@ def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
             for spec in checkpoint.inputs
         ],
         "survival": dict(checkpoint.survival),
+        "residual_scale": checkpoint.residual_scale,
     }
     if checkpoint.batch is not None:
         document["batch"] = asdict(checkpoint.batch)
@@ -120,6 +126,7 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
         inputs=tuple(_input(record) for record in records),
         batch=batch,
         survival=_survival(where, doc) if "survival" in doc else {},
+        residual_scale=_residual_scale(where, doc) if "residual_scale" in doc else "inverted",
     )
 
 
@@ -179,6 +186,15 @@ def _state_dict(where: str, content: object) -> dict[str, torch.Tensor]:
                 f" {type(tensor).__name__}."
             )
     return dict(value)
+
+
+def _residual_scale(where: str, doc: Record) -> str:
+    found = doc.text("residual_scale")
+    if found not in RESIDUAL_SCALES:
+        raise CheckpointError(
+            f"{where}: 'residual_scale' is {found!r}. {choices_text(found, RESIDUAL_SCALES)}"
+        )
+    return found
 
 
 def _survival(where: str, doc: Record) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skipc.compiler.checkpoint.factories import (
@@ -69,6 +69,7 @@ class TorchSupernet:
         model: The factory and its arguments, as text.
         survival: Survival probabilities by module path (see ``survival_from_modules``); what
             the checkpoint itself says comes first.
+        residual_scale: How the checkpoint says that kept branches are scaled at test time.
     """
 
     module: nn.Module
@@ -77,6 +78,7 @@ class TorchSupernet:
     output: str | None
     model: str
     survival: Mapping[str, float]
+    residual_scale: str = "inverted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ def _from_checkpoint_file(path: Path, content: object, options: ModelOptions) ->
     load_weights(path, built.module, file.state_dict, built.model)
     inputs = options.inputs or file.inputs or built.inputs
     batch = options.batch or (None if options.inputs else file.batch)
-    return _supernet(path, built, inputs, batch, options.output, file.survival)
+    found = _supernet(path, built, inputs, batch, options.output, file.survival)
+    return replace(found, residual_scale=file.residual_scale)
 
 
 def _from_weights(path: Path, content: object, options: ModelOptions) -> TorchSupernet:

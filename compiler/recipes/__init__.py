@@ -1,6 +1,7 @@
 """Our own networks, which a checkpoint may name as ``skipc:NAME``.
 
-Only the networks: what trains them is in ``skipc.tools.recipes``. ``RECIPES`` is the registry.
+Only the networks: what trains them is in ``skipc.tools.training``. ``RECIPES`` is the
+registry.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Recipe:
     Attributes:
         module: The module that defines it, relative to this package.
         factory: The class in that module; called with the model arguments.
-        inputs: The network's inputs, batch 1.
+        inputs: The inputs of the network as its arguments' defaults make it, batch 1.
     """
 
     module: str
@@ -41,10 +42,13 @@ class Recipe:
         return factory
 
 
+_DIGITS = (TensorSpec("images", "float32", (1, 1, 8, 8)),)
+
 RECIPES: dict[str, Recipe] = {
-    "digits-resnet": Recipe(
-        ".digits_resnet", "DigitsResNet", (TensorSpec("images", "float32", (1, 1, 8, 8)),)
-    ),
+    "resnet": Recipe(".resnet", "ResNet", _DIGITS),
+    "vit": Recipe(".vit", "ViT", _DIGITS),
+    "subpath-resnet": Recipe(".subpath_resnet", "SubPathResNet", _DIGITS),
+    "subpath-vit": Recipe(".subpath_vit", "SubPathViT", _DIGITS),
 }
 
 

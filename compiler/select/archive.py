@@ -73,7 +73,7 @@ class Archive:
             self._found[bits] = Candidate(bits, score, self._cost(bits))
             self._progress(len(self._found), self._budget, self.hypervolume)
         if spent:
-            raise EvaluationsSpentError
+            raise EvaluationsSpentError(f"{self._budget} evaluations are spent")
         return [self._found[bits] for bits in batch]
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from skipc.compiler.residual_scale import ResidualScale
 from skipc.compiler.select.metrics import TOP1
 from skipc.compiler.select.searches import DEFAULT_SEARCH
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.data import DataOptions
 
@@ -50,7 +50,8 @@ class SelectOptions:
         search: The search's name.
         evaluations: How many configurations may be evaluated; None for what suits the search.
         seed: Of the search.
-        residual_scale: How kept branches are scaled at test time.
+        residual_scale: How kept branches are scaled at test time; None for what the
+            checkpoint says.
         survival: Survival probabilities by unit, where the network does not carry them.
         threads: Threads of one evaluation and of one measured engine.
         rows: Samples per forward.
@@ -68,7 +69,7 @@ class SelectOptions:
     search: str = DEFAULT_SEARCH
     evaluations: int | None = None
     seed: int = 0
-    residual_scale: ResidualScale = ResidualScale.INVERTED
+    residual_scale: ResidualScale | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
     threads: int = 1
     rows: int = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from skipc.compiler.build import BuildOptions, open_subnets
+from skipc.compiler.build import BuildOptions, open_subnets, residual_scale_of
 from skipc.compiler.errors import SelectError, SupernetError
 from skipc.compiler.export import export_supernet
 from skipc.compiler.files import sha256_of
@@ -105,13 +105,14 @@ def open_problem(
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
     notes.step("preparing the evaluation")
     scorer = _scorer(supernet, source, data, metric, settings, options, notes)
+    scale = residual_scale_of(supernet, options.residual_scale).value
     survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(options.survival.items()))
     key = EvaluationKey(
         checkpoint_sha256=sha256_of(checkpoint),
         data_sha256=data.sha256,
         norm=mode.value,
         metric=metric.name,
-        residual_scale=f"{options.residual_scale.value} {survival}".strip(),
+        residual_scale=f"{scale} {survival}".strip(),
         units=tuple(unit.name for unit in units),
     )
     return Problem(source, space, data, metric, mode, scorer, key)
@@ -182,7 +183,7 @@ def _scorer(
     plain = export_supernet(supernet)
     graph = batched_graph(supernet, plain, settings.rows, notes.note)
     units = find_units(graph.model).units
-    if options.residual_scale is ResidualScale.ORIGINAL:
+    if residual_scale_of(supernet, options.residual_scale) is ResidualScale.ORIGINAL:
         graph = scale_branches(graph, units, options.survival)
     evaluator = Evaluator(graph, units, data.parts.reestimate, settings)
     return EvaluatorScorer(evaluator, settings.mode, metric)

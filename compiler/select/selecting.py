@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.checkpoint import ModelOptions, Supernet
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.select.archive import Score
     from skipc.compiler.select.candidates import Bits, Space
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.searches import Search
 
 SMALL_UNITS = 12
 """With so many free units the share of the exhaustive optimum can be known."""
@@ -86,11 +87,22 @@ class Selection:
 
 
 def select(
-    supernet: Supernet, checkpoint: Path, options: SelectOptions, notes: Notes
+    supernet: Supernet,
+    checkpoint: Path,
+    model: ModelOptions,
+    options: SelectOptions,
+    notes: Notes,
 ) -> Selection:
     """Returns the near-Pareto configurations of a network.
 
     Ctrl-C during the search ends the search alone: what it found so far is returned.
+
+    Args:
+        supernet: The network read from ``checkpoint``.
+        checkpoint: Its file.
+        model: How it was read; the workers of a Ray cluster read it again.
+        options: How to select.
+        notes: Told what is being done.
 
     Raises:
         SelectError: The data, the options or the constraints do not fit the network.
@@ -98,6 +110,18 @@ def select(
     """
     search = find_search(options.search)
     problem = open_problem(supernet, checkpoint, options, notes)
+    if options.ray is None:
+        return _searched(problem, search, options, notes)
+    from skipc.compiler.select.ray_scoring import on_ray
+
+    notes.step("starting the workers")
+    with on_ray(problem, checkpoint, model, options) as spread:
+        return _searched(spread, search, options, notes)
+
+
+def _searched(
+    problem: Problem, search: Search, options: SelectOptions, notes: Notes
+) -> Selection:
     prices = price(problem, options, notes)
     space = problem.space
     reference = ReferencePoint(prices.cost(space.full), problem.metric.floor)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-WITH_MODEL = ModelOptions(model="skipc:digits-resnet")
+WITH_MODEL = ModelOptions(model="skipc:resnet")
 
 
 class Attack:

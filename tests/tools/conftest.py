@@ -34,16 +34,14 @@ FRONT = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ckpt.pt, front.json and the bundle ckpt.skipc; not to be changed."""
     folder = tmp_path_factory.mktemp("made")
-    recipe = find_recipe("digits-resnet")
+    recipe = find_recipe("resnet")
     arguments = {"widths": [4, 8, 8]}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = recipe.load()(**arguments)
         for parameter in network.parameters():
             parameter.normal_(std=0.2)
-    checkpoint = CheckpointFile(
-        "skipc:digits-resnet", arguments, network.state_dict(), recipe.inputs
-    )
+    checkpoint = CheckpointFile("skipc:resnet", arguments, network.state_dict(), recipe.inputs)
     save_checkpoint(folder / "ckpt.pt", checkpoint)
     (folder / "front.json").write_text(json.dumps(FRONT), encoding="utf-8")
     ended = skipc(

@@ -266,13 +266,13 @@ def test_build_takes_a_target_of_the_users_own(work: Path) -> None:
 
 
 def test_build_applies_survival_probabilities_when_told(tmp_path: Path, made: Path) -> None:
-    recipe = find_recipe("digits-resnet")
+    recipe = find_recipe("resnet")
     network = recipe.load()(widths=[4, 8, 8])
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(3))
     checkpoint = CheckpointFile(
-        *("skipc:digits-resnet", {"widths": [4, 8, 8]}, network.state_dict(), recipe.inputs),
+        *("skipc:resnet", {"widths": [4, 8, 8]}, network.state_dict(), recipe.inputs),
         survival={"stages.2.3": 0.5},
     )
     save_checkpoint(tmp_path / "s.pt", checkpoint)

@@ -16,7 +16,7 @@ def test_units_prints_a_row_for_each_unit(made: Path) -> None:
     rows = [line.split() for line in ended.out.splitlines()]
     assert rows[0] == ["#", "unit", "parameters", "share", "MACs", "share"]
     assert [row[1] for row in rows[1:13]] == NAMES
-    assert rows[5][:3] == ["4", "stages.1.0", "880"]
+    assert rows[5][:3] == ["4", "stages.1.0", "896"]
     assert "12 units: 97." in ended.out
     assert ended.err.splitlines() == [
         "reading the checkpoint ...",

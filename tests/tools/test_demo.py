@@ -20,14 +20,13 @@ def test_demo_trains_builds_runs_and_draws(
     out = tmp_path / "my demo"
     main(["--out", str(out), "--epochs", "1"], standalone_mode=False)
     told = capfd.readouterr().out
-    command = next(line for line in told.splitlines() if line.startswith("$ "))
-    words = shlex.split(command[2:])
-    assert words[0].endswith("skipc")
-    assert words[1:3] == ["build", str(out / "ckpt.pt")]
+    commands = [shlex.split(line[2:]) for line in told.splitlines() if line.startswith("$ ")]
+    assert all(words[0].endswith("skipc") for words in commands)
+    assert [words[1] for words in commands] == ["train", "select", "build"]
     names = [entry.name for entry in read_front(out / "front.json").entries]
     bundle = Bundle.open(out / "digits.skipc")
     assert [entry.name for entry in bundle.manifest.configurations] == names
-    measured = told[told.index("3. Run") :]
+    measured = told[told.index("4. Run") :]
     header = "configuration skipped accuracy p50 ms p99 ms own shared"
     assert header.split() == measured.splitlines()[1].split()
     assert [line.split()[0] for line in measured.splitlines()[2 : 2 + len(names)]] == names

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 @click.option(
     "--residual-scale",
     type=click.Choice(["original", "inverted"]),
-    default="inverted",
-    show_default=True,
     help="How stochastic depth scaled kept branches; 'original' applies the survival"
-    " probability now.",
+    " probability now.  [default: as the checkpoint says, else inverted]",
 )
 @click.option(
     "--survival",
@@ -57,7 +55,7 @@ def command(
     overwrite: bool,
     data: Path | None,
     tolerance: float | None,
-    residual_scale: str,
+    residual_scale: str | None,
     survival: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -79,7 +77,7 @@ def command(
         out=out,
         data=data,
         tolerance=tolerance,
-        residual_scale=ResidualScale(residual_scale),
+        residual_scale=None if residual_scale is None else ResidualScale(residual_scale),
         survival=survival_from(survival),
         overwrite=overwrite,
     )

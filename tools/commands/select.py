@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import signal
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from skipc.tools.console import console, count_text, print_json, table
-from skipc.tools.options import PATH, model_options, read_supernet, survival_from
+from skipc.tools.console import console, print_json
+from skipc.tools.options import PATH, model_options, model_options_from, survival_from
+from skipc.tools.select_output import print_selection, selection_json, selection_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import Console
-    from rich.progress import TaskID
-
     from skipc.compiler.select.data import DataOptions
-    from skipc.compiler.select.selecting import Chosen, Selection
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -124,9 +116,8 @@ INTERRUPTED = 128 + signal.SIGINT
 @click.option(
     "--residual-scale",
     type=click.Choice(["original", "inverted"]),
-    default="inverted",
-    show_default=True,
-    help="How stochastic depth scaled kept branches, as for `skipc build`.",
+    help="How stochastic depth scaled kept branches, as for `skipc build`."
+    "  [default: as the checkpoint says, else inverted]",
 )
 @click.option(
     "--survival",
@@ -188,7 +179,7 @@ def command(
     max_latency_ms: float | None,
     keep: tuple[str, ...],
     size: int,
-    residual_scale: str,
+    residual_scale: str | None,
     survival: tuple[str, ...],
     threads: int,
     rows: int,
@@ -203,6 +194,7 @@ def command(
     Three disjoint parts of the data re-estimate batch norm, select, and report. Ctrl-C ends
     the search and writes the best front found so far.
     """
+    from skipc.compiler.checkpoint import read_checkpoint
     from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.select.costs import CostKind
@@ -227,7 +219,7 @@ def command(
         search=search,
         evaluations=evaluations,
         seed=seed,
-        residual_scale=ResidualScale(residual_scale),
+        residual_scale=None if residual_scale is None else ResidualScale(residual_scale),
         survival=survival_from(survival),
         threads=threads,
         rows=rows,
@@ -235,18 +227,19 @@ def command(
         cache=None if no_cache else cache or _default_cache(),
         ray=ray,
     )
-    with _progress() as notes:
+    with selection_progress() as notes:
         notes.step("reading the checkpoint")
-        supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
-        selection = select(supernet, checkpoint, options, notes)
+        reading = model_options_from(model, model_args, inputs, batch, output)
+        supernet = read_checkpoint(checkpoint, reading)
+        selection = select(supernet, checkpoint, reading, options, notes)
         notes.step("writing the front")
         write_selection(out, selection, options)
         write_png(out.with_suffix(".png"), selection)
         write_html(out.with_suffix(".html"), selection)
     if as_json:
-        print_json(_json(selection, out))
+        print_json(selection_json(selection, out))
     else:
-        _print(selection, out, console())
+        print_selection(selection, out, console())
     if selection.interrupted:
         click.echo(
             f"interrupted after {len(selection.candidates)} of at most {selection.budget}"
@@ -290,122 +283,3 @@ def _default_cache() -> Path:
     from skipc.compiler.extras import require
 
     return Path(require("platformdirs", "select").user_cache_dir("skipc")) / "evaluations"
-
-
-def _print(selection: Selection, out: Path, printed: Console) -> None:
-    problem = selection.problem
-    accuracy = problem.metric.is_accuracy
-    full = next((c for c in selection.chosen if not any(c.bits)), None)
-    rows = table(
-        "configuration",
-        ">skipped",
-        f">{'accuracy' if accuracy else 'score'}",
-        ">drop",
-        ">MACs",
-        ">parameters",
-        ">predicted ms",
-        ">measured ms",
-        ">off",
-    )
-    for chosen in selection.chosen:
-        rows.add_row(
-            chosen.name,
-            str(sum(chosen.bits)),
-            f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
-            "-" if full is None else f"{100 * (full.score - chosen.score):.2f}",
-            count_text(chosen.macs),
-            count_text(chosen.parameters),
-            _ms(chosen.predicted_ms),
-            _ms(chosen.measured_ms),
-            _off(chosen),
-        )
-    printed.print(rows)
-    share = selection.exhaustive_share
-    near = "" if share is None else f", {100 * share:.2f} % of the exhaustive front's"
-    printed.print(
-        f"\n{problem.metric.name} on the report part of {problem.data.description}; norms"
-        f" {problem.mode.value}.\n{len(selection.candidates)} configurations evaluated,"
-        f" hypervolume {selection.hypervolume:.4f}{near}.",
-        soft_wrap=True,
-    )
-    files = [out, out.with_suffix(".png"), out.with_suffix(".html")]
-    printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
-def _off(chosen: Chosen) -> str:
-    """Returns how far the prediction is from the measurement."""
-    if chosen.predicted_ms is None or not chosen.measured_ms:
-        return "-"
-    return f"{100 * (chosen.predicted_ms / chosen.measured_ms - 1):+.0f} %"
-
-
-def _json(selection: Selection, out: Path) -> dict[str, object]:
-    problem = selection.problem
-    names = problem.space.units
-    return {
-        "front": str(out),
-        "norm": problem.mode.value,
-        "metric": problem.metric.name,
-        "cost": selection.cost.value,
-        "evaluations": len(selection.candidates),
-        "hypervolume": selection.hypervolume,
-        "share_of_exhaustive_hypervolume": selection.exhaustive_share,
-        "interrupted": selection.interrupted,
-        "configurations": [
-            {
-                **asdict(chosen),
-                "bits": "".join("01"[bit] for bit in chosen.bits),
-                "skip": [name for name, bit in zip(names, chosen.bits, strict=True) if bit],
-            }
-            for chosen in selection.chosen
-        ],
-    }
-
-
-@contextmanager
-def _progress() -> Iterator[_Lines | _Bar]:
-    """Yields what the selection tells: one bar on a terminal, lines elsewhere."""
-    out = console(stderr=True)
-    if not out.is_terminal or out.is_dumb_terminal:
-        yield _Lines()
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[volume]}"),
-    )
-    with Progress(*columns, console=out, transient=True) as bar:
-        yield _Bar(bar, bar.add_task("starting", total=None, volume=""))
-
-
-class _Lines:
-    def step(self, text: str) -> None:
-        click.echo(f"{text} ...", err=True)
-
-    def note(self, text: str) -> None:
-        click.echo(text, err=True)
-
-    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
-        pass
-
-
-class _Bar:
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-
-    def step(self, text: str) -> None:
-        self._bar.update(self._task, description=text, volume="")
-
-    def note(self, text: str) -> None:
-        self._bar.console.print(text, soft_wrap=True)
-
-    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
-        self._bar.update(
-            self._task, completed=done, total=budget, volume=f"hypervolume {hypervolume:.4f}"
-        )

@@ -40,9 +40,10 @@ def folder_samples(
         ExtraMissingError: Pillow is not installed.
     """
     spec = _image_input(path, options, inputs)
-    files = _files(path)
+    files = image_files(path)
     chosen = np.random.default_rng(options.seed).permutation(len(files))[: options.samples]
-    shape = tuple(int(size) for size in spec.shape[1:])
+    channels, height, width = (int(size) for size in spec.shape[1:])
+    shape = (channels, height, width)
     size_bytes = len(chosen) * math.prod(shape) * np.dtype(spec.dtype).itemsize
     if size_bytes > MAX_DATA_BYTES:
         raise SelectError(
@@ -53,7 +54,7 @@ def folder_samples(
     mean, std = (_per_channel(option, spec) for option in (options.mean, options.std))
     images = np.empty((len(chosen), *shape), spec.dtype)
     for row, index in enumerate(chosen):
-        image = _image(files[index][0], spec)
+        image = read_image(files[index][0], shape)
         image = image if mean is None else image - mean
         images[row] = image if std is None else image / std
     labels = np.array([files[index][1] for index in chosen], np.int64)
@@ -87,7 +88,12 @@ def _image_input(
     return spec
 
 
-def _files(path: Path) -> list[tuple[Path, int]]:
+def image_files(path: Path) -> list[tuple[Path, int]]:
+    """Returns the images below ``path``, each with the number of its folder in sorted order.
+
+    Raises:
+        SelectError: There is no folder per class, or no image.
+    """
     classes = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         loose = any(p.suffix.lower() in SUFFIXES for p in path.iterdir())
@@ -109,10 +115,20 @@ def _files(path: Path) -> list[tuple[Path, int]]:
     return files
 
 
-def _image(path: Path, spec: TensorSpec) -> NDArray[np.float32]:
+def read_image(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Returns an image scaled and cropped around its centre, (C, H, W), between 0 and 1.
+
+    Args:
+        path: Its file.
+        shape: Channels (1 or 3), height and width.
+
+    Raises:
+        SelectError: It cannot be read.
+        ExtraMissingError: Pillow is not installed.
+    """
     pillow = require("PIL.Image", "select")
     fit = require("PIL.ImageOps", "select").fit
-    channels, height, width = spec.shape[1:]
+    channels, height, width = shape
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pillow.DecompressionBombWarning)

@@ -135,10 +135,10 @@ def test_named_model_is_refused_when_it_would_import_code(user_code: str) -> Non
 
 
 def test_recipe_brings_its_inputs() -> None:
-    built = build_named("skipc:digits-resnet", {"widths": [4, 4, 4]})
+    built = build_named("skipc:resnet", {"widths": [4, 4, 4]})
     assert built.inputs == (TensorSpec("images", "float32", (1, 1, 8, 8)),)
-    with pytest.raises(CheckpointError, match="Did you mean 'digits-resnet'"):
-        build_named("skipc:digit-resnet", {})
+    with pytest.raises(CheckpointError, match="Did you mean 'resnet'"):
+        build_named("skipc:resnett", {})
 
 
 def test_transformers_class_is_built_from_its_config() -> None:

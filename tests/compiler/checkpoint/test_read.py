@@ -22,20 +22,20 @@ from skipc.compiler.checkpoint import (
 )
 from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.errors import CheckpointError
-from skipc.compiler.recipes.digits_resnet import DigitsResNet
+from skipc.compiler.recipes.resnet import ResNet
 from skipc.runtime.manifest import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODEL = "skipc:digits-resnet"
+MODEL = "skipc:resnet"
 ARGS = (("widths", "[4,4,8]"),)
 IMAGES = TensorSpec("images", "float32", (1, 1, 8, 8))
 
 
-def _network() -> DigitsResNet:
+def _network() -> ResNet:
     torch.manual_seed(0)
-    return DigitsResNet(widths=(4, 4, 8))
+    return ResNet(widths=(4, 4, 8))
 
 
 def _read(path: Path, **options: object) -> Supernet:
@@ -76,9 +76,10 @@ def test_checkpoint_file_is_read_as_written(tmp_path: Path) -> None:
     assert not supernet.module.training
     assert supernet.inputs == inputs
     assert (supernet.batch, supernet.output) == (batch, "logits")
-    assert supernet.model == "skipc:digits-resnet(widths=[4, 4, 8])"
+    assert supernet.model == "skipc:resnet(widths=[4, 4, 8])"
     assert supernet.survival["stages.0.0.drop"] == 0.5
-    assert supernet.survival["stages.2.3.drop"] == 0.9
+    assert supernet.survival["stages.2.3.drop"] == 0.5
+    assert supernet.survival["stages.1.1.drop"] == 0.75
     assert len(supernet.survival) == 12
 
 
@@ -178,7 +179,7 @@ def test_weights_are_read_from_older_and_other_files(tmp_path: Path) -> None:
 
 def test_weights_are_widened_but_never_narrowed(tmp_path: Path) -> None:
     network = _network()
-    torch.save({k: v.half() for k, v in network.state_dict().items()}, tmp_path / "half.pt")
+    torch.save(_network().half().state_dict(), tmp_path / "half.pt")
     assert _read_weights(tmp_path / "half.pt").module.head.weight.dtype == torch.float32  # type: ignore[union-attr]
     torch.save({k: v.double() for k, v in network.state_dict().items()}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="is float64, the network's float32"):
@@ -214,7 +215,9 @@ def test_weights_are_refused_when_names_do_not_fit(tmp_path: Path) -> None:
         info.value
     )
     torch.save({"head.bias": bias}, path)
-    with pytest.raises(CheckpointError, match=r"'stem.weight', 'stem.bias', .* \.\.\."):
+    with pytest.raises(
+        CheckpointError, match=r"'stem.0.0.weight', 'stem.0.1.weight', .* \.\.\."
+    ):
         _read_weights(path)
     torch.save({**weights, "head.bias": bias, "a": bias, "b": bias}, path)
     with pytest.raises(CheckpointError, match="2 are unknown to it: 'a', 'b'"):

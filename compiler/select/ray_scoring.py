@@ -1,0 +1,185 @@
+"""Scores from a Ray cluster: every worker opens checkpoint and data itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.checkpoint import read_checkpoint
+from skipc.compiler.errors import SelectError
+from skipc.compiler.extras import require
+from skipc.compiler.select.problem import Problem, open_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from skipc.compiler.checkpoint import ModelOptions
+    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.samples import Samples
+    from skipc.compiler.select.scoring import Scores
+
+LOCAL = "local"
+_PIECES_PER_WORKER = 4
+
+
+class _Part(Enum):
+    SELECTION = "selection"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """What a worker needs to open the same problem.
+
+    Attributes:
+        checkpoint: The checkpoint's file, at the same place on every machine.
+        model: How it is read.
+        options: How to select.
+        folder: The folder that the user's own code is imported from.
+        data_sha256: The data's hash: a worker that reads other data is refused.
+    """
+
+    checkpoint: Path
+    model: ModelOptions
+    options: SelectOptions
+    folder: str
+    data_sha256: str
+
+
+@contextmanager
+def on_ray(
+    problem: Problem, checkpoint: Path, model: ModelOptions, options: SelectOptions
+) -> Iterator[Problem]:
+    """Yields the problem, scored by the workers of the cluster ``options.ray``.
+
+    Raises:
+        SelectError: There is no such cluster.
+        ExtraMissingError: Ray is not installed.
+    """
+    ray = require("ray", "ray")
+    assert options.ray is not None
+    address = None if options.ray == LOCAL else options.ray
+    cores = {"num_cpus": os.cpu_count(), "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error", **cores)
+    # Ray raises ConnectionError, ValueError, RuntimeError ...
+    except Exception as cause:
+        raise SelectError(
+            f"--ray {options.ray!r}: cannot be reached: {cause} Give HOST:PORT of a running"
+            f" cluster, or {LOCAL!r}."
+        ) from cause
+    try:
+        reopening = Reopening(
+            checkpoint=checkpoint.resolve(),
+            model=model,
+            options=replace(options, ray=None),
+            folder=os.getcwd(),
+            data_sha256=problem.data.sha256,
+        )
+        yield replace(problem, scorer=RayScorer(problem, reopening))
+    finally:
+        ray.shutdown()
+
+
+class RayScorer:
+    """Cuts each batch into pieces of neighbours in the walk and gives them to the workers.
+
+    Args:
+        problem: The problem, opened in this process.
+        reopening: How the workers open it.
+    """
+
+    def __init__(self, problem: Problem, reopening: Reopening) -> None:
+        self._ray = require("ray", "ray")
+        self._problem = problem
+        threads = reopening.options.threads
+        cores = int(self._ray.cluster_resources().get("CPU", 1))
+        remote = self._ray.remote(num_cpus=threads)(_Worker)
+        self._workers = [remote.remote(reopening) for _ in range(max(cores // threads, 1))]
+
+    def scores(self, batch: Sequence[Bits], samples: Samples) -> Scores:
+        """Yields the scores, piece by piece as the workers finish them.
+
+        Raises:
+            SelectError: A worker failed.
+        """
+        report = samples is self._problem.data.parts.report
+        part = _Part.REPORT if report else _Part.SELECTION
+        pieces = _pieces(sorted(batch), len(self._workers) * _PIECES_PER_WORKER)
+        free = list(self._workers)
+        running: dict[Any, Any] = {}
+        while pieces or running:
+            while pieces and free:
+                worker = free.pop()
+                running[worker.scores.remote(pieces.pop(0), part)] = worker
+            (done, *_), _ = self._ray.wait(list(running))
+            free.append(running.pop(done))
+            yield from self._result(done)
+
+    def norms(self, configurations: Mapping[str, Bits]) -> FamilyNorms:
+        """Returns the statistics, estimated in this process."""
+        return self._problem.scorer.norms(configurations)
+
+    def _result(self, done: Any) -> list[tuple[Bits, float]]:
+        try:
+            found: list[tuple[Bits, float]] = self._ray.get(done)
+        except self._ray.exceptions.RayTaskError as cause:
+            raise SelectError(f"a worker of the Ray cluster failed: {cause.cause}") from None
+        except self._ray.exceptions.RayError as cause:
+            first = str(cause).splitlines()[0]
+            raise SelectError(f"a worker of the Ray cluster was lost: {first}") from None
+        return found
+
+
+class _Worker:
+    """One process of the cluster."""
+
+    def __init__(self, reopening: Reopening) -> None:
+        self._reopening = reopening
+        self._problem: Problem | None = None
+
+    def scores(self, batch: list[Bits], part: _Part) -> list[tuple[Bits, float]]:
+        """Returns the scores of some configurations."""
+        # Opened here and not in the constructor, whose errors Ray reports as a lost worker.
+        problem = self._problem or self._open()
+        parts = problem.data.parts
+        samples = parts.report if part is _Part.REPORT else parts.selection
+        return list(problem.scorer.scores(batch, samples))
+
+    def _open(self) -> Problem:
+        known = self._reopening
+        if known.folder not in sys.path and Path(known.folder).is_dir():
+            sys.path.insert(0, known.folder)
+            os.chdir(known.folder)
+        supernet = read_checkpoint(known.checkpoint, known.model)
+        self._problem = open_problem(supernet, known.checkpoint, known.options, _Silent())
+        if self._problem.data.sha256 != known.data_sha256:
+            raise SelectError(
+                "it reads other data than this process. Put the same data at the same place on"
+                " every machine."
+            )
+        return self._problem
+
+
+class _Silent:
+    def step(self, text: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
+        pass
+
+
+def _pieces(batch: list[Bits], count: int) -> list[list[Bits]]:
+    """Returns ``batch`` in up to ``count`` pieces of about the same length."""
+    size = max(-(-len(batch) // count), 1)
+    return [batch[start : start + size] for start in range(0, len(batch), size)]

@@ -1,1 +1,0 @@
-"""Training recipes: each makes a checkpoint and a front from public data."""

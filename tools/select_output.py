@@ -1,0 +1,143 @@
+"""What ``skipc select`` prints: the table, JSON, and its progress."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from skipc.tools.console import console, count_text, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from skipc.compiler.select.problem import Notes
+    from skipc.compiler.select.selecting import Chosen, Selection
+
+
+def print_selection(selection: Selection, out: Path, printed: Console) -> None:
+    """Prints the table of the chosen configurations and how they were found."""
+    problem = selection.problem
+    accuracy = problem.metric.is_accuracy
+    full = next((c for c in selection.chosen if not any(c.bits)), None)
+    rows = table(
+        "configuration",
+        ">skipped",
+        f">{'accuracy' if accuracy else 'score'}",
+        ">drop",
+        ">MACs",
+        ">parameters",
+        ">predicted ms",
+        ">measured ms",
+        ">off",
+    )
+    for chosen in selection.chosen:
+        rows.add_row(
+            chosen.name,
+            str(sum(chosen.bits)),
+            f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
+            "-" if full is None else f"{100 * (full.score - chosen.score):.2f}",
+            count_text(chosen.macs),
+            count_text(chosen.parameters),
+            _ms(chosen.predicted_ms),
+            _ms(chosen.measured_ms),
+            _off(chosen),
+        )
+    printed.print(rows)
+    share = selection.exhaustive_share
+    near = "" if share is None else f", {100 * share:.2f} % of the exhaustive front's"
+    printed.print(
+        f"\n{problem.metric.name} on the report part of {problem.data.description}; norms"
+        f" {problem.mode.value}.\n{len(selection.candidates)} configurations evaluated,"
+        f" hypervolume {selection.hypervolume:.4f}{near}.",
+        soft_wrap=True,
+    )
+    files = [out, out.with_suffix(".png"), out.with_suffix(".html")]
+    printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _off(chosen: Chosen) -> str:
+    """Returns how far the prediction is from the measurement."""
+    if chosen.predicted_ms is None or not chosen.measured_ms:
+        return "-"
+    return f"{100 * (chosen.predicted_ms / chosen.measured_ms - 1):+.0f} %"
+
+
+def selection_json(selection: Selection, out: Path) -> dict[str, object]:
+    """Returns the same as a JSON document."""
+    problem = selection.problem
+    names = problem.space.units
+    return {
+        "front": str(out),
+        "norm": problem.mode.value,
+        "metric": problem.metric.name,
+        "cost": selection.cost.value,
+        "evaluations": len(selection.candidates),
+        "hypervolume": selection.hypervolume,
+        "share_of_exhaustive_hypervolume": selection.exhaustive_share,
+        "interrupted": selection.interrupted,
+        "configurations": [
+            {
+                **asdict(chosen),
+                "bits": "".join("01"[bit] for bit in chosen.bits),
+                "skip": [name for name, bit in zip(names, chosen.bits, strict=True) if bit],
+            }
+            for chosen in selection.chosen
+        ],
+    }
+
+
+@contextmanager
+def selection_progress() -> Iterator[Notes]:
+    """Yields what the selection tells: one bar on a terminal, lines elsewhere."""
+    out = console(stderr=True)
+    if not out.is_terminal or out.is_dumb_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[volume]}"),
+    )
+    with Progress(*columns, console=out, transient=True) as bar:
+        yield _Bar(bar, bar.add_task("starting", total=None, volume=""))
+
+
+class _Lines:
+    def step(self, text: str) -> None:
+        click.echo(f"{text} ...", err=True)
+
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def step(self, text: str) -> None:
+        self._bar.update(self._task, description=text, volume="")
+
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, soft_wrap=True)
+
+    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
+        self._bar.update(
+            self._task, completed=done, total=budget, volume=f"hypervolume {hypervolume:.4f}"
+        )

@@ -1,0 +1,152 @@
+"""Training images: digits, CIFAR's python files, or a folder per class."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from skipc.compiler.errors import SelectError
+from skipc.compiler.recipes.digits_data import load_digits
+from skipc.compiler.select.data import DIGITS
+from skipc.compiler.select.data.folder import image_files, read_image
+from skipc.tools.training.cifar import is_cifar, read_cifar
+from skipc.tools.training.errors import TrainError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+class Images(Protocol):
+    """Labelled images, read when they are asked for."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels, (N,)."""
+        ...
+
+    def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns images, (len(index), C, H, W), between 0 and 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images in memory.
+
+    Attributes:
+        images: (N, C, H, W); bytes, or floats between 0 and 1.
+        labels: (N,).
+    """
+
+    images: NDArray[np.uint8] | NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns images between 0 and 1."""
+        taken = self.images[index].astype(np.float32)
+        scale = np.float32(255 if self.images.dtype == np.uint8 else 1)
+        scaled: NDArray[np.float32] = taken / scale
+        return scaled
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Image files, decoded by a few threads.
+
+    Attributes:
+        files: The files.
+        labels: (N,).
+        shape: Channels, height and width to bring them to.
+    """
+
+    files: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    shape: tuple[int, int, int]
+
+    def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns images between 0 and 1.
+
+        Raises:
+            SelectError: One cannot be read.
+        """
+        with ThreadPoolExecutor() as pool:
+            read = pool.map(lambda i: read_image(self.files[i], self.shape), index)
+            return np.stack(list(read))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What to train on, and what to measure on while training.
+
+    Attributes:
+        train: Trained on.
+        held_out: Measured on.
+        shape: Channels, height and width.
+        classes: Number of classes.
+        flip: Whether an image means the same mirrored.
+    """
+
+    train: Images
+    held_out: Images
+    shape: tuple[int, int, int]
+    classes: int
+    flip: bool
+
+
+def read_training_data(text: str, size: int | None, seed: int) -> TrainingData:
+    """Returns the data that ``--data`` names.
+
+    Args:
+        text: ``digits``, a folder of CIFAR's python files, or a folder per class.
+        size: Height and width that a folder's images are brought to.
+        seed: Chooses the tenth of a folder that is held out.
+
+    Raises:
+        TrainError: There is no such data, or it cannot be trained on.
+    """
+    if text == DIGITS:
+        digits = load_digits()
+        parts = (digits.train, digits.selection)
+        train, held_out = (ArrayImages(part.images, part.labels) for part in parts)
+        return TrainingData(train, held_out, (1, 8, 8), 10, flip=False)
+    path = Path(text)
+    if not path.is_dir():
+        raise TrainError(
+            f"--data {text}: there is no such folder. Give 'digits', a folder of CIFAR's"
+            " python files, or a folder with one folder of images per class."
+        )
+    if is_cifar(path):
+        train_set, test_set, classes = read_cifar(path)
+        both = [ArrayImages(images, labels) for images, labels in (train_set, test_set)]
+        return TrainingData(both[0], both[1], (3, 32, 32), classes, flip=True)
+    return _folder(path, size, seed)
+
+
+def _folder(path: Path, size: int | None, seed: int) -> TrainingData:
+    if size is None:
+        raise TrainError(f"--data {path}: give the images' size with --image-size, e.g. 224.")
+    try:
+        files = image_files(path)
+    except SelectError as cause:
+        raise TrainError(str(cause)) from cause
+    labels = np.array([label for _, label in files], np.int64)
+    classes = int(labels.max()) + 1
+    if classes < 2:
+        raise TrainError(f"--data {path}: one class only; there is nothing to learn.")
+    order = np.random.default_rng(seed).permutation(len(files))
+    held = max(len(files) // 10, 1)
+    if len(files) - held < 2:
+        raise TrainError(f"--data {path}: {len(files)} images are too few to train on.")
+    shape = (3, size, size)
+
+    def part(index: Sequence[int]) -> FolderImages:
+        return FolderImages(tuple(files[i][0] for i in index), labels[list(index)], shape)
+
+    held_out, train = part(order[:held].tolist()), part(order[held:].tolist())
+    return TrainingData(train, held_out, shape, classes, flip=True)

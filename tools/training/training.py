@@ -1,0 +1,319 @@
+"""Training as a whole: epochs, mixed precision, resuming, the log."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from skipc.compiler.checkpoint.factories import build_named
+from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.switching import SwitchingNetwork
+from skipc.runtime.manifest import TensorSpec
+from skipc.tools.training.augment import augmented
+from skipc.tools.training.errors import TrainError
+from skipc.tools.training.losses import Recipe, find_training_recipe
+from skipc.tools.training.state import LAST_FILE, Log, Row, RunState, load_state, save_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+    from skipc.tools.training.images import Images, TrainingData
+
+    Progress = Callable[[int, int], None]
+
+CHECKPOINT_FILE = "ckpt.pt"
+_HELD_OUT_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How to train.
+
+    Attributes:
+        recipe: ``stochastic-depth`` or ``sub-paths``.
+        network: Name of a network of ours.
+        arguments: Its arguments; those that the data gives are added.
+        epochs: Passes over the data.
+        batch: Images per step.
+        rate: Highest learning rate; it rises and falls once over the training.
+        weight_decay: Of AdamW; norms and biases have none.
+        smoothing: Label smoothing.
+        seed: Of weights, order, augmentation and what is dropped.
+        device: PyTorch's name of the device.
+        precision: ``fp32``, ``fp16`` or ``bf16`` (mixed).
+        threads: PyTorch's threads; None for its own choice.
+    """
+
+    recipe: str = "stochastic-depth"
+    network: str = "resnet"
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    epochs: int = 40
+    batch: int = 64
+    rate: float = 5e-3
+    weight_decay: float = 0.05
+    smoothing: float = 0.05
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How it ended.
+
+    Attributes:
+        checkpoint: The written checkpoint.
+        accuracy: On the held-out images, nothing skipped.
+        base_accuracy: ... everything skipped; None for networks that do not switch.
+    """
+
+    checkpoint: Path
+    accuracy: float
+    base_accuracy: float | None
+
+
+def train(
+    data: TrainingData,
+    options: TrainOptions,
+    out: Path,
+    resume: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Trained:
+    """Trains, and writes ``ckpt.pt``, ``log.csv`` and what resuming needs into ``out``.
+
+    Every epoch ends with all three on disk. On a CPU the same seed gives the same weights,
+    resumed or not.
+
+    Args:
+        data: What to train on.
+        options: How.
+        out: The folder, made where it is missing.
+        resume: Go on where a run in ``out`` was interrupted.
+        progress: Told after each step: how many, of how many.
+
+    Raises:
+        TrainError: The options do not fit the data or the network, the loss is not finite, or
+            what is to be resumed is another run.
+    """
+    recipe = find_training_recipe(options.recipe, options.smoothing)
+    device = _device(options)
+    torch.manual_seed(options.seed)
+    arguments = {**_data_arguments(data, options.network), **options.arguments}
+    model = build_named(f"skipc:{options.network}", arguments).module.to(device)
+    recipe.check(model)
+    run = _Run(model, recipe, data, options, device)
+    out.mkdir(parents=True, exist_ok=True)
+    identity = {**asdict(options), "arguments": arguments, "images": len(data.train.labels)}
+    identity.pop("device")
+    start, log = 0, Log(out / "log.csv", keep=0)
+    if resume:
+        state = load_state(out / LAST_FILE, identity)
+        run.restore(state)
+        start, log = state.epoch, Log(out / "log.csv", keep=state.epoch)
+    per_epoch = run.steps_per_epoch
+    accuracy = base = float("nan")
+    with _threads(options.threads):
+        for epoch in range(start, options.epochs):
+            begun_s = time.monotonic()
+            losses = []
+            for step, loss in enumerate(run.epoch(epoch), start=1):
+                losses.append(loss)
+                progress(epoch * per_epoch + step, options.epochs * per_epoch)
+            accuracy, base_accuracy = run.held_out()
+            base = float("nan") if base_accuracy is None else base_accuracy
+            seconds = time.monotonic() - begun_s
+            log.add(Row(epoch + 1, float(np.mean(losses)), accuracy, base, run.rate, seconds))
+            _write_checkpoint(out / CHECKPOINT_FILE, model, options, arguments, data)
+            save_state(out / LAST_FILE, run.state(epoch + 1), identity)
+        if start >= options.epochs:
+            accuracy, base_accuracy = run.held_out()
+            base = float("nan") if base_accuracy is None else base_accuracy
+    return Trained(out / CHECKPOINT_FILE, accuracy, None if math.isnan(base) else base)
+
+
+class _Run:
+    """A model with its optimiser, over batches in a seeded order."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        data: TrainingData,
+        options: TrainOptions,
+        device: torch.device,
+    ) -> None:
+        self._model = model
+        self._recipe = recipe
+        self._data = data
+        self._options = options
+        self._device = device
+        self.steps_per_epoch = -(-len(data.train.labels) // options.batch)
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        plain = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": options.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(groups, lr=options.rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer,
+            options.rate,
+            total_steps=max(options.epochs * self.steps_per_epoch, 2),
+        )
+        self._scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def epoch(self, epoch: int) -> Iterator[float]:
+        """Runs one epoch and yields every step's loss."""
+        # Each epoch has its own generators: a resumed run draws what the other would have.
+        rng = np.random.default_rng((self._options.seed, epoch))
+        torch.manual_seed(int(rng.integers(2**62)))
+        order = rng.permutation(len(self._data.train.labels))
+        self._model.train()
+        for start in range(0, len(order), self._options.batch):
+            index = order[start : start + self._options.batch]
+            if len(index) < 2:
+                continue  # batch norm needs two
+            images = augmented(self._data.train.take(index), self._data.flip, rng)
+            labels = torch.from_numpy(self._data.train.labels[index]).to(self._device)
+            loss = self._step(torch.from_numpy(images).to(self._device), labels)
+            if not math.isfinite(loss):
+                raise TrainError(
+                    f"the loss is {loss} in epoch {epoch + 1}: training diverged. The"
+                    " checkpoint of the epoch before is kept. Try a smaller --rate (now"
+                    f" {self._options.rate:g})."
+                )
+            yield loss
+
+    def held_out(self) -> tuple[float, float | None]:
+        """Returns the accuracy on the held-out images, nothing and everything skipped."""
+        self._model.eval()
+        full = self._accuracy(self._data.held_out)
+        model = self._model
+        if not isinstance(model, SwitchingNetwork):
+            return full, None
+        model.set_skipped(model.skippable())
+        try:
+            return full, self._accuracy(self._data.held_out)
+        finally:
+            model.set_skipped(())
+
+    def state(self, epoch: int) -> RunState:
+        """Returns what resuming after ``epoch`` epochs needs."""
+        return RunState(
+            epoch=epoch,
+            model=self._model.state_dict(),
+            optimizer=self._optimizer.state_dict(),
+            schedule=self._schedule.state_dict(),
+            scaler=self._scaler.state_dict(),
+        )
+
+    def restore(self, state: RunState) -> None:
+        """Goes back to a state."""
+        self._model.load_state_dict(state.model)
+        self._optimizer.load_state_dict(state.optimizer)
+        self._schedule.load_state_dict(state.schedule)
+        self._scaler.load_state_dict(state.scaler)
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        self._optimizer.zero_grad()
+        with self._autocast():
+            loss = self._recipe.step(self._model, images, labels, self._backward)
+        self._scaler.unscale_(self._optimizer)
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+        return loss
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        torch.autograd.backward(self._scaler.scale(loss))
+
+    def _autocast(self) -> torch.autocast:
+        names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+        precision = self._options.precision
+        return torch.autocast(self._device.type, names[precision], enabled=precision != "fp32")
+
+    def _accuracy(self, images: Images) -> float:
+        right = 0
+        with torch.no_grad(), self._autocast():
+            for start in range(0, len(images.labels), _HELD_OUT_BATCH):
+                index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
+                batch = torch.from_numpy(images.take(index)).to(self._device)
+                predicted = self._model(batch).argmax(1).cpu().numpy()
+                right += int((predicted == images.labels[index]).sum())
+        return right / len(images.labels)
+
+
+class _threads:  # noqa: N801 - used as a function
+    """Sets PyTorch's threads within a block."""
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+
+    def __exit__(self, *args: object) -> None:
+        torch.set_num_threads(self._before)
+
+
+def _device(options: TrainOptions) -> torch.device:
+    try:
+        device = torch.device(options.device)
+    except RuntimeError as cause:
+        raise TrainError(
+            f"--device {options.device!r}: no such device. Use cpu or cuda."
+        ) from cause
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainError(
+            "--device cuda: PyTorch sees no GPU here. Use --device cpu, or install a CUDA"
+            " build of PyTorch."
+        )
+    if options.precision == "fp16" and device.type == "cpu":
+        raise TrainError("--precision fp16 needs a GPU. Use fp32 or bf16 on a CPU.")
+    return device
+
+
+def _data_arguments(data: TrainingData, network: str) -> dict[str, object]:
+    """Returns the network's arguments that follow from the data."""
+    channels, height, _ = data.shape
+    found: dict[str, object] = {"channels": channels, "classes": data.classes}
+    if network.endswith("vit"):
+        found["image"] = height
+    return found
+
+
+def _write_checkpoint(
+    path: Path,
+    model: nn.Module,
+    options: TrainOptions,
+    arguments: Mapping[str, object],
+    data: TrainingData,
+) -> None:
+    convention = options.arguments.get("convention", "inverted")
+    save_checkpoint(
+        path,
+        CheckpointFile(
+            model=f"skipc:{options.network}",
+            arguments=dict(arguments),
+            state_dict=model.state_dict(),
+            inputs=(TensorSpec("images", "float32", (1, *data.shape)),),
+            residual_scale="original" if convention == "original" else "inverted",
+        ),
+    )
