@@ -24,6 +24,7 @@ from skipc.compiler.front import Configuration, configurations_from_front, read_
 from skipc.compiler.golden import cases, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
+from skipc.compiler.norms.statistics import FamilyNorms
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.checkpoint import Supernet
-    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.front import Front
 
 Progress = Callable[[str], None]
 """Called with a short text when a step begins."""
@@ -57,6 +58,9 @@ class BuildOptions:
         residual_scale: How kept branches are scaled at test time; None for what the
             checkpoint says.
         survival: Survival probabilities by unit, where the network does not carry them.
+        norm: How norms adapt; None for what the front says.
+        reestimate: Data to estimate norm statistics on, as ``skipc select --data`` takes it;
+            None for the statistics that came with the front.
         overwrite: Replace a bundle that is already there.
     """
 
@@ -65,6 +69,8 @@ class BuildOptions:
     tolerance: float | None = None
     residual_scale: ResidualScale | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
+    norm: NormMode | None = None
+    reestimate: str | None = None
     overwrite: bool = False
 
 
@@ -96,7 +102,7 @@ def build_bundle(
     out = bundle_path(checkpoint, options)
     entries = read_front(front)
     progress("exporting the supernet")
-    norms = norms_of_front(front, entries, checkpoint)
+    norms = _norms(supernet, front, entries, checkpoint, options, progress)
     source = open_subnets(supernet, options, norms)
     configurations = configurations_from_front(entries, source.search.units, str(front))
     with staged_folder(out) as folder:
@@ -132,6 +138,41 @@ def open_subnets(
         )
     assert isinstance(supernet, TorchSupernet)
     return TracedSubnets(supernet)
+
+
+def _norms(
+    supernet: Supernet,
+    path: Path,
+    front: Front,
+    checkpoint: Path,
+    options: BuildOptions,
+    progress: Progress,
+) -> FamilyNorms:
+    """Returns the norm statistics: none, the front's, or estimated now."""
+    said = front.norm or NormMode.SHARED
+    mode = options.norm or said
+    if mode is NormMode.SHARED:
+        if options.reestimate is not None:
+            raise CompileError(
+                "--reestimate: nothing is estimated for --norm shared. Give --norm scalar or"
+                " full."
+            )
+        return FamilyNorms(mode)
+    if options.reestimate is None:
+        if mode is not said:
+            raise CompileError(
+                f"--norm {mode.value}: the statistics of {path} are for {said.value}. Give the"
+                " data to estimate on with --reestimate, or run `skipc select` with this"
+                " --norm."
+            )
+        return norms_of_front(path, front, checkpoint)
+    from skipc.compiler.select.reestimating import reestimated_norms
+
+    progress("re-estimating norms")
+    scale = residual_scale_of(supernet, options.residual_scale)
+    return reestimated_norms(
+        supernet, front, mode, options.reestimate, scale, options.survival, progress
+    )
 
 
 def open_supernet(

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from skipc.runtime.host import host_key
-from skipc.tools.bench import building, latency, loading, memory, overhead
+from skipc.tools.bench import building, latency, loading, memory, overhead, selecting, subpaths
 from skipc.tools.bench.bars import Bar, write
 from skipc.tools.bench.networks import NETWORKS, prepare
 from skipc.tools.console import console, table
@@ -21,7 +21,13 @@ from skipc.tools.exits import run_and_exit
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks"))
 @click.option("--work", type=click.Path(path_type=Path), help="Keep the bundles here.")
-@click.option("--network", type=click.Choice([network.name for network in NETWORKS]))
+@click.option(
+    "--network",
+    type=click.Choice(
+        [*(network.name for network in NETWORKS), selecting.NAME, subpaths.NAME]
+    ),
+    help="Measure this one alone.",
+)
 def main(out: Path, work: Path | None, network: str | None) -> None:
     """Runs the benchmark; takes some minutes and wants a quiet machine."""
     printed = console()
@@ -39,6 +45,10 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
             click.echo(f"{one.name}: latency ...", err=True)
             found += latency.bars(one, folder)
             found.append(loading.bar(one, folder))
+        for part in (selecting, subpaths):
+            if network in (None, part.NAME):
+                click.echo(f"{part.NAME} ...", err=True)
+                found += part.bars((work or Path(temporary)) / part.__name__.split(".")[-1])
     rows = table("network", "what", ">measured", ">bar", "", "note")
     for bar in found:
         rows.add_row(*_cells(bar))

@@ -41,6 +41,16 @@ if TYPE_CHECKING:
     multiple=True,
     help="A unit's survival probability, for --residual-scale original; may be repeated.",
 )
+@click.option(
+    "--norm",
+    type=click.Choice(["shared", "scalar", "full"]),
+    help="How batch norm adapts to what is skipped.  [default: as the front says]",
+)
+@click.option(
+    "--reestimate",
+    metavar="DATA",
+    help="Estimate norm statistics anew, on what `skipc select --data` takes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     checkpoint: Path,
@@ -57,6 +67,8 @@ def command(
     tolerance: float | None,
     residual_scale: str | None,
     survival: tuple[str, ...],
+    norm: str | None,
+    reestimate: str | None,
     as_json: bool,
 ) -> None:
     """Compile CHECKPOINT: one pruned graph and one engine per configuration of the front.
@@ -67,6 +79,7 @@ def command(
     from skipc.compiler.build import BuildOptions, build_bundle, bundle_path
     from skipc.compiler.errors import TargetError
     from skipc.compiler.front import read_front
+    from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.targets import builder_for, finish
     from skipc.profiles import load_profile
@@ -79,6 +92,8 @@ def command(
         tolerance=tolerance,
         residual_scale=None if residual_scale is None else ResidualScale(residual_scale),
         survival=survival_from(survival),
+        norm=None if norm is None else NormMode(norm),
+        reestimate=reestimate,
         overwrite=overwrite,
     )
     # What is cheap to get wrong is checked before the network is read.

@@ -1,0 +1,177 @@
+"""Selection on the digits: how near the search comes, what it costs, what it gains.
+
+Five networks, seeds 0 to 4, trained by ``skipc train stochastic-depth``; medians over them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
+from skipc.compiler.export import export_supernet
+from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.recipes.digits_data import Part, load_digits
+from skipc.compiler.select.batched import batched_graph
+from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
+from skipc.compiler.select.samples import Samples
+from skipc.compiler.units import find_units
+from skipc.runtime import Bundle
+from skipc.tools.bench.bars import Bar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skipc.compiler.select.candidates import Bits
+
+NAME = "digits ResNet"
+SEEDS = range(5)
+MANDATORY = ("stages.0.0", "stages.1.0", "stages.2.0")
+"""With these kept, nine units are free: 512 configurations."""
+
+MAX_DROP = 0.71
+"""The loss of accuracy, in points, that arXiv 2505.17626 gives for its twofold gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The figures of one seed."""
+
+    share: float
+    evaluations: int
+    unit_forwards: float
+    latency_ratio: float
+    scalar_loss: float
+    store_ratio: float
+    prediction_error: float
+
+
+def bars(folder: Path) -> list[Bar]:
+    """Trains, selects and builds; returns the bars of selection."""
+    found = [_one(seed, folder / f"digits-{seed}") for seed in SEEDS]
+
+    def median(name: str) -> float:
+        return statistics.median(getattr(one, name) for one in found)
+
+    def listed(name: str, form: str) -> str:
+        return " ".join(format(getattr(one, name), form) for one in found)
+
+    evaluations = max(one.evaluations for one in found)
+    return [
+        Bar(NAME, "hypervolume of the default search, over the exhaustive front's",
+            median("share"), None, least=0.99,
+            note=f"{evaluations} evaluations; {listed('share', '.4f')}"),
+        Bar(NAME, "unit forwards of the exhaustive search, over one by one",
+            median("unit_forwards"), 0.25),
+        Bar(NAME, f"fastest configuration within {MAX_DROP} points: latency, over the full one's",
+            median("latency_ratio"), 0.5, note=listed("latency_ratio", ".2f")),
+        Bar(NAME, "accuracy that `scalar` loses against `full`, half of the units skipped",
+            median("scalar_loss"), 0.5, unit="points", note=listed("scalar_loss", ".2f")),
+        Bar(NAME, "weight store of a `scalar` front, over the full configuration's",
+            median("store_ratio"), 1.02),
+        Bar(NAME, "predicted latency against measured, worst of the front",
+            median("prediction_error"), 0.1, note=listed("prediction_error", ".2f")),
+    ]  # fmt: skip
+
+
+def _one(seed: int, folder: Path) -> _Found:
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "ckpt.pt"
+    if not checkpoint.exists():
+        _skipc("train", "stochastic-depth", "--seed", seed, "--out", folder)
+    near = ("select", checkpoint, "--data", "digits", "--target", "cpu", "--json",
+            "--cache", folder / "cache", "--out", folder / "front.json")  # fmt: skip
+    kept = [word for name in MANDATORY for word in ("--keep", name)]
+    searched = json.loads(_skipc(*near, *kept))
+    # Once everything is in the cache, the share of the exhaustive optimum is known.
+    _skipc(*near, *kept, "--search", "exhaustive", "--out", folder / "all.json")
+    shared = json.loads(_skipc(*near, *kept))
+    chosen = json.loads(_skipc(*near, "--max-drop", MAX_DROP))["configurations"]
+    bundle = folder / "bundle.skipc"
+    _skipc("build", checkpoint, "--front", folder / "front.json", "--target", "cpu",
+           "--out", bundle, "--overwrite")  # fmt: skip
+    errors = [
+        abs(one["predicted_ms"] / one["measured_ms"] - 1)
+        for one in (*searched["configurations"], *chosen)
+    ]
+    accuracy = _accuracies(checkpoint)
+    half = [bits for bits in accuracy[NormMode.FULL] if sum(bits) in (4, 5)]
+    losses = [accuracy[NormMode.FULL][b] - accuracy[NormMode.SCALAR][b] for b in half]
+    return _Found(
+        share=shared["share_of_exhaustive_hypervolume"],
+        evaluations=searched["evaluations"],
+        unit_forwards=_unit_forwards(checkpoint),
+        latency_ratio=_latency_ratio(bundle, chosen),
+        scalar_loss=100 * statistics.mean(losses),
+        store_ratio=_store_ratio(bundle),
+        prediction_error=max(errors),
+    )
+
+
+def _skipc(*arguments: object) -> str:
+    """Runs ``skipc`` and returns what it printed."""
+    command = [sys.executable, "-m", "skipc.tools.cli", *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
+    return ended.stdout
+
+
+def _latency_ratio(path: Path, chosen: list[dict[str, Any]]) -> float:
+    """Returns the fastest engine's latency over the full network's, one thread.
+
+    Counted are configurations that keep the accuracy on the report part.
+    """
+    best = next(one["score"] for one in chosen if one["name"] == "full")
+    kept = {one["name"] for one in chosen if 100 * (best - one["score"]) <= MAX_DROP}
+    engines = Bundle.open(path).engine_set("cpu").engines
+    p50_ms = {engine.configuration: engine.latency[0].p50_ms for engine in engines}
+    return min(p50_ms[name] for name in kept) / p50_ms["full"]
+
+
+def _store_ratio(path: Path) -> float:
+    manifest = Bundle.open(path).manifest
+    full = next(c for c in manifest.configurations if not c.skip)
+    return sum(tensor.size_bytes for tensor in manifest.weights) / full.weights_bytes
+
+
+def _evaluator(checkpoint: Path, mode: NormMode) -> tuple[Evaluator, list[Bits]]:
+    """Returns an evaluator of the free units and all their configurations."""
+    supernet = read_checkpoint(checkpoint, ModelOptions())
+    graph = batched_graph(supernet, export_supernet(supernet), 64, lambda _: None)
+    units = tuple(u for u in find_units(graph.model).units if u.name not in MANDATORY)
+    train = _samples(load_digits().train)
+    evaluator = Evaluator(graph, units, train, EvaluationSettings(mode))
+    return evaluator, list(itertools.product((False, True), repeat=len(units)))
+
+
+def _unit_forwards(checkpoint: Path) -> float:
+    evaluator, configurations = _evaluator(checkpoint, NormMode.SHARED)
+    samples = _samples(load_digits().selection)
+    for _ in evaluator.outputs(configurations, samples):
+        pass
+    naive = len(samples) * sum(not bit for bits in configurations for bit in bits)
+    return evaluator.unit_rows / naive
+
+
+def _accuracies(checkpoint: Path) -> Mapping[NormMode, Mapping[Bits, float]]:
+    """Returns the accuracy of all configurations on the report part, by norm mode."""
+    samples = _samples(load_digits().report)
+    found = {}
+    for mode in (NormMode.SCALAR, NormMode.FULL):
+        evaluator, configurations = _evaluator(checkpoint, mode)
+        found[mode] = {
+            bits: float((next(iter(o.values())).argmax(1) == samples.targets).mean())
+            for bits, o in evaluator.outputs(configurations, samples)
+        }
+    return found
+
+
+def _samples(part: Part) -> Samples:
+    return Samples({"images": part.images}, part.labels)
