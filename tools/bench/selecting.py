@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
@@ -27,6 +26,7 @@ from skipc.tools.bench.bars import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from skipc.compiler.select.candidates import Bits
 
@@ -57,7 +57,7 @@ def bars(folder: Path) -> list[Bar]:
     found = [_one(seed, folder / f"digits-{seed}") for seed in SEEDS]
 
     def median(name: str) -> float:
-        return statistics.median(getattr(one, name) for one in found)
+        return float(statistics.median(getattr(one, name) for one in found))
 
     def listed(name: str, form: str) -> str:
         return " ".join(format(getattr(one, name), form) for one in found)
@@ -69,7 +69,7 @@ def bars(folder: Path) -> list[Bar]:
             note=f"{evaluations} evaluations; {listed('share', '.4f')}"),
         Bar(NAME, "unit forwards of the exhaustive search, over one by one",
             median("unit_forwards"), 0.25),
-        Bar(NAME, f"fastest configuration within {MAX_DROP} points: latency, over the full one's",
+        Bar(NAME, f"latency of the fastest within {MAX_DROP} points, over the full one's",
             median("latency_ratio"), 0.5, note=listed("latency_ratio", ".2f")),
         Bar(NAME, "accuracy that `scalar` loses against `full`, half of the units skipped",
             median("scalar_loss"), 0.5, unit="points", note=listed("scalar_loss", ".2f")),
