@@ -43,7 +43,7 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
             chosen.name,
             str(sum(chosen.bits)),
             f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
-            "-" if full is None else f"{100 * (full.score - chosen.score):.2f}",
+            "-" if full is None else _lost(full.score - chosen.score, accuracy),
             count_text(chosen.macs),
             count_text(chosen.parameters),
             _ms(chosen.predicted_ms),
@@ -61,6 +61,11 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
     )
     files = [out, out.with_suffix(".png"), out.with_suffix(".html")]
     printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+def _lost(drop: float, accuracy: bool) -> str:
+    """Returns a drop, of an accuracy in percentage points."""
+    return f"{100 * drop:.2f}" if accuracy else f"{drop:.4g}"
 
 
 def _ms(value: float | None) -> str:

@@ -29,12 +29,12 @@ class Metric:
 
     Attributes:
         name: What it is called on the command line.
-        floor: The score of knowing nothing.
+        floor: The score of knowing nothing; None where that is not known.
         score: Takes the outputs by name, each with a row per sample, and the targets.
     """
 
     name: str
-    floor: float
+    floor: float | None
     score: Callable[[Arrays, NDArray[Any]], float]
 
     @property
@@ -53,7 +53,7 @@ def find_metric(name: str, samples: Samples, outputs: tuple[TensorSpec, ...]) ->
         SelectError: There is none, or top-1 does not fit the outputs or the labels.
     """
     if name != TOP1:
-        return Metric(name, 0.0, _own(name))
+        return Metric(name, None, _own(name))
     _check_top1(samples, outputs)
     _, counts = np.unique(samples.targets, return_counts=True)
     return Metric(name, float(counts.max() / counts.sum()), _top1)

@@ -19,10 +19,12 @@ class ReferencePoint:
     Attributes:
         cost: The cost of the full network.
         score: The score of knowing nothing, e.g. always answering the most frequent class.
+        ideal: The best score there could be.
     """
 
     cost: float
     score: float
+    ideal: float = 1.0
 
 
 def front_of(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -41,14 +43,14 @@ def front_of(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
 def hypervolume(front: Sequence[Candidate], reference: ReferencePoint) -> float:
     """Returns the share of the box between reference and ideal that ``front`` covers.
 
-    The ideal costs nothing and scores 1. Zitzler and Thiele 1998 ("Multiobjective
+    The ideal costs nothing. Zitzler and Thiele 1998 ("Multiobjective
     optimization using evolutionary algorithms", section 3.1) in two dimensions.
 
     Args:
         front: As ``front_of`` returns it.
         reference: What bounds the covered area.
     """
-    box = reference.cost * (1 - reference.score)
+    box = reference.cost * (reference.ideal - reference.score)
     return _area(front, reference) / box if box > 0 else 0.0
 
 

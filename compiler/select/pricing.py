@@ -104,13 +104,11 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
             " --cost latency, macs or parameters."
         )
     reason = builder_for(profile).unavailable_reason()
-    wants_latency = (
-        options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
-    )
+    needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None
     if profile.latency is not None:
         latency = latency_of_profile(profile, problem.space.units)
-    elif reason is None:
+    elif reason is None and (needed or options.cost is None):
         notes.step(f"measuring what each unit adds on target {profile.name}")
         meter = Meter(problem, profile, options.threads, notes)
         latency = fit_latency(
@@ -120,11 +118,14 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
             lambda bits: _scaled(problem, _run(counter, bits), bits),
             meter.measure,
         )
-    elif wants_latency:
+    elif reason is not None and needed:
         raise SelectError(
             f"the latency of target {profile.name!r} is not known here: {reason} Install it,"
             " give a profile with a [latency] table as --target, or use --cost macs."
         )
+    elif reason is not None and options.cost is None:
+        notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"
+                   f" here: {reason}")  # fmt: skip
     kind = options.cost or (CostKind.MACS if latency is None else CostKind.LATENCY)
     return Prices(kind, latency, problem, reason is None, counter)
 

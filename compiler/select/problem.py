@@ -180,10 +180,11 @@ def _scorer(
         graph = batched_graph(source.network, source.supernet, settings.rows, notes.note)
         batched = replace(source.network, inputs=graph.inputs, batch=graph.batch)
         return TracedScorer(TracedSubnets(batched), settings, metric)
-    plain = export_supernet(supernet)
+    scaled = residual_scale_of(supernet, options.residual_scale) is ResidualScale.ORIGINAL
+    plain = export_supernet(supernet) if scaled else source.supernet
     graph = batched_graph(supernet, plain, settings.rows, notes.note)
     units = find_units(graph.model).units
-    if residual_scale_of(supernet, options.residual_scale) is ResidualScale.ORIGINAL:
+    if scaled:
         graph = scale_branches(graph, units, options.survival)
     evaluator = Evaluator(graph, units, data.parts.reestimate, settings)
     return EvaluatorScorer(evaluator, settings.mode, metric)

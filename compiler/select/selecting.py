@@ -124,10 +124,10 @@ def _searched(
 ) -> Selection:
     prices = price(problem, options, notes)
     space = problem.space
-    reference = ReferencePoint(prices.cost(space.full), problem.metric.floor)
     budget = options.evaluations or default_evaluations(options.search, len(space.free))
     interrupted = False
     with _scores(problem, options, notes) as (score, known):
+        reference = _reference(problem, prices, score)
         archive = Archive(score, prices.cost, reference, budget, notes.evaluated)
         notes.step(f"searching ({options.search}, at most {budget} configurations)")
         try:
@@ -157,6 +157,20 @@ def _searched(
         exhaustive_share=_exhaustive_share(space, prices, reference, scores, archive),
         interrupted=interrupted,
     )
+
+
+def _reference(problem: Problem, prices: Prices, score: Score) -> ReferencePoint:
+    """Returns what bounds the hypervolume.
+
+    Of a metric of the user's own nothing is known: the box is then between the scores of the
+    full network and of the one with everything skipped.
+    """
+    space = problem.space
+    cost = prices.cost(space.full)
+    if problem.metric.floor is not None:
+        return ReferencePoint(cost, problem.metric.floor)
+    ends = dict(score([space.full, space.skipping(space.free)]))
+    return ReferencePoint(cost, min(ends.values()), max(ends.values()))
 
 
 def default_evaluations(search: str, units: int) -> int:

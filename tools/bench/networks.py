@@ -13,6 +13,8 @@ from skipc.compiler.front import Front, FrontEntry, write_front
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -68,8 +70,18 @@ def write_checkpoint(network: Network, path: Path) -> None:
     torch.manual_seed(0)
     factory = getattr(transformers, network.factory)
     model = factory(factory.config_class())
+    randomise(model)
+    torch.save(model.state_dict(), path)
+
+
+def randomise(model: nn.Module) -> None:
+    """Makes norms and biases random in place.
+
+    Fresh ones are zeros and ones, which the exporter would merge into one tensor.
+    """
+    import torch
+
     for module in model.modules():
-        # Fresh statistics are zeros and ones, which the exporter would merge into one tensor.
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.1)
@@ -79,7 +91,6 @@ def write_checkpoint(network: Network, path: Path) -> None:
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
         elif isinstance(module, torch.nn.Linear) and module.bias is not None:
             torch.nn.init.normal_(module.bias, std=0.02)
-    torch.save(model.state_dict(), path)
 
 
 def build_command(network: Network, checkpoint: Path, front: Path, out: Path) -> list[str]:

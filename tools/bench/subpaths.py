@@ -11,6 +11,7 @@ from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
 from skipc.runtime.manifest import TensorSpec
 from skipc.tools.bench.bars import Bar
+from skipc.tools.bench.networks import randomise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,14 +63,6 @@ def _module() -> nn.Module:
         widths=[256, 512, 1024, 2048], depths=[3, 4, 6, 3], bottleneck=True,
         stem="imagenet", channels=3, classes=1000,
     )  # fmt: skip
-    with torch.no_grad():
-        for child in module.modules():
-            if isinstance(child, torch.nn.BatchNorm2d):
-                torch.nn.init.uniform_(child.weight, 0.5, 1.5)
-                torch.nn.init.normal_(child.bias, std=0.1)
-                assert child.running_mean is not None
-                assert child.running_var is not None
-                torch.nn.init.normal_(child.running_mean, std=0.1)
-                torch.nn.init.uniform_(child.running_var, 0.5, 1.5)
+    randomise(module)
     evaluated: nn.Module = module.eval()
     return evaluated
