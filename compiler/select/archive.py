@@ -42,8 +42,8 @@ class Archive:
         progress: Progress = lambda done, budget, volume: None,
     ) -> None:
         self._score = score
-        self._cost = cost
-        self._reference = reference
+        self.cost = cost
+        self.reference = reference
         self._budget = budget
         self._progress = progress
         self._found: dict[Bits, Candidate] = {}
@@ -70,7 +70,7 @@ class Archive:
                     f"the metric of the configuration {skipped} is {score}; it must be a"
                     " finite number. Check the data and the metric."
                 )
-            self._found[bits] = Candidate(bits, score, self._cost(bits))
+            self._found[bits] = Candidate(bits, score, self.cost(bits))
             self._progress(len(self._found), self._budget, self.hypervolume)
         if spent:
             raise EvaluationsSpentError(f"{self._budget} evaluations are spent")
@@ -89,4 +89,4 @@ class Archive:
     @property
     def hypervolume(self) -> float:
         """The share of the box between reference and ideal that the front covers."""
-        return hypervolume(self.front, self._reference)
+        return hypervolume(self.front, self.reference)

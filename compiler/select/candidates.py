@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from skipc.compiler.select.pareto import ReferencePoint
+
 Bits = tuple[bool, ...]
 """One configuration: an entry per unit in network order, True where it is skipped."""
 
@@ -76,6 +78,15 @@ class Evaluate(Protocol):
     @property
     def candidates(self) -> Mapping[Bits, Candidate]:
         """What was evaluated so far, by configuration."""
+        ...
+
+    @property
+    def reference(self) -> ReferencePoint:
+        """What bounds the hypervolume."""
+        ...
+
+    def cost(self, bits: Bits) -> float:
+        """Returns what a configuration costs; this is no evaluation."""
         ...
 
     @property

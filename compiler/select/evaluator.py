@@ -258,8 +258,10 @@ class Evaluator:
     def _group_size(self, steps: Plan, chunks: Chunks) -> int:
         """Returns how many chunks fit under the memory cap at once."""
         if any(name not in self._row_bytes for name in self._segments.segments):
+            counted = self.unit_rows
             for _ in self._run(self._plan([self._full]), chunks.groups(1)[0]):
                 pass
+            self.unit_rows = counted
         peak = max(steps.peak(self._row_bytes), 1) * max(self.rows, 1)
         return max(1, self._settings.memory_bytes // peak)
 

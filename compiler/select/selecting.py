@@ -178,8 +178,9 @@ def default_evaluations(search: str, units: int) -> int:
     everything: int = 2 ** min(units, SMALL_UNITS)
     if search in ("exhaustive", "stages"):
         return everything
-    if search == "beam":
-        return 2 + units * (units + 1)
+    if search in ("beam", "greedy"):
+        width = 1 if search == "greedy" else 2
+        return 1 + width * units * (units + 1) // 2
     return max(60, 3 * units)
 
 

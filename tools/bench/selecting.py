@@ -92,7 +92,7 @@ def _one(seed: int, folder: Path) -> _Found:
     # Once everything is in the cache, the share of the exhaustive optimum is known.
     _skipc(*near, *kept, "--search", "exhaustive", "--out", folder / "all.json")
     shared = json.loads(_skipc(*near, *kept))
-    chosen = json.loads(_skipc(*near, "--max-drop", MAX_DROP))["configurations"]
+    chosen = json.loads(_skipc(*near, "--max-drop", MAX_DROP, "--size", 12))["configurations"]
     bundle = folder / "bundle.skipc"
     _skipc("build", checkpoint, "--front", folder / "front.json", "--target", "cpu",
            "--out", bundle, "--overwrite")  # fmt: skip

@@ -77,15 +77,16 @@ INTERRUPTED = 128 + signal.SIGINT
 )
 @click.option(
     "--search",
-    default="greedy",
+    default="surrogate",
     show_default=True,
-    metavar="[greedy|rank|beam|nsga2|exhaustive|stages]",
+    metavar="[surrogate|greedy|rank|beam|nsga2|exhaustive|stages]",
     help="How to search.",
 )
 @click.option(
     "--evaluations",
     type=click.IntRange(min=1),
-    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit]",
+    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
+    " as many as greedy, beam, exhaustive and stages need]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from skipc.compiler.select.candidates import Evaluate, Space
 
 _SEARCHES: dict[str, str] = {
-    "greedy": "skip the unit that is missed least, and again; then improve the front",
+    "surrogate": "rank, then evaluate what a model of the score expects most from",
+    "greedy": "skip the unit that is missed least, and again",
     "rank": "sort the units by how much each alone is missed, skip them in that order",
     "beam": "as greedy, with several configurations of each size",
     "nsga2": "evolve a population (pymoo)",
@@ -24,7 +25,7 @@ _SEARCHES: dict[str, str] = {
     "stages": "one flag per stage: its skippable half runs or not",
 }
 
-DEFAULT_SEARCH = "greedy"
+DEFAULT_SEARCH = "surrogate"
 
 
 class Search(Protocol):

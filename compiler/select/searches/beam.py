@@ -18,20 +18,29 @@ def search(space: Space, evaluate: Evaluate, seed: int) -> None:
     Raises:
         SelectError: They do not allow one.
     """
-    one = greedy_evaluations(space)
-    if evaluate.left < one:
+    check_evaluations("beam", space, evaluate)
+    grow(space, evaluate, min(evaluate.left // greedy_evaluations(space), _WIDEST))
+
+
+def check_evaluations(name: str, space: Space, evaluate: Evaluate) -> None:
+    """Checks that a beam of width 1 can be evaluated.
+
+    Raises:
+        SelectError: It cannot; the message says how many evaluations are needed.
+    """
+    needed = greedy_evaluations(space)
+    if evaluate.left < needed:
         raise SelectError(
-            f"--search beam: {len(space.free)} units need at least {one} evaluations, and"
+            f"--search {name}: {len(space.free)} units need at least {needed} evaluations, and"
             f" {evaluate.left} are allowed. Give more with --evaluations, or use another"
             " search."
         )
-    grow(space, evaluate, min(evaluate.left // one, _WIDEST))
 
 
 def greedy_evaluations(space: Space) -> int:
-    """Returns how many configurations a beam of width 1 evaluates."""
+    """Returns how many configurations a beam of width 1 evaluates, the full one apart."""
     units = len(space.free)
-    return 1 + units * (units + 1) // 2
+    return units * (units + 1) // 2
 
 
 def grow(space: Space, evaluate: Evaluate, width: int) -> None:

@@ -1,0 +1,99 @@
+"""Counted and predicted costs."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from skipc.compiler.costs import parameters, total_macs
+from skipc.compiler.errors import SelectError
+from skipc.compiler.prune import subnet_from_units
+from skipc.compiler.select.candidates import Space
+from skipc.compiler.select.costs import Counter
+from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
+from skipc.compiler.units import Unit
+from skipc.profiles import LatencyTable, Profile
+from tests.zoo import WITH_UNITS, exported
+
+
+@pytest.mark.parametrize("name", WITH_UNITS)
+def test_counts_are_those_of_the_pruned_graph(name):
+    graph, search = exported(name)
+    counter = Counter(graph.model, search.units)
+    rng = random.Random(0)
+    for _ in range(4):
+        bits = tuple(rng.random() < 0.5 for _ in search.units)
+        chosen = tuple(u for u, bit in zip(search.units, bits, strict=True) if bit)
+        subnet = subnet_from_units(graph.model, chosen)
+        assert counter.macs(bits) == total_macs(subnet.graph)
+        assert counter.parameters(bits) == parameters(subnet.graph)
+
+
+def problem(kinds):
+    units = tuple(Unit(f"u{i}", "", 0, "", kind, kind) for i, kind in enumerate(kinds))
+    space = Space(tuple(unit.name for unit in units), tuple(range(len(units))))
+    return space, units
+
+
+def run(bits):
+    return frozenset(index for index, bit in enumerate(bits) if not bit)
+
+
+def scaled(bits):
+    return sum(unit > bits.index(True) for unit in run(bits)) if True in bits else 0
+
+
+def fitted(kinds, true, noise=0.0):
+    space, units = problem(kinds)
+    rng = random.Random(1)
+
+    def measured(configurations):
+        return {
+            name: true.predict_ms(run(bits), scaled(bits)) * (1 + rng.uniform(-noise, noise))
+            for name, bits in configurations.items()
+        }
+
+    return fit_latency(space, units, run, scaled, measured)
+
+
+KINDS = [1, 1, 1, 2, 2, 2, 3, 3]
+TRUE = LatencyModel(2.0, (0.5, 0.5, 0.5, 0.8, 0.8, 0.8, 0.1, 0.1), 0.05)
+
+
+def test_additive_latencies_are_found_exactly():
+    found = fitted(KINDS, TRUE)
+    assert found.base_ms == pytest.approx(TRUE.base_ms)
+    assert found.unit_ms == pytest.approx(TRUE.unit_ms)
+    assert found.scale_ms == pytest.approx(TRUE.scale_ms)
+
+
+def test_noise_is_averaged():
+    found = fitted(KINDS, TRUE, noise=0.02)
+    rng = random.Random(2)
+    for _ in range(20):
+        bits = tuple(rng.random() < 0.5 for _ in KINDS)
+        expected = TRUE.predict_ms(run(bits), scaled(bits))
+        assert found.predict_ms(run(bits), scaled(bits)) == pytest.approx(expected, rel=0.04)
+
+
+def test_no_unit_is_predicted_to_save_less_than_nothing():
+    odd = LatencyModel(2.0, (-0.1, 0.5))
+    assert min(fitted([1, 2], odd).unit_ms) >= 0
+
+
+def profile(latency):
+    return Profile("board", "onnxruntime-cpu", "a board", {}, latency)
+
+
+def test_profile_table_gives_the_model():
+    table = LatencyTable(1.5, {"a": 0.2, "b": 0.3, "other": 9.0})
+    assert latency_of_profile(profile(table), ("a", "b")) == LatencyModel(1.5, (0.2, 0.3))
+
+
+def test_profile_without_the_unit_or_the_table_is_refused():
+    table = LatencyTable(1.5, {"layer1.0": 0.2})
+    with pytest.raises(SelectError, match=r"no latency of the unit 'layer1.1'.*'layer1.0'"):
+        latency_of_profile(profile(table), ("layer1.0", "layer1.1"))
+    with pytest.raises(SelectError, match=r"has no \[latency\] table"):
+        latency_of_profile(profile(None), ("a",))
