@@ -72,10 +72,11 @@ def read_data(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Data:
         from skipc.compiler.select.data.digits import digits_parts
 
         parts = digits_parts(options)
+        check_samples(parts.selection, inputs, options.text)
     else:
-        parts = split(_samples(options, inputs), options)
-    for part in (parts.reestimate, parts.selection, parts.report):
-        check_samples(part, inputs, options.text)
+        samples = _samples(options, inputs)
+        check_samples(samples, inputs, options.text)
+        parts = split(samples, options)
     _check_classes(parts, options.text)
     counts = "/".join(str(len(p)) for p in (parts.reestimate, parts.selection, parts.report))
     return Data(parts, _hash(parts), f"{options.text} ({counts})")

@@ -20,9 +20,11 @@ def digits_parts(options: DataOptions) -> Parts:
     many images as are selected on.
     """
     digits = load_digits()
-    count = min(len(digits.selection.labels), options.samples)
+    most = options.samples
     return Parts(
-        *(_samples(part, count) for part in (digits.train, digits.selection, digits.report))
+        _samples(digits.train, min(len(digits.selection.labels), most)),
+        _samples(digits.selection, most),
+        _samples(digits.report, most),
     )
 
 
