@@ -117,9 +117,7 @@ def _read(path: Path) -> Profile:
             doc.text("backend"),
             doc.text("description"),
             doc.strings("sources"),
-            _latency(doc.record("latency", "base_ms", "unit_ms"))
-            if "latency" in doc
-            else None,
+            _latency(doc) if "latency" in doc else None,
         )
     except FormatError as cause:
         raise ProfileError(str(cause)) from cause

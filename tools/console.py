@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _UNWRAPPED = 10_000
+_LEAST_WIDTH = 8
 _WORTH_SAYING_S = 2.0
 
 
@@ -48,6 +49,7 @@ def table(*columns: str) -> Table:
             name.removeprefix(">"),
             justify="right" if number else "left",
             no_wrap=number,
+            min_width=None if number else min(len(name), _LEAST_WIDTH),
             overflow="fold",
         )
     return made

@@ -28,16 +28,9 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
     accuracy = problem.metric.is_accuracy
     full = next((c for c in selection.chosen if not any(c.bits)), None)
     rows = table(
-        "configuration",
-        ">skipped",
-        f">{'accuracy' if accuracy else 'score'}",
-        ">drop",
-        ">MACs",
-        ">parameters",
-        ">predicted ms",
-        ">measured ms",
-        ">off",
-    )
+        "configuration", ">skipped", f">{'accuracy' if accuracy else 'score'}", ">drop",
+        ">MACs", ">predicted", ">measured", ">off",
+    )  # fmt: skip
     for chosen in selection.chosen:
         rows.add_row(
             chosen.name,
@@ -45,7 +38,6 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
             f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
             "-" if full is None else _lost(full.score - chosen.score, accuracy),
             count_text(chosen.macs),
-            count_text(chosen.parameters),
             _ms(chosen.predicted_ms),
             _ms(chosen.measured_ms),
             _off(chosen),
@@ -69,7 +61,7 @@ def _lost(drop: float, accuracy: bool) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.3g} ms"
 
 
 def _off(chosen: Chosen) -> str:

@@ -98,11 +98,6 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
     source = problem.source
     traced = isinstance(source, TracedSubnets)
     counter = None if traced else Counter(source.supernet.model, problem.units)
-    if options.cost is CostKind.ENERGY:
-        raise SelectError(
-            "--cost energy: no meter of this host is known to this version of skipc. Use"
-            " --cost latency, macs or parameters."
-        )
     reason = builder_for(profile).unavailable_reason()
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None

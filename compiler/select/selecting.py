@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler.errors import SelectError
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.candidates import Candidate
 from skipc.compiler.select.choosing import choose, names_of
+from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.evaluation_cache import EvaluationCache
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Meter, Prices, price
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.select.archive import Score
     from skipc.compiler.select.candidates import Bits, Space
-    from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.searches import Search
 
@@ -109,6 +110,11 @@ def select(
         SupernetError: The network cannot be exported.
     """
     search = find_search(options.search)
+    if options.cost is CostKind.ENERGY:
+        raise SelectError(
+            "--cost energy: no meter of this host is known to this version of skipc. Use"
+            " --cost latency, macs or parameters."
+        )
     problem = open_problem(supernet, checkpoint, options, notes)
     if options.ray is None:
         return _searched(problem, search, options, notes)

@@ -1,0 +1,285 @@
+"""`skipc select` from the command line to the files, and what it leaves to build."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skipc.compiler.files import sha256_of
+from skipc.compiler.front import read_front
+from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.recipes.digits_data import load_digits
+from skipc.runtime import AdaptiveEngine
+from tests.command_line import mistake, skipc
+
+UNITS = [f"stages.{stage}.{block}" for stage in range(3) for block in range(2)]
+FAST = ("--data", "digits", "--samples", "120", "--cost", "macs", "--no-cache")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with a briefly trained network of six units; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    ended = skipc(
+        "train", "stochastic-depth", "--epochs", 4, "--out", folder,
+        "--network-arg", "widths=[8,8,16]", "--network-arg", "depths=[2,2,2]",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    return folder
+
+
+def selected(trained, out, *arguments):
+    ended = skipc("select", trained / "ckpt.pt", *FAST, "--out", out, "--json", *arguments)
+    assert ended.code == 0, ended.err
+    return ended.json()
+
+
+@pytest.mark.parametrize("norm", ["shared", "scalar", "full"])
+def test_accuracy_printed_is_that_of_the_engines_built(trained, tmp_path, norm):
+    front = tmp_path / "front.json"
+    found = selected(trained, front, "--norm", norm, "--samples", 2000)
+    built = skipc(
+        "build", trained / "ckpt.pt", "--front", front, "--target", "cpu",
+        "--out", tmp_path / "b.skipc", "--json",
+    )  # fmt: skip
+    assert built.code == 0, built.err
+    assert read_front(front).norm is NormMode(norm)
+    report = load_digits().report
+    with AdaptiveEngine.open(tmp_path / "b.skipc", threads=1) as engine:
+        for one in found["configurations"]:
+            engine.pin(one["name"])
+            right = [
+                engine(image[None]).argmax() == label
+                for image, label in zip(report.images, report.labels, strict=True)
+            ]
+            assert np.mean(right) == pytest.approx(one["score"], abs=2.1 / len(right))
+
+
+def test_front_says_where_it_comes_from(trained, tmp_path):
+    front = tmp_path / "front.json"
+    found = selected(trained, front, "--seed", 3)
+    read = read_front(front)
+    assert read.units == tuple(UNITS)
+    assert read.provenance["checkpoint_sha256"] == sha256_of(trained / "ckpt.pt")
+    assert read.provenance["seed"] == "3"
+    assert read.provenance["evaluations"] == str(found["evaluations"])
+    assert read.statistics.sha256 == sha256_of(tmp_path / "front.norms.npz")
+    assert read.entries[0].name == "full"
+    assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
+    page = (tmp_path / "front.html").read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link)[^>]+(src|href)=.?https?:", page)
+    assert all(entry.name in page for entry in read.entries)
+    assert "stages.2.1" in page
+
+
+def scores_of(configurations):
+    return [(one["bits"], one["score"]) for one in configurations]
+
+
+def test_same_seed_gives_the_same_front(trained, tmp_path):
+    first, second = (
+        selected(trained, tmp_path / f"{i}.json", "--search", "nsga2")["configurations"]
+        for i in range(2)
+    )
+    assert [(c["bits"], c["score"]) for c in first] == [
+        (c["bits"], c["score"]) for c in second
+    ]
+
+
+def test_ray_gives_the_same_front(trained, tmp_path):
+    pytest.importorskip("ray")
+    alone = selected(trained, tmp_path / "alone.json")["configurations"]
+    spread = selected(trained, tmp_path / "spread.json", "--ray", "local")["configurations"]
+    assert [(c["bits"], c["score"]) for c in alone] == [
+        (c["bits"], c["score"]) for c in spread
+    ]
+
+
+def test_constraints_are_kept(trained, tmp_path):
+    found = selected(trained, tmp_path / "f.json", "--keep", "stages.1", "--size", 3)
+    chosen = found["configurations"]
+    assert len(chosen) <= 3
+    assert all(one["bits"][2:4] == "00" for one in chosen)
+    tight = selected(trained, tmp_path / "f.json", "--max-drop", 2)["configurations"]
+    best = next(one for one in tight if one["name"] == "full")["selection_score"]
+    assert all(100 * (best - one["selection_score"]) <= 2 + 1e-9 for one in tight)
+
+
+@pytest.mark.parametrize("search", ["rank", "greedy", "beam", "exhaustive", "stages"])
+def test_every_search_writes_a_front(trained, tmp_path, search):
+    found = selected(trained, tmp_path / "f.json", "--search", search)
+    names = [one["name"] for one in found["configurations"]]
+    assert names[0] == ("FFF" if search == "stages" else "full")
+    if search == "exhaustive":
+        assert found["evaluations"] == 64
+        assert found["share_of_exhaustive_hypervolume"] == 1.0
+
+
+def test_second_search_starts_from_the_first(trained, tmp_path):
+    cached = ("select", trained / "ckpt.pt", "--data", "digits", "--samples", 120, "--cost",
+              "macs", "--cache", tmp_path / "cache", "--out", tmp_path / "f.json")  # fmt: skip
+    first = skipc(*cached)
+    assert "configurations are known" not in first.err
+    count = re.search(r"(\d+) configurations evaluated", first.out)[1]
+    second = skipc(*cached)
+    assert f"{count} configurations are known" in second.err
+    assert (
+        first.out == second.out or first.out.splitlines()[-3:] == second.out.splitlines()[-3:]
+    )
+
+
+def test_full_disk_for_the_cache_does_not_end_the_search(trained, tmp_path):
+    (tmp_path / "cache").write_bytes(b"a file where the folder should be")
+    ended = skipc(
+        "select", trained / "ckpt.pt", "--data", "digits", "--samples", 120, "--cost", "macs",
+        "--cache", tmp_path / "cache", "--out", tmp_path / "f.json",
+    )  # fmt: skip
+    assert ended.code == 0
+    assert "can no longer be cached" in ended.err
+
+
+def test_ctrl_c_writes_the_best_front_found(trained, tmp_path):
+    slow = (
+        "import time\ndef score(outputs, targets):\n    time.sleep(0.3)\n"
+        "    return float((outputs.argmax(1) == targets).mean())\n"
+    )
+    (tmp_path / "slow.py").write_text(slow, encoding="utf-8")
+    command = [
+        sys.executable, "-m", "skipc.tools.cli", "select", str(trained / "ckpt.pt"), *FAST,
+        "--metric", "slow:score", "--norm", "shared", "--out", str(tmp_path / "f.json"),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("searching"):
+            break
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "interrupted after" in err
+    assert "best front found so far" in err
+    assert len(read_front(tmp_path / "f.json").entries) >= 1
+    assert re.search(r"^full +0 ", out, re.MULTILINE)
+
+
+def test_latency_that_nothing_meets_names_the_nearest(trained, tmp_path):
+    ended = skipc(
+        "select", trained / "ckpt.pt", *FAST, "--out", tmp_path / "f.json",
+        "--max-latency-ms", "1e-9",
+    )  # fmt: skip
+    said = ended.err
+    assert ended.code == 2
+    assert "no evaluated configuration is predicted to be that fast" in said
+    assert re.search(r"The nearest skips \d units: .* ms, .* points lost", said)
+    assert not (tmp_path / "f.json").exists()
+
+
+def test_table_of_a_profile_predicts_latency(trained, tmp_path):
+    lines = [
+        'format = "skipc.profile/1"', 'name = "board"', 'backend = "onnxruntime-cpu"',
+        'description = "a board"', "[sources]", "[latency]", "base_ms = 1.0",
+        "[latency.unit_ms]", *(f'"{unit}" = 0.5' for unit in UNITS),
+    ]  # fmt: skip
+    (tmp_path / "board.toml").write_text("\n".join(lines), encoding="utf-8")
+    ended = skipc(
+        "select", trained / "ckpt.pt", "--data", "digits", "--samples", 120, "--no-cache",
+        "--target", tmp_path / "board.toml", "--out", tmp_path / "f.json", "--json",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    found = {one["name"]: one["predicted_ms"] for one in ended.json()["configurations"]}
+    assert found["full"] == 4.0
+    (tmp_path / "board.toml").write_text(
+        (tmp_path / "board.toml").read_text().replace('"stages.2.1" = 0.5', "")
+    )
+    said = mistake(
+        "select", trained / "ckpt.pt", "--data", "digits", "--target", tmp_path / "board.toml"
+    )
+    assert "gives no latency of the unit 'stages.2.1'" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (("--search", "surogate"), "Did you mean 'surrogate'"),
+        (("--keep", "stages.9"), "--keep 'stages.9': no such unit"),
+        (("--keep", "stages"), "nothing to select"),
+        (("--cost", "energy"), "no meter of this host"),
+        (("--target", "cpuu"), "unknown target 'cpuu'"),
+        (("--parts", "1:2"), "write three whole numbers"),
+        (("--data", "nowhere"), "there is no such folder"),
+        (("--metric", "nowhere:f"), "no module named 'nowhere'"),
+        (("--out", "no/such/folder.json"), "there is no folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(trained, tmp_path, arguments, fragment):
+    said = mistake(
+        "select", trained / "ckpt.pt", *FAST, "--out", tmp_path / "f.json", *arguments
+    )
+    assert fragment in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_transformer_has_no_norms_to_estimate(tmp_path):
+    made = skipc(
+        "train", "stochastic-depth", "--network", "vit", "--epochs", 1, "--out", tmp_path,
+        "--network-arg", "width=16", "--network-arg", "depth=2",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    found = selected(tmp_path, tmp_path / "f.json")
+    assert found["norm"] == "shared"
+    assert not (tmp_path / "f.norms.npz").exists()
+
+
+def test_switching_network_is_selected_by_stage_and_built(tmp_path):
+    made = skipc(
+        "train", "sub-paths", "--epochs", 1, "--out", tmp_path,
+        "--network-arg", "widths=[4,8]", "--network-arg", "depths=[2,2]",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    found = selected(tmp_path, tmp_path / "f.json", "--search", "stages")
+    assert {one["name"] for one in found["configurations"]} <= {"FF", "TF", "FT", "TT"}
+    built = skipc(
+        "build", tmp_path / "ckpt.pt", "--front", tmp_path / "f.json", "--target", "cpu"
+    )
+    assert built.code == 0, built.err
+    assert "switched" in built.out
+    said = mistake("select", tmp_path / "ckpt.pt", *FAST, "--norm", "full")
+    assert "switches its norms" in said
+
+
+class Silu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())
+        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.stem(images)
+        return self.head((x + self.block(x)).mean((2, 3)))
+
+
+def test_activation_decides_which_norm_is_the_default(tmp_path):
+    torch.manual_seed(0)
+    torch.save(Silu().state_dict(), tmp_path / "w.pt")
+    network = ("--model", "tests.tools.test_cli_select:Silu", "--input", "images=1x1x8x8")
+    arguments = ("select", tmp_path / "w.pt", *network, *FAST, "--out", tmp_path / "f.json")
+    assert "the activation" in mistake(*arguments, "--norm", "scalar")
+    ended = skipc(*arguments)
+    assert ended.code == 0, ended.err
+    assert "norms: full, since scalar does not fit" in ended.err
+    assert json.loads((tmp_path / "f.json").read_text())["norm"] == "full"
