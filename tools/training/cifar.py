@@ -79,6 +79,7 @@ class _ArraysOnly(pickle.Unpickler):
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
             ("_codecs", "encode"): _encode,
+            ("__builtin__", "bytes"): bytes,
         }
         if (module, name) not in allowed:
             raise pickle.UnpicklingError(f"names {module}.{name}")

@@ -80,7 +80,8 @@ def load_state(path: Path, identity: Mapping[str, object]) -> RunState:
     # Damaged files make the unpickler raise anything.
     except Exception as cause:
         raise TrainError(
-            f"{path}: damaged; the training cannot be resumed: {cause}"
+            f"{path}: damaged, so the training cannot be resumed. Leave --resume out to begin"
+            " anew."
         ) from cause
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise TrainError(f"{path}: not a training of this version of skipc ({FORMAT}).")

@@ -1,0 +1,190 @@
+"""Training: what each step moves, and a run that is resumed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
+from skipc.compiler.recipes import find_recipe
+from skipc.compiler.recipes.sub_paths import SwitchedNorm
+from skipc.tools.training.augment import augmented
+from skipc.tools.training.errors import TrainError
+from skipc.tools.training.images import ArrayImages, TrainingData
+from skipc.tools.training.losses import StochasticDepthRecipe, SubPathsRecipe
+from skipc.tools.training.training import TrainOptions, train
+
+TINY = {"widths": [4, 8], "depths": [2, 2]}
+
+
+def data(count=48):
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 4
+    images = rng.random((count, 1, 8, 8)).astype(np.float32) * 0.2
+    images[np.arange(count), 0, labels * 2] += 0.8
+    part = ArrayImages(images, labels.astype(np.int64))
+    return TrainingData(part, part, (1, 8, 8), 4, flip=False)
+
+
+def options(**changed):
+    settings = {"arguments": TINY, "epochs": 3, "batch": 16, "rate": 1e-2, **changed}
+    return TrainOptions(**settings)
+
+
+def weights(folder):
+    supernet = read_checkpoint(folder / "ckpt.pt", ModelOptions())
+    return supernet.module.state_dict()
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_same_seed_gives_the_same_weights(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(data(), options(seed=seed), tmp_path / name)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_training_learns(tmp_path):
+    trained = train(data(), options(epochs=20, arguments={**TINY, "drop": 0.05}), tmp_path)
+    assert trained.accuracy > 0.9
+    assert trained.base_accuracy is None
+
+
+@pytest.mark.parametrize("recipe", ["stochastic-depth", "sub-paths"])
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, recipe):
+    network = "resnet" if recipe == "stochastic-depth" else "subpath-resnet"
+    chosen = options(recipe=recipe, network=network)
+    train(data(), chosen, tmp_path / "whole")
+
+    def stop(done, total):
+        if done == 5:  # in the second of three epochs of three steps
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data(), chosen, tmp_path / "cut", progress=stop)
+    train(data(), chosen, tmp_path / "cut", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    logs = [
+        (tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "cut")
+    ]
+    untimed = [[line.rpartition(",")[0] for line in log] for log in logs]
+    assert untimed[0] == untimed[1]
+    assert len(untimed[0]) == 4
+
+
+def test_another_run_is_not_resumed(tmp_path):
+    train(data(), options(epochs=1), tmp_path)
+    with pytest.raises(TrainError, match=r"is a run with seed 0, not 5"):
+        train(data(), options(epochs=1, seed=5), tmp_path, resume=True)
+    with pytest.raises(TrainError, match="no epoch was finished"):
+        train(data(), options(), tmp_path / "other", resume=True)
+    (tmp_path / "last.pt").write_bytes(b"damaged")
+    with pytest.raises(TrainError, match="damaged, so the training cannot be resumed"):
+        train(data(), options(epochs=1), tmp_path, resume=True)
+
+
+def test_diverged_training_keeps_the_last_checkpoint(tmp_path):
+    train(data(), options(epochs=1), tmp_path)
+    before = (tmp_path / "ckpt.pt").read_bytes()
+    with pytest.raises(TrainError, match=r"training diverged.*--rate"):
+        train(data(), options(rate=1e30), tmp_path)
+    assert (tmp_path / "ckpt.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "fragment"),
+    [
+        ({"device": "cuda"}, "PyTorch sees no GPU"),
+        ({"device": "abacus"}, "no such device"),
+        ({"precision": "fp16"}, "needs a GPU"),
+        ({"arguments": {**TINY, "drop": 0.0}}, "drops nothing"),
+        ({"recipe": "sub-paths"}, "this network has none"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path, changed, fragment):
+    with pytest.raises(TrainError, match=fragment):
+        train(data(), options(**changed), tmp_path)
+
+
+def test_original_convention_is_written_down(tmp_path):
+    train(data(), options(epochs=1, arguments={**TINY, "convention": "original"}), tmp_path)
+    supernet = read_checkpoint(tmp_path / "ckpt.pt", ModelOptions())
+    assert supernet.residual_scale == "original"
+    train(data(), options(epochs=1), tmp_path)
+    assert read_checkpoint(tmp_path / "ckpt.pt", ModelOptions()).residual_scale == "inverted"
+
+
+# --- one step
+
+
+def step(recipe, network):
+    torch.manual_seed(0)
+    model = find_recipe(network).load()(**TINY, classes=4).train()
+    taken = data().train
+    images, labels = (
+        torch.from_numpy(taken.take(np.arange(16))),
+        torch.from_numpy(taken.labels),
+    )
+    losses = []
+
+    def backward(loss):
+        losses.append(loss.detach())
+        loss.backward()
+
+    before = {n: b.clone() for n, b in model.named_buffers()}
+    value = recipe.step(model, images, labels[:16], backward)
+    return model, before, losses, value
+
+
+def test_each_pass_moves_its_own_norms():
+    moved = {}
+    recipe = SubPathsRecipe(0.0)
+    torch.manual_seed(0)
+    model = find_recipe("subpath-resnet").load()(**TINY, classes=4).train()
+    images, labels = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)
+
+    def backward(loss):
+        switched = {n: m for n, m in model.named_modules() if isinstance(m, SwitchedNorm)}
+        moved[len(moved)] = [
+            (bool(m.whole.num_batches_tracked), bool(m.short.num_batches_tracked))
+            for m in switched.values()
+        ]
+        loss.backward()
+
+    recipe.step(model, images, labels, backward)
+    assert set(moved[0]) == {(True, False)}
+    assert set(moved[1]) == {(True, True)}
+
+
+def test_base_network_learns_from_the_full_one_alone():
+    model, _, losses, value = step(SubPathsRecipe(0.0), "subpath-resnet")
+    assert len(losses) == 2
+    assert value == pytest.approx(float(losses[0] + losses[1]))
+    assert not any(stage.skipped for stage in model.stages)
+    short = [m.short for m in model.modules() if isinstance(m, SwitchedNorm)]
+    assert all(norm.weight.grad is not None for norm in short)
+    # The divergence from itself is nothing: alpha 0 and no skipping leave no loss.
+    torch.manual_seed(0)
+    logits = torch.randn(5, 7)
+    assert float(SubPathsRecipe(0.0)._divergence(logits, logits)) == pytest.approx(0, abs=1e-6)
+
+
+def test_stochastic_depth_runs_one_pass():
+    _, _, losses, value = step(StochasticDepthRecipe(0.0), "resnet")
+    assert len(losses) == 1
+    assert value == pytest.approx(float(losses[0]))
+
+
+def test_augmentation_shifts_and_mirrors():
+    images = np.zeros((200, 1, 8, 8), np.float32)
+    images[:, 0, 4, 2] = 1
+    rng = np.random.default_rng(0)
+    found = {tuple(np.argwhere(image[0])[0]) for image in augmented(images, False, rng)}
+    assert found == {(row, column) for row in (3, 4, 5) for column in (1, 2, 3)}
+    mirrored = augmented(images, True, rng)
+    columns = {int(np.argwhere(image[0])[0][1]) for image in mirrored}
+    assert columns == {1, 2, 3, 4, 5, 6}
