@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 
 SMALL_UNITS = 12
 """With so many free units the share of the exhaustive optimum can be known."""
+
+_COMPARING_S = 60.0
+"""The rest is evaluated for that share if it takes no longer at the search's pace.
+
+It takes a fraction of that: all configurations together share more than a search's rounds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,7 @@ def _searched(
         reference = _reference(problem, prices, score)
         archive = Archive(score, prices.cost, reference, budget, notes.evaluated)
         notes.step(f"searching ({options.search}, at most {budget} configurations)")
+        before, start_s = set(known), time.monotonic()
         try:
             archive([space.full])
             search(space, archive, options.seed)
@@ -145,8 +153,11 @@ def _searched(
             if space.full not in archive.candidates:
                 raise
             interrupted = True
-        scores = dict(known)
-    scores.update((found.bits, found.score) for found in archive.candidates.values())
+        new = sum(bits not in before for bits in archive.candidates)
+        each_s = (time.monotonic() - start_s) / new if new else 0.0
+        scores = {**known, **{f.bits: f.score for f in archive.candidates.values()}}
+        if not interrupted:
+            scores.update(_rest(space, scores, each_s, score, notes))
     notes.step("choosing the front")
     picked = choose(
         archive.candidates, space.full, options.constraints, prices.predicted_ms, reference
@@ -177,6 +188,29 @@ def _reference(problem: Problem, prices: Prices, score: Score) -> ReferencePoint
         return ReferencePoint(cost, problem.metric.floor)
     ends = dict(score([space.full, space.skipping(space.free)]))
     return ReferencePoint(cost, min(ends.values()), max(ends.values()))
+
+
+def _rest(
+    space: Space, scores: Mapping[Bits, float], each_s: float, score: Score, notes: Notes
+) -> dict[Bits, float]:
+    """Returns the scores of all other configurations, if that takes no time to speak of."""
+    everything = _everything(space)
+    rest = [bits for bits in everything if bits not in scores]
+    if not rest or len(rest) * each_s > _COMPARING_S:
+        return {}
+    notes.step("comparing with the exhaustive front")
+    try:
+        return dict(score(rest))
+    except KeyboardInterrupt:
+        return {}
+
+
+def _everything(space: Space) -> list[Bits]:
+    """Returns all configurations of a small space, none of a larger one."""
+    if len(space.free) > SMALL_UNITS:
+        return []
+    flags = itertools.product((False, True), repeat=len(space.free))
+    return [space.skipping(list(itertools.compress(space.free, f))) for f in flags]
 
 
 def default_evaluations(search: str, units: int) -> int:
@@ -251,11 +285,8 @@ def _exhaustive_share(
     archive: Archive,
 ) -> float | None:
     """Returns the front's hypervolume over the exhaustive one's, if all scores are known."""
-    if len(space.free) > SMALL_UNITS:
-        return None
-    flags = itertools.product((False, True), repeat=len(space.free))
-    everything = [space.skipping(list(itertools.compress(space.free, f))) for f in flags]
-    if any(bits not in scores for bits in everything):
+    everything = _everything(space)
+    if not everything or any(bits not in scores for bits in everything):
         return None
     candidates = [Candidate(bits, scores[bits], prices.cost(bits)) for bits in everything]
     best = hypervolume(front_of(candidates), reference)
