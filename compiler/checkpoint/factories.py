@@ -7,17 +7,14 @@ own (``PKG.MODULE:FACTORY``) is named on the command line only.
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
-import sys
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.checkpoint.libraries import LIBRARIES
 from skipc.compiler.errors import CheckpointError
-from skipc.runtime.errors import SkipcError, choices_text
+from skipc.compiler.imported import imported, place_of, reason_of
+from skipc.runtime.errors import SkipcError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -115,10 +112,10 @@ def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
         CheckpointError: There is no such factory, it failed, or it returned no network.
         ExtraMissingError: The library is not installed.
     """
-    module_name, factory_name = _split(spec)
-    if module_name in LIBRARIES:
+    library, _ = _split(spec)
+    if library in LIBRARIES:
         return build_named(spec, arguments)
-    factory = _find_factory(spec, module_name, factory_name)
+    factory = _find_factory(spec)
     return _build(spec, arguments, lambda: (factory(**arguments), ()))
 
 
@@ -144,7 +141,7 @@ def _build(
         raise
     except Exception as cause:
         raise CheckpointError(
-            f"--model {model} failed{_place(cause)}: {_reason(cause)}."
+            f"--model {model} failed{place_of(cause)}: {reason_of(cause)}."
             " Check the arguments (--model-arg NAME=VALUE)."
         ) from cause
     if not isinstance(module, nn.Module):
@@ -155,38 +152,8 @@ def _build(
     return BuiltModel(module, model, inputs)
 
 
-def _find_factory(spec: str, module_name: str, factory_name: str) -> Callable[..., object]:
-    # Left there: the user's code may import its neighbours only when the network runs.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()
-    try:
-        found: object = importlib.import_module(module_name)
-    except ModuleNotFoundError as cause:
-        name = cause.name or ""
-        if module_name != name and not module_name.startswith(f"{name}."):
-            raise CheckpointError(
-                f"--model {spec!r}: importing {module_name!r} failed{_place(cause)}: {cause}."
-                " Install what it imports."
-            ) from cause
-        raise CheckpointError(
-            f"--model {spec!r}: there is no module {name!r} in the current directory or among"
-            f" the installed packages. {_FORMS}"
-        ) from cause
-    except Exception as cause:
-        raise CheckpointError(
-            f"--model {spec!r}: importing {module_name!r} failed{_place(cause)}:"
-            f" {_reason(cause)}."
-        ) from cause
-    for part in factory_name.split("."):
-        if not hasattr(found, part):
-            known = [n for n in vars(found) if not n.startswith("_")]
-            callables = [n for n in known if callable(getattr(found, n))]
-            raise CheckpointError(
-                f"--model {spec!r}: {module_name!r} has no {part!r}."
-                f" {choices_text(part, callables)}"
-            )
-        found = getattr(found, part)
+def _find_factory(spec: str) -> Callable[..., object]:
+    found = imported("--model", spec, CheckpointError, _FORMS)
     if not callable(found) or _is_network(found):
         raise CheckpointError(
             f"--model {spec!r} is {_kind(found)}, expected a factory: a function or class that"
@@ -201,18 +168,6 @@ def _is_network(value: object) -> bool:
     return isinstance(value, nn.Module)
 
 
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {text if len(text) <= 400 else text[:400] + ' ...'}"
-
-
 def _kind(value: object) -> str:
     text = f"an object of class {type(value).__name__!r}"
     return text if value is not None else "None"
-
-
-def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
-    last = inner[-1] if inner else None
-    return f" in {os.path.basename(last.filename)}, line {last.lineno}" if last else ""

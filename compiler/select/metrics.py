@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.imported import function_of, place_of
+from skipc.compiler.imported import function_of, place_of, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,7 +95,7 @@ def _own(name: str) -> Callable[[Arrays, NDArray[Any]], float]:
             found = function(given, targets)
         except Exception as cause:
             raise SelectError(
-                f"--metric {name} failed{place_of(cause)}: {type(cause).__name__}: {cause}"
+                f"--metric {name} failed{place_of(cause)}: {reason_of(cause)}"
             ) from cause
         try:
             return float(found)  # type: ignore[arg-type]

@@ -222,7 +222,7 @@ def test_table_of_a_profile_predicts_latency(trained, tmp_path):
         (("--target", "cpuu"), "unknown target 'cpuu'"),
         (("--parts", "1:2"), "write three whole numbers"),
         (("--data", "nowhere"), "there is no such folder"),
-        (("--metric", "nowhere:f"), "no module named 'nowhere'"),
+        (("--metric", "nowhere:f"), "there is no module 'nowhere'"),
         (("--out", "no/such/folder.json"), "there is no folder"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.imported import function_of, place_of
+from skipc.compiler.imported import function_of, place_of, reason_of
 from skipc.compiler.select.data import MAX_DATA_BYTES
 from skipc.compiler.select.samples import Samples
 
@@ -57,7 +57,7 @@ def function_samples(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Sa
     except Exception as cause:
         raise SelectError(
             f"{where}: failed after {len(batches)} batches{place_of(cause)}:"
-            f" {type(cause).__name__}: {cause}"
+            f" {reason_of(cause)}"
         ) from cause
     if not count:
         raise SelectError(f"{where}: yielded no samples. {_FORM}")
