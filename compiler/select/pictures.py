@@ -55,13 +55,17 @@ def write_png(path: Path, selection: Selection) -> None:
     axes.step(*points.front, where="post", color=_FRONT, linewidth=1.2, label="front")
     axes.scatter(*points.chosen, s=36, color=_CHOSEN, zorder=3, label="chosen")
     for x, y, name in zip(*points.chosen, points.names, strict=True):
+        # Above and to the left of a front there is nothing; slanted, names keep apart.
         axes.annotate(
-            name, (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8, zorder=4
-        )
+            name, (x, y), xytext=(-3, 5), textcoords="offset points", fontsize=8, zorder=4,
+            rotation=-40, rotation_mode="anchor", ha="right", va="bottom",
+        )  # fmt: skip
     axes.set_xlabel(points.cost_label)
     axes.set_ylabel(points.score_label)
     axes.set_title(points.title, fontsize=10, loc="left")
     axes.margins(x=0.08, y=0.08)
+    lowest, highest = _lowest_shown(points), max(points.cloud[1])
+    axes.set_ylim(lowest, highest + 0.12 * (highest - lowest))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False, fontsize=8)
@@ -69,6 +73,17 @@ def write_png(path: Path, selection: Selection) -> None:
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     write_whole(path, data.getvalue())
+
+
+def _lowest_shown(points: _Points) -> float:
+    """Returns where the vertical axis begins: not far below what was chosen.
+
+    A network with most units skipped scores so little that nothing else could be told apart;
+    the page, which can be zoomed, shows everything.
+    """
+    evaluated, chosen = points.cloud[1], points.chosen[1]
+    room = 3 * (max(evaluated) - min(chosen)) or 1.0
+    return max(min(evaluated), min(chosen) - room) - 0.05 * room
 
 
 def write_html(path: Path, selection: Selection) -> None:
