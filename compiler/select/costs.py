@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
     from skipc.compiler.select.candidates import Bits
     from skipc.compiler.units import Unit
-
-CostOf = Callable[["Bits"], float]
 
 
 class CostKind(str, Enum):

@@ -1,7 +1,7 @@
 """Labelled data from what ``--data`` names, checked against the network, in three parts.
 
-``_KINDS`` says how the text is told: the digits by name, a ``.npz``, ``PKG.MODULE:FUNCTION``,
-else a folder of images.
+The text tells the kind: the digits by name, a ``.npz``, ``PKG.MODULE:FUNCTION``, else a folder
+of images.
 """
 
 from __future__ import annotations
