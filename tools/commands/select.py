@@ -196,6 +196,7 @@ def command(
     the search and writes the best front found so far.
     """
     from skipc.compiler.checkpoint import read_checkpoint
+    from skipc.compiler.extras import require
     from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.select.costs import CostKind
@@ -208,6 +209,8 @@ def command(
 
     load_profile(target)
     find_search(search)
+    for package in ("matplotlib", "plotly", "scipy"):
+        require(package, "select")  # before the search, not after it
     if not out.parent.is_dir():
         raise click.UsageError(f"--out {out}: there is no folder {out.parent}.")
     options = SelectOptions(
