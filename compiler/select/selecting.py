@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SMALL_UNITS = 12
 """With so many free units the share of the exhaustive optimum can be known."""
 
-_COMPARING_S = 60.0
+_COMPARING_S = 30.0
 """The rest is evaluated for that share if it takes no longer at the search's pace.
 
 It takes a fraction of that: all configurations together share more than a search's rounds.
