@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from threading import Condition
 from typing import TYPE_CHECKING, Any, final, overload
 
-import numpy as np
-
-from .budget import Budget
+from .budget import Budget, checked_budget
 from .bundle import Bundle
 from .clock import SystemClock
 from .errors import BudgetError, ChoiceError, ClosedError, choices_text
-from .governor import decide, estimate_after, observe
+from .governor import estimate_after, observe
 from .inputs import InputChecker
 from .loading import load_all
 from .opening import bundle_backend
-from .points import operating_points, ranked_by
+from .points import operating_points, points_by_name, ranked_by
+from .readiness import choose
 from .stats import CallRecord, EngineStats, configuration_stats
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from .backends import Backend
     from .clock import Clock
-    from .governor import Decision, OperatingPoint
+    from .governor import OperatingPoint
     from .manifest import BatchRange, TensorSpec
+    from .readiness import Choice
 
 WARM_UP_RUNS = 2
 
@@ -78,9 +79,9 @@ class AdaptiveEngine:
     ) -> None:
         with ExitStack() as stack:
             stack.callback(backend.close)
-            self._points = _by_name(points)
-            self._checker = InputChecker(inputs, batch, nan)
-            self._budget = _checked(budget)
+            self._points = points_by_name(points)
+            self._checker = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
+            self._budget = checked_budget(budget)
             self._now_ns = (SystemClock() if clock is None else clock).now_ns
             sample = self._checker.sample() if warm_up is None else warm_up
             loaded = load_all(backend, self._points, sample, warm_up_runs, self._now_ns, stack)
@@ -111,6 +112,7 @@ class AdaptiveEngine:
         nan: str = "pass",
         *,
         clock: Clock | None = None,
+        device_bytes: int | None = None,
     ) -> AdaptiveEngine:
         """Returns an engine over a bundle, every configuration loaded and warmed up.
 
@@ -124,20 +126,26 @@ class AdaptiveEngine:
             strict: Whether a call that nothing fits raises instead of running the fastest.
             nan: ``pass`` lets NaN and infinity in inputs through; ``raise`` refuses them.
             clock: Where latency is read from; None for the monotonic clock.
+            device_bytes: Most GPU memory that loaded engines may take together; the rest are
+                loaded when they are wanted. None keeps all of them loaded.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.
             BackendError: The engines do not fit this host, their library is missing, or
                 one could not be loaded.
-            ChoiceError: ``threads`` or ``nan`` is not valid.
+            ChoiceError: ``threads``, ``nan`` or ``device_bytes`` is not valid.
             BudgetError: ``budget`` is not a ``Budget``.
         """
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ChoiceError(f"threads={threads!r}: expected a whole number from 1, or None.")
-        _checked(budget)
+        if device_bytes is not None and (type(device_bytes) is not int or device_bytes < 1):
+            raise ChoiceError(
+                f"device_bytes={device_bytes!r}: expected a whole number of bytes, or None."
+            )
+        checked_budget(budget)
         bundle = Bundle.open(path)
         warm_up = bundle.golden_inputs()[0]
-        backend, engines, clock = bundle_backend(bundle, target, threads, clock)
+        backend, engines, clock = bundle_backend(bundle, target, threads, clock, device_bytes)
         return cls(
             operating_points(bundle.manifest, engines, backend.threads),
             bundle.manifest.inputs,
@@ -163,11 +171,13 @@ class AdaptiveEngine:
         Args:
             inputs: An array where the network has one input, or a dict with an array for
                 each. Types and shapes must be the network's; nothing is cast. An array
-                that is not contiguous is copied by the backend.
+                that is not contiguous is copied by the backend. A backend on a GPU takes
+                arrays that lie there, too (``__cuda_array_interface__``, DLPack).
 
         Returns:
             New arrays, which belong to the caller: a dict by output name; or, for an array
-            in and a network with one output, that output's array.
+            in and a network with one output, that output's array. For arrays on the GPU:
+            ``DeviceArray``, valid until the next call.
 
         Raises:
             InputError: ``inputs`` do not fit.
@@ -178,23 +188,24 @@ class AdaptiveEngine:
         self._check_open()
         arrays = self._checker.check(inputs)
         latency_ms: float | None = None
-        decision, budget = self._begin()
+        choice, budget = self._begin()
         try:
-            engine = self._engines[decision.configuration]
+            engine = self._engines[choice.decision.configuration]
             start_ns = self._now_ns()
             outputs = engine.run(arrays)
             latency_ms = (self._now_ns() - start_ns) / 1e6
         finally:
-            self._end(decision, budget, latency_ms)
-        if len(outputs) == 1 and isinstance(inputs, np.ndarray):
+            self._end(choice, budget, latency_ms)
+        if len(outputs) == 1 and not isinstance(inputs, Mapping):
             return next(iter(outputs.values()))
         return outputs
 
-    def _begin(self) -> tuple[Decision, Budget]:
+    def _begin(self) -> tuple[Choice, Budget]:
         with self._lock:
             self._check_open()
             budget = self._budget
-            decision = decide(self._order, budget, self._estimate, self._pinned)
+            choice = choose(self._order, budget, self._estimate, self._pinned, self._engines)
+            decision = choice.decision
             if not decision.feasible:
                 self._infeasible += 1
                 if self._strict:
@@ -206,13 +217,15 @@ class AdaptiveEngine:
             if self._previous is not None and self._previous != decision.configuration:
                 self._switches += 1
             self._previous = decision.configuration
-        return decision, budget
+        return choice, budget
 
-    def _end(self, decision: Decision, budget: Budget, latency_ms: float | None) -> None:
+    def _end(self, choice: Choice, budget: Budget, latency_ms: float | None) -> None:
+        decision = choice.decision
         name = decision.configuration
         with self._lock:
             if latency_ms is not None:
-                self._estimate = observe(self._points[name], self._estimate, latency_ms)
+                if not choice.waits:
+                    self._estimate = observe(self._points[name], self._estimate, latency_ms)
                 self._calls[name] += 1
                 self._last = CallRecord(
                     name,
@@ -239,7 +252,7 @@ class AdaptiveEngine:
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
         self._check_open()
-        self._budget = _checked(budget)
+        self._budget = checked_budget(budget)
 
     @property
     def last(self) -> CallRecord | None:
@@ -275,6 +288,7 @@ class AdaptiveEngine:
             infeasible_calls=infeasible,
             slowdown=estimate.slowdown,
             sharing=self._sharing,
+            residency=self._backend.counts,
             configurations=configuration_stats(self._order, estimate, calls),
         )
 
@@ -302,21 +316,3 @@ class AdaptiveEngine:
             raise ClosedError(
                 "the engine was closed. Open it again: AdaptiveEngine.open(...)."
             )
-
-
-def _by_name(points: Sequence[OperatingPoint]) -> dict[str, OperatingPoint]:
-    named = {point.configuration: point for point in points}
-    if not named or len(named) < len(points):
-        names = [point.configuration for point in points]
-        raise ChoiceError(f"expected points with a name each and at least one, found {names}.")
-    return named
-
-
-def _checked(budget: object) -> Budget:
-    if budget is None:
-        return Budget()
-    if not isinstance(budget, Budget):
-        raise BudgetError(
-            f"budget={budget!r} is not a Budget. Expected Budget(latency_ms=...) or None."
-        )
-    return budget

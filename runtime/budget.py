@@ -9,6 +9,21 @@ from numbers import Real
 from .errors import BudgetError
 
 
+def checked_budget(budget: object) -> Budget:
+    """Returns ``budget``, or the one that grants everything for None.
+
+    Raises:
+        BudgetError: It is something else.
+    """
+    if budget is None:
+        return Budget()
+    if not isinstance(budget, Budget):
+        raise BudgetError(
+            f"budget={budget!r} is not a Budget. Expected Budget(latency_ms=...) or None."
+        )
+    return budget
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What one call may cost. ``Budget()`` grants everything.

@@ -41,8 +41,14 @@ class EngineEntry:
     Attributes:
         configuration: The configuration's name.
         file: The engine's file, relative to the target's folder.
-        weights_bytes: Bytes of the packed store that the engine refers to.
+        weights_bytes: Bytes of the shared weights that the engine refers to: of the packed
+            store, or of the bundle's weight store where the target has none. 0 where the
+            engine's file holds its weights itself.
         own_bytes: Those of them that no other engine refers to.
+        device_bytes: Device memory that the engine takes once loaded, shared with no other;
+            0 on a CPU.
+        workspace_bytes: Scratch memory on the device that it needs while it runs, which
+            engines that take turns share; 0 on a CPU.
         latency: One entry per thread count measured; may be empty.
     """
 
@@ -50,6 +56,8 @@ class EngineEntry:
     file: str
     weights_bytes: int
     own_bytes: int
+    device_bytes: int
+    workspace_bytes: int
     latency: tuple[Latency, ...]
 
 
@@ -120,6 +128,8 @@ def _engine(record: Record) -> EngineEntry:
         file=record.text("file"),
         weights_bytes=record.integer("weights_bytes"),
         own_bytes=record.integer("own_bytes"),
+        device_bytes=record.integer("device_bytes"),
+        workspace_bytes=record.integer("workspace_bytes"),
         latency=tuple(
             Latency(
                 r.integer("threads", 1),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .backends.device_arrays import UNSYNCHRONIZED, borrowed, is_device_array
 from .errors import ChoiceError, InputError, choices_text
 
 if TYPE_CHECKING:
@@ -27,13 +28,18 @@ class InputChecker:
         batch: The sizes of the dynamic batch; None where no shape has one.
         nan: ``pass`` lets NaN and infinity through unseen; ``raise`` refuses them, at the
             cost of reading each array once more.
+        on_device: Whether arrays that lie on a GPU are taken.
 
     Raises:
         ChoiceError: ``nan`` is neither.
     """
 
     def __init__(
-        self, inputs: Sequence[TensorSpec], batch: BatchRange | None, nan: str = "pass"
+        self,
+        inputs: Sequence[TensorSpec],
+        batch: BatchRange | None,
+        nan: str = "pass",
+        on_device: bool = False,
     ) -> None:
         if nan not in NAN_POLICIES:
             raise ChoiceError(
@@ -41,6 +47,7 @@ class InputChecker:
             )
         self._batch = batch
         self._finite_only = nan == "raise"
+        self._on_device = on_device
         self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
         self._dynamic = any(isinstance(size, str) for s in inputs for size in s.shape)
         self._only = inputs[0].name if len(inputs) == 1 else None
@@ -63,7 +70,7 @@ class InputChecker:
         for name, (spec, dtype) in self._specs.items():
             array = arrays[name]
             if type(array) is not np.ndarray:
-                _refuse_kind(name, array)
+                array = self._on_gpu(name, array)
             if array.dtype != dtype:
                 _refuse_dtype(name, array.dtype, dtype)
             if array.shape != spec.shape and not self._fits(array.shape, spec):
@@ -75,6 +82,11 @@ class InputChecker:
             self._check_batch(arrays)
         if self._finite_only:
             for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise InputError(
+                        f"input {name!r} lies on the GPU, where nan='raise' cannot look. Open"
+                        " the engine with nan='pass', or check it there."
+                    )
                 if array.dtype.kind == "f" and not np.isfinite(array).all():
                     raise InputError(
                         f"input {name!r} holds NaN or infinity. Clean it, or open the engine"
@@ -89,6 +101,18 @@ class InputChecker:
             name: np.zeros([typical if isinstance(s, str) else s for s in spec.shape], dtype)
             for name, (spec, dtype) in self._specs.items()
         }
+
+    def _on_gpu(self, name: str, array: Any) -> Any:
+        """Returns ``array``, or for one on the GPU what has its shape and type."""
+        if not isinstance(array, np.ndarray) and is_device_array(array):
+            if self._on_device:
+                return borrowed(name, array, UNSYNCHRONIZED)
+            raise InputError(
+                f"input {name!r} lies on the GPU, but this engine runs on the CPU. Give it a"
+                " numpy array: .cpu().numpy() of a tensor."
+            )
+        _refuse_kind(name, array)
+        return array
 
     def _single(self, given: object) -> Mapping[str, Any]:
         if self._only is None:

@@ -18,7 +18,11 @@ NULL_TARGET = "null"
 
 
 def bundle_backend(
-    bundle: Bundle, target: str | None, threads: int | None, clock: Clock | None
+    bundle: Bundle,
+    target: str | None,
+    threads: int | None,
+    clock: Clock | None,
+    device_bytes: int | None = None,
 ) -> tuple[Backend, EngineSet | None, Clock | None]:
     """Returns the backend for a bundle's target, its engines, and the clock to read.
 
@@ -29,6 +33,7 @@ def bundle_backend(
         threads: Threads that a call runs on; None for the backend's default.
         clock: The caller's clock. The null backend moves it if it is a ``FakeClock``, and
             brings one along where it is None.
+        device_bytes: Most device memory that loaded engines may take; None for no limit.
 
     Raises:
         BundleError: There are no engines for ``target``.
@@ -43,12 +48,12 @@ def bundle_backend(
     names = bundle.targets()
     if target is not None or len(names) < 2:
         engines = bundle.engine_set(target)
-        return open_backend(bundle, engines, threads), engines, clock
+        return open_backend(bundle, engines, threads, device_bytes), engines, clock
     reasons = []
     for name in names:
         engines = bundle.engine_set(name)
         try:
-            return open_backend(bundle, engines, threads), engines, clock
+            return open_backend(bundle, engines, threads, device_bytes), engines, clock
         except (StaleEngineError, BackendUnavailableError) as reason:
             reasons.append(f"{name}: {reason}")
     raise StaleEngineError(f"{bundle.path}: no engines fit this host. {' '.join(reasons)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from .errors import ChoiceError
 from .governor import OperatingPoint
 
 if TYPE_CHECKING:
@@ -75,6 +76,19 @@ def operating_points(
             )
         )
     return tuple(points)
+
+
+def points_by_name(points: Sequence[OperatingPoint]) -> dict[str, OperatingPoint]:
+    """Returns the points by configuration.
+
+    Raises:
+        ChoiceError: There is none, or two have one name.
+    """
+    named = {point.configuration: point for point in points}
+    if not named or len(named) < len(points):
+        names = [point.configuration for point in points]
+        raise ChoiceError(f"expected points with a name each and at least one, found {names}.")
+    return named
 
 
 def row_for(table: Sequence[Latency], threads: int) -> Latency:

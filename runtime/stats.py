@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .backends import Sharing
     from .budget import Budget
     from .governor import Estimate, OperatingPoint
+    from .residency import ResidencyCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class EngineStats:
             included.
         slowdown: Measured over tabled latency, shared by all configurations.
         sharing: What the loaded engines share.
+        residency: How often engines were loaded, had to leave, and were waited for.
         configurations: One entry per configuration, in the bundle's order.
     """
 
@@ -96,6 +98,7 @@ class EngineStats:
     infeasible_calls: int
     slowdown: float
     sharing: Sharing
+    residency: ResidencyCounts
     configurations: tuple[ConfigurationStats, ...]
 
 

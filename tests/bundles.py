@@ -120,6 +120,8 @@ def write_engines(
                 file=f"{name}.engine",
                 weights_bytes=600,
                 own_bytes=100,
+                device_bytes=0,
+                workspace_bytes=0,
                 latency=tuple(
                     Latency(count, ms / count, 1.2 * ms / count, 1.5 * ms / count, 50)
                     for count in threads

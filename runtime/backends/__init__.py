@@ -1,6 +1,6 @@
 """Backends: what loads and runs engines. Each is imported only when it is used.
 
-A backend module has one function ``open_backend(bundle, engines, threads)`` that returns a
+A backend module has one function ``open_backend(bundle, engines, limits)`` that returns a
 ``Backend``. ``_MODULES`` is the registry.
 """
 
@@ -20,14 +20,30 @@ if TYPE_CHECKING:
 
     from ..bundle import Bundle
     from ..engines import EngineSet
+    from ..residency import ResidencyCounts
 
     Arrays = Mapping[str, NDArray[np.generic]]
-    OpenBackend = Callable[[Bundle, EngineSet, int | None], "Backend"]
+    OpenBackend = Callable[[Bundle, EngineSet, "Limits"], "Backend"]
 
 _MODULES: dict[str, str] = {
     "onnxruntime-cpu": ".onnxruntime_cpu",
     "null": ".null",
+    "tensorrt": ".tensorrt",
+    "tensorrt-rtx": ".tensorrt",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the caller grants a backend.
+
+    Attributes:
+        threads: Threads that a call runs on; None for the backend's default.
+        device_bytes: Most device memory that loaded engines may take; None for no limit.
+    """
+
+    threads: int | None = None
+    device_bytes: int | None = None
 
 
 class Engine(Protocol):
@@ -39,6 +55,18 @@ class Engine(Protocol):
         Args:
             inputs: Every input by name, already checked against the manifest's shapes and
                 types; the backend may read them only until it returns.
+        """
+        ...
+
+    def ready(self) -> bool:
+        """Tells whether ``run`` would begin at once; False while it is not loaded."""
+        ...
+
+    def prepare(self) -> bool:
+        """Begins to load it in the background, if it is not.
+
+        Returns:
+            Whether it is ready or will be; False where only ``run`` would load it.
         """
         ...
 
@@ -68,10 +96,12 @@ class Backend(Protocol):
     Attributes:
         name: The backend's name in the registry.
         threads: Threads that one call runs on; picks the row of the latency table.
+        takes_device_arrays: Whether inputs may lie on the GPU.
     """
 
     name: str
     threads: int
+    takes_device_arrays: bool
 
     def load(self, configuration: str) -> Engine:
         """Loads one configuration's engine.
@@ -85,13 +115,29 @@ class Backend(Protocol):
         """Returns what the engines loaded so far share."""
         ...
 
+    @property
+    def counts(self) -> ResidencyCounts:
+        """How often engines were loaded, had to leave, and were waited for."""
+        ...
+
     def close(self) -> None:
         """Frees what the engines share; called after every engine was closed."""
         ...
 
 
-def open_backend(bundle: Bundle, engines: EngineSet, threads: int | None) -> Backend:
+def open_backend(
+    bundle: Bundle,
+    engines: EngineSet,
+    threads: int | None = None,
+    device_bytes: int | None = None,
+) -> Backend:
     """Returns the backend that ``engines`` names, imported now.
+
+    Args:
+        bundle: The bundle.
+        engines: One target's engines.
+        threads: Threads that a call runs on; None for the backend's default.
+        device_bytes: Most device memory that loaded engines may take; None for no limit.
 
     Raises:
         BackendError: No such backend.
@@ -104,5 +150,5 @@ def open_backend(bundle: Bundle, engines: EngineSet, threads: int | None) -> Bac
             f" skipc does not have. {choices_text(engines.backend, _MODULES)}"
         )
     module = importlib.import_module(_MODULES[engines.backend], __package__)
-    opened: Backend = module.open_backend(bundle, engines, threads)
+    opened: Backend = module.open_backend(bundle, engines, Limits(threads, device_bytes))
     return opened

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import EngineError, choices_text
 from ..points import operating_points
+from ..residency import ResidencyCounts
 from . import Sharing
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..clock import FakeClock
     from ..engines import EngineSet
-    from . import Arrays, Engine
+    from . import Arrays, Engine, Limits
 
     Script = float | Sequence[float] | Callable[[int], float]
     Outputs = Mapping[str, NDArray[Any]] | Callable[[str, Arrays], dict[str, NDArray[Any]]]
@@ -44,6 +45,7 @@ class NullBackend:
 
     name = "null"
     threads = 1
+    takes_device_arrays = False
 
     def __init__(
         self,
@@ -75,6 +77,11 @@ class NullBackend:
         """Returns that there is nothing to share."""
         return Sharing(weights="none", arena="none", threads="the caller's")
 
+    @property
+    def counts(self) -> ResidencyCounts:
+        """Nothing: there is nothing to load."""
+        return ResidencyCounts()
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -103,6 +110,14 @@ class _NullEngine:
         if callable(self._outputs):
             return self._outputs(self._configuration, inputs)
         return {name: array.copy() for name, array in self._outputs.items()}
+
+    def ready(self) -> bool:
+        """Returns True."""
+        return True
+
+    def prepare(self) -> bool:
+        """Returns True: there is nothing to load."""
+        return True
 
     def close(self) -> None:
         """Does nothing."""
@@ -138,9 +153,9 @@ def null_backend(
     return NullBackend(latencies_ms, zeros, clock)
 
 
-def open_backend(bundle: Bundle, engines: EngineSet, threads: int | None) -> NullBackend:
-    """Returns ``null_backend`` of a bundle; ``threads`` makes no difference to it."""
-    del threads
+def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> NullBackend:
+    """Returns ``null_backend`` of a bundle; ``limits`` make no difference to it."""
+    del limits
     return null_backend(bundle, engines)
 
 

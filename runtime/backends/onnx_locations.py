@@ -1,4 +1,4 @@
-"""Which files an ONNX graph takes its tensors from, read without the onnx package.
+"""Where an ONNX graph takes its tensors from, read without the onnx package.
 
 ONNX Runtime 1.23 follows any path that a graph gives, later versions only those inside the
 graph's folder. A bundle may come from anywhere, so the paths are checked before it sees them.
@@ -6,6 +6,7 @@ graph's folder. A bundle may come from anywhere, so the paths are checked before
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _MAX_DEPTH = 64
 _LOCATION = b"location"
+_GRAPH, _INITIALIZER, _TENSOR_NAME, _EXTERNAL_DATA = 7, 5, 8, 13  # fields of onnx.proto
 
 # The messages of onnx.proto on the way to a tensor: field number to message.
 _MESSAGES: Mapping[str, Mapping[int, str]] = {
@@ -33,6 +35,55 @@ _MESSAGES: Mapping[str, Mapping[int, str]] = {
     "tensor": {13: "entry"},
     "entry": {},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTensor:
+    """An initializer whose data lies in another file."""
+
+    name: str
+    location: str
+    offset_bytes: int
+    size_bytes: int
+
+
+def external_tensors(graph: bytes) -> list[ExternalTensor]:
+    """Returns the initializers of a serialised ``ModelProto`` whose data lies elsewhere.
+
+    Raises:
+        ValueError: The bytes are not a Protocol Buffers message, or an initializer does not
+            say where its data lies or how much it is.
+    """
+    found = []
+    for model_field, *graph_span in _fields(graph, 0, len(graph)):
+        if model_field != _GRAPH:
+            continue
+        for graph_field, *tensor_span in _fields(graph, *graph_span):
+            if graph_field == _INITIALIZER:
+                tensor = _external_tensor(graph, *tensor_span)
+                if tensor is not None:
+                    found.append(tensor)
+    return found
+
+
+def _external_tensor(data: bytes, start: int, end: int) -> ExternalTensor | None:
+    name = ""
+    entries: dict[str, str] = {}
+    for field, first, last in _fields(data, start, end):
+        if field == _TENSOR_NAME:
+            name = data[first:last].decode("utf-8", errors="replace")
+        elif field == _EXTERNAL_DATA:
+            pair = {key: data[a:b].decode("utf-8", "replace")
+                    for key, a, b in _fields(data, first, last)}  # fmt: skip
+            entries[pair.get(1, "")] = pair.get(2, "")
+    if not entries:
+        return None
+    try:
+        return ExternalTensor(
+            name, entries["location"], int(entries.get("offset", "0")), int(entries["length"])
+        )
+    except (KeyError, ValueError) as cause:
+        raise ValueError(f"the tensor {name!r} does not say where its data lies") from cause
 
 
 def locations(graph: bytes) -> set[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     BackendError,
     BackendUnavailableError,
+    ChoiceError,
     ClosedError,
     EngineError,
     InputError,
@@ -23,6 +24,7 @@ from ..errors import (
     choices_text,
 )
 from ..host import default_threads, host_key, stale_reason
+from ..residency import ResidencyCounts
 from . import Sharing
 from .onnx_locations import locations
 from .onnxruntime_process import USE_ENV_ALLOCATORS, new_session, shared_arena
@@ -36,26 +38,32 @@ if TYPE_CHECKING:
 
     from ..bundle import Bundle
     from ..engines import EngineSet
-    from . import Arrays, Backend
+    from . import Arrays, Backend, Limits
 
 NAME = "onnxruntime-cpu"
 _LIBRARY = "onnxruntime"
 _FATAL_ONLY = 4  # errors come as exceptions
 
 
-def open_backend(bundle: Bundle, engines: EngineSet, threads: int | None) -> Backend:
+def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
     """Returns the backend that runs ``engines``, built for this host.
 
     Args:
         bundle: The bundle that they belong to.
         engines: The target's engines.
-        threads: Threads per call, the calling one included; None for one per physical core
-            that this process may run on.
+        limits: Threads per call, the calling one included; None for one per physical core
+            that this process may run on. There is no device memory to limit.
 
     Raises:
+        ChoiceError: ``device_bytes`` was given.
         BackendUnavailableError: onnxruntime is not installed.
         StaleEngineError: The engines were built for another CPU or ONNX Runtime.
     """
+    if limits.device_bytes is not None:
+        raise ChoiceError(
+            f"device_bytes={limits.device_bytes}: engines of target {engines.target!r} run on"
+            " the CPU, and their weights are mapped files. Leave it out."
+        )
     reason = stale_reason(engines.host, current_host())
     if reason is not None:
         raise StaleEngineError(
@@ -65,7 +73,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, threads: int | None) -> Bac
         )
     folder = bundle.engine_dir(engines.target)
     files = {entry.configuration: folder / entry.file for entry in engines.engines}
-    return OnnxRuntimeCpu(files, engines.packed_file, threads)
+    return OnnxRuntimeCpu(files, engines.packed_file, limits.threads)
 
 
 def current_host() -> dict[str, str]:
@@ -91,6 +99,7 @@ class OnnxRuntimeCpu:
     """
 
     name = NAME
+    takes_device_arrays = False
 
     def __init__(
         self, files: Mapping[str, Path], packed_file: str, threads: int | None
@@ -149,6 +158,11 @@ class OnnxRuntimeCpu:
             arena=self._arena or "one arena per engine",
             threads=threads,
         )
+
+    @property
+    def counts(self) -> ResidencyCounts:
+        """Nothing: every engine stays loaded, its weights mapped."""
+        return ResidencyCounts()
 
     def close(self) -> None:
         """Does nothing: what the engines share belongs to the process."""
@@ -218,6 +232,14 @@ class OnnxRuntimeEngine:
                 f"configuration {self.configuration!r}: ONNX Runtime failed: {_line(cause)}"
             ) from cause
         return dict(zip(self._outputs, arrays, strict=True))
+
+    def ready(self) -> bool:
+        """Returns True: a loaded engine stays."""
+        return True
+
+    def prepare(self) -> bool:
+        """Returns True: a loaded engine stays."""
+        return True
 
     def close(self) -> None:
         """Frees the session; the mapped weights stay while another engine uses them."""

@@ -165,6 +165,8 @@ def _entries(
             file=one.file.path,
             weights_bytes=sum(blob.size_bytes for blob in one.blobs),
             own_bytes=sum(blob.size_bytes for blob in one.blobs if users[blob] == 1),
+            device_bytes=0,
+            workspace_bytes=0,
             latency=latencies[one.configuration],
         )
         for one in built

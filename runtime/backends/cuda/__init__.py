@@ -1,0 +1,175 @@
+"""CUDA, as little of it as running engines needs, behind a protocol.
+
+``_MODULES`` is the registry: ``cuda-python`` is taken where it is installed; ``pycuda`` is
+for boards that have it already, and captures no graphs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...errors import BackendUnavailableError, EngineError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    HostMemory = NDArray[np.uint8]
+
+_MODULES: dict[str, str] = {"cuda-python": ".cuda_python", "pycuda": ".pycuda"}
+
+
+class CudaError(EngineError):
+    """A CUDA call failed."""
+
+
+class DeviceMemoryError(CudaError):
+    """The device has no memory left for what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A CUDA device.
+
+    Attributes:
+        name: What the driver calls it, e.g. ``Orin``.
+        compute_capability: Major and minor number, e.g. ``8.7``.
+        memory_bytes: All its memory; a Jetson's is the board's.
+    """
+
+    name: str
+    compute_capability: str
+    memory_bytes: int
+
+
+class Graph(Protocol):
+    """Work captured from a stream, ready to be launched again."""
+
+    @property
+    def nodes(self) -> int:
+        """How many operations were captured."""
+        ...
+
+    def launch(self, stream: int) -> None:
+        """Enqueues the work on ``stream``."""
+        ...
+
+    def close(self) -> None:
+        """Frees it; it must not be running."""
+        ...
+
+
+class Cuda(Protocol):
+    """Device memory, pinned host memory, streams, events and graphs of one device.
+
+    Device memory is named by its address, a stream by its handle: both are what TensorRT
+    takes. All methods may be called from any thread.
+
+    Attributes:
+        name: The library's name in the registry.
+        supports_graphs: Whether ``begin_capture`` and ``end_capture`` work.
+    """
+
+    name: str
+    supports_graphs: bool
+
+    def device(self) -> Device:
+        """Returns the device that everything happens on."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Returns the device memory that is free now."""
+        ...
+
+    def malloc(self, size_bytes: int) -> int:
+        """Returns the address of new device memory, aligned to 256 bytes.
+
+        Raises:
+            DeviceMemoryError: There is not enough.
+        """
+        ...
+
+    def free(self, address: int) -> None:
+        """Frees device memory."""
+        ...
+
+    def malloc_host(self, size_bytes: int) -> HostMemory:
+        """Returns pinned host memory, which copies need to run beside the host.
+
+        Raises:
+            DeviceMemoryError: There is not enough.
+        """
+        ...
+
+    def free_host(self, memory: HostMemory) -> None:
+        """Frees pinned host memory; ``memory`` must not be read afterwards."""
+        ...
+
+    def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
+        """Enqueues a copy of all of ``memory`` to ``address``."""
+        ...
+
+    def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
+        """Enqueues a copy from ``address`` that fills ``memory``."""
+        ...
+
+    def new_stream(self) -> int:
+        """Returns a stream that does not wait for the default one."""
+        ...
+
+    def free_stream(self, stream: int) -> None:
+        """Frees a stream on which nothing runs."""
+        ...
+
+    def synchronize(self, stream: int) -> None:
+        """Waits until everything enqueued on ``stream`` is done.
+
+        Raises:
+            CudaError: Something enqueued on it failed.
+        """
+        ...
+
+    def wait_for(self, stream: int, other: int) -> None:
+        """Makes later work on ``stream`` wait, by an event, for what ``other`` holds now."""
+        ...
+
+    def begin_capture(self, stream: int) -> None:
+        """Records what this thread enqueues on ``stream`` from now on; nothing runs."""
+        ...
+
+    def end_capture(self, stream: int) -> Graph:
+        """Returns what was recorded since ``begin_capture``."""
+        ...
+
+
+def open_cuda() -> Cuda:
+    """Returns CUDA through the first library of the registry that is installed.
+
+    Raises:
+        BackendUnavailableError: None is installed, or there is no device that it can use.
+    """
+    for name, module in _MODULES.items():
+        try:
+            opener: Any = importlib.import_module(module, __package__)
+            opened: Cuda = opener.open_library()
+        except ImportError as cause:
+            if not _is_missing(cause):
+                raise BackendUnavailableError(
+                    f"the CUDA library {name} is installed but cannot be imported: {cause}."
+                ) from cause
+            continue
+        return opened
+    raise BackendUnavailableError(
+        "engines on a GPU need a CUDA library for Python, and none is installed. Install"
+        " one whose major version is your driver's CUDA: pip install 'cuda-bindings>=12.6,<13'"
+        " for CUDA 12 (JetPack 6), pip install 'cuda-bindings>=13' for CUDA 13 (JetPack 7)."
+    )
+
+
+def _is_missing(cause: ImportError) -> bool:
+    return isinstance(cause, ModuleNotFoundError) and str(cause.name).split(".")[0] in (
+        "cuda",
+        "pycuda",
+    )

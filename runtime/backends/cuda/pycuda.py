@@ -1,0 +1,162 @@
+"""CUDA through PyCUDA, for boards that have it; it captures no graphs."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import BackendUnavailableError
+from . import CudaError, Device, DeviceMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from . import Graph, HostMemory
+
+NAME = "pycuda"
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which PyCUDA has no name for
+
+
+def open_library() -> PyCuda:
+    """Returns CUDA in the device's primary context, which other libraries share.
+
+    ``pycuda.autoinit`` would make a context of its own, in which TensorRT and torch cannot
+    see the memory.
+
+    Raises:
+        ImportError: PyCUDA is not installed.
+        BackendUnavailableError: There is no device, or no driver that fits.
+    """
+    driver = importlib.import_module("pycuda.driver")
+    try:
+        primary = importlib.import_module("pycuda.autoprimaryctx")
+    except driver.Error as cause:
+        raise BackendUnavailableError(
+            f"there is no GPU that PyCUDA can use: {cause}"
+        ) from cause
+    return PyCuda(driver, primary.context)
+
+
+class PyCuda:
+    """Satisfies ``Cuda``, without graphs.
+
+    Args:
+        driver: The module ``pycuda.driver``, or what has its functions.
+        context: The primary context; it is made current around every call.
+    """
+
+    name = NAME
+    supports_graphs = False
+
+    def __init__(self, driver: ModuleType, context: Any) -> None:
+        self._driver = driver
+        self._context = context
+        self._memory: dict[int, Any] = {}
+        self._streams: dict[int, Any] = {}
+
+    def device(self) -> Device:
+        """Returns the device that everything happens on."""
+        with self._current():
+            found = self._context.get_device()
+            major, minor = found.compute_capability()
+            return Device(found.name(), f"{major}.{minor}", int(found.total_memory()))
+
+    def free_bytes(self) -> int:
+        """Returns the device memory that is free now."""
+        with self._current():
+            return int(self._driver.mem_get_info()[0])
+
+    def malloc(self, size_bytes: int) -> int:
+        """Returns the address of new device memory."""
+        with self._current():
+            memory = self._driver.mem_alloc(size_bytes)
+        self._memory[int(memory)] = memory
+        return int(memory)
+
+    def free(self, address: int) -> None:
+        """Frees device memory."""
+        with self._current():
+            self._memory.pop(address).free()
+
+    def malloc_host(self, size_bytes: int) -> HostMemory:
+        """Returns pinned host memory."""
+        with self._current():
+            memory: HostMemory = self._driver.pagelocked_empty(size_bytes, np.uint8)
+        self._memory[memory.ctypes.data] = memory
+        return memory
+
+    def free_host(self, memory: HostMemory) -> None:
+        """Frees pinned host memory."""
+        with self._current():
+            self._memory.pop(memory.ctypes.data).base.free()
+
+    def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
+        """Enqueues a copy of all of ``memory`` to ``address``."""
+        with self._current():
+            self._driver.memcpy_htod_async(address, memory, self._streams[stream])
+
+    def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
+        """Enqueues a copy from ``address`` that fills ``memory``."""
+        with self._current():
+            self._driver.memcpy_dtoh_async(memory, address, self._streams[stream])
+
+    def new_stream(self) -> int:
+        """Returns a stream that does not wait for the default one."""
+        with self._current():
+            stream = self._driver.Stream(_NON_BLOCKING)
+        self._streams[int(stream.handle)] = stream
+        return int(stream.handle)
+
+    def free_stream(self, stream: int) -> None:
+        """Frees a stream, which PyCUDA does when nobody holds it."""
+        with self._current():
+            del self._streams[stream]
+
+    def synchronize(self, stream: int) -> None:
+        """Waits until everything enqueued on ``stream`` is done."""
+        with self._current():
+            self._streams[stream].synchronize()
+
+    def wait_for(self, stream: int, other: int) -> None:
+        """Makes later work on ``stream`` wait for what ``other`` holds now."""
+        with self._current():
+            if other not in self._streams:
+                # PyCUDA cannot take over a foreign stream; waiting for all of them can.
+                self._context.synchronize()
+                return
+            event = self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
+            event.record(self._streams[other])
+            self._streams[stream].wait_for_event(event)
+
+    def begin_capture(self, stream: int) -> None:
+        """Refuses: PyCUDA has no graphs.
+
+        Raises:
+            CudaError: Always.
+        """
+        raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
+
+    def end_capture(self, stream: int) -> Graph:
+        """Refuses: PyCUDA has no graphs.
+
+        Raises:
+            CudaError: Always.
+        """
+        raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        driver = self._driver
+        self._context.push()
+        try:
+            yield
+        except driver.MemoryError as cause:
+            raise DeviceMemoryError(f"PyCUDA: {cause}.") from cause
+        except driver.Error as cause:
+            raise CudaError(f"PyCUDA: {cause}.") from cause
+        finally:
+            self._context.pop()

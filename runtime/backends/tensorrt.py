@@ -1,0 +1,303 @@
+"""TensorRT: an engine per configuration, all on one stream, one workspace, one set of buffers.
+
+As NVIDIA advises for engines that take turns: contexts with ``USER_MANAGED`` memory over a
+workspace as large as the largest needs, and a captured CUDA graph per engine, so that a
+switch is the launch of another graph. Nothing that a graph has seen is ever moved: buffers
+and workspace are allocated first and freed last. A call holds the stream until it is done.
+
+Weights are one file on disk and in host memory; on the device every loaded engine has a copy
+of its own, since TensorRT lays them out anew for each. ``device_bytes`` bounds how many are
+loaded at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ChoiceError, EngineError, IntegrityError, StaleEngineError, choices_text
+from ..residency import Residency
+from . import Sharing
+from .cuda import CudaError, DeviceMemoryError, open_cuda
+from .device_arrays import DeviceArray, borrowed, is_device_array
+from .tensorrt_buffers import Buffers, Shapes
+from .tensorrt_capture import capture
+from .tensorrt_errors import engine_error
+from .tensorrt_host import current_host, stale
+from .tensorrt_library import open_library
+from .tensorrt_refit import refit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ..bundle import Bundle
+    from ..engines import EngineSet
+    from ..residency import ResidencyCounts
+    from . import Arrays, Backend, Limits
+    from .cuda import Cuda, Graph
+    from .tensorrt_library import Library
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An engine's file and what it needs.
+
+    Attributes:
+        file: The serialised engine.
+        graph: The subnet's graph, whose weights the engine is refitted with; None where the
+            plan holds its weights itself.
+        store: The weight store beside the graph.
+        device_bytes: Device memory that the loaded engine takes, without the workspace.
+        workspace_bytes: Scratch memory that it needs while it runs.
+    """
+
+    file: Path
+    graph: Path | None
+    store: Path
+    device_bytes: int
+    workspace_bytes: int
+
+
+def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
+    """Returns the backend that runs ``engines`` on this machine's GPU.
+
+    Raises:
+        BackendUnavailableError: TensorRT or a CUDA library is missing, or there is no GPU.
+        StaleEngineError: The engines were built for another TensorRT or GPU.
+        ChoiceError: A thread count was asked for, or ``device_bytes`` is too small.
+    """
+    if limits.threads is not None:
+        raise ChoiceError(
+            f"threads={limits.threads}: engines of target {engines.target!r} run on the GPU."
+            " Leave it out."
+        )
+    library, cuda = open_library(engines.backend), open_cuda()
+    reason = stale(engines.host, current_host(library, cuda))
+    if reason is not None:
+        raise StaleEngineError(
+            f"{bundle.path}: the engines of target {engines.target!r} were built for another"
+            f" host: {reason}. Run `skipc finish {bundle.path} --target {engines.target}`"
+            " on this one."
+        )
+    folder = bundle.engine_dir(engines.target)
+    graphs = {entry.name: bundle.file(entry.graph) for entry in bundle.manifest.configurations}
+    store = bundle.file(bundle.manifest.weights_file)
+    plans = {
+        entry.configuration: Plan(
+            file=folder / entry.file,
+            graph=graphs[entry.configuration] if entry.weights_bytes else None,
+            store=store,
+            device_bytes=entry.device_bytes,
+            workspace_bytes=entry.workspace_bytes,
+        )
+        for entry in engines.engines
+    }
+    fastest = min(bundle.manifest.configurations, key=lambda entry: entry.macs).name
+    manifest = bundle.manifest
+    shapes = Shapes(manifest.inputs, manifest.outputs, manifest.batch)
+    return TensorRT(library, cuda, plans, shapes, limits.device_bytes, fastest)
+
+
+class TensorRT:
+    """The engines of one family; satisfies ``Backend``.
+
+    Args:
+        library: TensorRT.
+        cuda: CUDA on the device.
+        plans: Each configuration's engine.
+        shapes: The network's inputs and outputs.
+        device_bytes: Most device memory that loaded engines may take together, besides
+            workspace and buffers; None for no limit.
+        keep: The configuration that leaves the device last.
+
+    Raises:
+        DeviceMemoryError: There is no room for workspace and buffers.
+        ChoiceError: ``device_bytes`` is less than one engine takes.
+    """
+
+    threads = 1
+    takes_device_arrays = True
+
+    def __init__(
+        self,
+        library: Library,
+        cuda: Cuda,
+        plans: Mapping[str, Plan],
+        shapes: Shapes,
+        device_bytes: int | None = None,
+        keep: str | None = None,
+    ) -> None:
+        self.name = library.backend
+        self._library = library
+        self._cuda = cuda
+        self._plans = dict(plans)
+        sizes = {name: plan.device_bytes for name, plan in plans.items()}
+        self._residency: Residency[_Loaded] = Residency(
+            self._load, sizes, device_bytes, keep, DeviceMemoryError
+        )
+        self._workspace_bytes = max(plan.workspace_bytes for plan in plans.values())
+        self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
+        self._runtime = library.module.Runtime(library.logger)
+        self._running = Lock()
+        self._ungraphed: dict[str, str] = {}
+
+    def load(self, configuration: str) -> TensorRTEngine:
+        """Loads one configuration's engine.
+
+        Raises:
+            EngineError: There is no such engine, or TensorRT refused it.
+        """
+        if configuration not in self._plans:
+            raise EngineError(
+                f"no engine for configuration {configuration!r}."
+                f" {choices_text(configuration, self._plans)}"
+            )
+        engine = TensorRTEngine(configuration, self._residency, self._buffers, self._running)
+        with self._residency.use(configuration):
+            return engine
+
+    @property
+    def counts(self) -> ResidencyCounts:
+        """Loads, evictions and waits so far."""
+        return self._residency.counts
+
+    def sharing(self) -> Sharing:
+        """Returns what the engines loaded so far share."""
+        why = "; ".join(f"{name}: {reason}" for name, reason in self._ungraphed.items())
+        return Sharing(
+            weights="one file on disk and in host memory; on the device a copy per engine",
+            arena=f"one workspace of {self._workspace_bytes} bytes and one set of buffers",
+            threads=f"one stream; without a CUDA graph: {why}" if why else "one stream",
+        )
+
+    def close(self) -> None:
+        """Frees engines, buffers and workspace, after the calls in flight."""
+        self._residency.close()
+        self._buffers.close()
+
+    def _load(self, name: str) -> _Loaded:
+        """Returns an engine ready to run; may happen while another one runs."""
+        trt, plan = self._library.module, self._plans[name]
+        with self._library.listening() as heard, plan.file.open("rb") as file:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                engine = self._runtime.deserialize_cuda_engine(data)
+            if engine is None:
+                raise engine_error(
+                    heard,
+                    f"configuration {name!r}: TensorRT cannot load {plan.file}:"
+                    f" {heard.text()}. Build the engines again with `skipc finish`.",
+                )
+            if plan.graph is not None:
+                refit(self._library, engine, name, plan.graph, plan.store)
+            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = engine.create_execution_context(strategy)
+            if context is None:
+                raise engine_error(
+                    heard,
+                    f"configuration {name!r}: TensorRT cannot make a context: {heard.text()}.",
+                )
+        needed = engine.device_memory_size_v2
+        if needed > self._workspace_bytes:
+            raise IntegrityError(
+                f"configuration {name!r}: {plan.file} needs a workspace of {needed} bytes,"
+                f" more than the {self._workspace_bytes} listed. Build the engines again"
+                " with `skipc finish`."
+            )
+        context.set_device_memory(self._buffers.workspace, self._buffers.workspace_bytes)
+        self._buffers.check(trt, name, engine)
+        with self._running:  # what follows runs on the shared stream and workspace
+            captured = capture(name, context, self._buffers)
+        if captured.graph is None:
+            _LOG.warning("configuration %r has no CUDA graph: %s", name, captured.reason)
+            self._ungraphed[name] = captured.reason
+        return _Loaded(engine, context, captured.graph)
+
+
+class _Loaded:
+    """An engine on the device. Freed in the order graph, context, engine."""
+
+    def __init__(self, engine: Any, context: Any, graph: Graph | None) -> None:
+        self.engine = engine
+        self.context = context
+        self.graph = graph
+
+    def close(self) -> None:
+        """Frees it; TensorRT frees what nobody refers to."""
+        if self.graph is not None:
+            self.graph.close()
+        self.graph = self.context = self.engine = None
+
+
+class TensorRTEngine:
+    """One configuration; satisfies ``Engine``. Loaded again when it had to leave."""
+
+    def __init__(
+        self,
+        configuration: str,
+        residency: Residency[_Loaded],
+        buffers: Buffers,
+        running: Lock,
+    ) -> None:
+        self.configuration = configuration
+        self._residency = residency
+        self._buffers = buffers
+        self._running = running
+
+    def ready(self) -> bool:
+        """Tells whether it is on the device."""
+        return self._residency.ready(self.configuration)
+
+    def prepare(self) -> bool:
+        """Begins to load it in the background; see ``Residency.prepare``."""
+        return self._residency.prepare(self.configuration)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the outputs by name.
+
+        NumPy arrays in give new NumPy arrays. If an input lies on the GPU, it is read where
+        it lies, and the outputs stay on the GPU as ``DeviceArray``: the engine's own
+        buffers, valid until its next call.
+
+        Raises:
+            InputError: An array on the GPU cannot be read as it lies.
+            EngineError: TensorRT or CUDA failed.
+        """
+        with self._residency.use(self.configuration) as loaded, self._running:
+            try:
+                if any(is_device_array(value) for value in inputs.values()):
+                    return dict(self._on_device(loaded, inputs))
+                return self._from_host(loaded, inputs)
+            except CudaError as cause:
+                raise EngineError(
+                    f"configuration {self.configuration!r}: the GPU failed: {cause}"
+                ) from cause
+
+    def _from_host(self, loaded: _Loaded, inputs: Arrays) -> dict[str, Any]:
+        buffers = self._buffers
+        batch = buffers.write(inputs)
+        if loaded.graph is not None and batch == buffers.typical:
+            loaded.graph.launch(buffers.stream)
+        else:
+            buffers.enqueue(self.configuration, loaded.context, batch)
+        buffers.cuda.synchronize(buffers.stream)
+        return buffers.outputs(batch)
+
+    def _on_device(self, loaded: _Loaded, inputs: Mapping[str, Any]) -> dict[str, DeviceArray]:
+        buffers = self._buffers
+        taken = {}
+        for name, value in inputs.items():
+            if is_device_array(value):
+                taken[name] = borrowed(name, value, buffers.stream)
+        batch = buffers.check_on_device(taken, inputs)
+        found = buffers.enqueue_on_device(self.configuration, loaded.context, batch, taken)
+        buffers.cuda.synchronize(buffers.stream)
+        return found
+
+    def close(self) -> None:
+        """Does nothing: the backend frees all engines together."""

@@ -1,0 +1,100 @@
+"""An engine's CUDA graph: captured once, tried, and only then trusted.
+
+A capture can fail (control flow, data-dependent shapes) and, worse, can succeed and hold
+nothing: then every launch leaves the last outputs in place. So a graph is compared with the
+plain engine on two inputs before it is used.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import BackendError
+from .cuda import CudaError, DeviceMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from . import Arrays
+    from .cuda import Graph
+    from .tensorrt_buffers import Buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A graph of copy in, engine, copy out at the typical batch; or why there is none."""
+
+    graph: Graph | None
+    reason: str = ""
+
+
+def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
+    """Returns the engine's graph. The caller holds the stream.
+
+    Raises:
+        DeviceMemoryError: The device is full.
+        BackendError: The engine does not run at all.
+    """
+    cuda, typical = buffers.cuda, buffers.typical
+    if not cuda.supports_graphs:
+        return Captured(None, f"{cuda.name} captures none")
+    expected = []
+    for case in (0, 1):  # the first one also is the run that must precede a capture
+        buffers.fill_sample(case)
+        buffers.enqueue(configuration, context, typical)
+        cuda.synchronize(buffers.stream)
+        expected.append(buffers.outputs(typical))
+    try:
+        graph = _recorded(configuration, context, buffers)
+    except DeviceMemoryError:
+        raise
+    except BackendError as cause:
+        return Captured(None, str(cause))
+    try:
+        reason = _replay_error(graph, buffers, expected)
+    except BaseException:
+        graph.close()
+        raise
+    if reason is None:
+        return Captured(graph)
+    graph.close()
+    return Captured(None, reason)
+
+
+def _recorded(configuration: str, context: Any, buffers: Buffers) -> Graph:
+    cuda = buffers.cuda
+    cuda.begin_capture(buffers.stream)
+    try:
+        buffers.enqueue(configuration, context, buffers.typical)
+    except BackendError:
+        with suppress(CudaError):  # the stream must not stay in capture
+            cuda.end_capture(buffers.stream).close()
+        raise
+    return cuda.end_capture(buffers.stream)
+
+
+def _replay_error(graph: Graph, buffers: Buffers, expected: Sequence[Arrays]) -> str | None:
+    """Returns what is wrong with a graph: empty, or blind to its input."""
+    if graph.nodes == 0:
+        return "the captured graph is empty"
+    for case in (1, 0):
+        buffers.fill_sample(case)
+        graph.launch(buffers.stream)
+        buffers.cuda.synchronize(buffers.stream)
+        for name, found in buffers.outputs(buffers.typical).items():
+            if not _close(found, expected[case][name]):
+                return f"the captured graph gives another {name!r} than the engine"
+    return None
+
+
+def _close(found: Any, expected: Any) -> bool:
+    """Tells whether two runs of one engine agree, up to the order of its sums."""
+    if found.dtype.kind != "f":
+        return bool(np.array_equal(found, expected))
+    finite = expected[np.isfinite(expected)].astype(np.float64)
+    scale = float(np.ptp(finite)) if finite.size else 0.0
+    return bool(np.allclose(found, expected, rtol=1e-2, atol=1e-3 * scale, equal_nan=True))
