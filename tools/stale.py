@@ -43,6 +43,7 @@ def with_fresh_engines(bundle: Path, target: str, step: Steps, action: Callable[
 
 def _unavailable_reason(target: str) -> str | None:
     try:
-        return builder_for(load_profile(target)).unavailable_reason()
+        profile = load_profile(target)
+        return builder_for(profile).unavailable_reason(profile)
     except SkipcError as reason:
         return str(reason)

@@ -98,7 +98,7 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
     source = problem.source
     traced = isinstance(source, TracedSubnets)
     counter = None if traced else Counter(source.supernet.model, problem.units)
-    reason = builder_for(profile).unavailable_reason()
+    reason = builder_for(profile).unmeasurable_reason(profile)
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None
     if profile.latency is not None:
@@ -162,7 +162,9 @@ class Meter:
             return source.subnet(configuration).model
 
         def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
-            return builder.measure_graphs(graphs, inputs, self.threads, self.notes.step)
+            return builder.measure_graphs(
+                self.profile, graphs, inputs, self.threads, self.notes.step
+            )
 
         return measured_ms(configurations, subnet, measured)
 

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.errors import TargetError
+from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import choices_text
@@ -26,18 +27,27 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-_BUILDERS: dict[str, str] = {"onnxruntime-cpu": "skipc.compiler.targets.cpu.finish"}
+_BUILDERS: dict[str, str] = {
+    "onnxruntime-cpu": "skipc.compiler.targets.cpu.finish",
+    "tensorrt": "skipc.compiler.targets.tensorrt.finish",
+    "tensorrt-rtx": "skipc.compiler.targets.tensorrt.finish",
+}
 
 
 class EngineBuilder(Protocol):
     """What a target's module offers."""
 
-    def unavailable_reason(self) -> str | None:
+    def unavailable_reason(self, profile: Profile) -> str | None:
         """Returns why engines cannot be built on this host; None if they can."""
+        ...
+
+    def unmeasurable_reason(self, profile: Profile) -> str | None:
+        """Returns why engines cannot be run on this host; None if they can."""
         ...
 
     def measure_graphs(
         self,
+        profile: Profile,
         graphs: Mapping[str, Path],
         inputs: Mapping[str, NDArray[Any]],
         threads: int,
@@ -46,6 +56,7 @@ class EngineBuilder(Protocol):
         """Returns the latency in ms that an engine of each graph would have on this host.
 
         Args:
+            profile: The target.
             graphs: ONNX files by name; the first is what the others are compared with.
             inputs: What to run on, by input name.
             threads: Threads of an engine.
@@ -56,15 +67,18 @@ class EngineBuilder(Protocol):
         """
         ...
 
-    def build_engines(self, bundle: Bundle, target: str, progress: Progress) -> EngineSet:
+    def build_engines(
+        self, bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
+    ) -> EngineSet:
         """Builds and writes the engines of every configuration.
 
         Either all of them are in ``engines/<target>`` afterwards, checked against the
-        golden outputs, or what was there before is untouched.
+        golden outputs where they can be run, or what was there before is untouched.
 
         Args:
             bundle: The portable bundle.
-            target: The profile's name, and the folder's.
+            profile: The target; its name is the folder's.
+            options: The user's options.
             progress: Called with a short line before each step.
 
         Raises:
@@ -90,7 +104,10 @@ def builder_for(profile: Profile) -> EngineBuilder:
 
 
 def finish(
-    path: str | os.PathLike[str], target: str, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    target: str,
+    progress: Progress | None = None,
+    options: TargetOptions | None = None,
 ) -> EngineSet:
     """Builds the engines of the bundle at ``path`` on this host: ``skipc finish``.
 
@@ -98,6 +115,7 @@ def finish(
         path: The bundle's folder.
         target: A profile's name, or a path to one.
         progress: Called with a short line before each step.
+        options: Options of the target; None for its defaults.
 
     Returns:
         What ``engines/<target>/engines.json`` says.
@@ -110,8 +128,9 @@ def finish(
     """
     profile = load_profile(target)
     builder = builder_for(profile)
-    reason = builder.unavailable_reason()
+    reason = builder.unavailable_reason(profile)
     if reason is not None:
         raise TargetError(f"target {profile.name!r} cannot be built here: {reason}")
     bundle = Bundle.open(path)
-    return builder.build_engines(bundle, profile.name, progress or (lambda line: None))
+    chosen = options or TargetOptions()
+    return builder.build_engines(bundle, profile, chosen, progress or (lambda line: None))

@@ -54,7 +54,8 @@ class Plan:
             plan holds its weights itself.
         store: The weight store beside the graph.
         device_bytes: Device memory that the loaded engine takes, without the workspace.
-        workspace_bytes: Scratch memory that it needs while it runs.
+        workspace_bytes: Scratch memory that it needs while it runs; 0 where it was built
+            without the GPU to ask.
     """
 
     file: Path
@@ -141,9 +142,12 @@ class TensorRT:
         self._residency: Residency[_Loaded] = Residency(
             self._load, sizes, device_bytes, keep, DeviceMemoryError
         )
-        self._workspace_bytes = max(plan.workspace_bytes for plan in plans.values())
-        self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
         self._runtime = library.module.Runtime(library.logger)
+        self._workspace_bytes = max(
+            plan.workspace_bytes or self._deserialized(name).device_memory_size_v2
+            for name, plan in plans.items()
+        )
+        self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
         self._running = Lock()
         self._ungraphed: dict[str, str] = {}
 
@@ -184,17 +188,10 @@ class TensorRT:
     def _load(self, name: str) -> _Loaded:
         """Returns an engine ready to run; may happen while another one runs."""
         trt, plan = self._library.module, self._plans[name]
-        with self._library.listening() as heard, plan.file.open("rb") as file:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                engine = self._runtime.deserialize_cuda_engine(data)
-            if engine is None:
-                raise engine_error(
-                    heard,
-                    f"configuration {name!r}: TensorRT cannot load {plan.file}:"
-                    f" {heard.text()}. Build the engines again with `skipc finish`.",
-                )
-            if plan.graph is not None:
-                refit(self._library, engine, name, plan.graph, plan.store)
+        engine = self._deserialized(name)
+        if plan.graph is not None:
+            refit(self._library, engine, name, plan.graph, plan.store)
+        with self._library.listening() as heard:
             strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
             context = engine.create_execution_context(strategy)
             if context is None:
@@ -217,6 +214,19 @@ class TensorRT:
             _LOG.warning("configuration %r has no CUDA graph: %s", name, captured.reason)
             self._ungraphed[name] = captured.reason
         return _Loaded(engine, context, captured.graph)
+
+    def _deserialized(self, name: str) -> Any:
+        plan = self._plans[name]
+        with self._library.listening() as heard, plan.file.open("rb") as file:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                engine = self._runtime.deserialize_cuda_engine(data)
+            if engine is None:
+                raise engine_error(
+                    heard,
+                    f"configuration {name!r}: TensorRT cannot load {plan.file}:"
+                    f" {heard.text()}. Build the engines again with `skipc finish`.",
+                )
+        return engine
 
 
 class _Loaded:

@@ -98,7 +98,7 @@ def command(
     )
     # What is cheap to get wrong is checked before the network is read.
     profile = load_profile(target)
-    unavailable = builder_for(profile).unavailable_reason()
+    unavailable = builder_for(profile).unavailable_reason(profile)
     read_front(front)
     bundle_path(checkpoint, options)
     with progress() as step:

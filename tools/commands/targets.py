@@ -17,7 +17,7 @@ def command(as_json: bool) -> None:
     from skipc.profiles import load_profile, profile_names
 
     profiles = [load_profile(name) for name in profile_names()]
-    reasons = [builder_for(profile).unavailable_reason() for profile in profiles]
+    reasons = [builder_for(profile).unavailable_reason(profile) for profile in profiles]
     if as_json:
         print_json(
             [

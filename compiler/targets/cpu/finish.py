@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Any
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.files import staged_folder, write_whole
-from skipc.compiler.targets.cpu.latency import measure_latencies
-from skipc.compiler.targets.cpu.probe import measure_graphs
-from skipc.compiler.targets.cpu.verify import check_golden, check_same_bits
-from skipc.runtime.backends.onnx_locations import locations
+from skipc.compiler.targets.cpu import probe
+from skipc.compiler.targets.cpu.verify import check_same_bits
+from skipc.compiler.targets.golden import check_golden
+from skipc.compiler.targets.graphs import checked_graph
+from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.onnxruntime_cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle import ENGINES_FILE, file_sha256
 from skipc.runtime.engines import EngineEntry, EngineSet
-from skipc.runtime.errors import IntegrityError
+from skipc.runtime.host import default_threads
 from skipc.runtime.manifest import FileEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from skipc.compiler.targets.cpu.merge import Blob, PackedStore
+    from skipc.compiler.targets.options import TargetOptions
+    from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.engines import Latency
     from skipc.runtime.manifest import ConfigurationEntry
@@ -36,8 +39,6 @@ if TYPE_CHECKING:
     Case = dict[str, NDArray[Any]]
 
 PACKED_FILE = "packed.bin"
-
-__all__ = ["build_engines", "measure_graphs", "unavailable_reason"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +50,53 @@ class _Built:
     blobs: frozenset[Blob]
 
 
-def unavailable_reason() -> str | None:
+def unavailable_reason(profile: Profile) -> str | None:
     """Returns which package is missing; None if engines can be built on this host."""
+    del profile  # the CPU of this machine is always the one that is meant
     missing = [name for name in ("onnxruntime", "onnx") if not _installed(name)]
     if not missing:
         return None
     return f"{missing[0]!r} is not installed. Install it with: pip install 'skipc[finish]'"
 
 
-def build_engines(bundle: Bundle, target: str, progress: Callable[[str], None]) -> EngineSet:
+def unmeasurable_reason(profile: Profile) -> str | None:
+    """Returns which package is missing; None if engines can be run on this host."""
+    return unavailable_reason(profile)
+
+
+def measure_graphs(
+    profile: Profile,
+    graphs: Mapping[str, Path],
+    inputs: Case,
+    threads: int,
+    progress: Callable[[str], None],
+) -> dict[str, float]:
+    """Returns each graph's median latency in ms; see ``EngineBuilder``."""
+    del profile
+    return probe.measure_graphs(graphs, inputs, threads, progress)
+
+
+def build_engines(
+    bundle: Bundle,
+    profile: Profile,
+    options: TargetOptions,
+    progress: Callable[[str], None],
+) -> EngineSet:
     """Builds ``engines/<target>`` on this host; see ``EngineBuilder``.
 
     Raises:
-        TargetError: ONNX Runtime cannot load a graph, or the folder cannot be written.
+        TargetError: ONNX Runtime cannot load a graph, the folder cannot be written, or an
+            option was given: there are none.
         IntegrityError: A graph of the bundle is damaged or reads another file.
         NumericsError: An engine gives other bits than ONNX Runtime without the packed
             store, or is further from the golden outputs than the manifest allows.
     """
+    options.refuse(profile)
     require("onnxruntime", "finish")
-    folder = bundle.engine_dir(target)
+    folder = bundle.engine_dir(profile.name)
     try:
         with staged_folder(folder) as staging:
-            engines = _build(bundle, target, staging, progress)
+            engines = _build(bundle, profile.name, staging, progress)
             text = json.dumps(engines.to_json(), indent=1)
             write_whole(staging / ENGINES_FILE, text.encode() + b"\n")
     except OSError as cause:
@@ -95,7 +121,7 @@ def _build(
         (staging / PACKED_FILE).unlink()
     packed_file = PACKED_FILE if packed.size_bytes else ""
     files = {one.configuration: staging / one.file.path for one in built}
-    latencies = measure_latencies(files, packed_file, inputs[0], progress)
+    latencies = _latencies(files, packed_file, inputs[0], progress)
     return EngineSet(
         target=target,
         backend=NAME,
@@ -105,6 +131,20 @@ def _build(
         packed_file=packed_file,
         files=(*(one.file for one in built), *((packed,) if packed_file else ())),
     )
+
+
+def _latencies(
+    files: Mapping[str, Path], packed_file: str, inputs: Case, progress: Callable[[str], None]
+) -> dict[str, tuple[Latency, ...]]:
+    """Returns every configuration's latency with one thread and with one per core."""
+    table: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    for threads in sorted({1, default_threads()}):
+        progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
+        backend = OnnxRuntimeCpu(files, packed_file, threads)
+        for name, row in measure_latencies(backend, tuple(files), inputs).items():
+            table[name] += (row,)
+        backend.close()
+    return table
 
 
 def _build_one(
@@ -117,31 +157,15 @@ def _build_one(
     staging = store.path.parent
     path = staging / PurePosixPath(entry.graph).name
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        graph = _checked_graph(bundle, entry)
+        graph = checked_graph(bundle, entry)
         optimized = optimize_graph(graph, Path(scratch), inputs)
         blobs = merge_graph(optimized.graph, optimized.data, path, store)
     after = _run(path, store, inputs)
     check_same_bits(entry.name, optimized.outputs, after)
-    check_golden(entry, after, bundle.golden_outputs(entry.name))
+    golden = bundle.golden_outputs(entry.name)
+    check_golden(entry, after, golden, entry.verification.tolerance, "this CPU")
     file = FileEntry(path.name, path.stat().st_size, file_sha256(path))
     return _Built(entry.name, file, blobs)
-
-
-def _checked_graph(bundle: Bundle, entry: ConfigurationEntry) -> Path:
-    """Returns the configuration's graph, which takes tensors from the weight store only."""
-    graph = bundle.file(entry.graph)
-    try:
-        foreign = sorted(locations(graph.read_bytes()) - {bundle.manifest.weights_file})
-    except ValueError as cause:
-        raise IntegrityError(
-            f"{graph}: not an ONNX graph: {cause}. Copy the bundle again."
-        ) from cause
-    if foreign:
-        raise IntegrityError(
-            f"{graph}: takes tensors from {foreign[0]!r}, but may only use"
-            f" {bundle.manifest.weights_file!r}. The file was altered; copy the bundle again."
-        )
-    return graph
 
 
 def _run(path: Path, store: PackedStore, inputs: list[Case]) -> list[Case]:

@@ -1,4 +1,4 @@
-"""The two comparisons that an engine must pass before anyone sees it."""
+"""The comparison that packing must pass before the engine is compared with the reference."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from skipc.compiler.numerics import difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from skipc.runtime.manifest import ConfigurationEntry
 
     Case = dict[str, NDArray[Any]]
 
@@ -41,27 +39,3 @@ def check_same_bits(configuration: str, before: list[Case], after: list[Case]) -
                     " bits; this onnxruntime version packs weights in a way that skipc does"
                     " not know. Try another version, and report it."
                 )
-
-
-def check_golden(entry: ConfigurationEntry, found: list[Case], golden: list[Case]) -> None:
-    """Checks that this CPU computes what the reference did when the bundle was built.
-
-    Args:
-        entry: The configuration, with its tolerance.
-        found: The engine's outputs, for each golden input.
-        golden: The reference's.
-
-    Raises:
-        NumericsError: They differ by more than the tolerance.
-    """
-    tolerance = entry.verification.tolerance
-    error = difference(found, golden)
-    # Not <=: NaN must fail.
-    if not error.relative_error <= tolerance:
-        raise NumericsError(
-            f"configuration {entry.name!r}: on this CPU its outputs differ from"
-            f" {entry.verification.reference} by {error.relative_error:.3g} of the output's"
-            f" range ({error.max_abs_error:.3g} absolute), more than the bundle's tolerance of"
-            f" {tolerance:.3g}. Build the bundle with a larger --tolerance, or try another"
-            " onnxruntime version."
-        )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def test_every_profile_has_a_builder() -> None:
     for name in profile_names():
-        builder = builder_for(load_profile(name))
-        assert builder.unavailable_reason() is None
+        profile = load_profile(name)
+        assert builder_for(profile).unavailable_reason(profile) is None
 
 
 def test_builder_for_names_the_backends_when_there_is_none() -> None:

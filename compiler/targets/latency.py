@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from skipc.runtime.engines import Latency
-from skipc.runtime.host import default_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from skipc.runtime.backends import Engine
+    from skipc.runtime.backends import Backend, Engine
 
     Case = Mapping[str, NDArray[Any]]
 
@@ -29,36 +26,31 @@ _LONG_S = 2.0
 
 
 def measure_latencies(
-    files: Mapping[str, Path], packed_file: str, inputs: Case, progress: Callable[[str], None]
-) -> dict[str, tuple[Latency, ...]]:
-    """Returns every configuration's latency with one thread and with one per core.
+    backend: Backend, configurations: tuple[str, ...], inputs: Case
+) -> dict[str, Latency]:
+    """Returns every configuration's latency with the threads of ``backend``.
 
     The configurations take turns in up to three passes, so that a change of the clock rate
     meets all of them. One engine is loaded at a time: memory does not grow with their number.
-    A thread count takes about 0.8 s, or one pass of two calls each where that is longer.
+    It takes about 0.8 s, or one pass of two calls each where that is longer.
 
     Args:
-        files: Each configuration's engine graph.
-        packed_file: The store's name beside them; empty if there is none.
+        backend: Loads the engines.
+        configurations: Their names.
         inputs: What to run on: the golden input with the typical batch.
-        progress: Called before each thread count.
 
     Raises:
         EngineError: An engine cannot be loaded or run.
     """
-    table: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
-    for threads in sorted({1, default_threads()}):
-        progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
-        backend = OnnxRuntimeCpu(files, packed_file, threads)
-        for name, found in _passes(backend, tuple(files), inputs).items():
-            p50, p95, p99 = (float(p) for p in np.percentile(found, (50, 95, 99)))
-            table[name] += (Latency(threads, p50, p95, p99, len(found)),)
-        backend.close()
+    table = {}
+    for name, found in _passes(backend, configurations, inputs).items():
+        p50, p95, p99 = (float(p) for p in np.percentile(found, (50, 95, 99)))
+        table[name] = Latency(backend.threads, p50, p95, p99, len(found))
     return table
 
 
 def _passes(
-    backend: OnnxRuntimeCpu, configurations: tuple[str, ...], inputs: Case
+    backend: Backend, configurations: tuple[str, ...], inputs: Case
 ) -> dict[str, list[float]]:
     times_ms: dict[str, list[float]] = {name: [] for name in configurations}
     turn_s = _ENOUGH_S / (_MAX_PASSES * len(configurations))

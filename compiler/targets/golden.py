@@ -1,0 +1,46 @@
+"""The comparison that every engine must pass on the device before anyone sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import NumericsError
+from skipc.compiler.numerics import difference
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skipc.runtime.manifest import ConfigurationEntry
+
+    Case = dict[str, NDArray[Any]]
+
+
+def check_golden(
+    entry: ConfigurationEntry,
+    found: list[Case],
+    golden: list[Case],
+    tolerance: float,
+    here: str,
+) -> None:
+    """Checks that this device computes what the reference did when the bundle was built.
+
+    Args:
+        entry: The configuration.
+        found: The engine's outputs, for each golden input.
+        golden: The reference's.
+        tolerance: Largest error over the range of the reference's output.
+        here: What computed, e.g. ``this CPU``.
+
+    Raises:
+        NumericsError: They differ by more than the tolerance.
+    """
+    error = difference(found, golden)
+    # Not <=: NaN must fail.
+    if not error.relative_error <= tolerance:
+        raise NumericsError(
+            f"configuration {entry.name!r}: on {here} its outputs differ from"
+            f" {entry.verification.reference} by {error.relative_error:.3g} of the output's"
+            f" range ({error.max_abs_error:.3g} absolute), more than the tolerance of"
+            f" {tolerance:.3g}. Build the bundle with a larger --tolerance, or try another"
+            " version of the library that runs it."
+        )

@@ -1,0 +1,228 @@
+"""Builds the engines of the TensorRT targets: one after the other, all or none."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.files import staged_folder, write_whole
+from skipc.compiler.targets.graphs import checked_graph
+from skipc.compiler.targets.tensorrt import probe
+from skipc.compiler.targets.tensorrt.device import Gpu
+from skipc.compiler.targets.tensorrt.network import parse
+from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
+from skipc.compiler.targets.tensorrt.store import PlanStore
+from skipc.runtime.backends.cuda import open_cuda
+from skipc.runtime.backends.tensorrt_host import ahead_host, current_host
+from skipc.runtime.backends.tensorrt_library import open_library
+from skipc.runtime.bundle import ENGINES_FILE, file_sha256
+from skipc.runtime.engines import EngineEntry, EngineSet
+from skipc.runtime.errors import BackendUnavailableError
+from skipc.runtime.manifest import FileEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from skipc.compiler.targets import Progress
+    from skipc.compiler.targets.options import TargetOptions
+    from skipc.profiles import Profile
+    from skipc.runtime.backends.tensorrt import Plan
+    from skipc.runtime.backends.tensorrt_library import Library
+    from skipc.runtime.bundle import Bundle
+    from skipc.runtime.engines import Latency
+    from skipc.runtime.manifest import ConfigurationEntry
+
+AHEAD_BACKEND = "tensorrt-rtx"
+"""Builds plans without the GPU that they are for."""
+
+
+def unavailable_reason(profile: Profile) -> str | None:
+    """Returns why engines of ``profile`` cannot be built on this machine; None if they can."""
+    if profile.architecture not in ("any", platform.machine()):
+        return (
+            f"TensorRT builds engines only on the kind of machine that runs them:"
+            f" {profile.architecture}, and this is {platform.machine()}."
+        )
+    try:
+        open_library(profile.backend)
+        return None if _ahead(profile) else _wrong_gpu(profile)
+    except BackendUnavailableError as reason:
+        return str(reason)
+
+
+def unmeasurable_reason(profile: Profile) -> str | None:
+    """Returns why engines of ``profile`` cannot be run on this machine; None if they can."""
+    try:
+        return unavailable_reason(profile) or _wrong_gpu(profile)
+    except BackendUnavailableError as reason:
+        return str(reason)
+
+
+def measure_graphs(
+    profile: Profile,
+    graphs: Mapping[str, Path],
+    inputs: Mapping[str, NDArray[Any]],
+    threads: int,
+    progress: Progress,
+) -> dict[str, float]:
+    """Returns each graph's median latency in ms; see ``EngineBuilder``.
+
+    ``threads`` makes no difference on a GPU.
+    """
+    del threads
+    return probe.measure_graphs(profile, graphs, inputs, progress)
+
+
+def build_engines(
+    bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
+) -> EngineSet:
+    """Builds ``engines/<target>``; see ``EngineBuilder``.
+
+    Where a GPU is at hand plans are stripped, refitted, compared with the golden outputs and
+    measured. Without one (TensorRT-RTX) they hold their weights and nothing of this is done.
+
+    Raises:
+        TargetError: TensorRT cannot build an engine, or the folder cannot be written.
+        IntegrityError: A graph of the bundle is damaged or reads another file.
+        EngineError: An engine cannot be loaded or run.
+        NumericsError: An engine is further from the golden outputs than its precision allows.
+        KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
+    """
+    build = _Build.of(bundle, profile, options)
+    folder = bundle.engine_dir(profile.name)
+    try:
+        with staged_folder(folder) as staging:
+            engines = build.run(staging, progress)
+            text = json.dumps(engines.to_json(), indent=1)
+            write_whole(staging / ENGINES_FILE, text.encode() + b"\n")
+        build.store.clear()
+    except OSError as cause:
+        raise TargetError(f"{folder} cannot be written: {cause}.") from cause
+    return engines
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One run of the builder over a family."""
+
+    bundle: Bundle
+    profile: Profile
+    library: Library
+    gpu: Gpu | None
+    store: PlanStore
+
+    @classmethod
+    def of(cls, bundle: Bundle, profile: Profile, options: TargetOptions) -> _Build:
+        library = open_library(profile.backend)
+        cuda = None if _ahead(profile) else open_cuda()
+        capabilities = profile.compute_capabilities if cuda is None else ()
+        settings = PlanSettings(
+            options,
+            bundle.manifest.batch,
+            stripped=cuda is not None,
+            capabilities=capabilities,
+        )
+        host = (
+            ahead_host(library, capabilities) if cuda is None else current_host(library, cuda)
+        )
+        store = PlanStore(bundle, profile.name, host, settings)
+        return cls(
+            bundle, profile, library, None if cuda is None else Gpu(library, cuda), store
+        )
+
+    def run(self, staging: Path, progress: Progress) -> EngineSet:
+        """Builds what is not there, checks everything, and fills ``staging``."""
+        entries = self.bundle.manifest.configurations
+        files: dict[str, Path] = {}
+        plans: dict[str, Plan] = {}
+        for number, entry in enumerate(entries, start=1):
+            files[entry.name] = self._plan(entry, f"({number} of {len(entries)})", progress)
+            if self.gpu is not None:
+                progress(f"checking {entry.name} ({number} of {len(entries)})")
+                plans[entry.name] = self._checked(self.gpu, entry, files[entry.name])
+        latencies: dict[str, Latency] = {}
+        if self.gpu is not None:
+            progress("measuring latency")
+            inputs = self.bundle.golden_inputs()[0]
+            latencies = self.gpu.latencies(self.bundle.manifest, plans, inputs)
+        self.store.take({file.name: file for file in files.values()}, staging)
+        return EngineSet(
+            target=self.profile.name,
+            backend=self.profile.backend,
+            host=self.store.host,
+            bundle_sha256=self.bundle.manifest_sha256,
+            engines=tuple(self._entry(entry, files, plans, latencies) for entry in entries),
+            packed_file="",
+            files=tuple(
+                FileEntry(path.name, path.stat().st_size, file_sha256(path))
+                for path in sorted(staging.iterdir())
+            ),
+        )
+
+    def _plan(self, entry: ConfigurationEntry, place: str, progress: Progress) -> Path:
+        """Returns the configuration's plan, built if it is not there."""
+        found = self.store.find(entry)
+        if found is not None:
+            progress(f"keeping {entry.name} {place}")
+            return found
+        progress(f"building {entry.name} {place}")
+        detail = getattr(progress, "detail", lambda text: None)
+        network = parse(self.library, entry.name, checked_graph(self.bundle, entry))
+        cache = self.store.timing_cache()
+        plan = build_plan(
+            self.library, entry.name, network, self.store.settings, cache, detail
+        )
+        return self.store.keep(entry, plan.data, plan.timing_cache)
+
+    def _checked(self, gpu: Gpu, entry: ConfigurationEntry, file: Path) -> Plan:
+        """Returns the plan after it passed; one that did not is not kept."""
+        try:
+            plan = gpu.measure(self.bundle, entry, file, self.store.settings.stripped)
+            gpu.check(self.bundle, entry, plan)
+        except BaseException:
+            if file.parent == self.store.waiting:
+                file.unlink(missing_ok=True)
+            raise
+        return plan
+
+    def _entry(
+        self,
+        entry: ConfigurationEntry,
+        files: dict[str, Path],
+        plans: dict[str, Plan],
+        latencies: dict[str, Latency],
+    ) -> EngineEntry:
+        stripped = self.store.settings.stripped
+        plan = plans.get(entry.name)
+        return EngineEntry(
+            configuration=entry.name,
+            file=files[entry.name].name,
+            weights_bytes=entry.weights_bytes if stripped else 0,
+            own_bytes=entry.own_bytes if stripped else 0,
+            # Without a GPU to see it on: what the plan holds has to lie there.
+            device_bytes=plan.device_bytes if plan else files[entry.name].stat().st_size,
+            workspace_bytes=plan.workspace_bytes if plan else 0,
+            latency=(latencies[entry.name],) if entry.name in latencies else (),
+        )
+
+
+def _ahead(profile: Profile) -> bool:
+    """Tells whether plans are built for GPUs that need not be here."""
+    return profile.backend == AHEAD_BACKEND and bool(profile.compute_capabilities)
+
+
+def _wrong_gpu(profile: Profile) -> str | None:
+    found = open_cuda().device()
+    wanted = profile.compute_capabilities
+    if wanted and found.compute_capability not in wanted:
+        return (
+            f"target {profile.name!r} is for GPUs of compute capability {', '.join(wanted)};"
+            f" this one ({found.name}) has {found.compute_capability}."
+        )
+    return None

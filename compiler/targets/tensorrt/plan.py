@@ -1,0 +1,183 @@
+"""Building a plan: in a thread, so that Ctrl-C ends it and progress is shown meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.targets.tensorrt.network import batch_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skipc.compiler.targets.options import TargetOptions
+    from skipc.compiler.targets.tensorrt.network import Network
+    from skipc.runtime.backends.tensorrt_library import Library
+    from skipc.runtime.manifest import BatchRange
+
+    Progress = Callable[[str], None]
+
+_LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """How plans are built.
+
+    Attributes:
+        options: The user's options.
+        batch: The sizes of the dynamic batch.
+        stripped: Whether weights are left out, to be refitted from the weight store.
+        capabilities: Compute capabilities to build ahead for, e.g. ``8.6``; empty for the
+            GPU at hand.
+    """
+
+    options: TargetOptions
+    batch: BatchRange | None
+    stripped: bool
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A built plan.
+
+    Attributes:
+        data: The serialised engine, as a buffer.
+        timing_cache: What was timed, for the next build; empty where the library keeps none.
+    """
+
+    data: Any
+    timing_cache: bytes
+
+
+def build_plan(
+    library: Library,
+    configuration: str,
+    network: Network,
+    settings: PlanSettings,
+    timing_cache: bytes,
+    detail: Progress,
+) -> Plan:
+    """Returns the plan of a network.
+
+    Args:
+        library: TensorRT.
+        configuration: Its configuration's name, for messages.
+        network: The parsed network.
+        settings: How it is built.
+        timing_cache: What earlier builds timed; may be empty.
+        detail: Told which phase of the build is at how many percent.
+
+    Raises:
+        TargetError: The builder failed.
+        KeyboardInterrupt: Ctrl-C; the builder has stopped.
+    """
+    with library.listening() as heard:
+        config = _config(library, network, settings)
+        cache = _attach(library, config, timing_cache)
+        cancel = Event()
+        config.progress_monitor = _monitor(library.module, cancel, detail)
+        data = _in_thread(
+            lambda: network.builder.build_serialized_network(network.definition, config),
+            cancel,
+        )
+        if data is None:
+            raise TargetError(
+                f"configuration {configuration!r}: {library.backend} {library.version} cannot"
+                f" build its engine: {heard.text()}"
+            )
+    kept = b"" if cache is None else bytes(memoryview(config.get_timing_cache().serialize()))
+    return Plan(data, kept)
+
+
+def _config(library: Library, network: Network, settings: PlanSettings) -> Any:
+    trt, options = library.module, settings.options
+    config = network.builder.create_builder_config()
+    if settings.stripped:
+        # Not REFIT: that gives up fusions, and has dropped biases (TensorRT 11.3).
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    profile = batch_profile(network, settings.batch)
+    if profile is not None:
+        config.add_optimization_profile(profile)
+    if settings.capabilities:
+        config.num_compute_capabilities = len(settings.capabilities)
+        for index, capability in enumerate(settings.capabilities):
+            name = f"SM{capability.replace('.', '')}"
+            if not hasattr(trt.ComputeCapability, name):
+                raise TargetError(
+                    f"{library.backend} {library.version} builds for no GPU of compute"
+                    f" capability {capability}. Leave it out of the profile."
+                )
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    return config
+
+
+def _attach(library: Library, config: Any, timing_cache: bytes) -> Any | None:
+    """Gives the builder what was timed before; the cache, which must outlive the build."""
+    if library.backend != "tensorrt":
+        return None  # TensorRT-RTX times nothing while it builds
+    cache = config.create_timing_cache(timing_cache)
+    if cache is not None and config.set_timing_cache(cache, False):
+        return cache
+    # Of another GPU or version: begin anew.
+    cache = config.create_timing_cache(b"")
+    config.set_timing_cache(cache, False)
+    return cache
+
+
+def _in_thread(build: Callable[[], Any], cancel: Event) -> Any:
+    """Returns what ``build`` does. On Ctrl-C it is told to stop and waited for."""
+    found: list[Any] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(build())
+        except BaseException as cause:
+            failed.append(cause)
+
+    thread = Thread(target=run, name="skipc-build")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_LOOK_S)
+    except BaseException:
+        cancel.set()
+        thread.join()
+        raise
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+def _monitor(trt: Any, cancel: Event, detail: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Tells the outermost phase that counts steps, and whether to go on."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(
+            self, phase_name: str, parent_phase: str | None, num_steps: int
+        ) -> None:
+            self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            steps = self._steps.get(phase_name, 0)
+            if steps > 1 and not cancel.is_set():
+                detail(f"{phase_name.lower()}, {min(100, 100 * (step + 1) // steps)} %")
+            return not cancel.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()

@@ -1,0 +1,6 @@
+"""Doubles of NVIDIA's libraries, for machines without a GPU.
+
+``device`` is the GPU: memory, streams, graphs; it notes every misuse. ``cudart`` and
+``pycuda_driver`` are the two CUDA libraries over it, ``tensorrt`` the few classes of TensorRT
+that skipc uses. ``tests/contract`` holds them to the real bindings' names and parameters.
+"""
