@@ -98,6 +98,13 @@ class Record:
             raise self._wrong(key, "a finite number", value)
         return number
 
+    def boolean(self, key: str) -> bool:
+        """Returns the true or false under ``key``."""
+        value = self._get(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false", value)
+        return value
+
     def positive(self, key: str) -> float:
         """Returns the finite number above zero under ``key``."""
         number = self.number(key)

@@ -4,43 +4,102 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skipc.profiles import Profile, ProfileError, load_profile, profile_names
+from skipc.compiler.targets import _BUILDERS
+from skipc.profiles import (
+    PRECISIONS_OF_BACKEND,
+    ProfileError,
+    load_profile,
+    profile_names,
+)
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from skipc.profiles import Board, Profile
 
-MINE = """format = "skipc.profile/1"
-name = "mine"
-backend = "onnxruntime-cpu"
-description = "my board"
-
-[sources]
-cores = "its data sheet"
-"""
+NAMES = (
+    "cpu",
+    "jetson-orin",
+    "jetson-orin-nano",
+    "jetson-orin-nx",
+    "jetson-thor",
+    "jetson-xavier",
+    "raspberry-pi-5",
+    "rtx",
+    "tensorrt",
+)
+PROFILES = [load_profile(name) for name in NAMES]
+BOARDS = {board.name: board for profile in PROFILES for board in profile.boards}
 
 
 def test_profile_names_lists_what_comes_with_skipc() -> None:
-    assert profile_names() == ("cpu",)
+    assert profile_names() == NAMES
 
 
-def test_load_profile_reads_every_profile() -> None:
-    for name in profile_names():
-        profile = load_profile(name)
-        assert profile.name == name
-        assert profile.description
+@pytest.mark.parametrize("name", NAMES)
+def test_every_profile_loads(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert len(profile.description) < 80
+    assert profile.latency is None
+    for release in profile.software:
+        assert any((release.tensorrt, release.cuda, release.python, release.l4t)), release
 
 
-def test_load_profile_reads_a_file_of_the_users(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(MINE)
-    assert load_profile(str(tmp_path / "mine.toml")) == Profile(
-        "mine", "onnxruntime-cpu", "my board", {"cores": "its data sheet"}
+def test_backends_are_those_of_the_targets() -> None:
+    backends = {profile.name: profile.backend for profile in PROFILES}
+    cpu = {"cpu": "onnxruntime-cpu", "raspberry-pi-5": "onnxruntime-cpu"}
+    assert backends == dict.fromkeys(NAMES, "tensorrt") | cpu | {"rtx": "tensorrt-rtx"}
+
+
+def test_profiles_know_every_backend_that_has_a_builder() -> None:
+    assert set(_BUILDERS) <= set(PRECISIONS_OF_BACKEND)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_precisions_are_those_that_the_gpu_has(profile: Profile) -> None:
+    before_ampere = {"7.2", "7.5"}.intersection(profile.compute_capabilities)
+    assert ("bf16" in profile.precisions) == (
+        profile.backend != "onnxruntime-cpu" and not before_ampere
     )
+    assert "fp32" in profile.precisions
 
 
-@pytest.mark.parametrize("name", ["jetson-orin", "jetson-nano", "tensorrt", "cuda"])
-def test_load_profile_says_so_when_a_target_is_not_in_this_version(name: str) -> None:
-    with pytest.raises(ProfileError, match=rf"'{name}' is not in this version.*'cpu'"):
-        load_profile(name)
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_every_number_of_a_board_says_where_it_comes_from(board: Board) -> None:
+    for key, number in board.numbers().items():
+        assert number.source, key
+        assert number.value > 0, key
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_rates_fit_one_another(board: Board) -> None:
+    peaks = {key: number.value for key, number in board.peak_tops.items()}
+    if "fp16" in peaks:
+        assert peaks["fp16"] > peaks["fp32"]
+        assert peaks.get("bf16", peaks["fp16"]) == peaks["fp16"]
+        assert peaks.get("int8", 2 * peaks["fp16"]) == pytest.approx(
+            2 * peaks["fp16"], rel=0.01
+        )
+        assert peaks.get("tf32", peaks["fp16"] / 2) == pytest.approx(
+            peaks["fp16"] / 2, rel=0.01
+        )
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_total_is_one_input_rail_or_all_rails(board: Board) -> None:
+    assert board.total_rails in (board.rails, ("VDD_IN",), ("VIN",))
+
+
+def test_boards_are_told_apart_by_module_and_power_modes_are_names() -> None:
+    modules = [module for board in BOARDS.values() for module in board.module_ids]
+    assert len(set(modules)) == len(modules)
+    modes = [mode for board in BOARDS.values() for mode in board.power_modes]
+    assert not any(mode.isdigit() for mode in modes)
+
+
+def test_exactly_one_profile_is_the_fallback_and_rtx_is_never_detected() -> None:
+    assert [profile.name for profile in PROFILES if profile.detect.fallback] == ["cpu"]
+    rtx = load_profile("rtx").detect
+    assert (rtx.compatible, rtx.files) == ((), ())
 
 
 @pytest.mark.parametrize("name", ["CPU", "", "../cpu", "cpu.tom"])
@@ -50,25 +109,9 @@ def test_load_profile_lists_the_names_when_one_is_unknown(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name = ", "not a profile that can be read"),
-        ('name = "mine"', "'format' must be 'skipc.profile/1', found None"),
-        (MINE.replace("backend", "backnd"), "unknown key 'backnd'.*Did you mean 'backend'"),
-        (MINE.replace('"my board"', "3"), "'description' must be a non-empty string"),
-        (
-            MINE.replace('"mine"', '"yours"'),
-            "'name' is 'yours', but the file is called 'mine'",
-        ),
-    ],
+    ("wrong", "near"),
+    [("jetson-nano", "jetson-orin-nano"), ("jetson_orin", "jetson-orin"), ("rtxx", "rtx")],
 )
-def test_load_profile_points_at_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text(text)
-    with pytest.raises(ProfileError, match=message):
-        load_profile(str(file))
-
-
-def test_load_profile_says_so_when_the_file_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match=r"gone\.toml: not a profile that can be read"):
-        load_profile(str(tmp_path / "gone.toml"))
+def test_load_profile_names_the_nearest(wrong: str, near: str) -> None:
+    with pytest.raises(ProfileError, match=rf"Did you mean '{near}'\?"):
+        load_profile(wrong)

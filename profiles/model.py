@@ -1,0 +1,156 @@
+"""What a profile says of a kind of device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from skipc.runtime.errors import SkipcError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PRECISIONS_OF_BACKEND: dict[str, tuple[str, ...]] = {
+    "onnxruntime-cpu": ("fp32",),
+    "tensorrt": ("fp32", "fp16", "bf16", "int8"),
+    "tensorrt-rtx": ("fp32", "fp16", "bf16", "int8"),
+}
+"""The backends that a profile may name, and the precisions of each one's engines."""
+
+PEAK_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+"""The arithmetic whose peak rate a board may give."""
+
+ARCHITECTURES = ("aarch64", "any", "x86_64")
+
+
+class ProfileError(SkipcError):
+    """There is no such profile, or its file does not have the form of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number with where it comes from.
+
+    Attributes:
+        value: The number; its unit is in the name of what holds it.
+        source: Who says so, or how it was computed; empty only where it is derived.
+        derived: Whether it was computed from other numbers instead of being read somewhere.
+    """
+
+    value: float
+    source: str
+    derived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One board or module of a kind of device; what is unknown is None or empty.
+
+    Attributes:
+        name: As its maker calls it, e.g. ``AGX Orin 64GB``.
+        module_ids: What the device tree's ``compatible`` calls it, e.g. ``p3701-0005``.
+        memory_gb: Memory of the accelerator in GB; on a Jetson the CPU uses it, too.
+        bandwidth_gb_s: Peak bandwidth of that memory in GB/s (powers of 1000).
+        peak_tops: Dense peak rate in 10^12 operations per second, by ``PEAK_PRECISIONS``;
+            a multiply-accumulate is two operations.
+        multiprocessors: The GPU's streaming multiprocessors.
+        power_modes: Names of the power modes; ids mean other modes on other boards.
+        rails: Names of the power rails that can be measured.
+        total_rails: The rails whose sum is the total power.
+    """
+
+    name: str
+    module_ids: tuple[str, ...] = ()
+    memory_gb: Number | None = None
+    bandwidth_gb_s: Number | None = None
+    peak_tops: Mapping[str, Number] = field(default_factory=dict)
+    multiprocessors: Number | None = None
+    power_modes: tuple[str, ...] = ()
+    rails: tuple[str, ...] = ()
+    total_rails: tuple[str, ...] = ()
+
+    def numbers(self) -> dict[str, Number]:
+        """Returns every number that is known, by its key, e.g. ``peak_tops.fp16``."""
+        single = {
+            "memory_gb": self.memory_gb,
+            "bandwidth_gb_s": self.bandwidth_gb_s,
+            "multiprocessors": self.multiprocessors,
+        }
+        found = {key: number for key, number in single.items() if number is not None}
+        return found | {f"peak_tops.{key}": value for key, value in self.peak_tops.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """A release of the system software, e.g. JetPack; what is unknown is empty.
+
+    Attributes:
+        name: The release, e.g. ``JetPack 6.2``.
+        tensorrt: Version of TensorRT in it.
+        cuda: Version of CUDA in it.
+        python: Version of the system's Python.
+        l4t: Version of Jetson Linux.
+    """
+
+    name: str
+    tensorrt: str = ""
+    cuda: str = ""
+    python: str = ""
+    l4t: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """How ``skipc targets --detect`` knows a device of this kind; empty: never.
+
+    Attributes:
+        compatible: Texts, one of which is in an entry of ``/proc/device-tree/compatible``.
+        files: Paths, one of which exists.
+        fallback: Whether this profile is right where no other one is.
+    """
+
+    compatible: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTable:
+    """What one network takes on the device, for ``skipc select`` on another machine.
+
+    Attributes:
+        base_ms: Latency with every unit skipped.
+        unit_ms: What each unit adds, by its name.
+    """
+
+    base_ms: float
+    unit_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One kind of device.
+
+    Attributes:
+        name: The target's name, e.g. ``cpu``; engines lie in a folder of that name.
+        backend: The runtime backend that runs its engines.
+        description: One line for ``skipc targets``.
+        architecture: Of the CPU: ``aarch64``, ``x86_64`` or ``any``.
+        compute_capabilities: Of the GPU, e.g. ``8.7``; empty: whatever the GPU has.
+        precisions: What engines may compute in: ``fp32``, ``fp16``, ``bf16``, ``int8``.
+        boards: The boards that are known of this kind.
+        software: Releases of the system software that are known to run on it.
+        detect: How a device of this kind is known.
+        latency: Latencies measured on the device, where the profile is made for one network.
+    """
+
+    name: str
+    backend: str
+    description: str
+    architecture: str = "any"
+    compute_capabilities: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+    boards: tuple[Board, ...] = ()
+    software: tuple[Software, ...] = ()
+    detect: Detection = field(default_factory=Detection)
+    latency: LatencyTable | None = None
