@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import BackendError, EngineError
+from .errors import EngineError, SkipcError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -60,7 +60,7 @@ def load_all(
                 start_ns = now_ns()
                 engine.run(sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6
-        except BackendError as cause:
+        except SkipcError as cause:
             if repr(name) in str(cause):
                 raise
             raise EngineError(

@@ -57,14 +57,13 @@ def choose(
     engine = engines[wanted.configuration]
     if engine.ready():
         return Choice(wanted, waits=False)
-    if pinned is None and engine.prepare():
-        loaded = [point for point in points if engines[point.configuration].ready()]
-        if loaded:
-            instead = decide(loaded, budget, estimate)
-            if instead.feasible or not wanted.feasible:
-                reason = (
-                    f"{wanted.configuration!r} is being loaded; until then {instead.reason}"
-                )
-                return Choice(replace(instead, reason=reason), waits=False)
+    staying = engine.prepare() if pinned is None else frozenset()
+    loaded = [point for point in points if point.configuration in staying]
+    if loaded:
+        instead = decide(loaded, budget, estimate)
+        if instead.feasible or not wanted.feasible:
+            coming = wanted.configuration
+            reason = f"{coming!r} is being loaded; until then {instead.reason}"
+            return Choice(replace(instead, reason=reason), waits=False)
     reason = f"{wanted.reason} The call waits while it is loaded."
     return Choice(replace(wanted, reason=reason), waits=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from .errors import BackendError, ChoiceError, ClosedError
+from .errors import BackendError, ChoiceError, ClosedError, SkipcError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from .errors import SkipcError
 
 
 class Closeable(Protocol):
@@ -50,7 +49,8 @@ class Residency(Generic[Item]):
     Args:
         load: Loads an item; called without any lock held.
         size_bytes: What each item takes, by name.
-        limit_bytes: What all loaded items may take together; None for no limit.
+        limit_bytes: What all loaded items may take together; None for no limit. Where the
+            device turns out to hold less, the limit sinks to that.
         keep: The item that leaves last: one that must be at hand at once.
         out_of_memory: What ``load`` raises where the device is full. The least recently
             used item then leaves and ``load`` is called again, until none is left to leave.
@@ -75,14 +75,16 @@ class Residency(Generic[Item]):
             )
         self._load = load
         self._size_bytes = dict(size_bytes)
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = math.inf if limit_bytes is None else limit_bytes
         self._keep = keep
         self._out_of_memory = out_of_memory
         self._items: dict[str, Item] = {}  # the least recently used first
+        self._leaving: list[tuple[str, Item]] = []  # gone for callers, not freed yet
         self._users: dict[str, int] = dict.fromkeys(size_bytes, 0)
+        self._last: str | None = None
         self._loading: str | None = None
         self._wanted: str | None = None
-        self._failed: dict[str, SkipcError] = {}
+        self._failed: set[str] = set()
         self._worker: Thread | None = None
         self._counts = ResidencyCounts()
         self._closed = False
@@ -103,6 +105,16 @@ class Residency(Generic[Item]):
         with self._changed:
             return tuple(self._items)
 
+    def load(self, name: str) -> None:
+        """Loads an item before anybody waits for it.
+
+        Raises:
+            BackendError: It cannot be loaded.
+            ClosedError: ``close`` was called.
+        """
+        with self._changed:
+            self._ensure(name)
+
     @contextmanager
     def use(self, name: str) -> Iterator[Item]:
         """Yields an item, loaded first if it is not there; it stays until the block ends.
@@ -112,19 +124,11 @@ class Residency(Generic[Item]):
             ClosedError: ``close`` was called.
         """
         with self._changed:
-            waited = False
-            while name not in self._items:
-                waited = True
-                self._check_open()
-                if self._loading is None:
-                    self._load_here(name)
-                else:
-                    self._changed.wait()
-            self._check_open()
-            if waited:
+            if self._ensure(name):
                 self._count(waits=1)
             item = self._items[name] = self._items.pop(name)
             self._users[name] += 1
+            self._last = name
         try:
             yield item
         finally:
@@ -132,119 +136,187 @@ class Residency(Generic[Item]):
                 self._users[name] -= 1
                 self._changed.notify_all()
 
-    def prepare(self, name: str) -> bool:
+    def prepare(self, name: str) -> frozenset[str]:
         """Begins to load an item in the background.
 
-        The item used last does not leave for it, since the next call may want that again.
+        The item used last stays, since the next call may want it again, and of the others as
+        many as there is room for.
 
         Returns:
-            Whether it is there or on its way; False where there is no room for it beside
-            the item used last, or its last try in the background failed. Then only ``use``
-            loads it, and waits.
+            The items that stay at hand until it is there. Empty where there is no room
+            beside the item used last, or its last try failed: then only ``use`` loads it,
+            and waits.
         """
         with self._changed:
-            if name in self._items or self._loading == name:
-                return True
-            if self._closed or name in self._failed or not self._fits_beside_last(name):
-                return False
-            self._wanted = name
-            if self._worker is None or not self._worker.is_alive():
-                self._worker = Thread(target=self._work, name="skipc-prepare", daemon=True)
-                self._worker.start()
-            return True
+            if self._closed or name in self._failed:
+                return frozenset()
+            if name not in self._items and name not in (self._loading, self._wanted):
+                staying = self._staying_beside(name)
+                if not staying:
+                    return frozenset()
+                for other in [other for other in self._items if other not in staying]:
+                    self._leaving.append((other, self._items.pop(other)))
+                    self._count(evictions=1)
+                self._wanted = name
+                if self._worker is None:
+                    self._worker = Thread(target=self._work, name="skipc-prepare", daemon=True)
+                    self._worker.start()
+                self._changed.notify_all()
+            return frozenset(self._items)
 
     def close(self) -> None:
         """Waits for what is in use or being loaded, then frees everything."""
         with self._changed:
             self._closed = True
-            self._wanted = None
+            self._changed.notify_all()
+            worker = self._worker
+        if worker is not None:
+            worker.join()
+        with self._changed:
             self._changed.wait_for(
                 lambda: self._loading is None and not any(self._users.values())
             )
-            items, self._items = self._items, {}
+            left = [*self._leaving, *self._items.items()]
+            self._leaving, self._items = [], {}
             self._changed.notify_all()
-            worker = self._worker
-        for item in items.values():
+        for _, item in left:
             item.close()
-        if worker is not None:
-            worker.join()
 
-    def _work(self) -> None:
-        """Loads what is wanted, in the background, until nothing is."""
-        with self._changed:
-            while self._wanted is not None and not self._closed:
-                if self._loading is not None:
-                    self._changed.wait()
-                    continue
-                name, self._wanted = self._wanted, None
-                if name in self._items:
-                    continue
-                try:
-                    self._load_here(name, spare_last=True)
-                except BackendError as cause:
-                    self._failed[name] = cause  # `use` tries again and raises to its caller
-            self._worker = None
+    def _ensure(self, name: str) -> bool:
+        """Loads an item if it is not there; tells whether it was not. The lock is held."""
+        waited = False
+        while name not in self._items:
+            waited = True
+            self._check_open()
+            if self._loading is None:
+                self._load_here(name)
+            else:
+                self._changed.wait()
+        self._check_open()
+        return waited
 
-    def _load_here(self, name: str, *, spare_last: bool = False) -> None:
-        """Loads ``name``; called with the lock held, which it gives back while loading."""
+    def _load_here(self, name: str) -> None:
+        """Loads ``name`` for a caller who waits; others leave for it."""
         self._loading = name
         try:
-            while not self._has_room(name):
-                if not self._evict(spare_last=spare_last):
-                    if spare_last:
-                        return
-                    self._changed.wait()  # until a use ends
-                    self._check_open()
-            item = self._loaded(name, spare_last=spare_last)
-            if item is not None:
-                self._items[name] = item
-                self._failed.pop(name, None)
-                self._count(loads=1)
+            while name not in self._items:
+                while not self._has_room(name):
+                    if not self._evict():
+                        self._changed.wait()  # until a use ends, or what is leaving is gone
+                        self._check_open()
+                full = self._try(name)
+                if full is not None and not (self._items or self._leaving):
+                    raise BackendError(
+                        f"configuration {name!r}: no device memory left for its engine, even"
+                        f" with every other one freed: {full} Close other programs on the"
+                        " device, or build fewer or smaller configurations."
+                    ) from full
+                if full is not None and not self._idle():
+                    raise BackendError(
+                        f"configuration {name!r}: no device memory left for its engine beside"
+                        f" those in use: {full} Make fewer calls at the same time."
+                    ) from full
         finally:
             self._loading = None
             self._changed.notify_all()
 
-    def _loaded(self, name: str, *, spare_last: bool) -> Item | None:
-        while True:
-            full: SkipcError
-            self._changed.release()
-            try:
-                return self._load(name)
-            except self._out_of_memory as cause:
-                full = cause
-            finally:
-                self._changed.acquire()
-            if not self._evict(spare_last=spare_last):
-                raise BackendError(
-                    f"configuration {name!r}: no device memory left for its engine, even"
-                    f" with every engine freed that is not in use: {full} Close other"
-                    " programs on the device, or build fewer or smaller configurations."
-                ) from full
+    def _work(self) -> None:
+        """Loads what is wanted, in the background, for as long as it is open."""
+        with self._changed:
+            while not self._closed:
+                if self._leaving:
+                    self._free_one()
+                elif self._wanted is None or self._loading is not None:
+                    self._changed.wait()
+                else:
+                    self._load_wanted(self._wanted)
 
-    def _evict(self, *, spare_last: bool) -> bool:
+    def _free_one(self) -> None:
+        name, item = self._leaving[0]
+        if self._users[name]:
+            self._changed.wait()
+            return
+        self._changed.release()
+        try:
+            item.close()
+        finally:
+            self._changed.acquire()
+            self._leaving.pop(0)
+            self._changed.notify_all()
+
+    def _load_wanted(self, name: str) -> None:
+        self._wanted = None
+        if name in self._items or not self._has_room(name):
+            return  # a call that waits was faster, or took the room
+        self._loading = name
+        try:
+            self._try(name)  # a full device has lowered the limit: the next prepare knows
+        except SkipcError:
+            self._failed.add(name)  # `use` tries again, and raises to its caller
+        finally:
+            self._loading = None
+            self._changed.notify_all()
+
+    def _try(self, name: str) -> SkipcError | None:
+        """Loads ``name`` with the lock released; returns the error of a full device."""
+        item: Item | None = None
+        full: SkipcError | None = None
+        self._changed.release()
+        try:
+            item = self._load(name)
+        except self._out_of_memory as cause:
+            full = cause
+        finally:
+            self._changed.acquire()
+        if item is None:
+            held_bytes = self._held_bytes()
+            if held_bytes:
+                self._limit_bytes = held_bytes + self._size_bytes[name] - 1
+            return full
+        self._items[name] = item
+        self._failed.discard(name)
+        self._count(loads=1)
+        return None
+
+    def _evict(self) -> bool:
         """Frees the least recently used item that nobody uses; tells whether there was one."""
-        idle = [name for name in self._items if not self._users[name]]
-        if spare_last and self._items:
-            last = next(reversed(self._items))
-            idle = [name for name in idle if name != last]
+        idle = self._idle()
         if not idle:
             return False
-        first = next((name for name in idle if name != self._keep), idle[0])
+        first = next((other for other in idle if other != self._keep), idle[0])
         self._items.pop(first).close()
         self._count(evictions=1)
         return True
 
-    def _has_room(self, name: str) -> bool:
-        if self._limit_bytes is None:
-            return True
-        held = sum(self._size_bytes[item] for item in self._items)
-        return held + self._size_bytes[name] <= self._limit_bytes
+    def _idle(self) -> list[str]:
+        return [name for name in self._items if not self._users[name]]
 
-    def _fits_beside_last(self, name: str) -> bool:
-        if self._limit_bytes is None or not self._items:
-            return True
-        last = next(reversed(self._items))
-        return self._size_bytes[last] + self._size_bytes[name] <= self._limit_bytes
+    def _staying_beside(self, name: str) -> frozenset[str]:
+        """Returns what can stay while ``name`` is loaded; nothing if the last used cannot."""
+        if not self._items:
+            return frozenset()
+        last = self._last if self._last in self._items else next(reversed(self._items))
+        others = [other for other in self._items if other != last]
+        room_bytes = self._limit_bytes - self._size_bytes[name] - self._size_bytes[last]
+        if self._loading is not None:
+            room_bytes -= self._size_bytes[self._loading]
+        if room_bytes < 0:
+            return frozenset()
+        staying = {last}
+        for other in sorted(others[::-1], key=lambda other: other != self._keep):
+            if self._size_bytes[other] <= room_bytes:
+                room_bytes -= self._size_bytes[other]
+                staying.add(other)
+        return frozenset(staying)
+
+    def _has_room(self, name: str) -> bool:
+        return self._held_bytes() + self._size_bytes[name] <= self._limit_bytes or not (
+            self._items or self._leaving
+        )
+
+    def _held_bytes(self) -> int:
+        held = [*self._items, *(name for name, _ in self._leaving)]
+        return sum(self._size_bytes[name] for name in held)
 
     def _count(self, *, loads: int = 0, evictions: int = 0, waits: int = 0) -> None:
         now = self._counts

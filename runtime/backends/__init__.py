@@ -62,11 +62,12 @@ class Engine(Protocol):
         """Tells whether ``run`` would begin at once; False while it is not loaded."""
         ...
 
-    def prepare(self) -> bool:
-        """Begins to load it in the background, if it is not.
+    def prepare(self) -> frozenset[str]:
+        """Begins to load it in the background; called where ``ready`` is False.
 
         Returns:
-            Whether it is ready or will be; False where only ``run`` would load it.
+            The configurations that stay ready until it is there; empty where only ``run``
+            would load it.
         """
         ...
 

@@ -115,9 +115,9 @@ class _NullEngine:
         """Returns True."""
         return True
 
-    def prepare(self) -> bool:
-        """Returns True: there is nothing to load."""
-        return True
+    def prepare(self) -> frozenset[str]:
+        """Returns nothing: there is nothing to load."""
+        return frozenset()
 
     def close(self) -> None:
         """Does nothing."""

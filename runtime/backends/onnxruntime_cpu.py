@@ -237,9 +237,9 @@ class OnnxRuntimeEngine:
         """Returns True: a loaded engine stays."""
         return True
 
-    def prepare(self) -> bool:
-        """Returns True: a loaded engine stays."""
-        return True
+    def prepare(self) -> frozenset[str]:
+        """Returns nothing: a loaded engine stays."""
+        return frozenset()
 
     def close(self) -> None:
         """Frees the session; the mapped weights stay while another engine uses them."""

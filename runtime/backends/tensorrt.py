@@ -50,8 +50,7 @@ class Plan:
 
     Attributes:
         file: The serialised engine.
-        graph: The subnet's graph, whose weights the engine is refitted with; None where the
-            plan holds its weights itself.
+        graph: The subnet's graph, whose weights a stripped engine is refitted with.
         store: The weight store beside the graph.
         device_bytes: Device memory that the loaded engine takes, without the workspace.
         workspace_bytes: Scratch memory that it needs while it runs; 0 where it was built
@@ -59,7 +58,7 @@ class Plan:
     """
 
     file: Path
-    graph: Path | None
+    graph: Path
     store: Path
     device_bytes: int
     workspace_bytes: int
@@ -92,7 +91,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
     plans = {
         entry.configuration: Plan(
             file=folder / entry.file,
-            graph=graphs[entry.configuration] if entry.weights_bytes else None,
+            graph=graphs[entry.configuration],
             store=store,
             device_bytes=entry.device_bytes,
             workspace_bytes=entry.workspace_bytes,
@@ -162,9 +161,8 @@ class TensorRT:
                 f"no engine for configuration {configuration!r}."
                 f" {choices_text(configuration, self._plans)}"
             )
-        engine = TensorRTEngine(configuration, self._residency, self._buffers, self._running)
-        with self._residency.use(configuration):
-            return engine
+        self._residency.load(configuration)
+        return TensorRTEngine(configuration, self._residency, self._buffers, self._running)
 
     @property
     def counts(self) -> ResidencyCounts:
@@ -189,7 +187,7 @@ class TensorRT:
         """Returns an engine ready to run; may happen while another one runs."""
         trt, plan = self._library.module, self._plans[name]
         engine = self._deserialized(name)
-        if plan.graph is not None:
+        if engine.refittable:  # it is stripped: no other engine of ours is built so
             refit(self._library, engine, name, plan.graph, plan.store)
         with self._library.listening() as heard:
             strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -263,7 +261,7 @@ class TensorRTEngine:
         """Tells whether it is on the device."""
         return self._residency.ready(self.configuration)
 
-    def prepare(self) -> bool:
+    def prepare(self) -> frozenset[str]:
         """Begins to load it in the background; see ``Residency.prepare``."""
         return self._residency.prepare(self.configuration)
 

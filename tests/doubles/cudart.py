@@ -6,7 +6,7 @@ import enum
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tests.doubles.device import Failure, OutOfMemory
+from tests.doubles.device import FailureError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from tests.doubles.device import FakeDevice, FakeGraph
 
 
-class cudaError_t(enum.IntEnum):  # noqa: N801 - the library's name
+class cudaError_t(enum.IntEnum):
     cudaSuccess = 0
     cudaErrorMemoryAllocation = 2
     cudaErrorInsufficientDriver = 35
     cudaErrorLaunchFailure = 719
 
 
-class cudaMemcpyKind(enum.IntEnum):  # noqa: N801
+class cudaMemcpyKind(enum.IntEnum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
 
 
-class cudaStreamCaptureMode(enum.IntEnum):  # noqa: N801
+class cudaStreamCaptureMode(enum.IntEnum):
     cudaStreamCaptureModeGlobal = 0
     cudaStreamCaptureModeThreadLocal = 1
 
@@ -62,7 +62,7 @@ class FakeCudart(ModuleType):
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
         return _result(lambda: self.device.malloc(size))
 
-    def cudaFree(self, devPtr: int) -> tuple[Any, ...]:  # noqa: N803
+    def cudaFree(self, devPtr: int) -> tuple[Any, ...]:
         return _done(lambda: self.device.free(devPtr))
 
     def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
@@ -124,7 +124,7 @@ class FakeCudart(ModuleType):
     def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
         return _result(lambda: self.device.end_capture(stream))
 
-    def cudaGraphGetNodes(self, graph: FakeGraph, numNodes: int = 0) -> tuple[Any, ...]:  # noqa: N803
+    def cudaGraphGetNodes(self, graph: FakeGraph, numNodes: int = 0) -> tuple[Any, ...]:
         return cudaError_t.cudaSuccess, [], len(graph.ops)
 
     def cudaGraphInstantiate(self, graph: FakeGraph, flags: int) -> tuple[Any, ...]:
@@ -138,22 +138,22 @@ class FakeCudart(ModuleType):
     def cudaGraphDestroy(self, graph: FakeGraph) -> tuple[Any, ...]:
         return (cudaError_t.cudaSuccess,)
 
-    def cudaGraphLaunch(self, graphExec: FakeGraph, stream: int) -> tuple[Any, ...]:  # noqa: N803
+    def cudaGraphLaunch(self, graphExec: FakeGraph, stream: int) -> tuple[Any, ...]:
         return _done(lambda: self.device.launch(graphExec, stream))
 
-    def cudaGraphExecDestroy(self, graphExec: FakeGraph) -> tuple[Any, ...]:  # noqa: N803
+    def cudaGraphExecDestroy(self, graphExec: FakeGraph) -> tuple[Any, ...]:
         if not graphExec.live:
             self.device.note("a graph destroyed twice")
-        graphExec.live = False
+        self.device.forget(graphExec)
         return (cudaError_t.cudaSuccess,)
 
 
 def _result(call: Callable[[], object]) -> tuple[Any, ...]:
     try:
         return cudaError_t.cudaSuccess, call()
-    except OutOfMemory:
+    except OutOfMemoryError:
         return cudaError_t.cudaErrorMemoryAllocation, None
-    except Failure:
+    except FailureError:
         return cudaError_t.cudaErrorLaunchFailure, None
 
 

@@ -14,11 +14,11 @@ _FIRST_ADDRESS = 0x7F00_0000_0000
 _ALIGNMENT = 256
 
 
-class OutOfMemory(Exception):
+class OutOfMemoryError(Exception):
     """The device has no room."""
 
 
-class Failure(Exception):
+class FailureError(Exception):
     """A failure that a test asked for."""
 
 
@@ -47,7 +47,7 @@ class FakeDevice:
     Attributes:
         violations: Misuses noted so far; a test expects none.
         fail_at: Counts down with every call that a test may let fail; at zero the call
-            raises ``Failure``. None: never.
+            raises ``FailureError``. None: never.
     """
 
     def __init__(self, memory_bytes: int = 1 << 30) -> None:
@@ -78,7 +78,7 @@ class FakeDevice:
         with self._lock:
             self.step()
             if self.used_bytes + size_bytes > self.memory_bytes:
-                raise OutOfMemory
+                raise OutOfMemoryError
             address = self._next
             self._next += -(-size_bytes // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT
             self._device[address] = np.full(size_bytes, 0xA5, np.uint8)
@@ -129,7 +129,7 @@ class FakeDevice:
         """Accounts memory that an engine takes for itself."""
         with self._lock:
             if self.used_bytes + size_bytes > self.memory_bytes:
-                raise OutOfMemory
+                raise OutOfMemoryError
             self._engines[owner] = size_bytes
 
     def give(self, owner: int) -> None:
@@ -191,6 +191,12 @@ class FakeDevice:
                 self.note("launched a graph that was destroyed")
             self._streams[stream] += graph.ops
 
+    def forget(self, graph: FakeGraph) -> None:
+        """Destroys a graph; what it refers to may be freed from now on."""
+        with self._lock:
+            graph.live, graph.ops = False, []
+            self._graphs.remove(graph)
+
     # what tests look at
 
     def step(self) -> None:
@@ -200,7 +206,7 @@ class FakeDevice:
             self.fail_at -= 1
             if self.fail_at < 0:
                 self.fail_at = None
-                raise Failure
+                raise FailureError
 
     def note(self, text: str) -> None:
         self.violations.append(text)

@@ -22,7 +22,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from tests.doubles.device import Failure, OutOfMemory
+from tests.doubles.device import FailureError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from tests.doubles.device import FakeDevice
@@ -313,9 +313,9 @@ class _Runtime:
             self.fake.device.step()
             document = json.loads(bytes(serialized_engine))
             return _Engine(self.fake, document)
-        except OutOfMemory:
+        except OutOfMemoryError:
             self.fake.say(self._logger, "Error Code 2: OutOfMemory (no further information)")
-        except (Failure, ValueError) as cause:
+        except (FailureError, ValueError) as cause:
             self.fake.say(self._logger, f"Error Code 1: serialization {cause!r}")
         return None
 
@@ -421,7 +421,7 @@ class _Context:
 
         try:
             device.enqueue(stream_handle, run, memory, *addresses.values())
-        except Failure:
+        except FailureError:
             return False
         return True
 
@@ -459,7 +459,9 @@ class _FileRefitter:
     def refit_from_file(self, model: str) -> bool:
         loaded = onnx.load(model)
         onnx.external_data_helper.convert_model_from_external_data(loaded)
-        self._given = {t.name: numpy_helper.to_array(t).tobytes() for t in loaded.graph.initializer}
+        self._given = {
+            t.name: numpy_helper.to_array(t).tobytes() for t in loaded.graph.initializer
+        }
         return self._put()
 
     def _put(self) -> bool:

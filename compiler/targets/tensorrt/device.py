@@ -37,9 +37,7 @@ class Gpu:
     library: Library
     cuda: Cuda
 
-    def measure(
-        self, bundle: Bundle, entry: ConfigurationEntry, file: Path, stripped: bool
-    ) -> Plan:
+    def measure(self, bundle: Bundle, entry: ConfigurationEntry, file: Path) -> Plan:
         """Returns the plan in ``file`` with the device memory that it was seen to take.
 
         On a Jetson other programs use the same memory; where the difference is less than
@@ -54,14 +52,14 @@ class Gpu:
         runtime = trt.Runtime(self.library.logger)
         engine = runtime.deserialize_cuda_engine(file.read_bytes())
         if engine is None:
-            return Plan(file, graph if stripped else None, store, entry.weights_bytes, 0)
-        if stripped:
+            return Plan(file, graph, store, entry.weights_bytes, 0)
+        if engine.refittable:
             refit(self.library, engine, entry.name, graph, store)
         workspace_bytes = int(engine.device_memory_size_v2)
         taken_bytes = before_bytes - self.cuda.free_bytes()
         return Plan(
             file=file,
-            graph=graph if stripped else None,
+            graph=graph,
             store=store,
             device_bytes=max(taken_bytes, entry.weights_bytes),
             workspace_bytes=workspace_bytes,
@@ -76,7 +74,8 @@ class Gpu:
         """
         manifest = bundle.manifest
         tolerance = max(
-            entry.verification.tolerance, TOLERANCES.get(manifest.provenance.precision, 0.0)
+            entry.verification.tolerance,
+            TOLERANCES.get(getattr(manifest.provenance, "precision", "fp32"), 0.0),
         )
         backend = TensorRT(self.library, self.cuda, {entry.name: plan}, shapes_of(manifest))
         try:

@@ -183,7 +183,7 @@ class _Build:
     def _checked(self, gpu: Gpu, entry: ConfigurationEntry, file: Path) -> Plan:
         """Returns the plan after it passed; one that did not is not kept."""
         try:
-            plan = gpu.measure(self.bundle, entry, file, self.store.settings.stripped)
+            plan = gpu.measure(self.bundle, entry, file)
             gpu.check(self.bundle, entry, plan)
         except BaseException:
             if file.parent == self.store.waiting:

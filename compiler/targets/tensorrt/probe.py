@@ -53,7 +53,7 @@ def measure_graphs(
             cache = plan.timing_cache
             file = Path(folder) / f"{len(plans)}.plan"
             file.write_bytes(memoryview(plan.data))
-            plans[name] = Plan(file, None, file, file.stat().st_size, 0)
+            plans[name] = Plan(file, file, file, file.stat().st_size, 0)
         read = {spec.name: inputs[spec.name] for spec in shapes.inputs}
         backend = TensorRT(library, cuda, plans, shapes)
         try:
