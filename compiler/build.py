@@ -25,6 +25,8 @@ from skipc.compiler.golden import cases, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.precision import Precision, graph_precision
+from skipc.compiler.precision_caster import PrecisionCaster
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
@@ -54,7 +56,8 @@ class BuildOptions:
         out: The bundle's folder; by default the checkpoint's name with ``.skipc``.
         data: ``.npy`` or ``.npz`` with real inputs to verify on, too.
         tolerance: Largest error over the range of the reference's output; None for the
-            default of the outputs' type (see ``default_tolerance``).
+            default of the precision and the outputs' type (see ``default_tolerance``).
+        precision: What to compute in; None for the types that the graph has.
         residual_scale: How kept branches are scaled at test time; None for what the
             checkpoint says.
         survival: Survival probabilities by unit, where the network does not carry them.
@@ -67,6 +70,7 @@ class BuildOptions:
     out: Path | None = None
     data: Path | None = None
     tolerance: float | None = None
+    precision: Precision | None = None
     residual_scale: ResidualScale | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
     norm: NormMode | None = None
@@ -80,6 +84,7 @@ def build_bundle(
     front: Path,
     options: BuildOptions,
     progress: Progress = lambda _: None,
+    note: Progress = lambda _: None,
 ) -> Path:
     """Compiles a family and returns the bundle's folder.
 
@@ -89,6 +94,7 @@ def build_bundle(
         front: The ``front.json`` with the configurations to build.
         options: Everything else.
         progress: Told what is being done.
+        note: Told what the user should know of the result.
 
     Raises:
         CompileError: Something the user gave does not work; nothing is left behind.
@@ -106,7 +112,15 @@ def build_bundle(
     source = open_subnets(supernet, options, norms)
     configurations = configurations_from_front(entries, source.search.units, str(front))
     with staged_folder(out) as folder:
-        _write_bundle(folder, out, source, configurations, checkpoint, options, progress)
+        caster = PrecisionCaster(options.precision)
+        _write_bundle(
+            *(folder, out, source, configurations, checkpoint, options, caster, progress)
+        )
+    for kept in caster.kept:
+        note(
+            f"--precision {kept.precision}: {kept.name!r} and what reads it stay float32:"
+            f" {kept.reason}."
+        )
     return out
 
 
@@ -221,34 +235,38 @@ def _write_bundle(
     configurations: tuple[Configuration, ...],
     checkpoint: Path,
     options: BuildOptions,
+    caster: PrecisionCaster,
     progress: Progress,
 ) -> None:
     graph = source.supernet
     inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), options.data)
     tolerance = options.tolerance
     if tolerance is None:
-        tolerance = default_tolerance(graph.outputs)
+        tolerance = default_tolerance(graph.outputs, options.precision)
     subnets: list[tuple[WrittenSubnet, Verification]] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
         for number, configuration in enumerate(configurations, start=1):
             progress(f"pruning and verifying {configuration.name}"
                      f" ({number} of {len(configurations)})")  # fmt: skip
-            subnet = source.subnet(configuration)
+            subnet = caster.subnet(source.subnet(configuration))
             written = write_subnet(subnet, configuration, store, folder)
             reference = source.reference(configuration, folder)
             verified = verify_subnet(
-                written.graph, configuration, reference, inputs, tolerance
+                *(written.graph, configuration, reference, inputs, tolerance),
+                precision=options.precision,
             )
             write_golden(folder / golden_outputs_file(configuration.name), verified.expected)
             subnets.append((written, verified.verification))
     write_golden(folder / GOLDEN_INPUTS_FILE, inputs)
     progress("hashing")
     name = out.name.removesuffix(BUNDLE_SUFFIX) or out.name
-    provenance = _provenance(checkpoint, source)
+    provenance = _provenance(checkpoint, source, options.precision)
     write_manifest(folder, name, provenance, graph, source.search, subnets, store)
 
 
-def _provenance(checkpoint: Path, source: SubnetSource) -> Provenance:
+def _provenance(
+    checkpoint: Path, source: SubnetSource, precision: Precision | None
+) -> Provenance:
     versions = {}
     for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
         try:
@@ -262,5 +280,6 @@ def _provenance(checkpoint: Path, source: SubnetSource) -> Provenance:
         checkpoint_sha256=sha256_of(checkpoint),
         model=source.supernet.description,
         norm=source.norm,
+        precision=precision.value if precision else graph_precision(source.supernet.model),
         versions=versions,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +11,10 @@ import onnx_ir as ir
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.graph import MODULE_KEY
-from skipc.compiler.numerics import difference
+from skipc.compiler.numerics import Difference, difference
 from skipc.compiler.onnx_reference import expose_all
+from skipc.compiler.precision import Precision, advice
+from skipc.compiler.rounding import RoundInsteadPass, rounding_graph
 from skipc.compiler.sessions import GraphRunner, Optimise
 from skipc.runtime.manifest import Verification
 
@@ -27,7 +30,10 @@ TOLERANCE = 1e-4
 """Largest error that subnets may have, as a fraction of the output's range."""
 
 HALF_TOLERANCE = 1e-2
-"""The same where an output is float16, whose own rounding is 5e-4 of a value."""
+"""The same in float16, whose own rounding is 5e-4 of a value."""
+
+BFLOAT16_TOLERANCE = 3e-2
+"""The same in bfloat16, whose own rounding is 4e-3 of a value."""
 
 # A configuration's name cannot start with "_", so no graph of the family is called this.
 _PROBE = "_probe.onnx"
@@ -41,8 +47,14 @@ class Verified:
     expected: tuple[Case, ...]
 
 
-def default_tolerance(outputs: tuple[TensorSpec, ...]) -> float:
+def default_tolerance(
+    outputs: tuple[TensorSpec, ...], precision: Precision | None = None
+) -> float:
     """Returns the largest error that a network with these outputs may have."""
+    if precision is Precision.BF16:
+        return BFLOAT16_TOLERANCE
+    if precision is Precision.FP16:
+        return HALF_TOLERANCE
     return HALF_TOLERANCE if any(o.dtype == "float16" for o in outputs) else TOLERANCE
 
 
@@ -52,8 +64,12 @@ def verify_subnet(
     reference: Reference,
     cases: list[Case],
     tolerance: float,
+    precision: Precision | None = None,
 ) -> Verified:
     """Compares the subnet in ``graph`` with the reference.
+
+    Half precision is run with every tensor rounded as a device rounds it; float16 also as
+    ONNX Runtime's CPU runs it. The larger error counts.
 
     Args:
         graph: The subnet's ONNX file, beside its weights.
@@ -61,15 +77,14 @@ def verify_subnet(
         reference: Runs the same configuration by other means.
         cases: The inputs to compare on.
         tolerance: Largest allowed error over the range of the reference's output.
+        precision: What the subnet was cast to, if it was.
 
     Raises:
         NumericsError: The error is larger; the message names the first tensor that differs.
     """
-    runner = GraphRunner(graph)
     expected = reference.run(configuration.units, cases)
     _refuse_nan(expected, configuration.name, reference.name)
-    actual = [runner.run(case) for case in cases]
-    found = difference(actual, expected)
+    actual, found = _worst_run(graph, cases, expected, precision)
     # Not <=: NaN must fail.
     if not found.relative_error <= tolerance:
         worst = _first_different(
@@ -78,11 +93,13 @@ def verify_subnet(
             reference,
             _worst_case(cases, actual, expected, tolerance),
             tolerance,
+            precision,
         )
         raise NumericsError(
             f"configuration {configuration.name!r}: its outputs differ from {reference.name}"
             f" by {found.relative_error:.3g} of the output's range ({found.max_abs_error:.3g}"
-            f" absolute), more than the tolerance of {tolerance:.3g}. {worst}"
+            f" absolute), more than the tolerance of {tolerance:.3g}."
+            f" {worst}{advice(precision)}"
         )
     return Verified(
         Verification(
@@ -94,6 +111,24 @@ def verify_subnet(
         ),
         tuple(expected),
     )
+
+
+def _worst_run(
+    graph: Path, cases: list[Case], expected: list[Case], precision: Precision | None
+) -> tuple[list[Case], Difference]:
+    """Returns the outputs that are furthest from ``expected``, and how far."""
+    runs = []
+    # There are no kernels for bfloat16.
+    if precision is not Precision.BF16:
+        runner = GraphRunner(graph)
+        runs.append([runner.run(case) for case in cases])
+    if precision is not None and precision.is_half:
+        with rounding_graph(graph) as path:
+            runner = GraphRunner(path)
+            runs.append([runner.run(case) for case in cases])
+    found = [(run, difference(run, expected)) for run in runs]
+    # NaN is worse than anything.
+    return max(found, key=lambda pair: (isnan(pair[1].relative_error), pair[1].relative_error))
 
 
 def _refuse_nan(expected: list[Case], configuration: str, reference: str) -> None:
@@ -124,9 +159,12 @@ def _first_different(
     reference: Reference,
     case: Case,
     tolerance: float,
+    precision: Precision | None,
 ) -> str:
     """Returns a sentence that names the first intermediate tensor that differs."""
     model = ir.load(graph)
+    if precision is not None and precision.is_half:
+        RoundInsteadPass()(model)
     modules = {
         str(value.name): node.metadata_props.get(MODULE_KEY, "")
         for node in model.graph

@@ -136,6 +136,8 @@ class Provenance:
         model: The model factory and its arguments, as text.
         norm: How batch norm adapts to what is skipped: ``shared``, ``scalar``, ``full``, or
             ``switched`` where the network itself changes its norms.
+        precision: The floating-point types that the graphs compute in: ``fp32``, ``fp16``,
+            ``bf16``, ``fp64``, or ``mixed`` where the network itself has several.
         versions: Library versions by name.
     """
 
@@ -144,6 +146,7 @@ class Provenance:
     checkpoint_sha256: str
     model: str
     norm: str
+    precision: str
     versions: Mapping[str, str]
 
 
@@ -282,6 +285,7 @@ def _provenance(record: Record) -> Provenance:
         checkpoint_sha256=record.text("checkpoint_sha256"),
         model=record.text("model"),
         norm=record.text("norm"),
+        precision=record.text("precision"),
         versions=record.strings("versions"),
     )
 

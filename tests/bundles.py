@@ -59,7 +59,8 @@ def write_bundle(
     manifest = Manifest(
         name=path.stem,
         provenance=Provenance(
-            "2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", {"skipc": "0"}
+            *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", "fp32"),
+            {"skipc": "0"},
         ),
         inputs=tuple(inputs),
         outputs=tuple(outputs),

@@ -78,7 +78,8 @@ def write_onnx_bundle(
     manifest = Manifest(
         name=path.stem,
         provenance=Provenance(
-            "2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", {"skipc": "0"}
+            *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", "fp32"),
+            {"skipc": "0"},
         ),
         inputs=tuple(_spec(value) for value in first.graph.input),
         outputs=tuple(_spec(value) for value in first.graph.output),

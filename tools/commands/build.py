@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     "--tolerance",
     type=click.FloatRange(min=0),
     help="Largest error against the reference, over the output's range."
-    "  [default: 1e-4; 1e-2 for float16]",
+    "  [default: 1e-4; 1e-2 for float16, 3e-2 for bfloat16]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="What to compute in.  [default: the types that the graph has]",
 )
 @click.option(
     "--residual-scale",
@@ -65,6 +70,7 @@ def command(
     overwrite: bool,
     data: Path | None,
     tolerance: float | None,
+    precision: str | None,
     residual_scale: str | None,
     survival: tuple[str, ...],
     norm: str | None,
@@ -80,6 +86,7 @@ def command(
     from skipc.compiler.errors import TargetError
     from skipc.compiler.front import read_front
     from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.precision import Precision, check_precision
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.targets import builder_for, finish
     from skipc.profiles import load_profile
@@ -90,6 +97,7 @@ def command(
         out=out,
         data=data,
         tolerance=tolerance,
+        precision=None if precision is None else Precision(precision),
         residual_scale=None if residual_scale is None else ResidualScale(residual_scale),
         survival=survival_from(survival),
         norm=None if norm is None else NormMode(norm),
@@ -98,13 +106,15 @@ def command(
     )
     # What is cheap to get wrong is checked before the network is read.
     profile = load_profile(target)
+    if options.precision is not None:
+        check_precision(options.precision, profile.precisions, profile.name)
     unavailable = builder_for(profile).unavailable_reason(profile)
     read_front(front)
     bundle_path(checkpoint, options)
     with progress() as step:
         step("reading the checkpoint")
         supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
-        path = build_bundle(supernet, checkpoint, front, options, step)
+        path = build_bundle(supernet, checkpoint, front, options, step, step.note)
         again = f"skipc finish {shlex.quote(str(path))} --target {shlex.quote(target)}"
         if unavailable is None:
             try:

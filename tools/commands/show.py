@@ -50,6 +50,8 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     out.print(f"  model    {manifest.provenance.model}")
     if manifest.provenance.norm != "shared":
         out.print(f"  norms    {manifest.provenance.norm}")
+    if manifest.provenance.precision != "fp32":
+        out.print(f"  computes {manifest.provenance.precision}")
     out.print(f"  inputs   {_specs(manifest.inputs)}")
     out.print(f"  outputs  {_specs(manifest.outputs)}")
     if manifest.batch is not None:
