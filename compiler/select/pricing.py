@@ -17,7 +17,7 @@ from skipc.compiler.select.latency import (
     measured_ms,
 )
 from skipc.compiler.subnets import PrunedSubnets
-from skipc.compiler.targets import builder_for
+from skipc.compiler.targets import builder_for, unavailable_reason
 from skipc.compiler.traced import TracedSubnets
 from skipc.profiles import load_profile
 
@@ -98,7 +98,7 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
     source = problem.source
     traced = isinstance(source, TracedSubnets)
     counter = None if traced else Counter(source.supernet.model, problem.units)
-    reason = builder_for(profile).unavailable_reason()
+    reason = unavailable_reason(profile)
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None
     if profile.latency is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.errors import TargetError
 from skipc.profiles import load_profile
+from skipc.profiles.detect import machine_name
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import choices_text
 
@@ -89,6 +90,22 @@ def builder_for(profile: Profile) -> EngineBuilder:
     return builder
 
 
+def unavailable_reason(profile: Profile, machine: str | None = None) -> str | None:
+    """Returns why ``profile``'s engines cannot be built on this host; None if they can.
+
+    Args:
+        profile: The target.
+        machine: This host's architecture, as ``platform.machine()`` says it by default.
+    """
+    if profile.backend not in _BUILDERS:
+        return f"this version of skipc does not build engines of {profile.backend!r}."
+    here = machine_name(machine)
+    if profile.architecture not in ("any", here):
+        # Its libraries may well be here, but what they build would be another device's.
+        return f"engines are built on the device, on {profile.architecture}; this is {here}."
+    return builder_for(profile).unavailable_reason()
+
+
 def finish(
     path: str | os.PathLike[str], target: str, progress: Progress | None = None
 ) -> EngineSet:
@@ -109,9 +126,10 @@ def finish(
         NumericsError: An engine's outputs are not those of its subnet.
     """
     profile = load_profile(target)
-    builder = builder_for(profile)
-    reason = builder.unavailable_reason()
+    reason = unavailable_reason(profile)
     if reason is not None:
         raise TargetError(f"target {profile.name!r} cannot be built here: {reason}")
     bundle = Bundle.open(path)
-    return builder.build_engines(bundle, profile.name, progress or (lambda line: None))
+    return builder_for(profile).build_engines(
+        bundle, profile.name, progress or (lambda line: None)
+    )

@@ -191,9 +191,8 @@ def test_build_points_at_the_mistake_in_the_front(
 
 
 MISTAKES = {
-    "planned target": (("--target", "jetson-orin"), "'jetson-orin' is not in this version"),
     "unknown target": (("--target", "cpuu"), "unknown target 'cpuu'. Did you mean 'cpu'?"),
-    "target's file": (("--target", "mine.toml"), "mine.toml: not a profile"),
+    "target's file": (("--target", "mine.toml"), "mine.toml: cannot be read: No such file"),
     "tolerance": (("--target", "cpu", "--tolerance", "-1"), "x>=0"),
     "model": (("--target", "cpu", "--model", "torchvision"), "torchvision"),
     "survival": (("--target", "cpu", "--survival", "a=2"), "must be above 0 and at most 1"),
@@ -250,7 +249,7 @@ def test_build_takes_a_target_of_the_users_own(work: Path) -> None:
     profile = work / "mine.toml"
     profile.write_text(
         'format = "skipc.profile/1"\nname = "mine"\nbackend = "onnxruntime-cpu"\n'
-        'description = "a board of mine"\n[sources]\n'
+        'description = "a board of mine"\n'
     )
     out = work / "mine.skipc"
     ended = skipc(

@@ -81,7 +81,7 @@ def command(
     from skipc.compiler.front import read_front
     from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.residual_scale import ResidualScale
-    from skipc.compiler.targets import builder_for, finish
+    from skipc.compiler.targets import finish, unavailable_reason
     from skipc.profiles import load_profile
     from skipc.runtime.bundle import Bundle
     from skipc.tools.commands.show import bundle_json, print_bundle
@@ -98,7 +98,7 @@ def command(
     )
     # What is cheap to get wrong is checked before the network is read.
     profile = load_profile(target)
-    unavailable = builder_for(profile).unavailable_reason()
+    unavailable = unavailable_reason(profile)
     read_front(front)
     bundle_path(checkpoint, options)
     with progress() as step:
