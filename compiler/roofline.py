@@ -55,7 +55,8 @@ def estimate(model: ir.Model, batch: int, board: Board, precision: str) -> Roofl
     """Returns the roofline of a graph on a board. No weight is read, only shapes.
 
     Convolutions and matrix products are counted: each reads its weights once and its inputs
-    and writes its output once per batch. Everything else is taken to be fused into them.
+    and writes its output once per batch. Everything else is taken to be fused into them; what
+    is in the branches of control flow is not seen.
 
     Args:
         model: The graph, with shapes.

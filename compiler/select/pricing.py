@@ -115,8 +115,8 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         )
     elif reason is not None and needed:
         raise SelectError(
-            f"the latency of target {profile.name!r} is not known here: {reason} Install it,"
-            " give a profile with a [latency] table as --target, or use --cost macs."
+            f"the latency of target {profile.name!r} is not known here: {reason} Give"
+            " a profile with a [latency] table as --target, or use --cost macs."
         )
     elif reason is not None and options.cost is None:
         notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"

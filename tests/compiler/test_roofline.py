@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from skipc.compiler.errors import TargetError
@@ -52,6 +54,9 @@ def _network(batch: int | str = "N") -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
+NETWORK = ir.from_proto(_network())
+
+
 @pytest.mark.parametrize("batch", [1, 8])
 def test_a_small_network_takes_what_was_computed_by_hand(batch: int) -> None:
     found = estimate(ir.from_proto(_network()), batch, BOARD, "fp32")
@@ -81,6 +86,23 @@ def test_each_node_has_a_limit_of_its_own() -> None:
     assert found.latency_ms == pytest.approx(conv_ms + gemm_ms)
     assert found.latency_ms > max(found.compute_ms, found.memory_ms)
     assert (found.limit, found.element_bytes) == ("compute", 2)
+
+
+@given(tops=st.floats(1e-6, 1e6), gb_s=st.floats(1e-6, 1e6), batch=st.integers(1, 512))
+def test_latency_lies_between_the_longer_limit_and_the_sum_of_both(
+    tops: float, gb_s: float, batch: int
+) -> None:
+    board = Board(
+        "any",
+        bandwidth_gb_s=Number(gb_s, "", derived=True),
+        peak_tops={"int8": Number(tops, "", derived=True)},
+    )
+    found = estimate(NETWORK, batch, board, "int8")
+    limits = (found.compute_ms, found.memory_ms)
+    assert max(limits) * (1 - 1e-9) <= found.latency_ms <= sum(limits) * (1 + 1e-9)
+    assert (found.limit == "compute") == (found.compute_ms >= found.memory_ms)
+    one = estimate(NETWORK, 1, board, "int8")
+    assert one.latency_ms <= found.latency_ms <= one.latency_ms * batch * (1 + 1e-9)
 
 
 def test_a_fixed_batch_is_that_of_the_graph() -> None:
