@@ -18,21 +18,21 @@ def node_macs(node: ir.Node) -> int:
     cost none); a dynamic batch counts as 1. A node whose shapes are unknown counts as 0.
     """
     if node.op_type in ("Conv", "ConvTranspose"):
-        weight = _shape(node.inputs[1])
+        weight = shape_at_batch_one(node.inputs[1])
         # Each weight is used once per position of the output (of the input, transposed).
         data = node.outputs[0] if node.op_type == "Conv" else node.inputs[0]
-        positions = _shape(data)
+        positions = shape_at_batch_one(data)
         if weight is None or positions is None:
             return 0
         return positions[0] * math.prod(positions[2:]) * math.prod(weight)
     if node.op_type == "Gemm":
-        a, out = _shape(node.inputs[0]), _shape(node.outputs[0])
+        a, out = shape_at_batch_one(node.inputs[0]), shape_at_batch_one(node.outputs[0])
         if a is None or out is None:
             return 0
         transposed = node.attributes.get_int("transA", 0)
         return math.prod(out) * a[0 if transposed else 1]
     if node.op_type == "MatMul":
-        a, out = _shape(node.inputs[0]), _shape(node.outputs[0])
+        a, out = shape_at_batch_one(node.inputs[0]), shape_at_batch_one(node.outputs[0])
         return 0 if a is None or out is None else math.prod(out) * a[-1]
     return 0
 
@@ -65,7 +65,8 @@ def parameters(nodes: Iterable[ir.Node]) -> int:
     return total
 
 
-def _shape(value: ir.Value | None) -> list[int] | None:
+def shape_at_batch_one(value: ir.Value | None) -> list[int] | None:
+    """Returns the shape of ``value`` for a batch of 1; None where it is unknown."""
     if value is None or value.shape is None:
         return None
     return [dim if isinstance(dim, int) else _at_batch_one(dim) for dim in value.shape]

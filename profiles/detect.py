@@ -46,8 +46,7 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> Detected:
         machine: Architecture of the CPU, as ``platform.machine()`` says it, which is the
             default.
     """
-    machine = platform.machine() if machine is None else machine
-    machine = _SAME_MACHINE.get(machine.lower(), machine)
+    machine = machine_name(machine)
     profiles = [load_profile(name) for name in profile_names()]
     entries, notes = _compatible(root)
     fitting = [profile for profile in profiles if _fits(profile, entries)]
@@ -74,6 +73,16 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> Detected:
                 return _detected(profile, "", f"{file} exists.", notes)
     fallback = next(profile for profile in profiles if profile.detect.fallback)
     return _detected(fallback, "", "Nothing was found that another target needs.", notes)
+
+
+def machine_name(machine: str | None = None) -> str:
+    """Returns the CPU's architecture as profiles name it, e.g. ``aarch64``.
+
+    Args:
+        machine: As ``platform.machine()`` says it, which is the default.
+    """
+    said = platform.machine() if machine is None else machine
+    return _SAME_MACHINE.get(said.lower(), said)
 
 
 def _detected(profile: Profile, board: str, reason: str, notes: list[str]) -> Detected:

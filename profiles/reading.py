@@ -87,8 +87,7 @@ def _choice(doc: Record, key: str, choices: Collection[str], default: str = "") 
     value = doc.text(key)
     if value not in choices:
         raise ProfileError(
-            f"{doc.where}: {key!r} is {value!r}, which it cannot be."
-            f" {choices_text(value, choices)}"
+            f"{doc.where}: unknown {key} {value!r}. {choices_text(value, choices)}"
         )
     return value
 

@@ -303,7 +303,9 @@ class Residency(Generic[Item]):
         if room_bytes < 0:
             return frozenset()
         staying = {last}
-        for other in sorted(others[::-1], key=lambda other: other != self._keep):
+        others.reverse()
+        others.sort(key=lambda other: other != self._keep)
+        for other in others:
             if self._size_bytes[other] <= room_bytes:
                 room_bytes -= self._size_bytes[other]
                 staying.add(other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from skipc.compiler.targets import builder_for, finish
+from skipc.compiler.targets import finish, unavailable_reason
 from skipc.profiles import load_profile
 from skipc.runtime.errors import SkipcError, StaleEngineError
 
@@ -43,7 +43,6 @@ def with_fresh_engines(bundle: Path, target: str, step: Steps, action: Callable[
 
 def _unavailable_reason(target: str) -> str | None:
     try:
-        profile = load_profile(target)
-        return builder_for(profile).unavailable_reason(profile)
+        return unavailable_reason(load_profile(target))
     except SkipcError as reason:
         return str(reason)

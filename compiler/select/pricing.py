@@ -17,7 +17,7 @@ from skipc.compiler.select.latency import (
     measured_ms,
 )
 from skipc.compiler.subnets import PrunedSubnets
-from skipc.compiler.targets import builder_for
+from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.traced import TracedSubnets
 from skipc.profiles import load_profile
 
@@ -98,7 +98,7 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
     source = problem.source
     traced = isinstance(source, TracedSubnets)
     counter = None if traced else Counter(source.supernet.model, problem.units)
-    reason = builder_for(profile).unmeasurable_reason(profile)
+    reason = unmeasurable_reason(profile)
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None
     if profile.latency is not None:
@@ -115,8 +115,8 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         )
     elif reason is not None and needed:
         raise SelectError(
-            f"the latency of target {profile.name!r} is not known here: {reason} Install it,"
-            " give a profile with a [latency] table as --target, or use --cost macs."
+            f"the latency of target {profile.name!r} is not known here: {reason} Give"
+            " a profile with a [latency] table as --target, or use --cost macs."
         )
     elif reason is not None and options.cost is None:
         notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"

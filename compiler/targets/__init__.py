@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
+from skipc.profiles.detect import machine_name
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import choices_text
 
@@ -103,6 +104,36 @@ def builder_for(profile: Profile) -> EngineBuilder:
     return builder
 
 
+def unavailable_reason(profile: Profile, machine: str | None = None) -> str | None:
+    """Returns why ``profile``'s engines cannot be built on this host; None if they can.
+
+    Args:
+        profile: The target.
+        machine: This host's architecture, as ``platform.machine()`` says it by default.
+    """
+    elsewhere = _elsewhere(profile, machine)
+    return elsewhere or builder_for(profile).unavailable_reason(profile)
+
+
+def unmeasurable_reason(profile: Profile, machine: str | None = None) -> str | None:
+    """Returns why ``profile``'s engines cannot be run on this host; None if they can.
+
+    Args:
+        profile: The target.
+        machine: This host's architecture, as ``platform.machine()`` says it by default.
+    """
+    elsewhere = _elsewhere(profile, machine)
+    return elsewhere or builder_for(profile).unmeasurable_reason(profile)
+
+
+def _elsewhere(profile: Profile, machine: str | None) -> str | None:
+    here = machine_name(machine)
+    if profile.architecture in ("any", here):
+        return None
+    # Its libraries may well be here, but what they build would be another device's.
+    return f"engines are built on the device, on {profile.architecture}; this is {here}."
+
+
 def finish(
     path: str | os.PathLike[str],
     target: str,
@@ -127,10 +158,11 @@ def finish(
         NumericsError: An engine's outputs are not those of its subnet.
     """
     profile = load_profile(target)
-    builder = builder_for(profile)
-    reason = builder.unavailable_reason(profile)
+    reason = unavailable_reason(profile)
     if reason is not None:
         raise TargetError(f"target {profile.name!r} cannot be built here: {reason}")
     bundle = Bundle.open(path)
     chosen = options or TargetOptions()
-    return builder.build_engines(bundle, profile, chosen, progress or (lambda line: None))
+    return builder_for(profile).build_engines(
+        bundle, profile, chosen, progress or (lambda line: None)
+    )

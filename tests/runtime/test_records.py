@@ -23,6 +23,7 @@ KEYS = (
     "integer",
     "number",
     "positive",
+    "boolean",
     "sha256",
     "texts",
     "items",

@@ -81,7 +81,7 @@ MISTAKES = {
         "no configuration 'fst'. Did you mean 'fast'?",
     ),
     "target": (("images.npy", "--target", "cpux"), "unknown target 'cpux'"),
-    "planned": (("images.npy", "--target", "jetson-orin"), "not in this version of skipc"),
+    "no engines": (("images.npy", "--target", "jetson-orin"), "no engines for the target"),
     "out": (("images.npy", "--out", "out.txt"), "write to a .npy or .npz file"),
     "out's folder": (("images.npy", "--out", "no/out.npy"), "does not exist"),
 }

@@ -192,7 +192,7 @@ def test_latency_that_nothing_meets_names_the_nearest(trained, tmp_path):
 def test_table_of_a_profile_predicts_latency(trained, tmp_path):
     lines = [
         'format = "skipc.profile/1"', 'name = "board"', 'backend = "onnxruntime-cpu"',
-        'description = "a board"', "[sources]", "[latency]", "base_ms = 1.0",
+        'description = "a board"', "[latency]", "base_ms = 1.0",
         "[latency.unit_ms]", *(f'"{unit}" = 0.5' for unit in UNITS),
     ]  # fmt: skip
     (tmp_path / "board.toml").write_text("\n".join(lines), encoding="utf-8")

@@ -88,7 +88,7 @@ def command(
     from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.precision import Precision, check_precision
     from skipc.compiler.residual_scale import ResidualScale
-    from skipc.compiler.targets import builder_for, finish
+    from skipc.compiler.targets import finish, unavailable_reason
     from skipc.profiles import load_profile
     from skipc.runtime.bundle import Bundle
     from skipc.tools.commands.show import bundle_json, print_bundle
@@ -108,7 +108,7 @@ def command(
     profile = load_profile(target)
     if options.precision is not None:
         check_precision(options.precision, profile.precisions, profile.name)
-    unavailable = builder_for(profile).unavailable_reason(profile)
+    unavailable = unavailable_reason(profile)
     read_front(front)
     bundle_path(checkpoint, options)
     with progress() as step:

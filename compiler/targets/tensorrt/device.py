@@ -75,7 +75,7 @@ class Gpu:
         manifest = bundle.manifest
         tolerance = max(
             entry.verification.tolerance,
-            TOLERANCES.get(getattr(manifest.provenance, "precision", "fp32"), 0.0),
+            TOLERANCES.get(manifest.provenance.precision, 0.0),
         )
         backend = TensorRT(self.library, self.cuda, {entry.name: plan}, shapes_of(manifest))
         try:

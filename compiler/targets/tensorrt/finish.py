@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +43,6 @@ AHEAD_BACKEND = "tensorrt-rtx"
 
 def unavailable_reason(profile: Profile) -> str | None:
     """Returns why engines of ``profile`` cannot be built on this machine; None if they can."""
-    if profile.architecture not in ("any", platform.machine()):
-        return (
-            f"TensorRT builds engines only on the kind of machine that runs them:"
-            f" {profile.architecture}, and this is {platform.machine()}."
-        )
     try:
         open_library(profile.backend)
         return None if _ahead(profile) else _wrong_gpu(profile)

@@ -83,7 +83,7 @@ def test_no_unit_is_predicted_to_save_less_than_nothing():
 
 
 def profile(latency):
-    return Profile("board", "onnxruntime-cpu", "a board", {}, latency)
+    return Profile("board", "onnxruntime-cpu", "a board", latency=latency)
 
 
 def test_profile_table_gives_the_model():
