@@ -168,8 +168,8 @@ class Session:
             try_it = shlex.join(["ssh", "-o", "BatchMode=yes", self._connection.host, "true"])
             return RemoteError(
                 f"{host}: ssh failed while {self._doing}: {errors}\nIt runs with"
-                " BatchMode=yes, so it never asks for a password or about a host key. Make this"
-                f" work in a terminal first, with your --on-option as -o: {try_it}"
+                " BatchMode=yes, so it never asks for a password or about a host key. Make"
+                f" this work in a terminal first, with your --on-option as -o: {try_it}"
             )
         missing = " (a command was not found)" if ended.code == _NOT_FOUND else ""
         return RemoteError(

@@ -68,7 +68,7 @@ def read_tar(
 ) -> None:
     """Reads exactly the files that were expected, and nothing else.
 
-    Folders are made as the files need them. Data after the last file is not looked at.
+    Folders are made as the files need them. Data after the archive's end is not looked at.
 
     Args:
         stream: What ``tar -c`` writes, from whoever.
@@ -83,21 +83,18 @@ def read_tar(
     """
     bounded = _Bounded(stream)
     missing = dict(sizes_bytes)
+    seen = set()
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as archive:
-            # While files are missing, not to the end: what follows is of no interest.
-            while missing:
-                member = archive.next()
-                if member is None:
-                    break
+            while (member := archive.next()) is not None:
                 path = _checked_path(member, folder, sizes_bytes)
-                bounded.allow(_HEADER_BYTES)
-                if path is None:
-                    continue
-                if path not in missing:
+                if member.name in seen:
                     raise _refused(member, "comes twice")
-                bounded.allow(missing.pop(path))
-                _write(archive, member, destination / path)
+                seen.add(member.name)
+                bounded.allow(_HEADER_BYTES)
+                if path is not None:
+                    bounded.allow(missing.pop(path))
+                    _write(archive, member, destination / path)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as cause:
         # tarfile lets more than its own errors out for headers made to break it.
         raise _unreadable(bounded, cause) from cause

@@ -90,7 +90,7 @@ def check_device(device: Device) -> None:
             f"{host}: its skipc is version {one_line(found[-1].encode())}, this one is {ours}."
             f" Both must be the same: install {ours} there, or name another with --on-command."
         )
-    if answer.strip() != found[-1].join(("skipc, version ", "")):
+    if answer.strip() != f"skipc, version {ours}":
         raise RemoteError(
             f"{host}: something is printed before the output of every command: {shown!r}."
             " Usually a start-up file of its shell: let .bashrc and the like print only where"
@@ -115,7 +115,8 @@ def temporary_folder(connection: Connection) -> Iterator[str]:
     if ended.code != 0:
         shown = one_line(folder.encode())
         raise RemoteError(
-            f"{connection.host}: the engines are in place here, but {shown} is left there: {ended.errors or 'the connection broke'}. Remove it."
+            f"{connection.host}: the engines are in place here, but {shown} is left there:"
+            f" {ended.errors or 'the connection broke'}. Remove it."
         )
 
 
