@@ -6,11 +6,11 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 import skipc.profiles as skipc_profiles
@@ -258,6 +258,22 @@ def test_a_connection_that_breaks_is_told(toy: Path, tmp_path: Path) -> None:
         assert server.left() == []
 
 
+def test_a_folder_that_stays_there_is_told(toy: Path, server: Server) -> None:
+    built = write_engines(toy, "cpu", backend="onnxruntime-cpu")
+    shutil.move(built, server.folder / "built there")
+    server.install_stub(
+        f'mkdir "$2/engines"; cp -r "{server.folder}/built there" "$2/engines/cpu"'
+    )
+    server.install("#!/bin/sh\necho busy >&2; exit 1\n", name="rm")
+    server.install("#!/bin/sh\n", name="sleep")
+    message = mistake("finish", toy, *server.on)
+    (name,) = server.left()
+    assert "the engines are in place here, but" in message
+    assert f"{name} is left there: busy" in message
+    assert "cpu" in Bundle.open(toy).targets()
+    server.reset()
+
+
 def test_options_that_belong_to_on_need_it(toy: Path) -> None:
     assert "only with --on HOST" in mistake("finish", toy, "--on-command", "skipc")
     assert "Quote it as for a shell" in mistake(
@@ -266,7 +282,7 @@ def test_options_that_belong_to_on_need_it(toy: Path) -> None:
 
 
 def _runs(pid: int) -> bool:
-    found = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return bool(found.stdout.strip()) and not found.stdout.startswith("Z")
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
