@@ -9,6 +9,7 @@ SkipcError (skipc.runtime)
    ├─ NumericsError       a subnet's outputs differ from the reference
    ├─ SelectError         nothing can be selected from this data, network or cache
    ├─ TargetError         the target is unknown or cannot be built for here
+   ├─ RemoteError         a device cannot be used over ssh, or sent what is refused
    └─ ExtraMissingError   an optional dependency is not installed
 """
 
@@ -47,6 +48,10 @@ class SelectError(CompileError):
 
 class TargetError(CompileError):
     """The target is unknown, or engines for it cannot be built on this host."""
+
+
+class RemoteError(CompileError):
+    """A device cannot be used over ssh, or what it sent is not what was expected."""
 
 
 class ExtraMissingError(CompileError):

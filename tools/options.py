@@ -1,7 +1,8 @@
-"""Options that several commands share: how a network is read."""
+"""Options that several commands share: how a network is read, where engines are built."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.checkpoint import ModelOptions, Supernet
+    from skipc.compiler.remote.device import Device
     from skipc.runtime.bundle import Bundle
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,6 +62,71 @@ def model_options(function: F) -> F:
     for decorate in reversed(decorators):
         function = decorate(function)
     return function
+
+
+def device_options(function: F) -> F:
+    """Adds the options that name a device to build engines on."""
+    decorators = (
+        click.option(
+            "--on",
+            metavar="HOST",
+            help="Build the engines on this device over ssh: HOST, USER@HOST or an alias of"
+            " ssh's configuration.",
+        ),
+        click.option(
+            "--on-command",
+            metavar="COMMAND",
+            help="How skipc is run on the device, e.g. /opt/venv/bin/skipc.  [default: skipc]",
+        ),
+        click.option(
+            "--on-option",
+            "on_options",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="An option for ssh, as its -o takes it; may be repeated.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def device_from(
+    host: str | None, command: str | None, options: tuple[str, ...]
+) -> Device | None:
+    """Returns what the options of ``device_options`` say; None where engines are built here.
+
+    Raises:
+        RemoteError: The host, the command or an option is malformed.
+    """
+    from skipc.compiler.remote.connection import Connection
+    from skipc.compiler.remote.device import Device
+
+    if host is None:
+        if command is not None or options:
+            raise click.UsageError("--on-command and --on-option: only with --on HOST.")
+        return None
+    connection = Connection(host, options)
+    if command is None:
+        return Device(connection)
+    try:
+        return Device(connection, tuple(shlex.split(command)))
+    except ValueError as cause:
+        raise click.UsageError(
+            f"--on-command {command!r}: {cause}. Quote it as for a shell."
+        ) from cause
+
+
+def device_arguments(device: Device | None) -> list[str]:
+    """Returns the words of a command line that ``device_from`` reads as ``device``."""
+    if device is None:
+        return []
+    words = ["--on", device.connection.host]
+    if device.command != type(device)(device.connection).command:
+        words += ["--on-command", shlex.join(device.command)]
+    for option in device.connection.options:
+        words += ["--on-option", option]
+    return words
 
 
 def model_options_from(

@@ -9,7 +9,15 @@ import click
 
 from skipc.runtime.errors import SkipcError
 from skipc.tools.console import console, print_json, progress
-from skipc.tools.options import PATH, model_options, read_supernet, survival_from
+from skipc.tools.options import (
+    PATH,
+    device_arguments,
+    device_from,
+    device_options,
+    model_options,
+    read_supernet,
+    survival_from,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +64,7 @@ if TYPE_CHECKING:
     metavar="DATA",
     help="Estimate norm statistics anew, on what `skipc select --data` takes.",
 )
+@device_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     checkpoint: Path,
@@ -75,6 +84,9 @@ def command(
     survival: tuple[str, ...],
     norm: str | None,
     reestimate: str | None,
+    on: str | None,
+    on_command: str | None,
+    on_options: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compile CHECKPOINT: one pruned graph and one engine per configuration of the front.
@@ -87,6 +99,8 @@ def command(
     from skipc.compiler.front import read_front
     from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.precision import Precision, check_precision
+    from skipc.compiler.remote.device import check_device
+    from skipc.compiler.remote.finish import finish_on
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.targets import finish, unavailable_reason
     from skipc.profiles import load_profile
@@ -108,17 +122,26 @@ def command(
     profile = load_profile(target)
     if options.precision is not None:
         check_precision(options.precision, profile.precisions, profile.name)
-    unavailable = unavailable_reason(profile)
+    device = device_from(on, on_command, on_options)
+    unavailable = unavailable_reason(profile) if device is None else None
     read_front(front)
     bundle_path(checkpoint, options)
     with progress() as step:
+        if device is not None:
+            step(f"asking {device.connection.host} for its skipc")
+            check_device(device)
         step("reading the checkpoint")
         supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
         path = build_bundle(supernet, checkpoint, front, options, step, step.note)
-        again = f"skipc finish {shlex.quote(str(path))} --target {shlex.quote(target)}"
+        again = shlex.join(
+            ["skipc", "finish", str(path), "--target", target, *device_arguments(device)]
+        )
         if unavailable is None:
             try:
-                finish(path, target, step)
+                if device is None:
+                    finish(path, target, step)
+                else:
+                    finish_on(device, path, target, step)
             except SkipcError as cause:
                 raise TargetError(
                     f"{cause}\nThe bundle is written to {path}, without engines. Try again"

@@ -1,0 +1,131 @@
+"""A device that is reached over ssh: its skipc, and a folder on it for a while."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import RemoteError
+from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from skipc.compiler.remote.connection import Connection, Session
+
+_FOLDER_MARK = "skipc-folder:"
+_LINE_BYTES = 4096
+_MAX_ANSWER_BYTES = 1 << 16
+_VERSION = re.compile(r"^skipc, version (\S+)$", re.MULTILINE)
+
+# Holds a folder until its input ends, so that nothing is left there however this side ends, a
+# lost connection included. `rm` may meet a command that is still ending and tries again. One
+# line, because csh allows no line break between quotes.
+_KEEP_FOLDER = (
+    "trap '' HUP INT PIPE TERM;"
+    ' folder=$(mktemp -d "${TMPDIR:-/tmp}/skipc.XXXXXXXX") || exit 1;'
+    f" printf '{_FOLDER_MARK}%s\\n' \"$folder\"; cat > /dev/null;"
+    ' for pause_s in 1 2 4; do rm -rf "$folder" && exit 0; sleep "$pause_s"; done; exit 1'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A machine that builds engines.
+
+    Attributes:
+        connection: How it is reached.
+        command: The words that run skipc there.
+    """
+
+    connection: Connection
+    command: tuple[str, ...] = ("skipc",)
+
+    def __post_init__(self) -> None:
+        if not self.command or not self.command[0] or self.command[0].startswith("-"):
+            raise RemoteError(
+                f"--on-command {shlex.join(self.command)!r}: not a command. Expected how"
+                " skipc is run on the device, such as 'skipc' or '/opt/venv/bin/skipc'."
+            )
+
+    def skipc(self, *arguments: str) -> tuple[str, ...]:
+        """Returns the words that run skipc there, reporting in plain lines."""
+        return ("env", "TERM=dumb", *self.command, *arguments)
+
+
+def check_device(device: Device) -> None:
+    """Asks the device for its skipc.
+
+    Raises:
+        RemoteError: It cannot be reached, has no skipc or one of another version, or its
+            shell prints something before a command's output.
+    """
+    host, command = device.connection.host, shlex.join(device.command)
+    ours = importlib.metadata.version("skipc")
+    words = device.skipc("--version")
+    with device.connection.session(words, f"running `{command} --version`") as session:
+        answer = session.output.read(_MAX_ANSWER_BYTES).decode("utf-8", "replace")
+        ended = session.end()
+    if ended.code != 0:
+        failure = session.failure(ended)
+        if ended.code == SSH_FAILED:
+            raise failure
+        raise RemoteError(
+            f"{failure}\nInstall skipc {ours} there (pip install 'skipc[finish]'), or say with"
+            " --on-command how it is run."
+        )
+    found = _VERSION.findall(answer)
+    shown = last_lines(answer.encode())
+    if not found:
+        raise RemoteError(
+            f"{host}: `{command} --version` answered {shown!r}, expected 'skipc, version"
+            f" {ours}'. Say with --on-command how skipc is run there."
+        )
+    if found[-1] != ours:
+        raise RemoteError(
+            f"{host}: its skipc is version {one_line(found[-1].encode())}, this one is {ours}."
+            f" Both must be the same: install {ours} there, or name another with --on-command."
+        )
+    if answer.strip() != f"skipc, version {ours}":
+        raise RemoteError(
+            f"{host}: something is printed before the output of every command: {shown!r}."
+            " Usually a start-up file of its shell: let .bashrc and the like print only where"
+            " the shell is interactive."
+        )
+
+
+@contextmanager
+def temporary_folder(connection: Connection) -> Iterator[str]:
+    """Yields a new folder on the device that is gone afterwards."""
+    words = ("sh", "-c", _KEEP_FOLDER)
+    with connection.session(words, "making a temporary folder there") as session:
+        folder = _marked_folder(session)
+        if folder is None:
+            session.expect_success()
+            raise RemoteError(
+                f"{connection.host}: `mktemp -d` there gave no absolute path. Set TMPDIR on"
+                " the device to a folder that can be written."
+            )
+        yield folder
+        ended = session.end()
+    if ended.code != 0:
+        shown = one_line(folder.encode())
+        raise RemoteError(
+            f"{connection.host}: the engines are in place here, but {shown} is left there:"
+            f" {ended.errors or 'the connection broke'}. Remove it."
+        )
+
+
+def _marked_folder(session: Session) -> str | None:
+    left_bytes = _MAX_ANSWER_BYTES
+    while left_bytes > 0 and (line := session.output.readline(_LINE_BYTES)):
+        left_bytes -= len(line)
+        text = line.decode("utf-8", "replace").rstrip("\n")
+        folder = text.removeprefix(_FOLDER_MARK)
+        if folder != text:
+            return folder if folder.startswith("/") and folder.isprintable() else None
+    return None

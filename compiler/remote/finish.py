@@ -1,0 +1,123 @@
+"""A bundle's engines, built on a device and brought back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
+from skipc.compiler.remote.copy import write_tar
+from skipc.compiler.remote.device import check_device, temporary_folder
+from skipc.compiler.remote.fetch import fetch_engines
+from skipc.compiler.targets import builder_for
+from skipc.profiles import load_profile
+from skipc.runtime.bundle import ENGINES_FOLDER, MANIFEST_FILE, Bundle
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from skipc.compiler.remote.connection import Connection
+    from skipc.compiler.remote.device import Device
+    from skipc.runtime.engines import EngineSet
+
+    Progress = Callable[[str], None]
+
+_BUNDLE_NAME = "bundle.skipc"
+_LINE_BYTES = 4096
+_MESSAGE_BYTES = 2000
+_STEP_CHARACTERS = 200
+_STEP_END = " ..."
+
+# Runs "$@" and ends it when this side does. What it reports comes on standard output, where
+# ssh's own messages are not.
+_RUN_WATCHED = (
+    "exec 3<&0;"
+    ' "$@" < /dev/null 2>&1 > /dev/null 3<&- & child=$!;'
+    ' { cat <&3; kill "$child"; } > /dev/null 2>&1 & watcher=$!;'
+    ' wait "$child"; code=$?; kill "$watcher" 2> /dev/null; exit "$code"'
+)
+
+
+def finish_on(
+    device: Device,
+    path: str | os.PathLike[str],
+    target: str,
+    progress: Progress = lambda line: None,
+) -> EngineSet:
+    """Builds the engines of the bundle at ``path`` on ``device`` and brings them back.
+
+    Engines that are already there are replaced in the end, or left as they were. Nothing is
+    left on the device.
+
+    Args:
+        device: What builds them.
+        path: The bundle's folder, here.
+        target: A profile's name, or a path to one here.
+        progress: Called with a short line before each step, here or there.
+
+    Returns:
+        What ``engines/<target>/engines.json`` says.
+
+    Raises:
+        ProfileError: The target is unknown.
+        BundleError: The bundle cannot be used.
+        TargetError: No builder makes engines for the target.
+        RemoteError: The device cannot be used, failed, or sent what cannot be trusted.
+    """
+    profile = load_profile(target)
+    builder_for(profile)
+    bundle = Bundle.open(path)
+    host = device.connection.host
+    progress(f"asking {host} for its skipc")
+    check_device(device)
+    with temporary_folder(device.connection) as folder:
+        there = profile.name
+        files = _portable_files(bundle)
+        if target.endswith(".toml"):
+            name = Path(target).name
+            there = f"{folder}/{name}"
+            files[name] = Path(target)
+        progress(f"copying the bundle to {host}")
+        _send(device.connection, folder, files)
+        _build(device, f"{folder}/{_BUNDLE_NAME}", there, progress)
+        progress(f"copying the engines from {host}")
+        remote = f"{folder}/{_BUNDLE_NAME}/{ENGINES_FOLDER}"
+        return fetch_engines(device.connection, remote, bundle, profile)
+
+
+def _portable_files(bundle: Bundle) -> dict[str, Path]:
+    """Returns what the manifest lists and the manifest, by their names on the device."""
+    names = [MANIFEST_FILE, *(entry.path for entry in bundle.manifest.files)]
+    return {f"{_BUNDLE_NAME}/{name}": bundle.path / name for name in names}
+
+
+def _send(connection: Connection, folder: str, files: Mapping[str, Path]) -> None:
+    # -m and -o: neither this machine's clock nor its users matter there.
+    words = ("tar", "-x", "-m", "-o", "-f", "-", "-C", folder)
+    with connection.session(words, "copying the bundle there") as session:
+        try:
+            write_tar(session.input, files)
+        except BrokenPipeError as cause:
+            raise session.failure(session.end()) from cause
+        session.expect_success()
+
+
+def _build(device: Device, path: str, target: str, progress: Progress) -> None:
+    """Runs ``skipc finish`` there; its steps are told here."""
+    host = device.connection.host
+    finish = device.skipc("finish", path, "--target", target)
+    words = ("sh", "-c", _RUN_WATCHED, "skipc", *finish)
+    said = b""
+    with device.connection.session(words, "running `skipc finish` there") as session:
+        while line := session.output.readline(_LINE_BYTES):
+            text = one_line(line)
+            if text.endswith(_STEP_END):
+                progress(f"{host}: {text.removesuffix(_STEP_END)}"[:_STEP_CHARACTERS])
+            else:
+                said = (said + line)[-_MESSAGE_BYTES:]
+        ended = session.end()
+    if ended.code != 0:
+        before, mark, message = said.rpartition(b"Error: ")
+        told = one_line(message) if mark else last_lines(before + message)
+        raise session.failure(ended, "" if ended.code == SSH_FAILED else told)
