@@ -10,7 +10,6 @@ import torch
 
 from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
-from skipc.profiles.detect import machine_name
 from skipc.runtime import AdaptiveEngine, Bundle
 from tests.bundles import edit_json
 from tests.command_line import all_files, mistake, skipc, skipc_without, started
@@ -244,26 +243,6 @@ def test_build_refuses_a_checkpoint_that_would_run_code(made: Path, tmp_path: Pa
     )
     assert "evil.pt" in told
     assert all_files(tmp_path) == ["evil.pt"]
-
-
-def test_build_for_another_architecture_leaves_the_engines_to_the_device(work: Path) -> None:
-    other = "x86_64" if machine_name() == "aarch64" else "aarch64"
-    profile = work / "mine.toml"
-    profile.write_text(
-        'format = "skipc.profile/1"\nname = "mine"\nbackend = "onnxruntime-cpu"\n'
-        f'description = "a board of mine"\narchitecture = "{other}"\n'
-    )
-    out = work / "mine.skipc"
-    ended = skipc(
-        *("build", work / "ckpt.pt", "--front", work / "front.json"),
-        *("--target", profile, "--out", out),
-    )
-    assert ended.code == 0, ended.err
-    assert Bundle.open(out).targets() == ()
-    assert f"No engines were built here: engines are built on the device, on {other}" in (
-        ended.err
-    )
-    assert "cannot be built here" in mistake("finish", out, "--target", profile)
 
 
 def test_build_takes_a_target_of_the_users_own(work: Path) -> None:

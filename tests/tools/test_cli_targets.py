@@ -6,7 +6,8 @@ import pytest
 
 from skipc.compiler.targets import unavailable_reason
 from skipc.profiles import Profile, load_profile, profile_names
-from skipc.profiles.detect import detect
+from skipc.profiles.detect import detect, machine_name
+from skipc.runtime import Bundle
 from tests.command_line import mistake, skipc, skipc_without
 
 if TYPE_CHECKING:
@@ -123,3 +124,23 @@ def test_engines_for_another_architecture_are_not_built_here() -> None:
 def test_a_backend_without_a_builder_is_a_reason_and_no_error() -> None:
     reason = unavailable_reason(Profile("mine", "onnxruntime-tpu", "a mistake"))
     assert reason == "this version of skipc does not build engines of 'onnxruntime-tpu'."
+
+
+def test_build_for_another_architecture_leaves_the_engines_to_the_device(work: Path) -> None:
+    other = "x86_64" if machine_name() == "aarch64" else "aarch64"
+    profile = work / "mine.toml"
+    profile.write_text(
+        'format = "skipc.profile/1"\nname = "mine"\nbackend = "onnxruntime-cpu"\n'
+        f'description = "a board of mine"\narchitecture = "{other}"\n'
+    )
+    out = work / "mine.skipc"
+    ended = skipc(
+        *("build", work / "ckpt.pt", "--front", work / "front.json"),
+        *("--target", profile, "--out", out),
+    )
+    assert ended.code == 0, ended.err
+    assert Bundle.open(out).targets() == ()
+    assert f"No engines were built here: engines are built on the device, on {other}" in (
+        ended.err
+    )
+    assert "cannot be built here" in mistake("finish", out, "--target", profile)
