@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from skipc.compiler.bundle_writer import (
@@ -19,7 +19,7 @@ from skipc.compiler.bundle_writer import (
 )
 from skipc.compiler.errors import CompileError, SupernetError, UnitError
 from skipc.compiler.export import SupernetGraph, export_supernet
-from skipc.compiler.files import sha256_of, staged_folder
+from skipc.compiler.files import sha256_of, staged_folder, write_whole
 from skipc.compiler.front import Configuration, configurations_from_front, read_front
 from skipc.compiler.golden import cases, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
@@ -35,6 +35,7 @@ from skipc.compiler.units import UnitSearch, find_units
 from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
 from skipc.runtime.manifest import Provenance, Verification
+from skipc.runtime.recipe import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,9 @@ class BuildOptions:
         reestimate: Data to estimate norm statistics on, as ``skipc select --data`` takes it;
             None for the statistics that came with the front.
         overwrite: Replace a bundle that is already there.
+        recipe: How the engines are to be built.
+        profile: The user's own profile, which the bundle takes along; None for one that
+            comes with skipc.
     """
 
     out: Path | None = None
@@ -76,6 +80,8 @@ class BuildOptions:
     norm: NormMode | None = None
     reestimate: str | None = None
     overwrite: bool = False
+    recipe: Recipe = field(default_factory=lambda: Recipe("cpu"))
+    profile: Path | None = None
 
 
 def build_bundle(
@@ -261,7 +267,11 @@ def _write_bundle(
     progress("hashing")
     name = out.name.removesuffix(BUNDLE_SUFFIX) or out.name
     provenance = _provenance(checkpoint, source, options.precision)
-    write_manifest(folder, name, provenance, graph, source.search, subnets, store)
+    recipe = options.recipe
+    if options.profile is not None:
+        recipe = replace(recipe, profile=options.profile.name)
+        write_whole(folder / options.profile.name, options.profile.read_bytes())
+    write_manifest(folder, name, provenance, recipe, graph, source.search, subnets, store)
 
 
 def _provenance(

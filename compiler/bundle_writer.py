@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skipc.compiler.subnets import Subnet
     from skipc.compiler.units import UnitSearch
     from skipc.compiler.weights import WeightStoreWriter
+    from skipc.runtime.recipe import Recipe
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.bin"
@@ -102,6 +103,7 @@ def write_manifest(
     folder: Path,
     name: str,
     provenance: Provenance,
+    recipe: Recipe,
     supernet: SupernetGraph,
     search: UnitSearch,
     subnets: list[tuple[WrittenSubnet, Verification]],
@@ -131,6 +133,7 @@ def write_manifest(
     manifest = Manifest(
         name=name,
         provenance=provenance,
+        recipe=recipe,
         inputs=supernet.inputs,
         outputs=supernet.outputs,
         batch=supernet.batch,

@@ -146,7 +146,7 @@ class Bundle:
         if not targets:
             raise BundleError(
                 f"{self.path} holds no engines yet. Run"
-                f" `skipc finish {self.path} --target cpu` on the device that will run it."
+                f" `skipc finish {self.path}` on the device that will run it."
             )
         if len(targets) > 1:
             raise BundleError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .contained import check_relative
 from .errors import FormatError, VersionError, choices_text
 from .manifest_checks import check_manifest
+from .recipe import Recipe
 from .records import Record
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class Manifest:
 
     name: str
     provenance: Provenance
+    recipe: Recipe
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: BatchRange | None
@@ -183,6 +185,7 @@ class Manifest:
         manifest = cls(
             name=doc.text("name"),
             provenance=_provenance(doc.record("provenance", *_names(Provenance))),
+            recipe=Recipe.from_record(doc.record("recipe", *Recipe.keys())),
             inputs=tuple(_tensor(r) for r in doc.records("inputs", *_names(TensorSpec))),
             outputs=tuple(_tensor(r) for r in doc.records("outputs", *_names(TensorSpec))),
             batch=_batch(doc),

@@ -85,6 +85,10 @@ class Record:
             raise self._wrong(key, f"a whole number of at least {minimum}", value)
         return value
 
+    def optional_integer(self, key: str, minimum: int = 0) -> int | None:
+        """Returns the whole number under ``key``, or None where it is ``null``."""
+        return None if self._get(key) is None else self.integer(key, minimum)
+
     def number(self, key: str) -> float:
         """Returns the finite number under ``key``."""
         value = self._get(key)

@@ -20,6 +20,7 @@ from skipc.runtime.manifest import (
     UnitEntry,
     Verification,
 )
+from skipc.runtime.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,7 @@ def write_bundle(
             *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", "fp32"),
             {"skipc": "0"},
         ),
+        recipe=Recipe("cpu"),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         batch=batch,

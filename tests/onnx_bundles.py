@@ -23,6 +23,7 @@ from skipc.runtime.manifest import (
     UnitEntry,
     Verification,
 )
+from skipc.runtime.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ def write_onnx_bundle(
             *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", "fp32"),
             {"skipc": "0"},
         ),
+        recipe=Recipe("cpu"),
         inputs=tuple(_spec(value) for value in first.graph.input),
         outputs=tuple(_spec(value) for value in first.graph.output),
         batch=batch if any("N" in _spec(value).shape for value in first.graph.input) else None,

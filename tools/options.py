@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from skipc.compiler.targets.options import LEVELS
 from skipc.profiles import load_profile
 from skipc.runtime.opening import NULL_TARGET
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+
+_SIZE = re.compile(
+    r"(?P<count>\d+(\.\d+)?)\s*(?P<prefix>[kmgt])?(?P<binary>i)?b?", re.IGNORECASE
+)
 
 
 def model_options(function: F) -> F:
@@ -62,6 +68,44 @@ def model_options(function: F) -> F:
     for decorate in reversed(decorators):
         function = decorate(function)
     return function
+
+
+def target_options(function: F) -> F:
+    """Adds the options of TensorRT's builder."""
+    decorators = (
+        click.option(
+            "--workspace",
+            type=SizeType(),
+            help="TensorRT: most scratch memory that a layer may ask for, e.g. 512MB or 2GiB.",
+        ),
+        click.option(
+            "--optimization-level",
+            type=click.IntRange(LEVELS[0], LEVELS[-1]),
+            help="TensorRT: how much it tries; 0 builds fastest.  [default: TensorRT's own]",
+        ),
+    )
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions
+    """A number of bytes, with a unit of powers of 1000 (MB) or 1024 (MiB)."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Returns the bytes that ``value`` names."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(str(value).strip())
+        if found is None or float(found["count"]) <= 0:
+            self.fail(f"{value!r} is no size above zero, such as 512MB or 2GiB.", param, ctx)
+        base = 1024 if found["binary"] else 1000
+        power = "_kmgt".index((found["prefix"] or "_").lower())
+        return max(1, int(float(found["count"]) * base**power))
 
 
 def device_options(function: F) -> F:

@@ -9,7 +9,8 @@ from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
 from skipc.compiler.remote.copy import write_tar
 from skipc.compiler.remote.device import check_device, temporary_folder
 from skipc.compiler.remote.fetch import fetch_engines
-from skipc.compiler.targets import builder_for
+from skipc.compiler.targets import builder_for, target_of
+from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import ENGINES_FOLDER, MANIFEST_FILE, Bundle
 
@@ -42,8 +43,9 @@ _RUN_WATCHED = (
 def finish_on(
     device: Device,
     path: str | os.PathLike[str],
-    target: str,
+    target: str | None = None,
     progress: Progress = lambda line: None,
+    options: TargetOptions | None = None,
 ) -> EngineSet:
     """Builds the engines of the bundle at ``path`` on ``device`` and brings them back.
 
@@ -53,8 +55,10 @@ def finish_on(
     Args:
         device: What builds them.
         path: The bundle's folder, here.
-        target: A profile's name, or a path to one here.
+        target: A profile's name, or a path to one here; None for what the bundle was built
+            for.
         progress: Called with a short line before each step, here or there.
+        options: Options of the target; see ``compiler.targets.finish``.
 
     Returns:
         What ``engines/<target>/engines.json`` says.
@@ -65,22 +69,24 @@ def finish_on(
         TargetError: No builder makes engines for the target.
         RemoteError: The device cannot be used, failed, or sent what cannot be trusted.
     """
-    profile = load_profile(target)
-    builder_for(profile)
     bundle = Bundle.open(path)
+    wanted = target_of(bundle, target)
+    profile = load_profile(wanted)
+    builder_for(profile)
     host = device.connection.host
     progress(f"asking {host} for its skipc")
     check_device(device)
     with temporary_folder(device.connection) as folder:
         there = profile.name
         files = _portable_files(bundle)
-        if target.endswith(".toml"):
-            name = Path(target).name
+        if wanted.endswith(".toml"):
+            name = Path(wanted).name
             there = f"{folder}/{name}"
-            files[name] = Path(target)
+            files[name] = Path(wanted)
         progress(f"copying the bundle to {host}")
         _send(device.connection, folder, files)
-        _build(device, f"{folder}/{_BUNDLE_NAME}", there, progress)
+        given = (options or TargetOptions()).arguments
+        _build(device, f"{folder}/{_BUNDLE_NAME}", (there, *given), progress)
         progress(f"copying the engines from {host}")
         remote = f"{folder}/{_BUNDLE_NAME}/{ENGINES_FOLDER}"
         return fetch_engines(device.connection, remote, bundle, profile)
@@ -103,10 +109,10 @@ def _send(connection: Connection, folder: str, files: Mapping[str, Path]) -> Non
         session.expect_success()
 
 
-def _build(device: Device, path: str, target: str, progress: Progress) -> None:
+def _build(device: Device, path: str, target: tuple[str, ...], progress: Progress) -> None:
     """Runs ``skipc finish`` there; its steps are told here."""
     host = device.connection.host
-    finish = device.skipc("finish", path, "--target", target)
+    finish = device.skipc("finish", path, "--target", *target)
     words = ("sh", "-c", _RUN_WATCHED, "skipc", *finish)
     said = b""
     with device.connection.session(words, "running `skipc finish` there") as session:

@@ -134,9 +134,25 @@ def _elsewhere(profile: Profile, machine: str | None) -> str | None:
     return f"engines are built on the device, on {profile.architecture}; this is {here}."
 
 
+def target_of(bundle: Bundle, target: str | None) -> str:
+    """Returns the target to build for: as given, else as the bundle's recipe says.
+
+    Args:
+        bundle: The bundle.
+        target: A profile's name, a path to one, or None.
+
+    Returns:
+        What ``load_profile`` takes.
+    """
+    recipe = bundle.manifest.recipe
+    if recipe.profile and target in (None, recipe.target):
+        return str(bundle.file(recipe.profile))
+    return recipe.target if target is None else target
+
+
 def finish(
     path: str | os.PathLike[str],
-    target: str,
+    target: str | None = None,
     progress: Progress | None = None,
     options: TargetOptions | None = None,
 ) -> EngineSet:
@@ -144,9 +160,10 @@ def finish(
 
     Args:
         path: The bundle's folder.
-        target: A profile's name, or a path to one.
+        target: A profile's name, or a path to one; None for what the bundle was built for.
         progress: Called with a short line before each step.
-        options: Options of the target; None for its defaults.
+        options: Options of the target; what is not given there is as the bundle's recipe
+            says, where that is for the same target.
 
     Returns:
         What ``engines/<target>/engines.json`` says.
@@ -157,12 +174,14 @@ def finish(
         TargetError: Engines cannot be built on this host.
         NumericsError: An engine's outputs are not those of its subnet.
     """
-    profile = load_profile(target)
+    bundle = Bundle.open(path)
+    profile = load_profile(target_of(bundle, target))
     reason = unavailable_reason(profile)
     if reason is not None:
         raise TargetError(f"target {profile.name!r} cannot be built here: {reason}")
-    bundle = Bundle.open(path)
     chosen = options or TargetOptions()
+    if profile.name == bundle.manifest.recipe.target:
+        chosen = chosen.or_else(bundle.manifest.recipe)
     return builder_for(profile).build_engines(
         bundle, profile, chosen, progress or (lambda line: None)
     )

@@ -9,6 +9,7 @@ from skipc.compiler.errors import TargetError
 
 if TYPE_CHECKING:
     from skipc.profiles import Profile
+    from skipc.runtime.recipe import Recipe
 
 LEVELS = range(6)
 """TensorRT's ``builder_optimization_level``: 0 builds fastest, 5 tries most."""
@@ -39,14 +40,23 @@ class TargetOptions:
                 f"optimization level {self.optimization_level}: expected 0 to {LEVELS[-1]}."
             )
 
+    def or_else(self, recipe: Recipe) -> TargetOptions:
+        """Returns these options; what was not given is taken from ``recipe``."""
+        workspace_bytes, level = self.workspace_bytes, self.optimization_level
+        return TargetOptions(
+            recipe.workspace_bytes if workspace_bytes is None else workspace_bytes,
+            recipe.optimization_level if level is None else level,
+        )
+
     @property
-    def given(self) -> tuple[str, ...]:
-        """The names of the options that were given, as on the command line."""
-        names = {
+    def arguments(self) -> tuple[str, ...]:
+        """What was given, as words of a command line."""
+        values = {
             "--workspace": self.workspace_bytes,
             "--optimization-level": self.optimization_level,
         }
-        return tuple(name for name, value in names.items() if value is not None)
+        given = [(name, str(value)) for name, value in values.items() if value is not None]
+        return tuple(word for pair in given for word in pair)
 
     def refuse(self, profile: Profile) -> None:
         """Refuses options where the target has none.
@@ -54,8 +64,8 @@ class TargetOptions:
         Raises:
             TargetError: One was given.
         """
-        if self.given:
+        if self.arguments:
             raise TargetError(
-                f"{self.given[0]} is TensorRT's; target {profile.name!r} runs on"
+                f"{self.arguments[0]} is TensorRT's; target {profile.name!r} runs on"
                 f" {profile.backend}. Leave it out."
             )

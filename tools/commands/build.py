@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -17,10 +17,8 @@ from skipc.tools.options import (
     model_options,
     read_supernet,
     survival_from,
+    target_options,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command("build")
@@ -64,6 +62,7 @@ if TYPE_CHECKING:
     metavar="DATA",
     help="Estimate norm statistics anew, on what `skipc select --data` takes.",
 )
+@target_options
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -84,6 +83,8 @@ def command(
     survival: tuple[str, ...],
     norm: str | None,
     reestimate: str | None,
+    workspace: int | None,
+    optimization_level: int | None,
     on: str | None,
     on_command: str | None,
     on_options: tuple[str, ...],
@@ -103,10 +104,15 @@ def command(
     from skipc.compiler.remote.finish import finish_on
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.targets import finish, unavailable_reason
+    from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import load_profile
+    from skipc.runtime.backends.tensorrt_library import BACKENDS as TENSORRT
     from skipc.runtime.bundle import Bundle
+    from skipc.runtime.recipe import Recipe
     from skipc.tools.commands.show import bundle_json, print_bundle
 
+    # What is cheap to get wrong is checked before the network is read.
+    profile = load_profile(target)
     options = BuildOptions(
         out=out,
         data=data,
@@ -117,9 +123,11 @@ def command(
         norm=None if norm is None else NormMode(norm),
         reestimate=reestimate,
         overwrite=overwrite,
+        recipe=Recipe(profile.name, "", workspace, optimization_level),
+        profile=Path(target) if target.endswith(".toml") else None,
     )
-    # What is cheap to get wrong is checked before the network is read.
-    profile = load_profile(target)
+    if profile.backend not in TENSORRT:
+        TargetOptions(workspace, optimization_level).refuse(profile)
     if options.precision is not None:
         check_precision(options.precision, profile.precisions, profile.name)
     device = device_from(on, on_command, on_options)
@@ -133,15 +141,13 @@ def command(
         step("reading the checkpoint")
         supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
         path = build_bundle(supernet, checkpoint, front, options, step, step.note)
-        again = shlex.join(
-            ["skipc", "finish", str(path), "--target", target, *device_arguments(device)]
-        )
+        again = shlex.join(["skipc", "finish", str(path), *device_arguments(device)])
         if unavailable is None:
             try:
                 if device is None:
-                    finish(path, target, step)
+                    finish(path, None, step)
                 else:
-                    finish_on(device, path, target, step)
+                    finish_on(device, path, None, step)
             except SkipcError as cause:
                 raise TargetError(
                     f"{cause}\nThe bundle is written to {path}, without engines. Try again"

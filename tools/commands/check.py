@@ -108,7 +108,7 @@ def _print(bundle: Bundle, results: list[GoldenResult]) -> None:
     if not results:
         out.print(
             "no engines to run. Build them on the device that will run them:"
-            f" skipc finish {shlex.quote(str(bundle.path))} --target cpu",
+            f" skipc finish {shlex.quote(str(bundle.path))}",
             soft_wrap=True,
         )
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.tools.console import console, print_json, progress
-from skipc.tools.options import PATH, device_from, device_options
+from skipc.tools.options import PATH, device_from, device_options, target_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 @click.command("finish")
 @click.argument("bundle", type=PATH)
-@click.option("--target", default="cpu", show_default=True, help="What to build engines for.")
+@click.option("--target", help="What to build engines for.  [default: as it was built for]")
+@target_options
 @device_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     bundle: Path,
-    target: str,
+    target: str | None,
+    workspace: int | None,
+    optimization_level: int | None,
     on: str | None,
     on_command: str | None,
     on_options: tuple[str, ...],
@@ -30,18 +33,21 @@ def command(
 
     With --on, another machine does both and the engines are copied back.
 
-    Needs no torch. Engines that are already there are replaced.
+    Needs no torch. Engines that are already there are replaced; TensorRT builds only those
+    anew whose graph, weights, options, GPU or library changed.
     """
     from skipc.compiler.remote.finish import finish_on
     from skipc.compiler.targets import finish
-    from skipc.tools.commands.show import print_engines
+    from skipc.compiler.targets.options import TargetOptions
+    from skipc.tools.engine_view import print_engines
 
     device = device_from(on, on_command, on_options)
+    options = TargetOptions(workspace, optimization_level)
     with progress() as step:
         if device is None:
-            engines = finish(bundle, target, step)
+            engines = finish(bundle, target, step, options)
         else:
-            engines = finish_on(device, bundle, target, step)
+            engines = finish_on(device, bundle, target, step, options)
     if as_json:
         print_json(engines.to_json())
     else:

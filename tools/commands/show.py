@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from skipc.runtime.bundle import Bundle
 from skipc.tools.console import console, count_text, plural, print_json, size_text, table
+from skipc.tools.engine_view import print_engines
+from skipc.tools.estimate_view import estimates_of, print_estimates
 from skipc.tools.options import PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
 
-    from skipc.runtime.engines import EngineSet
     from skipc.runtime.manifest import TensorSpec
 
 
@@ -35,10 +36,12 @@ def command(bundle: Path, as_json: bool) -> None:
 
 def bundle_json(bundle: Bundle) -> dict[str, object]:
     """Returns the manifest and every target's engines as one JSON document."""
+    found = estimates_of(bundle)
     return {
         "path": str(bundle.path),
         "manifest": bundle.manifest.to_json(),
         "engines": {name: bundle.engine_set(name).to_json() for name in bundle.targets()},
+        "estimates": None if found is None else asdict(found),
     }
 
 
@@ -77,51 +80,15 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     out.print(rows)
     for target in bundle.targets():
         print_engines(bundle.engine_set(target), out)
-    if not bundle.targets():
+    estimates = estimates_of(bundle)
+    if estimates is not None:
+        print_estimates(estimates, manifest.recipe.target, out)
+    if manifest.recipe.target not in bundle.targets():
         out.print(
-            "\nNo engines yet. On the device that will run them:"
-            f" skipc finish {shlex.quote(str(bundle.path))} --target cpu",
+            f"\nNo engines for {manifest.recipe.target} yet. On the device that will run them:"
+            f" skipc finish {shlex.quote(str(bundle.path))}",
             soft_wrap=True,
         )
-
-
-def print_engines(engines: EngineSet, out: Console) -> None:
-    """Prints one target's engines: latency on the host that built them, and sizes."""
-    out.print(f"\ntarget {engines.target}", style="bold")
-    out.print(f"  backend  {engines.backend}")
-    out.print(f"  host     {_host(engines.host)}")
-    packed = [file for file in engines.files if file.path == engines.packed_file]
-    if packed:
-        out.print(f"  weights  {size_text(packed[0].size_bytes)} packed in {packed[0].path}")
-    out.print()
-    counts = sorted({row.threads for entry in engines.engines for row in entry.latency})
-    names = [f">p50/p99 ms\n{plural(count, 'thread')}" for count in counts]
-    rows = table("\nconfiguration", *names, ">\nweights", ">\nown")
-    for entry in engines.engines:
-        by_threads = {row.threads: row for row in entry.latency}
-        times = [
-            f"{by_threads[count].p50_ms:.2f} / {by_threads[count].p99_ms:.2f}"
-            if count in by_threads
-            else "-"
-            for count in counts
-        ]
-        rows.add_row(
-            entry.configuration,
-            *times,
-            size_text(entry.weights_bytes),
-            size_text(entry.own_bytes),
-        )
-    out.print(rows)
-
-
-def _host(host: Mapping[str, str]) -> str:
-    """Returns the host key on one line; what has many words is counted."""
-    parts = []
-    for key, value in host.items():
-        words = value.split()
-        label = key.replace("_", " ").replace("cpu", "CPU")
-        parts.append(f"{len(words)} {label}" if len(words) > 4 else f"{label} {value}")
-    return ", ".join(parts)
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

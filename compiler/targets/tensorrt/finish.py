@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.files import staged_folder, write_whole
 from skipc.compiler.targets.graphs import checked_graph
 from skipc.compiler.targets.tensorrt import probe
+from skipc.compiler.targets.tensorrt.ahead import possible_capabilities
 from skipc.compiler.targets.tensorrt.device import Gpu
 from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
@@ -88,7 +89,7 @@ def build_engines(
         NumericsError: An engine is further from the golden outputs than its precision allows.
         KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
     """
-    build = _Build.of(bundle, profile, options)
+    build = _Build.of(bundle, profile, options, progress)
     folder = bundle.engine_dir(profile.name)
     try:
         with staged_folder(folder) as staging:
@@ -112,23 +113,30 @@ class _Build:
     store: PlanStore
 
     @classmethod
-    def of(cls, bundle: Bundle, profile: Profile, options: TargetOptions) -> _Build:
-        library = open_library(profile.backend)
-        cuda = None if _ahead(profile) else open_cuda()
-        capabilities = profile.compute_capabilities if cuda is None else ()
+    def of(
+        cls, bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
+    ) -> _Build:
+        library, manifest = open_library(profile.backend), bundle.manifest
+        if not _ahead(profile):
+            cuda = open_cuda()
+            settings = PlanSettings(options, manifest.batch, stripped=True)
+            store = PlanStore(bundle, profile.name, current_host(library, cuda), settings)
+            return cls(bundle, profile, library, Gpu(library, cuda), store)
+        first = manifest.configurations[0]
         settings = PlanSettings(
-            options,
-            bundle.manifest.batch,
-            stripped=cuda is not None,
-            capabilities=capabilities,
+            options, manifest.batch, stripped=False, capabilities=profile.compute_capabilities
         )
-        host = (
-            ahead_host(library, capabilities) if cuda is None else current_host(library, cuda)
+        progress("trying the compute capabilities")
+        possible = possible_capabilities(
+            library,
+            first.name,
+            checked_graph(bundle, first),
+            settings,
+            getattr(progress, "note", progress),
         )
-        store = PlanStore(bundle, profile.name, host, settings)
-        return cls(
-            bundle, profile, library, None if cuda is None else Gpu(library, cuda), store
-        )
+        settings = replace(settings, capabilities=possible)
+        store = PlanStore(bundle, profile.name, ahead_host(library, possible), settings)
+        return cls(bundle, profile, library, None, store)
 
     def run(self, staging: Path, progress: Progress) -> EngineSet:
         """Builds what is not there, checks everything, and fills ``staging``."""

@@ -1,0 +1,64 @@
+"""Building for GPUs that are not here: which of a profile's generations a network runs on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.targets.tensorrt.network import parse
+from skipc.compiler.targets.tensorrt.plan import build_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.compiler.targets import Progress
+    from skipc.compiler.targets.tensorrt.plan import PlanSettings
+    from skipc.runtime.backends.tensorrt_library import Library
+
+
+def possible_capabilities(
+    library: Library, configuration: str, graph: Path, settings: PlanSettings, note: Progress
+) -> tuple[str, ...]:
+    """Returns the compute capabilities that the graph can be built for.
+
+    One that cannot would fail the plan for all: TensorRT-RTX has no float32 matrix products
+    on 7.5, for one.
+
+    Args:
+        library: TensorRT-RTX.
+        configuration: The configuration to try, for messages.
+        graph: Its graph.
+        settings: The settings; its capabilities are tried together, then one by one.
+        note: Told what is left out, and why.
+
+    Raises:
+        TargetError: The graph can be built for none of them.
+    """
+    together = _failure(library, configuration, graph, settings)
+    if together is None:
+        return settings.capabilities
+    alone = {
+        capability: _failure(
+            library, configuration, graph, replace(settings, capabilities=(capability,))
+        )
+        for capability in settings.capabilities
+    }
+    possible = tuple(capability for capability, failed in alone.items() if failed is None)
+    if not possible or len(possible) == len(alone):
+        raise together
+    for capability, failed in alone.items():
+        if failed is not None:
+            note(f"compute capability {capability} is left out: {failed}")
+    return possible
+
+
+def _failure(
+    library: Library, configuration: str, graph: Path, settings: PlanSettings
+) -> TargetError | None:
+    try:
+        network = parse(library, configuration, graph)
+        build_plan(library, configuration, network, settings, b"", lambda text: None)
+    except TargetError as cause:
+        return cause
+    return None
