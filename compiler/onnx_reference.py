@@ -96,9 +96,13 @@ def _mask(join: ir.Node, branch: int) -> None:
 
 
 def expose_all(model: ir.Model) -> None:
-    """Makes every intermediate tensor of known type an output of the graph."""
+    """Makes every intermediate tensor of known type an output of the graph.
+
+    But for bfloat16, which ONNX Runtime cannot return.
+    """
     present = {id(value) for value in model.graph.outputs}
     for node in model.graph:
         for value in node.outputs:
-            if value.name and value.dtype is not None and id(value) not in present:
+            known = value.dtype not in (None, ir.DataType.BFLOAT16)
+            if value.name and known and id(value) not in present:
                 model.graph.outputs.append(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.half_tensors import HalfTensors, KeptTensor
 from skipc.compiler.passes.cast_precision import CastPrecisionPass
-from skipc.compiler.precision import Precision, check_castable
+from skipc.compiler.precision import Precision, check_castable, types_in
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -64,7 +64,7 @@ class PrecisionCaster:
         if self.precision is None:
             return model
         check_castable(model, self.precision)
-        if self._tensors is None:
+        if self._tensors is None or Precision.FP32.dtype not in types_in(model):
             return model
         if self.precision is Precision.BF16:
             _raise_opset(model)

@@ -78,7 +78,7 @@ class RoundInsteadPass(ir.passes.InPlacePass):
         if node in self._opaque:
             rounded, made = value, []
         else:
-            value.dtype = ir.DataType.FLOAT
+            value.type = ir.TensorType(ir.DataType.FLOAT)
             narrow = _cast(value, half, f"{name}.rounded")
             rounded, made = narrow.outputs[0], [narrow]
         wide = _cast(rounded, ir.DataType.FLOAT, f"{name}.wide")

@@ -75,7 +75,8 @@ class CastPrecisionPass(ir.passes.InPlacePass):
             self._read(node, operand, self._half if half else _FLOAT)
         for place, value in enumerate(node.outputs):
             if value in self._was_float and self._policy.output_in_half(node, place):
-                value.dtype = self._half
+                # Clones of a graph share their type objects: a new one, not another dtype.
+                value.type = ir.TensorType(self._half)
                 del self._forms[value, _FLOAT]
                 self._forms[value, self._half] = value
         if node.op_type == "ConstantOfShape":

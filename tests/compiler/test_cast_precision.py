@@ -133,7 +133,7 @@ def test_tensor_that_does_not_fit_keeps_its_node_in_float32(value, reason, tmp_p
     assert [(kept.name, kept.precision) for kept in caster.kept] == [("w", "fp16")]
     assert caster.kept[0].reason == reason
     assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT
-    np.testing.assert_allclose(run(model, tmp_path, x=X), np.add(X, [1, 2, 3]), rtol=1e-3)
+    np.testing.assert_allclose(run(model, tmp_path, x=X), X + tensors["v"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("given", [[np.inf, 1.0], [1e-12, 1.0], [0.0, 0.0]])
@@ -280,7 +280,7 @@ def test_unknown_operators_stay_float32_and_unknown_types_are_refused():
     assert text(model) == ["Relu", "Cast>f16", "Neg", "Cast>f32"]
     model = graph([("Relu", ["x"], ["a"], {}), ("Neg", ["a"], ["y"], {})])
     next(iter(model.graph)).outputs[0].type = None
-    with pytest.raises(SupernetError, match=r"type of 'a' .computed by Relu. is unknown"):
+    with pytest.raises(SupernetError, match=r"type of .a. .computed by Relu. is unknown"):
         PrecisionCaster(Precision.FP16).model(model)
 
 
@@ -329,7 +329,5 @@ def test_rounding_graph_overflows_where_the_cpu_does_not(tmp_path):
 def test_target_may_lack_a_precision():
     check_precision(Precision.BF16, (), "mine")
     check_precision(Precision.FP16, ("fp32", "fp16"), "mine")
-    with pytest.raises(
-        TargetError, match=r"bf16: the target 'mine' .*Available: 'fp16', 'fp3"
-    ):
+    with pytest.raises(TargetError, match=r"bf16: the target 'mine' .*Available: 'fp16'"):
         check_precision(Precision.BF16, ("fp32", "fp16"), "mine")

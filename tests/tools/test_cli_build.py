@@ -136,6 +136,28 @@ def test_build_takes_real_inputs_to_verify_on(work: Path) -> None:
     assert after == before + 1
 
 
+def test_build_computes_in_half_precision_when_told(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "half.skipc"
+    ended = skipc(
+        *("build", made / "ckpt.pt", "--front", made / "front.json", "--target", "cpu"),
+        *("--precision", "fp16", "--out", out),
+    )
+    assert ended.code == 0, ended.err
+    assert "  computes fp16\n" in ended.out
+    whole, half = (Bundle.open(path).manifest for path in (made / "ckpt.skipc", out))
+    assert (whole.provenance.precision, half.provenance.precision) == ("fp32", "fp16")
+    sizes = [sum(t.size_bytes for t in manifest.weights) for manifest in (whole, half)]
+    # Some tensors are then small enough to lie in the graphs.
+    assert 0.4 < sizes[1] / sizes[0] <= 0.5
+    case = Bundle.open(out).golden_inputs()[0]
+    with AdaptiveEngine.open(out) as ours, AdaptiveEngine.open(made / "ckpt.skipc") as first:
+        ours.pin("full")
+        first.pin("full")
+        found, expected = ours(case)["output"], first(case)["output"]
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() <= 1e-2 * np.ptp(expected)
+
+
 def test_build_replaces_a_bundle_only_when_told(work: Path) -> None:
     arguments = ("build", work / "ckpt.pt", "--front", work / "front.json", "--target", "cpu")
     before = (work / "ckpt.skipc" / "manifest.json").read_bytes()
@@ -194,6 +216,7 @@ MISTAKES = {
     "unknown target": (("--target", "cpuu"), "unknown target 'cpuu'. Did you mean 'cpu'?"),
     "target's file": (("--target", "mine.toml"), "mine.toml: cannot be read: No such file"),
     "tolerance": (("--target", "cpu", "--tolerance", "-1"), "x>=0"),
+    "precision": (("--target", "cpu", "--precision", "fp8"), "'fp8' is not one of"),
     "model": (("--target", "cpu", "--model", "torchvision"), "torchvision"),
     "survival": (("--target", "cpu", "--survival", "a=2"), "must be above 0 and at most 1"),
     "survival alone": (("--target", "cpu", "--survival", "a=0.5"), "--survival has no effect"),

@@ -16,6 +16,7 @@ from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
 from skipc.compiler.norms.statistics_file import write_statistics
+from skipc.compiler.precision import Precision
 from skipc.compiler.targets import finish
 from skipc.compiler.units import find_units
 from skipc.runtime.bundle import Bundle
@@ -53,13 +54,23 @@ def make_front(folder, name, mode):
     return TorchSupernet(module, INPUTS, None, None, name, {})
 
 
-def build(folder, supernet):
+def build(folder, supernet, precision=None):
     return build_bundle(
         supernet,
         folder / "ckpt.pt",
         folder / "front.json",
-        BuildOptions(out=folder / "b.skipc"),
+        BuildOptions(out=folder / "b.skipc", precision=precision),
     )
+
+
+@pytest.mark.parametrize("mode", [NormMode.SCALAR, NormMode.FULL])
+def test_norms_of_a_family_in_half_precision_share_its_kernels(tmp_path, mode):
+    supernet = make_front(tmp_path, "bottleneck", mode)
+    bundle = Bundle.open(build(tmp_path, supernet, Precision.FP16))
+    full = bundle.manifest.configurations[0]
+    kernels = [t.size_bytes for t in bundle.manifest.weights if t.size_bytes >= 1024]
+    assert sum(kernels) <= full.weights_bytes
+    assert bundle.manifest.provenance.precision == "fp16"
 
 
 @pytest.mark.parametrize("mode", [NormMode.SCALAR, NormMode.FULL])
