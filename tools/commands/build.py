@@ -159,6 +159,6 @@ def command(
     else:
         print_bundle(bundle, console())
     if unavailable is not None:
-        click.echo(
-            f"No engines were built here: {unavailable}\nOn the device run: {again}", err=True
-        )
+        # Without --json the command for the device is printed with the bundle.
+        run = f"\nOn the device run: {again}" if as_json else ""
+        click.echo(f"No engines were built here: {unavailable}{run}", err=True)

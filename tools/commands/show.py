@@ -86,7 +86,8 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     if manifest.recipe.target not in bundle.targets():
         out.print(
             f"\nNo engines for {manifest.recipe.target} yet. On the device that will run them:"
-            f" skipc finish {shlex.quote(str(bundle.path))}",
+            f" skipc finish {shlex.quote(str(bundle.path))}\n(from here, over ssh, with --on"
+            " USER@HOST)",
             soft_wrap=True,
         )
 
