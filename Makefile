@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+BINDINGS_STAMP := .venv/bindings/installed
+comma := ,
 HAS_PIP := $(BIN)/python -m pip --version > /dev/null 2>&1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -33,8 +35,28 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Bindings of other versions than the environment's, each in a folder of its own: the tests hold
+# the code against them. FOLDER=PACKAGE==VERSION[,PACKAGE==VERSION]
+BINDINGS := \
+  10.3.0=tensorrt-cu12-bindings==10.3.0 \
+  10.16.1.11=tensorrt-cu13-bindings==10.16.1.11 \
+  11.0.0.114=tensorrt-cu13-bindings==11.0.0.114 \
+  11.4.0.106=tensorrt-cu13-bindings==11.4.0.106 \
+  rtx-1.4.0.76=tensorrt-rtx-cu13-bindings==1.4.0.76,tensorrt-rtx-cu13-libs==1.4.0.76 \
+  cuda-12.9.10=cuda-bindings==12.9.10,cuda-pathfinder==1.9.0 \
+  cuda-13.5.0=cuda-bindings==13.5.0,cuda-pathfinder==1.9.0
+
+$(BINDINGS_STAMP): Makefile $(STAMP)
+	@echo "installing the bindings that the tests look at"
+	@rm -rf .venv/bindings
+	@$(foreach spec,$(BINDINGS),\
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --target .venv/bindings/$(firstword $(subst =, ,$(spec))) \
+	    $(subst $(comma), ,$(patsubst $(firstword $(subst =, ,$(spec)))=%,%,$(spec))) &&) true
+	@touch $@
+
 # One worker per core; each runs its numerics on one thread.
-unit: $(STAMP)
+unit: $(STAMP) $(BINDINGS_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(STAMP)
@@ -52,7 +74,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(HAS_PIP) || { echo ".venv has no working pip. Remove it (make clean) and try again."; exit 1; }
 	@echo "installing into .venv (some minutes the first time)"
 	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[compiler,cpu,demo,dev,ray,select]'
+	@$(PIP) --editable '.[compiler,cpu,demo,dev,jetson,ray,rtx,select]'
 	@touch $@
 
 clean:
