@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PRECISIONS_OF_BACKEND: dict[str, tuple[str, ...]] = {
-    "onnxruntime-cpu": ("fp32",),
+    "onnxruntime-cpu": ("fp32", "fp16"),
     "tensorrt": ("fp32", "fp16", "bf16", "int8"),
     "tensorrt-rtx": ("fp32", "fp16", "bf16", "int8"),
 }

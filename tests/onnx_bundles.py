@@ -51,27 +51,31 @@ def write_onnx_bundle(
     store = bytearray()
     offsets: dict[str, int] = {}
     golden: dict[str, dict[str, NDArray[np.generic]]] = {}
+    used: dict[str, set[str]] = {}
+    sizes: dict[str, int] = {}
     for name, model in graphs.items():
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
+        copy.graph.name = name
+        used[name] = set()
         golden[name] = _outputs(copy, cases)
         for tensor in copy.graph.initializer:
             data = numpy_helper.to_array(tensor).tobytes()
             if len(data) < 256:
                 continue
             digest = hashlib.sha256(data).hexdigest()
+            used[name].add(digest)
             if digest not in offsets:
                 store += bytes(-len(store) % PAGE_BYTES)
                 offsets[digest] = len(store)
                 store += data
+                sizes[digest] = len(data)
             onnx.external_data_helper.set_external_data(
                 tensor, "weights.bin", offset=offsets[digest], length=len(data)
             )
             tensor.ClearField("raw_data")
         (path / f"{name}.onnx").write_bytes(copy.SerializeToString())
     (path / "weights.bin").write_bytes(store)
-    ends = [*list(offsets.values())[1:], len(store)]
-    sizes = dict(zip(offsets, ends, strict=False)) if offsets else {}
     np.savez(path / "golden/inputs.npz", **_keyed(cases))
     for name, outputs in golden.items():
         np.savez(path / f"golden/{name}.npz", **outputs)
@@ -95,8 +99,12 @@ def write_onnx_bundle(
                 golden=f"golden/{name}.npz",
                 macs=1000 - index,
                 parameters=1,
-                weights_bytes=0,
-                own_bytes=0,
+                weights_bytes=sum(sizes[digest] for digest in used[name]),
+                own_bytes=sum(
+                    sizes[digest]
+                    for digest in used[name]
+                    if sum(digest in others for others in used.values()) == 1
+                ),
                 metrics={},
                 verification=Verification("onnxruntime", len(cases), 0.0, 0.0, tolerance),
             )
@@ -104,8 +112,7 @@ def write_onnx_bundle(
         ),
         weights_file="weights.bin",
         weights=tuple(
-            StoredTensor(digest, offset, sizes[digest] - offset)
-            for digest, offset in offsets.items()
+            StoredTensor(digest, offset, sizes[digest]) for digest, offset in offsets.items()
         ),
         golden_inputs="golden/inputs.npz",
         files=tuple(

@@ -127,6 +127,8 @@ def unmeasurable_reason(profile: Profile, machine: str | None = None) -> str | N
 
 
 def _elsewhere(profile: Profile, machine: str | None) -> str | None:
+    if profile.backend not in _BUILDERS:
+        return f"this version of skipc does not build engines of {profile.backend!r}."
     here = machine_name(machine)
     if profile.architecture in ("any", here):
         return None

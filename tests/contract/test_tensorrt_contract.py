@@ -215,7 +215,8 @@ def test_cuda_bindings_have_what_is_called(version: str) -> None:
         "    for part in name.split('.'):\n"
         "        value = getattr(value, part, None)\n"
         "    return value is not None\n"
-        "print(json.dumps({n: (has(n), getattr(getattr(r, n, 0), '__doc__', '')) for n in names}))"
+        "found = {n: (has(n), getattr(getattr(r, n, 0), '__doc__', '')) for n in names}\n"
+        "print(json.dumps(found))"
     )
     names = [*CUDA_FUNCTIONS, *CUDA_NAMES]
     found = subprocess.run(

@@ -113,8 +113,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         (MINE + "precisions = []", "'precisions' is empty. Available: 'bf16', 'fp16'"),
         (MINE + 'precisions = ["fp16", "fp16"]', "names 'fp16' twice"),
         (
-            MINE.replace("tensorrt", "onnxruntime-cpu") + 'precisions = ["fp16"]',
-            "'fp16', which engines of the backend 'onnxruntime-cpu' cannot have.*'fp32'",
+            MINE.replace("tensorrt", "onnxruntime-cpu") + 'precisions = ["bf16"]',
+            "'bf16', which engines of the backend 'onnxruntime-cpu' cannot have.*'fp32'",
         ),
         (MINE + "boards = 3", "'boards' must be a list, found 3"),
         (MINE + "[[boards]]", r"boards\[0\]: the key 'name' is missing"),

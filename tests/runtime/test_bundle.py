@@ -82,7 +82,7 @@ def test_engine_set_asks_for_a_name_when_there_are_several(tmp_path):
 def test_engine_set_names_the_command_when_there_is_none(tmp_path):
     bundle = Bundle.open(write_bundle(tmp_path / "toy.skipc"))
     with pytest.raises(
-        BundleError, match=r"no engines yet. Run `skipc finish .*toy\.skipc --tar"
+        BundleError, match=r"no engines yet. Run `skipc finish .*toy\.skipc` on"
     ):
         bundle.engine_set()
     with pytest.raises(BundleError, match=r"for the target 'board'\. None is available"):

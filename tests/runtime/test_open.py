@@ -39,7 +39,7 @@ def test_open_uses_the_only_engines_there(tmp_path):
 
 def test_open_names_the_command_when_there_are_no_engines(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc")
-    with pytest.raises(BundleError, match=r"skipc finish .*toy\.skipc --target cpu"):
+    with pytest.raises(BundleError, match=r"skipc finish .*toy\.skipc` on the device"):
         AdaptiveEngine.open(path)
 
 

@@ -81,7 +81,7 @@ def test_build_keeps_the_bundle_where_the_device_fails(
     ended = skipc("build", made / "ckpt.pt", *arguments, *server.on)
     assert ended.code == 2
     assert "failed with exit code 2 while running `skipc finish` there: no room" in ended.err
-    again = shlex.join(["skipc", "finish", str(out), "--target", "cpu", *server.on])
+    again = shlex.join(["skipc", "finish", str(out), *server.on])
     assert f"The bundle is written to {out}, without engines. Try again with: {again}" in (
         ended.err
     )

@@ -74,7 +74,7 @@ def test_show_and_check_name_the_command_before_the_engines_are_built(work: Path
     bundle = work / "my bundle.skipc"
     (work / "ckpt.skipc").rename(bundle)
     shutil.rmtree(bundle / "engines")
-    hint = f"skipc finish '{bundle}' --target cpu"
+    hint = f"skipc finish '{bundle}'\n"
     shown, checked = skipc("show", bundle), skipc("check", bundle)
     assert shown.code == checked.code == 0
     assert hint in shown.out

@@ -8,6 +8,7 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import builder_for, finish
 from skipc.profiles import Profile, ProfileError, load_profile
 from skipc.runtime.errors import BundleError
+from tests.bundles import write_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def test_builder_for_names_the_backends_when_there_is_none() -> None:
 
 def test_finish_names_the_targets_when_the_target_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=r"unknown target 'cpuu'.*Did you mean 'cpu'"):
-        finish(tmp_path, "cpuu")
+        finish(write_bundle(tmp_path / "toy.skipc"), "cpuu")
 
 
 def test_finish_refuses_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
