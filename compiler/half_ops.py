@@ -48,6 +48,9 @@ ISLANDS: dict[str, frozenset[str]] = {
 
 _ISLAND_OPS = frozenset().union(*ISLANDS.values())
 
+BFLOAT16_ISLANDS = frozenset({"ConvTranspose"})
+"""What stays float32 in bf16 graphs: TensorRT-RTX 1.4 and 1.7 have no kernel for it."""
+
 ANY_FLOAT = frozenset({"ArgMax", "ArgMin", "IsInf", "IsNaN", "NonZero", "Shape", "Size"})
 """Operators that read a tensor in whichever type it is there, and return no float."""
 
@@ -69,6 +72,8 @@ class HalfPolicy:
         self._tensors = tensors
         self._opset = opset
         self._type = f"tensor({tensors.dtype.name.lower()})"
+        bfloat16 = tensors.dtype == ir.DataType.BFLOAT16
+        self._islands = _ISLAND_OPS | BFLOAT16_ISLANDS if bfloat16 else _ISLAND_OPS
 
     def computes_in_half(self, node: ir.Node, operands: list[int]) -> bool:
         """Tells whether ``node``'s float32 operands and outputs become half.
@@ -77,7 +82,7 @@ class HalfPolicy:
             node: A node whose outputs have the types of the float32 graph.
             operands: Which of its operands were float32 there.
         """
-        if not is_plain(node) or node.op_type in _ISLAND_OPS:
+        if not is_plain(node) or node.op_type in self._islands:
             return False
         if node.op_type in _QUANTISING and not self._scale_fits(node):
             return False

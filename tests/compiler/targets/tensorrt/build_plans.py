@@ -1,0 +1,40 @@
+"""Run in a process of its own, once per TensorRT-RTX: builds every graph below a folder.
+
+Prints JSON: per graph the plan's size in bytes, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.targets.options import TargetOptions
+from skipc.compiler.targets.tensorrt.network import parse
+from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
+from skipc.runtime.backends.tensorrt_library import open_library
+from skipc.runtime.manifest import BatchRange
+
+BATCH = BatchRange(1, 2, 4)
+
+
+def main(folder: Path) -> None:
+    library = open_library("tensorrt-rtx")
+    settings = PlanSettings(
+        TargetOptions(), BATCH, stripped=False, capabilities=("8.6", "12.0")
+    )
+    found: dict[str, int | str] = {}
+    for graph in sorted(folder.rglob("*.onnx")):
+        name = graph.relative_to(folder).as_posix()
+        try:
+            network = parse(library, graph.stem, graph)
+            plan = build_plan(library, graph.stem, network, settings, b"", lambda text: None)
+            found[name] = memoryview(plan.data).nbytes
+        except TargetError as cause:
+            found[name] = str(cause)
+    print(json.dumps({"version": library.version, "plans": found}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
