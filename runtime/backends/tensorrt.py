@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ChoiceError, EngineError, IntegrityError, StaleEngineError, choices_text
 from ..residency import Residency
 from . import Sharing
-from .cuda import CudaError, DeviceMemoryError, open_cuda
+from .cuda import DeviceMemoryError, open_cuda
 from .device_arrays import DeviceArray, borrowed, is_device_array
 from .tensorrt_buffers import Buffers, Shapes
 from .tensorrt_capture import capture
@@ -206,7 +206,8 @@ class TensorRT:
             )
         context.set_device_memory(self._buffers.workspace, self._buffers.workspace_bytes)
         self._buffers.check(trt, name, engine)
-        with self._running:  # what follows runs on the shared stream and workspace
+        # What follows runs on the shared stream and workspace.
+        with self._running, self._buffers.drained_on_error(name):
             captured = capture(name, context, self._buffers)
         if captured.graph is None:
             _LOG.warning("configuration %r has no CUDA graph: %s", name, captured.reason)
@@ -276,15 +277,14 @@ class TensorRTEngine:
             InputError: An array on the GPU cannot be read as it lies.
             EngineError: TensorRT or CUDA failed.
         """
-        with self._residency.use(self.configuration) as loaded, self._running:
-            try:
-                if any(is_device_array(value) for value in inputs.values()):
-                    return dict(self._on_device(loaded, inputs))
-                return self._from_host(loaded, inputs)
-            except CudaError as cause:
-                raise EngineError(
-                    f"configuration {self.configuration!r}: the GPU failed: {cause}"
-                ) from cause
+        with (
+            self._residency.use(self.configuration) as loaded,
+            self._running,
+            self._buffers.drained_on_error(self.configuration),
+        ):
+            if any(is_device_array(value) for value in inputs.values()):
+                return dict(self._on_device(loaded, inputs))
+            return self._from_host(loaded, inputs)
 
     def _from_host(self, loaded: _Loaded, inputs: Arrays) -> dict[str, Any]:
         buffers = self._buffers

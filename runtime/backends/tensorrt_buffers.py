@@ -7,17 +7,18 @@ graphs: they are allocated once, for the largest batch, and freed last.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import EngineError, InputError
+from .cuda import CudaError, DeviceMemoryError
 from .device_arrays import DeviceArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,6 +91,25 @@ class Buffers:
     def close(self) -> None:
         """Frees everything."""
         self._allocated.close()
+
+    @contextmanager
+    def drained_on_error(self, configuration: str) -> Iterator[None]:
+        """Leaves nothing enqueued where the block fails half-way.
+
+        Raises:
+            DeviceMemoryError: As the block did.
+            EngineError: A CUDA call failed, named with its configuration.
+        """
+        try:
+            yield
+        except BaseException as cause:
+            with suppress(CudaError):  # the first error is the one to tell
+                self.cuda.synchronize(self.stream)
+            if isinstance(cause, CudaError) and not isinstance(cause, DeviceMemoryError):
+                raise EngineError(
+                    f"configuration {configuration!r}: the GPU failed: {cause}"
+                ) from cause
+            raise
 
     def check(self, trt: Any, configuration: str, engine: Any) -> None:
         """Checks that an engine has the manifest's inputs and outputs.

@@ -136,6 +136,8 @@ class FakeCudart(ModuleType):
         return _result(instantiate)
 
     def cudaGraphDestroy(self, graph: FakeGraph) -> tuple[Any, ...]:
+        if not graph.live:  # it was not instantiated
+            self.device.forget(graph)
         return (cudaError_t.cudaSuccess,)
 
     def cudaGraphLaunch(self, graphExec: FakeGraph, stream: int) -> tuple[Any, ...]:

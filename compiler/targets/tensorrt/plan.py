@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -137,21 +138,27 @@ def _in_thread(build: Callable[[], Any], cancel: Event) -> Any:
     """Returns what ``build`` does. On Ctrl-C it is told to stop and waited for."""
     found: list[Any] = []
     failed: list[BaseException] = []
+    # Not Thread.join: a Ctrl-C within it can make a running thread pass for a finished one.
+    done = Event()
 
     def run() -> None:
         try:
             found.append(build())
         except BaseException as cause:
             failed.append(cause)
+        finally:
+            done.set()
 
     thread = Thread(target=run, name="skipc-build")
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(_LOOK_S)
+        thread.start()
+        while not done.wait(_LOOK_S):
+            pass
     except BaseException:
         cancel.set()
-        thread.join()
+        while thread.ident is not None and not done.is_set():
+            with suppress(KeyboardInterrupt):  # it ends at its next step, not sooner
+                done.wait()
         raise
     if failed:
         raise failed[0]
