@@ -13,6 +13,7 @@ from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.null import null_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import EngineError
+from tests.doubles.gpu import fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 
 if TYPE_CHECKING:
@@ -26,13 +27,27 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     path = tmp_path_factory.mktemp("contract") / "conv.skipc"
     write_onnx_bundle(path, conv_family(blocks=2), image_cases())
     finish(path, "cpu")
+    with pytest.MonkeyPatch.context() as patch, fake_gpu(patch):
+        finish(path, "tensorrt")
     return Bundle.open(path)
 
 
-@pytest.fixture(params=["null", "onnxruntime-cpu"])
-def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]:
+@pytest.fixture(params=["null", "onnxruntime-cpu", "tensorrt", "tensorrt in little memory"])
+def backend(
+    request: pytest.FixtureRequest, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Backend]:
     if request.param == "null":
         opened: Backend = null_backend(bundle, None)
+    elif request.param.startswith("tensorrt"):
+        with fake_gpu(monkeypatch) as gpu:
+            engines = bundle.engine_set("tensorrt")
+            sizes = [entry.device_bytes for entry in engines.engines]
+            limit = max(sizes) if "little" in request.param else None
+            opened = open_backend(bundle, engines, device_bytes=limit)
+            yield opened
+            opened.close()
+            gpu.check()
+        return
     else:
         opened = open_backend(bundle, bundle.engine_set("cpu"), 1)
     assert opened.name == request.param
