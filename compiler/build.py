@@ -31,6 +31,7 @@ from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
 from skipc.compiler.switching import SwitchingNetwork
+from skipc.compiler.targets.tensorrt.store import carry_over
 from skipc.compiler.units import UnitSearch, find_units
 from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
@@ -122,6 +123,7 @@ def build_bundle(
         _write_bundle(
             *(folder, out, source, configurations, checkpoint, options, caster, progress)
         )
+        carry_over(out, folder, options.recipe.target)
     for kept in caster.kept:
         note(
             f"--precision {kept.precision}: {kept.name!r} and what reads it stay float32:"

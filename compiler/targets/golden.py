@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     Case = dict[str, NDArray[Any]]
 
 
+LEAST_TOLERANCES = {"tensorrt": 2e-3, "tensorrt-rtx": 2e-3}
+"""Errors over the output's range that a GPU's float32 explains, by backend: products are
+rounded to TF32's 10 bits, sums taken in another order. Half precision brings a larger one."""
+
+
+def tolerance_on(backend: str, entry: ConfigurationEntry) -> float:
+    """Returns the largest error that an engine of ``backend`` may have."""
+    return max(entry.verification.tolerance, LEAST_TOLERANCES.get(backend, 0.0))
+
+
 def check_golden(
     entry: ConfigurationEntry,
     found: list[Case],

@@ -56,6 +56,32 @@ def test_finish_follows_the_recipe_and_builds_nothing_twice(rtx: Path) -> None:
     assert "building" not in ended.err
 
 
+def test_a_bundle_that_is_replaced_hands_its_plans_on(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.skipc"
+    assert skipc(*build(made, out, "--target", "rtx")).code == 0
+    ended = skipc(*build(made, out, "--target", "rtx", "--overwrite"))
+    assert ended.code == 0, ended.err
+    assert "keeping full (1 of 2) ..." in ended.err
+    ended = skipc(*build(made, out, "--target", "rtx", "--overwrite", "--precision", "fp16"))
+    assert "building full (1 of 2) ..." in ended.err
+    assert [path.name for path in (out / "engines").iterdir()] == ["rtx"]
+
+
+def test_targets_that_cannot_run_here_are_left_out_of_check(
+    made: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "two.skipc"
+    assert skipc(*build(made, out, "--target", "rtx")).code == 0
+    assert skipc("finish", out, "--target", "cpu").code == 0
+    ended = skipc("check", out)
+    assert ended.code == 0, ended.err
+    assert "target rtx is not run here: there is no GPU that CUDA can use" in ended.err
+    document = skipc("check", out, "--json").json()
+    assert {result["target"] for result in document["golden"]} == {"cpu"}
+    assert list(document["not_run"]) == ["rtx"]
+    assert "no GPU that CUDA can use" in mistake("check", out, "--target", "rtx")
+
+
 def test_a_jetson_gets_its_bundle_estimates_and_command(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "orin.skipc"
     ended = skipc(*build(made, out, "--target", "jetson-orin", "--precision", "fp16"))

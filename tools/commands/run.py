@@ -11,7 +11,7 @@ from skipc.compiler.array_files import read_arrays, write_arrays
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
 from skipc.tools.console import console, print_json, progress, table
-from skipc.tools.options import PATH, target_name
+from skipc.tools.options import PATH, SizeType, target_name
 from skipc.tools.stale import with_fresh_engines
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @click.option("--configuration", metavar="NAME", help="Run this one, whatever the budget.")
 @click.option("--target", help="Whose engines to use.  [default: the only ones there]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the call.")
+@click.option(
+    "--device-bytes",
+    type=SizeType(),
+    help="GPU: most memory that loaded engines may take, e.g. 512MB.  [default: all stay]",
+)
 @click.option("--strict", is_flag=True, help="Fail if no configuration fits the budget.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -42,6 +47,7 @@ def command(
     configuration: str | None,
     target: str | None,
     threads: int | None,
+    device_bytes: int | None,
     strict: bool,
     as_json: bool,
 ) -> None:
@@ -53,7 +59,7 @@ def command(
     arrays = read_arrays(inputs, tuple(spec.name for spec in opened.manifest.inputs))
     name = None if target is None else target_name(opened, target)
     rebuilt = target or next(iter(opened.targets()), "cpu")
-    call = _Call(bundle, arrays, budget, configuration, name, threads, strict)
+    call = _Call(bundle, arrays, budget, configuration, name, threads, device_bytes, strict)
     with progress() as step:
         step("loading the engines")
         outputs, record = with_fresh_engines(bundle, rebuilt, step, call)
@@ -84,11 +90,17 @@ class _Call:
     configuration: str | None
     target: str | None
     threads: int | None
+    device_bytes: int | None
     strict: bool
 
     def __call__(self) -> tuple[Arrays, CallRecord]:
         with AdaptiveEngine.open(
-            self.bundle, self.budget, self.target, self.threads, self.strict
+            self.bundle,
+            self.budget,
+            self.target,
+            self.threads,
+            self.strict,
+            device_bytes=self.device_bytes,
         ) as engine:
             engine.pin(self.configuration)
             outputs = engine(self.arrays)

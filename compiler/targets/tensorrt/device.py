@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skipc.compiler.targets.golden import check_golden
+from skipc.compiler.targets.golden import check_golden, tolerance_on
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.tensorrt import Plan, TensorRT
 from skipc.runtime.backends.tensorrt_buffers import Shapes
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from skipc.runtime.manifest import ConfigurationEntry, Manifest
 
     Case = dict[str, NDArray[Any]]
-
-LEAST_TOLERANCE = 2e-3
-"""Error over the output's range that a GPU's float32 explains: products are rounded to the
-10 bits of TF32, sums are taken in another order. Half precision brings a larger one itself."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class Gpu:
             EngineError: It cannot be loaded or run.
         """
         manifest = bundle.manifest
-        tolerance = max(entry.verification.tolerance, LEAST_TOLERANCE)
+        tolerance = tolerance_on(self.library.backend, entry)
         backend = TensorRT(self.library, self.cuda, {entry.name: plan}, shapes_of(manifest))
         try:
             engine = backend.load(entry.name)

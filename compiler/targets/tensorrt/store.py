@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.files import write_whole
 from skipc.runtime.backends.onnx_locations import external_tensors
-from skipc.runtime.bundle import ENGINES_FOLDER, file_sha256
+from skipc.runtime.bundle import ENGINES_FOLDER, Bundle, file_sha256
 from skipc.runtime.contained import inside
 from skipc.runtime.errors import BundleError, IntegrityError
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.targets.tensorrt.plan import PlanSettings
-    from skipc.runtime.bundle import Bundle
     from skipc.runtime.manifest import ConfigurationEntry
 
 _KEY_DIGITS = 16
+_SUFFIX = ".plan"
 _CACHE_FILE = "timing.cache"
 
 
@@ -50,11 +50,11 @@ class PlanStore:
     @property
     def waiting(self) -> Path:
         """The folder of plans that no finished build has taken over."""
-        return inside(self.bundle.path, f"{ENGINES_FOLDER}/.{self.target}.plans")
+        return inside(self.bundle.path, _waiting(self.target))
 
     def file_name(self, entry: ConfigurationEntry) -> str:
         """Returns the name of the configuration's plan, its key included."""
-        return f"{entry.name}.{self._key(entry)}.plan"
+        return f"{entry.name}.{self._key(entry)}{_SUFFIX}"
 
     def find(self, entry: ConfigurationEntry) -> Path | None:
         """Returns the plan if it was built before, here or in the finished set."""
@@ -125,3 +125,36 @@ class PlanStore:
         }
         text = json.dumps(made_of, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def carry_over(path: Path, new: Path, target: str) -> None:
+    """Gives a bundle that replaces another one its plans, for what did not change.
+
+    Args:
+        path: The bundle that will be gone; there may be none.
+        new: The folder of the one that takes its place.
+        target: The target whose plans are wanted.
+    """
+    try:
+        old = Bundle.open(path)
+        files = old.engine_set(target).files
+    except BundleError:
+        return  # none, without such engines, or damaged: they are built
+    folder = old.engine_dir(target)
+    plans = [
+        file
+        for file in files
+        if file.path.endswith(_SUFFIX) and file_sha256(folder / file.path) == file.sha256
+    ]
+    if not plans:
+        return
+    place = new / _waiting(target)
+    place.mkdir(parents=True)
+    for file in plans:
+        shutil.copyfile(folder / file.path, place / file.path)
+    if any(file.path == _CACHE_FILE for file in files):
+        shutil.copyfile(folder / _CACHE_FILE, place / _CACHE_FILE)
+
+
+def _waiting(target: str) -> str:
+    return f"{ENGINES_FOLDER}/.{target}.plans"

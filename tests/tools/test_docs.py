@@ -1,0 +1,69 @@
+"""The walk-throughs under docs/ are executed: on doubles where they need a GPU."""
+
+from __future__ import annotations
+
+import platform
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from skipc.tools.cli import cli
+from tests.doubles.gpu import fake_gpu
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+JETSON = (ROOT / "docs/jetson.md").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Yields the words of each command and the lines that it is shown to print."""
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            yield command.split(), shown.splitlines()
+
+
+def run(text: str) -> None:
+    for words, shown in commands(text):
+        assert words[0] == "skipc"
+        result = CliRunner().invoke(cli, words[1:], standalone_mode=False)
+        assert result.exception is None, words
+        assert result.exit_code == 0, words
+        printed = [re.sub(r"[\d.]+ .?B", "SIZE", line) for line in result.output.splitlines()]
+        missing = [
+            line for line in shown if re.sub(r"[\d.]+ .?B", "SIZE", line) not in printed
+        ]
+        assert missing == [], result.output
+
+
+def test_jetson_walk_through(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_pc, on_jetson = JETSON.split("## 2. On the Jetson")
+    for name in ("ckpt.pt", "front.json"):
+        shutil.copy(made / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    run(on_pc)
+    np.save("image.npy", np.zeros((1, 1, 8, 8), np.float32))
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with fake_gpu(monkeypatch) as gpu:
+        run(on_jetson)
+        (program,) = re.findall(r"```python\n(.*?)```", JETSON, re.DOTALL)
+        Path("program.py").write_text(program)
+        runpy.run_path("program.py")
+        gpu.check()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
