@@ -25,8 +25,8 @@ from skipc.compiler.golden import cases, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.precision import Precision, graph_precision
-from skipc.compiler.precision_caster import PrecisionCaster
+from skipc.compiler.precision.caster import PrecisionCaster
+from skipc.compiler.precision.mode import Precision, graph_precision
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource

@@ -13,8 +13,8 @@ from skipc.compiler.errors import NumericsError
 from skipc.compiler.graph import MODULE_KEY
 from skipc.compiler.numerics import Difference, difference
 from skipc.compiler.onnx_reference import expose_all
-from skipc.compiler.precision import Precision, advice
-from skipc.compiler.rounding import RoundInsteadPass, rounding_graph
+from skipc.compiler.precision.mode import Precision, advice
+from skipc.compiler.precision.rounding import RoundInsteadPass, rounding_graph
 from skipc.compiler.sessions import GraphRunner, Optimise
 from skipc.runtime.manifest import Verification
 

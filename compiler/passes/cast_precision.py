@@ -9,10 +9,10 @@ import onnx_ir.passes.common as common
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph import MODULE_KEY, module_path
-from skipc.compiler.half_ops import ANY_FLOAT, HalfPolicy, is_float32, is_plain
+from skipc.compiler.precision.ops import ANY_FLOAT, HalfPolicy, is_float32, is_plain
 
 if TYPE_CHECKING:
-    from skipc.compiler.half_tensors import HalfTensors
+    from skipc.compiler.precision.tensors import HalfTensors
 
 _FLOAT = ir.DataType.FLOAT
 _SUFFIX = {_FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}

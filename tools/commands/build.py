@@ -99,7 +99,7 @@ def command(
     from skipc.compiler.errors import TargetError
     from skipc.compiler.front import read_front
     from skipc.compiler.norms.mode import NormMode
-    from skipc.compiler.precision import Precision, check_precision
+    from skipc.compiler.precision.mode import Precision, check_precision
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.remote.finish import finish_on
     from skipc.compiler.residual_scale import ResidualScale

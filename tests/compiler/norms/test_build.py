@@ -16,7 +16,7 @@ from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
 from skipc.compiler.norms.statistics_file import write_statistics
-from skipc.compiler.precision import Precision
+from skipc.compiler.precision.mode import Precision
 from skipc.compiler.targets import finish
 from skipc.compiler.units import find_units
 from skipc.runtime.bundle import Bundle

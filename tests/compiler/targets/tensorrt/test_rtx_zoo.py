@@ -14,8 +14,8 @@ from skipc.compiler.bundle_writer import write_subnet
 from skipc.compiler.front import Configuration
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.precision import Precision
-from skipc.compiler.precision_caster import PrecisionCaster
+from skipc.compiler.precision.caster import PrecisionCaster
+from skipc.compiler.precision.mode import Precision
 from skipc.compiler.subnets import PrunedSubnets
 from skipc.compiler.weights import WeightStoreWriter
 from tests.zoo import WITH_UNITS, exported

@@ -19,8 +19,8 @@ from skipc.compiler.front import Configuration
 from skipc.compiler.golden import cases, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.precision import Precision
-from skipc.compiler.precision_caster import PrecisionCaster
+from skipc.compiler.precision.caster import PrecisionCaster
+from skipc.compiler.precision.mode import Precision
 from skipc.compiler.prune import subnet_from_units
 from skipc.compiler.subnets import PrunedSubnets, Subnet
 from skipc.compiler.verify import default_tolerance, verify_subnet

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, final
 
 from skipc.compiler.errors import SupernetError
-from skipc.compiler.half_tensors import HalfTensors, KeptTensor
 from skipc.compiler.passes.cast_precision import CastPrecisionPass
-from skipc.compiler.precision import Precision, check_castable, types_in
+from skipc.compiler.precision.mode import Precision, check_castable, types_in
+from skipc.compiler.precision.tensors import HalfTensors, KeptTensor
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skipc.compiler.errors import SupernetError, TargetError
-from skipc.compiler.half_ops import ISLANDS
-from skipc.compiler.half_tensors import HalfTensors
 from skipc.compiler.passes.keep_zero_padding import KeepZeroPaddingPass
-from skipc.compiler.precision import Precision, check_precision, graph_precision
-from skipc.compiler.precision_caster import PrecisionCaster
-from skipc.compiler.rounding import rounding_graph
+from skipc.compiler.precision.caster import PrecisionCaster
+from skipc.compiler.precision.mode import Precision, check_precision, graph_precision
+from skipc.compiler.precision.ops import ISLANDS
+from skipc.compiler.precision.rounding import rounding_graph
+from skipc.compiler.precision.tensors import HalfTensors
 from skipc.compiler.sessions import GraphRunner
 
 HALVES = (Precision.FP16, Precision.BF16)
