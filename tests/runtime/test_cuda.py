@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
@@ -44,9 +43,13 @@ def install_pycuda(patch: pytest.MonkeyPatch, device: FakeDevice) -> FakePyCuda:
 def both(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Cuda, FakeDevice]]:
-    with fake_gpu(monkeypatch, memory_bytes=10_000) as gpu:
+    # Patches must be undone in the order opposite to that in which they were made.
+    with (
+        fake_gpu(monkeypatch, memory_bytes=10_000) as gpu,
+        pytest.MonkeyPatch.context() as inner,
+    ):
         if request.param == "pycuda":
-            install_pycuda(monkeypatch, gpu.device)
+            install_pycuda(inner, gpu.device)
         cuda = open_cuda()
         assert cuda.name == request.param
         yield cuda, gpu.device
@@ -116,8 +119,8 @@ def test_engines_run_with_pycuda_without_graphs(
 ) -> None:
     path = tmp_path / "conv.skipc"
     write_onnx_bundle(path, conv_family(blocks=1), image_cases())
-    with fake_gpu(monkeypatch) as gpu:
-        install_pycuda(monkeypatch, gpu.device)
+    with fake_gpu(monkeypatch) as gpu, pytest.MonkeyPatch.context() as inner:
+        install_pycuda(inner, gpu.device)
         finish(path, "tensorrt")
         with caplog.at_level(logging.WARNING), AdaptiveEngine.open(path) as engine:
             assert engine(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 10)
@@ -195,9 +198,3 @@ def test_dlpack_of_another_device_or_type_is_refused() -> None:
         borrowed("x", Exported(np.ones(3, np.complex64)), 1)
     assert not is_device_array(Exported(np.ones(3), (1, 0)))
     assert not is_device_array(np.ones(3))
-
-
-def test_torch_tensors_of_the_cpu_are_no_gpu_arrays() -> None:
-    assert not is_device_array(torch.ones(3))
-    found = borrowed("x", Exported(torch.arange(6).reshape(2, 3).numpy()), 1)
-    assert found.shape == (2, 3)
