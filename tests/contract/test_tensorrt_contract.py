@@ -237,6 +237,47 @@ def test_cuda_bindings_have_what_is_called(version: str) -> None:
         assert len(required) <= given <= len(parameters), first
 
 
+CALLS = """
+from cuda.bindings import runtime as r
+up, mode = r.cudaMemcpyKind.cudaMemcpyHostToDevice, r.cudaStreamCaptureMode(1)
+event, graph, ready = r.cudaEvent_t(), r.cudaGraph_t(), r.cudaGraphExec_t()
+stream, place = 7, 4096
+arguments = {
+    "cudaGetDeviceProperties": (0,), "cudaMalloc": (256,), "cudaFree": (place,),
+    "cudaMallocHost": (256,), "cudaFreeHost": (place,),
+    "cudaMemcpyAsync": (place, place, 16, up, stream),
+    "cudaStreamCreateWithFlags": (r.cudaStreamNonBlocking,), "cudaStreamDestroy": (stream,),
+    "cudaStreamSynchronize": (stream,),
+    "cudaEventCreateWithFlags": (r.cudaEventDisableTiming,),
+    "cudaEventRecord": (event, stream), "cudaStreamWaitEvent": (stream, event, 0),
+    "cudaEventDestroy": (event,), "cudaStreamBeginCapture": (stream, mode),
+    "cudaStreamEndCapture": (stream,), "cudaGraphGetNodes": (graph,),
+    "cudaGraphInstantiate": (graph, 0), "cudaGraphDestroy": (graph,),
+    "cudaGraphLaunch": (ready, stream), "cudaGraphExecDestroy": (ready,),
+    "cudaGetDeviceCount": (), "cudaMemGetInfo": (),
+}
+for name, given in arguments.items():
+    found = getattr(r, name)(*given)
+    assert isinstance(found, tuple) and isinstance(found[0], r.cudaError_t), name
+    assert found[0] != r.cudaError_t.cudaSuccess or name == "cudaGetDeviceCount", name
+print(*sorted(arguments))
+"""
+
+
+@pytest.mark.parametrize("version", ["cuda-12.9.10", "cuda-13.5.0"])
+def test_cuda_bindings_take_the_types_that_are_passed(version: str) -> None:
+    """Every function is called, with no device to be seen: it answers with an error code."""
+    found = subprocess.run(
+        [sys.executable, "-c", CALLS],
+        env={"PYTHONPATH": str(WHEELS / version), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == sorted(CUDA_FUNCTIONS)
+
+
 def test_the_cuda_double_has_no_name_that_the_code_does_not_use() -> None:
     double = cudart.FakeCudart(FakeDevice())
     names = {name for name in vars(type(double)) if name.startswith("cuda")}

@@ -80,7 +80,8 @@ def build_plan(
         config = _config(library, network, settings)
         cache = _attach(library, config, timing_cache)
         cancel = Event()
-        config.progress_monitor = _monitor(library.module, cancel, detail)
+        monitor = _monitor(library.module, cancel, detail)  # the config does not own it
+        config.progress_monitor = monitor
         data = _in_thread(
             lambda: network.builder.build_serialized_network(network.definition, config),
             cancel,
