@@ -224,7 +224,7 @@ class AdaptiveEngine:
         name = decision.configuration
         with self._lock:
             if latency_ms is not None:
-                if not choice.waits:
+                if choice.learns:
                     self._estimate = observe(self._points[name], self._estimate, latency_ms)
                 self._calls[name] += 1
                 self._last = CallRecord(

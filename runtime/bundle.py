@@ -198,6 +198,15 @@ class Bundle:
                 progress(prefix + entry.path)
             self._verify(prefix, entry)
 
+    def verify_file(self, path: str) -> None:
+        """Reads one of the files that the manifest lists and compares it with its SHA-256.
+
+        Raises:
+            IntegrityError: It is not listed, or has another hash.
+        """
+        self.file(path)
+        self._verify("", self._files[path])
+
     def _verify(self, prefix: str, entry: FileEntry) -> None:
         path = regular_file(self.path, prefix + entry.path, entry.size_bytes)
         try:

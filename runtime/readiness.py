@@ -26,12 +26,12 @@ class Choice:
 
     Attributes:
         decision: The configuration, and why.
-        waits: Whether its engine has to be loaded first. Such a call's latency says nothing
-            about the configuration.
+        learns: Whether its latency says something about the configuration: not while an
+            engine is loaded, which the call waits for or runs beside.
     """
 
     decision: Decision
-    waits: bool
+    learns: bool
 
 
 def choose(
@@ -56,7 +56,7 @@ def choose(
     wanted = decide(points, budget, estimate, pinned)
     engine = engines[wanted.configuration]
     if engine.ready():
-        return Choice(wanted, waits=False)
+        return Choice(wanted, learns=True)
     staying = engine.prepare() if pinned is None else frozenset()
     loaded = [point for point in points if point.configuration in staying]
     if loaded:
@@ -64,6 +64,6 @@ def choose(
         if instead.feasible or not wanted.feasible:
             coming = wanted.configuration
             reason = f"{coming!r} is being loaded; until then {instead.reason}"
-            return Choice(replace(instead, reason=reason), waits=False)
+            return Choice(replace(instead, reason=reason), learns=False)
     reason = f"{wanted.reason} The call waits while it is loaded."
-    return Choice(replace(wanted, reason=reason), waits=True)
+    return Choice(replace(wanted, reason=reason), learns=False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import math
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from .errors import BackendError, ChoiceError, ClosedError, SkipcError
+from .errors import BackendError, ChoiceError, ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from .errors import SkipcError
 
 
 class Closeable(Protocol):
@@ -23,6 +27,9 @@ class Closeable(Protocol):
 
 
 Item = TypeVar("Item", bound=Closeable)
+
+_LOG = logging.getLogger(__name__)
+_FORGOTTEN_AFTER_LOADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Residency(Generic[Item]):
         load: Loads an item; called without any lock held.
         size_bytes: What each item takes, by name.
         limit_bytes: What all loaded items may take together; None for no limit. Where the
-            device turns out to hold less, the limit sinks to that.
+            device turns out to hold less, the limit sinks to that for a while.
         keep: The item that leaves last: one that must be at hand at once.
         out_of_memory: What ``load`` raises where the device is full. The least recently
             used item then leaves and ``load`` is called again, until none is left to leave.
@@ -76,6 +83,8 @@ class Residency(Generic[Item]):
         self._load = load
         self._size_bytes = dict(size_bytes)
         self._limit_bytes = math.inf if limit_bytes is None else limit_bytes
+        self._learnt_bytes = math.inf  # what the device turned out to hold
+        self._learnt_at = 0
         self._keep = keep
         self._out_of_memory = out_of_memory
         self._items: dict[str, Item] = {}  # the least recently used first
@@ -161,6 +170,8 @@ class Residency(Generic[Item]):
                 if self._worker is None:
                     self._worker = Thread(target=self._work, name="skipc-prepare", daemon=True)
                     self._worker.start()
+                    # A library must not be at work in a thread when the interpreter goes.
+                    atexit.register(self._stop)
                 self._changed.notify_all()
             return frozenset(self._items)
 
@@ -170,6 +181,7 @@ class Residency(Generic[Item]):
             self._closed = True
             self._changed.notify_all()
             worker = self._worker
+        atexit.unregister(self._stop)
         if worker is not None:
             worker.join()
         with self._changed:
@@ -179,8 +191,9 @@ class Residency(Generic[Item]):
             left = [*self._leaving, *self._items.items()]
             self._leaving, self._items = [], {}
             self._changed.notify_all()
-        for _, item in left:
-            item.close()
+        with ExitStack() as stack:  # one that fails does not keep the others
+            for _, item in left:
+                stack.callback(item.close)
 
     def _ensure(self, name: str) -> bool:
         """Loads an item if it is not there; tells whether it was not. The lock is held."""
@@ -205,20 +218,30 @@ class Residency(Generic[Item]):
                         self._changed.wait()  # until a use ends, or what is leaving is gone
                         self._check_open()
                 full = self._try(name)
-                if full is not None and not (self._items or self._leaving):
-                    raise BackendError(
-                        f"configuration {name!r}: no device memory left for its engine, even"
-                        f" with every other one freed: {full} Close other programs on the"
-                        " device, or build fewer or smaller configurations."
-                    ) from full
-                if full is not None and not self._idle():
+                if full is None or self._leaving or self._idle():
+                    continue
+                if self._items:
                     raise BackendError(
                         f"configuration {name!r}: no device memory left for its engine beside"
                         f" those in use: {full} Make fewer calls at the same time."
-                    ) from full
+                    )
+                raise BackendError(
+                    f"configuration {name!r}: no device memory left for its engine, even with"
+                    f" every other one freed: {full} Close other programs on the device, or"
+                    " build fewer or smaller configurations."
+                )
         finally:
             self._loading = None
             self._changed.notify_all()
+
+    def _stop(self) -> None:
+        """Ends the background thread, without freeing anything."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            worker = self._worker
+        if worker is not None:
+            worker.join()
 
     def _work(self) -> None:
         """Loads what is wanted, in the background, for as long as it is open."""
@@ -239,6 +262,8 @@ class Residency(Generic[Item]):
         self._changed.release()
         try:
             item.close()
+        except Exception:
+            _LOG.exception("configuration %r could not be freed", name)
         finally:
             self._changed.acquire()
             self._leaving.pop(0)
@@ -251,27 +276,32 @@ class Residency(Generic[Item]):
         self._loading = name
         try:
             self._try(name)  # a full device has lowered the limit: the next prepare knows
-        except SkipcError:
-            self._failed.add(name)  # `use` tries again, and raises to its caller
+        except Exception as cause:  # `use` tries again, and raises to its caller
+            _LOG.warning("configuration %r could not be loaded ahead: %s", name, cause)
+            self._failed.add(name)
         finally:
             self._loading = None
             self._changed.notify_all()
 
-    def _try(self, name: str) -> SkipcError | None:
-        """Loads ``name`` with the lock released; returns the error of a full device."""
+    def _try(self, name: str) -> str | None:
+        """Loads ``name`` with the lock released; returns what a full device said.
+
+        Only the text: the exception's frames hold the engine that did not fit.
+        """
         item: Item | None = None
-        full: SkipcError | None = None
+        full: str | None = None
         self._changed.release()
         try:
             item = self._load(name)
         except self._out_of_memory as cause:
-            full = cause
+            full = str(cause)
         finally:
             self._changed.acquire()
         if item is None:
             held_bytes = self._held_bytes()
             if held_bytes:
-                self._limit_bytes = held_bytes + self._size_bytes[name] - 1
+                self._learnt_bytes = held_bytes + self._size_bytes[name] - 1
+                self._learnt_at = self._counts.loads
             return full
         self._items[name] = item
         self._failed.discard(name)
@@ -297,7 +327,7 @@ class Residency(Generic[Item]):
             return frozenset()
         last = self._last if self._last in self._items else next(reversed(self._items))
         others = [other for other in self._items if other != last]
-        room_bytes = self._limit_bytes - self._size_bytes[name] - self._size_bytes[last]
+        room_bytes = self._limit() - self._size_bytes[name] - self._size_bytes[last]
         if self._loading is not None:
             room_bytes -= self._size_bytes[self._loading]
         if room_bytes < 0:
@@ -312,9 +342,15 @@ class Residency(Generic[Item]):
         return frozenset(staying)
 
     def _has_room(self, name: str) -> bool:
-        return self._held_bytes() + self._size_bytes[name] <= self._limit_bytes or not (
+        return self._held_bytes() + self._size_bytes[name] <= self._limit() or not (
             self._items or self._leaving
         )
+
+    def _limit(self) -> float:
+        """Returns the limit, or what the device was seen to hold not long ago."""
+        if self._counts.loads - self._learnt_at > _FORGOTTEN_AFTER_LOADS:
+            self._learnt_bytes = math.inf  # other programs may have gone
+        return min(self._limit_bytes, self._learnt_bytes)
 
     def _held_bytes(self) -> int:
         held = [*self._items, *(name for name, _ in self._leaving)]

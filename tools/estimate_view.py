@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.profiles import load_profile
+from skipc.profiles import ProfileError, load_profile
 from skipc.tools.console import size_text, table
 
 if TYPE_CHECKING:
@@ -34,11 +34,8 @@ class Estimates:
 def estimates_of(bundle: Bundle) -> Estimates | None:
     """Returns estimates for the target that ``bundle`` was built for.
 
-    None where its profile has no numbers, it has engines already (they are measured), or
-    onnx_ir is not installed, which reads the graphs.
-
-    Raises:
-        ProfileError: The target's profile cannot be read.
+    None where its profile has no numbers, it has engines already (they are measured), a
+    graph is damaged, or onnx_ir is not installed, which reads the graphs.
     """
     try:
         import onnx_ir as ir
@@ -49,7 +46,10 @@ def estimates_of(bundle: Bundle) -> Estimates | None:
     from skipc.compiler.targets import target_of
 
     manifest = bundle.manifest
-    profile = load_profile(target_of(bundle, None))
+    try:
+        profile = load_profile(target_of(bundle, None))
+    except ProfileError:
+        return None  # a bundle of another version, or altered: `finish` will say so
     if not profile.boards or profile.name in bundle.targets():
         return None
     board, batch = profile.boards[0], manifest.batch.typical if manifest.batch else 1
@@ -63,6 +63,8 @@ def estimates_of(bundle: Bundle) -> Estimates | None:
         }
     except TargetError:
         return None  # the profile lacks a number
+    except Exception:
+        return None  # a damaged graph, which `skipc check` names; the parser has many errors
     return Estimates(board, arithmetic, rooflines)
 
 

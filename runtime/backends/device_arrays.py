@@ -74,25 +74,34 @@ def is_device_array(value: object) -> bool:
 def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
     """Returns where the memory of ``value`` lies, which is kept alive by the result.
 
+    DLPack is preferred: its producer makes ``stream`` wait for the work that fills the
+    memory. ``__cuda_array_interface__`` says it only from version 3 on, and torch's is 2.
+
     Args:
         name: The input's name, for messages.
         value: An array for which ``is_device_array`` is true.
-        stream: The stream that will read it; a DLPack producer makes it wait for its own.
+        stream: The stream that will read it; ``UNSYNCHRONIZED`` to look only.
 
     Raises:
-        InputError: The array is not contiguous, lies on another device than the first, or
-            has a type that NumPy does not know.
+        InputError: The array is not contiguous, lies on another device than the first, has
+            a type that NumPy does not know, or its library refuses.
     """
-    described = getattr(value, "__cuda_array_interface__", None)
-    if described is not None:
-        return _from_interface(name, value, described)
-    device = value.__dlpack_device__()
-    if device[1] != 0:
+    try:
+        if hasattr(value, "__dlpack_device__"):
+            device = value.__dlpack_device__()[1]
+            if device != 0:
+                raise InputError(
+                    f"input {name!r} lies on CUDA device {device}; the engine runs on device"
+                    " 0. Move it there, or choose another with CUDA_VISIBLE_DEVICES."
+                )
+            return _from_dlpack(name, value.__dlpack__(stream=stream))
+        return _from_interface(name, value, value.__cuda_array_interface__)
+    except InputError:
+        raise
+    except Exception as cause:  # whatever the other library raises
         raise InputError(
-            f"input {name!r} lies on CUDA device {device[1]}; the engine runs on device 0."
-            " Move it there, or choose another with CUDA_VISIBLE_DEVICES."
-        )
-    return _from_dlpack(name, value.__dlpack__(stream=stream))
+            f"input {name!r} lies on the GPU and cannot be read there: {cause}"
+        ) from cause
 
 
 def _from_interface(name: str, value: object, described: Mapping[str, Any]) -> DeviceArray:

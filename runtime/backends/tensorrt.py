@@ -14,17 +14,25 @@ from __future__ import annotations
 
 import logging
 import mmap
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ChoiceError, EngineError, IntegrityError, StaleEngineError, choices_text
+from ..errors import (
+    ChoiceError,
+    EngineError,
+    IntegrityError,
+    SkipcError,
+    StaleEngineError,
+    choices_text,
+)
 from ..residency import Residency
 from . import Sharing
 from .cuda import DeviceMemoryError, open_cuda
-from .device_arrays import DeviceArray, borrowed, is_device_array
 from .tensorrt_buffers import Buffers, Shapes
 from .tensorrt_capture import capture
+from .tensorrt_engine import LoadedEngine, TensorRTEngine
 from .tensorrt_errors import engine_error
 from .tensorrt_host import current_host, stale
 from .tensorrt_library import open_library
@@ -37,8 +45,8 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..engines import EngineSet
     from ..residency import ResidencyCounts
-    from . import Arrays, Backend, Limits
-    from .cuda import Cuda, Graph
+    from . import Backend, Limits
+    from .cuda import Cuda
     from .tensorrt_library import Library
 
 _LOG = logging.getLogger(__name__)
@@ -138,15 +146,16 @@ class TensorRT:
         self._cuda = cuda
         self._plans = dict(plans)
         sizes = {name: plan.device_bytes for name, plan in plans.items()}
-        self._residency: Residency[_Loaded] = Residency(
+        self._residency: Residency[LoadedEngine] = Residency(
             self._load, sizes, device_bytes, keep, DeviceMemoryError
         )
         self._runtime = library.module.Runtime(library.logger)
-        self._workspace_bytes = max(
-            plan.workspace_bytes or self._deserialized(name).device_memory_size_v2
-            for name, plan in plans.items()
-        )
-        self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
+        with cuda.current():
+            self._workspace_bytes = max(
+                plan.workspace_bytes or self._deserialized(name).device_memory_size_v2
+                for name, plan in plans.items()
+            )
+            self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
         self._running = Lock()
         self._ungraphed: dict[str, str] = {}
 
@@ -165,6 +174,11 @@ class TensorRT:
         return TensorRTEngine(configuration, self._residency, self._buffers, self._running)
 
     @property
+    def workspace_bytes(self) -> int:
+        """Scratch memory that the largest engine needs."""
+        return self._workspace_bytes
+
+    @property
     def counts(self) -> ResidencyCounts:
         """Loads, evictions and waits so far."""
         return self._residency.counts
@@ -180,23 +194,27 @@ class TensorRT:
 
     def close(self) -> None:
         """Frees engines, buffers and workspace, after the calls in flight."""
-        self._residency.close()
-        self._buffers.close()
+        with self._cuda.current(), ExitStack() as stack:
+            stack.callback(self._buffers.close)
+            stack.callback(self._residency.close)
 
-    def _load(self, name: str) -> _Loaded:
+    def _load(self, name: str) -> LoadedEngine:
         """Returns an engine ready to run; may happen while another one runs."""
-        trt, plan = self._library.module, self._plans[name]
+        plan = self._plans[name]
+        try:
+            with self._cuda.current():
+                return self._loaded(name, plan)
+        except SkipcError:
+            raise
+        except Exception as cause:  # of the file system or of the bindings
+            raise EngineError(
+                f"configuration {name!r}: {plan.file} cannot be loaded: {cause}"
+            ) from cause
+
+    def _loaded(self, name: str, plan: Plan) -> LoadedEngine:
         engine = self._deserialized(name)
         if engine.refittable:  # it is stripped: no other engine of ours is built so
             refit(self._library, engine, name, plan.graph, plan.store)
-        with self._library.listening() as heard:
-            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = engine.create_execution_context(strategy)
-            if context is None:
-                raise engine_error(
-                    heard,
-                    f"configuration {name!r}: TensorRT cannot make a context: {heard.text()}.",
-                )
         needed = engine.device_memory_size_v2
         if needed > self._workspace_bytes:
             raise IntegrityError(
@@ -204,15 +222,29 @@ class TensorRT:
                 f" more than the {self._workspace_bytes} listed. Build the engines again"
                 " with `skipc finish`."
             )
-        context.set_device_memory(self._buffers.workspace, self._buffers.workspace_bytes)
-        self._buffers.check(trt, name, engine)
+        self._buffers.check(self._library.module, name, engine)
+        context = self._context(name, engine)
         # What follows runs on the shared stream and workspace.
         with self._running, self._buffers.drained_on_error(name):
             captured = capture(name, context, self._buffers)
         if captured.graph is None:
             _LOG.warning("configuration %r has no CUDA graph: %s", name, captured.reason)
             self._ungraphed[name] = captured.reason
-        return _Loaded(engine, context, captured.graph)
+        return LoadedEngine(
+            engine, captured.graph, context, lambda: self._context(name, engine)
+        )
+
+    def _context(self, name: str, engine: Any) -> Any:
+        strategy = self._library.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        with self._library.listening() as heard:
+            context = engine.create_execution_context(strategy)
+            if context is None:
+                raise engine_error(
+                    heard,
+                    f"configuration {name!r}: TensorRT cannot make a context: {heard.text()}.",
+                )
+        context.set_device_memory(self._buffers.workspace, self._buffers.workspace_bytes)
+        return context
 
     def _deserialized(self, name: str) -> Any:
         plan = self._plans[name]
@@ -224,88 +256,6 @@ class TensorRT:
                     heard,
                     f"configuration {name!r}: TensorRT cannot load {plan.file}:"
                     f" {heard.text()}. Build the engines again with `skipc finish`.",
+                    short=self._cuda.free_bytes() < plan.device_bytes,
                 )
         return engine
-
-
-class _Loaded:
-    """An engine on the device. Freed in the order graph, context, engine."""
-
-    def __init__(self, engine: Any, context: Any, graph: Graph | None) -> None:
-        self.engine = engine
-        self.context = context
-        self.graph = graph
-
-    def close(self) -> None:
-        """Frees it; TensorRT frees what nobody refers to."""
-        if self.graph is not None:
-            self.graph.close()
-        self.graph = self.context = self.engine = None
-
-
-class TensorRTEngine:
-    """One configuration; satisfies ``Engine``. Loaded again when it had to leave."""
-
-    def __init__(
-        self,
-        configuration: str,
-        residency: Residency[_Loaded],
-        buffers: Buffers,
-        running: Lock,
-    ) -> None:
-        self.configuration = configuration
-        self._residency = residency
-        self._buffers = buffers
-        self._running = running
-
-    def ready(self) -> bool:
-        """Tells whether it is on the device."""
-        return self._residency.ready(self.configuration)
-
-    def prepare(self) -> frozenset[str]:
-        """Begins to load it in the background; see ``Residency.prepare``."""
-        return self._residency.prepare(self.configuration)
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the outputs by name.
-
-        NumPy arrays in give new NumPy arrays. If an input lies on the GPU, it is read where
-        it lies, and the outputs stay on the GPU as ``DeviceArray``: the engine's own
-        buffers, valid until its next call.
-
-        Raises:
-            InputError: An array on the GPU cannot be read as it lies.
-            EngineError: TensorRT or CUDA failed.
-        """
-        with (
-            self._residency.use(self.configuration) as loaded,
-            self._running,
-            self._buffers.drained_on_error(self.configuration),
-        ):
-            if any(is_device_array(value) for value in inputs.values()):
-                return dict(self._on_device(loaded, inputs))
-            return self._from_host(loaded, inputs)
-
-    def _from_host(self, loaded: _Loaded, inputs: Arrays) -> dict[str, Any]:
-        buffers = self._buffers
-        batch = buffers.write(inputs)
-        if loaded.graph is not None and batch == buffers.typical:
-            loaded.graph.launch(buffers.stream)
-        else:
-            buffers.enqueue(self.configuration, loaded.context, batch)
-        buffers.cuda.synchronize(buffers.stream)
-        return buffers.outputs(batch)
-
-    def _on_device(self, loaded: _Loaded, inputs: Mapping[str, Any]) -> dict[str, DeviceArray]:
-        buffers = self._buffers
-        taken = {}
-        for name, value in inputs.items():
-            if is_device_array(value):
-                taken[name] = borrowed(name, value, buffers.stream)
-        batch = buffers.check_on_device(taken, inputs)
-        found = buffers.enqueue_on_device(self.configuration, loaded.context, batch, taken)
-        buffers.cuda.synchronize(buffers.stream)
-        return found
-
-    def close(self) -> None:
-        """Does nothing: the backend frees all engines together."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import EngineError, InputError
-from .cuda import CudaError, DeviceMemoryError
+from .cuda import LEGACY_STREAM, CudaError, DeviceMemoryError
 from .device_arrays import DeviceArray
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Buffers:
                 self._host[name] = cuda.malloc_host(size_bytes)
                 stack.callback(cuda.free_host, self._host[name])
             self._allocated = stack.pop_all()
+        self._results: dict[str, int] = {}
+        self._largest = largest
 
     def close(self) -> None:
         """Frees everything."""
@@ -115,18 +117,24 @@ class Buffers:
         """Checks that an engine has the manifest's inputs and outputs.
 
         Raises:
-            EngineError: A name, a type or a direction differs.
+            EngineError: A name, a direction, a type, a shape or a place differs.
         """
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         found = {
             name: (
                 engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
-                np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name,
+                _numpy_name(trt, engine.get_tensor_dtype(name)),
+                tuple(engine.get_tensor_shape(name)),
+                engine.get_tensor_location(name) == trt.TensorLocation.DEVICE,
             )
             for name in names
         }
-        expected = {name: (True, spec.dtype) for name, spec in self._inputs.items()}
-        expected |= {name: (False, spec.dtype) for name, spec in self._outputs.items()}
+        both = ((True, self._inputs), (False, self._outputs))
+        expected = {
+            name: (is_input, spec.dtype, shape_of(spec, -1), True)
+            for is_input, specs in both
+            for name, spec in specs.items()
+        }
         if found != expected:
             wrong = next(n for n in {**expected, **found} if found.get(n) != expected.get(n))
             raise EngineError(
@@ -197,17 +205,37 @@ class Buffers:
         Raises:
             EngineError: TensorRT refused.
         """
-        for array in taken.values():
-            if array.stream is not None:
+        # The caller may have enqueued work on the default stream that fills the inputs, or
+        # that still reads the outputs of the call before.
+        self.cuda.wait_for(self.stream, LEGACY_STREAM)
+        places = dict(self._results_on_device())
+        for name, array in taken.items():
+            if array.stream not in (None, LEGACY_STREAM):
                 self.cuda.wait_for(self.stream, array.stream)
-        places = {**self._device, **{name: array.address for name, array in taken.items()}}
+            places[name] = self._aligned(name, array)
         self._execute(configuration, context, batch, places)
         return {
             name: DeviceArray(
-                self._device[name], shape_of(spec, batch), np.dtype(spec.dtype), owner=self
+                self._results[name], shape_of(spec, batch), np.dtype(spec.dtype), owner=self
             )
             for name, spec in self._outputs.items()
         }
+
+    def _results_on_device(self) -> dict[str, int]:
+        """Returns buffers for outputs that stay on the device, which no graph writes to."""
+        for name, spec in self._outputs.items():
+            if name not in self._results:
+                size_bytes = max(size_bytes_of(spec, self._largest), _LEAST_BYTES)
+                self._results[name] = self.cuda.malloc(size_bytes)
+                self._allocated.callback(self.cuda.free, self._results[name])
+        return self._results
+
+    def _aligned(self, name: str, array: DeviceArray) -> int:
+        """Returns the array's address, or a copy's: TensorRT takes aligned ones only."""
+        if array.address % _LEAST_BYTES == 0:
+            return array.address
+        self.cuda.copy_on_device(self._device[name], array.address, array.nbytes, self.stream)
+        return self._device[name]
 
     def _execute(
         self, configuration: str, context: Any, batch: int, places: Mapping[str, int]
@@ -234,3 +262,10 @@ class Buffers:
     ) -> NDArray[Any]:
         found: NDArray[Any] = memory[name][:size_bytes].view(like.dtype).reshape(like.shape)
         return found
+
+
+def _numpy_name(trt: Any, dtype: Any) -> str:
+    try:
+        return str(np.dtype(trt.nptype(dtype)).name)
+    except TypeError:
+        return str(dtype)  # bfloat16 and the like have no counterpart

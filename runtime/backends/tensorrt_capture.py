@@ -48,6 +48,10 @@ def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
         buffers.enqueue(configuration, context, typical)
         cuda.synchronize(buffers.stream)
         expected.append(buffers.outputs(typical))
+    # TensorRT-RTX knows beforehand, as far as it goes.
+    capturable = getattr(context, "is_stream_capturable", None)
+    if capturable is not None and not capturable(buffers.stream):
+        return Captured(None, "TensorRT says that it cannot be captured")
     try:
         graph = _recorded(configuration, context, buffers)
     except DeviceMemoryError:
@@ -70,7 +74,7 @@ def _recorded(configuration: str, context: Any, buffers: Buffers) -> Graph:
     cuda.begin_capture(buffers.stream)
     try:
         buffers.enqueue(configuration, context, buffers.typical)
-    except BackendError:
+    except BaseException:
         with suppress(CudaError):  # the stream must not stay in capture
             cuda.end_capture(buffers.stream).close()
         raise

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from .tensorrt_library import Listener
 
 
-def engine_error(heard: Listener, message: str) -> EngineError:
-    """Returns a ``DeviceMemoryError`` if the log speaks of memory, else an ``EngineError``."""
-    return DeviceMemoryError(message) if heard.out_of_memory() else EngineError(message)
+def engine_error(heard: Listener, message: str, *, short: bool = False) -> EngineError:
+    """Returns a ``DeviceMemoryError`` if the log speaks of memory, else an ``EngineError``.
+
+    Args:
+        heard: What TensorRT logged. It is silent where the application gave the process's
+            logger before us.
+        message: The error's text.
+        short: Whether the device has less memory left than was wanted.
+    """
+    full = short or heard.out_of_memory()
+    return DeviceMemoryError(message) if full else EngineError(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..host import stale_reason
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from .cuda import Cuda
     from .tensorrt_library import Library
 
+_MODEL = Path("/proc/device-tree/model")
+
 CAPABILITIES = "compute_capabilities"
 """Key of an engine set built ahead: every GPU generation that it runs on."""
 
@@ -20,17 +23,28 @@ CAPABILITIES = "compute_capabilities"
 def current_host(library: Library, cuda: Cuda) -> dict[str, str]:
     """Returns the key of engines built or run here.
 
-    The keys are ``architecture``, the backend with its version, ``gpu`` and
-    ``compute_capability``. A plan runs on the kind of GPU that it was timed on; another of
-    the same generation may run it slowly or not at all.
+    The keys are ``architecture``, the backend with its version, ``gpu``,
+    ``compute_capability`` and, where there is a device tree, ``board``: every Jetson Orin
+    calls its GPU alike. A plan runs on the kind of GPU that it was timed on; another of the
+    same generation may run it slowly or not at all.
     """
     device = cuda.device()
-    return {
+    key = {
         "architecture": platform.machine() or "unknown",
         library.backend: library.version,
         "gpu": device.name,
         "compute_capability": device.compute_capability,
     }
+    board = _board()
+    return {**key, "board": board} if board else key
+
+
+def _board() -> str:
+    try:
+        text = _MODEL.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return " ".join(text.replace("\0", " ").split())
 
 
 def ahead_host(library: Library, capabilities: tuple[str, ...]) -> dict[str, str]:

@@ -39,15 +39,25 @@ def refit(library: Library, engine: Any, configuration: str, graph: Path, store:
         IntegrityError: The graph takes a tensor from elsewhere.
         EngineError: TensorRT refused a tensor, or weights are missing.
     """
-    trt = library.module
     # Mapped until the copy to the device is done: the parser keeps addresses only.
     memory = (
         np.memmap(store, np.uint8, mode="r") if store.stat().st_size else np.empty(0, "u1")
     )
+    _refit(library, engine, configuration, graph, _addresses(graph, store, memory))
+    del memory  # the parser and the refitter are gone by now
+
+
+def _refit(
+    library: Library,
+    engine: Any,
+    configuration: str,
+    graph: Path,
+    tensors: list[tuple[str, int, int]],
+) -> None:
+    trt = library.module
     with library.listening() as heard:
         refitter = trt.Refitter(engine, library.logger)
         parser = trt.OnnxParserRefitter(refitter, library.logger)
-        tensors = _addresses(graph, store, memory)
         if hasattr(parser, "load_initializer"):
             taken = (
                 parser.load_model_proto(graph.read_bytes(), str(graph))

@@ -52,6 +52,8 @@ CLASSES: dict[str, dict[str, int | None]] = {
         "get_tensor_name": 1,
         "get_tensor_mode": 1,
         "get_tensor_dtype": 1,
+        "get_tensor_shape": 1,
+        "get_tensor_location": 1,
         "create_execution_context": 1,
     },
     "IExecutionContext": {
@@ -74,6 +76,7 @@ ENUMERATORS: dict[str, tuple[str, ...]] = {
     "BuilderFlag": ("STRIP_PLAN", "REFIT_IDENTICAL"),
     "MemoryPoolType": ("WORKSPACE",),
     "TensorIOMode": ("INPUT",),
+    "TensorLocation": ("DEVICE",),
     "ExecutionContextAllocationStrategy": ("USER_MANAGED",),
 }
 
@@ -91,6 +94,8 @@ GUARDED: dict[str, dict[str, int | None]] = {
     # TensorRT-RTX alone, for engines built ahead
     "IBuilderConfig": {"num_compute_capabilities": None, "set_compute_capability": 2},
     "ComputeCapability": {},
+    "IExecutionContext": {"is_stream_capturable": 1},
+    "BuilderFlag": {"REQUIRE_USER_ALLOCATION": None},
 }
 
 LACKING: dict[str, frozenset[str]] = {
@@ -98,6 +103,12 @@ LACKING: dict[str, frozenset[str]] = {
     "OnnxParserRefitter.load_initializer": frozenset({"10.3.0"}),
     "OnnxParserRefitter.refit_model_proto": frozenset({"10.3.0"}),
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED": frozenset(),
+    "IExecutionContext.is_stream_capturable": frozenset(
+        {"10.3.0", "10.16.1.11", "11.0.0.114", "11.4.0.106"}
+    ),
+    "BuilderFlag.REQUIRE_USER_ALLOCATION": frozenset(
+        {"10.3.0", "10.16.1.11", "11.0.0.114", "11.4.0.106"}
+    ),
     "IBuilderConfig.num_compute_capabilities": frozenset(
         {"10.3.0", "10.16.1.11", "11.0.0.114", "11.4.0.106"}
     ),
@@ -108,6 +119,9 @@ LACKING: dict[str, frozenset[str]] = {
 
 CUDA_FUNCTIONS: dict[str, int] = {
     "cudaGetDeviceCount": 0,
+    "cudaGetDevice": 0,
+    "cudaSetDevice": 1,
+    "cudaGetLastError": 0,
     "cudaGetDeviceProperties": 1,
     "cudaMemGetInfo": 0,
     "cudaMalloc": 1,
@@ -137,6 +151,7 @@ CUDA_NAMES = (
     "cudaError_t.cudaErrorInsufficientDriver",
     "cudaMemcpyKind.cudaMemcpyHostToDevice",
     "cudaMemcpyKind.cudaMemcpyDeviceToHost",
+    "cudaMemcpyKind.cudaMemcpyDeviceToDevice",
     "cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal",
     "cudaStreamNonBlocking",
     "cudaEventDisableTiming",

@@ -254,7 +254,8 @@ arguments = {
     "cudaStreamEndCapture": (stream,), "cudaGraphGetNodes": (graph,),
     "cudaGraphInstantiate": (graph, 0), "cudaGraphDestroy": (graph,),
     "cudaGraphLaunch": (ready, stream), "cudaGraphExecDestroy": (ready,),
-    "cudaGetDeviceCount": (), "cudaMemGetInfo": (),
+    "cudaGetDeviceCount": (), "cudaMemGetInfo": (), "cudaGetDevice": (), "cudaSetDevice": (0,),
+    "cudaGetLastError": (),
 }
 for name, given in arguments.items():
     found = getattr(r, name)(*given)

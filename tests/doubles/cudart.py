@@ -24,6 +24,7 @@ class cudaError_t(enum.IntEnum):
 class cudaMemcpyKind(enum.IntEnum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
 
 
 class cudaStreamCaptureMode(enum.IntEnum):
@@ -44,9 +45,21 @@ class FakeCudart(ModuleType):
         super().__init__("cuda.bindings.runtime")
         self.device = device
         self.capability = capability
+        self.current = 0
+        self.copies = 0
 
     def cudaGetDeviceCount(self) -> tuple[Any, ...]:
         return cudaError_t.cudaSuccess, 1
+
+    def cudaGetDevice(self) -> tuple[Any, ...]:
+        return cudaError_t.cudaSuccess, self.current
+
+    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
+        self.current = device
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaGetLastError(self) -> tuple[Any, ...]:
+        return (cudaError_t.cudaSuccess,)
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         major, minor = self.capability
@@ -75,6 +88,7 @@ class FakeCudart(ModuleType):
         self, dst: int, src: int, count: int, kind: cudaMemcpyKind, stream: int
     ) -> tuple[Any, ...]:
         device = self.device
+        self.copies += 1
 
         def upload() -> None:
             device.view(dst, count)[:] = device.pinned(src, count)
@@ -82,9 +96,15 @@ class FakeCudart(ModuleType):
         def download() -> None:
             device.pinned(dst, count)[:] = device.view(src, count)
 
-        up = kind is cudaMemcpyKind.cudaMemcpyHostToDevice
-        work, touched = (upload, dst) if up else (download, src)
-        return _done(lambda: device.enqueue(stream, work, touched))
+        def move() -> None:
+            device.view(dst, count)[:] = device.view(src, count).copy()
+
+        work, touched = {
+            cudaMemcpyKind.cudaMemcpyHostToDevice: (upload, (dst,)),
+            cudaMemcpyKind.cudaMemcpyDeviceToHost: (download, (src,)),
+            cudaMemcpyKind.cudaMemcpyDeviceToDevice: (move, (dst, src)),
+        }[kind]
+        return _done(lambda: device.enqueue(stream, work, *touched))
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         if flags != self.cudaStreamNonBlocking:

@@ -167,9 +167,14 @@ class FakeDevice:
             self.step()
             if stream in self._capturing:
                 self.note("synchronised a stream that is being captured")
-            ops, self._streams[stream] = self._streams.get(stream, []), []
+            if stream not in self._streams:
+                return  # the default stream: nothing is ever enqueued on it here
+            ops, self._streams[stream] = self._streams[stream], []
             for op in ops:
                 op.run()
+
+    def capturing(self, stream: int) -> bool:
+        return stream in self._capturing
 
     def begin_capture(self, stream: int) -> None:
         with self._lock:

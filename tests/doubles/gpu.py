@@ -28,6 +28,7 @@ class FakeGpu:
 
     def check(self) -> None:
         """Asserts that nothing was misused and nothing is left."""
+        self.tensorrt.log = None
         gc.collect()
         assert self.device.violations == []
         assert self.device.left() == []

@@ -108,6 +108,12 @@ class FakePyCuda(ModuleType):
 
         self.call(lambda: self.device.enqueue(stream.handle, work, dest))
 
+    def memcpy_dtod_async(self, dest: int, src: int, size: int, stream: Any) -> None:
+        def work() -> None:
+            self.device.view(dest, size)[:] = self.device.view(src, size).copy()
+
+        self.call(lambda: self.device.enqueue(stream.handle, work, dest, src))
+
     def memcpy_dtoh_async(self, dest: np.ndarray, src: int, stream: Any) -> None:
         def work() -> None:
             dest[:] = self.device.view(src, dest.nbytes)

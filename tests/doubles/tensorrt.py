@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.doubles.device import FakeDevice
 
 _IDS = itertools.count(1)
+_CONTEXT_BYTES = 500
 
 
 class _Severity(enum.IntEnum):
@@ -64,6 +65,11 @@ class TensorIOMode(enum.IntEnum):
     OUTPUT = 2
 
 
+class TensorLocation(enum.IntEnum):
+    DEVICE = 0
+    HOST = 1
+
+
 class ExecutionContextAllocationStrategy(enum.IntEnum):
     STATIC = 0
     ON_PROFILE_CHANGE = 1
@@ -92,6 +98,7 @@ class FakeTensorRT(ModuleType):
     BuilderFlag = BuilderFlag
     MemoryPoolType = MemoryPoolType
     TensorIOMode = TensorIOMode
+    TensorLocation = TensorLocation
     ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
     NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
 
@@ -311,6 +318,7 @@ class _Runtime:
     def deserialize_cuda_engine(self, serialized_engine: Any) -> _Engine | None:
         try:
             self.fake.device.step()
+            self.fake.log = self._logger
             document = json.loads(bytes(serialized_engine))
             return _Engine(self.fake, document)
         except OutOfMemoryError:
@@ -356,6 +364,12 @@ class _Engine:
         inputs = [value.name for value in self.model.graph.input]
         return TensorIOMode.INPUT if name in inputs else TensorIOMode.OUTPUT
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return next(_tensor(v).shape for v in self._values() if v.name == name)
+
+    def get_tensor_location(self, name: str) -> TensorLocation:
+        return TensorLocation.DEVICE
+
     def get_tensor_dtype(self, name: str) -> np.dtype[Any]:
         return next(_tensor(v).dtype for v in self._values() if v.name == name)
 
@@ -364,7 +378,11 @@ class _Engine:
     ) -> _Context | None:
         if strategy is not ExecutionContextAllocationStrategy.USER_MANAGED:
             self.fake.device.note("a context with memory of its own")
-        return _Context(self)
+        try:
+            return _Context(self)
+        except OutOfMemoryError:
+            self.fake.say(self.fake.log, "Error Code 2: OutOfMemory (a context)")
+            return None
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self.missing:
@@ -386,16 +404,29 @@ class _Context:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._memory: tuple[int, int] | None = None
+        self._captured = False
+        engine.fake.device.take(-id(self), _CONTEXT_BYTES)
+
+    def __del__(self) -> None:
+        self._engine.fake.device.give(-id(self))
+
+    def _change(self) -> None:
+        if self._captured:
+            self._engine.fake.device.note("a context was changed after its work was captured")
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert size >= self._engine.device_memory_size_v2
         self._memory = (memory, size)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self._change()
         self._shapes[name] = tuple(shape)
         return True
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._change()
+        if memory % 256:
+            self._engine.fake.device.note(f"an address that is not aligned: {memory:#x}")
         self._addresses[name] = memory
         return True
 
@@ -405,6 +436,7 @@ class _Context:
             device.note("ran without a workspace")
             return False
         memory, size = self._memory
+        self._captured = device.capturing(stream_handle)
         shapes, addresses = dict(self._shapes), dict(self._addresses)
 
         def run() -> None:

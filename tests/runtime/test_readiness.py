@@ -41,13 +41,13 @@ def chosen(budget_ms: float | None, pinned: str | None = None, **engines: Engine
 
 def test_what_is_loaded_runs_as_the_governor_decides() -> None:
     choice = chosen(25.0, full=Engine(True), mid=Engine(True), fast=Engine(True))
-    assert (choice.decision.configuration, choice.waits) == ("mid", False)
+    assert (choice.decision.configuration, choice.learns) == ("mid", True)
 
 
 def test_the_best_loaded_one_stands_in_while_the_wanted_one_is_loaded() -> None:
     full = Engine(False, ("fast", "mid"))
     choice = chosen(None, full=full, mid=Engine(True), fast=Engine(True))
-    assert (choice.decision.configuration, choice.waits) == ("mid", False)
+    assert (choice.decision.configuration, choice.learns) == ("mid", False)
     assert full.asked
     assert choice.decision.reason.startswith("'full' is being loaded; until then 'mid'")
 
@@ -55,18 +55,18 @@ def test_the_best_loaded_one_stands_in_while_the_wanted_one_is_loaded() -> None:
 def test_what_has_to_leave_for_the_wanted_one_does_not_stand_in() -> None:
     full = Engine(False, ("fast",))
     choice = chosen(None, full=full, mid=Engine(True), fast=Engine(True))
-    assert (choice.decision.configuration, choice.waits) == ("fast", False)
+    assert (choice.decision.configuration, choice.learns) == ("fast", False)
 
 
 def test_a_stand_in_over_budget_does_not_run_where_the_wanted_one_would_fit() -> None:
     choice = chosen(15.0, full=Engine(True), mid=Engine(True), fast=Engine(False, ("mid",)))
-    assert (choice.decision.configuration, choice.waits) == ("fast", True)
+    assert (choice.decision.configuration, choice.learns) == ("fast", False)
     assert choice.decision.reason.endswith("The call waits while it is loaded.")
 
 
 def test_where_nothing_fits_the_fastest_loaded_one_runs_at_once() -> None:
     choice = chosen(5.0, full=Engine(True), mid=Engine(True), fast=Engine(False, ("mid",)))
-    assert (choice.decision.configuration, choice.waits) == ("mid", False)
+    assert (choice.decision.configuration, choice.learns) == ("mid", False)
     assert not choice.decision.feasible
 
 
@@ -74,4 +74,5 @@ def test_where_nothing_fits_the_fastest_loaded_one_runs_at_once() -> None:
 def test_without_room_or_choice_the_call_waits(pinned: str | None) -> None:
     full = Engine(False, ("mid",) if pinned else ())
     choice = chosen(None, pinned, full=full, mid=Engine(True), fast=Engine(True))
-    assert (choice.decision.configuration, choice.waits) == ("full", True)
+    assert (choice.decision.configuration, choice.learns) == ("full", False)
+    assert choice.decision.reason.endswith("waits while it is loaded.")

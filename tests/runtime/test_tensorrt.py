@@ -194,25 +194,81 @@ def test_arrays_on_the_gpu_are_read_where_they_lie(bundle: Bundle, gpu: FakeGpu)
         array = images(2)
         expected = engine(array)
         given = OnGpu(gpu, array, stream=gpu.device.new_stream())
-        calls = gpu.device.calls
+        copies = gpu.cudart.copies
         found = engine(given)
-        # a wait for the caller's stream and its synchronisation, the engine, ours: no copy
-        assert gpu.device.calls - calls == 4
+        assert gpu.cudart.copies == copies
         assert isinstance(found, DeviceArray)
         data = gpu.device.view(found.address, found.nbytes).view(found.dtype)
         np.testing.assert_allclose(data.reshape(found.shape), expected, rtol=1e-6)
         assert found.__cuda_array_interface__["shape"] == (2, 10)
+        # Neither a call with arrays of the host nor another engine's loading touches it.
         np.testing.assert_array_equal(engine(array), expected)
+        assert np.array_equal(data, gpu.device.view(found.address, found.nbytes).view("f4"))
         given.strides = (1, 1, 1, 1)
         with pytest.raises(InputError, match=r"'images' is not contiguous"):
             engine(given)
         given.strides = None
+        given.address += 4
+        given.shape = (2, 3, 8, 7)
+        with pytest.raises(InputError, match=r"'images' has the shape"):
+            engine(given)
+        given.address -= 4
         given.shape = (2, 3, 8, 4)
         with pytest.raises(InputError, match=r"has the shape \(2, 3, 8, 4\)"):
             engine(given)
         given.free()
         assert given.stream is not None
         gpu.device.free_stream(given.stream)
+
+
+def test_an_array_that_is_not_aligned_is_copied_on_the_gpu(
+    bundle: Bundle, gpu: FakeGpu
+) -> None:
+    with AdaptiveEngine.open(bundle.path) as engine:
+        padded = np.concatenate([np.zeros((1, 3, 8, 8), np.float32), images(1)])
+        given = OnGpu(gpu, padded)
+        given.shape, given.address = (1, 3, 8, 8), given.address + 3 * 64 * 4
+        expected = engine(images(1))
+        assert given.address % 256 == 0
+        assert engine(given).shape == (1, 10)
+        given.address -= 3 * 64 * 4
+        shifted = OnGpu(gpu, np.concatenate([np.zeros(1, np.float32), images(1).ravel()]))
+        shifted.shape, shifted.address = (1, 3, 8, 8), shifted.address + 4
+        found = engine(shifted)
+        data = gpu.device.view(found.address, found.nbytes).view(found.dtype)
+        np.testing.assert_allclose(data.reshape(1, 10), expected, rtol=1e-6)
+        shifted.address -= 4
+        shifted.free()
+        given.free()
+
+
+def test_another_library_as_current_device_is_left_as_it_was(
+    bundle: Bundle, gpu: FakeGpu
+) -> None:
+    gpu.cudart.current = 1
+    with AdaptiveEngine.open(bundle.path) as engine:
+        engine(images(1))
+    assert gpu.cudart.current == 1
+
+
+def test_a_plan_that_is_gone_is_an_error_also_in_the_background(
+    bundle: Bundle, gpu: FakeGpu
+) -> None:
+    sizes = {e.configuration: e.device_bytes for e in bundle.engine_set().engines}
+    limit = sizes["skip0"] + sizes["skip2"]
+    with AdaptiveEngine.open(bundle.path, device_bytes=limit) as engine:
+        entry = bundle.engine_set().engine("skip0")
+        (bundle.engine_dir("tensorrt") / entry.file).unlink()
+        for index in range(100):
+            try:
+                engine(images(1, seed=index))
+            except EngineError as failure:
+                said = str(failure)
+                break
+        assert "'skip0'" in said
+        assert "cannot be loaded" in said
+        engine.pin("skip1")
+        assert engine(images(1)).shape == (1, 10)
 
 
 def test_gpu_arrays_are_refused_where_they_cannot_be_read(
@@ -259,11 +315,15 @@ def test_engines_of_another_version_or_gpu_are_stale(bundle: Bundle, gpu: FakeGp
         AdaptiveEngine.open(bundle.path)
 
 
-def test_missing_libraries_are_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setitem(sys.modules, "tensorrt_bindings", None)
-    with pytest.raises(BackendUnavailableError, match="'tensorrt', which is not installed"):
-        AdaptiveEngine.open(bundle.path)
+def test_missing_libraries_are_named(bundle: Bundle) -> None:
+    # Undone before the GPU's own patches are.
+    with pytest.MonkeyPatch.context() as inner:
+        inner.setitem(sys.modules, "tensorrt", None)
+        inner.setitem(sys.modules, "tensorrt_bindings", None)
+        with pytest.raises(
+            BackendUnavailableError, match="'tensorrt', which is not installed"
+        ):
+            AdaptiveEngine.open(bundle.path)
 
 
 def test_options_of_the_cpu_are_refused(bundle: Bundle) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.targets.golden import check_golden, tolerance_on
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.tensorrt import Plan, TensorRT
 from skipc.runtime.backends.tensorrt_buffers import Shapes
-from skipc.runtime.backends.tensorrt_refit import refit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,57 +32,62 @@ class Gpu:
     library: Library
     cuda: Cuda
 
-    def measure(self, bundle: Bundle, entry: ConfigurationEntry, file: Path) -> Plan:
-        """Returns the plan in ``file`` with the device memory that it was seen to take.
+    def examine(self, bundle: Bundle, entry: ConfigurationEntry, file: Path) -> Plan:
+        """Returns the plan in ``file``, which computes the golden outputs, with its sizes.
 
-        On a Jetson other programs use the same memory; where the difference is less than
-        the weights themselves, these are taken.
-
-        Raises:
-            EngineError: TensorRT cannot load it, or refuses its weights.
-        """
-        trt, manifest = self.library.module, bundle.manifest
-        graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
-        before_bytes = self.cuda.free_bytes()
-        runtime = trt.Runtime(self.library.logger)
-        engine = runtime.deserialize_cuda_engine(file.read_bytes())
-        if engine is None:
-            return Plan(file, graph, store, entry.weights_bytes, 0)
-        if engine.refittable:
-            refit(self.library, engine, entry.name, graph, store)
-        workspace_bytes = int(engine.device_memory_size_v2)
-        taken_bytes = before_bytes - self.cuda.free_bytes()
-        return Plan(
-            file=file,
-            graph=graph,
-            store=store,
-            device_bytes=max(taken_bytes, entry.weights_bytes),
-            workspace_bytes=workspace_bytes,
-        )
-
-    def check(self, bundle: Bundle, entry: ConfigurationEntry, plan: Plan) -> None:
-        """Compares one engine with the golden outputs.
+        Its device memory is what the device lost when it was loaded: weights, contexts, CUDA
+        graph. On a Jetson other programs use the same memory; where the difference is less
+        than the weights themselves, these are taken.
 
         Raises:
-            NumericsError: It is further from them than its precision explains.
+            NumericsError: It is further from the golden outputs than its precision explains.
             EngineError: It cannot be loaded or run.
         """
         manifest = bundle.manifest
-        tolerance = tolerance_on(self.library.backend, entry)
-        backend = TensorRT(self.library, self.cuda, {entry.name: plan}, shapes_of(manifest))
+        graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
+        unknown = Plan(file, graph, store, entry.weights_bytes, 0)
+        backend = TensorRT(self.library, self.cuda, {entry.name: unknown}, shapes_of(manifest))
         try:
+            before_bytes = self.cuda.free_bytes()
             engine = backend.load(entry.name)
+            taken_bytes = before_bytes - self.cuda.free_bytes()
             found = [engine.run(case) for case in bundle.golden_inputs()]
         finally:
             backend.close()
-        here = f"this GPU ({self.cuda.device().name})"
-        check_golden(entry, found, bundle.golden_outputs(entry.name), tolerance, here)
+        check_golden(
+            entry,
+            found,
+            bundle.golden_outputs(entry.name),
+            tolerance_on(self.library.backend, entry),
+            f"this GPU ({self.cuda.device().name})",
+        )
+        return replace(
+            unknown,
+            device_bytes=max(taken_bytes, entry.weights_bytes, 1),
+            workspace_bytes=backend.workspace_bytes,
+        )
+
+    def warm_up(self, bundle: Bundle, entry: ConfigurationEntry, file: Path) -> None:
+        """Loads a plan once: what CUDA and TensorRT take on first use is no engine's own."""
+        manifest = bundle.manifest
+        graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
+        plan = Plan(file, graph, store, entry.weights_bytes, 0)
+        backend = TensorRT(self.library, self.cuda, {entry.name: plan}, shapes_of(manifest))
+        try:
+            backend.load(entry.name)
+        finally:
+            backend.close()
 
     def latencies(
         self, manifest: Manifest, plans: Mapping[str, Plan], inputs: Case
     ) -> dict[str, Latency]:
-        """Returns the latency of every engine, copies to and from the GPU included."""
-        backend = TensorRT(self.library, self.cuda, plans, shapes_of(manifest))
+        """Returns the latency of every engine, copies to and from the GPU included.
+
+        One engine is loaded at a time: memory does not grow with their number.
+        """
+        largest_bytes = max(plan.device_bytes for plan in plans.values())
+        shapes = shapes_of(manifest)
+        backend = TensorRT(self.library, self.cuda, plans, shapes, largest_bytes)
         try:
             return measure_latencies(backend, tuple(plans), inputs)
         finally:

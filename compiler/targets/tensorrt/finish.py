@@ -20,7 +20,7 @@ from skipc.runtime.backends.tensorrt_host import ahead_host, current_host
 from skipc.runtime.backends.tensorrt_library import open_library
 from skipc.runtime.bundle import ENGINES_FILE, file_sha256
 from skipc.runtime.engines import EngineEntry, EngineSet
-from skipc.runtime.errors import BackendUnavailableError
+from skipc.runtime.errors import BackendUnavailableError, SkipcError
 from skipc.runtime.manifest import FileEntry
 
 if TYPE_CHECKING:
@@ -141,13 +141,23 @@ class _Build:
     def run(self, staging: Path, progress: Progress) -> EngineSet:
         """Builds what is not there, checks everything, and fills ``staging``."""
         entries = self.bundle.manifest.configurations
+        progress("checking the weights")
+        self.bundle.verify_file(self.bundle.manifest.weights_file)
         files: dict[str, Path] = {}
         plans: dict[str, Plan] = {}
         for number, entry in enumerate(entries, start=1):
-            files[entry.name] = self._plan(entry, f"({number} of {len(entries)})", progress)
+            place = f"({number} of {len(entries)})"
+            kept = self.store.find(entry)
+            progress(
+                f"keeping {entry.name} {place}" if kept else f"building {entry.name} {place}"
+            )
+            file = kept or self._built(entry, progress)
             if self.gpu is not None:
-                progress(f"checking {entry.name} ({number} of {len(entries)})")
-                plans[entry.name] = self._checked(self.gpu, entry, files[entry.name])
+                if number == 1:
+                    self.gpu.warm_up(self.bundle, entry, file)
+                progress(f"checking {entry.name} {place}")
+                file, plans[entry.name] = self._examined(self.gpu, entry, file, kept, progress)
+            files[entry.name] = file
         latencies: dict[str, Latency] = {}
         if self.gpu is not None:
             progress("measuring latency")
@@ -167,13 +177,8 @@ class _Build:
             ),
         )
 
-    def _plan(self, entry: ConfigurationEntry, place: str, progress: Progress) -> Path:
-        """Returns the configuration's plan, built if it is not there."""
-        found = self.store.find(entry)
-        if found is not None:
-            progress(f"keeping {entry.name} {place}")
-            return found
-        progress(f"building {entry.name} {place}")
+    def _built(self, entry: ConfigurationEntry, progress: Progress) -> Path:
+        """Returns the configuration's plan, built now."""
         detail = getattr(progress, "detail", lambda text: None)
         network = parse(self.library, entry.name, checked_graph(self.bundle, entry))
         cache = self.store.timing_cache()
@@ -182,16 +187,31 @@ class _Build:
         )
         return self.store.keep(entry, plan.data, plan.timing_cache)
 
-    def _checked(self, gpu: Gpu, entry: ConfigurationEntry, file: Path) -> Plan:
-        """Returns the plan after it passed; one that did not is not kept."""
+    def _examined(
+        self,
+        gpu: Gpu,
+        entry: ConfigurationEntry,
+        file: Path,
+        kept: Path | None,
+        progress: Progress,
+    ) -> tuple[Path, Plan]:
+        """Returns the plan after it passed; one that did not is not kept.
+
+        A plan of an earlier build is built once more before it counts as failed: what it
+        depends on beyond its key (a driver, say) may have changed.
+        """
         try:
-            plan = gpu.measure(self.bundle, entry, file)
-            gpu.check(self.bundle, entry, plan)
+            return file, gpu.examine(self.bundle, entry, file)
+        except SkipcError as cause:
+            self.store.drop(file)
+            if kept is None:
+                raise
+            progress(f"building {entry.name} again: {cause}")
         except BaseException:
-            if file.parent == self.store.waiting:
-                file.unlink(missing_ok=True)
+            self.store.drop(file)
             raise
-        return plan
+        file = self._built(entry, progress)
+        return self._examined(gpu, entry, file, None, progress)
 
     def _entry(
         self,

@@ -102,6 +102,9 @@ def _config(library: Library, network: Network, settings: PlanSettings) -> Any:
         # Not REFIT: that gives up fusions, and has dropped biases (TensorRT 11.3).
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
         config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    capturable = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if capturable is not None:
+        config.set_flag(capturable)  # TensorRT-RTX captures no graph without it
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if options.optimization_level is not None:

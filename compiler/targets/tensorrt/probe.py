@@ -55,7 +55,8 @@ def measure_graphs(
             file.write_bytes(memoryview(plan.data))
             plans[name] = Plan(file, file, file, file.stat().st_size, 0)
         read = {spec.name: inputs[spec.name] for spec in shapes.inputs}
-        backend = TensorRT(library, cuda, plans, shapes)
+        largest_bytes = max(plan.device_bytes for plan in plans.values())
+        backend = TensorRT(library, cuda, plans, shapes, largest_bytes)
         try:
             progress("measuring")
             found = measure_latencies(backend, tuple(plans), read)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _KEY_DIGITS = 16
 _SUFFIX = ".plan"
+_BUILT_HOW = 1
+"""Raised whenever plans are built otherwise than before, so that none of before is kept."""
 _CACHE_FILE = "timing.cache"
 
 
@@ -92,6 +94,11 @@ class PlanStore:
                 return file.read_bytes()
         return b""
 
+    def drop(self, file: Path) -> None:
+        """Removes a plan that did not pass, if it waits; a finished set stays as it is."""
+        if file.parent == self.waiting:
+            file.unlink(missing_ok=True)
+
     def take(self, plans: Mapping[str, Path], staging: Path) -> None:
         """Copies the plans, by file name, and the timing cache into ``staging``."""
         for name, path in plans.items():
@@ -118,6 +125,7 @@ class PlanStore:
                 f" ({cause}). Copy the bundle again."
             ) from cause
         made_of = {
+            "how": _BUILT_HOW,
             "graph": file_sha256(graph),
             "weights": used,
             "host": dict(self.host),
@@ -144,7 +152,9 @@ def carry_over(path: Path, new: Path, target: str) -> None:
     plans = [
         file
         for file in files
-        if file.path.endswith(_SUFFIX) and file_sha256(folder / file.path) == file.sha256
+        if file.path.endswith(_SUFFIX)
+        and "/" not in file.path
+        and file_sha256(folder / file.path) == file.sha256
     ]
     if not plans:
         return

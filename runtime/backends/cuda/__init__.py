@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...errors import BackendUnavailableError, EngineError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -27,6 +29,10 @@ class CudaError(EngineError):
 
 class DeviceMemoryError(CudaError):
     """The device has no memory left for what was asked."""
+
+
+LEGACY_STREAM = 1
+"""The default stream, by CUDA's handle for it: what a caller enqueues without a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,10 @@ class Cuda(Protocol):
     name: str
     supports_graphs: bool
 
+    def current(self) -> AbstractContextManager[None]:
+        """Makes this device the calling thread's in the block, whatever it was before."""
+        ...
+
     def device(self) -> Device:
         """Returns the device that everything happens on."""
         ...
@@ -109,6 +119,10 @@ class Cuda(Protocol):
 
     def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
         """Enqueues a copy of all of ``memory`` to ``address``."""
+        ...
+
+    def copy_on_device(self, target: int, source: int, size_bytes: int, stream: int) -> None:
+        """Enqueues a copy from one place on the device to another."""
         ...
 
     def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:

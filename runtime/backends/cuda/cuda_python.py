@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from ...errors import BackendUnavailableError
 from . import CudaError, Device, DeviceMemoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from . import HostMemory
 
 NAME = "cuda-python"
+_DEVICE = 0
 
 
 def open_library() -> CudaPython:
@@ -49,9 +52,22 @@ class CudaPython:
     def __init__(self, runtime: ModuleType) -> None:
         self._runtime = runtime
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Makes this device the calling thread's in the block."""
+        before = int(self._call("cudaGetDevice")[0])
+        if before == _DEVICE:
+            yield
+            return
+        self._call("cudaSetDevice", _DEVICE)
+        try:
+            yield
+        finally:
+            self._call("cudaSetDevice", before)
+
     def device(self) -> Device:
         """Returns the device that everything happens on."""
-        (found,) = self._call("cudaGetDeviceProperties", 0)
+        (found,) = self._call("cudaGetDeviceProperties", _DEVICE)
         name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
         capability = f"{found.major}.{found.minor}"
         return Device(name.rstrip("\0"), capability, int(found.totalGlobalMem))
@@ -81,6 +97,11 @@ class CudaPython:
         """Enqueues a copy of all of ``memory`` to ``address``."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, memory.ctypes.data, memory.nbytes, kind, stream)
+
+    def copy_on_device(self, target: int, source: int, size_bytes: int, stream: int) -> None:
+        """Enqueues a copy from one place on the device to another."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpyAsync", target, source, size_bytes, kind, stream)
 
     def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
         """Enqueues a copy from ``address`` that fills ``memory``."""
@@ -160,6 +181,7 @@ def _checked(runtime: ModuleType, function: str, found: tuple[Any, ...]) -> tupl
     codes = runtime.cudaError_t
     if error == codes.cudaSuccess:
         return tuple(results)
+    runtime.cudaGetLastError()  # or another library would find it, and take it for its own
     text = f"{function} failed: {getattr(error, 'name', error)}."
     if error == codes.cudaErrorMemoryAllocation:
         raise DeviceMemoryError(text)

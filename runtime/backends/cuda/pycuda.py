@@ -60,70 +60,75 @@ class PyCuda:
 
     def device(self) -> Device:
         """Returns the device that everything happens on."""
-        with self._current():
+        with self.current():
             found = self._context.get_device()
             major, minor = found.compute_capability()
             return Device(found.name(), f"{major}.{minor}", int(found.total_memory()))
 
     def free_bytes(self) -> int:
         """Returns the device memory that is free now."""
-        with self._current():
+        with self.current():
             return int(self._driver.mem_get_info()[0])
 
     def malloc(self, size_bytes: int) -> int:
         """Returns the address of new device memory."""
-        with self._current():
+        with self.current():
             memory = self._driver.mem_alloc(size_bytes)
         self._memory[int(memory)] = memory
         return int(memory)
 
     def free(self, address: int) -> None:
         """Frees device memory."""
-        with self._current():
+        with self.current():
             self._memory.pop(address).free()
 
     def malloc_host(self, size_bytes: int) -> HostMemory:
         """Returns pinned host memory."""
-        with self._current():
+        with self.current():
             memory: HostMemory = self._driver.pagelocked_empty(size_bytes, np.uint8)
         self._memory[memory.ctypes.data] = memory
         return memory
 
     def free_host(self, memory: HostMemory) -> None:
         """Frees pinned host memory."""
-        with self._current():
+        with self.current():
             self._memory.pop(memory.ctypes.data).base.free()
 
     def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
         """Enqueues a copy of all of ``memory`` to ``address``."""
-        with self._current():
+        with self.current():
             self._driver.memcpy_htod_async(address, memory, self._streams[stream])
+
+    def copy_on_device(self, target: int, source: int, size_bytes: int, stream: int) -> None:
+        """Enqueues a copy from one place on the device to another."""
+        with self.current():
+            self._driver.memcpy_dtod_async(target, source, size_bytes, self._streams[stream])
 
     def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
         """Enqueues a copy from ``address`` that fills ``memory``."""
-        with self._current():
+        with self.current():
             self._driver.memcpy_dtoh_async(memory, address, self._streams[stream])
 
     def new_stream(self) -> int:
         """Returns a stream that does not wait for the default one."""
-        with self._current():
+        with self.current():
             stream = self._driver.Stream(_NON_BLOCKING)
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
     def free_stream(self, stream: int) -> None:
         """Frees a stream, which PyCUDA does when nobody holds it."""
-        with self._current():
+        with self.current():
             del self._streams[stream]
 
     def synchronize(self, stream: int) -> None:
         """Waits until everything enqueued on ``stream`` is done."""
-        with self._current():
+        with self.current():
             self._streams[stream].synchronize()
 
     def wait_for(self, stream: int, other: int) -> None:
         """Makes later work on ``stream`` wait for what ``other`` holds now."""
-        with self._current():
+        with self.current():
             if other not in self._streams:
                 # PyCUDA cannot take over a foreign stream; waiting for all of them can.
                 self._context.synchronize()
@@ -149,7 +154,8 @@ class PyCuda:
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
     @contextmanager
-    def _current(self) -> Iterator[None]:
+    def current(self) -> Iterator[None]:
+        """Makes the primary context the calling thread's in the block."""
         driver = self._driver
         self._context.push()
         try:

@@ -57,7 +57,7 @@ def test_engines_are_stripped_checked_and_measured(path: Path, gpu: FakeGpu) -> 
         assert entry.workspace_bytes > 1000
         assert entry.device_bytes > 0
         assert [row.threads for row in entry.latency] == [1]
-    assert steps[:2] == ["building skip0 (1 of 3)", "checking skip0 (1 of 3)"]
+    assert steps[:2] == ["checking the weights", "building skip0 (1 of 3)"]
     assert gpu.tensorrt.built == ALL
     Bundle.open(path).verify_hashes()
 
@@ -68,7 +68,7 @@ def test_the_second_build_takes_over_what_did_not_change(path: Path, gpu: FakeGp
     second = finish(path, "tensorrt", steps.append)
     assert gpu.tensorrt.built == ALL
     assert [e.file for e in second.engines] == [e.file for e in first.engines]
-    assert steps[0] == "keeping skip0 (1 of 3)"
+    assert steps[1] == "keeping skip0 (1 of 3)"
     finish(path, "tensorrt", options=TargetOptions(optimization_level=5))
     assert gpu.tensorrt.built == ALL * 2
     gpu.tensorrt.__version__ = "10.7.0"
@@ -116,6 +116,33 @@ def test_an_engine_that_computes_wrong_numbers_is_not_kept(path: Path, gpu: Fake
     )
     assert waiting == ["skip0", "timing"]
     assert Bundle.open(path).targets() == ()
+
+
+def test_a_kept_engine_that_fails_now_is_built_once_more(path: Path, gpu: FakeGpu) -> None:
+    finish(path, "tensorrt")
+    build = gpu.tensorrt.Builder.build_serialized_network
+
+    def mended(self: object, network: object, config: object) -> object:
+        gpu.tensorrt.spoiled.clear()
+        return build(self, network, config)  # type: ignore[arg-type]
+
+    gpu.tensorrt.Builder.build_serialized_network = mended  # type: ignore[method-assign]
+    gpu.tensorrt.spoiled.add("skip1")
+    steps: list[str] = []
+    finish(path, "tensorrt", steps.append)
+    assert gpu.tensorrt.built == [*ALL, "skip1"]
+    assert any(step.startswith("building skip1 again: configuration") for step in steps)
+
+
+def test_damaged_weights_are_noticed_before_anything_is_built(
+    path: Path, gpu: FakeGpu
+) -> None:
+    data = bytearray((path / "weights.bin").read_bytes())
+    data[7] ^= 1
+    (path / "weights.bin").write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"weights\.bin: wrong hash"):
+        finish(path, "tensorrt")
+    assert gpu.tensorrt.built == []
 
 
 def test_ctrl_c_stops_the_builder_and_leaves_nothing_half(path: Path, gpu: FakeGpu) -> None:
