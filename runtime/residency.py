@@ -277,7 +277,7 @@ class Residency(Generic[Item]):
         try:
             self._try(name)  # a full device has lowered the limit: the next prepare knows
         except Exception as cause:  # `use` tries again, and raises to its caller
-            _LOG.warning("configuration %r could not be loaded ahead: %s", name, cause)
+            _LOG.warning("configuration %r could not be loaded ahead: %s", name, str(cause))
             self._failed.add(name)
         finally:
             self._loading = None

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 from hypothesis import given
@@ -271,3 +273,79 @@ def test_many_threads_use_few_places() -> None:
     held.close()
     assert device.held == 0
     assert device.largest <= 50
+
+
+def test_any_error_in_the_background_leaves_the_worker_alive() -> None:
+    device = Device()
+    held = residency(device)
+    touch(held, "fast")
+    load = device.load
+
+    def broken(name: str) -> Item:
+        if name == "mid":
+            raise FileNotFoundError(name)
+        return load(name)
+
+    held._load = broken  # type: ignore[method-assign]
+    assert held.prepare("mid") == {"fast"}
+    for _ in range(1000):
+        if not held.prepare("mid"):
+            break
+        threading.Event().wait(0.005)
+    assert held.prepare("full") == {"fast"}
+    wait_until_ready(held, "full")
+    with pytest.raises(FileNotFoundError):
+        touch(held, "mid")
+    held.close()
+
+
+def test_an_engine_that_did_not_fit_is_not_held_by_its_error() -> None:
+    device = Device(capacity=75)
+    alive: list[weakref.ref[Item]] = []
+    load = device.load
+
+    def late(name: str) -> Item:
+        """Takes its memory first and finds only then that more is missing."""
+        item = load(name)
+        alive.append(weakref.ref(item))
+        if name == "next" and "full" in held.resident:
+            item.close()
+            raise FullError("no room for its context")
+        return item
+
+    held = Residency(late, SIZES, None, None, FullError)
+    touch(held, "fast", "full")
+    gc.disable()
+    try:
+        touch(held, "next")
+        assert [item().name for item in alive if item() is not None] == ["next"]
+    finally:
+        gc.enable()
+    held.close()
+
+
+def test_what_the_device_could_not_hold_is_tried_again_later() -> None:
+    device = Device(capacity=45)
+    held = residency(device)
+    touch(held, "full", "mid")
+    device.capacity = 1000
+    for _ in range(20):
+        touch(held, "full", "mid")
+    assert set(held.resident) == {"full", "mid"}
+    held.close()
+
+
+def test_one_that_cannot_be_freed_does_not_keep_the_others() -> None:
+    device = Device()
+    held = residency(device)
+    touch(held, "full", "fast")
+    with held.use("full") as item:
+        item.close, close = failing, item.close  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="lost"):
+        held.close()
+    close()
+    assert device.held == 0
+
+
+def failing() -> None:
+    raise RuntimeError("the device is lost")
