@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from skipc.compiler.passes.size_at_batch_one import BATCH_ONE_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -67,7 +69,12 @@ def parameters(nodes: Iterable[ir.Node]) -> int:
 
 def shape_at_batch_one(value: ir.Value | None) -> list[int] | None:
     """Returns the shape of ``value`` for a batch of 1; None where it is unknown."""
-    if value is None or value.shape is None:
+    if value is None:
+        return None
+    noted = value.metadata_props.get(BATCH_ONE_KEY)
+    if noted is not None:
+        return [int(size) for size in noted.split(",") if size]
+    if value.shape is None:
         return None
     return [dim if isinstance(dim, int) else _at_batch_one(dim) for dim in value.shape]
 

@@ -108,6 +108,7 @@ def _from_program(
 
     from skipc.compiler.passes.keep_norms import norms_kept
     from skipc.compiler.passes.keep_zero_padding import KeepZeroPaddingPass
+    from skipc.compiler.passes.size_at_batch_one import SizeAtBatchOnePass
     from skipc.compiler.passes.tidy_export import (
         KeepModulePathPass,
         NameSharedInitializersPass,
@@ -133,6 +134,7 @@ def _from_program(
         KeepZeroPaddingPass(),
         NameSharedInitializersPass(),
         KeepModulePathPass(),
+        SizeAtBatchOnePass(),
     ):
         step(model)
     return SupernetGraph(

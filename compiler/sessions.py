@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.extras import require
+from skipc.compiler.targets.half import holds_half
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,10 @@ class GraphRunner:
     def __init__(self, path: Path, optimise: Optimise = Optimise.EVERYTHING) -> None:
         ort = require("onnxruntime", "compiler")
         options = ort.SessionOptions()
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, optimise.value)
+        level = optimise.value
+        if optimise is Optimise.EVERYTHING and holds_half(path):
+            level = "ORT_ENABLE_EXTENDED"
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
         options.log_severity_level = 4
         # One run per shape: planning and keeping an arena for it costs more than it saves.
         options.enable_mem_pattern = False

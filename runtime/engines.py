@@ -46,9 +46,9 @@ class EngineEntry:
             engine's file holds its weights itself.
         own_bytes: Those of them that no other engine refers to.
         device_bytes: Device memory that the engine takes once loaded, shared with no other;
-            0 on a CPU.
+            0 on a CPU, or where it was built without the device.
         workspace_bytes: Scratch memory on the device that it needs while it runs, which
-            engines that take turns share; 0 on a CPU.
+            engines that take turns share; 0 likewise.
         latency: One entry per thread count measured; may be empty.
     """
 

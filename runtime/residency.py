@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from .errors import BackendError, ChoiceError, ClosedError
+from .errors import BackendError, ClosedError
+from .room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,6 @@ class Closeable(Protocol):
 Item = TypeVar("Item", bound=Closeable)
 
 _LOG = logging.getLogger(__name__)
-_FORGOTTEN_AFTER_LOADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +73,8 @@ class Residency(Generic[Item]):
         keep: str | None = None,
         out_of_memory: type[SkipcError] = BackendError,
     ) -> None:
-        largest = max(size_bytes, key=lambda name: size_bytes[name])
-        if limit_bytes is not None and size_bytes[largest] > limit_bytes:
-            raise ChoiceError(
-                f"device_bytes={limit_bytes}: the engine of configuration {largest!r} alone"
-                f" takes {size_bytes[largest]} bytes. Grant at least that."
-            )
         self._load = load
-        self._size_bytes = dict(size_bytes)
-        self._limit_bytes = math.inf if limit_bytes is None else limit_bytes
-        self._learnt_bytes = math.inf  # what the device turned out to hold
-        self._learnt_at = 0
+        self._room = Room(size_bytes, limit_bytes)
         self._keep = keep
         self._out_of_memory = out_of_memory
         self._items: dict[str, Item] = {}  # the least recently used first
@@ -298,10 +288,7 @@ class Residency(Generic[Item]):
         finally:
             self._changed.acquire()
         if item is None:
-            held_bytes = self._held_bytes()
-            if held_bytes:
-                self._learnt_bytes = held_bytes + self._size_bytes[name] - 1
-                self._learnt_at = self._counts.loads
+            self._room.full(name, self._held(), self._counts.loads)
             return full
         self._items[name] = item
         self._failed.discard(name)
@@ -326,35 +313,16 @@ class Residency(Generic[Item]):
         if not self._items:
             return frozenset()
         last = self._last if self._last in self._items else next(reversed(self._items))
-        others = [other for other in self._items if other != last]
-        room_bytes = self._limit() - self._size_bytes[name] - self._size_bytes[last]
-        if self._loading is not None:
-            room_bytes -= self._size_bytes[self._loading]
-        if room_bytes < 0:
-            return frozenset()
-        staying = {last}
-        others.reverse()
+        others = [other for other in reversed(self._items) if other != last]
         others.sort(key=lambda other: other != self._keep)
-        for other in others:
-            if self._size_bytes[other] <= room_bytes:
-                room_bytes -= self._size_bytes[other]
-                staying.add(other)
-        return frozenset(staying)
+        coming = {name} if self._loading is None else {name, self._loading}
+        return self._room.staying(coming, last, others, self._counts.loads)
 
     def _has_room(self, name: str) -> bool:
-        return self._held_bytes() + self._size_bytes[name] <= self._limit() or not (
-            self._items or self._leaving
-        )
+        return self._room.fits(name, self._held(), self._counts.loads)
 
-    def _limit(self) -> float:
-        """Returns the limit, or what the device was seen to hold not long ago."""
-        if self._counts.loads - self._learnt_at > _FORGOTTEN_AFTER_LOADS:
-            self._learnt_bytes = math.inf  # other programs may have gone
-        return min(self._limit_bytes, self._learnt_bytes)
-
-    def _held_bytes(self) -> int:
-        held = [*self._items, *(name for name, _ in self._leaving)]
-        return sum(self._size_bytes[name] for name in held)
+    def _held(self) -> list[str]:
+        return [*self._items, *(name for name, _ in self._leaving)]
 
     def _count(self, *, loads: int = 0, evictions: int = 0, waits: int = 0) -> None:
         now = self._counts

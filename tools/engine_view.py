@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.runtime.backends.tensorrt_library import BACKENDS as TENSORRT
 from skipc.tools.console import plural, size_text, table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def print_engines(engines: EngineSet, out: Console) -> None:
     out.print(f"\ntarget {engines.target}", style="bold")
     out.print(f"  backend  {engines.backend}")
     out.print(f"  host     {_host(engines.host)}")
-    if any(entry.device_bytes for entry in engines.engines):
+    if engines.backend in TENSORRT:
         _print_on_device(engines, out)
     else:
         _print_packed(engines, out)
@@ -94,5 +95,6 @@ def _host(host: Mapping[str, str]) -> str:
     for key, value in host.items():
         words = value.split()
         label = key.replace("_", " ").replace("cpu", "CPU")
-        parts.append(f"{len(words)} {label}" if len(words) > 4 else f"{label} {value}")
+        many = len(words) > 4 and key == "cpu_features"
+        parts.append(f"{len(words)} {label}" if many else f"{label} {value}")
     return ", ".join(parts)

@@ -51,7 +51,8 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
         f" hypervolume {selection.hypervolume:.4f}{near}.",
         soft_wrap=True,
     )
-    files = [out, out.with_suffix(".png"), out.with_suffix(".html")]
+    names = [out.with_suffix(suffix) for suffix in (".norms.npz", ".png", ".html")]
+    files = [out, *(name for name in names if name.exists())]
     printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
 
 

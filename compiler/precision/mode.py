@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError, TargetError
-from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +56,11 @@ def check_precision(precision: Precision, allowed: Sequence[str], target: str) -
         TargetError: It does not; the message names what is available.
     """
     if allowed and precision.value not in allowed:
+        possible = [each.value for each in Precision if each.value in allowed]
         raise TargetError(
-            f"--precision {precision.value}: the target {target!r} does not compute in it."
-            f" {choices_text(precision.value, allowed)}"
+            f"--precision {precision.value}: the target {target!r} does not compute in it, but"
+            f" in {' and '.join(possible)}. A profile of your own may name fewer GPUs and more"
+            " precisions (docs/profiles.md)."
         )
 
 

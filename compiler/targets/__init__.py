@@ -172,7 +172,7 @@ def finish(
 
     Raises:
         ProfileError: The target is unknown.
-        BundleError: The bundle cannot be used.
+        BundleError: The bundle cannot be used, or a file of it is damaged.
         TargetError: Engines cannot be built on this host.
         NumericsError: An engine's outputs are not those of its subnet.
     """
@@ -180,10 +180,16 @@ def finish(
     profile = load_profile(target_of(bundle, target))
     reason = unavailable_reason(profile)
     if reason is not None:
-        raise TargetError(f"target {profile.name!r} cannot be built here: {reason}")
+        raise TargetError(
+            f"target {profile.name!r} cannot be built here: {reason} Run `skipc finish` there,"
+            " or here with --on USER@HOST."
+        )
+    told = progress or (lambda line: None)
+    told("checking the portable files")
+    manifest = bundle.manifest
+    for file in (manifest.weights_file, *(entry.graph for entry in manifest.configurations)):
+        bundle.verify_file(file)
     chosen = options or TargetOptions()
     if profile.name == bundle.manifest.recipe.target:
         chosen = chosen.or_else(bundle.manifest.recipe)
-    return builder_for(profile).build_engines(
-        bundle, profile, chosen, progress or (lambda line: None)
-    )
+    return builder_for(profile).build_engines(bundle, profile, chosen, told)

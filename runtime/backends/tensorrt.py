@@ -101,7 +101,8 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
             file=folder / entry.file,
             graph=graphs[entry.configuration],
             store=store,
-            device_bytes=entry.device_bytes,
+            # Built ahead, nobody saw it on a device: what it holds has to lie there at least.
+            device_bytes=entry.device_bytes or (folder / entry.file).stat().st_size,
             workspace_bytes=entry.workspace_bytes,
         )
         for entry in engines.engines

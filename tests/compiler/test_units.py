@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 import pytest
+import torch
 
+from skipc.compiler.checkpoint import TorchSupernet
+from skipc.compiler.export import export_supernet
 from skipc.compiler.units import find_units
+from skipc.runtime.manifest import BatchRange, TensorSpec
 from tests.zoo import NETS, exported, module_of
 
 
@@ -79,3 +83,30 @@ def test_unknown_shape_is_a_reason():
     found = find_units(model)
     assert len(found.units) == len(search.units) - 1
     assert "a shape is unknown" in found.rejected[0].reason
+
+
+def test_a_dynamic_batch_counts_as_one_image() -> None:
+    """Attention reshapes by the batch: sizes that the graph computes must be counted, too."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = torch.nn.MultiheadAttention(32, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.mix(x, x, x, need_weights=False)[0]
+
+    def macs(shape: tuple[int | str, ...], batch: BatchRange | None) -> int:
+        network = TorchSupernet(
+            module=torch.nn.Sequential(Attention(), Attention()).eval(),
+            inputs=(TensorSpec("x", "float32", shape),),
+            batch=batch,
+            output=None,
+            model="attention",
+            survival={},
+        )
+        return find_units(export_supernet(network).model).total_macs
+
+    fixed = macs((1, 16, 32), None)
+    assert macs(("N", 16, 32), BatchRange(1, 2, 4)) == fixed
+    assert fixed == 2 * (16 * 32 * 96 + 2 * 2 * 16 * 16 * 16 + 16 * 32 * 32)

@@ -46,7 +46,12 @@ def test_what_is_not_known_without_a_gpu_is_said(rtx: Path) -> None:
     assert (
         "device   not known: no GPU was here to check or measure the engines on" in shown.out
     )
-    assert "no GPU that CUDA can use" in mistake("check", rtx)
+    checked = skipc("check", rtx)
+    assert checked.code == 2
+    assert "hashes ok" in checked.out
+    assert "target rtx is not run here: there is no GPU that CUDA can use" in checked.err
+    document = skipc("show", rtx, "--json").json()
+    assert {e["device_bytes"] for e in document["engines"]["rtx"]["engines"]} == {0}
 
 
 def test_finish_follows_the_recipe_and_builds_nothing_twice(rtx: Path) -> None:
@@ -59,8 +64,10 @@ def test_finish_follows_the_recipe_and_builds_nothing_twice(rtx: Path) -> None:
 def test_a_bundle_that_is_replaced_hands_its_plans_on(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.skipc"
     assert skipc(*build(made, out, "--target", "rtx")).code == 0
+    assert skipc("finish", out, "--target", "cpu").code == 0
     ended = skipc(*build(made, out, "--target", "rtx", "--overwrite"))
     assert ended.code == 0, ended.err
+    assert "The engines of target cpu go with the bundle that is replaced" in ended.err
     assert "keeping full (1 of 2) ..." in ended.err
     ended = skipc(*build(made, out, "--target", "rtx", "--overwrite", "--precision", "fp16"))
     assert "building full (1 of 2) ..." in ended.err
@@ -122,7 +129,7 @@ def test_a_profile_of_ones_own_travels_in_the_bundle(made: Path, tmp_path: Path)
         (("--target", "cpu", "--workspace", "1GB"), "--workspace is TensorRT's; target 'cpu'"),
         (("--target", "rtx", "--workspace", "0"), "'0' is no size above zero, such as 512MB"),
         (("--target", "rtx", "--optimization-level", "6"), "6 is not in the range 0<=x<=5"),
-        (("--target", "rtx", "--precision", "bf16"), "bf16: the target 'rtx'"),
+        (("--target", "rtx", "--precision", "bf16"), "does not compute in it, but in fp32"),
         (("--target", "jetson-oryn"), "Did you mean 'jetson-orin'"),
     ],
 )
@@ -139,3 +146,21 @@ def test_mistakes_are_told_before_anything_is_read(
 )
 def test_sizes_have_units(text: str, expected: int) -> None:
     assert SizeType().convert(text, None, None) == expected
+
+
+def test_a_workspace_that_is_too_small_is_the_reason_given(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.skipc"
+    message = mistake(*build(made, out, "--target", "rtx", "--workspace", "1"))
+    assert "cannot build its engine" in message
+    assert "FP32 GEMM" not in message
+    assert "Try again with: skipc finish" in message
+
+
+def test_damaged_weights_are_noticed_by_every_target(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.skipc"
+    assert skipc(*build(made, out, "--target", "rtx")).code == 0
+    data = bytearray((out / "weights.bin").read_bytes())
+    data[0] ^= 1
+    (out / "weights.bin").write_bytes(data)
+    for target in ("cpu", "rtx"):
+        assert "weights.bin: wrong hash" in mistake("finish", out, "--target", target)

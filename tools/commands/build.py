@@ -138,6 +138,11 @@ def command(
         if device is not None:
             step(f"asking {device.connection.host} for its skipc")
             check_device(device)
+        for other in _other_targets(bundle_path(checkpoint, options), profile.name):
+            step.note(
+                f"The engines of target {other} go with the bundle that is replaced. Build"
+                f" them again with: skipc finish BUNDLE --target {other}"
+            )
         step("reading the checkpoint")
         supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
         path = build_bundle(supernet, checkpoint, front, options, step, step.note)
@@ -153,6 +158,11 @@ def command(
                     f"{cause}\nThe bundle is written to {path}, without engines. Try again"
                     f" with: {again}"
                 ) from cause
+            except KeyboardInterrupt:
+                step.note(
+                    f"The bundle is written to {path}, without engines. Go on with: {again}"
+                )
+                raise
     bundle = Bundle.open(path)
     if as_json:
         print_json(bundle_json(bundle))
@@ -162,3 +172,13 @@ def command(
         # Without --json the command for the device is printed with the bundle.
         run = f"\nOn the device run: {again}" if as_json else ""
         click.echo(f"No engines were built here: {unavailable}{run}", err=True)
+
+
+def _other_targets(path: Path, target: str) -> list[str]:
+    """Returns the targets besides ``target`` that a bundle to be replaced has engines for."""
+    from skipc.runtime.bundle import Bundle
+
+    try:
+        return [name for name in Bundle.open(path).targets() if name != target]
+    except SkipcError:
+        return []  # none there, or one that cannot be read

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 @click.option("--out", type=PATH, help="Write the outputs to this .npz (or .npy, if one).")
 @click.option("--budget-ms", type=float, help="Latency that the call may take.")
 @click.option("--configuration", metavar="NAME", help="Run this one, whatever the budget.")
-@click.option("--target", help="Whose engines to use.  [default: the only ones there]")
+@click.option(
+    "--target",
+    help="Whose engines to use.  [default: the first by name that fit this machine]",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the call.")
 @click.option(
     "--device-bytes",

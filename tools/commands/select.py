@@ -247,8 +247,8 @@ def command(
     if selection.interrupted:
         click.echo(
             f"interrupted after {len(selection.candidates)} of at most {selection.budget}"
-            " configurations: this is the best front found so far. The same command goes on"
-            " from here.",
+            " configurations: this is the best front found so far."
+            + ("" if no_cache else " The same command goes on from here."),
             err=True,
         )
         return INTERRUPTED

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
+from skipc.compiler.targets.half import holds_half
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,8 @@ def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
     Args:
         graph: A configuration's graph in the bundle.
         folder: An empty folder to write to.
-        inputs: What to run the plain session on: every optimisation, one thread.
+        inputs: What to run the plain session on: every optimisation (see ``holds_half``),
+            one thread.
 
     Raises:
         TargetError: ONNX Runtime cannot load or run the graph.
@@ -50,7 +52,11 @@ def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
     onnxruntime = require("onnxruntime", "finish")
     written, data = folder / "optimized.onnx", folder / "optimized.data"
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    half = holds_half(graph)
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_EXTENDED if half else levels.ORT_ENABLE_ALL
+    )
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY

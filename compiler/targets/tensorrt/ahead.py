@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,12 +47,25 @@ def possible_capabilities(
         for capability in settings.capabilities
     }
     possible = tuple(capability for capability, failed in alone.items() if failed is None)
-    if not possible or len(possible) == len(alone):
+    if len(possible) == len(alone):
         raise together
+    if not possible:
+        # What most of them have in common is the cause; the others have one of their own.
+        causes = Counter(str(failed) for failed in alone.values())
+        raise TargetError(causes.most_common(1)[0][0])
     for capability, failed in alone.items():
         if failed is not None:
-            note(f"compute capability {capability} is left out: {failed}")
+            note(
+                f"compute capability {capability} is left out: {_brief(str(failed))}. Half"
+                " precision (--precision fp16) may include it."
+            )
     return possible
+
+
+def _brief(text: str) -> str:
+    """Returns what the library complained of, without where in itself it did."""
+    found = re.search(r"\[\w+\.cpp:\d+: \w+\] (.*?)\.? In \w+ at ", text)
+    return found[1] if found else text.rstrip(".")
 
 
 def _failure(

@@ -141,8 +141,6 @@ class _Build:
     def run(self, staging: Path, progress: Progress) -> EngineSet:
         """Builds what is not there, checks everything, and fills ``staging``."""
         entries = self.bundle.manifest.configurations
-        progress("checking the weights")
-        self.bundle.verify_file(self.bundle.manifest.weights_file)
         files: dict[str, Path] = {}
         plans: dict[str, Plan] = {}
         for number, entry in enumerate(entries, start=1):
@@ -227,8 +225,7 @@ class _Build:
             file=files[entry.name].name,
             weights_bytes=entry.weights_bytes if stripped else 0,
             own_bytes=entry.own_bytes if stripped else 0,
-            # Without a GPU to see it on: what the plan holds has to lie there.
-            device_bytes=plan.device_bytes if plan else files[entry.name].stat().st_size,
+            device_bytes=plan.device_bytes if plan else 0,
             workspace_bytes=plan.workspace_bytes if plan else 0,
             latency=(latencies[entry.name],) if entry.name in latencies else (),
         )

@@ -57,7 +57,7 @@ def test_engines_are_stripped_checked_and_measured(path: Path, gpu: FakeGpu) -> 
         assert entry.workspace_bytes > 1000
         assert entry.device_bytes > 0
         assert [row.threads for row in entry.latency] == [1]
-    assert steps[:2] == ["checking the weights", "building skip0 (1 of 3)"]
+    assert steps[:2] == ["checking the portable files", "building skip0 (1 of 3)"]
     assert gpu.tensorrt.built == ALL
     Bundle.open(path).verify_hashes()
 
