@@ -148,14 +148,6 @@ def test_sizes_have_units(text: str, expected: int) -> None:
     assert SizeType().convert(text, None, None) == expected
 
 
-def test_a_workspace_that_is_too_small_is_the_reason_given(made: Path, tmp_path: Path) -> None:
-    out = tmp_path / "net.skipc"
-    message = mistake(*build(made, out, "--target", "rtx", "--workspace", "1"))
-    assert "cannot build its engine" in message
-    assert "FP32 GEMM" not in message
-    assert "Try again with: skipc finish" in message
-
-
 def test_damaged_weights_are_noticed_by_every_target(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.skipc"
     assert skipc(*build(made, out, "--target", "rtx")).code == 0

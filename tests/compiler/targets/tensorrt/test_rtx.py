@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import finish, unavailable_reason, unmeasurable_reason
 from skipc.compiler.targets.options import TargetOptions
+from skipc.compiler.targets.tensorrt.ahead import possible_capabilities
 from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
 from skipc.profiles import load_profile
@@ -174,6 +175,20 @@ def test_options_reach_the_real_builder(path: Path, library: Library) -> None:
                          capabilities=("8.6",))  # fmt: skip
     plan = build_plan(library, "skip0", network, given, b"", lambda text: None)
     assert memoryview(plan.data).nbytes > 0
+
+
+def test_the_common_cause_is_told_where_no_generation_is_possible(
+    tmp_path: Path, library: Library
+) -> None:
+    path = tmp_path / "wide.skipc"
+    write_onnx_bundle(path, conv_family(blocks=1, channels=512), image_cases())
+    bundle = Bundle.open(path)
+    capabilities = ("7.5", "8.6", "8.9")
+    tight = PlanSettings(TargetOptions(1), bundle.manifest.batch, False, capabilities)
+    notes: list[str] = []
+    with pytest.raises(TargetError, match=r"cannot build its engine: (?!.*FP32 GEMM)"):
+        possible_capabilities(library, "skip0", path / "skip0.onnx", tight, notes.append)
+    assert notes == []
 
 
 def test_ctrl_c_ends_the_build(path: Path, library: Library) -> None:
