@@ -116,7 +116,7 @@ def write_engines(
         target=target,
         backend=backend,
         host={"machine": "toy"},
-        bundle_sha256=hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest(),
+        bundle_sha256=_sha256(path / "manifest.json"),
         engines=tuple(
             EngineEntry(
                 configuration=name,
@@ -149,17 +149,35 @@ def edit_json(file: Path, change: Callable[[Any], None]) -> None:
     file.write_text(json.dumps(document), encoding="utf-8")
 
 
+def list_anew(bundle: Path, name: str) -> None:
+    """Lists a file of the bundle with the hash and size that it has now, as a forger would."""
+    manifest = bundle / "manifest.json"
+
+    def change(document: dict[str, list[dict[str, object]]]) -> None:
+        entry = next(file for file in document["files"] if file["path"] == name)
+        entry["sha256"] = _sha256(bundle / name)
+        entry["size_bytes"] = (bundle / name).stat().st_size
+
+    edit_json(manifest, change)
+    for engines in bundle.glob("engines/*/engines.json"):
+        edit_json(engines, lambda d: d.update(bundle_sha256=_sha256(manifest)))
+
+
 def files_of(folder: Path) -> tuple[FileEntry, ...]:
     """Returns an entry for each file below ``folder``."""
     return tuple(
         FileEntry(
             file.relative_to(folder).as_posix(),
             file.stat().st_size,
-            hashlib.sha256(file.read_bytes()).hexdigest(),
+            _sha256(file),
         )
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     )
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _cases(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from skipc.runtime.bundle import Bundle, file_sha256
-from tests.bundles import edit_json
+from skipc.runtime.bundle import Bundle
+from tests.bundles import list_anew
 from tests.command_line import mistake, skipc, skipc_without
 
 if TYPE_CHECKING:
@@ -16,21 +16,6 @@ if TYPE_CHECKING:
 EVERYTHING = (
     "torch,onnx,onnx_ir,onnxscript,onnxruntime,safetensors,sklearn,matplotlib,transformers"
 )
-
-
-def _set_hash(bundle: Path, name: str) -> None:
-    """Lists a file of the bundle with the hash and size that it has now."""
-
-    def change(document: dict[str, list[dict[str, object]]]) -> None:
-        entry = next(file for file in document["files"] if file["path"] == name)
-        entry["sha256"] = file_sha256(bundle / name)
-        entry["size_bytes"] = (bundle / name).stat().st_size
-
-    edit_json(bundle / "manifest.json", change)
-    sha256 = file_sha256(bundle / "manifest.json")
-    edit_json(
-        bundle / "engines" / "cpu" / "engines.json", lambda d: d.update(bundle_sha256=sha256)
-    )
 
 
 def _flip_a_byte(file: Path) -> None:
@@ -157,7 +142,7 @@ def test_check_ends_with_1_when_an_output_differs(work: Path) -> None:
         arrays = {name: golden[name].copy() for name in golden.files}
     arrays["0/output"][0, 3] += 0.5
     np.savez(file, **arrays)
-    _set_hash(bundle, "golden/fast.outputs.npz")
+    list_anew(bundle, "golden/fast.outputs.npz")
     ended = skipc("check", bundle)
     assert ended.code == 1
     verdicts = [line.split()[-1] for line in ended.out.splitlines()[-2:]]
@@ -177,7 +162,7 @@ def test_check_fails_on_nan_and_prints_valid_json(work: Path) -> None:
         arrays = {name: golden[name].copy() for name in golden.files}
     arrays["0/output"][0, 0] = np.nan
     np.savez(file, **arrays)
-    _set_hash(bundle, "golden/full.outputs.npz")
+    list_anew(bundle, "golden/full.outputs.npz")
     ended = skipc("check", bundle, "--json")
     assert ended.code == 1
     assert "NaN" not in ended.out

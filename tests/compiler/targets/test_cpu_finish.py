@@ -17,6 +17,7 @@ from skipc.runtime.backends import open_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import IntegrityError
 from skipc.runtime.host import default_threads
+from tests.bundles import list_anew
 from tests.onnx_bundles import (
     conv_family,
     image_cases,
@@ -96,7 +97,7 @@ def test_engine_set_describes_what_is_on_disk(conv: Path) -> None:
     for entry in engines.engines:
         assert [latency.threads for latency in entry.latency] == sorted({1, default_threads()})
         assert all(0 < t.p50_ms <= t.p95_ms <= t.p99_ms for t in entry.latency)
-    assert lines[0] == "packing skip0 (1 of 4)"
+    assert lines[:2] == ["checking the portable files", "packing skip0 (1 of 4)"]
     assert "measuring latency, 1 thread" in lines
 
 
@@ -160,6 +161,7 @@ def test_a_failed_build_keeps_the_old_engines_and_names_the_error(conv: Path) ->
 def test_finish_names_the_graph_that_onnxruntime_refuses(conv: Path) -> None:
     graph = conv / "skip2.onnx"
     graph.write_bytes(graph.read_bytes().replace(b"GlobalAverage", b"GlobalAvarage"))
+    list_anew(conv, "skip2.onnx")
     with pytest.raises(
         TargetError, match=r"skip2\.onnx: ONNX Runtime .* cannot load or run it"
     ):
@@ -169,6 +171,7 @@ def test_finish_names_the_graph_that_onnxruntime_refuses(conv: Path) -> None:
 def test_finish_refuses_a_graph_that_is_none(conv: Path) -> None:
     graph = conv / "skip2.onnx"
     graph.write_bytes(b"\xff" * graph.stat().st_size)
+    list_anew(conv, "skip2.onnx")
     with pytest.raises(IntegrityError, match=r"skip2\.onnx: not an ONNX graph"):
         finish(conv, "cpu")
 
@@ -176,9 +179,17 @@ def test_finish_refuses_a_graph_that_is_none(conv: Path) -> None:
 def test_finish_refuses_a_graph_that_reads_another_file(conv: Path) -> None:
     graph = conv / "skip2.onnx"
     graph.write_bytes(graph.read_bytes().replace(b"weights.bin", b"../../a.bin"))
+    list_anew(conv, "skip2.onnx")
     with pytest.raises(
         IntegrityError, match=r"skip2\.onnx: takes tensors from '\.\./\.\./a\.bin'"
     ):
+        finish(conv, "cpu")
+
+
+def test_finish_refuses_a_graph_that_was_altered(conv: Path) -> None:
+    graph = conv / "skip2.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"GlobalAverage", b"GlobalAvarage"))
+    with pytest.raises(IntegrityError, match=r"skip2\.onnx: wrong hash"):
         finish(conv, "cpu")
 
 
