@@ -26,12 +26,15 @@ from .errors import (
     FormatError,
     InputError,
     IntegrityError,
+    MeterError,
+    MeterUnavailableError,
     SkipcError,
     StaleEngineError,
     VersionError,
 )
 from .governor import Decision, Estimate, OperatingPoint, decide, observe
 from .manifest import BatchRange, TensorSpec
+from .meters import Meter, Reading, Sampler, open_meter
 from .stats import CallRecord, ConfigurationStats, EngineStats
 
 __all__ = [
@@ -56,7 +59,12 @@ __all__ = [
     "FormatError",
     "InputError",
     "IntegrityError",
+    "Meter",
+    "MeterError",
+    "MeterUnavailableError",
     "OperatingPoint",
+    "Reading",
+    "Sampler",
     "SkipcError",
     "StaleEngineError",
     "SystemClock",
@@ -64,4 +72,5 @@ __all__ = [
     "VersionError",
     "decide",
     "observe",
+    "open_meter",
 ]

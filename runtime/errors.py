@@ -9,6 +9,8 @@ SkipcError
 │  ├─ BackendUnavailableError   its library is not installed
 │  ├─ StaleEngineError    the engines were built for another host
 │  └─ EngineError         the backend refused to load or run an engine
+├─ MeterError             a meter is named wrongly, or cannot be read now
+│  └─ MeterUnavailableError     this machine lacks what it reads, or the right to read it
 ├─ BudgetError            a budget is malformed, or (``strict``) nothing meets it
 ├─ ChoiceError            an argument names something that does not exist
 ├─ InputError             the caller's arrays do not fit the network's inputs
@@ -60,6 +62,14 @@ class StaleEngineError(BackendError):
 
 class EngineError(BackendError):
     """The backend refused to load or to run an engine."""
+
+
+class MeterError(SkipcError):
+    """A meter is named wrongly, or it cannot be read now."""
+
+
+class MeterUnavailableError(MeterError):
+    """This machine lacks what the meter reads, or the user the right to read it."""
 
 
 class BudgetError(SkipcError):

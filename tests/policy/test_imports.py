@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 BLOCK = """
 import sys
 BLOCKED = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "tensorrt", "cuda",
-           "pycuda", "click", "rich", "skipc.compiler", "skipc.profiles", "skipc.tools")
+           "pycuda", "pynvml", "click", "rich", "skipc.compiler", "skipc.profiles",
+           "skipc.tools")
 class Block:
     def find_spec(self, name, path=None, target=None):
         if any(name == word or name.startswith(word + ".") for word in BLOCKED):

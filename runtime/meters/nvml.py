@@ -1,0 +1,190 @@
+"""The meter ``nvml``: the total energy counter of an NVIDIA GPU.
+
+Through NVIDIA's package ``nvidia-ml-py`` (module ``pynvml``), imported when used. Volta and
+newer GPUs count; a Jetson's NVML starts and then has nothing to tell.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MeterError, MeterUnavailableError, choices_text
+from .meter import Reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..clock import Clock
+    from .meter import Meter
+
+# The counter is in millijoules and moves about ten times a second, as was measured on several
+# generations (ml.energy, "Measuring GPU energy"): nothing promises it.
+_STEP_MJ = 1.0
+_PERIOD_S = 0.1
+
+
+class NvmlMeter:
+    """The energy of one GPU since its driver was loaded."""
+
+    resolution_mj = _STEP_MJ
+    period_s = _PERIOD_S
+    estimated = False
+
+    def __init__(self, name: str, library: Any, handle: Any, clock: Clock) -> None:
+        self.name = name
+        self.covers = (
+            f"the GPU board {_text(library.nvmlDeviceGetName(handle))}"
+            f" ({_bus_id(library, handle)})"
+        )
+        self._library = library
+        self._handle = handle
+        self._clock = clock
+        self._closed = False
+
+    def read(self) -> Reading:
+        """Returns what the GPU's counter shows.
+
+        Raises:
+            MeterError: The driver does not answer for this GPU.
+        """
+        try:
+            energy_mj = self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        except self._library.NVMLError as cause:
+            raise MeterError(
+                f"the energy of {self.covers} cannot be read: {cause}."
+            ) from cause
+        return Reading(float(energy_mj), self._clock.now_ns())
+
+    def close(self) -> None:
+        """Ends this meter's use of NVML."""
+        if not self._closed:
+            self._closed = True
+            _shut_down(self._library)
+
+
+def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
+    """Returns the meter of one GPU.
+
+    Args:
+        argument: Its PCI bus id, e.g. ``00000000:01:00.0``; empty where there is only one GPU.
+        clock: Where the time comes from.
+        system: Not used.
+
+    Raises:
+        MeterUnavailableError: No package, no driver, no such GPU, or it does not count.
+        MeterError: The driver does not answer.
+    """
+    library = _started()
+    try:
+        handle = _device(library, argument)
+        name = f"nvml:{argument}" if argument else "nvml"
+        meter = NvmlMeter(name, library, handle, clock)
+        _check_counter(library, handle, meter.covers)
+    except library.NVMLError as cause:
+        _shut_down(library)
+        raise MeterError(f"NVML does not answer: {cause}.") from cause
+    except MeterError:
+        _shut_down(library)
+        raise
+    return meter
+
+
+def specs(system: Path) -> tuple[str, ...]:
+    """Returns each GPU by its PCI bus id.
+
+    Raises:
+        MeterUnavailableError: No package, no driver, or no GPU.
+        MeterError: The driver does not answer.
+    """
+    library = _started()
+    try:
+        ids = _bus_ids(library)
+    except library.NVMLError as cause:
+        raise MeterError(f"NVML does not answer: {cause}.") from cause
+    finally:
+        _shut_down(library)
+    if not ids:
+        raise _no_gpu()
+    return tuple(f"nvml:{found}" for found in ids)
+
+
+def _started() -> Any:
+    """Returns the library, which must be shut down once."""
+    try:
+        library: Any = importlib.import_module("pynvml")
+    except ModuleNotFoundError as cause:
+        raise MeterUnavailableError(
+            "an NVIDIA GPU is read through the package nvidia-ml-py, which is not installed."
+            " Install it with: pip install 'skipc[nvml]'"
+        ) from cause
+    try:
+        library.nvmlInit()
+    except library.NVMLError as cause:
+        raise MeterUnavailableError(
+            f"NVML cannot be started: {cause}. It comes with the NVIDIA driver; 'nvidia-smi'"
+            " must work here."
+        ) from cause
+    return library
+
+
+def _device(library: Any, bus_id: str) -> Any:
+    if bus_id:
+        absent = (library.NVML_ERROR_NOT_FOUND, library.NVML_ERROR_INVALID_ARGUMENT)
+        try:
+            return library.nvmlDeviceGetHandleByPciBusId(bus_id)
+        except library.NVMLError as cause:
+            if cause.value not in absent:
+                raise
+            raise MeterUnavailableError(
+                f"there is no GPU with the PCI bus id {bus_id!r}."
+                f" {choices_text(bus_id, _bus_ids(library))}"
+            ) from cause
+    count = library.nvmlDeviceGetCount()
+    if count == 0:
+        raise _no_gpu()
+    if count > 1:
+        ids = _bus_ids(library)
+        raise MeterUnavailableError(
+            f"there are {count} GPUs, and 'nvml' does not say which: {', '.join(ids)}. Write"
+            f" 'nvml:{ids[0]}', say."
+        )
+    return library.nvmlDeviceGetHandleByIndex(0)
+
+
+def _check_counter(library: Any, handle: Any, covers: str) -> None:
+    try:
+        library.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except library.NVMLError as cause:
+        if cause.value != library.NVML_ERROR_NOT_SUPPORTED:
+            raise
+        raise MeterUnavailableError(
+            f"{covers} has no energy counter. Volta and newer GPUs have one; a Jetson's has"
+            " none: use 'hwmon', its power rails."
+        ) from cause
+
+
+def _bus_ids(library: Any) -> list[str]:
+    handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
+    return [_bus_id(library, handle) for handle in handles]
+
+
+def _bus_id(library: Any, handle: Any) -> str:
+    return _text(library.nvmlDeviceGetPciInfo(handle).busId)
+
+
+def _text(value: str | bytes) -> str:
+    """Returns a text that older versions of the package gave as bytes."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _no_gpu() -> MeterUnavailableError:
+    return MeterUnavailableError("the NVIDIA driver sees no GPU. 'nvidia-smi' must list one.")
+
+
+def _shut_down(library: Any) -> None:
+    try:
+        library.nvmlShutdown()
+    except library.NVMLError:
+        # The driver may have gone before; there is nothing left to end.
+        return
