@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Each file that is read waits for a conversion on a bus that the board's own power management
 # uses, too.
-_LEAST_PERIOD_S = 0.02
+_LEAST_PERIOD_S = 0.01
 
 
 class RailMeter:

@@ -2,5 +2,6 @@
 
 ``device`` is the GPU: memory, streams, graphs; it notes every misuse. ``cudart`` and
 ``pycuda_driver`` are the two CUDA libraries over it, ``tensorrt`` the few classes of TensorRT
-that skipc uses. ``tests/contract`` holds them to the real bindings' names and parameters.
+that skipc uses, ``pynvml`` the energy counter. ``tests/contract`` holds them to the real
+bindings' names and parameters.
 """
