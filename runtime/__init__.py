@@ -14,6 +14,7 @@ from __future__ import annotations
 from .adaptive import AdaptiveEngine
 from .budget import Budget
 from .bundle import Bundle
+from .call_record import CallRecord
 from .clock import Clock, FakeClock, SystemClock
 from .errors import (
     BackendError,
@@ -32,10 +33,10 @@ from .errors import (
     StaleEngineError,
     VersionError,
 )
-from .governor import Decision, Estimate, OperatingPoint, decide, observe
+from .governor import Decision, OperatingPoint, State, decide
 from .manifest import BatchRange, TensorSpec
 from .meters import Meter, Reading, Sampler, open_meter
-from .stats import CallRecord, ConfigurationStats, EngineStats
+from .stats import ConfigurationStats, EngineStats
 
 __all__ = [
     "AdaptiveEngine",
@@ -54,7 +55,6 @@ __all__ = [
     "Decision",
     "EngineError",
     "EngineStats",
-    "Estimate",
     "FakeClock",
     "FormatError",
     "InputError",
@@ -67,10 +67,10 @@ __all__ = [
     "Sampler",
     "SkipcError",
     "StaleEngineError",
+    "State",
     "SystemClock",
     "TensorSpec",
     "VersionError",
     "decide",
-    "observe",
     "open_meter",
 ]

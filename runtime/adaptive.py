@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
-from threading import Condition
 from typing import TYPE_CHECKING, Any, final, overload
 
-from .budget import Budget, checked_budget
+from .budget import checked_budget, checked_deadline_ms
 from .bundle import Bundle
 from .clock import SystemClock
-from .errors import BudgetError, ChoiceError, ClosedError, choices_text
-from .governor import estimate_after, observe
+from .controller import Controller
+from .errors import ChoiceError, ClosedError
+from .governor import first_state
 from .inputs import InputChecker
 from .loading import load_all
-from .opening import bundle_backend
+from .metering import Metering
+from .nan_outputs import OutputChecker
+from .opening import bundle_backend, started_sampler
 from .points import operating_points, points_by_name, ranked_by
-from .readiness import choose
-from .stats import CallRecord, EngineStats, configuration_stats
+from .running import Runner
+from .stats import EngineStats, engine_stats
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from .backends import Backend
+    from .budget import Budget
+    from .call_record import CallRecord
     from .clock import Clock
     from .governor import OperatingPoint
     from .manifest import BatchRange, TensorSpec
-    from .readiness import Choice
+    from .meters import Sampler
 
 WARM_UP_RUNS = 2
 
@@ -40,7 +47,11 @@ class AdaptiveEngine:
     """All configurations of a family, loaded; each call runs the one its budget allows.
 
     Make one with ``AdaptiveEngine.open``, or from parts of your own as below. Calls may come
-    from several threads at once; each runs in its caller's thread.
+    from several threads at once; each runs in its caller's thread. After a fork, the child
+    must open an engine of its own.
+
+    An engine that fails is left out if another one then runs on the same inputs
+    (``stats().bad``, ``restore``).
 
     Args:
         points: What the governor knows of each configuration.
@@ -51,15 +62,23 @@ class AdaptiveEngine:
         budget: What a call may take; None for no limit.
         strict: Whether a call that no configuration is predicted to fit raises
             ``BudgetError`` instead of running the one predicted to be fastest.
-        nan: ``pass`` lets NaN and infinity through; ``raise`` refuses them.
+        nan: ``pass`` lets NaN and infinity in inputs through; ``raise`` refuses them.
+        nan_outputs: What happens when a network computes NaN or infinity: ``pass`` does not
+            look, ``warn`` logs it once for each configuration, ``fall-back`` runs the next
+            cheaper configuration instead.
         clock: Where latency is read from; None for the monotonic clock.
         warm_up: Inputs of the warm-up calls, by name; None for zeros.
         warm_up_runs: Calls of each configuration before the first of yours; 0 for none.
-        ranked_by: What the points' rank is, for ``stats()``.
+        ranked_by: What the points' rank is, for ``stats()``; ``min_accuracy`` needs
+            ``accuracy``.
+        sampler: Reads an energy meter in the background. It belongs to the engine like the
+            backend; None without a meter.
+        hang_ms: How long a call may take before it is reported to hang; None does not look.
 
     Raises:
-        ChoiceError: There is no point, two have one name, or ``nan`` is not a policy.
+        ChoiceError: There is no point, two have one name, or a policy is not one.
         BackendError: A configuration could not be loaded or run; the message names it.
+        BudgetError: ``budget`` is not a budget, or asks for what is not known here.
     """
 
     def __init__(
@@ -72,34 +91,44 @@ class AdaptiveEngine:
         budget: Budget | None = None,
         strict: bool = False,
         nan: str = "pass",
+        nan_outputs: str = "pass",
         clock: Clock | None = None,
         warm_up: Mapping[str, NDArray[Any]] | None = None,
         warm_up_runs: int = WARM_UP_RUNS,
         ranked_by: str = "rank",
+        sampler: Sampler | None = None,
+        hang_ms: float | None = None,
     ) -> None:
+        self._closed = True
         with ExitStack() as stack:
+            if sampler is not None:
+                stack.callback(sampler.close)
             stack.callback(backend.close)
-            self._points = points_by_name(points)
-            self._checker = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
-            self._budget = checked_budget(budget)
-            self._now_ns = (SystemClock() if clock is None else clock).now_ns
-            sample = self._checker.sample() if warm_up is None else warm_up
-            loaded = load_all(backend, self._points, sample, warm_up_runs, self._now_ns, stack)
+            named = points_by_name(points)
+            checked_budget(budget)
+            self._inputs = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
+            checked = OutputChecker(nan_outputs)
+            now_ns = (SystemClock() if clock is None else clock).now_ns
+            sample = self._inputs.sample() if warm_up is None else warm_up
+            loaded = load_all(backend, named, sample, warm_up_runs, now_ns, stack)
+            self._control = Controller(
+                named,
+                first_state(points, loaded.warm_up_ms, metered=sampler is not None),
+                budget=budget,
+                strict=strict,
+                ranked_by=ranked_by,
+                metering=None if sampler is None else Metering(sampler),
+                opened_ns=now_ns(),
+            )
+            watchdog = _watchdog(hang_ms, now_ns, self._control, stack)
+            self._runner = Runner(loaded.engines, self._control, checked, watchdog, now_ns)
             self._sharing = backend.sharing()
-            self._resources = stack.pop_all()
+            resources = stack.pop_all()
         self._backend = backend
-        self._engines = loaded.engines
-        self._order = tuple(points)
-        self._estimate = estimate_after(points, loaded.warm_up_ms)
-        self._strict = strict
         self._ranked_by = ranked_by
-        self._pinned: str | None = None
-        self._last: CallRecord | None = None
-        self._previous: str | None = None
-        self._calls = dict.fromkeys(self._points, 0)
-        self._switches = self._infeasible = self._in_flight = 0
+        self._process = os.getpid()
+        self._release = weakref.finalize(self, _release, resources, os.getpid())
         self._closed = False
-        self._lock = Condition()
 
     @classmethod
     def open(
@@ -113,6 +142,9 @@ class AdaptiveEngine:
         *,
         clock: Clock | None = None,
         device_bytes: int | None = None,
+        nan_outputs: str = "pass",
+        meter: str | None = None,
+        hang_ms: float | None = None,
     ) -> AdaptiveEngine:
         """Returns an engine over a bundle, every configuration loaded and warmed up.
 
@@ -128,24 +160,39 @@ class AdaptiveEngine:
             clock: Where latency is read from; None for the monotonic clock.
             device_bytes: Most GPU memory that loaded engines may take together; the rest are
                 loaded when they are wanted. None keeps all of them loaded.
+            nan_outputs: What happens when a network computes NaN or infinity: ``pass``,
+                ``warn`` or ``fall-back``.
+            meter: The energy meter: ``auto`` for the best that this machine has, or one as
+                ``skipc meters`` lists them, e.g. ``rapl``. None for none; energies are then
+                those of ``front.json``.
+            hang_ms: How long a call may take before it is reported to hang; None does not
+                look.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.
             BackendError: The engines do not fit this host, their library is missing, or
                 one could not be loaded.
             ChoiceError: ``threads``, ``nan`` or ``device_bytes`` is not valid.
-            BudgetError: ``budget`` is not a ``Budget``.
+            BudgetError: ``budget`` is not a ``Budget``, or asks for what is not known here.
+            MeterError: There is no such meter here, or it cannot be read.
         """
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise ChoiceError(f"threads={threads!r}: expected a whole number from 1, or None.")
-        if device_bytes is not None and (type(device_bytes) is not int or device_bytes < 1):
-            raise ChoiceError(
-                f"device_bytes={device_bytes!r}: expected a whole number of bytes, or None."
-            )
+        for name, count in (("threads", threads), ("device_bytes", device_bytes)):
+            if count is not None and (type(count) is not int or count < 1):
+                raise ChoiceError(
+                    f"{name}={count!r}: expected a whole number from 1, or None."
+                )
         checked_budget(budget)
         bundle = Bundle.open(path)
         warm_up = bundle.golden_inputs()[0]
-        backend, engines, clock = bundle_backend(bundle, target, threads, clock, device_bytes)
+        sampler = None if meter is None else started_sampler(meter, clock)
+        try:
+            backend, engines, clock = bundle_backend(
+                bundle, target, threads, clock, device_bytes
+            )
+        except BaseException:
+            if sampler is not None:
+                sampler.close()
+            raise
         return cls(
             operating_points(bundle.manifest, engines, backend.threads),
             bundle.manifest.inputs,
@@ -157,15 +204,20 @@ class AdaptiveEngine:
             clock=clock,
             warm_up=warm_up,
             ranked_by=ranked_by(bundle.manifest),
+            nan_outputs=nan_outputs,
+            sampler=sampler,
+            hang_ms=hang_ms,
         )
 
     @overload
-    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+    def __call__(
+        self, inputs: Mapping[str, NDArray[Any]], deadline_ms: float | None = None
+    ) -> dict[str, NDArray[Any]]: ...
 
     @overload
-    def __call__(self, inputs: NDArray[Any]) -> Any: ...
+    def __call__(self, inputs: NDArray[Any], deadline_ms: float | None = None) -> Any: ...
 
-    def __call__(self, inputs: object) -> Any:
+    def __call__(self, inputs: object, deadline_ms: float | None = None) -> Any:
         """Returns the network's outputs for ``inputs``, from the configuration chosen now.
 
         Args:
@@ -173,6 +225,7 @@ class AdaptiveEngine:
                 each. Types and shapes must be the network's; nothing is cast. An array
                 that is not contiguous is copied by the backend. A backend on a GPU takes
                 arrays that lie there, too (``__cuda_array_interface__``, DLPack).
+            deadline_ms: What this call may take, instead of the budget's ``latency_ms``.
 
         Returns:
             New arrays, which belong to the caller: a dict by output name; or, for an array
@@ -181,83 +234,45 @@ class AdaptiveEngine:
 
         Raises:
             InputError: ``inputs`` do not fit.
-            BudgetError: ``strict`` is set and nothing is predicted to fit the budget.
-            EngineError: The backend failed.
-            ClosedError: The engine was closed.
+            BudgetError: ``strict`` is set and nothing is predicted to fit the budget, or
+                ``deadline_ms`` is not one.
+            EngineError: The engine failed, and so did the one tried in its place.
+            ClosedError: The engine was closed, or opened before a fork.
         """
-        self._check_open()
-        arrays = self._checker.check(inputs)
-        latency_ms: float | None = None
-        choice, budget = self._begin()
-        try:
-            engine = self._engines[choice.decision.configuration]
-            start_ns = self._now_ns()
-            outputs = engine.run(arrays)
-            latency_ms = (self._now_ns() - start_ns) / 1e6
-        finally:
-            self._end(choice, budget, latency_ms)
+        self._check_usable()
+        arrays = self._inputs.check(inputs)
+        if deadline_ms is not None:
+            deadline_ms = checked_deadline_ms(deadline_ms)
+        outputs = self._runner.call(arrays, deadline_ms)
         if len(outputs) == 1 and not isinstance(inputs, Mapping):
             return next(iter(outputs.values()))
         return outputs
 
-    def _begin(self) -> tuple[Choice, Budget]:
-        with self._lock:
-            self._check_open()
-            budget = self._budget
-            choice = choose(self._order, budget, self._estimate, self._pinned, self._engines)
-            decision = choice.decision
-            if not decision.feasible:
-                self._infeasible += 1
-                if self._strict:
-                    raise BudgetError(
-                        f"no call within {budget.latency_ms:g} ms: {decision.reason} Grant"
-                        " more, or open the engine without strict."
-                    )
-            self._in_flight += 1
-            if self._previous is not None and self._previous != decision.configuration:
-                self._switches += 1
-            self._previous = decision.configuration
-        return choice, budget
-
-    def _end(self, choice: Choice, budget: Budget, latency_ms: float | None) -> None:
-        decision = choice.decision
-        name = decision.configuration
-        with self._lock:
-            if latency_ms is not None:
-                if choice.learns:
-                    self._estimate = observe(self._points[name], self._estimate, latency_ms)
-                self._calls[name] += 1
-                self._last = CallRecord(
-                    name,
-                    latency_ms,
-                    decision.predicted_ms,
-                    budget,
-                    decision.feasible,
-                    decision.reason,
-                )
-            self._in_flight -= 1
-            if self._closed:
-                self._lock.notify_all()
-
     @property
     def configurations(self) -> tuple[str, ...]:
         """The configurations' names, in the bundle's order."""
-        return tuple(self._points)
+        return tuple(self._control.points)
 
     @property
     def budget(self) -> Budget:
         """What a call may take; setting it takes effect from the next call on."""
-        return self._budget
+        return self._control.budget
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
-        self._check_open()
-        self._budget = checked_budget(budget)
+        self._control.budget = budget
 
     @property
     def last(self) -> CallRecord | None:
         """The call that finished last, in whichever thread; None before the first."""
-        return self._last
+        return self._control.last
+
+    def trace(self) -> tuple[CallRecord, ...]:
+        """Returns the last calls that finished, oldest first: ten thousand at most.
+
+        ``runtime.trace.write_trace`` writes them to a file for ``skipc trace``.
+        """
+        return self._control.records()
 
     def pin(self, configuration: str | None) -> None:
         """Makes every further call run one configuration; None gives the choice back.
@@ -266,39 +281,28 @@ class AdaptiveEngine:
             ChoiceError: There is no such configuration.
             ClosedError: The engine was closed.
         """
-        self._check_open()
-        if configuration is not None and configuration not in self._points:
-            raise ChoiceError(
-                f"there is no configuration {configuration!r}."
-                f" {choices_text(str(configuration), self._points)}"
-            )
-        self._pinned = configuration
+        self._control.pin(configuration)
+
+    def restore(self, configuration: str) -> None:
+        """Takes a configuration back that was left out because it failed (``stats().bad``).
+
+        Raises:
+            ChoiceError: There is no such configuration.
+        """
+        self._control.restore(configuration)
 
     def stats(self) -> EngineStats:
         """Returns counts, factors and sizes as they are now; works after ``close()`` too."""
-        with self._lock:
-            estimate, calls = self._estimate, dict(self._calls)
-            switches, infeasible = self._switches, self._infeasible
-        return EngineStats(
-            backend=self._backend.name,
-            threads=self._backend.threads,
-            ranked_by=self._ranked_by,
-            calls=sum(calls.values()),
-            switches=switches,
-            infeasible_calls=infeasible,
-            slowdown=estimate.slowdown,
-            sharing=self._sharing,
-            residency=self._backend.counts,
-            configurations=configuration_stats(self._order, estimate, calls),
+        return engine_stats(
+            self._control, self._backend, self._sharing, ranked_by=self._ranked_by
         )
 
     def close(self) -> None:
         """Waits for the calls in flight, then frees everything. May be called again."""
-        with self._lock:
-            self._closed = True
-            self._lock.wait_for(lambda: self._in_flight == 0)
-            resources = self._resources.pop_all()
-        resources.close()
+        self._closed = True
+        if os.getpid() == self._process:
+            self._control.close()
+            self._release()
 
     def __enter__(self) -> AdaptiveEngine:
         return self
@@ -311,8 +315,39 @@ class AdaptiveEngine:
     ) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(
-                "the engine was closed. Open it again: AdaptiveEngine.open(...)."
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(
+                "an AdaptiveEngine was never closed: use `with AdaptiveEngine.open(...)`, or"
+                " call close().",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise ClosedError(
+                "the process was forked after the engine was opened, which leaves the"
+                " engine's threads behind. Open an engine in the child."
+            )
+        self._control.check_open()
+
+
+def _release(resources: ExitStack, process: int) -> None:
+    """Frees what an engine held, unless this is a fork of the process that holds it."""
+    if os.getpid() == process:
+        resources.close()
+
+
+def _watchdog(
+    hang_ms: float | None, now_ns: Callable[[], int], control: Controller, stack: ExitStack
+) -> Watchdog | None:
+    if hang_ms is None:
+        return None
+    if not hang_ms > 0:
+        raise ChoiceError(f"hang_ms={hang_ms!r}: expected milliseconds above 0, or None.")
+    watchdog = Watchdog(hang_ms, now_ns, control.set_hanging)
+    stack.callback(watchdog.close)
+    watchdog.start()
+    return watchdog

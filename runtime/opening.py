@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .clock import Clock
     from .engines import EngineSet
+    from .meters import Sampler
 
 NULL_TARGET = "null"
 
@@ -57,3 +58,20 @@ def bundle_backend(
         except (StaleEngineError, BackendUnavailableError) as reason:
             reasons.append(f"{name}: {reason}")
     raise StaleEngineError(f"{bundle.path}: no engines fit this host. {' '.join(reasons)}")
+
+
+def started_sampler(meter: str, clock: Clock | None) -> Sampler:
+    """Returns what reads a meter from now on, in the background.
+
+    Args:
+        meter: Which one: ``auto``, or one as ``skipc meters`` lists them.
+        clock: What its readings are timed with; None for the monotonic clock.
+
+    Raises:
+        MeterError: There is no such meter here, or it cannot be read.
+    """
+    from .meters import Sampler, open_meter
+
+    sampler = Sampler(open_meter(meter, clock), clock)
+    sampler.start()
+    return sampler

@@ -57,12 +57,12 @@ def operating_points(
     for entry, front_ms in zip(entries, front, strict=True):
         if entry.name in tables:
             row = tables[entry.name]
-            p50_ms, p95_ms, source = row.p50_ms, row.p95_ms, "table"
+            p50_ms, p95_ms, p99_ms, source = row.p50_ms, row.p95_ms, row.p99_ms, "table"
         elif not tables and min(front) > 0:
-            p50_ms, p95_ms, source = front_ms, front_ms, "front"
+            p50_ms, p95_ms, p99_ms, source = front_ms, front_ms, None, "front"
         else:
             p50_ms = p95_ms = max(entry.macs, 1) * ms_per_mac
-            source = "macs"
+            p99_ms, source = None, "macs"
         sizes = built.get(entry.name, entry)
         points.append(
             OperatingPoint(
@@ -70,7 +70,9 @@ def operating_points(
                 rank=entry.metrics["accuracy"] if accuracy else float(entry.macs),
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
+                p99_ms=p99_ms,
                 source=source,
+                energy_mj=max(entry.metrics.get("energy_mj", 0.0), 0.0),
                 weights_bytes=sizes.weights_bytes,
                 own_bytes=sizes.own_bytes,
             )

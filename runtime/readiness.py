@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .backends import Engine
     from .budget import Budget
-    from .governor import Decision, Estimate, OperatingPoint
+    from .governor import Decision, OperatingPoint, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,10 @@ class Choice:
 def choose(
     points: Sequence[OperatingPoint],
     budget: Budget,
-    estimate: Estimate,
+    state: State,
+    now_s: float,
     pinned: str | None,
+    deadline_ms: float | None,
     engines: Mapping[str, Engine],
 ) -> Choice:
     """Returns what the governor decides, or the best of what is loaded until that is there.
@@ -49,21 +51,23 @@ def choose(
     Args:
         points: At least one.
         budget: What the call may take.
-        estimate: What was learnt; has a residual for each point.
+        state: What was learnt and spent; knows each point.
+        now_s: The time.
         pinned: The name of the point that must run, or None.
+        deadline_ms: What this call may take instead of the budget's latency.
         engines: The engines by configuration.
     """
-    wanted = decide(points, budget, estimate, pinned)
+    wanted = decide(points, budget, state, now_s, pinned, deadline_ms)
     engine = engines[wanted.configuration]
     if engine.ready():
         return Choice(wanted, learns=True)
     staying = engine.prepare() if pinned is None else frozenset()
     loaded = [point for point in points if point.configuration in staying]
     if loaded:
-        instead = decide(loaded, budget, estimate)
+        instead = decide(loaded, budget, state, now_s, deadline_ms=deadline_ms)
         if instead.feasible or not wanted.feasible:
-            coming = wanted.configuration
-            reason = f"{coming!r} is being loaded; until then {instead.reason}"
-            return Choice(replace(instead, reason=reason), learns=False)
-    reason = f"{wanted.reason} The call waits while it is loaded."
-    return Choice(replace(wanted, reason=reason), learns=False)
+            note = f"{wanted.configuration!r} is being loaded; until then"
+            ceiling = wanted.ceiling
+            return Choice(replace(instead, note=note, ceiling=ceiling), learns=False)
+    note = "The call waits while the engine is loaded:"
+    return Choice(replace(wanted, note=note), learns=False)

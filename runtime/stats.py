@@ -5,36 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .governor import predict_ms
+from .governor.latency import predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from .backends import Sharing
-    from .budget import Budget
-    from .governor import Estimate, OperatingPoint
+    from .backends import Backend, Sharing
+    from .controller import Controller, Counts
+    from .governor import OperatingPoint
     from .residency import ResidencyCounts
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """One finished call.
-
-    Attributes:
-        configuration: What ran.
-        latency_ms: What the backend took; the checks and the choice come on top.
-        predicted_ms: What was predicted when it was chosen.
-        budget: What was granted.
-        feasible: Whether the prediction was within the budget.
-        reason: Why this configuration, as a sentence.
-    """
-
-    configuration: str
-    latency_ms: float
-    predicted_ms: float
-    budget: Budget
-    feasible: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +28,9 @@ class ConfigurationStats:
         source: Where these two are from: ``table`` (measured on the host that built the
             engines), ``front`` (``latency_ms`` of ``front.json``) or ``macs`` (estimated
             from its MACs; the scale comes from the first call).
-        predicted_ms: Its latency as predicted now: ``p95_ms`` x slow-down x residual.
+        predicted_ms: Its latency as predicted now, at the budget's quantile.
         residual: What it deviates by beyond the shared slow-down.
+        energy_mj: Energy of a call as expected now, in millijoules; 0 if nothing is known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.
     """
@@ -62,6 +42,7 @@ class ConfigurationStats:
     source: str
     predicted_ms: float
     residual: float
+    energy_mj: float
     weights_bytes: int
     own_bytes: int
 
@@ -85,6 +66,12 @@ class EngineStats:
         infeasible_calls: Calls whose budget nothing was predicted to meet, refused ones
             included.
         slowdown: Measured over tabled latency, shared by all configurations.
+        bad: Why a configuration is left out, by its name.
+        hanging: How many calls of a configuration hang, by its name.
+        metered_mj: Energy that the meter counted since the engine was opened; None without
+            a meter.
+        meter_lost: Whether the meter says nothing that can be believed; energy is then
+            estimated.
         sharing: What the loaded engines share.
         residency: How often engines were loaded, had to leave, and were waited for.
         configurations: One entry per configuration, in the bundle's order.
@@ -97,32 +84,62 @@ class EngineStats:
     switches: int
     infeasible_calls: int
     slowdown: float
+    bad: Mapping[str, str]
+    hanging: Mapping[str, int]
+    metered_mj: float | None
+    meter_lost: bool
     sharing: Sharing
     residency: ResidencyCounts
     configurations: tuple[ConfigurationStats, ...]
 
 
-def configuration_stats(
-    points: Sequence[OperatingPoint], estimate: Estimate, calls: Mapping[str, int]
-) -> tuple[ConfigurationStats, ...]:
-    """Returns one entry per operating point.
+def engine_stats(
+    control: Controller, backend: Backend, sharing: Sharing, ranked_by: str
+) -> EngineStats:
+    """Returns what an engine reports of itself.
 
     Args:
-        points: What was known of each configuration at the start.
-        estimate: What was learnt since.
-        calls: Finished calls by configuration.
+        control: What its calls did.
+        backend: What runs them.
+        sharing: What its engines share.
+        ranked_by: What stands for accuracy.
     """
-    return tuple(
-        ConfigurationStats(
-            configuration=point.configuration,
-            calls=calls[point.configuration],
-            p50_ms=point.p50_ms,
-            p95_ms=point.p95_ms,
-            source=point.source,
-            predicted_ms=predict_ms(point, estimate),
-            residual=estimate.residuals[point.configuration],
-            weights_bytes=point.weights_bytes,
-            own_bytes=point.own_bytes,
-        )
-        for point in points
+    counts = control.counts()
+    deviations = control.budget.deviations
+    return EngineStats(
+        backend=backend.name,
+        threads=backend.threads,
+        ranked_by=ranked_by,
+        calls=sum(counts.calls.values()),
+        switches=counts.switches,
+        infeasible_calls=counts.infeasible_calls,
+        slowdown=counts.state.latency.slowdown,
+        bad=counts.bad,
+        hanging=counts.hanging,
+        metered_mj=counts.metered_mj,
+        meter_lost=counts.meter_lost,
+        sharing=sharing,
+        residency=backend.counts,
+        configurations=tuple(
+            _configuration_stats(point, counts, deviations)
+            for point in control.points.values()
+        ),
+    )
+
+
+def _configuration_stats(
+    point: OperatingPoint, counts: Counts, deviations: float
+) -> ConfigurationStats:
+    name, state = point.configuration, counts.state
+    return ConfigurationStats(
+        configuration=name,
+        calls=counts.calls[name],
+        p50_ms=point.p50_ms,
+        p95_ms=point.p95_ms,
+        source=point.source,
+        predicted_ms=predict_ms(point, state.latency, deviations),
+        residual=state.latency.residual(name),
+        energy_mj=state.energy.call_mj.get(name, 0.0),
+        weights_bytes=point.weights_bytes,
+        own_bytes=point.own_bytes,
     )

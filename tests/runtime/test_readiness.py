@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from skipc.runtime.budget import Budget
-from skipc.runtime.governor import OperatingPoint, first_estimate
+from skipc.runtime.governor import OperatingPoint, first_state
 from skipc.runtime.readiness import choose
 
 POINTS = (
@@ -35,8 +35,8 @@ class Engine:
 
 
 def chosen(budget_ms: float | None, pinned: str | None = None, **engines: Engine):
-    estimate = first_estimate(POINTS)
-    return choose(POINTS, Budget(budget_ms), estimate, pinned, engines)
+    state = first_state(POINTS)
+    return choose(POINTS, Budget(budget_ms), state, 0.0, pinned, None, engines)
 
 
 def test_what_is_loaded_runs_as_the_governor_decides() -> None:
@@ -61,7 +61,7 @@ def test_what_has_to_leave_for_the_wanted_one_does_not_stand_in() -> None:
 def test_a_stand_in_over_budget_does_not_run_where_the_wanted_one_would_fit() -> None:
     choice = chosen(15.0, full=Engine(True), mid=Engine(True), fast=Engine(False, ("mid",)))
     assert (choice.decision.configuration, choice.learns) == ("fast", False)
-    assert choice.decision.reason.endswith("The call waits while it is loaded.")
+    assert choice.decision.reason.startswith("The call waits while the engine is loaded:")
 
 
 def test_where_nothing_fits_the_fastest_loaded_one_runs_at_once() -> None:
@@ -75,4 +75,4 @@ def test_without_room_or_choice_the_call_waits(pinned: str | None) -> None:
     full = Engine(False, ("mid",) if pinned else ())
     choice = chosen(None, pinned, full=full, mid=Engine(True), fast=Engine(True))
     assert (choice.decision.configuration, choice.learns) == ("full", False)
-    assert choice.decision.reason.endswith("waits while it is loaded.")
+    assert choice.decision.reason.startswith("The call waits")

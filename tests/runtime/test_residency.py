@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import traceback
 import weakref
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +13,9 @@ from hypothesis import strategies as st
 
 from skipc.runtime.errors import BackendError, ChoiceError, ClosedError, EngineError
 from skipc.runtime.residency import Residency, ResidencyCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIZES = {"full": 40, "mid": 30, "fast": 10, "next": 40}
 
@@ -62,12 +68,21 @@ def touch(held: Residency[Item], *names: str) -> None:
             assert not item.closed
 
 
-def wait_until_ready(held: Residency[Item], name: str) -> None:
+def until(happened: Callable[[], bool]) -> None:
     for _ in range(1000):
-        if held.ready(name):
+        if happened():
             return
         threading.Event().wait(0.005)
-    raise AssertionError(f"{name} was never loaded")
+    raise AssertionError("it never happened")
+
+
+def waits(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return any(each.name == "wait" for each in traceback.extract_stack(frame))
+
+
+def wait_until_ready(held: Residency[Item], name: str) -> None:
+    until(lambda: held.ready(name))
 
 
 def test_everything_stays_without_a_limit() -> None:
@@ -170,6 +185,7 @@ def test_use_waits_for_a_load_that_is_on_its_way() -> None:
     thread = threading.Thread(target=lambda: found.append(touch(held, "full")))
     thread.start()
     assert not held.ready("full")
+    until(lambda: waits(thread))
     device.gate.set()
     thread.join(10)
     assert held.counts == ResidencyCounts(loads=2, waits=2)

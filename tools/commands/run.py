@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.runtime.stats import CallRecord
+    from skipc.runtime import CallRecord
 
     Arrays = dict[str, NDArray[Any]]
 

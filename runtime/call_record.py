@@ -1,0 +1,65 @@
+"""One call, as it is remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .budget import Budget
+    from .governor import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One finished call.
+
+    Attributes:
+        time_s: When it ended, in seconds since the engine was opened.
+        latency_ms: What the backend took; the checks and the choice come on top. Of a failed
+            call: until it failed.
+        decision: What was decided, and why.
+        budget: What was granted.
+        deadline_ms: What this call alone was granted; None if nothing was said.
+        metered_mj: What the meter had counted since the engine was opened; None without one.
+        failure: Why the configuration gave no outputs; empty if it did.
+    """
+
+    time_s: float
+    latency_ms: float
+    decision: Decision
+    budget: Budget
+    deadline_ms: float | None = None
+    metered_mj: float | None = None
+    failure: str = ""
+
+    @property
+    def configuration(self) -> str:
+        """What ran."""
+        return self.decision.configuration
+
+    @property
+    def predicted_ms(self) -> float:
+        """What was predicted when it was chosen."""
+        return self.decision.predicted_ms
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the prediction was within the budget."""
+        return self.decision.feasible
+
+    @property
+    def reason(self) -> str:
+        """Why this configuration, as a sentence."""
+        return self.decision.reason
+
+    @property
+    def limit_ms(self) -> float | None:
+        """What the call was allowed to take; None for no limit."""
+        return self.budget.latency_ms if self.deadline_ms is None else self.deadline_ms
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether the call took no longer than it was allowed to."""
+        limit_ms = self.limit_ms
+        return limit_ms is None or self.latency_ms <= limit_ms

@@ -1,0 +1,27 @@
+"""The governor: pure functions over frozen values, from what was learnt to the next choice.
+
+``decide`` picks a configuration in a ``State``; ``transitions`` makes the next state from what
+then happened. Nothing here reads a clock, a meter or a file.
+"""
+
+from __future__ import annotations
+
+from .decide import decide
+from .decision import Decision
+from .energy import Spent
+from .operating_point import OperatingPoint
+from .state import State
+from .transitions import after_call, after_choice, after_reading, before_choice, first_state
+
+__all__ = [
+    "Decision",
+    "OperatingPoint",
+    "Spent",
+    "State",
+    "after_call",
+    "after_choice",
+    "after_reading",
+    "before_choice",
+    "decide",
+    "first_state",
+]

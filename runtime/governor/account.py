@@ -1,0 +1,148 @@
+"""What the average budgets granted so far, and what was spent: a token bucket for each.
+
+Energy and power flow in as they are granted and out as they are spent, first by what is
+expected and, once the meter was read, by what it said. A balance above zero is what may be
+spent beyond the average. It is bounded both ways, so that a quiet hour does not pay for a
+burst, and a burst is not paid for by an hour: by ``BURST_CALLS`` calls' grant for
+``energy_mj``, by a window's for ``power_w``. A battery has no bounds: what is saved stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..budget import Budget
+
+BURST_CALLS = 32
+_PACE_GAIN = 0.1
+_MJ_PER_WS = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The balances of one budget's averages, in millijoules.
+
+    Attributes:
+        budget: What is granted.
+        opened_s: When the first call under it began.
+        settled_s: Up to when time has been accounted for.
+        energy_mj: Balance of ``energy_mj``.
+        power_mj: Balance of ``power_w``.
+        battery_mj: Balance of ``energy_j``: above zero if less was spent than its even share.
+        period_s: Usual time from one call's start to the next one's; 0 before two calls.
+        started_s: When the last call began; below zero before the first.
+    """
+
+    budget: Budget
+    opened_s: float
+    settled_s: float
+    energy_mj: float = 0.0
+    power_mj: float = 0.0
+    battery_mj: float = 0.0
+    period_s: float = 0.0
+    started_s: float = -1.0
+
+    def is_of(self, budget: Budget) -> bool:
+        """Tells whether ``budget`` grants the same averages."""
+        return budget is self.budget or budget.averages == self.budget.averages
+
+    @property
+    def battery_w(self) -> float:
+        """What ``energy_j`` grants, in watts, if it is spent evenly."""
+        budget = self.budget
+        if budget.energy_j is None or budget.horizon_s is None:
+            return 0.0
+        return budget.energy_j / budget.horizon_s
+
+    @property
+    def remaining_s(self) -> float:
+        """How long ``energy_j`` still has to last; 0 or less once it has."""
+        return (self.budget.horizon_s or 0.0) - (self.settled_s - self.opened_s)
+
+
+def open_account(budget: Budget, now_s: float) -> Account:
+    """Returns the account of a budget that takes effect now, with nothing saved or owed."""
+    return Account(budget, now_s, now_s)
+
+
+def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
+    """Returns the account at the start of a call.
+
+    Args:
+        account: As it was.
+        now_s: The time.
+        idle_mj: What was spent since the last call ended.
+    """
+    period_s = account.period_s
+    if account.started_s >= 0:
+        since_s = max(now_s - account.started_s, 0.0)
+        gain = _PACE_GAIN if period_s > 0 else 1.0
+        period_s += gain * (since_s - period_s)
+    return _settled(account, now_s, 0.0, idle_mj, period_s, now_s)
+
+
+def call_ends(account: Account, now_s: float, spent_mj: float) -> Account:
+    """Returns the account after a call that is expected to have spent ``spent_mj``."""
+    saved_mj = (account.budget.energy_mj or 0.0) - spent_mj
+    return _settled(account, now_s, saved_mj, spent_mj, account.period_s, account.started_s)
+
+
+def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
+    """Returns the account after the meter said by how much the expected was too low.
+
+    Args:
+        account: As it was.
+        calls_mj: What calls took beyond what was expected.
+        idle_mj: What was spent beyond it while nothing ran.
+    """
+    spent_mj = calls_mj + idle_mj
+    return _settled(
+        account, account.settled_s, -calls_mj, spent_mj, account.period_s, account.started_s
+    )
+
+
+def _settled(
+    account: Account,
+    now_s: float,
+    saved_mj: float,
+    spent_mj: float,
+    period_s: float,
+    started_s: float,
+) -> Account:
+    """Returns the account after what time grants until ``now_s``, and what was spent.
+
+    Args:
+        account: As it was.
+        now_s: The time; one that lies back counts as no time.
+        saved_mj: What the balance of ``energy_mj`` gains.
+        spent_mj: What the others lose.
+        period_s: The new period.
+        started_s: When the last call began.
+    """
+    budget, settled_s = account.budget, account.settled_s
+    elapsed_s = now_s - settled_s if now_s > settled_s else 0.0
+    energy_mj, power_mj, battery_mj = account.energy_mj, account.power_mj, account.battery_mj
+    if budget.energy_mj is not None:
+        energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)
+    if budget.power_w is not None and budget.window_s is not None:
+        granted_mw = budget.power_w * _MJ_PER_WS
+        balance_mj = power_mj + granted_mw * elapsed_s - spent_mj
+        power_mj = _bounded(balance_mj, granted_mw * budget.window_s)
+    if budget.energy_j is not None:
+        battery_mj += account.battery_w * _MJ_PER_WS * elapsed_s - spent_mj
+    return Account(
+        budget,
+        account.opened_s,
+        settled_s + elapsed_s,
+        energy_mj,
+        power_mj,
+        battery_mj,
+        period_s,
+        started_s,
+    )
+
+
+def _bounded(balance_mj: float, burst_mj: float) -> float:
+    return min(max(balance_mj, -burst_mj), burst_mj)

@@ -1,0 +1,147 @@
+"""The governor: which configuration runs next, as a pure function."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from .averages import turn
+from .ceiling import CLIMB_MARGIN
+from .decision import Decision
+from .latency import predict_log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..budget import Budget
+    from .averages import Turn
+    from .ceiling import Ceiling
+    from .operating_point import OperatingPoint
+    from .state import State
+
+_Candidate: TypeAlias = "tuple[OperatingPoint, float]"
+"""A point, and the logarithm of the latency in ms that it is expected to stay within."""
+
+
+def decide(
+    points: Sequence[OperatingPoint],
+    budget: Budget,
+    state: State,
+    now_s: float = 0.0,
+    pinned: str | None = None,
+    deadline_ms: float | None = None,
+) -> Decision:
+    """Returns which of ``points`` runs next.
+
+    Of those that reach ``min_accuracy`` and whose predicted latency is within the budget, that
+    is the most accurate one; of equally accurate ones the one predicted to be faster; of equal
+    ones the first. Where none fits, the one predicted to be fastest runs and ``feasible`` is
+    False. Average budgets choose among those that fit (``averages.turn``). ``pinned``
+    overrides the choice, not ``feasible``.
+
+    Args:
+        points: At least one.
+        budget: What the call may take.
+        state: What was learnt and spent; knows each point.
+        now_s: The time, for the dwell before something more accurate is admitted.
+        pinned: The name of the point that must run, or None.
+        deadline_ms: What this call may take instead of ``budget.latency_ms``.
+    """
+    limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
+    limit_ms = math.inf if limit_ms is None else limit_ms
+    log_limit = math.log(limit_ms)
+    latency, deviations = state.latency, budget.deviations
+    if pinned is not None:
+        points = [point for point in points if point.configuration == pinned]
+    floor = -math.inf if budget.min_accuracy is None else budget.min_accuracy
+    candidates = [
+        (point, predict_log(point, latency, deviations))
+        for point in points
+        if point.rank >= floor
+    ]
+    if not candidates:
+        best = max(points, key=lambda point: point.rank)
+        below = (best, predict_log(best, latency, deviations))
+        return _decision(below, state, False, "accuracy", floor, configurations=len(points))
+    fitting = [candidate for candidate in candidates if candidate[1] <= log_limit]
+    counts = len(fitting), len(candidates)
+    if pinned is not None:
+        fits = bool(fitting)
+        return replace(_decision(candidates[0], state, fits, "", 0.0, *counts), pinned=True)
+    if not fitting:
+        fastest = min(candidates, key=lambda candidate: (candidate[1], -candidate[0].rank))
+        return _decision(fastest, state, False, "latency", limit_ms, *counts)
+    admitted = _admitted(fitting, state.ceiling, limit_ms, now_s)
+    best_admitted = _most_accurate(admitted)
+    ceiling = best_admitted[0].rank
+    if state.account is not None:
+        points = [point for point, _ in admitted]
+        found = turn(points, state)
+        if found is not None and not _is_best(found, points, ceiling):
+            partner = "" if found.alone else points[found.partner].configuration
+            return _decision(
+                admitted[found.index],
+                state,
+                found.feasible,
+                found.binding,
+                found.limit,
+                *counts,
+                partner,
+                ceiling,
+            )
+    binding = "latency" if len(fitting) < len(candidates) else ""
+    return _decision(best_admitted, state, True, binding, limit_ms, *counts)
+
+
+def _admitted(
+    fitting: list[_Candidate], ceiling: Ceiling, limit_ms: float, now_s: float
+) -> list[_Candidate]:
+    rank = ceiling.rank_at(limit_ms)
+    if rank == math.inf:
+        return fitting
+    climb = math.log(limit_ms) - CLIMB_MARGIN if ceiling.may_climb(now_s) else -math.inf
+    admitted = [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
+    return admitted or fitting
+
+
+def _most_accurate(candidates: list[_Candidate]) -> _Candidate:
+    best = candidates[0]
+    than, than_log = best
+    for candidate in candidates:
+        point, log = candidate
+        if point.rank > than.rank or (point.rank == than.rank and log < than_log):
+            best, than, than_log = candidate, point, log
+    return best
+
+
+def _is_best(found: Turn, points: Sequence[OperatingPoint], ceiling: float) -> bool:
+    """Tells whether an average budget keeps nothing better from running."""
+    return found.feasible and found.alone and points[found.index].rank >= ceiling
+
+
+def _decision(
+    candidate: _Candidate,
+    state: State,
+    feasible: bool,
+    binding: str,
+    limit: float,
+    fitting: int = 0,
+    configurations: int = 0,
+    partner: str = "",
+    ceiling: float | None = None,
+) -> Decision:
+    point, log = candidate
+    name = point.configuration
+    return Decision(
+        name,
+        math.exp(log),
+        feasible,
+        binding,
+        limit,
+        state.energy.call_mj.get(name, 0.0),
+        fitting,
+        configurations,
+        partner,
+        point.rank if ceiling is None else ceiling,
+    )

@@ -1,0 +1,200 @@
+"""How long the next call of a configuration will take, learnt from the calls before.
+
+All in logarithms. A call's latency = the table's median x the slow-down x the configuration's
+residual x noise:
+
+- The *slow-down* is shared by all configurations (a hot CPU slows all of them), so what one
+  shows moves the predictions of the others. While measurements scatter around it, it follows
+  them slowly; when the median of the last three is far outside of that scatter, it starts
+  anew from there, as the mean of what is seen from then on. So a single outlier hardly moves
+  it, and a lasting change counts from its second call on.
+- The *residual* is what a configuration alone deviates by. It learns only from the first
+  call after a switch, where two configurations were seen one after the other; a change over
+  time on one configuration says nothing about it. It takes a tenth of the deviation, which
+  counts as twofold at most. The residuals' geometric mean stays 1.
+- The *scatter* is the standard deviation of the noise, and the *tail* what a budget's quantile
+  lies further out than the table says. The tail is a quantile estimate by stochastic
+  approximation (Robbins and Monro, 1951): a call above the prediction lifts it by as much as
+  a hundred calls below lower it, if the quantile is 0.99.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .operating_point import DEVIATIONS_AT_99
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .operating_point import OperatingPoint
+
+MEAN_OF = 10
+JUMP_SCATTERS = 3.0
+SCATTER_GAIN = 0.05
+SMALLEST_SCATTER = 0.01
+TAIL_GAIN = 0.3
+LARGEST_TAIL = math.log(20)
+SLOWDOWN_LIMIT = 1e4
+RESIDUAL_GAIN = 0.1
+RESIDUAL_STEP_LIMIT = 2.0
+RESIDUAL_LIMIT = 8.0
+_LOG_SLOWDOWN_LIMIT = math.log(SLOWDOWN_LIMIT)
+_LOG_STEP_LIMIT = math.log(RESIDUAL_STEP_LIMIT)
+_LOG_RESIDUAL_LIMIT = math.log(RESIDUAL_LIMIT)
+_SMALLEST_LOG = math.log(1e-9)
+_NORMAL_OVER_MEAN_DEVIATION = math.sqrt(math.pi / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyEstimate:
+    """What was learnt from the latencies so far; logarithms of factors on the table.
+
+    Attributes:
+        log_slowdown: Measured over tabled latency, shared by all configurations.
+        log_residuals: What each configuration alone deviates by, by name.
+        recent: The last three measurements over table and residual, oldest first; fewer
+            where fewer calls count.
+        scatter: Standard deviation of the measurements around the slow-down.
+        tail: What the 0.99 quantile lies further out than the table says.
+        calls: How many calls the slow-down is the mean of; no more than ``MEAN_OF``.
+        configuration: What ran last; empty before the first call.
+    """
+
+    log_slowdown: float
+    log_residuals: Mapping[str, float]
+    recent: tuple[float, ...]
+    scatter: float
+    tail: float
+    calls: int
+    configuration: str = ""
+
+    @property
+    def slowdown(self) -> float:
+        """Measured over tabled latency, shared by all configurations."""
+        return math.exp(self.log_slowdown)
+
+    def residual(self, configuration: str) -> float:
+        """Returns what ``configuration`` alone deviates by, as a factor."""
+        return math.exp(self.log_residuals[configuration])
+
+
+def first_estimate(points: Sequence[OperatingPoint]) -> LatencyEstimate:
+    """Returns the estimate before any call.
+
+    A table measured on this host is trusted until two calls say otherwise. Without one, the
+    first call sets the slow-down at once, whatever the scale of ``p50_ms``.
+    """
+    scatter = max(min(point.log_slope for point in points), SMALLEST_SCATTER)
+    recent = (0.0, 0.0) if _measured(points) else ()
+    residuals = {point.configuration: 0.0 for point in points}
+    return LatencyEstimate(0.0, residuals, recent, scatter, 0.0, MEAN_OF)
+
+
+def estimate_after(
+    points: Sequence[OperatingPoint], warm_up_ms: Mapping[str, float]
+) -> LatencyEstimate:
+    """Returns the estimate after the warm-up calls, which count only where no table does.
+
+    Args:
+        points: The configurations.
+        warm_up_ms: What the last warm-up call of a configuration took; may be empty.
+    """
+    estimate = first_estimate(points)
+    if _measured(points):
+        return estimate
+    for point in points:
+        if point.configuration in warm_up_ms:
+            estimate = observe(point, estimate, warm_up_ms[point.configuration])
+    return estimate
+
+
+def _measured(points: Sequence[OperatingPoint]) -> bool:
+    return any(point.source == "table" for point in points)
+
+
+def predict_ms(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:
+    """Returns the latency that ``point`` is expected to stay within.
+
+    Args:
+        point: The configuration.
+        estimate: What was learnt; has a residual for it.
+        deviations: ``Budget.deviations``: how sure that has to be.
+    """
+    return math.exp(predict_log(point, estimate, deviations))
+
+
+def predict_log(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:
+    """Returns the logarithm of ``predict_ms``, which is cheaper to compare."""
+    typical = (
+        point.log_p50 + estimate.log_slowdown + estimate.log_residuals[point.configuration]
+    )
+    return typical + _beyond(point, estimate, deviations)
+
+
+def _beyond(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:
+    learnt = estimate.tail * (deviations / DEVIATIONS_AT_99)
+    return max(point.log_spread(deviations) + learnt, 0.0)
+
+
+def typical_ms(points: Sequence[OperatingPoint], estimate: LatencyEstimate) -> list[float]:
+    """Returns the median latency that is expected of each point now."""
+    residuals, level, exp = estimate.log_residuals, estimate.log_slowdown, math.exp
+    return [exp(point.log_p50 + level + residuals[point.configuration]) for point in points]
+
+
+def observe(
+    point: OperatingPoint,
+    estimate: LatencyEstimate,
+    latency_ms: float,
+    quantile: float = 0.99,
+    deviations: float = DEVIATIONS_AT_99,
+) -> LatencyEstimate:
+    """Returns ``estimate`` with one more measurement of ``point``.
+
+    Args:
+        point: What ran.
+        estimate: What was learnt before.
+        latency_ms: What the call took; at least zero.
+        quantile: The share of calls that were to stay within the prediction.
+        deviations: The same in standard deviations: ``Budget.deviations``.
+    """
+    name, residuals = point.configuration, estimate.log_residuals
+    measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
+    seen = _clamp(measured - point.log_p50 - residuals[name], _LOG_SLOWDOWN_LIMIT)
+    if not estimate.recent:
+        scatter = estimate.scatter
+        return LatencyEstimate(seen, residuals, (seen,), scatter, estimate.tail, 1, name)
+    level, scatter, tail = estimate.log_slowdown, estimate.scatter, estimate.tail
+    recent = (*estimate.recent[-2:], seen)
+    typical = sorted(recent)[(len(recent) - 1) // 2]
+    off, far = seen - level, JUMP_SCATTERS * scatter
+    if abs(typical - level) > far:
+        moved, calls = typical, 2
+    else:
+        calls = min(estimate.calls + 1, MEAN_OF)
+        moved = level + _clamp(off, far) / calls
+        beyond = _beyond(point, estimate, deviations)
+        step = TAIL_GAIN * max(scatter, beyond / DEVIATIONS_AT_99)
+        tail += step * (quantile if seen - level > beyond else quantile - 1)
+        tail = _clamp(tail, LARGEST_TAIL)
+    deviation = min(abs(off), far) * _NORMAL_OVER_MEAN_DEVIATION
+    scatter = max(scatter + SCATTER_GAIN * (deviation - scatter), SMALLEST_SCATTER)
+    if estimate.configuration and estimate.configuration != name:
+        residuals = _with_deviation(residuals, name, off)
+    return LatencyEstimate(moved, residuals, recent, scatter, tail, calls, name)
+
+
+def _with_deviation(
+    residuals: Mapping[str, float], name: str, deviation: float
+) -> dict[str, float]:
+    moved = dict(residuals)
+    moved[name] += RESIDUAL_GAIN * _clamp(deviation, _LOG_STEP_LIMIT)
+    mean = sum(moved.values()) / len(moved)
+    return {key: _clamp(value - mean, _LOG_RESIDUAL_LIMIT) for key, value in moved.items()}
+
+
+def _clamp(value: float, limit: float) -> float:
+    return min(max(value, -limit), limit)

@@ -1,0 +1,69 @@
+"""What the governor knows of a configuration before it ever ran."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
+DEVIATIONS_AT_99 = NormalDist().inv_cdf(0.99)
+_TINY_MS = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One configuration, with what the governor knows of it before it ever ran.
+
+    Attributes:
+        configuration: Its name.
+        rank: Higher is more accurate: the accuracy, or the MACs where accuracies are
+            missing (see ``operating_points``).
+        p50_ms: Median latency.
+        p95_ms: 95th percentile of the latency.
+        p99_ms: 99th percentile; None continues the line from the median to ``p95_ms``.
+        source: Where the latency is from: ``table``, ``front`` or ``macs``.
+        energy_mj: Energy of a call in millijoules; 0 where it is not known.
+        weights_bytes: Bytes of weights that its engine refers to.
+        own_bytes: Those of them that no other engine refers to.
+    """
+
+    configuration: str
+    rank: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float | None = None
+    source: str = "table"
+    energy_mj: float = 0.0
+    weights_bytes: int = 0
+    own_bytes: int = 0
+    log_p50: float = field(init=False, repr=False, compare=False)
+    """Logarithm of ``p50_ms``."""
+    log_slope: float = field(init=False, repr=False, compare=False)
+    """Logarithm of the latency per standard deviation, up to ``p95_ms``."""
+    log_tail_slope: float = field(init=False, repr=False, compare=False)
+    """The same, from ``p95_ms`` on."""
+
+    def __post_init__(self) -> None:
+        p50_ms, p95_ms = max(self.p50_ms, _TINY_MS), max(self.p95_ms, _TINY_MS)
+        slope = max(math.log(p95_ms / p50_ms), 0.0) / DEVIATIONS_AT_95
+        tail = slope
+        if self.p99_ms is not None:
+            rise = max(math.log(max(self.p99_ms, _TINY_MS) / p95_ms), 0.0)
+            tail = rise / (DEVIATIONS_AT_99 - DEVIATIONS_AT_95)
+        object.__setattr__(self, "log_p50", math.log(p50_ms))
+        object.__setattr__(self, "log_slope", slope)
+        object.__setattr__(self, "log_tail_slope", tail)
+
+    def log_spread(self, deviations: float) -> float:
+        """Returns the logarithm of a quantile over the median, as the table has it.
+
+        Straight between the table's quantiles, on the scale of a normal distribution.
+
+        Args:
+            deviations: The quantile in standard deviations of a normal distribution.
+        """
+        beyond = deviations - DEVIATIONS_AT_95
+        if beyond <= 0:
+            return deviations * self.log_slope
+        return DEVIATIONS_AT_95 * self.log_slope + beyond * self.log_tail_slope

@@ -1,0 +1,121 @@
+"""From one state to the next: a call is chosen, a call ends, the meter was read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .account import call_begins, call_ends, corrected, open_account
+from .ceiling import Ceiling, ceiling_after
+from .energy import first_energy, observe_energy
+from .latency import estimate_after, observe
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..budget import Budget
+    from .decision import Decision
+    from .energy import Spent
+    from .operating_point import OperatingPoint
+
+_MJ_PER_WS = 1000.0
+
+
+def first_state(
+    points: Sequence[OperatingPoint],
+    warm_up_ms: Mapping[str, float] | None = None,
+    metered: bool = False,
+) -> State:
+    """Returns the state before any call.
+
+    Args:
+        points: The configurations.
+        warm_up_ms: What the last warm-up call of a configuration took, by name; counts only
+            where there is no table.
+        metered: Whether a meter's readings will follow.
+    """
+    latency = estimate_after(points, warm_up_ms or {})
+    return State(latency, first_energy(points, metered), Ceiling())
+
+
+def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> State:
+    """Returns the state in which the next call is decided: with what time has granted.
+
+    Args:
+        state: As it was.
+        budget: What is granted now; where its averages changed, accounting starts anew.
+        now_s: The time.
+        idle_s: How long nothing ran before this call.
+    """
+    if not budget.has_average:
+        return state if state.account is None else replace(state, account=None)
+    account = state.account
+    if account is None or not account.is_of(budget):
+        account = open_account(budget, now_s)
+        idle_s = 0.0
+    idle_mj = idle_s * state.energy.idle_w * _MJ_PER_WS
+    account = call_begins(account, now_s, idle_mj)
+    return State(state.latency, state.energy, state.ceiling, account)
+
+
+def after_choice(
+    state: State,
+    budget: Budget,
+    decision: Decision,
+    now_s: float,
+    deadline_ms: float | None = None,
+) -> State:
+    """Returns the state after ``decision``: what the latency budget admits from now on.
+
+    A deadline of a single call says nothing about the next one.
+    """
+    if deadline_ms is not None or decision.pinned:
+        return state
+    limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms
+    ceiling = ceiling_after(state.ceiling, limit_ms, decision.ceiling, now_s)
+    return state if ceiling is state.ceiling else replace(state, ceiling=ceiling)
+
+
+def after_call(
+    state: State,
+    budget: Budget,
+    point: OperatingPoint,
+    latency_ms: float | None,
+    now_s: float,
+) -> State:
+    """Returns the state after a call of ``point``.
+
+    Args:
+        state: As it was.
+        budget: What was granted.
+        point: What ran.
+        latency_ms: What it took; None where that says nothing about the configuration.
+        now_s: The time.
+    """
+    latency, account = state.latency, state.account
+    if latency_ms is not None:
+        latency = observe(point, latency, latency_ms, budget.quantile, budget.deviations)
+    if account is not None:
+        spent_mj = state.energy.call_mj.get(point.configuration, 0.0)
+        account = call_ends(account, now_s, spent_mj)
+    return State(latency, state.energy, state.ceiling, account)
+
+
+def after_reading(state: State, spent: Spent, measured_mj: float) -> State:
+    """Returns the state after the meter said what an interval took.
+
+    Args:
+        state: As it was.
+        spent: What was charged for the interval.
+        measured_mj: What the meter said of it.
+    """
+    energy = observe_energy(state.energy, spent, measured_mj)
+    account = state.account
+    if account is not None:
+        expected_mj = spent.total_mj
+        beyond_mj = measured_mj - expected_mj
+        running = sum(spent.calls_mj.values()) / expected_mj if expected_mj > 0 else 0.0
+        account = corrected(account, running * beyond_mj, (1 - running) * beyond_mj)
+    return State(state.latency, energy, state.ceiling, account)

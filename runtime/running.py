@@ -1,0 +1,109 @@
+"""One call: on the engine that was chosen, or on another one if that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from .errors import InputError
+from .nan_outputs import NotFiniteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from .backends import Engine
+    from .budget import Budget
+    from .controller import Controller
+    from .nan_outputs import OutputChecker
+    from .readiness import Choice
+    from .watchdog import Watchdog
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+@final
+class Runner:
+    """Runs calls on the engines that the controller chooses.
+
+    Args:
+        engines: By configuration.
+        control: Chooses, and learns from what calls took.
+        outputs: Looks at outputs.
+        watchdog: Looks for calls that hang; None does not.
+        now_ns: The clock.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        control: Controller,
+        outputs: OutputChecker,
+        watchdog: Watchdog | None,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._engines = engines
+        self._control = control
+        self._outputs = outputs
+        self._watchdog = watchdog
+        self._now_ns = now_ns
+
+    def call(self, arrays: Arrays, deadline_ms: float | None) -> dict[str, NDArray[Any]]:
+        """Returns the outputs of the configuration that is chosen now.
+
+        If its engine fails, the next cheaper configuration runs once in its place.
+
+        Args:
+            arrays: Every input by name, already checked.
+            deadline_ms: What this call may take instead of the budget's latency.
+
+        Raises:
+            EngineError: The engine failed, and so did the one tried in its place.
+        """
+        choice, budget = self._control.begin(self._now_ns(), self._engines, deadline_ms)
+        try:
+            return self._run(choice, budget, deadline_ms, arrays)
+        except InputError:
+            raise
+        except Exception as failure:
+            return self._run_instead(choice, deadline_ms, arrays, failure)
+
+    def _run(
+        self, choice: Choice, budget: Budget, deadline_ms: float | None, arrays: Arrays
+    ) -> dict[str, NDArray[Any]]:
+        name, watchdog = choice.decision.configuration, self._watchdog
+        ticket = 0 if watchdog is None else watchdog.begin(name)
+        failure = "interrupted"
+        start_ns = end_ns = self._now_ns()
+        try:
+            outputs = self._engines[name].run(arrays)
+            end_ns = self._now_ns()
+            self._outputs.check(name, outputs)
+            failure = ""
+        except Exception as error:
+            end_ns = self._now_ns()
+            failure = str(error) or type(error).__name__
+            raise
+        finally:
+            if watchdog is not None:
+                watchdog.end(ticket)
+            latency_ms = (end_ns - start_ns) / 1e6
+            self._control.end(choice, budget, end_ns, latency_ms, deadline_ms, failure)
+        return outputs
+
+    def _run_instead(
+        self, failed: Choice, deadline_ms: float | None, arrays: Arrays, failure: Exception
+    ) -> dict[str, NDArray[Any]]:
+        second = self._control.stand_in(failed, self._now_ns(), deadline_ms)
+        if second is None:
+            raise failure
+        choice, budget = second
+        try:
+            outputs = self._run(choice, budget, deadline_ms, arrays)
+        except Exception:
+            # Both failed on these inputs: what was asked for first says more.
+            raise failure from None
+        if not isinstance(failure, NotFiniteError):
+            name, instead = failed.decision.configuration, choice.decision.configuration
+            self._control.mark_bad(name, str(failure), instead)
+        return outputs
