@@ -23,10 +23,10 @@ from .opening import bundle_backend, started_sampler
 from .points import operating_points, points_by_name, ranked_by
 from .running import Runner
 from .stats import EngineStats, engine_stats
-from .watchdog import Watchdog
+from .watchdog import started_watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -120,7 +120,7 @@ class AdaptiveEngine:
                 metering=None if sampler is None else Metering(sampler),
                 opened_ns=now_ns(),
             )
-            watchdog = _watchdog(hang_ms, now_ns, self._control, stack)
+            watchdog = started_watchdog(hang_ms, now_ns, self._control.set_hanging, stack)
             self._runner = Runner(loaded.engines, self._control, checked, watchdog, now_ns)
             self._sharing = backend.sharing()
             resources = stack.pop_all()
@@ -270,7 +270,7 @@ class AdaptiveEngine:
     def trace(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first: ten thousand at most.
 
-        ``runtime.trace.write_trace`` writes them to a file for ``skipc trace``.
+        ``runtime.call_trace`` makes a file of them for ``skipc trace``.
         """
         return self._control.records()
 
@@ -338,16 +338,3 @@ def _release(resources: ExitStack, process: int) -> None:
     """Frees what an engine held, unless this is a fork of the process that holds it."""
     if os.getpid() == process:
         resources.close()
-
-
-def _watchdog(
-    hang_ms: float | None, now_ns: Callable[[], int], control: Controller, stack: ExitStack
-) -> Watchdog | None:
-    if hang_ms is None:
-        return None
-    if not hang_ms > 0:
-        raise ChoiceError(f"hang_ms={hang_ms!r}: expected milliseconds above 0, or None.")
-    watchdog = Watchdog(hang_ms, now_ns, control.set_hanging)
-    stack.callback(watchdog.close)
-    watchdog.start()
-    return watchdog

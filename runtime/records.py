@@ -102,6 +102,10 @@ class Record:
             raise self._wrong(key, "a finite number", value)
         return number
 
+    def optional_number(self, key: str) -> float | None:
+        """Returns the finite number under ``key``, or None where it is ``null``."""
+        return None if self._get(key) is None else self.number(key)
+
     def boolean(self, key: str) -> bool:
         """Returns the true or false under ``key``."""
         value = self._get(key)
@@ -189,6 +193,15 @@ def read_document(path: Path, error: type[Exception] = FormatError) -> bytes:
             " such a file may have. It is not one that skipc wrote."
         )
     return data
+
+
+def read_lines(path: Path, error: type[Exception] = FormatError) -> list[bytes]:
+    """Returns the lines of the document in ``path``, without the empty ones.
+
+    Raises:
+        FormatError: (or ``error``) As ``read_document``.
+    """
+    return [line for line in read_document(path, error).splitlines() if line.strip()]
 
 
 def parse_json(data: bytes, where: str, error: type[Exception] = FormatError) -> object:

@@ -22,6 +22,7 @@ class ConfigurationStats:
 
     Attributes:
         configuration: Its name.
+        rank: Higher is more accurate; ``EngineStats.ranked_by`` says what it is.
         calls: Calls that it finished.
         p50_ms: Its median latency before any correction.
         p95_ms: Its 95th percentile before any correction.
@@ -36,6 +37,7 @@ class ConfigurationStats:
     """
 
     configuration: str
+    rank: float
     calls: int
     p50_ms: float
     p95_ms: float
@@ -133,6 +135,7 @@ def _configuration_stats(
     name, state = point.configuration, counts.state
     return ConfigurationStats(
         configuration=name,
+        rank=point.rank,
         calls=counts.calls[name],
         p50_ms=point.p50_ms,
         p95_ms=point.p95_ms,

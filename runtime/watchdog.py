@@ -11,8 +11,11 @@ import logging
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, final
 
+from .errors import ChoiceError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import ExitStack
 
 _LOG = logging.getLogger(__name__)
 
@@ -100,3 +103,30 @@ class Watchdog:
         wait_s = max(self._limit_ms / 1000 / _LOOKS_PER_LIMIT, _SHORTEST_WAIT_S)
         while not self._stop.wait(wait_s):
             self.look()
+
+
+def started_watchdog(
+    limit_ms: float | None,
+    now_ns: Callable[[], int],
+    report: Callable[[str, int], None],
+    stack: ExitStack,
+) -> Watchdog | None:
+    """Returns a watchdog that looks from now on; None for no limit.
+
+    Args:
+        limit_ms: How long a call may take before it is said to hang.
+        now_ns: The clock that calls are timed with.
+        report: See ``Watchdog``.
+        stack: Gets its ``close``.
+
+    Raises:
+        ChoiceError: ``limit_ms`` is not above zero.
+    """
+    if limit_ms is None:
+        return None
+    if not limit_ms > 0:
+        raise ChoiceError(f"hang_ms={limit_ms!r}: expected milliseconds above 0, or None.")
+    watchdog = Watchdog(limit_ms, now_ns, report)
+    stack.callback(watchdog.close)
+    watchdog.start()
+    return watchdog
