@@ -48,11 +48,15 @@ def test_a_wrong_spec_names_the_nearest(spec, told, tmp_path):
         open_meter(spec, system=tmp_path)
 
 
-def test_auto_takes_the_best(tmp_path, monkeypatch):
+def test_auto_takes_the_best_and_logs_what_it_passed_over(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
     with fake_nvml(monkeypatch, CountingGpu()) as library:
         trees.Powercap(tmp_path).add("intel-rapl:0", "package-0")
         gpu = open_meter("auto", system=tmp_path)
         assert gpu.name == "nvml"
+        (record,) = caplog.records
+        told = record.getMessage()
+        assert told.startswith("meter nvml is taken. hwmon: no power rail was found")
         gpu.close()
         library.gpus = ()
         assert open_meter("auto", system=tmp_path).name == "rapl"

@@ -184,6 +184,32 @@ def test_closing_does_not_wait_for_the_next_read():
     assert meter.reads == 1
 
 
+def test_a_meter_that_never_answers_is_left_behind(caplog, monkeypatch):
+    monkeypatch.setattr("skipc.runtime.meters.sampler._PATIENCE_S", 0.01)
+    meter = HandMeter()
+    answers = Event()
+
+    def read():
+        meter.was_read.set()
+        answers.wait(PATIENCE_S)
+        return Reading(0.0, 7)
+
+    meter.read = read
+    sampler = Sampler(meter)
+    sampler.start()
+    assert meter.was_read.wait(PATIENCE_S)
+    (thread,) = [one for one in running_threads() if one.name == "meter hand"]
+    sampler.close()
+    sampler.close()
+    assert not meter.was_closed.is_set()
+    assert {text.partition(":")[0] for text in logged(caplog)} == {
+        "meter hand does not answer"
+    }
+    answers.set()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
 def test_a_forgotten_sampler_ends_its_thread_and_closes_its_meter():
     meter = HandMeter()
     sampler = Sampler(meter, period_s=0.001)
