@@ -86,11 +86,8 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
     labels = tuple(argument.split("+")) if argument else board.total if board else ()
     chosen = [_rail(label, rails) for label in labels]
     _check_sum(labels, board)
-    joined = " + ".join(labels)
-    covers = f"the power rail{'s' * (len(labels) > 1)} {joined}"
-    if board is not None and labels == board.total:
-        covers = f"{board.covers} ({joined})"
-    return RailMeter(f"hwmon:{argument}" if argument else "hwmon", covers, chosen, clock)
+    name = f"hwmon:{argument}" if argument else "hwmon"
+    return RailMeter(name, _covers(labels, board), chosen, clock)
 
 
 def specs(system: Path) -> tuple[str, ...]:
@@ -131,6 +128,16 @@ def _rail(label: str, rails: list[Rail]) -> Rail:
             " cannot be told. Name others."
         )
     return found[0]
+
+
+def _covers(labels: tuple[str, ...], board: Board | None) -> str:
+    joined = " + ".join(labels)
+    if board is not None and labels == board.total:
+        return f"{board.covers} ({joined})"
+    if len(labels) > 1:
+        return f"the power rails {joined}"
+    holder = board.rails.get(joined) if board is not None else ""
+    return f"the power rail {joined}{f', part of {holder}' if holder else ''}"
 
 
 def _check_sum(labels: tuple[str, ...], board: Board | None) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _STEP_MJ = 1.0
 _PERIOD_S = 0.1
 
+_NO_GPU = "the NVIDIA driver sees no GPU. 'nvidia-smi' must list one."
+
 
 class NvmlMeter:
     """The energy of one GPU since its driver was loaded."""
@@ -105,7 +107,7 @@ def specs(system: Path) -> tuple[str, ...]:
     finally:
         _shut_down(library)
     if not ids:
-        raise _no_gpu()
+        raise MeterUnavailableError(_NO_GPU)
     return tuple(f"nvml:{found}" for found in ids)
 
 
@@ -142,7 +144,7 @@ def _device(library: Any, bus_id: str) -> Any:
             ) from cause
     count = library.nvmlDeviceGetCount()
     if count == 0:
-        raise _no_gpu()
+        raise MeterUnavailableError(_NO_GPU)
     if count > 1:
         ids = _bus_ids(library)
         raise MeterUnavailableError(
@@ -176,10 +178,6 @@ def _bus_id(library: Any, handle: Any) -> str:
 def _text(value: str | bytes) -> str:
     """Returns a text that older versions of the package gave as bytes."""
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _no_gpu() -> MeterUnavailableError:
-    return MeterUnavailableError("the NVIDIA driver sees no GPU. 'nvidia-smi' must list one.")
 
 
 def _shut_down(library: Any) -> None:

@@ -7,6 +7,7 @@ opens one, and ``specs(system)``, which names those that this machine has.
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -27,6 +28,8 @@ _MODULES: dict[str, str] = {
 # What "auto" tries, the best first: a Jetson's rails cover the whole module, a GPU's counter
 # more of an inference than the processor's.
 MEASURING: tuple[str, ...] = ("hwmon", "nvml", "rapl")
+
+_LOG = logging.getLogger(__name__)
 
 _AUTO = "auto"
 _SYSTEM = Path("/sys")
@@ -84,9 +87,13 @@ def _open_best(clock: Clock, system: Path) -> Meter:
     reasons = []
     for kind in MEASURING:
         try:
-            return _module(kind).open_kind("", clock, system)
+            meter = _module(kind).open_kind("", clock, system)
         except MeterError as error:
             reasons.append(f"{kind}: {error}")
+        else:
+            passed_over = " ".join(reasons) or "none better was passed over"
+            _LOG.info("meter %s is taken. %s", meter.name, passed_over)
+            return meter
     raise MeterUnavailableError(
         f"no meter can be used here. {' '.join(reasons)} To take a power for granted:"
         " 'model:WATTS'."

@@ -119,7 +119,6 @@ class Sampler:
     def close(self) -> None:
         """Stops reading and closes the meter. May be called twice."""
         self._stop.set()
-        self.failure = self.failure or _CLOSED
         thread = self._thread
         if thread is not None and thread is not current_thread():
             thread.join(_PATIENCE_S)
@@ -129,6 +128,7 @@ class Sampler:
                     self.meter.name,
                 )
                 self._end.detach()
+        self.failure = self.failure or _CLOSED
         self._end()
 
     def _failed(self, error: Exception) -> float:

@@ -86,9 +86,7 @@ class FakeNvml(ModuleType):
     def nvmlDeviceGetHandleByPciBusId(self, pciBusId: str) -> CountingGpu:
         self._check()
         for gpu in self.gpus:
-            if gpu.bus_id.lower().removeprefix("0000") == pciBusId.lower().removeprefix(
-                "0000"
-            ):
+            if gpu.bus_id == pciBusId.upper().rjust(len(gpu.bus_id), "0"):
                 return gpu
         raise NVMLError(self.NVML_ERROR_NOT_FOUND)
 

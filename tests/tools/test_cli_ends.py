@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def test_help_lists_every_command_without_importing_any() -> None:
     ended = skipc_without("torch,onnx,onnx_ir,onnxruntime", "--help")
     assert ended.code == 0, ended.err
-    for name in ("units", "build", "finish", "show", "check", "run", "targets"):
+    for name in ("units", "build", "finish", "show", "check", "run", "targets", "meters"):
         assert f"\n  {name} " in ended.out
 
 
@@ -30,7 +30,7 @@ def test_version_is_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["units", "build", "finish", "show", "check", "run", "targets"]
+    "name", ["units", "build", "finish", "show", "check", "run", "targets", "meters"]
 )
 def test_every_command_has_help(name: str) -> None:
     ended = skipc(name, "--help")

@@ -62,6 +62,15 @@ def test_jetson_walk_through(
         gpu.check()
 
 
+def test_meters_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/meters.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    run(text)
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    Path("program.py").write_text(program)
+    runpy.run_path("program.py")
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

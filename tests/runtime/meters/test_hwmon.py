@@ -76,6 +76,8 @@ def test_rails_may_be_named(tmp_path):
     meter = open_meter("hwmon:VDD_GPU_SOC+VDD_CPU_CV", clock, tmp_path)
     assert meter.covers == "the power rails VDD_GPU_SOC + VDD_CPU_CV"
     assert seconds(meter, clock, 1) == pytest.approx(29_760, rel=0.001)
+    part = open_meter("hwmon:VDDQ_VDD2_1V8AO", clock, tmp_path)
+    assert part.covers == "the power rail VDDQ_VDD2_1V8AO, part of VIN_SYS_5V0"
     whole = open_meter("hwmon:VDD_GPU_SOC+VDD_CPU_CV+VIN_SYS_5V0", clock, tmp_path)
     assert whole.covers.startswith("the module, not the carrier board")
 
