@@ -7,6 +7,7 @@ a choice, and ends here, with what it took.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from threading import Condition, Lock
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 REMEMBERED_CALLS = 10_000
+INFEASIBLE_AGAIN_S = 60.0
+"""A budget that could be met for this long and then cannot is logged again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Controller:
         self._idle_since_s = 0.0
         self._pinned: str | None = None
         self._previous: str | None = None
-        self._was_feasible = True
+        self._infeasible_s = -math.inf
         self._records: deque[CallRecord] = deque(maxlen=REMEMBERED_CALLS)
         self._calls = dict.fromkeys(points, 0)
         self._switches = self._infeasible = self._in_flight = 0
@@ -134,7 +137,7 @@ class Controller:
             choice = choose(points, budget, state, now_s, self._pinned, deadline_ms, engines)
             decision = choice.decision
             self._state = after_choice(state, budget, decision, now_s, deadline_ms)
-            self._note_feasibility(decision)
+            self._note_feasibility(decision, now_s)
             self._in_flight += 1
             self._note_configuration(decision.configuration)
         return choice, budget
@@ -237,9 +240,8 @@ class Controller:
             self._switches += 1
         self._previous = configuration
 
-    def _note_feasibility(self, decision: Decision) -> None:
+    def _note_feasibility(self, decision: Decision, now_s: float) -> None:
         if decision.feasible:
-            self._was_feasible = True
             return
         self._infeasible += 1
         if self._strict:
@@ -247,9 +249,9 @@ class Controller:
                 f"no call within the budget: {decision.reason} Grant more, or open the engine"
                 " without strict."
             )
-        if self._was_feasible:
+        if now_s - self._infeasible_s > INFEASIBLE_AGAIN_S:
             _LOG.warning("the budget cannot be met: %s", decision.reason)
-        self._was_feasible = False
+        self._infeasible_s = now_s
 
     @property
     def budget(self) -> Budget:
@@ -260,6 +262,7 @@ class Controller:
     def budget(self, budget: Budget | None) -> None:
         self.check_open()
         self._budget = self._checked(budget)
+        self._infeasible_s = -math.inf
 
     def _checked(self, given: Budget | None) -> Budget:
         """Returns a budget after checking it against what is known of the configurations."""
