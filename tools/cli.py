@@ -18,6 +18,7 @@ _COMMANDS: dict[str, str] = {
     "show": "Show what a bundle holds.",
     "check": "Check a bundle's hashes and its outputs on this machine.",
     "run": "Run a bundle on arrays from a file.",
+    "simulate": "Replay scenarios on a bundle's governor.",
     "targets": "List the targets that can be compiled for.",
     "meters": "List what measures energy here, and what it shows.",
 }

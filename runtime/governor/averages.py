@@ -7,6 +7,7 @@ soon as its excess has been saved up (``account``). That spreads it as evenly as
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ def turn(points: Sequence[OperatingPoint], state: State) -> Turn | None:
         state: What was learnt and spent.
 
     Returns:
-        None where no average budget limits anything, or no energy is known.
+        None where no average budget limits anything, or no energy is known. Power limits
+        nothing before the second call: what a call adds to it depends on the calls' pace.
     """
     account, call_mj = state.account, state.energy.call_mj
     if account is None or not call_mj:
@@ -69,25 +71,31 @@ def turn(points: Sequence[OperatingPoint], state: State) -> Turn | None:
     if budget.energy_mj is not None:
         limit_mj, balance_mj = budget.energy_mj, account.energy_mj
         excesses_mj = [mj - limit_mj for mj in energies_mj]
+        burst_mj = BURST_CALLS * limit_mj
         turns.append(
-            _turn("energy", limit_mj, excesses_mj, ranks, balance_mj, float(BURST_CALLS))
+            _turn("energy", limit_mj, excesses_mj, ranks, balance_mj, burst_mj, BURST_CALLS)
         )
     powers = []
-    if budget.power_w is not None and budget.window_s is not None:
-        powers.append(("power", budget.power_w, account.power_mj, budget.window_s))
-    if budget.energy_j is not None and account.remaining_s > 0:
-        powers.append(("battery", account.battery_w, account.battery_mj, account.remaining_s))
+    paced = account.period_s > 0
+    if paced and budget.power_w is not None and budget.window_s is not None:
+        burst_mj = budget.power_w * budget.window_s * 1000
+        powers.append(("power", budget.power_w, account.power_mj, burst_mj, budget.window_s))
+    if paced and budget.energy_j is not None and account.remaining_s > 0:
+        left = account.battery_mj, math.inf, account.remaining_s
+        powers.append(("battery", account.battery_w, *left))
     if powers:
         running_ms = typical_ms(points, state.latency)
         periods_ms = _periods_ms(points, running_ms, account, state)
         mean_s, idle_w = sum(periods_ms) / len(periods_ms) / 1000, state.energy.idle_w
-        for binding, limit_w, balance_mj, over_s in powers:
+        for binding, limit_w, balance_mj, burst_mj, over_s in powers:
             excesses_mj = [
                 mj + idle_w * (period_ms - ms) - limit_w * period_ms  # W x ms = mJ
                 for mj, period_ms, ms in zip(energies_mj, periods_ms, running_ms, strict=True)
             ]
             calls = max(over_s / mean_s, 1.0)
-            turns.append(_turn(binding, limit_w, excesses_mj, ranks, balance_mj, calls))
+            turns.append(
+                _turn(binding, limit_w, excesses_mj, ranks, balance_mj, burst_mj, calls)
+            )
     if len(turns) < 2:
         return turns[0] if turns else None
     return min(turns, key=lambda found: (energies_mj[found.index], found.feasible))
@@ -117,6 +125,7 @@ def _turn(
     excesses_mj: Sequence[float],
     ranks: Sequence[float],
     balance_mj: float,
+    burst_mj: float,
     calls: float,
 ) -> Turn:
     """Returns whose turn it is under one budget.
@@ -127,11 +136,12 @@ def _turn(
         excesses_mj: What a call of each takes beyond that.
         ranks: The accuracy of each.
         balance_mj: What was saved up; below zero what is owed.
+        burst_mj: The most that may be owed.
         calls: Over how many calls that is to be used up.
     """
     paid_back_mj = balance_mj / calls
     mix = best_mix([excess - paid_back_mj for excess in excesses_mj], ranks)
-    if mix is None:
+    if mix is None or balance_mj <= -burst_mj:
         cheapest = min(range(len(ranks)), key=lambda i: (excesses_mj[i], -ranks[i]))
         return Turn(cheapest, cheapest, binding, limit, excesses_mj[cheapest] <= 0)
     if mix.high != mix.low and balance_mj >= excesses_mj[mix.high]:

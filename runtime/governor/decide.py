@@ -73,25 +73,19 @@ def decide(
         fastest = min(candidates, key=lambda candidate: (candidate[1], -candidate[0].rank))
         return _decision(fastest, state, False, "latency", limit_ms, *counts)
     admitted = _admitted(fitting, state.ceiling, limit_ms, now_s)
-    best_admitted = _most_accurate(admitted)
-    ceiling = best_admitted[0].rank
+    chosen = _most_accurate(admitted)
+    ceiling = chosen[0].rank
     if state.account is not None:
         points = [point for point, _ in admitted]
         found = turn(points, state)
-        if found is not None and not _is_best(found, points, ceiling):
-            partner = "" if found.alone else points[found.partner].configuration
-            return _decision(
-                admitted[found.index],
-                state,
-                found.feasible,
-                found.binding,
-                found.limit,
-                *counts,
-                partner,
-                ceiling,
-            )
+        if found is not None:
+            chosen = admitted[found.index]
+            if not _is_best(found, chosen[0], ceiling):
+                partner = "" if found.alone else points[found.partner].configuration
+                bound = found.feasible, found.binding, found.limit
+                return _decision(chosen, state, *bound, *counts, partner, ceiling)
     binding = "latency" if len(fitting) < len(candidates) else ""
-    return _decision(best_admitted, state, True, binding, limit_ms, *counts)
+    return _decision(chosen, state, True, binding, limit_ms, *counts)
 
 
 def _admitted(
@@ -115,9 +109,9 @@ def _most_accurate(candidates: list[_Candidate]) -> _Candidate:
     return best
 
 
-def _is_best(found: Turn, points: Sequence[OperatingPoint], ceiling: float) -> bool:
-    """Tells whether an average budget keeps nothing better from running."""
-    return found.feasible and found.alone and points[found.index].rank >= ceiling
+def _is_best(found: Turn, point: OperatingPoint, ceiling: float) -> bool:
+    """Tells whether an average budget keeps nothing better than ``point`` from running."""
+    return found.feasible and found.alone and point.rank >= ceiling
 
 
 def _decision(

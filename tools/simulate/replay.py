@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc import runtime
 from skipc.runtime import AdaptiveEngine, FakeClock, Sampler, TensorSpec
 from skipc.runtime.backends.null import NullBackend
 from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
@@ -53,7 +56,7 @@ def replay(
     grants = [(grant.at_s, budget_of(grant, scenario, device)) for grant in scenario.grants]
     if budget is not None:
         grants = [(0.0, budget)]
-    with AdaptiveEngine(
+    with _quiet(), AdaptiveEngine(
         points, [TensorSpec("x", "float32", (1,))], backend,
         clock=clock, warm_up_runs=0, ranked_by=ranked_by, sampler=sampler,
     ) as engine:  # fmt: skip
@@ -74,6 +77,18 @@ def replay(
             tally.add(record, now_s)
         taken_s = time.perf_counter() - started_s
         return tally.result(engine.stats(), engine.trace(), taken_s)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what happens to the simulated device out of the log."""
+    logger = logging.getLogger(runtime.__name__)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _arrivals_ms(

@@ -152,6 +152,7 @@ class Scenario:
     """What happens to a device and what is asked of it.
 
     Attributes:
+        file: The name of its file, without the suffix.
         name: The scenario's name.
         description: One line for people.
         duration_s: How long it lasts.
@@ -165,6 +166,7 @@ class Scenario:
         meter: The meter; None without one.
     """
 
+    file: str
     name: str
     description: str
     duration_s: float

@@ -34,7 +34,7 @@ LONGEST_S = 30 * 24 * 3600.0
 _FOLDER = Path(__file__).parent / "scenarios"
 _MAY_BE_ZERO = {"at_s", "over_s", "idle", "noise", "stops_at_s", "back_at_s", "jumps_at_s"}
 _SHARES = {"share", "spike_share", "idle"}
-_KEYS = ("format", *Scenario.__dataclass_fields__)
+_KEYS = ("format", *(name for name in Scenario.__dataclass_fields__ if name != "file"))
 
 
 def shipped_scenarios() -> dict[str, Path]:
@@ -89,6 +89,7 @@ def read_scenario(path: Path) -> Scenario:
         if times_s != sorted(times_s):
             raise ScenarioError(f"{path}: {key!r} must be in the order of their 'at_s'.")
     return Scenario(
+        file=path.stem,
         name=doc.text("name"),
         description=doc.text("description"),
         duration_s=duration_s,

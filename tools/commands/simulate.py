@@ -1,0 +1,108 @@
+"""``skipc simulate``: how the governor would do, without running a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from skipc.compiler.files import write_whole
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.call_trace import trace_lines, trace_of
+from skipc.runtime.host import default_threads
+from skipc.runtime.points import operating_points, ranked_by
+from skipc.tools.budget_option import BudgetType
+from skipc.tools.console import console, print_json, progress
+from skipc.tools.options import PATH, target_name
+from skipc.tools.simulate.replay import replay
+from skipc.tools.simulate.scale import scaled, slow_enough
+from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
+from skipc.tools.simulate.view import (
+    replay_document,
+    replay_notes,
+    replay_table,
+    scenario_table,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.runtime import Budget
+
+
+@click.command("simulate")
+@click.argument("bundle", type=PATH, required=False)
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="What happens; may be repeated.  [default: all that come with skipc]",
+)
+@click.option(
+    "--budget",
+    type=BudgetType(),
+    help="Grant this instead of what the scenario grants, e.g. latency_ms=12,quantile=0.95.",
+)
+@click.option(
+    "--target", help="Whose latency table to use.  [default: the first that has one]"
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of a call, for the table."
+)
+@click.option("--trace", type=PATH, help="Write the calls here, for `skipc trace`.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    bundle: Path | None,
+    scenarios: tuple[str, ...],
+    budget: Budget | None,
+    target: str | None,
+    threads: int | None,
+    trace: Path | None,
+    as_json: bool,
+) -> None:
+    """Replay scenarios on BUNDLE's governor, far faster than real time.
+
+    Latencies and energies are simulated from the bundle's tables. Without BUNDLE, the
+    scenarios are listed.
+    """
+    if bundle is None:
+        if scenarios or budget or target or threads or trace:
+            raise click.UsageError("name a bundle: skipc simulate BUNDLE ...")
+        console().print(scenario_table(map(find_scenario, shipped_scenarios())))
+        return
+    chosen = [find_scenario(name) for name in scenarios or shipped_scenarios()]
+    if trace is not None and len(chosen) > 1:
+        raise click.UsageError(
+            f"--trace {trace} holds one scenario, and there are {len(chosen)}. Choose one with"
+            " --scenario."
+        )
+    if trace is not None and not trace.parent.is_dir():
+        raise click.UsageError(f"--trace {trace}: the folder {trace.parent} does not exist.")
+    opened = Bundle.open(bundle)
+    if target is None:
+        name = next(iter(opened.targets()), None)
+    else:
+        name = target_name(opened, target)
+    engines = None if name is None else opened.engine_set(name)
+    points = operating_points(opened.manifest, engines, threads or default_threads())
+    scale = 1.0 if budget is not None else slow_enough(points)
+    points = scaled(points, scale)
+    replays = []
+    with progress() as step:
+        for scenario in chosen:
+            step(f"replaying {scenario.name}")
+            replays.append(replay(scenario, points, ranked_by(opened.manifest), budget))
+    if trace is not None:
+        found = replays[0]
+        traced = trace_of(f"{bundle.name}, {found.scenario.name}", found.stats, found.records)
+        write_whole(trace, "".join(trace_lines(traced)).encode())
+    if as_json:
+        documents = [replay_document(found) for found in replays]
+        print_json({"bundle": str(bundle), "scale": scale, "scenarios": documents})
+        return
+    printed = console()
+    printed.print(replay_table(replays))
+    printed.print(replay_notes(replays, scale), soft_wrap=True)
+    if trace is not None:
+        printed.print(f"trace of the last {len(replays[0].records)} calls: {trace}")

@@ -1,0 +1,39 @@
+"""Fast networks, slowed down so that a scenario does not hold millions of calls.
+
+What scenarios grant is relative, so that the governor does the same at any scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.runtime import OperatingPoint
+
+LEAST_MS = 10.0
+
+
+def slow_enough(points: Sequence[OperatingPoint]) -> float:
+    """Returns by what to multiply latencies so that the most accurate takes ``LEAST_MS``.
+
+    1 where it takes that long already.
+    """
+    best = max(points, key=lambda point: point.rank)
+    return max(LEAST_MS / best.p50_ms, 1.0)
+
+
+def scaled(points: Sequence[OperatingPoint], factor: float) -> tuple[OperatingPoint, ...]:
+    """Returns the points with latencies and energies multiplied by ``factor``."""
+    return tuple(
+        replace(
+            point,
+            p50_ms=point.p50_ms * factor,
+            p95_ms=point.p95_ms * factor,
+            p99_ms=None if point.p99_ms is None else point.p99_ms * factor,
+            energy_mj=point.energy_mj * factor,
+        )
+        for point in points
+    )

@@ -1,0 +1,96 @@
+"""What ``skipc simulate`` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.tools.console import table
+from skipc.tools.simulate.scale import LEAST_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.table import Table
+
+    from skipc.tools.simulate.scenario import Scenario
+    from skipc.tools.simulate.tally import Average, Replay
+
+_UNITS = {"energy": "mJ", "power": "W", "battery": "W"}
+
+
+def scenario_table(scenarios: Iterable[Scenario]) -> Table:
+    """Returns what scenarios there are, as a table."""
+    rows = table("scenario", ">seconds", "what happens")
+    for scenario in scenarios:
+        rows.add_row(scenario.file, f"{scenario.duration_s:g}", scenario.description)
+    return rows
+
+
+def replay_table(replays: Sequence[Replay]) -> Table:
+    """Returns what came of each scenario, as a table."""
+    rows = table("scenario", ">calls", ">in time", ">gain", ">switches/s", "average")
+    for found in replays:
+        rows.add_row(
+            found.scenario.file,
+            str(found.calls),
+            f"{100 * found.within:.2f} %",
+            f"{100 * found.gain:.1f} %",
+            f"{found.switches_per_s:.2f}",
+            _average_text(found.average),
+        )
+    return rows
+
+
+def replay_notes(replays: Sequence[Replay], scale: float) -> str:
+    """Returns what the table means, and how it came about.
+
+    Args:
+        replays: What came of each scenario.
+        scale: What the family's latencies were multiplied by.
+    """
+    times = sum(found.simulated_s for found in replays) / sum(r.taken_s for r in replays)
+    text = (
+        "in time: calls within a latency budget that could be met. gain: of what an oracle"
+        " that knows the device gains over the cheapest configuration."
+        f" {times:.0f} times faster than real time."
+    )
+    if scale > 1:
+        text += (
+            f" Latencies and energies are taken {scale:.3g} times as large, so that calls take"
+            f" {LEAST_MS:g} ms; with --budget they stay as they are."
+        )
+    return text
+
+
+def _average_text(average: Average | None) -> str:
+    if average is None:
+        return "-"
+    unit = _UNITS[average.kind]
+    return f"{average.taken:.4g} of {average.granted:.4g} {unit}"
+
+
+def replay_document(found: Replay) -> dict[str, object]:
+    """Returns what came of a scenario, for JSON."""
+    average = found.average
+    return {
+        "scenario": found.scenario.file,
+        "calls": found.calls,
+        "counted_calls": found.counted,
+        "within_budget": found.within,
+        "mean_rank": found.rank,
+        "oracle_rank": found.best_rank,
+        "cheapest_rank": found.cheapest_rank,
+        "gain_of_oracle": found.gain,
+        "switches_per_s": found.switches_per_s,
+        "infeasible_calls": found.stats.infeasible_calls,
+        "average": None
+        if average is None
+        else {
+            "kind": average.kind,
+            "granted": average.granted,
+            "taken": average.taken,
+            "largest_overdraft_of_burst": average.largest_overdraft,
+        },
+        "simulated_s": found.simulated_s,
+        "taken_s": found.taken_s,
+    }
