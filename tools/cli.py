@@ -19,6 +19,7 @@ _COMMANDS: dict[str, str] = {
     "check": "Check a bundle's hashes and its outputs on this machine.",
     "run": "Run a bundle on arrays from a file.",
     "targets": "List the targets that can be compiled for.",
+    "trace": "Draw and sum up what an engine did over time.",
     "meters": "List what measures energy here, and what it shows.",
 }
 
