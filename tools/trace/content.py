@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.tools.console import plural
 from skipc.tools.trace.columns import columns_of
 from skipc.tools.trace.energy_panel import energy_panel
 from skipc.tools.trace.strip import strip_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _ALL_SHOWN = 12
 _LOG_FROM = 30.0
 _IN_VIEW = 3.0
-_PAUSE_SHARE = 0.03
+_PAUSE_SHARE = 0.015
 _LONGEST_TITLE = 60
 
 
@@ -31,7 +32,7 @@ class Content:
     """What both pictures show.
 
     Attributes:
-        title: What was traced.
+        title: What was traced, and how many calls.
         columns: Every call.
         rows: Which configurations have a row: indices into ``columns.configurations``.
         drawn: The calls that are drawn as points.
@@ -61,7 +62,8 @@ class Content:
     def drawn_of(self, row: int, failed: bool) -> Indices:
         """Returns the calls of a configuration that are drawn."""
         chosen, ended = self.columns.chosen[self.drawn], self.columns.failed[self.drawn]
-        return self.drawn[(chosen == row) & (ended == failed)]
+        own: Indices = self.drawn[(chosen == row) & (ended == failed)]
+        return own
 
 
 def content_of(trace: Trace, points: int, moments: int) -> Content:
@@ -73,10 +75,11 @@ def content_of(trace: Trace, points: int, moments: int) -> Content:
         moments: Columns of the strip.
     """
     columns = columns_of(trace)
-    title = short(trace.engine, _LONGEST_TITLE) or "An engine without a name"
+    name = short(trace.engine, _LONGEST_TITLE) or "An engine without a name"
     first_s, last_s = columns.extent_s
     if last_s <= first_s:  # no calls, or calls that took no time
         first_s, last_s = first_s - 0.0005, first_s + 0.0005
+    margin_s = 0.01 * (last_s - first_s)
     low_ms, high_ms, logarithmic = _range_ms(columns)
     limit_ms = np.where(np.isnan(columns.limit_ms), 0.0, columns.limit_ms)
     excess = columns.latency_ms - limit_ms
@@ -85,7 +88,7 @@ def content_of(trace: Trace, points: int, moments: int) -> Content:
     rows = _rows(columns)
     extent_s = columns.extent_s
     return Content(
-        title=title,
+        title=f"{name}: {plural(len(columns), 'call')}",
         columns=columns,
         rows=rows,
         drawn=drawn,
@@ -95,7 +98,7 @@ def content_of(trace: Trace, points: int, moments: int) -> Content:
         energy=energy_panel(columns),
         range_ms=(low_ms, high_ms),
         logarithmic=logarithmic,
-        range_s=(first_s, last_s),
+        range_s=(first_s - margin_s, last_s + margin_s),
         notes=_notes(columns, len(drawn), len(rows), high_ms, trace.cut_short),
     )
 

@@ -86,10 +86,11 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
         )
         if curve is main or (curve is not None and per_call)
     ]
+    over = " and ".join(map(_time_text, _said_s(columns)[:2]))
     limits = [
         Line(label, columns.start_s, values, True, True)
         for label, values in (
-            ("power granted", _or_nan([power for power, _, _ in granted])),
+            (f"granted on average over {over}", _or_nan([power for power, _, _ in granted])),
             ("battery: energy over horizon", _or_nan([battery for _, battery, _ in granted])),
         )
         if not np.isnan(values).all()
@@ -116,8 +117,7 @@ def _granted(budget: Budget) -> tuple[float | None, float | None, float | None]:
 def _window_s(columns: Columns, curve: Curve) -> float:
     """Returns over what to average: what a budget says, else enough calls and steps."""
     span_s = curve.span_s
-    said = {call.budget.window_s for call in columns.calls}
-    fitting = [window_s for window_s in said if window_s and window_s <= span_s / 4]
+    fitting = [said_s for said_s in _said_s(columns) if said_s <= span_s / 2]
     if fitting:
         return max(fitting)
     least_s = max(
@@ -126,6 +126,12 @@ def _window_s(columns: Columns, curve: Curve) -> float:
         span_s * _LEAST_STEPS / len(curve.time_s),
     )
     return min(_round_up(least_s), span_s)
+
+
+def _said_s(columns: Columns) -> list[float]:
+    """Returns over what budgets say that power is averaged."""
+    said = {call.budget.window_s for call in columns.calls}
+    return sorted(window_s for window_s in said if window_s is not None)
 
 
 def _round_up(value: float) -> float:

@@ -29,6 +29,9 @@ _LONGEST_NAME = 24
 _REASON_COLUMNS = 60
 _MOST_TEXT = 500
 
+_LEGEND = {"orientation": "h", "yanchor": "bottom", "x": 0}
+# Written out: others send the data somewhere.
+_BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]
 # Nothing may be loaded from anywhere: what the page needs is in it.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
@@ -90,7 +93,7 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
     plot = figure.to_html(
         full_html=False,
         include_plotlyjs=True,
-        config={"responsive": True, "displaylogo": False, "showTips": False},
+        config={"responsive": True, "displaylogo": False, "modeBarButtons": [_BUTTONS]},
     )
     colours = dict(
         zip(
@@ -102,7 +105,7 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
     notes = ["Drag to zoom, double-click to go back; hovering over a call says why it ran."]
     page = _PAGE.format(
         policy=html.escape(_POLICY),
-        title=html.escape(f"{content.title}: {len(content.columns)} calls"),
+        title=html.escape(content.title),
         plot=plot,
         about=html.escape(" ".join(sentences(summary))),
         notes="\n".join(f"<p>{html.escape(note)}</p>" for note in (*content.notes, *notes)),
@@ -129,7 +132,7 @@ def _figure(content: Content) -> Any:
         rows=len(heights),
         shared_xaxes=True,
         row_heights=[height / sum(heights) for height in heights],
-        vertical_spacing=0.16 / sum(heights),
+        vertical_spacing=0.3 / sum(heights),
     )
     _add_latency(figure, content)
     _add_strip(figure, content)
@@ -140,8 +143,9 @@ def _figure(content: Content) -> Any:
         template="plotly_white",
         hovermode="closest",
         height=int(120 * sum(heights)) + 140,
-        margin={"l": 20, "r": 20, "t": 20, "b": 50},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
+        margin={"l": 20, "r": 45, "t": 20, "b": 50},
+        modebar={"orientation": "v"},
+        legend=_LEGEND | {"y": 1.0},
         font={"family": "system-ui, sans-serif", "size": 13, "color": "#1a1a1a"},
     )
     figure.update_xaxes(range=[scale * at for at in content.range_s], showgrid=True)
@@ -174,7 +178,7 @@ def _add_latency(figure: Any, content: Content) -> None:
     x, y = content.predictions
     figure.add_scatter(
         x=scale * x, y=y, mode="lines", name="prediction", hoverinfo="skip",
-        line={"color": palette.PREDICTION, "width": 1}, row=1, col=1,
+        line={"color": palette.PREDICTION, "width": 1}, zorder=-1, row=1, col=1,
     )  # fmt: skip
     x, y = content.limit
     if not np.isnan(y).all():
@@ -190,7 +194,7 @@ def _add_latency(figure: Any, content: Content) -> None:
                 layer="below", row=1, col=1,
             )  # fmt: skip
         figure.add_scatter(
-            x=[None], y=[None], mode="markers", name="no configuration fits",
+            x=[None], y=[None], mode="markers", name="nothing meets the budget",
             marker={"size": 11, "color": palette.INFEASIBLE, "symbol": "square"}, row=1, col=1,
         )  # fmt: skip
     low, high = content.range_ms
@@ -255,8 +259,10 @@ def _add_energy(figure: Any, content: Content) -> None:
         label = line.label if line.granted else f"{line.label}, mean of {panel.window}"
         figure.add_scatter(
             x=scale * line.time_s, y=np.minimum(line.values, 10 * panel.top), mode="lines",
-            name=label, line=style, hovertemplate="%{y:.4g}<extra></extra>", row=3, col=1,
+            name=label, line=style, zorder=0 if line.granted else 1, legend="legend2",
+            hovertemplate="%{y:.4g}<extra></extra>", row=3, col=1,
         )  # fmt: skip
+    figure.update_layout(legend2=_LEGEND | {"y": figure.layout.yaxis3.domain[1]})
     figure.update_yaxes(title_text=panel.axis, range=[0, panel.top], row=3, col=1)
 
 

@@ -27,6 +27,7 @@ _DPI = 150
 _POINTS = 20_000
 _MOMENTS = 600
 _LONGEST_NAME = 18
+_LEAST_LETTERS = 4.0
 _ROW_INCHES, _MOST_ROWS_INCHES = 0.2, 3.0
 _LATENCY_INCHES, _ENERGY_INCHES, _OTHER_INCHES = 3.0, 1.5, 1.1
 
@@ -58,12 +59,12 @@ def write_png(path: Path, trace: Trace, description: str) -> None:
     panels[-1].set_xlabel(f"time since the engine was opened ({unit})")
     panels[0].set_xlim(*(scale * at for at in content.range_s))
     for axes in panels:
-        axes.tick_params(labelsize=8)
+        axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.label.set_size(9)
         axes.yaxis.label.set_size(9)
         axes.ticklabel_format(axis="x", useOffset=False, style="plain")
-    title = figure.suptitle(f"{content.title}: {len(content.columns)} calls", fontsize=11)
+    title = figure.suptitle(content.title, fontsize=11)
     title.set_parse_math(False)
     if content.notes:
         notes = "\n".join(textwrap.wrap(" ".join(content.notes), 110))
@@ -98,7 +99,7 @@ def _draw_latency(axes: Axes, content: Content) -> None:
         x, y = scale * columns.end_s[own], columns.latency_ms[own]
         axes.scatter(x, y, s=30, color=palette.FAILED, marker="x", zorder=5)
     x, y = content.predictions
-    axes.plot(scale * x, y, color=palette.PREDICTION, linewidth=0.8, zorder=3)
+    axes.plot(scale * x, y, color=palette.PREDICTION, linewidth=0.8, zorder=1.5)
     x, y = content.limit
     axes.step(scale * x, y, where="post", color=palette.LIMIT, linewidth=1.4, zorder=4)
     spans = [] if content.strip is None else content.strip.infeasible_spans_s
@@ -110,38 +111,26 @@ def _draw_latency(axes: Axes, content: Content) -> None:
         axes.set_yscale("log")
     axes.set_ylim(*content.range_ms)
     axes.set_ylabel("latency (ms)")
+    axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.25, which="major")
     _draw_legend(axes, content, bool(spans))
 
 
 def _draw_legend(axes: Axes, content: Content, infeasible: bool) -> None:
     """Draws what the marks of the latency panel mean; the strip names the colours."""
-    lines, patches = (
-        require("matplotlib.lines", "report"),
-        require("matplotlib.patches", "report"),
-    )
+    line = require("matplotlib.lines", "report").Line2D
+    patch = require("matplotlib.patches", "report").Patch
+    dots = {"linestyle": "", "markersize": 4}
     entries = [
-        lines.Line2D(
-            [], [], color="#707070", marker="o", linestyle="", markersize=4, label="call"
-        ),
-        lines.Line2D([], [], color=palette.PREDICTION, linewidth=0.8, label="prediction"),
+        line([], [], color="#707070", marker="o", label="call", **dots),
+        line([], [], color=palette.PREDICTION, linewidth=0.8, label="prediction"),
     ]
     if not np.isnan(content.columns.limit_ms).all():
-        entries.append(lines.Line2D([], [], color=palette.LIMIT, linewidth=1.4, label="limit"))
+        entries.append(line([], [], color=palette.LIMIT, linewidth=1.4, label="limit"))
     if content.columns.failed.any():
-        entries.append(
-            lines.Line2D(
-                [],
-                [],
-                color=palette.FAILED,
-                marker="x",
-                linestyle="",
-                markersize=5,
-                label="failed",
-            )
-        )
+        entries.append(line([], [], color=palette.FAILED, marker="x", label="failed", **dots))
     if infeasible:
-        entries.append(patches.Patch(color=palette.INFEASIBLE, label="no configuration fits"))
+        entries.append(patch(color=palette.INFEASIBLE, label="nothing meets the budget"))
     axes.legend(
         handles=entries, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(entries),
         frameon=False, fontsize=8, borderaxespad=0.2, columnspacing=1.4, handlelength=1.4,
@@ -168,11 +157,11 @@ def _draw_strip(axes: Axes, content: Content) -> None:
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
     axes.set_yticks(list(places))
-    crowded = _ROW_INCHES * len(rows) > _MOST_ROWS_INCHES
+    size = min(8.0, 0.75 * 72 * _strip_inches(content) / max(len(rows), 1))
     names = [short(configurations[row].name, _LONGEST_NAME) for row in rows]
     for label in axes.set_yticklabels(names, parse_math=False):
-        label.set_fontsize(8)
-        label.set_visible(not crowded)
+        label.set_fontsize(size)
+        label.set_visible(size >= _LEAST_LETTERS)
     axes.tick_params(axis="y", length=0, pad=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
@@ -190,13 +179,14 @@ def _draw_energy(axes: Axes, content: Content) -> None:
         if line.granted:
             style = "steps-post" if line.stepped else "default"
             axes.plot(
-                x, y, color=palette.LIMIT, linewidth=1.4, linestyle=next(granted),
-                drawstyle=style, label=label,
+                x, y, color=palette.LIMIT, linewidth=2.4, linestyle=next(granted),
+                drawstyle=style, label=label, zorder=2,
             )  # fmt: skip
         else:
-            axes.plot(x, y, color=next(taken), linewidth=1.4, label=label)
+            axes.plot(x, y, color=next(taken), linewidth=1.2, label=label, zorder=3)
     axes.set_ylim(0, panel.top)
     axes.set_ylabel(panel.axis)
+    axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.25)
     axes.legend(
         loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8,

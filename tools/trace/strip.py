@@ -57,10 +57,11 @@ def strip_of(columns: Columns, count: int) -> Strip:
             for own in (columns.chosen == i for i in range(len(columns.configurations)))
         ]
     )
-    total = covered.sum(0)
     least = 1e-6 * (last_s - first_s) / count
-    some = total > least
-    shares = np.divide(covered, total, out=np.full_like(covered, np.nan), where=some)
+    covered[covered < least] = 0.0  # what rounding leaves of nothing
+    total = covered.sum(0)
+    none = np.full_like(covered, np.nan)
+    shares = np.divide(covered, total, out=none, where=total > 0)
     bad = ~columns.feasible
     infeasible = _covered(start_s[bad], end_s[bad], edges_s - first_s) > least
     return Strip(edges_s, shares, infeasible)

@@ -39,7 +39,7 @@ def sentences(summary: Summary) -> list[str]:
     counts = f"{switches}, {summary.infeasible_calls} infeasible, {summary.failures} failed"
     said = [f"{whole}: {counts}."]
     if summary.within_limit is None:
-        said.append("No call had a limit of latency.")
+        said.append("No call that gave outputs had a limit of latency.")
     else:
         feasible = summary.feasible_within_limit
         among = "" if feasible is None else f"; {_percent(feasible)} of the feasible ones"
