@@ -240,7 +240,7 @@ def _add_strip(figure: Any, content: Content) -> None:
         )  # fmt: skip
     figure.update_yaxes(
         tickmode="array", tickvals=list(range(len(names))), ticktext=names,
-        range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False, row=2, col=1,
+        range=[max(len(names), 1) - 0.5, -0.5], showgrid=False, zeroline=False, row=2, col=1,
     )  # fmt: skip
 
 

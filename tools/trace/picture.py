@@ -163,7 +163,7 @@ def _draw_strip(axes: Axes, content: Content) -> None:
         label.set_fontsize(size)
         label.set_visible(size >= _LEAST_LETTERS)
     axes.tick_params(axis="y", length=0, pad=9)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
 
 
