@@ -21,6 +21,6 @@ def colours(count: int) -> list[tuple[float, float, float]]:
         Red, green and blue between 0 and 1.
     """
     known = np.array([[int(text[i : i + 2], 16) for i in (1, 3, 5)] for text in _VIRIDIS])
-    places = np.linspace(0, len(known) - 1, count) if count > 1 else np.array([2.0])
+    places = np.linspace(0, len(known) - 1, count) if count != 1 else np.array([2.0])
     channels = [np.interp(places, np.arange(len(known)), known[:, i]) / 255 for i in range(3)]
     return [(float(r), float(g), float(b)) for r, g, b in zip(*channels, strict=True)]

@@ -50,4 +50,5 @@ def _marks(cells: Indices, order: Indices) -> Indices:
     new = np.flatnonzero(np.diff(cells[order])) + 1
     first = np.concatenate(([0], new))
     last = np.concatenate((new - 1, [len(order) - 1]))
-    return order[np.concatenate((first, (first + last) // 2, last))]
+    marks: Indices = order[np.concatenate((first, (first + last) // 2, last))]
+    return marks
