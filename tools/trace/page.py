@@ -166,14 +166,15 @@ def _add_latency(figure: Any, content: Content) -> None:
             if not len(own):
                 continue
             name = _safe(short(columns.configurations[row].name, _LONGEST_NAME))
-            mark = {"size": 5, "color": _css(colours[row])}
+            mark: dict[str, object] = {"size": 5, "color": _css(colours[row])}
             if failed:
-                mark = {"size": 9, "color": palette.FAILED, "symbol": "x-thin-open"}
+                mark = {"size": 9, "symbol": "x-thin"}
+                mark["line"] = {"width": 2, "color": palette.FAILED}
             figure.add_scatter(
                 x=scale * columns.end_s[own], y=columns.latency_ms[own], mode="markers",
                 name=f"{name}, failed" if failed else name, marker=mark,
                 text=[_call_text(columns.calls[i]) for i in own], hovertemplate=hover,
-                row=1, col=1,
+                zorder=2 if failed else 0, row=1, col=1,
             )  # fmt: skip
     x, y = content.predictions
     figure.add_scatter(

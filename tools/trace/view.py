@@ -81,7 +81,10 @@ def trace_json(path: Path, summary: Summary, pictures: Sequence[Path]) -> dict[s
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    if share is None:
+        return "-"
+    # Not all of them is not to be rounded to all of them.
+    return f"{100 * share if share == 1 else min(100 * share, 99.9):.1f} %"
 
 
 def _ms(value: float | None) -> str:
