@@ -8,18 +8,22 @@ The first line says what the file is; each further line is one call. A reader ne
     {"time_s": 0.012, "configuration": "full", "latency_ms": 8.1, "predicted_ms": 9.4,
      "feasible": true, "binding": "", "limit_ms": 12.0, "budget": {"latency_ms": 12.0,
      "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null, "failure": "", "reason": "..."}
+
+Whoever writes it may be stopped within a line. A last line that has no end and is not whole is
+left out by the reader, which says so (``Trace.cut_short``).
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .budget import Budget
-from .errors import BudgetError, FormatError
+from .errors import BudgetError, FormatError, choices_text
 from .manifest import check_format
-from .records import Record, parse_json, read_lines
+from .records import Record, parse_json, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from .stats import EngineStats
 
 FORMAT = "skipc.trace/1"
+_LARGEST = 1e15
+"""No time, latency or energy of a real call comes near this; sums of such stay finite."""
 _BUDGET_KEYS = (
     *("latency_ms", "quantile", "energy_mj", "power_w", "window_s"),
     *("energy_j", "horizon_s", "min_accuracy"),
@@ -93,13 +99,15 @@ class Trace:
         engine: What was traced, e.g. the bundle's name.
         ranked_by: What the ranks are: ``accuracy``, ``macs`` or ``rank``.
         configurations: The engine's configurations.
-        calls: Oldest first.
+        calls: Oldest first, as they ended.
+        cut_short: Whether the file ended within a line, whose call is missing here.
     """
 
     engine: str
     ranked_by: str
     configurations: tuple[TracedConfiguration, ...]
     calls: tuple[TracedCall, ...]
+    cut_short: bool = False
 
 
 def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> Trace:
@@ -169,51 +177,92 @@ def read_trace(path: Path) -> Trace:
         FormatError: The file cannot be read, or is no trace; the message names the line.
         VersionError: Its format is not ``skipc.trace/1``.
     """
-    lines = read_lines(path)
-    if not lines:
-        raise FormatError(f"{path}: it is empty. Expected a trace that skipc wrote.")
+    first, *rest = read_document(path).split(b"\n")
+    if not first.strip():
+        raise FormatError(
+            f"{path}: its first line is empty. Expected a trace, whose first line says"
+            f" {FORMAT!r}."
+        )
     where = f"{path}: line 1"
-    head = parse_json(lines[0], where)
+    head = parse_json(first, where)
     check_format(head, FORMAT, where)
     doc = Record(head, where, ("format", "engine", "ranked_by", "configurations"))
     configurations = tuple(
         TracedConfiguration(
             each.text("name"),
-            each.number("rank"),
-            each.positive("p50_ms"),
-            each.number("energy_mj"),
+            _plausible(each, "rank"),
+            _plausible(each, "p50_ms"),
+            _plausible(each, "energy_mj"),
         )
         for each in doc.records("configurations", *TracedConfiguration.__dataclass_fields__)
     )
-    names = {each.name for each in configurations}
+    counts = Counter(each.name for each in configurations)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise FormatError(
+            f"{where}: the configuration {twice[:80]!r} is listed twice. Expected each once."
+        )
+    names = frozenset(counts)
+    cut_short = bool(rest) and _is_cut(rest[-1])
+    if cut_short:
+        rest.pop()
     calls = tuple(
         _call(line, f"{path}: line {number}", names)
-        for number, line in enumerate(lines[1:], 2)
+        for number, line in enumerate(rest, 2)
+        if line.strip()
     )
-    return Trace(doc.text("engine"), doc.text("ranked_by"), configurations, calls)
+    return Trace(
+        doc.optional_text("engine"), doc.text("ranked_by"), configurations, calls, cut_short
+    )
 
 
-def _call(line: bytes, where: str, names: set[str]) -> TracedCall:
+def _is_cut(last: bytes) -> bool:
+    """Tells whether what follows the last line end is the beginning of a call's line."""
+    if not last.lstrip().startswith(b"{"):
+        return False  # nothing, or something else, which is an error and not a crash
+    try:
+        json.loads(last)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _call(line: bytes, where: str, names: frozenset[str]) -> TracedCall:
     doc = Record(parse_json(line, where), where, tuple(TracedCall.__dataclass_fields__))
     name = doc.text("configuration")
     if name not in names:
-        raise FormatError(f"{where}: the configuration {name!r} is not listed in line 1.")
+        raise FormatError(
+            f"{where}: the configuration {name[:80]!r} is not listed in line 1."
+            f" {choices_text(name[:80], names)}"
+        )
     granted = doc.record("budget", *_BUDGET_KEYS)
     try:
         budget = Budget(**{key: granted.number(key) for key in _BUDGET_KEYS if key in granted})
     except BudgetError as cause:
         raise FormatError(f"{where}: 'budget': {cause}") from cause
     return TracedCall(
-        time_s=doc.number("time_s"),
+        time_s=_plausible(doc, "time_s"),
         configuration=name,
-        latency_ms=doc.number("latency_ms"),
-        predicted_ms=doc.number("predicted_ms"),
+        latency_ms=_plausible(doc, "latency_ms"),
+        predicted_ms=_plausible(doc, "predicted_ms"),
         feasible=doc.boolean("feasible"),
         binding=doc.optional_text("binding"),
         limit_ms=doc.optional_number("limit_ms"),
         budget=budget,
-        energy_mj=doc.number("energy_mj"),
-        metered_mj=doc.optional_number("metered_mj"),
+        energy_mj=_plausible(doc, "energy_mj"),
+        metered_mj=None
+        if doc.optional_number("metered_mj") is None
+        else _plausible(doc, "metered_mj"),
         failure=doc.optional_text("failure"),
         reason=doc.optional_text("reason"),
     )
+
+
+def _plausible(doc: Record, key: str) -> float:
+    number = doc.number(key)
+    if abs(number) > _LARGEST:
+        raise FormatError(
+            f"{doc.where}: {key!r} is {number:g}. Expected at most {_LARGEST:g}; the file was"
+            " damaged, or not written by skipc."
+        )
+    return number

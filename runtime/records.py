@@ -195,15 +195,6 @@ def read_document(path: Path, error: type[Exception] = FormatError) -> bytes:
     return data
 
 
-def read_lines(path: Path, error: type[Exception] = FormatError) -> list[bytes]:
-    """Returns the lines of the document in ``path``, without the empty ones.
-
-    Raises:
-        FormatError: (or ``error``) As ``read_document``.
-    """
-    return [line for line in read_document(path, error).splitlines() if line.strip()]
-
-
 def parse_json(data: bytes, where: str, error: type[Exception] = FormatError) -> object:
     """Returns the JSON value in ``data``; ``where`` names it in error messages.
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from skipc.runtime.call_trace import read_trace
 from skipc.tools.cli import cli
 from tests.doubles.gpu import fake_gpu
 
@@ -69,6 +70,21 @@ def test_meters_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     Path("program.py").write_text(program)
     runpy.run_path("program.py")
+
+
+def test_traces_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/traces.md").read_text(encoding="utf-8")
+    shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    Path("program.py").write_text(program)
+    runpy.run_path("program.py")
+    run(text)
+    assert Path("net.html").is_file()
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    lines = re.sub(r"\n +", " ", example)
+    Path("example.jsonl").write_text(lines)
+    assert len(read_trace(Path("example.jsonl")).calls) == 1
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)

@@ -1,0 +1,1 @@
+"""What ``skipc trace`` makes of a trace: a summary, a PNG and a page."""

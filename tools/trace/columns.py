@@ -1,0 +1,88 @@
+"""The calls of a trace as arrays, in the order in which they ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skipc.runtime.call_trace import Trace, TracedCall, TracedConfiguration
+
+    Floats = NDArray[np.float64]
+    Indices = NDArray[np.intp]
+    Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """One entry per call in each array.
+
+    Attributes:
+        configurations: The most accurate one first.
+        calls: The calls, in the order of the arrays.
+        chosen: What ran: an index into ``configurations``.
+        start_s: When it began, in seconds since the engine was opened.
+        end_s: When it ended.
+        latency_ms: What it took.
+        predicted_ms: What it was expected to stay within.
+        limit_ms: What it was allowed to take; NaN for no limit.
+        feasible: Whether the budget was expected to be met.
+        failed: Whether it gave no outputs.
+        energy_mj: What it was expected to take; 0 if nothing was known.
+        metered_mj: What the meter had counted; NaN without one.
+    """
+
+    configurations: tuple[TracedConfiguration, ...]
+    calls: tuple[TracedCall, ...]
+    chosen: Indices
+    start_s: Floats
+    end_s: Floats
+    latency_ms: Floats
+    predicted_ms: Floats
+    limit_ms: Floats
+    feasible: Flags
+    failed: Flags
+    energy_mj: Floats
+    metered_mj: Floats
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    @property
+    def extent_s(self) -> tuple[float, float]:
+        """When the first call began and the last one ended; equal without calls."""
+        if not self.calls:
+            return 0.0, 0.0
+        return float(self.start_s.min()), float(self.end_s.max())
+
+
+def columns_of(trace: Trace) -> Columns:
+    """Returns the calls of a trace as arrays."""
+    configurations = tuple(sorted(trace.configurations, key=lambda each: -each.rank))
+    index = {each.name: number for number, each in enumerate(configurations)}
+    # Calls from several threads may be noted in another order than they ended in.
+    calls = tuple(sorted(trace.calls, key=lambda call: call.time_s))
+    latency_ms = np.array([call.latency_ms for call in calls], float)
+    end_s = np.array([call.time_s for call in calls], float)
+    return Columns(
+        configurations=configurations,
+        calls=calls,
+        chosen=np.array([index[call.configuration] for call in calls], np.intp),
+        start_s=end_s - np.maximum(latency_ms, 0.0) / 1000,
+        end_s=end_s,
+        latency_ms=latency_ms,
+        predicted_ms=np.array([call.predicted_ms for call in calls], float),
+        limit_ms=_or_nan([call.limit_ms for call in calls]),
+        feasible=np.array([call.feasible for call in calls], bool),
+        failed=np.array([call.failure != "" for call in calls], bool),
+        energy_mj=np.array([call.energy_mj for call in calls], float),
+        metered_mj=_or_nan([call.metered_mj for call in calls]),
+    )
+
+
+def _or_nan(values: list[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], float)
