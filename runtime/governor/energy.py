@@ -1,10 +1,11 @@
 """How much energy the next call of a configuration will take, learnt from the meter.
 
 A meter says what everything together took between two readings. That is compared with what was
-expected: each call by its configuration, and idling by the clock. Each of these is moved
-towards the ratio of the two, by its share in the expected; calls also move together, as a
-hot chip leaks under every configuration. This is a multiplicative form of Kaczmarz' method
-(1937) with a small step, so that noise averages out while the proportions change.
+expected: each call by its configuration, and idling by the clock. What each of these really
+takes is then estimated by a Kalman filter (Kalman, 1960) over factors on the expected values:
+the calls' factors are believed to be off together much more than each alone, so that a reading
+moves all of them at first, and their differences only as the proportions of calls and pauses
+in the readings change.
 """
 
 from __future__ import annotations
@@ -12,32 +13,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from .operating_point import OperatingPoint
 
-GAIN = 0.3
 TOGETHER = 0.5
-FACTOR_LIMIT = 1e6
-STEP_LIMIT = 4.0
+"""How far off the calls' energies may be together at first (standard deviation of factors)."""
+ALONE = 0.1
+"""How far off each may be alone."""
+IDLE = 1.0
+"""How far off idling may be."""
+UNKNOWN = 100.0
+"""How far off all are together where nothing but their proportions is known."""
+TOGETHER_DRIFT = 0.003
+"""How much the calls' energies change together from one reading to the next."""
+ALONE_DRIFT = 0.0005
+READING_NOISE = 0.05
+"""Standard deviation of a reading, as a share of it."""
+CALLS_CUT = 0.5
+"""What a reading is off because it cuts calls in two, in calls."""
+LEAST_FACTOR = 1e-3
 IDLE_SHARE = 0.3
 """Power while idle over power while running, before any reading."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EnergyEstimate:
     """What was learnt from the meter so far.
 
     Attributes:
         call_mj: Energy of a call of each configuration, by name; empty if none is known.
         idle_w: Power while nothing runs; 0 without a meter.
-        readings: How many intervals between readings were learnt from.
+        expected: What was expected before any reading: of a call of each configuration in
+            mJ, then of idling in W. Shape (configurations + 1,).
+        factors: What these are multiplied by; the same shape.
+        covariance: Of the factors.
     """
 
     call_mj: Mapping[str, float]
     idle_w: float
-    readings: int = 0
+    expected: NDArray[np.float64]
+    factors: NDArray[np.float64]
+    covariance: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +88,23 @@ def first_energy(points: Sequence[OperatingPoint], metered: bool) -> EnergyEstim
             same power, of a scale that the first reading sets.
         metered: Whether there will be readings; without, unknown energies stay unknown.
     """
-    if all(point.energy_mj > 0 for point in points):
-        call_mj = {point.configuration: point.energy_mj for point in points}
-        readings = 1
-    elif metered:
-        call_mj = {point.configuration: point.p50_ms for point in points}
-        readings = 0
-    else:
-        return EnergyEstimate({}, 0.0)
-    powers_w = [call_mj[point.configuration] / point.p50_ms for point in points]
-    return EnergyEstimate(call_mj, IDLE_SHARE * min(powers_w) if metered else 0.0, readings)
+    known = all(point.energy_mj > 0 for point in points)
+    if not known and not metered:
+        nothing = np.zeros(0)
+        return EnergyEstimate({}, 0.0, nothing, nothing, nothing)
+    calls = np.array([p.energy_mj if known else p.p50_ms for p in points])
+    powers_w = calls / np.array([point.p50_ms for point in points])
+    idle_w = IDLE_SHARE * float(powers_w.min()) if metered else 0.0
+    count = len(points)
+    covariance = np.diag(np.append(np.full(count, ALONE**2), IDLE**2))
+    together = TOGETHER if known else UNKNOWN
+    covariance[:count, :count] += together**2
+    if not known:
+        covariance[count, :] += together**2
+        covariance[:count, count] += together**2
+    call_mj = {p.configuration: float(mj) for p, mj in zip(points, calls, strict=True)}
+    expected, factors = np.append(calls, idle_w), np.ones(count + 1)
+    return EnergyEstimate(call_mj, idle_w, expected, factors, covariance)
 
 
 def observe_energy(
@@ -89,21 +118,24 @@ def observe_energy(
         measured_mj: What the meter said of the same interval.
     """
     expected_mj = spent.total_mj
-    if not estimate.call_mj or expected_mj <= 0 or measured_mj <= 0:
+    if not estimate.call_mj or expected_mj <= 0 or measured_mj < 0:
         return estimate
-    ratio = measured_mj / expected_mj
-    if estimate.readings == 0:  # nothing but proportions is known yet
-        call_mj = {name: mj * _clamp(ratio) for name, mj in estimate.call_mj.items()}
-        return EnergyEstimate(call_mj, estimate.idle_w * _clamp(ratio), 1)
-    ratio = min(max(ratio, 1 / STEP_LIMIT), STEP_LIMIT)
-    running = sum(spent.calls_mj.values()) / expected_mj
-    call_mj = {}
-    for name, mj in estimate.call_mj.items():
-        own = spent.calls_mj.get(name, 0.0) / expected_mj
-        call_mj[name] = mj * ratio ** (GAIN * (TOGETHER * running + (1 - TOGETHER) * own))
-    idle_w = estimate.idle_w * ratio ** (GAIN * spent.idle_mj / expected_mj)
-    return EnergyEstimate(call_mj, idle_w, estimate.readings + 1)
-
-
-def _clamp(ratio: float) -> float:
-    return min(max(ratio, 1 / FACTOR_LIMIT), FACTOR_LIMIT)
+    names = tuple(estimate.call_mj)
+    charged = np.array([*(spent.calls_mj.get(name, 0.0) for name in names), spent.idle_mj])
+    shares = charged / estimate.factors  # what was expected at factors of 1
+    covariance = estimate.covariance
+    seen = covariance @ shares
+    cut_mj = CALLS_CUT * max(estimate.call_mj[name] for name in spent.calls_mj or names)
+    scale = measured_mj / expected_mj  # the noise is that of the truth, not of the guess
+    noise = (READING_NOISE * measured_mj) ** 2 + (cut_mj * min(scale, 1.0)) ** 2
+    gain = seen / (shares @ seen + noise)
+    factors = np.maximum(
+        estimate.factors + gain * (measured_mj - expected_mj), LEAST_FACTOR * estimate.factors
+    )
+    covariance = covariance - np.outer(gain, seen)
+    count, size = len(names), float(factors[:-1].mean())
+    covariance[:count, :count] += (TOGETHER_DRIFT * size) ** 2
+    covariance += np.diag((ALONE_DRIFT * factors) ** 2)
+    energies = estimate.expected * factors
+    call_mj = dict(zip(names, energies[:-1].tolist(), strict=True))
+    return EnergyEstimate(call_mj, float(energies[-1]), estimate.expected, factors, covariance)
