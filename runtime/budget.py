@@ -191,4 +191,7 @@ def _positive(name: str, given: object) -> float | None:
 def _number(name: str, given: object, expected: str) -> float:
     if isinstance(given, bool) or not isinstance(given, Real):
         raise BudgetError(f"{name}={given!r} is not a number. Expected {expected}.")
-    return float(given)
+    try:
+        return float(given)
+    except OverflowError:
+        return math.inf
