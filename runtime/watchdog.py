@@ -85,7 +85,7 @@ class Watchdog:
                 if late and ticket not in self._hanging:
                     self._hanging[ticket] = configuration
                     found.add(configuration)
-            for configuration in found:
+            for configuration in sorted(found):
                 self._report_hanging(configuration)
         for configuration in sorted(found):
             _LOG.error(
@@ -122,8 +122,11 @@ def checked_hang_ms(hang_ms: object) -> float | None:
     if hang_ms is None:
         return None
     limit_ms = math.nan
-    if not isinstance(hang_ms, bool) and isinstance(hang_ms, Real) and hang_ms < math.inf:
-        limit_ms = float(hang_ms)
+    if not isinstance(hang_ms, bool) and isinstance(hang_ms, Real):
+        try:
+            limit_ms = float(hang_ms)
+        except OverflowError:
+            limit_ms = math.inf
     if not 0 < limit_ms < math.inf:
         raise ChoiceError(f"hang_ms={hang_ms!r}: expected milliseconds above 0, or None.")
     return limit_ms
