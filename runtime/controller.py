@@ -115,7 +115,7 @@ class Controller:
                 choice = choose(points, budget, state, now_s, pinned, deadline_ms, engines)
                 decision = choice.decision
                 self._state = after_choice(state, budget, decision, now_s, deadline_ms)
-                self._note_feasibility(decision, now_s)
+                self._note_feasibility(decision, budget, now_s)
                 self._tally.begins(decision.configuration)
                 self._in_flight += 1
         finally:
@@ -248,8 +248,8 @@ class Controller:
         with self._lock:
             self._health.set_hanging(configuration, calls)
 
-    def _note_feasibility(self, decision: Decision, now_s: float) -> None:
-        news = self._tally.is_news(decision.feasible, now_s)
+    def _note_feasibility(self, decision: Decision, budget: Budget, now_s: float) -> None:
+        news = self._tally.is_news(decision.feasible, budget, now_s)
         if self._strict and not decision.feasible:
             raise BudgetError(
                 f"no call within the budget: {decision.reason} Grant more, or open the engine"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from .budget import Budget
     from .call_record import CallRecord
     from .governor import State
 
 REMEMBERED_CALLS = 10_000
-QUIET_S = 10.0
-"""How long the budget must be met before it is said again that it cannot be."""
+INFEASIBLE_AGAIN_S = 60.0
+"""A budget that could be met for this long and then cannot is logged again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Tally:
         """Calls whose budget nothing was predicted to meet."""
         self._previous: str | None = None
         self._is_episode = False
-        self._infeasible_s = 0.0
+        self._infeasible_s = self._said_s = 0.0
+        self._said_of: Budget | None = None
 
     def begins(self, configuration: str) -> None:
         """Takes note of what a call runs."""
@@ -75,17 +77,21 @@ class Tally:
         if not record.failure:
             self.calls[record.configuration] += 1
 
-    def is_news(self, feasible: bool, now_s: float) -> bool:
+    def is_news(self, feasible: bool, budget: Budget, now_s: float) -> bool:
         """Takes note of whether a call's budget is expected to be met.
 
         Returns:
-            Whether it is not, and was for ``QUIET_S`` or ever since the engine was opened: a
-            budget that only every other call meets is one piece of news, not a thousand.
+            Whether it is worth a line in the log that it is not: the first time, when it was
+            met for ``INFEASIBLE_AGAIN_S``, and of another budget as long after the last line.
+            What every other call meets, or a budget for each call, is not worth a thousand.
         """
         if feasible:
-            self._is_episode &= now_s - self._infeasible_s < QUIET_S
+            self._is_episode &= now_s - self._infeasible_s < INFEASIBLE_AGAIN_S
             return False
-        news = not self._is_episode
         self.infeasible += 1
-        self._is_episode, self._infeasible_s = True, now_s
-        return news
+        self._infeasible_s = now_s
+        is_other = budget is not self._said_of
+        if self._is_episode and not (is_other and now_s - self._said_s >= INFEASIBLE_AGAIN_S):
+            return False
+        self._is_episode, self._said_of, self._said_s = True, budget, now_s
+        return True

@@ -9,14 +9,20 @@ burst, and a burst is not paid for by an hour: by ``BURST_CALLS`` calls' grant f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ..budget import DEFAULT_WINDOW_S
 
 if TYPE_CHECKING:
     from ..budget import Budget
 
 BURST_CALLS = 32
-_PACE_GAIN = 0.1
+PACE_WINDOWS = 3.0
+"""Over how many windows of the power the calls' pace is averaged ..."""
+PACE_OF_HORIZON = 0.1
+"""... or over which share of a battery's horizon."""
 _MJ_PER_WS = 1000.0
 
 
@@ -31,7 +37,8 @@ class Account:
         energy_mj: Balance of ``energy_mj``.
         power_mj: Balance of ``power_w``.
         battery_mj: Balance of ``energy_j``: above zero if less was spent than its even share.
-        period_s: Usual time from one call's start to the next one's; 0 before two calls.
+        pace_calls: Calls lately: each counts less the longer ago it was (``PACE_WINDOWS``).
+        pace_s: The time in which these were made, weighted alike.
         started_s: When the last call began; below zero before the first.
     """
 
@@ -41,8 +48,14 @@ class Account:
     energy_mj: float = 0.0
     power_mj: float = 0.0
     battery_mj: float = 0.0
-    period_s: float = 0.0
+    pace_calls: float = 0.0
+    pace_s: float = 0.0
     started_s: float = -1.0
+
+    @property
+    def period_s(self) -> float:
+        """Mean time from one call's start to the next one's; 0 before two calls."""
+        return self.pace_s / self.pace_calls if self.pace_calls > 0 else 0.0
 
     def is_of(self, budget: Budget) -> bool:
         """Tells whether ``budget`` grants the same averages."""
@@ -55,6 +68,15 @@ class Account:
         if budget.energy_j is None or budget.horizon_s is None:
             return 0.0
         return budget.energy_j / budget.horizon_s
+
+    @property
+    def pace_window_s(self) -> float:
+        """Over how long the calls' pace is averaged."""
+        budget = self.budget
+        window_s = budget.window_s or DEFAULT_WINDOW_S
+        if budget.power_w is None and budget.horizon_s is not None:
+            return max(PACE_OF_HORIZON * budget.horizon_s, PACE_WINDOWS * window_s)
+        return PACE_WINDOWS * window_s
 
     @property
     def remaining_s(self) -> float:
@@ -75,18 +97,19 @@ def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
         now_s: The time.
         idle_mj: What was spent since the last call ended.
     """
-    period_s = account.period_s
+    calls, pace_s = account.pace_calls, account.pace_s
     if account.started_s >= 0:
         since_s = max(now_s - account.started_s, 0.0)
-        gain = _PACE_GAIN if period_s > 0 else 1.0
-        period_s += gain * (since_s - period_s)
-    return _settled(account, now_s, 0.0, idle_mj, period_s, now_s)
+        kept = math.exp(-since_s / account.pace_window_s)
+        calls, pace_s = calls * kept + 1, pace_s * kept + since_s
+    return _settled(account, now_s, 0.0, idle_mj, calls, pace_s, now_s)
 
 
 def call_ends(account: Account, now_s: float, spent_mj: float) -> Account:
     """Returns the account after a call that is expected to have spent ``spent_mj``."""
     saved_mj = (account.budget.energy_mj or 0.0) - spent_mj
-    return _settled(account, now_s, saved_mj, spent_mj, account.period_s, account.started_s)
+    pace = account.pace_calls, account.pace_s, account.started_s
+    return _settled(account, now_s, saved_mj, spent_mj, *pace)
 
 
 def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
@@ -98,9 +121,8 @@ def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
         idle_mj: What was spent beyond it while nothing ran.
     """
     spent_mj = calls_mj + idle_mj
-    return _settled(
-        account, account.settled_s, -calls_mj, spent_mj, account.period_s, account.started_s
-    )
+    pace = account.pace_calls, account.pace_s, account.started_s
+    return _settled(account, account.settled_s, -calls_mj, spent_mj, *pace)
 
 
 def _settled(
@@ -108,7 +130,8 @@ def _settled(
     now_s: float,
     saved_mj: float,
     spent_mj: float,
-    period_s: float,
+    pace_calls: float,
+    pace_s: float,
     started_s: float,
 ) -> Account:
     """Returns the account after what time grants until ``now_s``, and what was spent.
@@ -118,7 +141,8 @@ def _settled(
         now_s: The time; one that lies back counts as no time.
         saved_mj: What the balance of ``energy_mj`` gains.
         spent_mj: What the others lose.
-        period_s: The new period.
+        pace_calls: See ``Account``.
+        pace_s: Likewise.
         started_s: When the last call began.
     """
     budget, settled_s = account.budget, account.settled_s
@@ -139,7 +163,8 @@ def _settled(
         energy_mj,
         power_mj,
         battery_mj,
-        period_s,
+        pace_calls,
+        pace_s,
         started_s,
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-CLIMB_MARGIN = 0.03
+CLIMB_MARGIN = 0.015
 """Logarithm of how far below the budget a prediction must be to be admitted."""
 SHORTEST_DWELL_S = 0.5
 LONGEST_DWELL_S = 60.0

@@ -21,7 +21,7 @@ residual x noise:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .operating_point import DEVIATIONS_AT_99
@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
     from .operating_point import OperatingPoint
 
-MEAN_OF = 10
+MEAN_OF = 30
 JUMP_SCATTERS = 3.0
 SCATTER_GAIN = 0.05
 SMALLEST_SCATTER = 0.01
-TAIL_GAIN = 0.3
+TAIL_GAIN = 0.1
+TAIL_LEARNING_CALLS = 100
 LARGEST_TAIL = math.log(20)
 SLOWDOWN_LIMIT = 1e4
 RESIDUAL_GAIN = 0.1
@@ -59,7 +60,9 @@ class LatencyEstimate:
             where fewer calls count.
         scatter: Standard deviation of the measurements around the slow-down.
         tail: What the 0.99 quantile lies further out than the table says.
+        earlier_tail: The tail one call ago.
         calls: How many calls the slow-down is the mean of; no more than ``MEAN_OF``.
+        observed: How many calls were learnt from; from 1 on.
         configuration: What ran last; empty before the first call.
     """
 
@@ -68,7 +71,9 @@ class LatencyEstimate:
     recent: tuple[float, ...]
     scatter: float
     tail: float
+    earlier_tail: float
     calls: int
+    observed: int
     configuration: str = ""
 
     @property
@@ -90,7 +95,7 @@ def first_estimate(points: Sequence[OperatingPoint]) -> LatencyEstimate:
     scatter = max(min(point.log_slope for point in points), SMALLEST_SCATTER)
     recent = (0.0, 0.0) if _measured(points) else ()
     residuals = {point.configuration: 0.0 for point in points}
-    return LatencyEstimate(0.0, residuals, recent, scatter, 0.0, MEAN_OF)
+    return LatencyEstimate(0.0, residuals, recent, scatter, 0.0, 0.0, MEAN_OF, 10)
 
 
 def estimate_after(
@@ -165,26 +170,39 @@ def observe(
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
     seen = _clamp(measured - point.log_p50 - residuals[name], _LOG_SLOWDOWN_LIMIT)
     if not estimate.recent:
-        scatter = estimate.scatter
-        return LatencyEstimate(seen, residuals, (seen,), scatter, estimate.tail, 1, name)
+        return replace(
+            estimate, log_slowdown=seen, recent=(seen,), calls=1, configuration=name
+        )
     level, scatter, tail = estimate.log_slowdown, estimate.scatter, estimate.tail
     recent = (*estimate.recent[-2:], seen)
     typical = sorted(recent)[(len(recent) - 1) // 2]
     off, far = seen - level, JUMP_SCATTERS * scatter
     if abs(typical - level) > far:
         moved, calls = typical, 2
+        tail = estimate.earlier_tail  # the call before was no outlier, but the first of many
     else:
         calls = min(estimate.calls + 1, MEAN_OF)
         moved = level + _clamp(off, far) / calls
         beyond = _beyond(point, estimate, deviations)
-        step = TAIL_GAIN * max(scatter, beyond / DEVIATIONS_AT_99)
+        gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
+        step = gain * max(scatter, beyond / DEVIATIONS_AT_99)
         tail += step * (quantile if seen - level > beyond else quantile - 1)
         tail = _clamp(tail, LARGEST_TAIL)
     deviation = min(abs(off), far) * _NORMAL_OVER_MEAN_DEVIATION
     scatter = max(scatter + SCATTER_GAIN * (deviation - scatter), SMALLEST_SCATTER)
     if estimate.configuration and estimate.configuration != name:
         residuals = _with_deviation(residuals, name, off)
-    return LatencyEstimate(moved, residuals, recent, scatter, tail, calls, name)
+    return LatencyEstimate(
+        moved,
+        residuals,
+        recent,
+        scatter,
+        tail,
+        estimate.tail,
+        calls,
+        estimate.observed + 1,
+        name,
+    )
 
 
 def _with_deviation(

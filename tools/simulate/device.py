@@ -1,0 +1,146 @@
+"""A device that exists in numbers only: how long calls take, and what its meter shows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from skipc.runtime import FakeClock, Reading
+from skipc.runtime.errors import MeterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.runtime import OperatingPoint
+    from skipc.tools.simulate.scenario import Scenario, ScriptedMeter
+
+_JUMP_CALLS = 1000
+_DRAWS = 4096
+
+
+@final
+class SimulatedDevice:
+    """A device as a scenario has it, for the configurations of one family.
+
+    Args:
+        scenario: What happens to it.
+        points: The configurations.
+        clock: Moved on as time passes.
+    """
+
+    def __init__(
+        self, scenario: Scenario, points: Sequence[OperatingPoint], clock: FakeClock
+    ) -> None:
+        self._scenario = scenario
+        self._clock = clock
+        self._random = np.random.default_rng(scenario.seed)
+        noise = scenario.noise
+        off = np.exp(self._random.normal(0, noise.own, (2, len(points))))
+        running_w = scenario.power.running_w
+        self.median_ms = {
+            point.configuration: float(point.p50_ms * factor)
+            for point, factor in zip(points, off[0], strict=True)
+        }
+        """True median latency of each configuration while nothing slows the device."""
+        self.energy_of_mj = {
+            point.configuration: float((point.energy_mj or point.p50_ms * running_w) * factor)
+            for point, factor in zip(points, off[1], strict=True)
+        }
+        """True mean energy of a call of each configuration."""
+        best = max(points, key=lambda point: point.rank).configuration
+        self.full_ms = self.median_ms[best]
+        """Median latency of the most accurate configuration."""
+        self.full_mj = self.energy_of_mj[best]
+        """Energy of a call of the most accurate configuration."""
+        self.idle_w = scenario.power.idle * self.full_mj / self.full_ms
+        """Power while nothing runs."""
+        self.spent_mj = 0.0
+        """Everything that it took so far."""
+        self.spent_in_calls_mj = 0.0
+        """What calls took of it."""
+        self._draws: list[tuple[float, float]] = []
+
+    @property
+    def now_s(self) -> float:
+        """The time since the scenario began."""
+        return self._clock.now_ns() / 1e9
+
+    def call_ms(self, configuration: str) -> float:
+        """Returns what a call that begins now takes, and takes its energy."""
+        if not self._draws:
+            self._draws = self._drawn()
+        latency, energy = self._draws.pop()
+        taken_mj = self.energy_of_mj[configuration] * energy
+        self.spent_mj += taken_mj
+        self.spent_in_calls_mj += taken_mj
+        slowdown = self._scenario.slowdown_at(self.now_s)
+        return self.median_ms[configuration] * slowdown * latency
+
+    def _drawn(self) -> list[tuple[float, float]]:
+        noise = self._scenario.noise
+        latency = np.exp(self._random.normal(0, noise.latency, _DRAWS))
+        spikes = self._random.random(_DRAWS) < noise.spike_share
+        latency[spikes] *= noise.spike_factor
+        energy = np.exp(self._random.normal(0, noise.energy, _DRAWS))
+        return list(zip(latency.tolist(), energy.tolist(), strict=True))
+
+    def idle_ms(self, duration_ms: float) -> None:
+        """Lets time pass in which nothing runs."""
+        if duration_ms > 0:
+            self.spent_mj += self.idle_w * duration_ms
+            self._clock.advance_ms(duration_ms)
+
+    def noise_quantile(self, quantile: float) -> float:
+        """Returns the quantile of a call's latency over its median, as the noise has it."""
+        noise = self._scenario.noise
+        random = np.random.default_rng(0)
+        draws = np.exp(random.normal(0, noise.latency, 200_000))
+        draws[random.random(draws.size) < noise.spike_share] *= noise.spike_factor
+        return float(np.quantile(draws, quantile))
+
+
+@final
+class SimulatedMeter:
+    """A meter of a simulated device.
+
+    Args:
+        script: What it shows, and when it does not.
+        device: What it measures.
+        seed: Of its noise.
+    """
+
+    name = "simulated"
+    covers = "the simulated device"
+    estimated = False
+
+    def __init__(self, script: ScriptedMeter, device: SimulatedDevice, seed: int) -> None:
+        self.period_s = script.period_s
+        self.resolution_mj = script.resolution * device.full_mj
+        self._script = script
+        self._device = device
+        self._random = np.random.default_rng(seed)
+        self._seen_mj = self._shown_mj = 0.0
+        self._jumped = False
+
+    def read(self) -> Reading:
+        """Returns what it shows now.
+
+        Raises:
+            MeterError: The scenario has it stopped.
+        """
+        now_s, script = self._device.now_s, self._script
+        if script.stops_at_s <= now_s < script.back_at_s:
+            raise MeterError("the simulated meter stopped. Wait until it is back.")
+        gained_mj = self._device.spent_mj - self._seen_mj
+        self._seen_mj = self._device.spent_mj
+        self._shown_mj += gained_mj * max(1 + script.noise * self._random.normal(), 0.0)
+        if now_s >= script.jumps_at_s and not self._jumped:
+            self._jumped = True
+            self._shown_mj += _JUMP_CALLS * self._device.full_mj
+        steps = math.floor(self._shown_mj / self.resolution_mj)
+        return Reading(steps * self.resolution_mj, round(now_s * 1e9))
+
+    def close(self) -> None:
+        """Does nothing."""

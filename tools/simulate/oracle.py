@@ -1,0 +1,98 @@
+"""What could be had by someone who knows the device: its true latencies, and how it slows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from skipc.runtime.governor.mixing import best_mix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.runtime import Budget, OperatingPoint
+    from skipc.tools.simulate.device import SimulatedDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """What could be had from one call.
+
+    Attributes:
+        rank: The best mean rank; that of the cheapest where nothing fits.
+        feasible: Whether something fits.
+    """
+
+    rank: float
+    feasible: bool
+
+
+@final
+class Oracle:
+    """Knows a simulated device, except for the noise of single calls.
+
+    Args:
+        points: The configurations.
+        device: The device.
+        period_ms: Mean time between two arrivals; 0 where calls follow one another.
+    """
+
+    def __init__(
+        self, points: Sequence[OperatingPoint], device: SimulatedDevice, period_ms: float
+    ) -> None:
+        self._points = points
+        self._device = device
+        self._period_ms = period_ms
+        self._quantiles: dict[float, float] = {}
+        self._known: dict[tuple[Budget, float], Best] = {}
+
+    def best(self, budget: Budget, slowdown: float) -> Best:
+        """Returns what could be had from a call under ``budget`` at this slow-down."""
+        key = (budget, round(slowdown, 4))
+        if key not in self._known:
+            self._known[key] = self._best(budget, slowdown)
+        return self._known[key]
+
+    def _best(self, budget: Budget, slowdown: float) -> Best:
+        device = self._device
+        if budget.quantile not in self._quantiles:
+            self._quantiles[budget.quantile] = device.noise_quantile(budget.quantile)
+        spread = self._quantiles[budget.quantile]
+        limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms
+        running_ms = [device.median_ms[p.configuration] * slowdown for p in self._points]
+        fitting = [index for index, ms in enumerate(running_ms) if ms * spread <= limit_ms]
+        if not fitting:
+            fastest = min(range(len(running_ms)), key=lambda index: running_ms[index])
+            return Best(self._points[fastest].rank, feasible=False)
+        best = max(self._points[index].rank for index in fitting)
+        for excesses in self._excesses(budget, fitting, running_ms):
+            ranks = [self._points[index].rank for index in fitting]
+            mix = best_mix(excesses, ranks)
+            if mix is None:
+                cheapest = min(range(len(fitting)), key=lambda index: excesses[index])
+                return Best(ranks[cheapest], feasible=False)
+            low, high = ranks[mix.low], ranks[mix.high]
+            best = min(best, low + mix.share * (high - low))
+        return Best(best, feasible=True)
+
+    def _excesses(
+        self, budget: Budget, fitting: list[int], running_ms: list[float]
+    ) -> list[list[float]]:
+        """Returns what a call takes beyond its grant, for each average that is limited."""
+        device = self._device
+        energies_mj = [device.energy_of_mj[self._points[i].configuration] for i in fitting]
+        found = []
+        if budget.energy_mj is not None:
+            found.append([mj - budget.energy_mj for mj in energies_mj])
+        powers_w = [] if budget.power_w is None else [budget.power_w]
+        if budget.energy_j is not None and budget.horizon_s is not None:
+            powers_w.append(budget.energy_j / budget.horizon_s)
+        for power_w in powers_w:
+            excesses = []
+            for index, mj in zip(fitting, energies_mj, strict=True):
+                period_ms = max(self._period_ms, running_ms[index])
+                idle_mj = device.idle_w * (period_ms - running_ms[index])
+                excesses.append(mj + idle_mj - power_w * period_ms)
+            found.append(excesses)
+        return found

@@ -1,0 +1,94 @@
+"""Replaying a scenario against the governor, on a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skipc.runtime import AdaptiveEngine, FakeClock, Sampler, TensorSpec
+from skipc.runtime.backends.null import NullBackend
+from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
+from skipc.tools.simulate.grants import budget_of
+from skipc.tools.simulate.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from skipc.runtime import Budget, OperatingPoint
+    from skipc.tools.simulate.scenario import Scenario
+    from skipc.tools.simulate.tally import Replay
+
+_INPUT = np.zeros(1, np.float32)
+
+
+def replay(
+    scenario: Scenario,
+    points: Sequence[OperatingPoint],
+    ranked_by: str = "accuracy",
+    budget: Budget | None = None,
+) -> Replay:
+    """Returns what comes of a scenario for a family.
+
+    Args:
+        scenario: What happens.
+        points: The configurations.
+        ranked_by: What their rank is.
+        budget: Granted all the time instead of what the scenario grants; None does not.
+
+    Raises:
+        BudgetError: ``budget`` asks for what is not known of the configurations.
+    """
+    clock = FakeClock()
+    device = SimulatedDevice(scenario, points, clock)
+    sampler = None
+    if scenario.meter is not None:
+        sampler = Sampler(SimulatedMeter(scenario.meter, device, scenario.seed + 1), clock)
+    scripts = {
+        point.configuration: lambda _, name=point.configuration: device.call_ms(name)
+        for point in points
+    }
+    backend = NullBackend(scripts, {"y": _INPUT}, clock)
+    grants = [(grant.at_s, budget_of(grant, scenario, device)) for grant in scenario.grants]
+    if budget is not None:
+        grants = [(0.0, budget)]
+    with AdaptiveEngine(
+        points, [TensorSpec("x", "float32", (1,))], backend,
+        clock=clock, warm_up_runs=0, ranked_by=ranked_by, sampler=sampler,
+    ) as engine:  # fmt: skip
+        started_s = time.perf_counter()
+        tally = Tally(scenario, points, device)
+        next_poll_s = 0.0
+        for arrival_ms in _arrivals_ms(scenario, device, clock):
+            device.idle_ms(arrival_ms - clock.now_ns() / 1e6)
+            now_s = device.now_s
+            while grants and grants[0][0] <= now_s:
+                engine.budget = grants.pop(0)[1]
+                tally.grant(engine.budget)
+            if sampler is not None and now_s >= next_poll_s:
+                next_poll_s = now_s + sampler.poll()
+            engine(_INPUT)
+            record = engine.last
+            assert record is not None
+            tally.add(record, now_s)
+        taken_s = time.perf_counter() - started_s
+        return tally.result(engine.stats(), engine.trace(), taken_s)
+
+
+def _arrivals_ms(
+    scenario: Scenario, device: SimulatedDevice, clock: FakeClock
+) -> Iterator[float]:
+    """Yields when calls arrive; those that would have to wait for a whole period are lost."""
+    arrivals, end_ms = scenario.arrivals, scenario.duration_s * 1000
+    period_ms = arrivals.period * device.full_ms
+    next_ms = 0.0
+    while (now_ms := clock.now_ns() / 1e6) < end_ms:
+        if arrivals.kind == "back-to-back":
+            yield now_ms
+            continue
+        start_ms = max(next_ms, now_ms)
+        yield start_ms
+        for _ in range(arrivals.calls - 1):
+            yield clock.now_ns() / 1e6
+        next_ms = max(next_ms + period_ms, clock.now_ns() / 1e6 - period_ms)

@@ -1,0 +1,204 @@
+"""What happens to a device and what is asked of it, over some time.
+
+Everything is relative to the family's most accurate configuration, so that one scenario fits
+every bundle: latencies count in its median latency, energies in its energy per call, powers in
+what the device draws when it serves all arrivals with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skipc.runtime.errors import SkipcError
+
+ARRIVALS = ("periodic", "back-to-back", "bursts")
+
+
+class ScenarioError(SkipcError):
+    """There is no such scenario, or its file does not have the form of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """When calls arrive.
+
+    Attributes:
+        kind: ``periodic``; ``back-to-back``, each as soon as the one before has ended; or
+            ``bursts`` of calls back to back.
+        period: Time between two arrivals, or between the starts of two bursts.
+        calls: Calls in a burst; 1 otherwise.
+    """
+
+    kind: str = "periodic"
+    period: float = 1.5
+    calls: int = 1
+
+    @property
+    def mean_period(self) -> float:
+        """Mean time between two arrivals; 0 where each waits for the one before."""
+        return 0.0 if self.kind == "back-to-back" else self.period / self.calls
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """The device's speed changes.
+
+    Attributes:
+        at_s: When it begins to change.
+        factor: Latency over usual latency from then on.
+        over_s: How long the change takes; 0 for a step.
+    """
+
+    at_s: float
+    factor: float
+    over_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another process that takes the processor from time to time.
+
+    Attributes:
+        period_s: From one of its starts to the next.
+        share: The share of that time that it runs.
+        factor: Latency over usual latency while it runs.
+    """
+
+    period_s: float
+    share: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What nobody can predict.
+
+    Attributes:
+        latency: Standard deviation of the logarithm of a call's latency.
+        spike_share: Share of the calls that take much longer.
+        spike_factor: How much longer.
+        own: Standard deviation of the logarithm of what a configuration's true latency and
+            energy are off the table.
+        energy: The same, of a call's energy.
+    """
+
+    latency: float = 0.05
+    spike_share: float = 0.0
+    spike_factor: float = 3.0
+    own: float = 0.02
+    energy: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What the device draws.
+
+    Attributes:
+        running_w: While the network runs, for configurations whose energy is unknown.
+        idle: While nothing runs, as a share of that of the most accurate configuration.
+    """
+
+    running_w: float = 10.0
+    idle: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedMeter:
+    """A meter with its faults.
+
+    Attributes:
+        period_s: How often its value changes.
+        resolution: Its smallest step, in calls of the most accurate configuration.
+        noise: Standard deviation of what it adds to an interval, as a share.
+        stops_at_s: From when on it cannot be read.
+        back_at_s: From when on it can again.
+        jumps_at_s: When it jumps forward by a thousand calls' energy.
+    """
+
+    period_s: float = 0.1
+    resolution: float = 0.01
+    noise: float = 0.02
+    stops_at_s: float = float("inf")
+    back_at_s: float = float("inf")
+    jumps_at_s: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A budget from some moment on.
+
+    Attributes:
+        at_s: From when on.
+        latency: Of a call; None for no limit.
+        quantile: The share of calls that stay within it.
+        energy: Of a call on average; None for no limit.
+        power: On average; None for no limit.
+        window_s: Over how long the power is averaged.
+        battery: Energy until the scenario's end, as a share of what the most accurate
+            configuration would take for it; None for no limit.
+    """
+
+    at_s: float = 0.0
+    latency: float | None = None
+    quantile: float = 0.99
+    energy: float | None = None
+    power: float | None = None
+    window_s: float | None = None
+    battery: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens to a device and what is asked of it.
+
+    Attributes:
+        name: The scenario's name.
+        description: One line for people.
+        duration_s: How long it lasts.
+        seed: Of everything random in it.
+        arrivals: When calls arrive.
+        grants: The budgets, in the order of their time.
+        slowdowns: Changes of the device's speed, in the order of their time.
+        neighbour: Another process; None without one.
+        noise: What nobody can predict.
+        power: What the device draws.
+        meter: The meter; None without one.
+    """
+
+    name: str
+    description: str
+    duration_s: float
+    seed: int
+    arrivals: Arrivals
+    grants: tuple[Grant, ...]
+    slowdowns: tuple[Slowdown, ...] = ()
+    neighbour: Neighbour | None = None
+    noise: Noise = Noise()  # frozen
+    power: Power = Power()  # frozen
+    meter: ScriptedMeter | None = None
+
+    def slowdown_at(self, time_s: float) -> float:
+        """Returns latency over usual latency at a moment."""
+        factor = 1.0
+        for change in self.slowdowns:
+            if time_s < change.at_s:
+                break
+            done = min((time_s - change.at_s) / change.over_s, 1.0) if change.over_s else 1.0
+            factor += done * (change.factor - factor)
+        if self.neighbour is not None:
+            within = time_s % self.neighbour.period_s
+            if within < self.neighbour.share * self.neighbour.period_s:
+                factor *= self.neighbour.factor
+        return factor
+
+    def steps_s(self) -> tuple[float, ...]:
+        """Returns when something changes at once, so that a governor has to adapt."""
+        steps = [0.0, *(grant.at_s for grant in self.grants)]
+        steps += [change.at_s for change in self.slowdowns if change.over_s == 0]
+        if self.neighbour is not None:
+            period_s, count = self.neighbour.period_s, 0
+            while count * period_s < self.duration_s:
+                steps.append(count * period_s)
+                steps.append((count + self.neighbour.share) * period_s)
+                count += 1
+        return tuple(sorted(steps))
