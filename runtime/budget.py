@@ -61,8 +61,8 @@ class Budget:
         energy_j: Energy that has to last for ``horizon_s``, in joules: a battery. It is
             counted from the first call under this budget.
         horizon_s: See ``energy_j``; afterwards ``energy_j`` limits nothing.
-        min_accuracy: Configurations below it never run, whatever that costs; in the unit of
-            the front's ``accuracy``.
+        min_accuracy: Configurations below it do not run, whatever that costs, unless every
+            other one failed or hangs; in the unit of the front's ``accuracy``.
 
     Raises:
         BudgetError: A value is not a positive, finite number, ``quantile`` is not between

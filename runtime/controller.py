@@ -117,6 +117,7 @@ class Controller:
                 self._state = after_choice(state, budget, decision, now_s, deadline_ms)
                 self._note_feasibility(decision, budget, now_s)
                 self._tally.begins(decision.configuration)
+                self.check_open()  # a signal's handler may have closed it meanwhile
                 self._in_flight += 1
         finally:
             if self._unsaid:

@@ -15,7 +15,6 @@ from skipc.runtime import Budget, ChoiceError, FakeClock
 from skipc.runtime.watchdog import Watchdog, checked_hang_ms, started_watchdog
 from tests.runtime.faulty import PATIENCE_S, Script, X, scripted, texts
 
-
 HUGE = pytest.param(10**400, id="huge")
 
 

@@ -71,6 +71,19 @@ def test_meters_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runpy.run_path("program.py")
 
 
+def test_faults_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    runpy.run_path(str(tmp_path / "program.py"))
+    assert capsys.readouterr().out.splitlines() == [
+        "[1.]",
+        "{'full': 'out of memory.'}",
+        "[('full', 'out of memory.'), ('fast', '')]",
+        "full",
+    ]
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
