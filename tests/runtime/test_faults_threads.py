@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import numpy as np
@@ -135,31 +134,41 @@ def test_a_hundred_callers_and_everything_changes(failing):
         assert failures == []
 
 
-def test_a_pin_that_is_taken_back_meanwhile_is_no_error():
-    engine, _ = scripted(lambda _name, inputs: {"y": inputs["x"].mean(axis=1)})
+class PinningSampler:
+    """What is asked for readings in the middle of each choice; pins as another thread may."""
+
+    failure, latest_pin = "", None
+
+    def __init__(self):
+        self.meter = HandMeter(FakeClock())
+        self.engine = None
+
+    @property
+    def latest(self):
+        if self.engine is not None:
+            self.engine.pin(self.latest_pin)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("before", "meanwhile"), [(None, "full"), ("full", None)])
+def test_a_pin_that_changes_in_the_middle_of_a_choice_counts_from_the_next_call(
+    before, meanwhile
+):
+    sampler = PinningSampler()
+    engine, _ = scripted(
+        lambda _name, inputs: {"y": inputs["x"].mean(axis=1)}, sampler=sampler
+    )
     x = np.ones((1, 4), np.float32)
     engine._control.mark_bad("full", EngineError("no."), "mid")
-    done = threading.Event()
-
-    def call():
-        try:
-            for _ in range(2000):
-                engine(x)
-        finally:
-            done.set()
-
-    def pin():
-        while not done.is_set():
-            engine.pin("full")
-            engine.pin(None)
-
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # many switches in the middle of a choice
-    try:
-        with engine:
-            assert _crowd([call, pin]) == []
-    finally:
-        sys.setswitchinterval(interval_s)
+    with engine:
+        engine.pin(before)
+        sampler.engine, sampler.latest_pin = engine, meanwhile
+        for _ in range(2):
+            engine(x)
+        ran = [record.configuration for record in engine.trace()]
+        assert ran == [pinned or "mid" for pinned in (before, meanwhile)]
 
 
 def test_closing_under_load_refuses_the_rest_and_loses_nothing():
