@@ -115,9 +115,11 @@ class Controller:
                 choice = choose(points, budget, state, now_s, pinned, deadline_ms, engines)
                 decision = choice.decision
                 self._state = after_choice(state, budget, decision, now_s, deadline_ms)
-                self._note_feasibility(decision, budget, now_s)
+                if not decision.feasible or self._tally.is_episode:
+                    self._note_feasibility(decision, budget, now_s)
                 self._tally.begins(decision.configuration)
-                self.check_open()  # a signal's handler may have closed it meanwhile
+                if self._closed:  # by a signal's handler, meanwhile
+                    self.check_open()
                 self._in_flight += 1
         finally:
             if self._unsaid:

@@ -61,7 +61,8 @@ class Tally:
         self.infeasible = 0
         """Calls whose budget nothing was predicted to meet."""
         self._previous: str | None = None
-        self._is_episode = False
+        self.is_episode = False
+        """Whether a budget could not be met lately."""
         self._infeasible_s = self._said_s = 0.0
         self._said_of: Budget | None = None
 
@@ -86,12 +87,12 @@ class Tally:
             What every other call meets, or a budget for each call, is not worth a thousand.
         """
         if feasible:
-            self._is_episode &= now_s - self._infeasible_s < INFEASIBLE_AGAIN_S
+            self.is_episode &= now_s - self._infeasible_s < INFEASIBLE_AGAIN_S
             return False
         self.infeasible += 1
         self._infeasible_s = now_s
         is_other = budget is not self._said_of
-        if self._is_episode and not (is_other and now_s - self._said_s >= INFEASIBLE_AGAIN_S):
+        if self.is_episode and not (is_other and now_s - self._said_s >= INFEASIBLE_AGAIN_S):
             return False
-        self._is_episode, self._said_of, self._said_s = True, budget, now_s
+        self.is_episode, self._said_of, self._said_s = True, budget, now_s
         return True
