@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, final, overload
@@ -13,9 +11,10 @@ from .budget import checked_budget, checked_deadline_ms
 from .bundle import Bundle
 from .clock import SystemClock
 from .controller import Controller
-from .errors import ChoiceError, ClosedError
+from .errors import ChoiceError
 from .governor import first_state
 from .inputs import InputChecker
+from .lifetime import Lifetime
 from .loading import load_all
 from .metering import Metering
 from .nan_outputs import OutputChecker
@@ -23,9 +22,10 @@ from .opening import bundle_backend, started_sampler
 from .points import operating_points, points_by_name, ranked_by
 from .running import Runner
 from .stats import EngineStats, engine_stats
-from .watchdog import started_watchdog
+from .watchdog import checked_hang_ms, started_watchdog
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from types import TracebackType
 
@@ -51,7 +51,8 @@ class AdaptiveEngine:
     must open an engine of its own.
 
     An engine that fails is left out if another one then runs on the same inputs
-    (``stats().bad``, ``restore``).
+    (``stats().bad``, ``restore``). A call that hangs cannot be stopped from here: ``close``
+    waits for it (``hang_ms``, ``stats().hanging``).
 
     Args:
         points: What the governor knows of each configuration.
@@ -73,13 +74,17 @@ class AdaptiveEngine:
             ``accuracy``.
         sampler: Reads an energy meter in the background. It belongs to the engine like the
             backend; None without a meter.
-        hang_ms: How long a call may take before it is reported to hang; None does not look.
+        hang_ms: How long a call may take before it is reported to hang, and other calls avoid
+            its configuration while it does; None does not look.
 
     Raises:
-        ChoiceError: There is no point, two have one name, or a policy is not one.
+        ChoiceError: There is no point, two have one name, or a policy or ``hang_ms`` is not
+            one.
         BackendError: A configuration could not be loaded or run; the message names it.
         BudgetError: ``budget`` is not a budget, or asks for what is not known here.
     """
+
+    _closed = True
 
     def __init__(
         self,
@@ -99,7 +104,6 @@ class AdaptiveEngine:
         sampler: Sampler | None = None,
         hang_ms: float | None = None,
     ) -> None:
-        self._closed = True
         with ExitStack() as stack:
             if sampler is not None:
                 stack.callback(sampler.close)
@@ -107,7 +111,7 @@ class AdaptiveEngine:
             named = points_by_name(points)
             checked_budget(budget)
             self._inputs = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
-            checked = OutputChecker(nan_outputs)
+            checked, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
             now_ns = (SystemClock() if clock is None else clock).now_ns
             sample = self._inputs.sample() if warm_up is None else warm_up
             loaded = load_all(backend, named, sample, warm_up_runs, now_ns, stack)
@@ -120,14 +124,13 @@ class AdaptiveEngine:
                 metering=None if sampler is None else Metering(sampler),
                 opened_ns=now_ns(),
             )
-            watchdog = started_watchdog(hang_ms, now_ns, self._control.set_hanging, stack)
+            watchdog = started_watchdog(limit_ms, now_ns, self._control.set_hanging, stack)
             self._runner = Runner(loaded.engines, self._control, checked, watchdog, now_ns)
             self._sharing = backend.sharing()
             resources = stack.pop_all()
         self._backend = backend
         self._ranked_by = ranked_by
-        self._process = os.getpid()
-        self._release = weakref.finalize(self, _release, resources, os.getpid())
+        self._life = Lifetime(self, self._control, resources)
         self._closed = False
 
     @classmethod
@@ -165,14 +168,15 @@ class AdaptiveEngine:
             meter: The energy meter: ``auto`` for the best that this machine has, or one as
                 ``skipc meters`` lists them, e.g. ``rapl``. None for none; energies are then
                 those of ``front.json``.
-            hang_ms: How long a call may take before it is reported to hang; None does not
-                look.
+            hang_ms: How long a call may take before it is reported to hang, and other calls
+                avoid its configuration while it does; None does not look. It cannot be
+                stopped: ``close`` waits for it.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.
             BackendError: The engines do not fit this host, their library is missing, or
                 one could not be loaded.
-            ChoiceError: ``threads``, ``nan`` or ``device_bytes`` is not valid.
+            ChoiceError: An option is not one of its choices.
             BudgetError: ``budget`` is not a ``Budget``, or asks for what is not known here.
             MeterError: There is no such meter here, or it cannot be read.
         """
@@ -239,7 +243,8 @@ class AdaptiveEngine:
             EngineError: The engine failed, and so did the one tried in its place.
             ClosedError: The engine was closed, or opened before a fork.
         """
-        self._check_usable()
+        self._life.check()
+        self._control.check_open()
         arrays = self._inputs.check(inputs)
         if deadline_ms is not None:
             deadline_ms = checked_deadline_ms(deadline_ms)
@@ -260,6 +265,7 @@ class AdaptiveEngine:
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
+        self._life.check()
         self._control.budget = budget
 
     @property
@@ -272,6 +278,7 @@ class AdaptiveEngine:
 
         ``runtime.call_trace`` makes a file of them for ``skipc trace``.
         """
+        self._life.check()
         return self._control.records()
 
     def pin(self, configuration: str | None) -> None:
@@ -281,6 +288,7 @@ class AdaptiveEngine:
             ChoiceError: There is no such configuration.
             ClosedError: The engine was closed.
         """
+        self._life.check()
         self._control.pin(configuration)
 
     def restore(self, configuration: str) -> None:
@@ -289,20 +297,25 @@ class AdaptiveEngine:
         Raises:
             ChoiceError: There is no such configuration.
         """
+        self._life.check()
         self._control.restore(configuration)
 
     def stats(self) -> EngineStats:
         """Returns counts, factors and sizes as they are now; works after ``close()`` too."""
+        self._life.check()
         return engine_stats(
             self._control, self._backend, self._sharing, ranked_by=self._ranked_by
         )
 
     def close(self) -> None:
-        """Waits for the calls in flight, then frees everything. May be called again."""
+        """Waits for the calls in flight, then frees everything. May be called again.
+
+        A call that hangs cannot be stopped, so this waits for it: end the process instead
+        (``os._exit``). Called from inside of a call, such as by a signal handler that
+        interrupts one, it would wait for itself. After a fork, the child's does nothing.
+        """
         self._closed = True
-        if os.getpid() == self._process:
-            self._control.close()
-            self._release()
+        self._life.close()
 
     def __enter__(self) -> AdaptiveEngine:
         return self
@@ -316,7 +329,7 @@ class AdaptiveEngine:
         self.close()
 
     def __del__(self) -> None:
-        if not self._closed:
+        if not self._closed and self._life.is_here:
             warnings.warn(
                 "an AdaptiveEngine was never closed: use `with AdaptiveEngine.open(...)`, or"
                 " call close().",
@@ -324,17 +337,3 @@ class AdaptiveEngine:
                 source=self,
                 stacklevel=2,
             )
-
-    def _check_usable(self) -> None:
-        if os.getpid() != self._process:
-            raise ClosedError(
-                "the process was forked after the engine was opened, which leaves the"
-                " engine's threads behind. Open an engine in the child."
-            )
-        self._control.check_open()
-
-
-def _release(resources: ExitStack, process: int) -> None:
-    """Frees what an engine held, unless this is a fork of the process that holds it."""
-    if os.getpid() == process:
-        resources.close()

@@ -61,8 +61,8 @@ class Budget:
         energy_j: Energy that has to last for ``horizon_s``, in joules: a battery. It is
             counted from the first call under this budget.
         horizon_s: See ``energy_j``; afterwards ``energy_j`` limits nothing.
-        min_accuracy: Configurations below it never run, whatever that costs; in the unit of
-            the front's ``accuracy``.
+        min_accuracy: Configurations below it do not run, whatever that costs, unless every
+            other one failed or hangs; in the unit of the front's ``accuracy``.
 
     Raises:
         BudgetError: A value is not a positive, finite number, ``quantile`` is not between
@@ -191,4 +191,7 @@ def _positive(name: str, given: object) -> float | None:
 def _number(name: str, given: object, expected: str) -> float:
     if isinstance(given, bool) or not isinstance(given, Real):
         raise BudgetError(f"{name}={given!r} is not a number. Expected {expected}.")
-    return float(given)
+    try:
+        return float(given)
+    except OverflowError:
+        return math.inf

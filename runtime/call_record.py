@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .governor import Decision
 
+_LONGEST_TEXT = 1000
+
+
+def failure_text(error: BaseException) -> str:
+    """Returns why a call failed, never empty; cut, as ten thousand of them are kept."""
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:

@@ -7,18 +7,26 @@ a choice, and ends here, with what it took.
 from __future__ import annotations
 
 import logging
-import math
-from collections import deque
-from dataclasses import dataclass, replace
-from threading import Condition, Lock
+from dataclasses import replace
+from threading import Condition, RLock
 from typing import TYPE_CHECKING, final
 
 from .budget import check_possible, checked_budget
-from .call_record import CallRecord
+from .call_record import CallRecord, failure_text
+from .counts import Counts, Tally
 from .errors import BudgetError, ChoiceError, ClosedError, choices_text
-from .governor import after_call, after_choice, after_reading, before_choice, decide
+from .governor import (
+    after_call,
+    after_choice,
+    after_failure,
+    after_reading,
+    before_choice,
+    decide,
+)
+from .governor.latency import typical_ms
 from .health import Health
 from .readiness import Choice, choose
+from .timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,35 +37,6 @@ if TYPE_CHECKING:
     from .metering import Metering
 
 _LOG = logging.getLogger(__name__)
-
-REMEMBERED_CALLS = 10_000
-INFEASIBLE_AGAIN_S = 60.0
-"""A budget that could be met for this long and then cannot is logged again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What happened since the engine was opened.
-
-    Attributes:
-        calls: Calls finished, by configuration.
-        switches: Calls that ran another configuration than the call before.
-        infeasible_calls: Calls whose budget nothing was predicted to meet.
-        bad: Why a configuration is left out, by its name.
-        hanging: How many calls of a configuration hang, by its name.
-        metered_mj: What the meter counted; None without one.
-        meter_lost: Whether the meter says nothing that can be believed.
-        state: What was learnt.
-    """
-
-    calls: Mapping[str, int]
-    switches: int
-    infeasible_calls: int
-    bad: Mapping[str, str]
-    hanging: Mapping[str, int]
-    metered_mj: float | None
-    meter_lost: bool
-    state: State
 
 
 @final
@@ -96,16 +75,15 @@ class Controller:
         self._ranked_by = ranked_by
         self._metering = metering
         self._budget = self._checked(budget)
-        self._opened_ns = opened_ns
+        self._timeline = Timeline(opened_ns)
         self._idle_since_s = 0.0
         self._pinned: str | None = None
-        self._previous: str | None = None
-        self._infeasible_s = -math.inf
-        self._records: deque[CallRecord] = deque(maxlen=REMEMBERED_CALLS)
-        self._calls = dict.fromkeys(points, 0)
-        self._switches = self._infeasible = self._in_flight = 0
+        self._tally = Tally(points)
+        self._unsaid: list[str] = []
+        self._in_flight = 0
         self._closed = False
-        self._lock = Lock()
+        # One that may be taken twice: what is collected while it is held closes itself.
+        self._lock = RLock()
         self._ended = Condition(self._lock)
 
     def begin(
@@ -124,22 +102,28 @@ class Controller:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
             ClosedError: The engine was closed.
         """
-        now_s = (now_ns - self._opened_ns) / 1e9
-        with self._lock:
-            self.check_open()
-            budget = self._budget
-            idle_s = max(now_s - self._idle_since_s, 0.0) if self._in_flight == 0 else 0.0
-            self._idle_since_s = now_s
-            if self._metering is not None:
-                self._read_meter(self._metering, idle_s, now_s)
-            state = before_choice(self._state, budget, now_s, idle_s)
-            points = self._health.usable() if self._pinned is None else self._order
-            choice = choose(points, budget, state, now_s, self._pinned, deadline_ms, engines)
-            decision = choice.decision
-            self._state = after_choice(state, budget, decision, now_s, deadline_ms)
-            self._note_feasibility(decision, now_s)
-            self._in_flight += 1
-            self._note_configuration(decision.configuration)
+        try:
+            with self._lock:
+                self.check_open()
+                now_s, budget, pinned = self._timeline.at(now_ns), self._budget, self._pinned
+                idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
+                self._idle_since_s = now_s
+                if self._metering is not None:
+                    self._read_meter(self._metering, idle_s, now_s)
+                state = before_choice(self._state, budget, now_s, idle_s)
+                points = self._health.usable() if pinned is None else self._order
+                choice = choose(points, budget, state, now_s, pinned, deadline_ms, engines)
+                decision = choice.decision
+                self._state = after_choice(state, budget, decision, now_s, deadline_ms)
+                if not decision.feasible or self._tally.is_episode:
+                    self._note_feasibility(decision, budget, now_s)
+                self._tally.begins(decision.configuration)
+                if self._closed:  # by a signal's handler, meanwhile
+                    self.check_open()
+                self._in_flight += 1
+        finally:
+            if self._unsaid:
+                self._say()
         return choice, budget
 
     def end(
@@ -150,6 +134,7 @@ class Controller:
         latency_ms: float,
         deadline_ms: float | None = None,
         failure: str = "",
+        ran: bool = True,
     ) -> None:
         """Takes note of what a call took.
 
@@ -157,68 +142,99 @@ class Controller:
             choice: What ``begin`` returned.
             budget: Likewise.
             now_ns: The clock's time.
-            latency_ms: What the call took, or how long it took to fail.
+            latency_ms: What the call took, or how long it took to fail; below zero if the
+                clock went back meanwhile.
             deadline_ms: What this call was granted.
-            failure: Why it failed; empty if it did not.
+            failure: Why it gave no outputs; empty if it did.
+            ran: Whether the engine ran to its end, even if what it returned was refused.
         """
-        now_s = (now_ns - self._opened_ns) / 1e9
         decision = choice.decision
-        name = decision.configuration
+        point = self.points[decision.configuration]
         with self._lock:
-            learns = choice.learns and not failure and latency_ms >= 0
-            seen_ms = latency_ms if learns else None
-            self._state = after_call(self._state, budget, self.points[name], seen_ms, now_s)
-            metered_mj = None
-            if self._metering is not None:
-                metered_mj = self._metering.total_mj
-                spent_mj = self._state.energy.call_mj.get(name, 0.0)
-                self._metering.charge_call(name, spent_mj)
-            if not failure:
-                self._calls[name] += 1
-            self._records.append(
-                CallRecord(
-                    now_s, latency_ms, decision, budget, deadline_ms, metered_mj, failure
-                )
-            )
-            self._in_flight -= 1
-            self._idle_since_s = now_s
-            if self._closed:
-                self._ended.notify_all()
+            try:
+                now_s = self._timeline.at(now_ns)
+                seen_ms = latency_ms if choice.learns and ran and latency_ms >= 0 else None
+                spent_mj = self._state.energy.call_mj.get(point.configuration, 0.0)
+                if failure:
+                    if not ran:  # one that fails half-way took half of the energy
+                        (whole_ms,) = typical_ms([point], self._state.latency)
+                        spent_mj *= min(max(latency_ms / whole_ms, 0.0), 1.0)
+                    self._state = after_failure(self._state, budget, point, seen_ms, spent_mj)
+                else:
+                    self._state = after_call(self._state, budget, point, seen_ms, now_s)
+                metered_mj = None
+                if self._metering is not None:
+                    metered_mj = self._metering.total_mj
+                    self._metering.charge_call(point.configuration, spent_mj)
+                took_ms = max(latency_ms, 0.0)
+                call = now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure
+                self._tally.ends(CallRecord(*call))
+                self._idle_since_s = now_s
+            finally:
+                self._in_flight -= 1
+                if self._closed:
+                    self._ended.notify_all()
+
+    def _is_idle(self) -> bool:
+        """Tells whether nothing runs; a call that hangs does not."""
+        hanging = self._health.hanging
+        return self._in_flight <= (sum(hanging.values()) if hanging else 0)
 
     def _read_meter(self, metering: Metering, idle_s: float, now_s: float) -> None:
         metering.charge_idle(idle_s * self._state.energy.idle_w * 1000)
         interval = metering.ended_interval(now_s)
+        self._unsaid += metering.take_notes()
         if interval is not None and interval.measured_mj is not None:
             self._state = after_reading(self._state, interval.spent, interval.measured_mj)
 
     def stand_in(
-        self, failed: Choice, now_ns: int, deadline_ms: float | None
-    ) -> tuple[Choice, Budget] | None:
-        """Returns what runs in place of a call that failed: the next cheaper configuration.
+        self,
+        failed: Choice,
+        budget: Budget,
+        now_ns: int,
+        engines: Mapping[str, Engine],
+        deadline_ms: float | None,
+    ) -> Choice | None:
+        """Returns what runs in place of a call that failed: see ``Health.stand_in``.
 
-        Where none is cheaper, that is the cheapest of the others. Like ``begin``, it must
-        ``end``.
+        Like ``begin``, it must ``end``.
+
+        Args:
+            failed: What the call was to run.
+            budget: What it was granted.
+            now_ns: The clock's time.
+            engines: The engines by configuration.
+            deadline_ms: What this call may take instead of the budget's latency.
 
         Returns:
-            None where the caller had pinned the configuration, or there is no other.
+            None where the caller had pinned the configuration, there is no other, none fits
+            and ``strict`` is set, or the engine was closed meanwhile.
         """
         name = failed.decision.configuration
-        now_s = (now_ns - self._opened_ns) / 1e9
         with self._lock:
-            self.check_open()
-            point = self._health.stand_in(self.points[name])
-            if failed.decision.pinned or point is None:
+            point = self._health.stand_in(self.points[name], budget.min_accuracy)
+            if failed.decision.pinned or point is None or self._closed:
                 return None
-            budget = self._budget
+            now_s, other = self._timeline.at(now_ns), point.configuration
             decision = decide([point], budget, self._state, now_s, deadline_ms=deadline_ms)
+            if self._strict and not decision.feasible:
+                return None
+            ready = engines[other].ready()
+            self._tally.begins(other)
             self._in_flight += 1
-            self._note_configuration(point.configuration)
-        return Choice(replace(decision, note=f"{name!r} failed;"), learns=False), budget
+        return Choice(replace(decision, note=f"{name!r} failed;"), learns=ready)
 
-    def mark_bad(self, configuration: str, failure: str, instead: str) -> None:
+    def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
         """Leaves a configuration out until it is restored: it failed where another did not."""
+        text = failure_text(failure)
         with self._lock:
-            self._health.mark_bad(configuration, failure, instead)
+            marked = self._health.mark_bad(configuration, text)
+        if marked:
+            _LOG.error(
+                "configuration %r failed and is left out from now on; %r ran instead."
+                " AdaptiveEngine.restore(%r) takes it back. %s",
+                configuration, instead, configuration, text,
+            )  # fmt: skip
 
     def restore(self, configuration: str) -> None:
         """Takes a configuration back that was left out.
@@ -235,23 +251,22 @@ class Controller:
         with self._lock:
             self._health.set_hanging(configuration, calls)
 
-    def _note_configuration(self, configuration: str) -> None:
-        if self._previous is not None and self._previous != configuration:
-            self._switches += 1
-        self._previous = configuration
-
-    def _note_feasibility(self, decision: Decision, now_s: float) -> None:
-        if decision.feasible:
-            return
-        self._infeasible += 1
-        if self._strict:
+    def _note_feasibility(self, decision: Decision, budget: Budget, now_s: float) -> None:
+        news = self._tally.is_news(decision.feasible, budget, now_s)
+        if self._strict and not decision.feasible:
             raise BudgetError(
                 f"no call within the budget: {decision.reason} Grant more, or open the engine"
                 " without strict."
             )
-        if now_s - self._infeasible_s > INFEASIBLE_AGAIN_S:
-            _LOG.warning("the budget cannot be met: %s", decision.reason)
-        self._infeasible_s = now_s
+        if news:
+            self._unsaid.append(f"the budget cannot be met: {decision.reason}")
+
+    def _say(self) -> None:
+        """Logs what came up; without the lock, which a log's handler may want."""
+        with self._lock:
+            texts, self._unsaid = self._unsaid, []
+        for text in texts:
+            _LOG.warning("%s", text)
 
     @property
     def budget(self) -> Budget:
@@ -262,7 +277,6 @@ class Controller:
     def budget(self, budget: Budget | None) -> None:
         self.check_open()
         self._budget = self._checked(budget)
-        self._infeasible_s = -math.inf
 
     def _checked(self, given: Budget | None) -> Budget:
         """Returns a budget after checking it against what is known of the configurations."""
@@ -292,12 +306,12 @@ class Controller:
     def records(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first."""
         with self._lock:
-            return tuple(self._records)
+            return tuple(self._tally.records)
 
     @property
     def last(self) -> CallRecord | None:
         """The call that finished last; None before the first."""
-        records = self._records
+        records = self._tally.records
         return records[-1] if records else None
 
     def counts(self) -> Counts:
@@ -305,9 +319,9 @@ class Controller:
         with self._lock:
             metering = self._metering
             return Counts(
-                calls=dict(self._calls),
-                switches=self._switches,
-                infeasible_calls=self._infeasible,
+                calls=dict(self._tally.calls),
+                switches=self._tally.switches,
+                infeasible_calls=self._tally.infeasible,
                 bad=self._health.bad,
                 hanging=self._health.hanging,
                 metered_mj=None if metering is None else metering.total_mj,
@@ -327,3 +341,9 @@ class Controller:
         with self._lock:
             self._closed = True
             self._ended.wait_for(lambda: self._in_flight == 0)
+
+    def abandon(self) -> bool:
+        """Refuses further calls; returns whether none is in flight."""
+        with self._lock:
+            self._closed = True
+            return self._in_flight == 0

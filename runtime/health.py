@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .governor import OperatingPoint
-
-_LOG = logging.getLogger(__name__)
 
 
 @final
@@ -19,7 +16,8 @@ class Health:
 
     An engine is *bad* if it failed where another one then ran on the same inputs: until it is
     restored, it runs no more. Where both fail, the inputs or the machine are more likely to
-    be at fault, and neither is bad. While a call *hangs*, its configuration is avoided.
+    be at fault, and neither is bad. The last good one is never left out. While a call
+    *hangs*, its configuration is avoided.
 
     Args:
         points: All configurations.
@@ -27,6 +25,7 @@ class Health:
 
     def __init__(self, points: Sequence[OperatingPoint]) -> None:
         self._points = points
+        self._names = [point.configuration for point in points]
         self.bad: Mapping[str, str] = {}
         """Why a configuration is left out, by its name."""
         self.hanging: Mapping[str, int] = {}
@@ -40,27 +39,41 @@ class Health:
         good = [point for point in self._points if point.configuration not in bad]
         return [point for point in good if point.configuration not in hanging] or good
 
-    def stand_in(self, failed: OperatingPoint) -> OperatingPoint | None:
+    def stand_in(
+        self, failed: OperatingPoint, min_accuracy: float | None = None
+    ) -> OperatingPoint | None:
         """Returns what may run in place of a configuration that failed: the next cheaper.
 
         Where none is cheaper, that is the cheapest of the others; None if there is no other.
+        Those that reach ``min_accuracy`` come first; where none does, the most accurate runs.
+
+        Args:
+            failed: What failed.
+            min_accuracy: What the budget asks for; None for nothing.
         """
         others = [point for point in self.usable() if point != failed]
+        if min_accuracy is not None and others:
+            reaching = [point for point in others if point.rank >= min_accuracy]
+            others = reaching or [max(others, key=lambda point: point.rank)]
         cheaper = [point for point in others if point.p50_ms < failed.p50_ms]
         if cheaper:
             return max(cheaper, key=lambda point: point.p50_ms)
         return min(others, key=lambda point: point.p50_ms, default=None)
 
-    def mark_bad(self, configuration: str, failure: str, instead: str) -> None:
-        """Leaves a configuration out until it is restored."""
-        if configuration in self.bad:
-            return
+    def mark_bad(self, configuration: str, failure: str) -> bool:
+        """Leaves a configuration out until it is restored.
+
+        Two calls at the same time may each see the other's configuration run where their own
+        failed; so this may be said of every one.
+
+        Returns:
+            Whether it is left out from now on: not if it was before, nor if it is the last.
+        """
+        left = [name for name in self._names if name not in self.bad]
+        if left == [configuration] or configuration not in left:
+            return False
         self.bad = {**self.bad, configuration: failure}
-        _LOG.error(
-            "configuration %r failed and is left out from now on; %r ran instead."
-            " AdaptiveEngine.restore(%r) takes it back. %s",
-            configuration, instead, configuration, failure,
-        )  # fmt: skip
+        return True
 
     def restore(self, configuration: str) -> None:
         """Takes a configuration back that was left out."""

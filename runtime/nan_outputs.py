@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import Lock
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -28,7 +29,8 @@ class OutputChecker:
     Args:
         policy: ``pass`` does not look. ``warn`` logs the first time for each configuration.
             ``fall-back`` runs the next cheaper configuration instead. Outputs that stay on
-            a GPU are not looked at.
+            a GPU are not looked at, nor are those that are no floating-point numbers of
+            NumPy's own.
 
     Raises:
         ChoiceError: ``policy`` is none of these.
@@ -42,6 +44,7 @@ class OutputChecker:
             )
         self._policy = policy
         self._warned: set[str] = set()
+        self._lock = Lock()
 
     def check(self, configuration: str, outputs: Mapping[str, Any]) -> None:
         """Looks at the outputs of a call.
@@ -63,6 +66,8 @@ class OutputChecker:
             )
             if self._policy == "fall-back":
                 raise NotFiniteError(what)
-            if configuration not in self._warned:
+            with self._lock:
+                is_first = configuration not in self._warned
                 self._warned.add(configuration)
+            if is_first:
                 _LOG.warning("%s This is said once.", what)

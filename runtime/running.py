@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from .call_record import failure_text
 from .errors import InputError
 from .nan_outputs import NotFiniteError
 
@@ -60,50 +61,73 @@ class Runner:
         Raises:
             EngineError: The engine failed, and so did the one tried in its place.
         """
-        choice, budget = self._control.begin(self._now_ns(), self._engines, deadline_ms)
+        now_ns = self._now_ns()
+        choice, budget = self._control.begin(now_ns, self._engines, deadline_ms)
         try:
-            return self._run(choice, budget, deadline_ms, arrays)
+            return self._run(choice, budget, deadline_ms, arrays, now_ns)
         except InputError:
             raise
         except Exception as failure:
-            return self._run_instead(choice, deadline_ms, arrays, failure)
+            return self._run_instead(choice, budget, deadline_ms, arrays, failure)
 
     def _run(
-        self, choice: Choice, budget: Budget, deadline_ms: float | None, arrays: Arrays
+        self,
+        choice: Choice,
+        budget: Budget,
+        deadline_ms: float | None,
+        arrays: Arrays,
+        begun_ns: int,
     ) -> dict[str, NDArray[Any]]:
+        start_ns = end_ns = begun_ns
+        ticket, ran, failure = 0, False, "interrupted"
         name, watchdog = choice.decision.configuration, self._watchdog
-        ticket = 0 if watchdog is None else watchdog.begin(name)
-        failure = "interrupted"
-        start_ns = end_ns = self._now_ns()
         try:
+            if watchdog is not None:
+                ticket = watchdog.begin(name)
+            start_ns = end_ns = self._now_ns()
             outputs = self._engines[name].run(arrays)
             end_ns = self._now_ns()
+            ran = True
             self._outputs.check(name, outputs)
             failure = ""
-        except Exception as error:
-            end_ns = self._now_ns()
-            failure = str(error) or type(error).__name__
+        except BaseException as error:
+            if not ran:
+                end_ns = self._now_ns()
+            failure = failure_text(error)
             raise
         finally:
-            if watchdog is not None:
-                watchdog.end(ticket)
-            latency_ms = (end_ns - start_ns) / 1e6
-            self._control.end(choice, budget, end_ns, latency_ms, deadline_ms, failure)
+            try:
+                if watchdog is not None and ticket:
+                    watchdog.end(ticket)
+            finally:
+                latency_ms = (end_ns - start_ns) / 1e6
+                self._control.end(
+                    choice, budget, end_ns, latency_ms, deadline_ms, failure, ran
+                )
         return outputs
 
     def _run_instead(
-        self, failed: Choice, deadline_ms: float | None, arrays: Arrays, failure: Exception
+        self,
+        failed: Choice,
+        budget: Budget,
+        deadline_ms: float | None,
+        arrays: Arrays,
+        failure: Exception,
     ) -> dict[str, NDArray[Any]]:
-        second = self._control.stand_in(failed, self._now_ns(), deadline_ms)
-        if second is None:
-            raise failure
-        choice, budget = second
+        now_ns = self._now_ns()
+        choice = self._control.stand_in(failed, budget, now_ns, self._engines, deadline_ms)
+        if choice is not None:
+            try:
+                outputs = self._run(choice, budget, deadline_ms, arrays, now_ns)
+            except Exception:
+                pass  # Both failed on these inputs: what was asked for first says more.
+            else:
+                if not isinstance(failure, NotFiniteError):
+                    instead = choice.decision.configuration
+                    self._control.mark_bad(failed.decision.configuration, failure, instead)
+                return outputs
         try:
-            outputs = self._run(choice, budget, deadline_ms, arrays)
-        except Exception:
-            # Both failed on these inputs: what was asked for first says more.
-            raise failure from None
-        if not isinstance(failure, NotFiniteError):
-            name, instead = failed.decision.configuration, choice.decision.configuration
-            self._control.mark_bad(name, str(failure), instead)
-        return outputs
+            raise failure
+        finally:
+            # It holds this frame, which holds it: the inputs would stay until a collection.
+            del failure

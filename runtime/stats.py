@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .backends import Backend, Sharing
-    from .controller import Controller, Counts
+    from .controller import Controller
+    from .counts import Counts
     from .governor import OperatingPoint
     from .residency import ResidencyCounts
 

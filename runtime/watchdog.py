@@ -8,7 +8,9 @@ application may carry on or restart the process.
 from __future__ import annotations
 
 import logging
-from threading import Event, Lock, Thread
+import math
+from numbers import Real
+from threading import Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING, final
 
 from .errors import ChoiceError
@@ -21,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 _LOOKS_PER_LIMIT = 4
 _SHORTEST_WAIT_S = 0.01
+_LONGEST_WAIT_S = 60.0
 
 
 @final
@@ -31,7 +34,7 @@ class Watchdog:
         limit_ms: How long a call may take before it is said to hang.
         now_ns: The clock that calls are timed with.
         report: Called with a configuration and how many of its calls hang, when that
-            changes.
+            changes; one report at a time, in the order of what happened.
     """
 
     def __init__(
@@ -64,45 +67,69 @@ class Watchdog:
         with self._lock:
             configuration, started_ns = self._running.pop(ticket)
             hung = self._hanging.pop(ticket, None) is not None
-            left = list(self._hanging.values()).count(configuration)
+            if hung:
+                self._report_hanging(configuration)
         if hung:
             _LOG.warning(
                 "the call of configuration %r that hung ended after %.4g ms.",
                 configuration, (self._now_ns() - started_ns) / 1e6,
             )  # fmt: skip
-            self._report(configuration, left)
 
     def look(self) -> None:
         """Reports the calls that have come to hang since it looked last."""
         now_ns = self._now_ns()
-        found: dict[str, int] = {}
+        found: set[str] = set()
         with self._lock:
             for ticket, (configuration, started_ns) in self._running.items():
                 late = now_ns - started_ns > self._limit_ms * 1e6
                 if late and ticket not in self._hanging:
                     self._hanging[ticket] = configuration
-                    found[configuration] = 0
-            for configuration in found:
-                found[configuration] = list(self._hanging.values()).count(configuration)
-        for configuration, calls in found.items():
+                    found.add(configuration)
+            for configuration in sorted(found):
+                self._report_hanging(configuration)
+        for configuration in sorted(found):
             _LOG.error(
                 "a call of configuration %r has been running for more than %g ms; other calls"
                 " avoid it while it hangs. It cannot be stopped from here: if it does not come"
                 " back, restart the process.",
                 configuration, self._limit_ms,
             )  # fmt: skip
-            self._report(configuration, calls)
 
     def close(self) -> None:
         """Stops looking. May be called again."""
         self._stop.set()
-        if self._thread is not None:
+        # An engine that is forgotten may be collected in any thread, this one included.
+        if self._thread is not None and self._thread is not current_thread():
             self._thread.join()
 
+    def _report_hanging(self, configuration: str) -> None:
+        """Reports; the lock is held, or a report could be overtaken by a later one."""
+        self._report(configuration, list(self._hanging.values()).count(configuration))
+
     def _run(self) -> None:
-        wait_s = max(self._limit_ms / 1000 / _LOOKS_PER_LIMIT, _SHORTEST_WAIT_S)
+        wait_s = self._limit_ms / 1000 / _LOOKS_PER_LIMIT
+        wait_s = min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
         while not self._stop.wait(wait_s):
             self.look()
+
+
+def checked_hang_ms(hang_ms: object) -> float | None:
+    """Returns how long a call may take before it is said to hang; None for None.
+
+    Raises:
+        ChoiceError: It is not a finite number above zero.
+    """
+    if hang_ms is None:
+        return None
+    limit_ms = math.nan
+    if not isinstance(hang_ms, bool) and isinstance(hang_ms, Real):
+        try:
+            limit_ms = float(hang_ms)
+        except OverflowError:
+            limit_ms = math.inf
+    if not 0 < limit_ms < math.inf:
+        raise ChoiceError(f"hang_ms={hang_ms!r}: expected milliseconds above 0, or None.")
+    return limit_ms
 
 
 def started_watchdog(
@@ -118,14 +145,9 @@ def started_watchdog(
         now_ns: The clock that calls are timed with.
         report: See ``Watchdog``.
         stack: Gets its ``close``.
-
-    Raises:
-        ChoiceError: ``limit_ms`` is not above zero.
     """
     if limit_ms is None:
         return None
-    if not limit_ms > 0:
-        raise ChoiceError(f"hang_ms={limit_ms!r}: expected milliseconds above 0, or None.")
     watchdog = Watchdog(limit_ms, now_ns, report)
     stack.callback(watchdog.close)
     watchdog.start()

@@ -11,7 +11,14 @@ from .decision import Decision
 from .energy import Spent
 from .operating_point import OperatingPoint
 from .state import State
-from .transitions import after_call, after_choice, after_reading, before_choice, first_state
+from .transitions import (
+    after_call,
+    after_choice,
+    after_failure,
+    after_reading,
+    before_choice,
+    first_state,
+)
 
 __all__ = [
     "Decision",
@@ -20,6 +27,7 @@ __all__ = [
     "State",
     "after_call",
     "after_choice",
+    "after_failure",
     "after_reading",
     "before_choice",
     "decide",

@@ -99,9 +99,10 @@ def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     """
     calls, pace_s = account.pace_calls, account.pace_s
     if account.started_s >= 0:
-        window_s = account.pace_window_s  # a longer pause says no more than one this long
-        since_s = min(max(now_s - account.started_s, 0.0), window_s)
-        kept = math.exp(-since_s / window_s)
+        # A pause saves no more than a burst: a longer one must not stretch the pace either.
+        longest_s = account.pace_window_s / PACE_WINDOWS
+        since_s = min(max(now_s - account.started_s, 0.0), longest_s)
+        kept = math.exp(-since_s / account.pace_window_s)
         calls, pace_s = calls * kept + 1, pace_s * kept + since_s
     return _settled(account, now_s, 0.0, idle_mj, calls, pace_s, now_s)
 

@@ -103,6 +103,32 @@ def after_call(
     return State(latency, state.energy, state.ceiling, account)
 
 
+def after_failure(
+    state: State,
+    budget: Budget,
+    point: OperatingPoint,
+    latency_ms: float | None,
+    spent_mj: float,
+) -> State:
+    """Returns the state after a call of ``point`` that gave no outputs.
+
+    It spent energy; but being no inference, it earns no grant of energy per inference.
+
+    Args:
+        state: As it was.
+        budget: What was granted.
+        point: What ran.
+        latency_ms: What it took; None where that says nothing about the configuration.
+        spent_mj: What it is expected to have spent.
+    """
+    latency, account = state.latency, state.account
+    if latency_ms is not None:
+        latency = observe(point, latency, latency_ms, budget.quantile, budget.deviations)
+    if account is not None:
+        account = corrected(account, spent_mj, 0.0)
+    return State(latency, state.energy, state.ceiling, account)
+
+
 def after_reading(state: State, spent: Spent, measured_mj: float) -> State:
     """Returns the state after the meter said what an interval took.
 

@@ -87,6 +87,19 @@ def test_traces_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(read_trace(Path("example.jsonl")).calls) == 1
 
 
+def test_faults_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    runpy.run_path(str(tmp_path / "program.py"))
+    assert capsys.readouterr().out.splitlines() == [
+        "[1.]",
+        "{'full': 'out of memory.'}",
+        "[('full', 'out of memory.'), ('fast', '')]",
+        "full",
+    ]
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
