@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, final, overload
 
-from .budget import checked_budget, checked_deadline_ms
+from .budget import checked_budget, checked_deadline_ms, checked_idle_w
 from .bundle import Bundle
 from .clock import SystemClock
 from .controller import Controller
@@ -74,6 +74,8 @@ class AdaptiveEngine:
             ``accuracy``.
         sampler: Reads an energy meter in the background. It belongs to the engine like the
             backend; None without a meter.
+        idle_w: What the device draws while nothing runs, in watts; None lets the meter find
+            out, which takes minutes where calls come at a steady pace.
         hang_ms: How long a call may take before it is reported to hang, and other calls avoid
             its configuration while it does; None does not look.
 
@@ -102,6 +104,7 @@ class AdaptiveEngine:
         warm_up_runs: int = WARM_UP_RUNS,
         ranked_by: str = "rank",
         sampler: Sampler | None = None,
+        idle_w: float | None = None,
         hang_ms: float | None = None,
     ) -> None:
         with ExitStack() as stack:
@@ -112,12 +115,13 @@ class AdaptiveEngine:
             checked_budget(budget)
             self._inputs = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
             checked, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
+            watts = checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
             sample = self._inputs.sample() if warm_up is None else warm_up
             loaded = load_all(backend, named, sample, warm_up_runs, now_ns, stack)
             self._control = Controller(
                 named,
-                first_state(points, loaded.warm_up_ms, metered=sampler is not None),
+                first_state(points, loaded.warm_up_ms, sampler is not None, watts),
                 budget=budget,
                 strict=strict,
                 ranked_by=ranked_by,
@@ -147,6 +151,7 @@ class AdaptiveEngine:
         device_bytes: int | None = None,
         nan_outputs: str = "pass",
         meter: str | None = None,
+        idle_w: float | None = None,
         hang_ms: float | None = None,
     ) -> AdaptiveEngine:
         """Returns an engine over a bundle, every configuration loaded and warmed up.
@@ -168,6 +173,8 @@ class AdaptiveEngine:
             meter: The energy meter: ``auto`` for the best that this machine has, or one as
                 ``skipc meters`` lists them, e.g. ``rapl``. None for none; energies are then
                 those of ``front.json``.
+            idle_w: What the device draws while nothing runs, in watts (``skipc meters`` says
+                so on a device at rest); None lets the meter find out, in some minutes.
             hang_ms: How long a call may take before it is reported to hang, and other calls
                 avoid its configuration while it does; None does not look. It cannot be
                 stopped: ``close`` waits for it.
@@ -210,6 +217,7 @@ class AdaptiveEngine:
             ranked_by=ranked_by(bundle.manifest),
             nan_outputs=nan_outputs,
             sampler=sampler,
+            idle_w=idle_w,
             hang_ms=hang_ms,
         )
 

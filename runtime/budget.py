@@ -20,6 +20,7 @@ DEFAULT_WINDOW_S = 10.0
 _UNITS = {
     "latency_ms": "milliseconds",
     "deadline_ms": "milliseconds",
+    "idle_w": "watts",
     "energy_mj": "millijoules per inference",
     "power_w": "watts",
     "window_s": "seconds",
@@ -137,6 +138,15 @@ def checked_deadline_ms(deadline_ms: object) -> float | None:
         BudgetError: It is not a positive, finite number.
     """
     return _positive("deadline_ms", deadline_ms)
+
+
+def checked_idle_w(idle_w: object) -> float | None:
+    """Returns what a device draws while nothing runs, in watts; None for None.
+
+    Raises:
+        BudgetError: It is not a positive, finite number.
+    """
+    return _positive("idle_w", idle_w)
 
 
 def check_possible(

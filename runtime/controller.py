@@ -19,7 +19,6 @@ from .governor import (
     after_call,
     after_choice,
     after_failure,
-    after_reading,
     before_choice,
     decide,
 )
@@ -108,9 +107,11 @@ class Controller:
                 now_s, budget, pinned = self._timeline.at(now_ns), self._budget, self._pinned
                 idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
                 self._idle_since_s = now_s
+                state = self._state
                 if self._metering is not None:
-                    self._read_meter(self._metering, idle_s, now_s)
-                state = before_choice(self._state, budget, now_s, idle_s)
+                    state = self._metering.read(state, idle_s, now_s, now_ns)
+                    self._unsaid += self._metering.take_notes()
+                state = before_choice(state, budget, now_s, idle_s)
                 points = self._health.usable() if pinned is None else self._order
                 choice = choose(points, budget, state, now_s, pinned, deadline_ms, engines)
                 decision = choice.decision
@@ -165,7 +166,8 @@ class Controller:
                 metered_mj = None
                 if self._metering is not None:
                     metered_mj = self._metering.total_mj
-                    self._metering.charge_call(point.configuration, spent_mj)
+                    span = now_s - max(latency_ms, 0.0) / 1000, now_s
+                    self._metering.charge_call(point.configuration, spent_mj, span)
                 took_ms = max(latency_ms, 0.0)
                 call = now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure
                 self._tally.ends(CallRecord(*call))
@@ -179,13 +181,6 @@ class Controller:
         """Tells whether nothing runs; a call that hangs does not."""
         hanging = self._health.hanging
         return self._in_flight <= (sum(hanging.values()) if hanging else 0)
-
-    def _read_meter(self, metering: Metering, idle_s: float, now_s: float) -> None:
-        metering.charge_idle(idle_s * self._state.energy.idle_w * 1000)
-        interval = metering.ended_interval(now_s)
-        self._unsaid += metering.take_notes()
-        if interval is not None and interval.measured_mj is not None:
-            self._state = after_reading(self._state, interval.spent, interval.measured_mj)
 
     def stand_in(
         self,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from .governor import Spent
+from .governor import Spent, after_reading
 
 if TYPE_CHECKING:
+    from .governor import State
     from .meters import Reading, Sampler
 
 LEAST_RESOLUTIONS = 10.0
@@ -29,6 +30,11 @@ REPEAT_S = 60.0
 """How long the same trouble is not said again: a meter may jump at every reading."""
 _GAIN = 0.2
 _MW_PER_W = 1000.0
+_IDLE = ""
+MOST_CHARGES = 4096
+
+Span: TypeAlias = "tuple[float, float]"
+"""From one moment to another, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,47 @@ class Interval:
 
     spent: Spent
     measured_mj: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """What is expected to be taken from one moment to another.
+
+    Attributes:
+        configuration: What ran; ``_IDLE`` if nothing did.
+        expected_mj: How much.
+        span: From when to when, in seconds.
+    """
+
+    configuration: str
+    expected_mj: float
+    span: Span
+
+    def share_until(self, moment_s: float) -> float:
+        """Returns which share of it lies before a moment."""
+        start_s, end_s = self.span
+        if end_s <= moment_s:
+            return 1.0
+        return max(moment_s - start_s, 0.0) / (end_s - start_s)
+
+    def after(self, moment_s: float, expected_mj: float) -> _Charge:
+        """Returns what lies after a moment."""
+        start_s, end_s = self.span
+        return _Charge(self.configuration, expected_mj, (max(start_s, moment_s), end_s))
+
+
+def _merged(charges: list[_Charge]) -> list[_Charge]:
+    """Returns one charge for each configuration."""
+    found: dict[str, _Charge] = {}
+    for charge in charges:
+        known = found.get(charge.configuration)
+        if known is None:
+            found[charge.configuration] = charge
+        else:
+            mj = known.expected_mj + charge.expected_mj
+            span = known.span[0], max(known.span[1], charge.span[1])
+            found[charge.configuration] = _Charge(charge.configuration, mj, span)
+    return list(found.values())
 
 
 @final
@@ -61,8 +108,8 @@ class Metering:
         self._moved_s: float | None = None
         self._usual_mw = 0.0
         self._implausible = 0
-        self._calls_mj: dict[str, float] = {}
-        self._idle_mj = 0.0
+        self._charges: list[_Charge] = []
+        self._expected_mj = self._until_s = 0.0
         self._notes: list[str] = []
         self._noted_s: dict[str, float] = {}
         self.total_mj = 0.0
@@ -70,21 +117,49 @@ class Metering:
         self.lost = False
         """Whether the meter says nothing that can be believed."""
 
-    def charge_call(self, configuration: str, expected_mj: float) -> None:
+    def charge_call(self, configuration: str, expected_mj: float, span: Span) -> None:
         """Takes note of a call and of the energy that it is expected to have taken."""
-        self._calls_mj[configuration] = self._calls_mj.get(configuration, 0.0) + expected_mj
+        self._charge(_Charge(configuration, expected_mj, span))
 
-    def charge_idle(self, expected_mj: float) -> None:
+    def charge_idle(self, expected_mj: float, span: Span) -> None:
         """Takes note of what is expected to have been taken while nothing ran."""
-        self._idle_mj += expected_mj
+        if span[1] > span[0]:
+            self._charge(_Charge(_IDLE, expected_mj, span))
+
+    def _charge(self, charge: _Charge) -> None:
+        self._charges.append(charge)
+        self._expected_mj += charge.expected_mj
+        if len(self._charges) > MOST_CHARGES:  # the meter says nothing for a long time
+            self._charges = _merged(self._charges)
+
+    def read(self, state: State, idle_s: float, now_s: float, now_ns: int) -> State:
+        """Returns the state after what the meter says, if it says something new.
+
+        Args:
+            state: As it was.
+            idle_s: How long nothing ran before this moment.
+            now_s: The time, as calls are charged by.
+            now_ns: The same on the meter's clock.
+        """
+        idle_mj = idle_s * state.energy.idle_w * _MW_PER_W
+        self.charge_idle(idle_mj, (now_s - idle_s, now_s))
+        interval = self.ended_interval(now_s, now_ns)
+        if interval is None or interval.measured_mj is None:
+            return state
+        return after_reading(state, interval.spent, interval.measured_mj)
 
     def take_notes(self) -> list[str]:
         """Returns what is to be logged, once."""
         notes, self._notes = self._notes, []
         return notes
 
-    def ended_interval(self, now_s: float) -> Interval | None:
-        """Returns the interval that a new reading ends; None if there is no new reading."""
+    def ended_interval(self, now_s: float, now_ns: int | None = None) -> Interval | None:
+        """Returns the interval that a new reading ends; None if there is no new reading.
+
+        Args:
+            now_s: The time, as calls are charged by.
+            now_ns: The same on the meter's clock; None if the reading is of this moment.
+        """
         reading, base = self._source.latest, self._base
         if self._moved_s is None:
             self._moved_s = now_s
@@ -94,7 +169,7 @@ class Metering:
         seen, self._seen = self._seen, reading
         if reading is None or base is None:
             self._base = reading if reading is not None and _is_sound(reading) else None
-            return self._ended(None)
+            return self._ended(None, now_s)
         if not _is_sound(reading):
             self._note("unsound", f"the meter shows {reading.energy_mj!r} mJ.", now_s)
             self._look_for_loss(now_s)
@@ -120,16 +195,26 @@ class Metering:
         self._usual_mw += gain * (power_mw - self._usual_mw)
         self._base = reading
         self.total_mj += energy_mj
-        return self._ended(energy_mj)
+        age_s = 0.0 if now_ns is None else (now_ns - reading.time_ns) / 1e9
+        return self._ended(energy_mj, min(max(now_s - age_s, self._until_s), now_s))
 
-    @property
-    def _expected_mj(self) -> float:
-        return sum(self._calls_mj.values()) + self._idle_mj
-
-    def _ended(self, measured_mj: float | None) -> Interval:
-        spent = Spent(self._calls_mj, self._idle_mj)
-        self._calls_mj, self._idle_mj = {}, 0.0
-        return Interval(spent, measured_mj)
+    def _ended(self, measured_mj: float | None, until_s: float) -> Interval:
+        """Returns what was charged until a moment; what comes later begins the next one."""
+        calls_mj: dict[str, float] = {}
+        idle_mj, later = 0.0, []
+        for charge in self._charges:
+            within = charge.share_until(until_s)
+            mj = within * charge.expected_mj
+            if within < 1:
+                later.append(charge.after(until_s, charge.expected_mj - mj))
+            if charge.configuration == _IDLE:
+                idle_mj += mj
+            elif within > 0:
+                calls_mj[charge.configuration] = calls_mj.get(charge.configuration, 0.0) + mj
+        self._until_s = until_s
+        self._charges = later
+        self._expected_mj = sum(charge.expected_mj for charge in later)
+        return Interval(Spent(calls_mj, idle_mj), measured_mj)
 
     def _believable(self, energy_mj: float, elapsed_s: float, power_mw: float) -> bool:
         if power_mw > MOST_W * _MW_PER_W:
@@ -161,7 +246,7 @@ class Metering:
         """Returns the interval without a measurement; ``reading`` begins the next one."""
         self._base = reading
         self._note(what.split()[0], f"the meter {what}; this reading is left out.", now_s)
-        return self._ended(None)
+        return self._ended(None, now_s)
 
     def _note(self, kind: str, text: str, now_s: float) -> None:
         if now_s - self._noted_s.get(kind, -math.inf) >= REPEAT_S:

@@ -27,16 +27,18 @@ TOGETHER = 0.5
 ALONE = 0.1
 """How far off each may be alone."""
 IDLE = 1.0
-"""How far off idling may be."""
+"""How far off idling may be where nobody measured it ..."""
+IDLE_MEASURED = 0.05
+"""... and where somebody did."""
 UNKNOWN = 100.0
 """How far off all are together where nothing but their proportions is known."""
 TOGETHER_DRIFT = 0.003
 """How much the calls' energies change together from one reading to the next."""
 ALONE_DRIFT = 0.0005
-READING_NOISE = 0.05
+READING_NOISE = 0.03
 """Standard deviation of a reading, as a share of it."""
-CALLS_CUT = 0.5
-"""What a reading is off because it cuts calls in two, in calls."""
+CALL_NOISE = 0.1
+"""Standard deviation of a call's energy, as a share of it."""
 LEAST_FACTOR = 1e-3
 IDLE_SHARE = 0.3
 """Power while idle over power while running, before any reading."""
@@ -80,13 +82,16 @@ class Spent:
         return sum(self.calls_mj.values()) + self.idle_mj
 
 
-def first_energy(points: Sequence[OperatingPoint], metered: bool) -> EnergyEstimate:
+def first_energy(
+    points: Sequence[OperatingPoint], metered: bool, idle_w: float | None = None
+) -> EnergyEstimate:
     """Returns the estimate before any reading.
 
     Args:
         points: The configurations; where one has no ``energy_mj``, all are taken to draw the
             same power, of a scale that the first reading sets.
         metered: Whether there will be readings; without, unknown energies stay unknown.
+        idle_w: What the device draws while nothing runs; None if nobody measured it.
     """
     known = all(point.energy_mj > 0 for point in points)
     if not known and not metered:
@@ -94,12 +99,14 @@ def first_energy(points: Sequence[OperatingPoint], metered: bool) -> EnergyEstim
         return EnergyEstimate({}, 0.0, nothing, nothing, nothing)
     calls = np.array([p.energy_mj if known else p.p50_ms for p in points])
     powers_w = calls / np.array([point.p50_ms for point in points])
-    idle_w = IDLE_SHARE * float(powers_w.min()) if metered else 0.0
+    idle_off = IDLE if idle_w is None else IDLE_MEASURED
+    if idle_w is None:
+        idle_w = IDLE_SHARE * float(powers_w.min()) if metered else 0.0
     count = len(points)
-    covariance = np.diag(np.append(np.full(count, ALONE**2), IDLE**2))
+    covariance = np.diag(np.append(np.full(count, ALONE**2), idle_off**2))
     together = TOGETHER if known else UNKNOWN
     covariance[:count, :count] += together**2
-    if not known:
+    if not known and idle_off == IDLE:  # its guess is as far off as theirs
         covariance[count, :] += together**2
         covariance[:count, count] += together**2
     call_mj = {p.configuration: float(mj) for p, mj in zip(points, calls, strict=True)}
@@ -125,9 +132,10 @@ def observe_energy(
     shares = charged / estimate.factors  # what was expected at factors of 1
     covariance = estimate.covariance
     seen = covariance @ shares
-    cut_mj = CALLS_CUT * max(estimate.call_mj[name] for name in spent.calls_mj or names)
     scale = measured_mj / expected_mj  # the noise is that of the truth, not of the guess
-    noise = (READING_NOISE * measured_mj) ** 2 + (cut_mj * min(scale, 1.0)) ** 2
+    largest_mj = scale * max(estimate.call_mj[name] for name in spent.calls_mj or names)
+    calls_mj = scale * sum(spent.calls_mj.values())
+    noise = (READING_NOISE * measured_mj) ** 2 + CALL_NOISE**2 * largest_mj * calls_mj
     gain = seen / (shares @ seen + noise)
     factors = np.maximum(
         estimate.factors + gain * (measured_mj - expected_mj), LEAST_FACTOR * estimate.factors

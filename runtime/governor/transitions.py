@@ -27,6 +27,7 @@ def first_state(
     points: Sequence[OperatingPoint],
     warm_up_ms: Mapping[str, float] | None = None,
     metered: bool = False,
+    idle_w: float | None = None,
 ) -> State:
     """Returns the state before any call.
 
@@ -35,9 +36,10 @@ def first_state(
         warm_up_ms: What the last warm-up call of a configuration took, by name; counts only
             where there is no table.
         metered: Whether a meter's readings will follow.
+        idle_w: What the device draws while nothing runs; None if nobody measured it.
     """
     latency = estimate_after(points, warm_up_ms or {})
-    return State(latency, first_energy(points, metered), Ceiling())
+    return State(latency, first_energy(points, metered, idle_w), Ceiling())
 
 
 def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> State:

@@ -91,7 +91,11 @@ def test_wheel_holds_exactly_the_sources_and_their_data(wheel):
         for path in (ROOT / folder).rglob("*.py")
     }
     profiles = {f"skipc/profiles/{path.name}" for path in (ROOT / "profiles").glob("*.toml")}
-    assert code == sources | profiles | DATA
+    scenarios = {
+        f"skipc/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "tools/simulate/scenarios").glob("*.toml")
+    }
+    assert code == sources | profiles | scenarios | DATA
     assert "skipc/profiles/cpu.toml" in profiles
     about = "skipc-0.1.0.dist-info"
     assert found - code == {

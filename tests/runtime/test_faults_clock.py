@@ -181,4 +181,4 @@ def test_the_meters_clock_may_step_too():
             meter.energy_mj += 50.0
             sampler.latest = Reading(meter.energy_mj, clock.ns - (step % 3) * 10**12)
             engine(X)
-        assert all(10 < entry.energy_mj < 200 for entry in engine.stats().configurations)
+        assert all(5 < entry.energy_mj < 200 for entry in engine.stats().configurations)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skipc.runtime import Budget, FakeClock, MeterError, Reading, Sampler
 from skipc.runtime.governor import Spent
-from skipc.runtime.metering import LOST_S, MOST_W, REPEAT_S, Metering
+from skipc.runtime.metering import LOST_S, MOST_CHARGES, MOST_W, REPEAT_S, Metering
 from tests.runtime.faulty import ENERGY_MJ, HandMeter, Script, X, scripted, texts
 
 
@@ -27,11 +27,15 @@ class Bench:
     def now_s(self):
         return self.clock.now_ns() / 1e9
 
+    def last_ms(self):
+        """Returns the span of the last millisecond."""
+        return self.now_s() - 0.001, self.now_s()
+
     def step(self, energy_mj=10.0, expected_mj=10.0, advance_ms=1.0):
         """Lets a call run, reads the meter and returns the interval that this ends."""
         self.clock.advance_ms(advance_ms)
         self.meter.energy_mj += energy_mj
-        self.metering.charge_call("full", expected_mj)
+        self.metering.charge_call("full", expected_mj, self.last_ms())
         self.sampler.poll()
         return self.metering.ended_interval(self.now_s())
 
@@ -60,13 +64,39 @@ def test_the_first_reading_only_begins(bench):
 
 def test_idle_is_part_of_what_was_expected(bench):
     bench.settle()
-    bench.metering.charge_idle(3.0)
+    bench.metering.charge_idle(3.0, bench.last_ms())
     assert bench.step().spent == Spent({"full": 10.0}, 3.0)
+
+
+def test_what_a_reading_cuts_in_two_is_shared_by_both_intervals(bench):
+    bench.settle()
+    assert bench.step(50.0, 50.0).measured_mj is not None
+    bench.clock.advance_ms(10)
+    bench.meter.energy_mj += 40.0
+    bench.sampler.poll()
+    began_s = bench.now_s() - 0.004
+    bench.clock.advance_ms(12)
+    now_s, now_ns = bench.now_s(), bench.clock.now_ns()
+    bench.metering.charge_call("full", 160.0, (began_s, now_s))
+    found = bench.metering.ended_interval(now_s, now_ns)
+    assert found.spent.calls_mj == pytest.approx({"full": 40.0})
+    assert found.measured_mj == pytest.approx(40.0)
+    assert bench.step(130.0).spent.calls_mj == pytest.approx({"full": 130.0})
+
+
+def test_charges_without_readings_stay_few(bench):
+    bench.settle()
+    for _ in range(3 * MOST_CHARGES):
+        bench.clock.advance_ms(1)
+        bench.metering.charge_call("full", 1.0, bench.last_ms())
+    assert len(bench.metering._charges) <= MOST_CHARGES
+    found = bench.step(3.0 * MOST_CHARGES + 10.0)
+    assert found.spent.calls_mj == pytest.approx({"full": 3.0 * MOST_CHARGES + 10.0})
 
 
 def test_without_a_new_reading_there_is_no_interval(bench):
     bench.settle()
-    bench.metering.charge_call("full", 10.0)
+    bench.metering.charge_call("full", 10.0, bench.last_ms())
     assert bench.metering.ended_interval(bench.now_s()) is None
     assert bench.step(20.0).spent == Spent({"full": 20.0}, 0.0)
 
@@ -201,7 +231,7 @@ def test_a_slow_meter_is_followed(bench):
     for index in range(500):
         bench.clock.advance_ms(50)
         bench.meter.energy_mj += 10.0
-        metering.charge_call("full", 10.0)
+        metering.charge_call("full", 10.0, bench.last_ms())
         if index % 100 == 0:
             bench.sampler.poll()
         metering.ended_interval(bench.now_s())
@@ -231,7 +261,7 @@ def test_nothing_that_a_meter_shows_is_counted_that_cannot_be_true(shown):
         bench.meter.error = ZeroDivisionError("a bug") if fails else None
         reading = Reading(energy_mj, time_ns)
         bench.meter.read = partial(_read, bench, reading)
-        bench.metering.charge_call("full", 10.0)
+        bench.metering.charge_call("full", 10.0, bench.last_ms())
         bench.sampler.poll()
         interval = bench.metering.ended_interval(bench.now_s())
         assert bench.metering.total_mj >= before_mj
