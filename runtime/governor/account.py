@@ -10,8 +10,7 @@ burst, and a burst is not paid for by an hour: by ``BURST_CALLS`` calls' grant f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..budget import DEFAULT_WINDOW_S
 
@@ -26,8 +25,7 @@ PACE_OF_HORIZON = 0.1
 _MJ_PER_WS = 1000.0
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The balances of one budget's averages, in millijoules.
 
     Attributes:

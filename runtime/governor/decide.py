@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .averages import turn
 from .ceiling import CLIMB_MARGIN
 from .decision import Decision
-from .latency import predict_log
+from .latency import predict_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,16 +54,14 @@ def decide(
     latency, deviations = state.latency, budget.deviations
     if pinned is not None:
         points = [point for point in points if point.configuration == pinned]
-    floor = -math.inf if budget.min_accuracy is None else budget.min_accuracy
-    candidates = [
-        (point, predict_log(point, latency, deviations))
-        for point in points
-        if point.rank >= floor
-    ]
-    if not candidates:
+    floor = budget.min_accuracy
+    reaching = points if floor is None else [point for point in points if point.rank >= floor]
+    if floor is not None and not reaching:
         best = max(points, key=lambda point: point.rank)
-        below = (best, predict_log(best, latency, deviations))
+        below = best, predict_logs((best,), latency, deviations)[0]
         return _decision(below, state, False, "accuracy", floor, configurations=len(points))
+    logs = predict_logs(reaching, latency, deviations)
+    candidates = list(zip(reaching, logs, strict=True))
     fitting = [candidate for candidate in candidates if candidate[1] <= log_limit]
     counts = len(fitting), len(candidates)
     if pinned is not None:

@@ -21,10 +21,9 @@ residual x noise:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from .operating_point import DEVIATIONS_AT_99
+from .operating_point import DEVIATIONS_AT_99, spread_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,8 +48,7 @@ _SMALLEST_LOG = math.log(1e-9)
 _NORMAL_OVER_MEAN_DEVIATION = math.sqrt(math.pi / 2)
 
 
-@dataclass(frozen=True, slots=True)
-class LatencyEstimate:
+class LatencyEstimate(NamedTuple):
     """What was learnt from the latencies so far; logarithms of factors on the table.
 
     Attributes:
@@ -128,20 +126,22 @@ def predict_ms(point: OperatingPoint, estimate: LatencyEstimate, deviations: flo
         estimate: What was learnt; has a residual for it.
         deviations: ``Budget.deviations``: how sure that has to be.
     """
-    return math.exp(predict_log(point, estimate, deviations))
+    return math.exp(predict_logs((point,), estimate, deviations)[0])
 
 
-def predict_log(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:
-    """Returns the logarithm of ``predict_ms``, which is cheaper to compare."""
-    typical = (
-        point.log_p50 + estimate.log_slowdown + estimate.log_residuals[point.configuration]
-    )
-    return typical + _beyond(point, estimate, deviations)
-
-
-def _beyond(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:
+def predict_logs(
+    points: Sequence[OperatingPoint], estimate: LatencyEstimate, deviations: float
+) -> list[float]:
+    """Returns the logarithms of ``predict_ms``, which are cheaper to compare."""
+    level, residuals = estimate.log_slowdown, estimate.log_residuals
     learnt = estimate.tail * (deviations / DEVIATIONS_AT_99)
-    return max(point.log_spread(deviations) + learnt, 0.0)
+    near, far = spread_of(deviations)
+    logs = []
+    for point in points:
+        beyond = near * point.log_slope + far * point.log_tail_slope + learnt
+        typical = point.log_p50 + level + residuals[point.configuration]
+        logs.append(typical + beyond if beyond > 0 else typical)
+    return logs
 
 
 def typical_ms(points: Sequence[OperatingPoint], estimate: LatencyEstimate) -> list[float]:
@@ -170,8 +170,8 @@ def observe(
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
     seen = _clamp(measured - point.log_p50 - residuals[name], _LOG_SLOWDOWN_LIMIT)
     if not estimate.recent:
-        return replace(
-            estimate, log_slowdown=seen, recent=(seen,), calls=1, configuration=name
+        return estimate._replace(
+            log_slowdown=seen, recent=(seen,), calls=1, configuration=name
         )
     level, scatter, tail = estimate.log_slowdown, estimate.scatter, estimate.tail
     recent = (*estimate.recent[-2:], seen)
@@ -183,7 +183,9 @@ def observe(
     else:
         calls = min(estimate.calls + 1, MEAN_OF)
         moved = level + _clamp(off, far) / calls
-        beyond = _beyond(point, estimate, deviations)
+        near, far_out = spread_of(deviations)
+        beyond = near * point.log_slope + far_out * point.log_tail_slope
+        beyond = max(beyond + tail * (deviations / DEVIATIONS_AT_99), 0.0)
         gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
         step = gain * max(scatter, beyond / DEVIATIONS_AT_99)
         tail += step * (quantile if seen - level > beyond else quantile - 1)
@@ -208,10 +210,11 @@ def observe(
 def _with_deviation(
     residuals: Mapping[str, float], name: str, deviation: float
 ) -> dict[str, float]:
-    moved = dict(residuals)
-    moved[name] += RESIDUAL_GAIN * _clamp(deviation, _LOG_STEP_LIMIT)
-    mean = sum(moved.values()) / len(moved)
-    return {key: _clamp(value - mean, _LOG_RESIDUAL_LIMIT) for key, value in moved.items()}
+    change = RESIDUAL_GAIN * _clamp(deviation, _LOG_STEP_LIMIT)
+    share = change / len(residuals)  # the mean stays where it was
+    moved = {key: value - share for key, value in residuals.items()}
+    moved[name] = _clamp(moved[name] + change, _LOG_RESIDUAL_LIMIT)
+    return moved
 
 
 def _clamp(value: float, limit: float) -> float:

@@ -8,8 +8,7 @@ configurations suffice: the neighbours, on the concave hull of the front, of wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +18,7 @@ _SAME = 1e-12
 """Mean ranks this close are equal; neighbours are then preferred, as they spread better."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mix:
+class Mix(NamedTuple):
     """Two configurations, by index, whose mix meets the average.
 
     Attributes:

@@ -55,15 +55,14 @@ class OperatingPoint:
         object.__setattr__(self, "log_slope", slope)
         object.__setattr__(self, "log_tail_slope", tail)
 
-    def log_spread(self, deviations: float) -> float:
-        """Returns the logarithm of a quantile over the median, as the table has it.
 
-        Straight between the table's quantiles, on the scale of a normal distribution.
+def spread_of(deviations: float) -> tuple[float, float]:
+    """Returns how often a quantile lies ``log_slope`` and ``log_tail_slope`` off the median.
 
-        Args:
-            deviations: The quantile in standard deviations of a normal distribution.
-        """
-        beyond = deviations - DEVIATIONS_AT_95
-        if beyond <= 0:
-            return deviations * self.log_slope
-        return DEVIATIONS_AT_95 * self.log_slope + beyond * self.log_tail_slope
+    Straight between the table's quantiles, on the scale of a normal distribution.
+
+    Args:
+        deviations: The quantile in standard deviations of a normal distribution.
+    """
+    beyond = deviations - DEVIATIONS_AT_95
+    return (DEVIATIONS_AT_95, beyond) if beyond > 0 else (deviations, 0.0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .account import Account
@@ -12,8 +11,7 @@ if TYPE_CHECKING:
     from .latency import LatencyEstimate
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What was learnt and spent until now.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .account import call_begins, call_ends, corrected, open_account
@@ -52,7 +51,7 @@ def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> 
         idle_s: How long nothing ran before this call.
     """
     if not budget.has_average:
-        return state if state.account is None else replace(state, account=None)
+        return state if state.account is None else state._replace(account=None)
     account = state.account
     if account is None or not account.is_of(budget):
         account = open_account(budget, now_s)
@@ -77,7 +76,7 @@ def after_choice(
         return state
     limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms
     ceiling = ceiling_after(state.ceiling, limit_ms, decision.ceiling, now_s)
-    return state if ceiling is state.ceiling else replace(state, ceiling=ceiling)
+    return state if ceiling is state.ceiling else state._replace(ceiling=ceiling)
 
 
 def after_call(

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,7 +109,7 @@ def _learnt(state, point, latency_ms, calls=10):
     latency = state.latency
     for _ in range(calls):
         latency = observe(point, latency, latency_ms)
-    return replace(state, latency=latency)
+    return state._replace(latency=latency)
 
 
 def test_no_configuration_starves_after_a_slow_down_ends():
@@ -130,8 +128,8 @@ class _Run:
 
     def at(self, slowdown, now_s):
         self.now_s = now_s
-        latency = replace(self.state.latency, log_slowdown=slowdown - 1)
-        self.state = replace(self.state, latency=latency)
+        latency = self.state.latency._replace(log_slowdown=slowdown - 1)
+        self.state = self.state._replace(latency=latency)
         decision = decide(FAMILY, self.budget, self.state, now_s)
         self.state = after_choice(self.state, self.budget, decision, now_s)
         return decision.configuration
@@ -187,13 +185,12 @@ def test_deadlines_of_single_calls_leave_no_trace():
 def _learning(draw):
     points = draw(families)
     state = first_state(points)
-    latency = replace(
-        state.latency,
+    latency = state.latency._replace(
         log_slowdown=draw(st.floats(-5, 5)),
         log_residuals={p.configuration: draw(st.floats(-1.5, 1.5)) for p in points},
         tail=draw(st.floats(-1, 1)),
     )
-    return points, replace(state, latency=latency)
+    return points, state._replace(latency=latency)
 
 
 @given(_learning(), latencies_ms)
