@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from skipc.runtime.call_trace import read_trace
 from skipc.tools.cli import cli
+from skipc.tools.simulate.scenario_file import read_scenario
 from tests.doubles.gpu import fake_gpu
 
 if TYPE_CHECKING:
@@ -32,16 +33,18 @@ def commands(text: str) -> Iterator[tuple[list[str], list[str]]]:
             yield command.split(), shown.splitlines()
 
 
+def _comparable(line: str) -> str:
+    return re.sub(r"[\d.]+ .?B", "SIZE", line).rstrip()
+
+
 def run(text: str) -> None:
     for words, shown in commands(text):
         assert words[0] == "skipc"
         result = CliRunner().invoke(cli, words[1:], standalone_mode=False)
         assert result.exception is None, words
         assert result.exit_code == 0, words
-        printed = [re.sub(r"[\d.]+ .?B", "SIZE", line) for line in result.output.splitlines()]
-        missing = [
-            line for line in shown if re.sub(r"[\d.]+ .?B", "SIZE", line) not in printed
-        ]
+        printed = [_comparable(line) for line in result.output.splitlines()]
+        missing = [line for line in shown if _comparable(line) not in printed]
         assert missing == [], result.output
 
 
@@ -85,6 +88,19 @@ def test_traces_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     lines = re.sub(r"\n +", " ", example)
     Path("example.jsonl").write_text(lines)
     assert len(read_trace(Path("example.jsonl")).calls) == 1
+
+
+def test_budgets_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/budgets.md").read_text(encoding="utf-8")
+    shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    Path("program.py").write_text(program)
+    runpy.run_path("program.py")
+    run(text)
+    (scenario,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    Path("mine.toml").write_text(scenario)
+    assert read_scenario(Path("mine.toml")).slowdown_at(70) == pytest.approx(1.7)
 
 
 def test_faults_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

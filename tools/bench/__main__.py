@@ -11,7 +11,17 @@ from pathlib import Path
 import click
 
 from skipc.runtime.host import host_key
-from skipc.tools.bench import building, latency, loading, memory, overhead, selecting, subpaths
+from skipc.tools.bench import (
+    budgets,
+    building,
+    contention,
+    latency,
+    loading,
+    memory,
+    overhead,
+    selecting,
+    subpaths,
+)
 from skipc.tools.bench.bars import Bar, write
 from skipc.tools.bench.networks import NETWORKS, prepare
 from skipc.tools.console import console, table
@@ -24,14 +34,17 @@ from skipc.tools.exits import run_and_exit
 @click.option(
     "--network",
     type=click.Choice(
-        [*(network.name for network in NETWORKS), selecting.NAME, subpaths.NAME]
+        [*(each.name for each in NETWORKS), selecting.NAME, subpaths.NAME, budgets.NAME]
     ),
     help="Measure this one alone.",
 )
 def main(out: Path, work: Path | None, network: str | None) -> None:
     """Runs the benchmark; takes some minutes and wants a quiet machine."""
     printed = console()
-    found = [overhead.bar()]
+    found = overhead.bars()
+    if network in (None, budgets.NAME):
+        click.echo(f"{budgets.NAME}: simulated ...", err=True)
+        found += budgets.bars()
     with tempfile.TemporaryDirectory() as temporary:
         for one in NETWORKS:
             if network not in (None, one.name):
@@ -45,6 +58,9 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
             click.echo(f"{one.name}: latency ...", err=True)
             found += latency.bars(one, folder)
             found.append(loading.bar(one, folder))
+            if one is NETWORKS[0]:
+                click.echo(f"{one.name}: beside another process ...", err=True)
+                found += contention.bars(one, folder)
         for part in (selecting, subpaths):
             if network in (None, part.NAME):
                 click.echo(f"{part.NAME} ...", err=True)

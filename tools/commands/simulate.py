@@ -15,7 +15,7 @@ from skipc.tools.budget_option import BudgetType
 from skipc.tools.console import console, print_json, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.simulate.replay import replay
-from skipc.tools.simulate.scale import scaled, slow_enough
+from skipc.tools.simulate.scale import scaled, scaled_budget, slow_enough
 from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
 from skipc.tools.simulate.view import (
     replay_document,
@@ -86,13 +86,14 @@ def command(
         name = target_name(opened, target)
     engines = None if name is None else opened.engine_set(name)
     points = operating_points(opened.manifest, engines, threads or default_threads())
-    scale = 1.0 if budget is not None else slow_enough(points)
+    scale = slow_enough(points)
     points = scaled(points, scale)
+    granted = None if budget is None else scaled_budget(budget, scale)
     replays = []
     with progress() as step:
         for scenario in chosen:
             step(f"replaying {scenario.name}")
-            replays.append(replay(scenario, points, ranked_by(opened.manifest), budget))
+            replays.append(replay(scenario, points, ranked_by(opened.manifest), granted))
     if trace is not None:
         found = replays[0]
         traced = trace_of(f"{bundle.name}, {found.scenario.name}", found.stats, found.records)

@@ -1,6 +1,7 @@
 """Fast networks, slowed down so that a scenario does not hold millions of calls.
 
-What scenarios grant is relative, so that the governor does the same at any scale.
+Latencies and energies grow alike, and what is granted with them; powers stay. So the governor
+does the same at any scale.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.runtime import OperatingPoint
+    from skipc.runtime import Budget, OperatingPoint
 
 LEAST_MS = 10.0
 
@@ -36,4 +37,13 @@ def scaled(points: Sequence[OperatingPoint], factor: float) -> tuple[OperatingPo
             energy_mj=point.energy_mj * factor,
         )
         for point in points
+    )
+
+
+def scaled_budget(budget: Budget, factor: float) -> Budget:
+    """Returns the budget that grants the scaled family what ``budget`` grants the real one."""
+    return replace(
+        budget,
+        latency_ms=None if budget.latency_ms is None else budget.latency_ms * factor,
+        energy_mj=None if budget.energy_mj is None else budget.energy_mj * factor,
     )

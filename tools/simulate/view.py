@@ -56,8 +56,8 @@ def replay_notes(replays: Sequence[Replay], scale: float) -> str:
     )
     if scale > 1:
         text += (
-            f" Latencies and energies are taken {scale:.3g} times as large, so that calls take"
-            f" {LEAST_MS:g} ms; with --budget they stay as they are."
+            f" Latencies and energies, granted ones too, are taken {scale:.3g} times as large,"
+            f" so that calls take {LEAST_MS:g} ms and there are fewer of them."
         )
     return text
 

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from skipc.runtime import Budget, FakeClock, OperatingPoint
+from skipc.runtime.errors import MeterError
+from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
+from skipc.tools.simulate.oracle import Oracle
+from skipc.tools.simulate.replay import replay
+from skipc.tools.simulate.scale import LEAST_MS, scaled, scaled_budget, slow_enough
+from skipc.tools.simulate.scenario import (
+    Arrivals,
+    Grant,
+    Neighbour,
+    Noise,
+    Scenario,
+    ScriptedMeter,
+    Slowdown,
+)
+
+POINTS = tuple(
+    OperatingPoint(name, rank, ms, 1.03 * ms, 1.06 * ms, energy_mj=mj)
+    for name, rank, ms, mj in [
+        ("full", 0.95, 30.0, 300.0),
+        ("mid", 0.93, 20.0, 190.0),
+        ("fast", 0.90, 12.0, 110.0),
+    ]
+)
+QUIET = Noise(latency=0.0, own=0.0, energy=0.0)
+PLAIN = Scenario(
+    file="plain",
+    name="plain",
+    description="",
+    duration_s=60.0,
+    seed=3,
+    arrivals=Arrivals("periodic", 1.5),
+    grants=(Grant(latency=1.3),),
+)
+
+
+def test_nothing_in_the_way_runs_the_most_accurate():
+    found = replay(replace(PLAIN, noise=QUIET), POINTS)
+    assert found.calls == 60_000 / 45 + 1 or found.calls == 1334
+    assert (found.within, found.gain, found.switches_per_s) == (1.0, pytest.approx(1.0), 0.0)
+    assert found.simulated_s == pytest.approx(60, abs=0.05)
+    assert found.average is None
+
+
+def test_the_same_seed_gives_the_same_calls():
+    noisy = replace(PLAIN, neighbour=Neighbour(10, 0.5, 1.8))
+    one, same, other = (replay(replace(noisy, seed=seed), POINTS) for seed in (1, 1, 2))
+    assert one.records == same.records
+    assert one.records != other.records
+
+
+def test_a_slow_device_is_followed_and_the_oracle_counts_what_it_could_have_had():
+    slow = replace(PLAIN, slowdowns=(Slowdown(20, 1.6), Slowdown(40, 1.0)))
+    found = replay(slow, POINTS)
+    ran = dict.fromkeys(("full", "mid", "fast"), 0)
+    for record in found.records:
+        ran[record.configuration] += 1
+    assert ran["mid"] > 300
+    assert ran["full"] > 700
+    assert found.within > 0.99
+    assert 0.95 < found.gain <= 1.001
+
+
+def test_calls_whose_budget_nobody_could_meet_do_not_count():
+    found = replay(replace(PLAIN, grants=(Grant(latency=0.2),)), POINTS)
+    assert found.counted == 0
+    assert found.stats.infeasible_calls == found.calls
+
+
+def test_back_to_back_and_bursts_arrive_as_they_say():
+    busy = replay(replace(PLAIN, noise=QUIET, arrivals=Arrivals("back-to-back")), POINTS)
+    assert busy.calls == 2000
+    bursts = replay(replace(PLAIN, noise=QUIET, arrivals=Arrivals("bursts", 20, 5)), POINTS)
+    assert bursts.calls == pytest.approx(500, abs=5)
+    times_s = [record.time_s for record in bursts.records[:6]]
+    gaps_s = [late - early for early, late in pairwise(times_s)]
+    assert gaps_s == pytest.approx([0.03] * 4 + [0.48])
+
+
+@pytest.mark.parametrize(
+    ("grant", "kind"),
+    [
+        (Grant(energy=0.8), "energy"),
+        (Grant(power=0.85, window_s=5), "power"),
+        (Grant(battery=0.85), "battery"),
+    ],
+)
+def test_averages_are_kept_and_counted(grant, kind):
+    scenario = replace(PLAIN, grants=(grant,), meter=ScriptedMeter(), duration_s=300.0)
+    found = replay(scenario, POINTS)
+    assert found.average.kind == kind
+    assert found.average.taken == pytest.approx(found.average.granted, rel=0.02)
+    assert found.gain > 0.95
+
+
+def test_a_budget_of_ones_own_takes_the_place_of_the_grants():
+    found = replay(PLAIN, POINTS, budget=Budget(latency_ms=15.0))
+    assert {record.configuration for record in found.records} == {"fast"}
+    assert {record.budget for record in found.records} == {Budget(latency_ms=15.0)}
+
+
+def test_what_happens_in_a_simulation_is_not_logged(caplog):
+    scenario = replace(PLAIN, grants=(Grant(latency=0.2),))
+    replay(scenario, POINTS)
+    assert not caplog.records
+    logging.getLogger("skipc.runtime.x").warning("said")
+    assert len(caplog.records) == 1
+
+
+def test_the_meter_shows_steps_and_its_faults():
+    clock = FakeClock()
+    device = SimulatedDevice(PLAIN, POINTS, clock)
+    script = ScriptedMeter(resolution=0.5, noise=0.0, stops_at_s=1, back_at_s=2, jumps_at_s=3)
+    meter = SimulatedMeter(script, device, seed=0)
+    device.call_ms("full")
+    shown = meter.read().energy_mj
+    assert shown % meter.resolution_mj == 0
+    assert shown <= device.spent_mj < shown + meter.resolution_mj
+    clock.advance_ms(1500)
+    with pytest.raises(MeterError, match="stopped"):
+        meter.read()
+    clock.advance_ms(1000)
+    assert meter.read().energy_mj == shown
+    clock.advance_ms(1000)
+    assert meter.read().energy_mj > 900 * device.full_mj
+
+
+def test_the_oracle_is_no_worse_than_any_choice_that_fits():
+    device = SimulatedDevice(replace(PLAIN, noise=QUIET), POINTS, FakeClock())
+    oracle = Oracle(POINTS, device, period_ms=45.0)
+    assert oracle.best(Budget(latency_ms=25.0), 1.0).rank == 0.93
+    assert oracle.best(Budget(latency_ms=25.0), 2.0).rank == 0.90
+    assert not oracle.best(Budget(latency_ms=25.0), 3.0).feasible
+    half = oracle.best(Budget(energy_mj=245.0), 1.0)
+    assert half.rank == pytest.approx(0.94)
+    assert not oracle.best(Budget(energy_mj=100.0), 1.0).feasible
+
+
+def test_fast_networks_are_slowed_down():
+    fast = scaled(POINTS, 0.001)
+    factor = slow_enough(fast)
+    assert factor == pytest.approx(LEAST_MS / 0.03)
+    slow = scaled(fast, factor)
+    assert slow[0].p50_ms == pytest.approx(LEAST_MS)
+    assert slow[2].p99_ms / slow[0].p50_ms == pytest.approx(POINTS[2].p99_ms / 30.0)
+    assert slow_enough(POINTS) == 1.0
+    budget = scaled_budget(Budget(latency_ms=2.0, energy_mj=3.0, power_w=5.0), 10.0)
+    assert budget == Budget(latency_ms=20.0, energy_mj=30.0, power_w=5.0)

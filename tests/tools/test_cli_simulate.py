@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skipc.runtime.call_trace import read_trace
+from tests.command_line import mistake, skipc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT = """
+format = "skipc.scenario/1"
+name = "short"
+description = "a few seconds"
+duration_s = 5
+[[grants]]
+at_s = 0
+latency = 1.3
+"""
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    path = tmp_path / "short.toml"
+    path.write_text(SHORT)
+    return path
+
+
+def test_without_a_bundle_the_scenarios_are_listed() -> None:
+    ended = skipc("simulate")
+    assert (ended.code, ended.err) == (0, "")
+    assert "thermal-throttling" in ended.out
+    assert all(len(line.rstrip()) <= 80 for line in ended.out.splitlines())
+
+
+def test_a_scenario_is_replayed_and_traced(made: Path, short: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "calls.jsonl"
+    ended = skipc("simulate", made / "ckpt.skipc", "--scenario", short, "--trace", trace)
+    assert ended.code == 0, ended.err
+    row = next(line for line in ended.out.splitlines() if line.startswith("short "))
+    assert "%" in row
+    assert "times as large" in ended.out  # a tiny network is slowed down
+    found = read_trace(trace)
+    assert found.engine == "ckpt.skipc, short"
+    assert len(found.calls) > 100
+
+
+def test_json_has_the_numbers(made: Path, short: Path) -> None:
+    ended = skipc("simulate", made / "ckpt.skipc", "--scenario", short, "--json")
+    (found,) = json.loads(ended.out)["scenarios"]
+    assert found["scenario"] == "short"
+    assert 0 <= found["within_budget"] <= 1
+    assert found["average"] is None
+
+
+def test_a_budget_of_ones_own(made: Path, short: Path) -> None:
+    budget = "latency_ms=1e-6,quantile=0.9"
+    args = ("--scenario", short, "--budget", budget, "--json")
+    ended = skipc("simulate", made / "ckpt.skipc", *args)
+    (found,) = json.loads(ended.out)["scenarios"]
+    assert found["infeasible_calls"] == found["calls"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--budget", "latency=3"), "a budget has no 'latency'. Did you mean 'latency_ms'?"),
+        (("--budget", "latency_ms"), "'latency_ms' is not key=value"),
+        (("--budget", "latency_ms=x"), "latency_ms='x' is not a number"),
+        (("--budget", "latency_ms=1,latency_ms=2"), "'latency_ms' is given twice"),
+        (("--budget", "latency_ms=-1"), "is not a limit that can be met"),
+        (("--budget", "min_accuracy=2"), "is more than any configuration has"),
+        (("--scenario", "batery"), "Did you mean 'battery'?"),
+        (("--trace", "calls.jsonl"), "holds one scenario, and there are"),
+        (("--target", "jetson"), "jetson"),
+    ],
+)
+def test_mistakes(made: Path, args: tuple[str, ...], said: str) -> None:
+    assert said in mistake("simulate", made / "ckpt.skipc", *args)
+
+
+def test_a_budget_needs_a_bundle() -> None:
+    assert "name a bundle" in mistake("simulate", "--budget", "latency_ms=3")
