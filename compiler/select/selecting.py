@@ -119,8 +119,9 @@ def select(
     search = find_search(options.search)
     if options.cost is CostKind.ENERGY:
         raise SelectError(
-            "--cost energy: no meter of this host is known to this version of skipc. Use"
-            " --cost latency, macs or parameters."
+            "--cost energy: skipc does not measure what a configuration takes by itself. Use"
+            " --cost latency, macs or parameters; measure the chosen ones on the device"
+            " (docs/meters.md) and write 'energy_mj' into front.json."
         )
     problem = open_problem(supernet, checkpoint, options, notes)
     if options.ray is None:

@@ -219,7 +219,7 @@ def test_table_of_a_profile_predicts_latency(trained, tmp_path):
         (("--search", "surogate"), "Did you mean 'surrogate'"),
         (("--keep", "stages.9"), "--keep 'stages.9': no such unit"),
         (("--keep", "stages"), "nothing to select"),
-        (("--cost", "energy"), "no meter of this host"),
+        (("--cost", "energy"), "does not measure what a configuration takes"),
         (("--target", "cpuu"), "unknown target 'cpuu'"),
         (("--parts", "1:2"), "write three whole numbers"),
         (("--data", "nowhere"), "there is no such folder"),
