@@ -42,14 +42,11 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
     """Runs the benchmark; takes some minutes and wants a quiet machine."""
     printed = console()
     found = overhead.bars()
-    if network in (None, budgets.NAME):
-        click.echo(f"{budgets.NAME}: simulated ...", err=True)
-        found += budgets.bars()
     with tempfile.TemporaryDirectory() as temporary:
         for one in NETWORKS:
             if network not in (None, one.name):
                 continue
-            folder = (work or Path(temporary)) / one.name.replace("/", "-")
+            folder = (work or Path(temporary)) / one.folder
             click.echo(f"{one.name}: building ...", err=True)
             prepare(one, folder)
             found += building.bars(one, folder)
@@ -58,9 +55,12 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
             click.echo(f"{one.name}: latency ...", err=True)
             found += latency.bars(one, folder)
             found.append(loading.bar(one, folder))
-            if one is NETWORKS[0]:
-                click.echo(f"{one.name}: beside another process ...", err=True)
-                found += contention.bars(one, folder)
+        if network in (None, budgets.NAME):
+            click.echo(f"{budgets.NAME}: simulated ...", err=True)
+            found += budgets.bars()
+            one = NETWORKS[0]
+            click.echo(f"{one.name}: beside another process ...", err=True)
+            found += contention.bars(one, (work or Path(temporary)) / one.folder)
         for part in (selecting, subpaths):
             if network in (None, part.NAME):
                 click.echo(f"{part.NAME} ...", err=True)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from skipc.runtime import AdaptiveEngine, Budget, Bundle
 from skipc.tools.bench.bars import Bar
+from skipc.tools.bench.building import build_command, run_and_measure
+from skipc.tools.bench.networks import prepare
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -30,7 +32,18 @@ _ROOM = 1.1
 
 
 def bars(network: Network, folder: Path) -> list[Bar]:
-    """Returns how many calls of each policy were within a budget that could be met."""
+    """Returns how many calls of each policy were within a budget that could be met.
+
+    Args:
+        network: The network.
+        folder: Holds ``six.skipc``, its bundle; it is built if it is not there.
+    """
+    if not (folder / "six.skipc").exists():
+        prepare(network, folder)
+        checkpoint = folder / "ckpt.pt"
+        run_and_measure(
+            build_command(network, checkpoint, folder / "six.json", folder / "six.skipc")
+        )
     bundle = Bundle.open(folder / "six.skipc")
     case = bundle.golden_inputs()[0]
     best = bundle.manifest.configurations[0].name

@@ -32,6 +32,11 @@ class Network:
     units: tuple[str, ...]
     counts: tuple[int, ...]
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder that its bundles lie in."""
+        return self.name.replace("/", "-")
+
     def front(self, counts: tuple[int, ...]) -> Front:
         """Returns the front with these numbers of skipped units."""
         return Front(tuple(FrontEntry(f"skip{n}", self.units[:n]) for n in counts))
