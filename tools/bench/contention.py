@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from skipc.runtime import AdaptiveEngine, Budget, Bundle
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.building import build_command, run_and_measure
-from skipc.tools.bench.networks import prepare
+from skipc.tools.bench.building import run_and_measure
+from skipc.tools.bench.networks import build_command, prepare
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
