@@ -19,6 +19,7 @@ from .governor import (
     after_call,
     after_choice,
     after_failure,
+    after_refusal,
     before_choice,
     decide,
 )
@@ -79,8 +80,7 @@ class Controller:
         self._pinned: str | None = None
         self._tally = Tally(points)
         self._unsaid: list[str] = []
-        self._in_flight = 0
-        self._closed = False
+        self._in_flight, self._closed = 0, False
         # One that may be taken twice: what is collected while it is held closes itself.
         self._lock = RLock()
         self._ended = Condition(self._lock)
@@ -107,17 +107,18 @@ class Controller:
                 now_s, budget, pinned = self._timeline.at(now_ns), self._budget, self._pinned
                 idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
                 self._idle_since_s = now_s
-                state = self._state
+                before = self._state
                 if self._metering is not None:
-                    state = self._metering.read(state, idle_s, now_s, now_ns)
+                    before = self._metering.read(before, idle_s, now_s, now_ns)
                     self._unsaid += self._metering.take_notes()
-                state = before_choice(state, budget, now_s, idle_s)
+                state = before_choice(before, budget, now_s, idle_s)
+                self._state = after_refusal(state, before)  # until it is sure to run
                 points = self._health.usable() if pinned is None else self._order
                 choice = choose(points, budget, state, now_s, pinned, deadline_ms, engines)
                 decision = choice.decision
-                self._state = after_choice(state, budget, decision, now_s, deadline_ms)
                 if not decision.feasible or self._tally.is_episode:
                     self._note_feasibility(decision, budget, now_s)
+                self._state = after_choice(state, budget, decision, now_s, deadline_ms)
                 self._tally.begins(decision.configuration)
                 if self._closed:  # by a signal's handler, meanwhile
                     self.check_open()
@@ -154,6 +155,9 @@ class Controller:
         with self._lock:
             try:
                 now_s = self._timeline.at(now_ns)
+                started_s = now_s - max(latency_ms, 0.0) / 1000
+                waited_s = started_s - self._idle_since_s  # for the choice
+                idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
                 seen_ms = latency_ms if choice.learns and ran and latency_ms >= 0 else None
                 spent_mj = self._state.energy.call_mj.get(point.configuration, 0.0)
                 if failure:
@@ -162,12 +166,13 @@ class Controller:
                         spent_mj *= min(max(latency_ms / whole_ms, 0.0), 1.0)
                     self._state = after_failure(self._state, budget, point, seen_ms, spent_mj)
                 else:
-                    self._state = after_call(self._state, budget, point, seen_ms, now_s)
+                    seen = point, seen_ms, now_s, idle_s
+                    self._state = after_call(self._state, budget, *seen)
                 metered_mj = None
                 if self._metering is not None:
                     metered_mj = self._metering.total_mj
-                    span = now_s - max(latency_ms, 0.0) / 1000, now_s
-                    self._metering.charge_call(point.configuration, spent_mj, span)
+                    idle_w, span = self._state.energy.idle_w, (started_s, now_s)
+                    self._metering.charge(point.configuration, spent_mj, span, idle_s, idle_w)
                 took_ms = max(latency_ms, 0.0)
                 call = now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure
                 self._tally.ends(CallRecord(*call))
@@ -192,7 +197,7 @@ class Controller:
     ) -> Choice | None:
         """Returns what runs in place of a call that failed: see ``Health.stand_in``.
 
-        Like ``begin``, it must ``end``.
+        Like ``begin``, it must ``end``. Averages do not speak against one call.
 
         Args:
             failed: What the call was to run.
@@ -211,7 +216,8 @@ class Controller:
             if failed.decision.pinned or point is None or self._closed:
                 return None
             now_s, other = self._timeline.at(now_ns), point.configuration
-            decision = decide([point], budget, self._state, now_s, deadline_ms=deadline_ms)
+            state = self._state._replace(account=None)
+            decision = decide([point], budget, state, now_s, deadline_ms=deadline_ms)
             if self._strict and not decision.feasible:
                 return None
             ready = engines[other].ready()
@@ -253,7 +259,7 @@ class Controller:
                 f"no call within the budget: {decision.reason} Grant more, or open the engine"
                 " without strict."
             )
-        if news:
+        if news and not decision.pinned:
             self._unsaid.append(f"the budget cannot be met: {decision.reason}")
 
     def _say(self) -> None:

@@ -121,6 +121,13 @@ class Metering:
         """Takes note of a call and of the energy that it is expected to have taken."""
         self._charge(_Charge(configuration, expected_mj, span))
 
+    def charge(
+        self, configuration: str, expected_mj: float, span: Span, idle_s: float, idle_w: float
+    ) -> None:
+        """Takes note of a call, and of how long nothing ran right before it."""
+        self.charge_idle(idle_s * idle_w * _MW_PER_W, (span[0] - idle_s, span[0]))
+        self.charge_call(configuration, expected_mj, span)
+
     def charge_idle(self, expected_mj: float, span: Span) -> None:
         """Takes note of what is expected to have been taken while nothing ran."""
         if span[1] > span[0]:
@@ -169,7 +176,7 @@ class Metering:
         seen, self._seen = self._seen, reading
         if reading is None or base is None:
             self._base = reading if reading is not None and _is_sound(reading) else None
-            return self._ended(None, now_s)
+            return self._ended(None, self._moment_s(reading, now_s, now_ns))
         if not _is_sound(reading):
             self._note("unsound", f"the meter shows {reading.energy_mj!r} mJ.", now_s)
             self._look_for_loss(now_s)
@@ -195,8 +202,14 @@ class Metering:
         self._usual_mw += gain * (power_mw - self._usual_mw)
         self._base = reading
         self.total_mj += energy_mj
-        age_s = 0.0 if now_ns is None else (now_ns - reading.time_ns) / 1e9
-        return self._ended(energy_mj, min(max(now_s - age_s, self._until_s), now_s))
+        return self._ended(energy_mj, self._moment_s(reading, now_s, now_ns))
+
+    def _moment_s(self, reading: Reading | None, now_s: float, now_ns: int | None) -> float:
+        """Returns when a reading was made, on the clock that calls are charged by."""
+        if reading is None or now_ns is None:
+            return now_s
+        age_s = (now_ns - reading.time_ns) / 1e9
+        return min(max(now_s - age_s, self._until_s), now_s)
 
     def _ended(self, measured_mj: float | None, until_s: float) -> Interval:
         """Returns what was charged until a moment; what comes later begins the next one."""

@@ -65,9 +65,12 @@ def choose(
     loaded = [point for point in points if point.configuration in staying]
     if loaded:
         instead = decide(loaded, budget, state, now_s, deadline_ms=deadline_ms)
-        if instead.feasible or not wanted.feasible:
+        on_average = instead.binding not in ("latency", "accuracy")
+        if instead.feasible or on_average or not wanted.feasible:
             note = f"{wanted.configuration!r} is being loaded; until then"
+            feasible = wanted.feasible if on_average else instead.feasible
             ceiling = wanted.ceiling
-            return Choice(replace(instead, note=note, ceiling=ceiling), learns=False)
+            standing_in = replace(instead, note=note, feasible=feasible, ceiling=ceiling)
+            return Choice(standing_in, learns=False)
     note = "The call waits while the engine is loaded:"
     return Choice(replace(wanted, note=note), learns=False)

@@ -16,6 +16,7 @@ from .transitions import (
     after_choice,
     after_failure,
     after_reading,
+    after_refusal,
     before_choice,
     first_state,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "after_choice",
     "after_failure",
     "after_reading",
+    "after_refusal",
     "before_choice",
     "decide",
     "first_state",

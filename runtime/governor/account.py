@@ -87,6 +87,24 @@ def open_account(budget: Budget, now_s: float) -> Account:
     return Account(budget, now_s, now_s)
 
 
+def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
+    """Returns the account of a budget that takes another one's place.
+
+    The calls' pace stays known, and what was saved or is owed stays, within the new bounds. Of
+    a battery that is no more than one call's grant: what is left of it is granted anew.
+    """
+    anew = account._replace(budget=budget, opened_s=now_s)
+    saved_mj = 0.0 if account.budget.energy_j is None else account.battery_mj
+    call_mj = anew.battery_w * anew.period_s * _MJ_PER_WS
+    anew = anew._replace(battery_mj=_bounded(saved_mj, call_mj))
+    energy_mj = 0.0 if account.budget.energy_mj is None else account.energy_mj
+    power_mj = 0.0 if account.budget.power_w is None else account.power_mj
+    return anew._replace(
+        energy_mj=_bounded(energy_mj, BURST_CALLS * (budget.energy_mj or 0.0)),
+        power_mj=_bounded(power_mj, _power_burst_mj(budget)),
+    )
+
+
 def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     """Returns the account at the start of a call.
 
@@ -105,11 +123,20 @@ def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     return _settled(account, now_s, 0.0, idle_mj, calls, pace_s, now_s)
 
 
-def call_ends(account: Account, now_s: float, spent_mj: float) -> Account:
-    """Returns the account after a call that is expected to have spent ``spent_mj``."""
+def call_ends(
+    account: Account, now_s: float, spent_mj: float, idle_mj: float = 0.0
+) -> Account:
+    """Returns the account after a call.
+
+    Args:
+        account: As it was.
+        now_s: The time.
+        spent_mj: What the call is expected to have taken.
+        idle_mj: What was taken between the choice and the call.
+    """
     saved_mj = (account.budget.energy_mj or 0.0) - spent_mj
     pace = account.pace_calls, account.pace_s, account.started_s
-    return _settled(account, now_s, saved_mj, spent_mj, *pace)
+    return _settled(account, now_s, saved_mj, spent_mj + idle_mj, *pace)
 
 
 def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
@@ -150,10 +177,9 @@ def _settled(
     energy_mj, power_mj, battery_mj = account.energy_mj, account.power_mj, account.battery_mj
     if budget.energy_mj is not None:
         energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)
-    if budget.power_w is not None and budget.window_s is not None:
-        granted_mw = budget.power_w * _MJ_PER_WS
-        balance_mj = power_mj + granted_mw * elapsed_s - spent_mj
-        power_mj = _bounded(balance_mj, granted_mw * budget.window_s)
+    if budget.power_w is not None:
+        balance_mj = power_mj + budget.power_w * _MJ_PER_WS * elapsed_s - spent_mj
+        power_mj = _bounded(balance_mj, _power_burst_mj(budget))
     if budget.energy_j is not None:
         battery_mj += account.battery_w * _MJ_PER_WS * elapsed_s - spent_mj
     return Account(
@@ -167,6 +193,10 @@ def _settled(
         pace_s,
         started_s,
     )
+
+
+def _power_burst_mj(budget: Budget) -> float:
+    return (budget.power_w or 0.0) * (budget.window_s or 0.0) * _MJ_PER_WS
 
 
 def _bounded(balance_mj: float, burst_mj: float) -> float:

@@ -50,37 +50,106 @@ class Turn:
         return self.partner == self.index
 
 
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """One average budget, as it stands.
+
+    Attributes:
+        binding: Its name.
+        limit: What it grants: millijoules per call, or watts.
+        excesses_mj: What a call of each configuration takes beyond that.
+        balance_mj: What was saved up; below zero what is owed.
+        burst_mj: The most that may be saved or owed.
+        calls: Over how many calls a balance is to be used up.
+        paced: Whether the excesses can be told: power's depend on the calls' pace.
+    """
+
+    binding: str
+    limit: float
+    excesses_mj: Sequence[float]
+    balance_mj: float
+    burst_mj: float
+    calls: float
+    paced: bool = True
+
+    def admits(self, index: int) -> bool:
+        """Tells whether a configuration takes no more than is granted or was saved."""
+        excess_mj = self.excesses_mj[index]
+        return excess_mj <= 0 or self.balance_mj >= excess_mj
+
+    def turn(self, ranks: Sequence[float]) -> Turn:
+        """Returns whose turn it is under this budget alone."""
+        paid_back_mj = self.balance_mj / self.calls
+        mix = best_mix(
+            [  # what cannot be saved up for has no turn
+                math.inf if excess > self.burst_mj else excess - paid_back_mj
+                for excess in self.excesses_mj
+            ],
+            ranks,
+        )
+        if mix is None or self.balance_mj <= -self.burst_mj:
+            cheapest = min(range(len(ranks)), key=lambda i: (self.excesses_mj[i], -ranks[i]))
+            feasible = self.excesses_mj[cheapest] <= 0 or not self.paced
+            return Turn(cheapest, cheapest, self.binding, self.limit, feasible)
+        index, partner = mix.low, mix.high
+        if mix.high != mix.low and self.balance_mj >= self.excesses_mj[mix.high]:
+            index, partner = mix.high, mix.low
+        return Turn(index, partner, self.binding, self.limit, feasible=True)
+
+
 def turn(points: Sequence[OperatingPoint], state: State) -> Turn | None:
-    """Returns what the tightest of the account's budgets lets run.
+    """Returns what the average budgets let run: the most accurate that all of them admit.
 
     Args:
         points: Those that may run; at least one.
         state: What was learnt and spent.
 
     Returns:
-        None where no average budget limits anything, or no energy is known. Power limits
-        nothing before the second call: what a call adds to it depends on the calls' pace.
+        None where no average budget limits anything, or no energy is known.
     """
-    account, call_mj = state.account, state.energy.call_mj
-    if account is None or not call_mj:
+    account, energy = state.account, state.energy
+    if account is None or not energy.call_mj or not energy.scaled:
         return None
-    budget = account.budget
-    energies_mj = [call_mj[point.configuration] for point in points]
     ranks = [point.rank for point in points]
-    turns = []
+    grants = _grants(points, account, state)
+    if len(grants) < 2:
+        return grants[0].turn(ranks) if grants else None
+    turns = [grant.turn(ranks) for grant in grants]
+    indices = range(len(points))
+    admitted = [index for index in indices if all(grant.admits(index) for grant in grants)]
+    tightest = min(turns, key=lambda found: (ranks[found.index], found.feasible))
+    if tightest.index in admitted:
+        return tightest
+    feasible = all(found.feasible for found in turns)
+    if admitted:
+        index = max(admitted, key=lambda each: ranks[each])
+    else:  # each is overdrawn somewhere: the one that overdraws least, of its burst
+        index = min(
+            indices,
+            key=lambda each: max(g.excesses_mj[each] / g.burst_mj for g in grants),
+        )
+        feasible &= all(grant.excesses_mj[index] <= 0 for grant in grants)
+    return Turn(index, index, tightest.binding, tightest.limit, feasible)
+
+
+def _grants(
+    points: Sequence[OperatingPoint], account: Account, state: State
+) -> Sequence[_Grant]:
+    budget, call_mj = account.budget, state.energy.call_mj
+    energies_mj = [call_mj[point.configuration] for point in points]
+    found = []
     if budget.energy_mj is not None:
-        limit_mj, balance_mj = budget.energy_mj, account.energy_mj
+        limit_mj = budget.energy_mj
         excesses_mj = [mj - limit_mj for mj in energies_mj]
         burst_mj = BURST_CALLS * limit_mj
-        turns.append(
-            _turn("energy", limit_mj, excesses_mj, ranks, balance_mj, burst_mj, BURST_CALLS)
+        found.append(
+            _Grant("energy", limit_mj, excesses_mj, account.energy_mj, burst_mj, BURST_CALLS)
         )
     powers = []
-    paced = account.period_s > 0
-    if paced and budget.power_w is not None and budget.window_s is not None:
+    if budget.power_w is not None and budget.window_s is not None:
         burst_mj = budget.power_w * budget.window_s * 1000
         powers.append(("power", budget.power_w, account.power_mj, burst_mj, budget.window_s))
-    if paced and budget.energy_j is not None and account.remaining_s > 0:
+    if budget.energy_j is not None and account.remaining_s > 0:
         left = account.battery_mj, math.inf, account.remaining_s
         powers.append(("battery", account.battery_w, *left))
     if powers:
@@ -92,13 +161,11 @@ def turn(points: Sequence[OperatingPoint], state: State) -> Turn | None:
                 mj + idle_w * (period_ms - ms) - limit_w * period_ms  # W x ms = mJ
                 for mj, period_ms, ms in zip(energies_mj, periods_ms, running_ms, strict=True)
             ]
-            calls = max(over_s / mean_s, 1.0)
-            turns.append(
-                _turn(binding, limit_w, excesses_mj, ranks, balance_mj, burst_mj, calls)
+            calls, paced = max(over_s / mean_s, 1.0), account.period_s > 0
+            found.append(
+                _Grant(binding, limit_w, excesses_mj, balance_mj, burst_mj, calls, paced)
             )
-    if len(turns) < 2:
-        return turns[0] if turns else None
-    return min(turns, key=lambda found: (energies_mj[found.index], found.feasible))
+    return found
 
 
 def _periods_ms(
@@ -117,33 +184,3 @@ def _periods_ms(
         if point.configuration == last and ran_ms >= BUSY * pace_ms:
             return running_ms
     return [max(ms, pace_ms) for ms in running_ms]
-
-
-def _turn(
-    binding: str,
-    limit: float,
-    excesses_mj: Sequence[float],
-    ranks: Sequence[float],
-    balance_mj: float,
-    burst_mj: float,
-    calls: float,
-) -> Turn:
-    """Returns whose turn it is under one budget.
-
-    Args:
-        binding: The budget.
-        limit: What it grants.
-        excesses_mj: What a call of each takes beyond that.
-        ranks: The accuracy of each.
-        balance_mj: What was saved up; below zero what is owed.
-        burst_mj: The most that may be owed.
-        calls: Over how many calls that is to be used up.
-    """
-    paid_back_mj = balance_mj / calls
-    mix = best_mix([excess - paid_back_mj for excess in excesses_mj], ranks)
-    if mix is None or balance_mj <= -burst_mj:
-        cheapest = min(range(len(ranks)), key=lambda i: (excesses_mj[i], -ranks[i]))
-        return Turn(cheapest, cheapest, binding, limit, excesses_mj[cheapest] <= 0)
-    if mix.high != mix.low and balance_mj >= excesses_mj[mix.high]:
-        return Turn(mix.high, mix.low, binding, limit, feasible=True)
-    return Turn(mix.low, mix.high, binding, limit, feasible=True)

@@ -53,7 +53,8 @@ def decide(
     log_limit = math.log(limit_ms)
     latency, deviations = state.latency, budget.deviations
     if pinned is not None:
-        points = [point for point in points if point.configuration == pinned]
+        point = next(point for point in points if point.configuration == pinned)
+        return _pinned(point, budget, state, log_limit, len(points))
     floor = budget.min_accuracy
     reaching = points if floor is None else [point for point in points if point.rank >= floor]
     if floor is not None and not reaching:
@@ -64,9 +65,6 @@ def decide(
     candidates = list(zip(reaching, logs, strict=True))
     fitting = [candidate for candidate in candidates if candidate[1] <= log_limit]
     counts = len(fitting), len(candidates)
-    if pinned is not None:
-        fits = bool(fitting)
-        return replace(_decision(candidates[0], state, fits, "", 0.0, *counts), pinned=True)
     if not fitting:
         fastest = min(candidates, key=lambda candidate: (candidate[1], -candidate[0].rank))
         return _decision(fastest, state, False, "latency", limit_ms, *counts)
@@ -84,6 +82,18 @@ def decide(
                 return _decision(chosen, state, *bound, *counts, partner, ceiling)
     binding = "latency" if len(fitting) < len(candidates) else ""
     return _decision(chosen, state, True, binding, limit_ms, *counts)
+
+
+def _pinned(
+    point: OperatingPoint, budget: Budget, state: State, log_limit: float, configurations: int
+) -> Decision:
+    """Returns the decision for what the caller has chosen: whether it meets the budget."""
+    log = predict_logs((point,), state.latency, budget.deviations)[0]
+    found = None if state.account is None else turn((point,), state)
+    meets = (found is None or found.feasible) and log <= log_limit
+    reaches = budget.min_accuracy is None or point.rank >= budget.min_accuracy
+    decision = _decision((point, log), state, meets and reaches, "", 0.0, 0, configurations)
+    return replace(decision, pinned=True)
 
 
 def _admitted(

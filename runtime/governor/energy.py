@@ -55,6 +55,7 @@ class EnergyEstimate:
             mJ, then of idling in W. Shape (configurations + 1,).
         factors: What these are multiplied by; the same shape.
         covariance: Of the factors.
+        scaled: Whether more is known than proportions: from the table, or from a reading.
     """
 
     call_mj: Mapping[str, float]
@@ -62,6 +63,7 @@ class EnergyEstimate:
     expected: NDArray[np.float64]
     factors: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    scaled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def first_energy(
         covariance[:count, count] += together**2
     call_mj = {p.configuration: float(mj) for p, mj in zip(points, calls, strict=True)}
     expected, factors = np.append(calls, idle_w), np.ones(count + 1)
-    return EnergyEstimate(call_mj, idle_w, expected, factors, covariance)
+    return EnergyEstimate(call_mj, idle_w, expected, factors, covariance, known)
 
 
 def observe_energy(

@@ -184,12 +184,15 @@ def observe(
         calls = min(estimate.calls + 1, MEAN_OF)
         moved = level + _clamp(off, far) / calls
         near, far_out = spread_of(deviations)
-        beyond = near * point.log_slope + far_out * point.log_tail_slope
-        beyond = max(beyond + tail * (deviations / DEVIATIONS_AT_99), 0.0)
+        tabled = near * point.log_slope + far_out * point.log_tail_slope
+        reach = deviations / DEVIATIONS_AT_99  # what the tail does to this quantile
+        beyond = max(tabled + tail * reach, 0.0)
         gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
-        step = gain * max(scatter, beyond / DEVIATIONS_AT_99)
-        tail += step * (quantile if seen - level > beyond else quantile - 1)
-        tail = _clamp(tail, LARGEST_TAIL)
+        step = gain * reach * max(scatter, beyond / DEVIATIONS_AT_99)
+        if seen - level > beyond:
+            tail = min(tail + step * quantile, LARGEST_TAIL)
+        elif beyond > 0:
+            tail += step * (quantile - 1)
     deviation = min(abs(off), far) * _NORMAL_OVER_MEAN_DEVIATION
     scatter = max(scatter + SCATTER_GAIN * (deviation - scatter), SMALLEST_SCATTER)
     if estimate.configuration and estimate.configuration != name:

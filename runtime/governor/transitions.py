@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .account import call_begins, call_ends, corrected, open_account
+from .account import call_begins, call_ends, corrected, open_account, reopen_account
 from .ceiling import Ceiling, ceiling_after
 from .energy import first_energy, observe_energy
 from .latency import estimate_after, observe
@@ -46,16 +46,17 @@ def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> 
 
     Args:
         state: As it was.
-        budget: What is granted now; where its averages changed, accounting starts anew.
+        budget: What is granted now.
         now_s: The time.
         idle_s: How long nothing ran before this call.
     """
     if not budget.has_average:
         return state if state.account is None else state._replace(account=None)
     account = state.account
-    if account is None or not account.is_of(budget):
-        account = open_account(budget, now_s)
-        idle_s = 0.0
+    if account is None:
+        account, idle_s = open_account(budget, now_s), 0.0
+    elif not account.is_of(budget):
+        account = reopen_account(account, budget, now_s)
     idle_mj = idle_s * state.energy.idle_w * _MJ_PER_WS
     account = call_begins(account, now_s, idle_mj)
     return State(state.latency, state.energy, state.ceiling, account)
@@ -79,12 +80,28 @@ def after_choice(
     return state if ceiling is state.ceiling else state._replace(ceiling=ceiling)
 
 
+def after_refusal(state: State, before: State) -> State:
+    """Returns the state after a call that was refused: only time went by.
+
+    Args:
+        state: The one that it was refused in.
+        before: The one before ``before_choice``.
+    """
+    if state.account is None:
+        return state
+    old = before.account
+    pace = (0.0, 0.0, -1.0) if old is None else (old.pace_calls, old.pace_s, old.started_s)
+    account = state.account._replace(pace_calls=pace[0], pace_s=pace[1], started_s=pace[2])
+    return state._replace(account=account)
+
+
 def after_call(
     state: State,
     budget: Budget,
     point: OperatingPoint,
     latency_ms: float | None,
     now_s: float,
+    idle_s: float = 0.0,
 ) -> State:
     """Returns the state after a call of ``point``.
 
@@ -94,13 +111,16 @@ def after_call(
         point: What ran.
         latency_ms: What it took; None where that says nothing about the configuration.
         now_s: The time.
+        idle_s: How long nothing ran between the choice and the call.
     """
     latency, account = state.latency, state.account
     if latency_ms is not None:
         latency = observe(point, latency, latency_ms, budget.quantile, budget.deviations)
     if account is not None:
         spent_mj = state.energy.call_mj.get(point.configuration, 0.0)
-        account = call_ends(account, now_s, spent_mj)
+        account = call_ends(
+            account, now_s, spent_mj, idle_s * state.energy.idle_w * _MJ_PER_WS
+        )
     return State(latency, state.energy, state.ceiling, account)
 
 

@@ -100,7 +100,7 @@ def _call_ms(engine: AdaptiveEngine, case: object) -> float:
 
 def _started_neighbours(stop: Event) -> list[multiprocessing.process.BaseProcess]:
     context = multiprocessing.get_context("spawn")
-    began_s = time.time()
+    began_s = time.monotonic()
     found: list[multiprocessing.process.BaseProcess] = []
     for _ in range(os.cpu_count() or 1):
         process = context.Process(target=_disturb, args=(stop, began_s), daemon=True)
@@ -112,7 +112,7 @@ def _started_neighbours(stop: Event) -> list[multiprocessing.process.BaseProcess
 def _disturb(stop: Event, began_s: float) -> None:
     """Takes a core for half of each period, in step with the others."""
     while not stop.is_set():
-        if (time.time() - began_s) % (2 * _HALF_PERIOD_S) < _HALF_PERIOD_S:
+        if (time.monotonic() - began_s) % (2 * _HALF_PERIOD_S) < _HALF_PERIOD_S:
             sum(range(200_000))
         else:
             time.sleep(0.01)

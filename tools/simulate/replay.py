@@ -14,6 +14,7 @@ from skipc.runtime import AdaptiveEngine, FakeClock, Sampler, TensorSpec
 from skipc.runtime.backends.null import NullBackend
 from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
 from skipc.tools.simulate.grants import budget_of
+from skipc.tools.simulate.scenario import ScenarioError
 from skipc.tools.simulate.tally import Tally
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def replay(
 
     Raises:
         BudgetError: ``budget`` asks for what is not known of the configurations.
+        ScenarioError: Energy is granted, and nothing is known of it.
     """
     clock = FakeClock()
     device = SimulatedDevice(scenario, points, clock)
@@ -58,6 +60,12 @@ def replay(
     grants = [(grant.at_s, budget_of(grant, scenario, device)) for grant in scenario.grants]
     if budget is not None:
         grants = [(0.0, budget)]
+    known = sampler is not None or all(point.energy_mj > 0 for point in points)
+    if not known and any(granted.has_average for _, granted in grants):
+        raise ScenarioError(
+            f"{scenario.name}: energy or power is granted, and nothing is known of either."
+            " Give the scenario a [meter], or each configuration an 'energy_mj' in front.json."
+        )
     with _quiet(), AdaptiveEngine(
         points, [TensorSpec("x", "float32", (1,))], backend,
         clock=clock, warm_up_runs=0, ranked_by=ranked_by, sampler=sampler,

@@ -1,13 +1,15 @@
 """Fast networks, slowed down so that a scenario does not hold millions of calls.
 
-Latencies and energies grow alike, and what is granted with them; powers stay. So the governor
-does the same at any scale.
+Latencies and energies grow alike, and what is granted with them; powers and all times stay. So
+there are fewer calls between two changes than there would be.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from skipc.tools.simulate.device import most_accurate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +24,7 @@ def slow_enough(points: Sequence[OperatingPoint]) -> float:
 
     1 where it takes that long already.
     """
-    best = max(points, key=lambda point: point.rank)
-    return max(LEAST_MS / best.p50_ms, 1.0)
+    return max(LEAST_MS / most_accurate(points).p50_ms, 1.0)
 
 
 def scaled(points: Sequence[OperatingPoint], factor: float) -> tuple[OperatingPoint, ...]:

@@ -30,9 +30,12 @@ else:
 _Filled = TypeVar("_Filled", Grant, Slowdown, Neighbour, Noise, Power, ScriptedMeter)
 
 FORMAT = "skipc.scenario/1"
+MOST_PERIODS = 100_000
+LARGEST_FACTOR = 1000.0
 LONGEST_S = 30 * 24 * 3600.0
 _FOLDER = Path(__file__).parent / "scenarios"
 _MAY_BE_ZERO = {"at_s", "over_s", "idle", "noise", "stops_at_s", "back_at_s", "jumps_at_s"}
+_FACTORS = {"factor", "spike_factor"}
 _SHARES = {"share", "spike_share", "idle"}
 _KEYS = ("format", *(name for name in Scenario.__dataclass_fields__ if name != "file"))
 
@@ -88,6 +91,19 @@ def read_scenario(path: Path) -> Scenario:
     ):
         if times_s != sorted(times_s):
             raise ScenarioError(f"{path}: {key!r} must be in the order of their 'at_s'.")
+    neighbour = _optional(doc, "neighbour", Neighbour)
+    if neighbour is not None and duration_s > MOST_PERIODS * neighbour.period_s:
+        raise ScenarioError(
+            f"{path}: neighbour: 'period_s' is {neighbour.period_s:g}, more than"
+            f" {MOST_PERIODS} of them in 'duration_s'."
+        )
+    starts_s = [each.at_s for each in grants] + [each.at_s for each in slowdowns]
+    late = [at_s for at_s in starts_s if at_s >= duration_s]
+    if late:
+        raise ScenarioError(
+            f"{path}: 'at_s' is {late[0]:g}, but the scenario ends at {duration_s:g} s."
+        )
+    meter = _optional(doc, "meter", ScriptedMeter)
     return Scenario(
         file=path.stem,
         name=doc.text("name"),
@@ -97,10 +113,10 @@ def read_scenario(path: Path) -> Scenario:
         arrivals=_arrivals(doc),
         grants=grants,
         slowdowns=slowdowns,
-        neighbour=_optional(doc, "neighbour", Neighbour),
+        neighbour=neighbour,
         noise=_optional(doc, "noise", Noise) or Noise(),
         power=_optional(doc, "power", Power) or Power(),
-        meter=_optional(doc, "meter", ScriptedMeter),
+        meter=meter,
     )
 
 
@@ -152,6 +168,12 @@ def _checked(record: Record, kind: type[object], name: str) -> float:
             raise ScenarioError(f"{record.where}: {name!r} is {value:g}, which is below zero.")
     else:
         value = record.positive(name)
+    if name in _FACTORS and value > LARGEST_FACTOR:
+        raise ScenarioError(
+            f"{record.where}: {name!r} is {value:g}: expected {LARGEST_FACTOR:g} at most."
+        )
+    if kind is Noise and name not in _FACTORS and value > 1:
+        raise ScenarioError(f"{record.where}: {name!r} is {value:g}: expected 1 at most.")
     if name in _SHARES and value > 1:
         raise ScenarioError(f"{record.where}: {name!r} is {value:g}: a share is at most 1.")
     if name == "quantile" and not 0.5 <= value < 1:

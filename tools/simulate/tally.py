@@ -46,9 +46,11 @@ class Replay:
         calls: All calls.
         counted: Calls after adaptation whose budget could be met.
         within: Share of the counted calls within the latency budget.
+        within_of_all: The same of all calls that could be, those of adaptation included.
+        limited: Whether any call had a latency budget.
         rank: Mean rank of the counted calls.
         best_rank: What the oracle could have had.
-        cheapest_rank: Mean rank of always running the cheapest configuration.
+        cheapest_rank: Mean rank of always running the fastest configuration.
         switches_per_s: How often the configuration changed.
         average: How an average budget was kept; None without one.
         simulated_s: Time on the device.
@@ -61,6 +63,8 @@ class Replay:
     calls: int
     counted: int
     within: float
+    within_of_all: float
+    limited: bool
     rank: float
     best_rank: float
     cheapest_rank: float
@@ -99,6 +103,8 @@ class Tally:
         self._steps_s = list(scenario.steps_s())
         self._adapting = 0
         self._calls = self._counted = self._within = 0
+        self._possible = self._possible_within = 0
+        self._limited = False
         self._rank = self._best_rank = 0.0
         self._average: _Running | None = None
 
@@ -114,11 +120,14 @@ class Tally:
             self._adapting = ADAPTATION_CALLS
         if self._average is not None:
             self._average.add_call()
-        if self._adapting > 0:
-            self._adapting -= 1
-            return
+        self._limited |= record.limit_ms is not None
         best = self._oracle.best(record.budget, self._scenario.slowdown_at(began_s))
         if best.feasible:
+            self._possible += 1
+            self._possible_within += record.within_budget
+        if self._adapting > 0:
+            self._adapting -= 1
+        elif best.feasible:
             self._counted += 1
             self._within += record.within_budget
             self._rank += self._ranks[record.configuration]
@@ -140,6 +149,8 @@ class Tally:
             calls=self._calls,
             counted=self._counted,
             within=self._within / counted,
+            within_of_all=self._possible_within / max(self._possible, 1),
+            limited=self._limited,
             rank=self._rank / counted,
             best_rank=self._best_rank / counted,
             cheapest_rank=self._cheapest,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import table
 from skipc.tools.simulate.scale import LEAST_MS
+from skipc.tools.simulate.tally import ADAPTATION_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,14 +29,17 @@ def scenario_table(scenarios: Iterable[Scenario]) -> Table:
 
 def replay_table(replays: Sequence[Replay]) -> Table:
     """Returns what came of each scenario, as a table."""
-    rows = table("scenario", ">calls", ">in time", ">gain", ">switches/s", "average")
+    rows = table(
+        "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "average"
+    )
     for found in replays:
         rows.add_row(
             found.scenario.file,
             str(found.calls),
-            f"{100 * found.within:.2f} %",
-            f"{100 * found.gain:.1f} %",
-            f"{found.switches_per_s:.2f}",
+            f"{100 * (1 - found.stats.infeasible_calls / max(found.calls, 1)):.0f} %",
+            f"{100 * found.within:.2f} %" if found.counted and found.limited else "-",
+            f"{100 * found.gain:.1f} %" if found.counted else "-",
+            str(found.stats.switches),
             _average_text(found.average),
         )
     return rows
@@ -50,9 +54,10 @@ def replay_notes(replays: Sequence[Replay], scale: float) -> str:
     """
     times = sum(found.simulated_s for found in replays) / sum(r.taken_s for r in replays)
     text = (
-        "in time: calls within a latency budget that could be met. gain: of what an oracle"
-        " that knows the device gains over the cheapest configuration."
-        f" {times:.0f} times faster than real time."
+        "in time: calls within a latency budget that could be met, without the first"
+        f" {ADAPTATION_CALLS} after each sudden change. gain: of the accuracy that an oracle"
+        " which knows the device gains over the fastest configuration."
+        f" {times:.3g} times faster than real time."
     )
     if scale > 1:
         text += (
@@ -77,6 +82,7 @@ def replay_document(found: Replay) -> dict[str, object]:
         "calls": found.calls,
         "counted_calls": found.counted,
         "within_budget": found.within,
+        "within_budget_of_all_calls": found.within_of_all,
         "mean_rank": found.rank,
         "oracle_rank": found.best_rank,
         "cheapest_rank": found.cheapest_rank,

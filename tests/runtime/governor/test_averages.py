@@ -184,13 +184,16 @@ def test_a_floor_holds_under_an_average():
     assert not device.decisions[-1].feasible
 
 
-def test_a_changed_average_starts_anew_and_a_changed_latency_does_not():
+def test_a_changed_average_keeps_what_was_saved_or_is_owed_and_the_pace():
     device = _Device().run(Budget(energy_mj=65.0), 7)
     account = device.state.account
     kept = before_choice(device.state, Budget(latency_ms=50, energy_mj=65.0), device.now_s, 0)
     assert kept.account.energy_mj == account.energy_mj
-    anew = before_choice(device.state, Budget(energy_mj=66.0), device.now_s, 0)
-    assert anew.account.energy_mj == 0.0
+    other = before_choice(device.state, Budget(energy_mj=66.0), device.now_s, 0)
+    assert other.account.energy_mj == account.energy_mj
+    assert other.account.period_s == pytest.approx(account.period_s, rel=0.2)
+    power = before_choice(device.state, Budget(power_w=5.0), device.now_s, 0)
+    assert (power.account.energy_mj, power.account.power_mj) == (0.0, 0.0)
     assert before_choice(device.state, Budget(), device.now_s, 0).account is None
 
 
