@@ -134,6 +134,14 @@ class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in 
     metavar="OLD NEW",
     help="Compare two files of --json; exit code 1 if something became slower.",
 )
+@click.option(
+    "--margin",
+    "margin_percent",
+    type=click.FloatRange(0, 1000),
+    default=3,
+    show_default=True,
+    help="With --compare: percent that two measurements of one thing may differ by.",
+)
 @refused_options
 @click.pass_context
 def command(
@@ -153,13 +161,17 @@ def command(
     meter: str | None,
     as_json: Path | None,
     compared: tuple[Path, Path] | None,
+    margin_percent: float,
 ) -> int:
     """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
     if compared is not None:
         _refuse_besides_compare(context)
-        found = compare(*map(read_report, compared))
+        old, new = map(read_report, compared)
+        found = compare(old, new, margin_percent / 100)
         print_comparison(found, console())
         return 1 if found.slower else 0
+    if _given(context, "margin_percent"):
+        raise click.UsageError("--margin: only with --compare OLD NEW.")
     if bundle is None:
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
     for option, path in (("--json", as_json), ("--exportTimes", times)):
@@ -202,16 +214,19 @@ def command(
 
 def _refuse_besides_compare(context: click.Context) -> None:
     """Raises if anything but ``--compare`` was given: it would be ignored."""
-    default = click.core.ParameterSource.DEFAULT
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in ("compared", "help") or not parameter.expose_value:
+        if name in ("compared", "margin_percent", "help") or not parameter.expose_value:
             continue
-        if context.get_parameter_source(name) is not default:
+        if _given(context, name):
             shown = parameter.opts[0] if parameter.opts[0].startswith("-") else "BUNDLE"
             raise click.UsageError(
                 f"--compare reads two files and measures nothing. Leave out {shown}."
             )
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:

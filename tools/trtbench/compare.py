@@ -22,12 +22,35 @@ class Change:
         old_ms: Its median latency then.
         new_ms: Its median latency now.
         interval: New over old.
+        margin: The relative change that is expected between two measurements of one thing.
     """
 
     configuration: str
     old_ms: float
     new_ms: float
     interval: RatioInterval
+    margin: float
+
+    @property
+    def slower(self) -> bool:
+        """Whether the whole interval lies above 1 and the margin."""
+        return self.interval.low is not None and self.interval.low > 1 + self.margin
+
+    @property
+    def faster(self) -> bool:
+        """Whether the whole interval lies below 1 and the margin."""
+        return self.interval.high is not None and self.interval.high < 1 / (1 + self.margin)
+
+    @property
+    def verdict(self) -> str:
+        """``slower``, ``faster``, or why neither is said."""
+        if self.slower:
+            return "slower"
+        if self.faster:
+            return "faster"
+        if self.interval.slower or self.interval.faster:
+            return f"within {self.margin:.1%}"
+        return self.interval.verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +72,19 @@ class Comparison:
 
     @property
     def slower(self) -> bool:
-        """Whether a configuration became significantly slower."""
-        return any(change.interval.slower for change in self.changes)
+        """Whether a configuration became significantly slower, beyond the margin."""
+        return any(change.slower for change in self.changes)
 
 
-def compare(old: Report, new: Report) -> Comparison:
+def compare(old: Report, new: Report, margin: float) -> Comparison:
     """Returns what changed from ``old`` to ``new``.
+
+    Args:
+        old: The earlier report.
+        new: The later one.
+        margin: What two measurements of one thing may differ by, relatively: each start of
+            the program lays out its memory anew, and no interval within a run shows that
+            (T. Kalibera and R. Jones, Rigorous Benchmarking in Reasonable Time, 2013).
 
     Raises:
         ChoiceError: They have no configuration in common, or one has no latencies.
@@ -73,7 +103,7 @@ def compare(old: Report, new: Report) -> Comparison:
                 " Measure again without it."
             )
         interval = independent_ratio(now.batch_medians_ms, then.batch_medians_ms)
-        changes.append(Change(name, then.median_ms, now.median_ms, interval))
+        changes.append(Change(name, then.median_ms, now.median_ms, interval, margin))
     if not changes:
         raise ChoiceError(
             f"the files have no configuration in common: the old one has {[*before]}, the new"

@@ -23,8 +23,8 @@ def print_report(report: Report, average_runs: int, out: Console) -> None:
         average_runs: How many calls in a row were averaged.
         out: Where to.
     """
-    _print_regime(report.regime, out)
     timed = {e.name: e.latency for e in report.configurations if e.latency is not None}
+    _print_regime(report.regime, bool(timed), out)
     if timed:
         _print_latencies(timed, average_runs, out)
     _print_loading(report, out)
@@ -56,7 +56,7 @@ def print_comparison(found: Comparison, out: Console) -> None:
             ms_text(change.new_ms),
             f"{interval.ratio:.3f}",
             _range_text(interval.low, interval.high),
-            interval.verdict,
+            change.verdict,
         )
     out.print(rows)
     for name in found.only_old:
@@ -64,8 +64,8 @@ def print_comparison(found: Comparison, out: Console) -> None:
     for name in found.only_new:
         out.print(f"{name} is in the new file only.")
     out.print(
-        "\nThe intervals hold what varies within a run, not what varies from one start of the"
-        " program to the next. Repeat both before you act on a few percent."
+        "\nThe intervals hold what varies within a run. From one start of the program to the"
+        " next more does; the margin (--margin) stands for that."
     )
 
 
@@ -74,7 +74,7 @@ def ms_text(value_ms: float) -> str:
     return f"{value_ms:.0f}" if value_ms >= 1000 else f"{value_ms:.4g}"
 
 
-def _print_regime(regime: Regime, out: Console) -> None:
+def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
     stop = regime.stop
     inputs = ", ".join(f"{name} {text}" for name, text in regime.inputs.items())
     versions = ", ".join(f"{name} {text}" for name, text in regime.versions.items())
@@ -86,11 +86,12 @@ def _print_regime(regime: Regime, out: Console) -> None:
     out.print(f"  cpu       {regime.cpu}")
     out.print(f"  versions  {versions}")
     out.print(f"  inputs    {inputs}; {plural(regime.cases, 'case')} in turn")
-    out.print(
-        f"  loop      by turns; warm-up {stop.warm_up_ms:g} ms"
-        f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least {stop.duration_s:g} s"
-        f" and {plural(stop.iterations, 'call')} each"
-    )
+    if looped:
+        out.print(
+            f"  loop      by turns; warm-up {stop.warm_up_ms:g} ms"
+            f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least"
+            f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each"
+        )
     if meter is None:
         out.print("  meter     none")
     else:

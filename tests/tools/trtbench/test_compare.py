@@ -56,7 +56,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scale", "code", "verdict"),
-    [(1.0, 0, "no difference shown"), (1.05, 1, "slower"), (0.95, 0, "faster")],
+    [
+        (1.0, 0, "no difference shown"),
+        (1.02, 0, "within 3.0%"),
+        (0.98, 0, "within 3.0%"),
+        (1.05, 1, "slower"),
+        (0.95, 0, "faster"),
+    ],
 )
 def test_verdicts_and_exit_codes(
     tmp_path: Path, scale: float, code: int, verdict: str
@@ -69,6 +75,15 @@ def test_verdicts_and_exit_codes(
     assert lines["full"].rstrip().endswith(verdict)
     assert lines["fast"].rstrip().endswith("no difference shown")
     assert "Not alike" not in ended.out
+
+
+def test_the_margin_may_be_chosen(tmp_path: Path) -> None:
+    old = write(tmp_path / "old.json", report())
+    new = write(tmp_path / "new.json", report(1.05, seed=1))
+    assert trtbench("--compare", old, new, "--margin", 10).code == 0
+    new = write(tmp_path / "new.json", report(1.02, seed=1))
+    assert trtbench("--compare", old, new, "--margin", 0).code == 1
+    assert "only with --compare" in told(trtbench("x.skipc", "--margin", 1))
 
 
 def test_differences_of_the_regimes_are_told(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def test_a_family_is_measured_and_written(work: Path) -> None:
     )
     assert ended.code == 0, ended.err
     assert "\x1b" not in ended.out
-    assert max(map(len, ended.out.splitlines())) <= 80
+    printed, _, written = ended.out.partition("\nwritten: ")
+    assert max(map(len, printed.splitlines())) <= 80
+    assert written.count(str(work)) == 3
     flat = " ".join(ended.out.split())
     for text in (
         "backend onnxruntime-cpu, target cpu, 1 thread",
