@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 # Run as a folder, Python looks into it first: our modules would hide others of their names.
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).absolute().parent
 sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).absolute() != _HERE]
 
 
@@ -17,10 +17,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("skipc", "skipc.tools"):
             raise
-        sys.exit(
-            f"Error: skipc is not installed for {sys.executable}. Run `make` once and use"
-            " .venv/bin/python, or `pip install .` from the checkout."
+        sys.stderr.write(
+            f"Error: skipc is not installed for {sys.executable}. Run `make test` once and use"
+            " .venv/bin/python, or run `pip install .` in the checkout.\n"
         )
+        sys.exit(2)
     from skipc.tools.trtbench.command import command
 
     run_and_exit(command, "trtbench")

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.runtime.errors import EngineError, SkipcError
+from skipc.runtime.errors import EngineError, MeterError, SkipcError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
 from skipc.tools.trtbench.energy import measure_energy
@@ -19,7 +19,7 @@ from skipc.tools.trtbench.switching import measure_switches
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from skipc.runtime import Bundle, Clock, Meter
+    from skipc.runtime import Bundle, Clock, Meter, Reading, Sampler
     from skipc.runtime.backends import Arrays, Backend, Engine
     from skipc.runtime.engines import EngineSet
     from skipc.tools.console import Steps
@@ -125,7 +125,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             if wanted.meter is not None:
                 step("measuring energy")
                 energies = measure_energy(
-                    engines, subject.cases, sampler.meter, lambda: sampler.latest, now_ns
+                    engines, subject.cases, sampler.meter, lambda: _latest(sampler), now_ns
                 )
     calls = {} if trace is None else trace.calls
     regime = regime_of(
@@ -188,6 +188,15 @@ def _accuracy(bundle: Bundle, configuration: str) -> float | None:
     entries = bundle.manifest.configurations
     entry = next(entry for entry in entries if entry.name == configuration)
     return entry.metrics.get("accuracy")
+
+
+def _latest(sampler: Sampler) -> Reading | None:
+    if sampler.failure:
+        raise MeterError(
+            f"the meter {sampler.meter.name!r} cannot be read: {sampler.failure} See what it"
+            " shows with `skipc meters`, or leave out --meter."
+        )
+    return sampler.latest
 
 
 def _load(

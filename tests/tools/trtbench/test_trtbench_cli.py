@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import pytest
 
 from skipc.tools.trtbench.document import FORMAT
 from skipc.tools.trtbench.refused import REFUSED
+from skipc.tools.trtbench.regime import processor_name
 from tests.bundles import edit_json
-from tests.command_line import all_files, told, trtbench
+from tests.command_line import all_files, skipc, told, trtbench
+from tests.doubles.gpu import fake_gpu
 
 if TYPE_CHECKING:
     from typing import Any
@@ -24,6 +27,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[3]
+TARGET = "jetson-orin"
 QUICK = ("--warmUp", 1, "--duration", 0, "--iterations", 12, "--threads", 1)
 
 
@@ -205,6 +209,27 @@ def test_mistakes_are_told(work: Path, case: str, monkeypatch: pytest.MonkeyPatc
     assert all_files(work) == before
 
 
+def test_a_gpu_cannot_tell_transfers_from_computation(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT and CUDA are doubles: nothing is said of a GPU's times."""
+    bundle = tmp_path / "net.skipc"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with fake_gpu(monkeypatch) as gpu:
+        front = ("--front", made / "front.json")
+        built = skipc("build", made / "ckpt.pt", *front, "--out", bundle, "--target", TARGET)
+        assert built.code == 0, built.err
+        message = told(trtbench(bundle, "--exportTimes", tmp_path / "times.json"))
+        assert "the backend 'tensorrt' does not tell transfers from computation" in message
+        quick = ("--warmUp", 0, "--duration", 0)
+        ended = trtbench(bundle, *quick, "--json", tmp_path / "found.json")
+        assert ended.code == 0, ended.err
+        assert "one stream; a captured CUDA graph" in ended.out
+        gpu.check()
+    versions = json.loads((tmp_path / "found.json").read_text())["regime"]["versions"]
+    assert "tensorrt" in versions
+
+
 def test_stale_engines_are_rebuilt(work: Path) -> None:
     edit_json(
         work / "ckpt.skipc/engines/cpu/engines.json",
@@ -242,18 +267,45 @@ def test_the_three_ways_to_start_it_are_one(tmp_path: Path) -> None:
         assert refused.flag not in helps[0]
 
 
-def test_a_folder_beside_the_program_hides_no_module_of_others(tmp_path: Path) -> None:
-    """The program's own folder is not searched for modules."""
+@pytest.mark.parametrize("folder", ["tools/trtbench", str(ROOT / "tools/trtbench")])
+def test_the_programs_own_folder_is_not_searched_for_modules(folder: str) -> None:
     code = (
-        "import runpy, sys; sys.path.insert(0, sys.argv[1]); sys.argv[1:] = []\n"
-        "runpy.run_path(sys.path[0] + '/__main__.py', run_name='x'); print(*sys.path)"
+        "import runpy, sys; folder = sys.argv[1]; sys.path.insert(0, folder)\n"
+        "runpy.run_path(folder + '/__main__.py', run_name='x'); print(folder in sys.path)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "tools/trtbench")],
-        cwd=tmp_path,
+        [sys.executable, "-c", code, folder],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert str(ROOT / "tools/trtbench") not in done.stdout.split()
+    assert done.stdout == "False\n"
+
+
+def test_a_python_without_skipc_is_told_what_to_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "tools/trtbench", "x.skipc"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: skipc is not installed for ")
+    assert "pip install ." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        ("processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD  EPYC\n", "AMD EPYC"),
+        ("processor\t: 0\nModel\t\t: Raspberry Pi 5\n", "Raspberry Pi 5"),
+        ("processor\t: 0\n", None),
+        ("", None),
+    ],
+)
+def test_the_processor_is_named(cpuinfo: str, name: str | None) -> None:
+    assert processor_name(cpuinfo) == name
