@@ -1,4 +1,4 @@
-"""The ``skipc`` command as a user runs it: in this process, or in one of its own."""
+"""The commands as a user runs them: in this process, or in one of their own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from skipc.tools.cli import main
+from skipc.tools.trtbench.__main__ import main as trtbench_main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Takes modules away as if they were not installed, then runs the command.
@@ -54,6 +55,15 @@ class Ended:
 
 def skipc(*arguments: object, columns: int | None = None) -> Ended:
     """Runs the command in this process, output piped."""
+    return _ended(main, ["skipc", *map(str, arguments)], columns)
+
+
+def trtbench(*arguments: object, columns: int | None = None) -> Ended:
+    """Runs ``trtbench`` in this process, output piped."""
+    return _ended(trtbench_main, ["trtbench", *map(str, arguments)], columns)
+
+
+def _ended(program: Callable[[], None], words: list[str], columns: int | None) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     environment = _environment()
     if columns is not None:
@@ -61,12 +71,12 @@ def skipc(*arguments: object, columns: int | None = None) -> Ended:
     before = signal.getsignal(signal.SIGTERM)
     try:
         with (
-            mock.patch.object(sys, "argv", ["skipc", *map(str, arguments)]),
+            mock.patch.object(sys, "argv", words),
             mock.patch.dict(os.environ, environment, clear=True),
             redirect_stdout(out),
             redirect_stderr(err),
         ):
-            main()
+            program()
     except SystemExit as ended:
         code = ended.code
     finally:
@@ -77,7 +87,11 @@ def skipc(*arguments: object, columns: int | None = None) -> Ended:
 
 def mistake(*arguments: object) -> str:
     """Returns what the command says of a user's mistake."""
-    ended = skipc(*arguments)
+    return told(skipc(*arguments))
+
+
+def told(ended: Ended) -> str:
+    """Returns what a command that ended said of a user's mistake."""
     assert ended.code == 2, ended
     assert ended.out == ""
     assert "Traceback" not in ended.err

@@ -16,6 +16,8 @@ from click.testing import CliRunner
 from skipc.runtime.call_trace import read_trace
 from skipc.tools.cli import cli
 from skipc.tools.simulate.scenario_file import read_scenario
+from skipc.tools.trtbench.command import command as trtbench
+from skipc.tools.trtbench.document import read_report
 from tests.doubles.gpu import fake_gpu
 
 if TYPE_CHECKING:
@@ -101,6 +103,27 @@ def test_budgets_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (scenario,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     Path("mine.toml").write_text(scenario)
     assert read_scenario(Path("mine.toml")).slowdown_at(70) == pytest.approx(1.7)
+
+
+def test_trtbench_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/trtbench.md").read_text(encoding="utf-8")
+    shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
+    monkeypatch.chdir(tmp_path)
+    shown_commands = list(commands(text))
+    assert len(shown_commands) == 4
+    for words, shown in shown_commands:
+        assert words[0] == "trtbench"
+        result = CliRunner().invoke(trtbench, words[1:], standalone_mode=False)
+        assert result.exception is None, words
+        # The numbers, and what is said of them, are another machine's.
+        known = set(re.findall(r"[a-z]{4,}", result.output))
+        words_shown = set(re.findall(r"[a-z]{4,}", " ".join(shown)))
+        assert words_shown - known <= {"faster", "slower", "difference"}, result.output
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    Path("example.json").write_text(example)
+    assert [entry.name for entry in read_report(Path("example.json")).configurations] == [
+        *("full", "fast")
+    ]
 
 
 def test_faults_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from skipc.runtime.errors import FormatError, VersionError
+from skipc.tools.trtbench.document import document, encoded, read_report
+from skipc.tools.trtbench.energy import Energy
+from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
+from skipc.tools.trtbench.summary import summarize
+from skipc.tools.trtbench.switching import Switching
+from tests.command_line import told, trtbench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+import numpy as np
+
+NAMES = ("full", "fast")
+
+
+def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) -> Report:
+    """A report of synthetic latencies; the first configuration's are scaled."""
+    rng = np.random.default_rng(seed)
+    entries = []
+    for index, name in enumerate(names):
+        times_ms = (10 - 5 * index) * rng.lognormal(0, 0.02, 300)
+        times_ms *= scale if index == 0 else 1
+        latency = summarize(times_ms, (90.0, 99.0), 10)
+        energy = Energy((1.0, 1.5))
+        entries.append(Measured(name, 0.9 - index / 10, 100, 200, 3.0, 12.0, latency, energy))
+    steady = dict.fromkeys(names, 1.0)
+    first = {a: {b: 1.5 for b in names if b != a} for a in names}
+    regime = Regime(
+        *("2026-01-01T00:00:00+00:00", "toy", "0" * 64, "onnxruntime-cpu", "cpu", 1, "a CPU"),
+        *({"skipc": "0"}, {"images": "1x3 float32"}, 2, Stop(200, 3, 10), 7),
+        MeterInfo("model:5", "nothing", True),
+    )
+    return Report(regime, names[0], tuple(entries), Switching(3, steady, first))
+
+
+def write(path: Path, found: Report) -> Path:
+    path.write_bytes(encoded(found))
+    return path
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    found = report()
+    assert read_report(write(tmp_path / "a.json", found)) == found
+    assert document(read_report(tmp_path / "a.json")) == document(found)
+
+
+@pytest.mark.parametrize(
+    ("scale", "code", "verdict"),
+    [
+        (1.0, 0, "no difference shown"),
+        (1.02, 0, "within 3.0%"),
+        (0.98, 0, "within 3.0%"),
+        (1.05, 1, "slower"),
+        (0.95, 0, "faster"),
+    ],
+)
+def test_verdicts_and_exit_codes(
+    tmp_path: Path, scale: float, code: int, verdict: str
+) -> None:
+    old = write(tmp_path / "old.json", report())
+    new = write(tmp_path / "new.json", report(scale, seed=1))
+    ended = trtbench("--compare", old, new, columns=80)
+    assert (ended.code, ended.err) == (code, "")
+    lines = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
+    assert lines["full"].rstrip().endswith(verdict)
+    assert lines["fast"].rstrip().endswith("no difference shown")
+    assert "Not alike" not in ended.out
+
+
+def test_the_margin_may_be_chosen(tmp_path: Path) -> None:
+    old = write(tmp_path / "old.json", report())
+    new = write(tmp_path / "new.json", report(1.05, seed=1))
+    assert trtbench("--compare", old, new, "--margin", 10).code == 0
+    new = write(tmp_path / "new.json", report(1.02, seed=1))
+    assert trtbench("--compare", old, new, "--margin", 0).code == 1
+    assert "only with --compare" in told(trtbench("x.skipc", "--margin", 1))
+
+
+def test_differences_of_the_regimes_are_told(tmp_path: Path) -> None:
+    old = write(tmp_path / "old.json", report())
+    new = write(tmp_path / "new.json", report())
+
+    def change(regime: dict[str, Any]) -> None:
+        regime.update(threads=2, versions={"skipc": "1"}, inputs={"images": "4x3 float32"})
+
+    value = json.loads(new.read_text())
+    change(value["regime"])
+    new.write_text(json.dumps(value))
+    out = trtbench("--compare", old, new).out
+    assert "Not alike: threads: 1, then 2" in out
+    assert "Not alike: version of skipc: 0, then 1" in out
+    assert "Not alike: input images: 1x3 float32, then 4x3 float32" in out
+
+
+def test_configurations_of_one_file_only(tmp_path: Path) -> None:
+    old = write(tmp_path / "old.json", report(names=("full", "mid")))
+    new = write(tmp_path / "new.json", report())
+    out = trtbench("--compare", old, new).out
+    assert "mid is in the old file only." in out
+    assert "fast is in the new file only." in out
+    other = write(tmp_path / "other.json", report(names=("a", "b")))
+    assert "no configuration in common" in told(trtbench("--compare", old, other))
+
+
+def _first(value: Any) -> Any:
+    return value["configurations"][0]
+
+
+ATTACKS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "unknown key": (lambda v: v.update(extra=1), "unknown key 'extra'"),
+    "no regime": (lambda v: v.pop("regime"), "the key 'regime' is missing"),
+    "regime": (lambda v: v.update(regime=[]), "expected an object"),
+    "threads": (lambda v: v["regime"].update(threads=0), "'threads' must be a whole number"),
+    "hash": (lambda v: v["regime"].update(manifest_sha256="x"), "64 hexadecimal digits"),
+    "versions": (lambda v: v["regime"]["versions"].update(skipc=1), "non-empty string"),
+    "meter": (lambda v: v["regime"].update(meter={}), "the key 'name' is missing"),
+    "reference": (lambda v: v.update(reference="mid"), "'reference' is 'mid'"),
+    "empty": (lambda v: v.update(configurations=[]), "none of []"),
+    "twice": (lambda v: v["configurations"].append(_first(v)), "is given twice"),
+    "name": (lambda v: _first(v).update(name=3), "'name' must be a non-empty string"),
+    "load": (lambda v: _first(v).update(load_ms=-1), "'load_ms' must be a number above zero"),
+    "median": (lambda v: _first(v)["latency"].update(median_ms="1"), "must be a number"),
+    "nan": (lambda v: _first(v)["latency"].update(mean_ms=float("nan")), "finite number"),
+    "huge": (lambda v: _first(v)["latency"].update(mean_ms=10**400), "a float can hold"),
+    "runs": (lambda v: _first(v)["latency"].update(runs=0), "at least 1"),
+    "no batches": (lambda v: _first(v)["latency"].update(batch_medians_ms=[]), "is empty"),
+    "few batches": (lambda v: _first(v)["latency"].update(batch_medians_ms=[1]), "300 runs"),
+    "zero batch": (
+        lambda v: _first(v)["latency"]["batch_medians_ms"].__setitem__(3, 0),
+        "'batch_medians_ms[3]' must be a number above zero",
+    ),
+    "one untimed": (lambda v: _first(v).update(latency=None), "the same rounds"),
+    "percentile": (
+        lambda v: _first(v)["latency"].update(percentiles_ms={"200": 1}),
+        "'200' is no percentile",
+    ),
+    "energy": (lambda v: _first(v)["energy"].update(windows_mj=3), "must be a list"),
+    "switches": (lambda v: v["switching"]["first_ms"].pop("full"), "'full' is missing"),
+    "ratios": (lambda v: v.update(ratios=3), "'ratios' must be a list"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_malformed_documents_are_refused(tmp_path: Path, attack: str) -> None:
+    good = write(tmp_path / "good.json", report())
+    value = json.loads(good.read_text())
+    change, expected = ATTACKS[attack]
+    change(value)
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(value))
+    with pytest.raises(FormatError) as refusal:
+        read_report(bad)
+    assert expected in str(refusal.value)
+    assert str(bad) in told(trtbench("--compare", good, bad))
+
+
+def test_other_documents_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for text, error in (
+        ('{"format": "skipc.trtbench/2"}', VersionError),
+        ('{"format": "skipc.bundle/1"}', FormatError),
+        ("[1]", FormatError),
+        ("{", FormatError),
+        ('{"format": "skipc.trtbench/1", "format": "skipc.trtbench/1"}', FormatError),
+        ("[" * 100_000, FormatError),
+    ):
+        path.write_text(text)
+        with pytest.raises(error):
+            read_report(path)

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from skipc.tools.trtbench.document import FORMAT
+from skipc.tools.trtbench.refused import REFUSED
+from skipc.tools.trtbench.regime import processor_name
+from tests.bundles import edit_json
+from tests.command_line import all_files, skipc, told, trtbench
+from tests.doubles.gpu import fake_gpu
+
+if TYPE_CHECKING:
+    from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[3]
+TARGET = "jetson-orin"
+QUICK = ("--warmUp", 1, "--duration", 0, "--iterations", 12, "--threads", 1)
+
+
+def read_as_trtexec_writes(path: Path) -> list[dict[str, float]]:
+    """Reads a file of --exportTimes, as a reader written for trtexec's format does."""
+    keys = [
+        *("startEnqMs", "endEnqMs", "startH2dMs", "endH2dMs", "startComputeMs"),
+        *(
+            "endComputeMs",
+            "startD2hMs",
+            "endD2hMs",
+            "h2dMs",
+            "computeMs",
+            "d2hMs",
+            "latencyMs",
+        ),
+    ]
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    for entry in entries:
+        assert list(entry) == keys
+        assert all(type(value) is float for value in entry.values())
+        for part in ("h2d", "compute", "d2h"):
+            name = part[0].upper() + part[1:]
+            took_ms = entry[f"end{name}Ms"] - entry[f"start{name}Ms"]
+            assert entry[f"{part}Ms"] == pytest.approx(took_ms, abs=1e-6)
+        assert entry["latencyMs"] == entry["h2dMs"] + entry["computeMs"] + entry["d2hMs"]
+        assert entry["startEnqMs"] <= entry["endEnqMs"] <= entry["endD2hMs"]
+    starts = [entry["startComputeMs"] for entry in entries]
+    assert starts == sorted(starts)
+    return entries
+
+
+def test_a_family_is_measured_and_written(work: Path) -> None:
+    bundle = work / "ckpt.skipc"
+    ended = trtbench(
+        *(bundle, *QUICK, "--meter", "model:5", "--percentile", "50,99.9", "--avgRuns", 4),
+        *("--json", work / "found.json", "--exportTimes", work / "times.json"),
+        columns=80,
+    )
+    assert ended.code == 0, ended.err
+    assert "\x1b" not in ended.out
+    printed, _, written = ended.out.partition("\nwritten: ")
+    assert max(map(len, printed.splitlines())) <= 80
+    assert written.count(str(work)) == 3
+    flat = " ".join(ended.out.split())
+    for text in (
+        "backend onnxruntime-cpu, target cpu, 1 thread",
+        "there are no transfers, streams or graphs",
+        "images 1x1x8x8 float32",
+        "at least 0 s and 12 calls each",
+        "model:5: nothing measured: 5 W taken for granted (estimated, nothing is measured)",
+        "latency, ms min mean median 50 % 99.9 % max",
+        "averages of 4",
+        "over full latency 95 % accuracy",
+        "-4.00 points",
+        "Worst switch: the first call of",
+        "energy, estimated mJ per call",
+    ):
+        assert text in flat, text
+    found = json.loads((work / "found.json").read_text(encoding="utf-8"))
+    assert found["format"] == FORMAT
+    assert found["reference"] == "full"
+    assert [entry["name"] for entry in found["configurations"]] == ["full", "fast"]
+    for entry in found["configurations"]:
+        latency, energy = entry["latency"], entry["energy"]
+        assert latency["runs"] == 12
+        assert latency["throughput_per_s"] == pytest.approx(12_000 / latency["total_ms"])
+        assert list(latency["percentiles_ms"]) == ["50", "99.9"]
+        assert latency["percentiles_ms"]["99.9"] == latency["max_ms"]
+        assert len(energy["windows_mj"]) == 5
+        times = read_as_trtexec_writes(work / f"times.{entry['name']}.json")
+        assert len(times) == 12
+        assert sum(t["latencyMs"] for t in times) == pytest.approx(latency["total_ms"])
+    assert list(found["switching"]["ratios"]["full"]) == ["fast"]
+    (ratio,) = found["ratios"]
+    assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+    assert ratio["accuracy_drop"] == pytest.approx(0.04)
+    assert found["regime"]["versions"].keys() >= {"skipc", "numpy", "python", "onnxruntime"}
+    assert found["regime"]["meter"]["estimated"] is True
+
+
+def test_one_configuration_and_inputs_of_ones_own(work: Path) -> None:
+    for inputs in ("images.npy", "images.npz"):
+        ended = trtbench(
+            *(work / "ckpt.skipc", *QUICK, "--configurations", "fast"),
+            *("--loadInputs", work / inputs, "--exportTimes", work / "times.json"),
+        )
+        assert ended.code == 0, ended.err
+        assert "1 case in turn" in ended.out
+        assert "full" not in ended.out
+        assert "Worst switch" not in ended.out
+        assert len(read_as_trtexec_writes(work / "times.json")) == 12
+
+
+def test_loading_alone(work: Path) -> None:
+    ended = trtbench(
+        work / "ckpt.skipc", "--timeDeserialize", "--json", work / "found.json", columns=80
+    )
+    assert ended.code == 0, ended.err
+    assert "first call" in ended.out
+    assert "latency" not in ended.out
+    found = json.loads((work / "found.json").read_text(encoding="utf-8"))
+    assert [entry["latency"] for entry in found["configurations"]] == [None, None]
+    assert all(entry["load_ms"] > 0 for entry in found["configurations"])
+    path = work / "found.json"
+    assert "made with --timeDeserialize" in told(trtbench("--compare", path, path))
+
+
+def test_few_and_unstable_runs_are_warned_of(work: Path) -> None:
+    path = work / "ckpt.skipc"
+    quick = ("--target", "null", "--warmUp", 0, "--duration", 0, "--iterations")
+    assert "9 runs are too few" in trtbench(path, *quick, 9).out
+    assert "Warning" not in trtbench(path, *quick, 10).out
+    assert "too few runs to tell" in trtbench(path, *quick, 1).out
+
+
+def test_the_null_target_is_exact(work: Path) -> None:
+    ended = trtbench(
+        *(work / "ckpt.skipc", "--target", "null", "--warmUp", 0, "--duration", 0),
+        *("--json", work / "found.json"),
+    )
+    assert ended.code == 0, ended.err
+    assert "nothing is run: times are scripted" in ended.out
+    found = json.loads((work / "found.json").read_text(encoding="utf-8"))
+    assert found["configurations"][0]["latency"]["coefficient_of_variation"] < 1e-9
+    assert found["switching"]["ratios"] == {"full": {"fast": 1.0}, "fast": {"full": 1.0}}
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=lambda refused: refused.flag)
+def test_flags_that_mean_nothing_are_refused_with_the_reason(work: Path, refused: Any) -> None:
+    value = ("x:1",) if refused.takes_value else ()
+    message = told(trtbench(work / "ckpt.skipc", refused.flag, *value))
+    assert f"{refused.flag}: {refused.reason}" in message
+    assert "backend" in message
+
+
+def test_several_streams_are_refused_and_one_is_not(work: Path) -> None:
+    message = told(trtbench(work / "ckpt.skipc", "--infStreams=2"))
+    assert "--infStreams 2: Calls are measured one at a time" in message
+    assert trtbench(work / "ckpt.skipc", *QUICK, "--infStreams=1").code == 0
+
+
+MISTAKES = {
+    "no bundle": ((), "name a bundle"),
+    "not a bundle": (("images.npy",), "is not a folder"),
+    "flag": (("ckpt.skipc", "--warmup", "3"), "--warmUp"),
+    "warm-up": (("ckpt.skipc", "--warmUp=-1"), "-1.0 is not in the range"),
+    "duration": (("ckpt.skipc", "--duration=-1"), "-1.0 is not in the range"),
+    "endless": (("ckpt.skipc", "--duration=inf"), "inf is not in the range"),
+    "iterations": (("ckpt.skipc", "--iterations=0"), "0 is not in the range"),
+    "percentile": (("ckpt.skipc", "--percentile=90,101"), "'101' is no percentile"),
+    "percentile text": (("ckpt.skipc", "--percentile=p99"), "'p99' is no percentile"),
+    "percentile nan": (("ckpt.skipc", "--percentile=nan"), "'nan' is no percentile"),
+    "configuration": (("ckpt.skipc", "--configurations=full,fst"), "Did you mean 'fast'?"),
+    "target": (("ckpt.skipc", "--target=cpux"), "unknown target 'cpux'"),
+    "meter": (("ckpt.skipc", "--meter=rapp"), "Did you mean 'rapl'?"),
+    "null meter": (("ckpt.skipc", "--meter=model:5", "--target=null"), "runs nothing"),
+    "inputs": (("ckpt.skipc", "--loadInputs=none.npy"), "there is no such file"),
+    "dtype": (("ckpt.skipc", "--loadInputs=double.npy"), "double.npy: input 'images' is"),
+    "text": (("ckpt.skipc", "--loadInputs=front.json"), "not a .npy or .npz file"),
+    "json": (("ckpt.skipc", "--json=no/x.json"), "the folder no does not exist"),
+    "json folder": (("ckpt.skipc", "--json=ckpt.skipc"), "this is a folder"),
+    "times": (("ckpt.skipc", "--exportTimes=no/x"), "the folder no does not exist"),
+    "nothing": (("ckpt.skipc", "--timeDeserialize", "--meter=model:5"), "first calls"),
+    "compare one": (("--compare", "a.json"), "--compare"),
+    "compare more": (("ckpt.skipc", "--compare", "a", "b"), "Leave out BUNDLE"),
+    "compare flag": (("--compare", "a", "b", "--iterations=10"), "Leave out --iterations"),
+    "compare none": (("--compare", "a.json", "b.json"), "a.json: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_told(work: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work)
+    np.save("double.npy", np.load("images.npy").astype(np.float64))
+    before = all_files(work)
+    arguments, expected = MISTAKES[case]
+    assert expected in told(trtbench(*arguments))
+    assert all_files(work) == before
+
+
+def test_a_gpu_cannot_tell_transfers_from_computation(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT and CUDA are doubles: nothing is said of a GPU's times."""
+    bundle = tmp_path / "net.skipc"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with fake_gpu(monkeypatch) as gpu:
+        front = ("--front", made / "front.json")
+        built = skipc("build", made / "ckpt.pt", *front, "--out", bundle, "--target", TARGET)
+        assert built.code == 0, built.err
+        message = told(trtbench(bundle, "--exportTimes", tmp_path / "times.json"))
+        assert "the backend 'tensorrt' does not tell transfers from computation" in message
+        quick = ("--warmUp", 0, "--duration", 0)
+        ended = trtbench(bundle, *quick, "--json", tmp_path / "found.json")
+        assert ended.code == 0, ended.err
+        assert "one stream; a captured CUDA graph" in ended.out
+        gpu.check()
+    versions = json.loads((tmp_path / "found.json").read_text())["regime"]["versions"]
+    assert "tensorrt" in versions
+
+
+def test_stale_engines_are_rebuilt(work: Path) -> None:
+    edit_json(
+        work / "ckpt.skipc/engines/cpu/engines.json",
+        lambda document: document["host"].update(onnxruntime="1.20.0"),
+    )
+    ended = trtbench(work / "ckpt.skipc", *QUICK)
+    assert ended.code == 0, ended.err
+    assert "Doing so now." in ended.err
+
+
+def test_the_three_ways_to_start_it_are_one(tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    module, _, function = project["project"]["scripts"]["trtbench"].partition(":")
+    entry = f"import sys; from {module} import {function}; sys.argv[0] = 'trtbench'; main()"
+    helps = []
+    for words, folder in (
+        (("tools/trtbench",), ROOT),
+        ((str(ROOT / "tools/trtbench"),), tmp_path),
+        (("-m", "skipc.tools.trtbench"), tmp_path),
+        (("-c", entry), tmp_path),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *words, "--help"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        helps.append(done.stdout)
+    assert len(set(helps)) == 1
+    assert re.match(r"Usage: trtbench \[OPTIONS\] \[BUNDLE\]", helps[0])
+    for refused in REFUSED:
+        assert refused.flag not in helps[0]
+
+
+@pytest.mark.parametrize("folder", ["tools/trtbench", str(ROOT / "tools/trtbench")])
+def test_the_programs_own_folder_is_not_searched_for_modules(folder: str) -> None:
+    code = (
+        "import runpy, sys; folder = sys.argv[1]; sys.path.insert(0, folder)\n"
+        "runpy.run_path(folder + '/__main__.py', run_name='x'); print(folder in sys.path)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_python_without_skipc_is_told_what_to_do() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "tools/trtbench", "x.skipc"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: skipc is not installed for ")
+    assert "pip install ." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        ("processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD  EPYC\n", "AMD EPYC"),
+        ("processor\t: 0\nModel\t\t: Raspberry Pi 5\n", "Raspberry Pi 5"),
+        ("processor\t: 0\n", None),
+        ("", None),
+    ],
+)
+def test_the_processor_is_named(cpuinfo: str, name: str | None) -> None:
+    assert processor_name(cpuinfo) == name

@@ -1,0 +1,260 @@
+"""The document ``skipc.trtbench/1``, written and strictly read.
+
+docs/trtbench.md says what its keys mean.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from skipc.runtime.errors import FormatError
+from skipc.runtime.manifest import check_format
+from skipc.runtime.records import Record, read_json
+from skipc.tools.trtbench.energy import Energy
+from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
+from skipc.tools.trtbench.summary import MOST_BATCHES, Percentile, Summary
+from skipc.tools.trtbench.switching import Switching
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = "skipc.trtbench/1"
+
+_REGIME = (
+    *("created_utc", "bundle", "manifest_sha256", "backend", "target", "threads", "cpu"),
+    *("versions", "inputs", "cases", "warm_up_ms", "duration_s", "iterations"),
+    *("warm_up_rounds", "meter"),
+)
+_CONFIGURATION = (
+    *("name", "accuracy", "own_bytes", "shared_bytes", "load_ms", "first_call_ms"),
+    *("latency", "energy"),
+)
+_TIMES = (
+    *("total_ms", "min_ms", "max_ms", "mean_ms", "median_ms"),
+    *("lowest_average_ms", "highest_average_ms"),
+)
+_LATENCY = (
+    *("runs", "throughput_per_s", *_TIMES, "percentiles_ms", "coefficient_of_variation"),
+    "batch_medians_ms",
+)
+
+
+def document(report: Report) -> dict[str, object]:
+    """Returns the JSON document of a report, format line first."""
+    regime, stop = report.regime, report.regime.stop
+    switching = report.switching
+    return {
+        "format": FORMAT,
+        "regime": {
+            "created_utc": regime.created_utc,
+            "bundle": regime.bundle,
+            "manifest_sha256": regime.manifest_sha256,
+            "backend": regime.backend,
+            "target": regime.target,
+            "threads": regime.threads,
+            "cpu": regime.cpu,
+            "versions": dict(regime.versions),
+            "inputs": dict(regime.inputs),
+            "cases": regime.cases,
+            "warm_up_ms": stop.warm_up_ms,
+            "duration_s": stop.duration_s,
+            "iterations": stop.iterations,
+            "warm_up_rounds": regime.warm_up_rounds,
+            "meter": None
+            if regime.meter is None
+            else {
+                "name": regime.meter.name,
+                "covers": regime.meter.covers,
+                "estimated": regime.meter.estimated,
+            },
+        },
+        "reference": report.reference,
+        "configurations": [_measured_json(entry) for entry in report.configurations],
+        "ratios": [
+            {
+                "configuration": ratio.configuration,
+                "ratio": ratio.interval.ratio,
+                "low": ratio.interval.low,
+                "high": ratio.interval.high,
+                "accuracy_drop": ratio.accuracy_drop,
+            }
+            for ratio in report.ratios()
+        ],
+        "switching": None
+        if switching is None
+        else {
+            "repeats": switching.repeats,
+            "steady_ms": dict(switching.steady_ms),
+            "first_ms": {name: dict(row) for name, row in switching.first_ms.items()},
+            "ratios": switching.ratios(),
+        },
+    }
+
+
+def encoded(report: Report) -> bytes:
+    """Returns the document as it is written to a file."""
+    return (json.dumps(document(report), indent=1, allow_nan=False) + "\n").encode()
+
+
+def read_report(path: Path) -> Report:
+    """Returns the report that ``--json`` wrote to ``path``.
+
+    What follows from other values (throughput, ratios) is computed again, not read.
+
+    Raises:
+        VersionError: It is of another version of the format.
+        FormatError: It cannot be read, or is not as docs/trtbench.md says.
+    """
+    where = str(path)
+    value = read_json(path)
+    check_format(value, FORMAT, where)
+    keys = ("format", "regime", "reference", "configurations", "ratios", "switching")
+    doc = Record(value, where, keys)
+    doc.items("ratios")
+    entries = tuple(_measured(r) for r in doc.records("configurations", *_CONFIGURATION))
+    names = [entry.name for entry in entries]
+    reference = doc.text("reference")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FormatError(f"{where}: the configuration {twice!r} is given twice.")
+    if reference not in names:
+        raise FormatError(f"{where}: 'reference' is {reference!r}, which is none of {names}.")
+    batches = {len(e.latency.batch_medians_ms) for e in entries if e.latency is not None}
+    timed = sum(entry.latency is not None for entry in entries)
+    if len(batches) > 1 or timed not in (0, len(entries)):
+        raise FormatError(
+            f"{where}: the configurations' 'batch_medians_ms' differ in number, but all were"
+            " measured in the same rounds."
+        )
+    return Report(_regime(doc), reference, entries, _switching(doc, names))
+
+
+def _measured_json(entry: Measured) -> dict[str, object]:
+    return {
+        "name": entry.name,
+        "accuracy": entry.accuracy,
+        "own_bytes": entry.own_bytes,
+        "shared_bytes": entry.shared_bytes,
+        "load_ms": entry.load_ms,
+        "first_call_ms": entry.first_call_ms,
+        "latency": None if entry.latency is None else _summary_json(entry.latency),
+        "energy": None
+        if entry.energy is None
+        else {
+            "mean_mj": entry.energy.mean_mj,
+            "spread_mj": entry.energy.spread_mj,
+            "windows_mj": list(entry.energy.windows_mj),
+        },
+    }
+
+
+def _summary_json(latency: Summary) -> dict[str, object]:
+    return {
+        "runs": latency.runs,
+        "throughput_per_s": latency.throughput_per_s,
+        **{name: getattr(latency, name) for name in _TIMES},
+        "percentiles_ms": {f"{p.percent:.12g}": p.ms for p in latency.percentiles},
+        "coefficient_of_variation": latency.variation,
+        "batch_medians_ms": list(latency.batch_medians_ms),
+    }
+
+
+def _regime(doc: Record) -> Regime:
+    record = doc.record("regime", *_REGIME)
+    meter = record.optional_record("meter", "name", "covers", "estimated")
+    return Regime(
+        created_utc=record.text("created_utc"),
+        bundle=record.text("bundle"),
+        manifest_sha256=record.sha256("manifest_sha256"),
+        backend=record.text("backend"),
+        target=record.text("target"),
+        threads=record.integer("threads", 1),
+        cpu=record.text("cpu"),
+        versions=record.strings("versions"),
+        inputs=record.strings("inputs"),
+        cases=record.integer("cases", 1),
+        stop=Stop(
+            record.number("warm_up_ms"),
+            record.number("duration_s"),
+            record.integer("iterations", 1),
+        ),
+        warm_up_rounds=record.integer("warm_up_rounds"),
+        meter=None
+        if meter is None
+        else MeterInfo(meter.text("name"), meter.text("covers"), meter.boolean("estimated")),
+    )
+
+
+def _measured(record: Record) -> Measured:
+    latency = record.optional_record("latency", *_LATENCY)
+    energy = record.optional_record("energy", "mean_mj", "spread_mj", "windows_mj")
+    return Measured(
+        name=record.text("name"),
+        accuracy=record.optional_number("accuracy"),
+        own_bytes=record.integer("own_bytes"),
+        shared_bytes=record.integer("shared_bytes"),
+        load_ms=record.positive("load_ms"),
+        first_call_ms=record.positive("first_call_ms"),
+        latency=None if latency is None else _summary(latency),
+        energy=None if energy is None else Energy(_positives(energy, "windows_mj")),
+    )
+
+
+def _summary(record: Record) -> Summary:
+    medians_ms = _positives(record, "batch_medians_ms")
+    runs = record.integer("runs", 1)
+    if len(medians_ms) != min(runs, MOST_BATCHES):
+        raise FormatError(
+            f"{record.where}: {runs} runs make {min(runs, MOST_BATCHES)} of"
+            f" 'batch_medians_ms', found {len(medians_ms)}."
+        )
+    times_ms = {name: record.positive(name) for name in _TIMES}
+    percentiles = []
+    for name, ms in record.numbers("percentiles_ms").items():
+        try:
+            percent = float(name)
+        except ValueError:
+            percent = -1.0
+        if not 0 <= percent <= 100:
+            raise FormatError(
+                f"{record.where}: percentiles_ms: {name[:40]!r} is no percentile: expected a"
+                " number from 0 to 100."
+            )
+        percentiles.append(Percentile(percent, ms))
+    return Summary(
+        runs=runs,
+        **times_ms,
+        percentiles=tuple(percentiles),
+        variation=record.number("coefficient_of_variation"),
+        batch_medians_ms=medians_ms,
+    )
+
+
+def _positives(record: Record, key: str) -> tuple[float, ...]:
+    """Returns the list of numbers above zero under ``key``, at least one."""
+    items = record.items(key)
+    if not items:
+        raise FormatError(f"{record.where}: {key!r} is empty, expected numbers above zero.")
+    names = [f"{key}[{index}]" for index in range(len(items))]
+    inner = Record(dict(zip(names, items, strict=True)), record.where, tuple(names))
+    return tuple(inner.positive(name) for name in names)
+
+
+def _switching(doc: Record, names: list[str]) -> Switching | None:
+    record = doc.optional_record("switching", "repeats", "steady_ms", "first_ms", "ratios")
+    if record is None:
+        return None
+    record.record("ratios", *names)
+    rows = record.record("first_ms", *names)
+    steady = record.record("steady_ms", *names)
+    first_ms: dict[str, Mapping[str, float]] = {}
+    for name in names:
+        others = [other for other in names if other != name]
+        row = rows.record(name, *others)
+        first_ms[name] = {other: row.positive(other) for other in others}
+    return Switching(
+        record.integer("repeats", 1), {name: steady.positive(name) for name in names}, first_ms
+    )

@@ -1,0 +1,130 @@
+"""The loop that is timed: configurations by turns, warm-up first.
+
+``A B C``, then ``B C A``, then ``C A B`` and so on: what drifts (clock, heat, neighbours)
+drifts for all alike. So every call follows one of another configuration, if there are several.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from skipc.runtime.backends import Arrays, Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """When warm-up and measurement end. All of it is per configuration.
+
+    Attributes:
+        warm_up_ms: Rounds that begin before every configuration has run for this long are
+            dropped.
+        duration_s: Each configuration's measured calls take this long together, at least.
+        iterations: Each configuration has this many measured calls, at least; 1 or more.
+    """
+
+    warm_up_ms: float
+    duration_s: float
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The measured calls of one configuration, in the order of time.
+
+    Attributes:
+        starts_ns: When each began, in nanoseconds since the first measured call began.
+        ends_ns: When it ended.
+    """
+
+    starts_ns: NDArray[np.int64]
+    ends_ns: NDArray[np.int64]
+
+    @property
+    def latencies_ms(self) -> NDArray[np.float64]:
+        """What each took; a nanosecond where the clock did not move."""
+        took_ns = np.maximum(self.ends_ns - self.starts_ns, 1)
+        took_ms: NDArray[np.float64] = took_ns / 1e6
+        return took_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the loop measured.
+
+    Attributes:
+        warm_up_rounds: Rounds dropped; a round is one call of each configuration.
+        calls: By configuration; each has one call of every round.
+    """
+
+    warm_up_rounds: int
+    calls: Mapping[str, Calls]
+
+
+def interleave(
+    engines: Mapping[str, Engine],
+    cases: Sequence[Arrays],
+    stop: Stop,
+    now_ns: Callable[[], int],
+) -> Trace:
+    """Returns the calls of all configurations, made by turns until ``stop`` says so.
+
+    Args:
+        engines: By configuration, loaded; at least one.
+        cases: Inputs; each round takes the next, the same for all configurations.
+        stop: When to end.
+        now_ns: The clock.
+
+    Raises:
+        BackendError: A call failed.
+    """
+    runs = [engine.run for engine in engines.values()]
+    count = len(runs)
+    orders = [(*range(first, count), *range(first)) for first in range(count)]
+    warm_up_ns, duration_ns = stop.warm_up_ms * 1e6, stop.duration_s * 1e9
+    starts = [array("q") for _ in runs]
+    ends = [array("q") for _ in runs]
+    spent_ns = [0] * count
+    warming = warm_up_ns > 0
+    rounds = warm_up_rounds = 0
+    while True:
+        if warming and min(spent_ns) >= warm_up_ns:
+            warming = False
+            warm_up_rounds = rounds
+            starts = [array("q") for _ in runs]
+            ends = [array("q") for _ in runs]
+            spent_ns = [0] * count
+        measured = rounds - warm_up_rounds
+        if not warming and measured >= stop.iterations and min(spent_ns) >= duration_ns:
+            break
+        case = cases[rounds % len(cases)]
+        for index in orders[rounds % count]:
+            run = runs[index]
+            start_ns = now_ns()
+            run(case)
+            end_ns = now_ns()
+            starts[index].append(start_ns)
+            ends[index].append(end_ns)
+            # A clock that stands still must not make the loop endless.
+            spent_ns[index] += max(end_ns - start_ns, 1)
+        rounds += 1
+    first_ns = min(times[0] for times in starts)
+    return Trace(
+        warm_up_rounds,
+        {
+            name: Calls(_since(first_ns, starts[index]), _since(first_ns, ends[index]))
+            for index, name in enumerate(engines)
+        },
+    )
+
+
+def _since(first_ns: int, times_ns: array[int]) -> NDArray[np.int64]:
+    return np.array(times_ns, np.int64) - first_ns

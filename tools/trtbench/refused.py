@@ -1,0 +1,110 @@
+"""Flags of ``trtexec`` that mean nothing here: refused with the reason, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A flag that is refused.
+
+    Attributes:
+        flag: The flag, with its dashes.
+        takes_value: Whether ``trtexec`` reads a value after it.
+        reason: Why, where it would mean something, what to do.
+    """
+
+    flag: str
+    takes_value: bool
+    reason: str
+
+
+_GRAPH = (
+    "A CPU has no CUDA graphs, and the backends 'tensorrt' and 'tensorrt-rtx' always replay a"
+    " captured one, so there is nothing to choose. Leave it out."
+)
+_TRANSFERS = (
+    "On a CPU nothing is transferred; the backends 'tensorrt' and 'tensorrt-rtx' take the"
+    " host's arrays, so a call always includes its transfers. Leave it out."
+)
+_WAIT = (
+    "A call on a CPU is over when it returns; only for the backends 'tensorrt' and"
+    " 'tensorrt-rtx' is there a wait, whose kind skipc does not let one choose. Leave it out."
+)
+_PROFILE = (
+    "No backend tells the times of single layers; for 'tensorrt' run trtexec itself on the"
+    " engine's plan. Leave it out."
+)
+_BUILD = (
+    "This tool takes a bundle, whose engines `skipc build` and `skipc finish` made; the flag"
+    " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out."
+)
+_GAPS = "Calls follow one another at once, on every backend. Leave it out."
+
+REFUSED: tuple[Refused, ...] = (
+    Refused("--useCudaGraph", False, _GRAPH),
+    Refused("--noCudaGraph", False, _GRAPH),
+    Refused("--noDataTransfers", False, _TRANSFERS),
+    Refused("--includeDataTransfers", False, _TRANSFERS),
+    Refused("--useSpinWait", False, _WAIT),
+    Refused("--noSpinWait", False, _WAIT),
+    Refused("--dumpProfile", False, _PROFILE),
+    Refused("--exportProfile", True, _PROFILE),
+    Refused(
+        "--timeRefit",
+        False,
+        "Nothing is refitted on a CPU; the backend 'tensorrt' refits stripped plans while it"
+        " loads them, and the load time includes it. Leave it out.",
+    ),
+    Refused(
+        "--shapes",
+        True,
+        "The shapes are those of the inputs. Give inputs of the batch that you want with"
+        " --loadInputs, on any backend.",
+    ),
+    Refused("--sleepTime", True, _GAPS),
+    Refused("--idleTime", True, _GAPS),
+    Refused("--onnx", True, _BUILD),
+    Refused("--loadEngine", True, _BUILD),
+    Refused("--saveEngine", True, _BUILD),
+)
+
+_STREAMS = (
+    "Calls are measured one at a time. Several streams would mean something for the backend"
+    " 'tensorrt' only, and skipc runs one there, too. Use 1, or leave it out."
+)
+
+
+def refused_options(function: F) -> F:
+    """Adds the refused flags, hidden from the help."""
+    for refused in reversed(REFUSED):
+        function = click.option(
+            refused.flag,
+            is_flag=not refused.takes_value,
+            hidden=True,
+            expose_value=False,
+            callback=_refuse(refused),
+        )(function)
+    return click.option(
+        "--infStreams", type=int, hidden=True, expose_value=False, callback=_one_stream
+    )(function)
+
+
+def _refuse(refused: Refused) -> Callable[[click.Context, click.Parameter, object], None]:
+    def callback(context: click.Context, parameter: click.Parameter, value: object) -> None:
+        if value is not None and value is not False:
+            raise click.UsageError(f"{refused.flag}: {refused.reason}")
+
+    return callback
+
+
+def _one_stream(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    if value not in (None, 1):
+        raise click.UsageError(f"--infStreams {value}: {_STREAMS}")

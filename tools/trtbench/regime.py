@@ -1,0 +1,105 @@
+"""The regime of a measurement: what was run on what, in words."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skipc.tools.trtbench.report import MeterInfo, Regime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.runtime import Bundle, Meter
+    from skipc.runtime.backends import Arrays, Backend
+    from skipc.runtime.engines import EngineSet
+    from skipc.tools.trtbench.loop import Stop
+
+_ON_A_GPU = "transfers of inputs and outputs included; one stream; a captured CUDA graph"
+_REMARKS: dict[str, str] = {
+    "onnxruntime-cpu": "there are no transfers, streams or graphs: a call is computation",
+    "null": "nothing is run: times are scripted",
+    "tensorrt": _ON_A_GPU,
+    "tensorrt-rtx": _ON_A_GPU,
+}
+
+HOST_TIMES_ARE_COMPUTE: tuple[str, ...] = ("onnxruntime-cpu", "null")
+"""Backends whose calls hold nothing but computation."""
+
+# What of an engine's host key is not a version.
+_NOT_VERSIONS = ("architecture", "cpu_features")
+
+
+def remark(backend: str) -> str:
+    """Returns what a call of this backend includes."""
+    return _REMARKS.get(backend, "what a call includes is the backend's affair")
+
+
+def regime_of(
+    bundle: Bundle,
+    backend: Backend,
+    engines: EngineSet | None,
+    cases: Sequence[Arrays],
+    stop: Stop,
+    warm_up_rounds: int,
+    meter: Meter | None,
+) -> Regime:
+    """Returns the regime of a measurement that just ended.
+
+    Args:
+        bundle: What was run.
+        backend: What ran it.
+        engines: The target's engines; None where the null backend stands in.
+        cases: The inputs.
+        stop: Warm-up, duration and iterations asked for.
+        warm_up_rounds: Rounds dropped.
+        meter: The meter that was read, if one was.
+    """
+    host = {} if engines is None else engines.host
+    return Regime(
+        created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        bundle=bundle.manifest.name,
+        manifest_sha256=bundle.manifest_sha256,
+        backend=backend.name,
+        target="null" if engines is None else engines.target,
+        threads=backend.threads,
+        cpu=_cpu(),
+        versions={
+            "skipc": importlib.metadata.version("skipc"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **{name: text for name, text in host.items() if name not in _NOT_VERSIONS},
+        },
+        inputs={
+            name: f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
+            for name, array in cases[0].items()
+        },
+        cases=len(cases),
+        stop=stop,
+        warm_up_rounds=warm_up_rounds,
+        meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
+    )
+
+
+def processor_name(cpuinfo: str) -> str | None:
+    """Returns the processor's name from the text of ``/proc/cpuinfo``; None if it has none."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("model name", "model") and not value.strip().isdigit():
+            return " ".join(value.split()) or None
+    return None
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    name = processor_name(text) or platform.processor() or "unknown processor"
+    return f"{name}, {os.cpu_count() or 1} logical cores, {platform.machine()}"

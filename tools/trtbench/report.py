@@ -1,0 +1,167 @@
+"""What a benchmark found, as frozen dataclasses; ``document`` writes and reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipc.tools.trtbench.interval import paired_ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skipc.tools.trtbench.energy import Energy
+    from skipc.tools.trtbench.interval import RatioInterval
+    from skipc.tools.trtbench.loop import Stop
+    from skipc.tools.trtbench.summary import Summary
+    from skipc.tools.trtbench.switching import Switching
+
+_LEAST_RUNS = 10
+_MOST_VARIATION = 0.025
+
+
+@dataclass(frozen=True, slots=True)
+class MeterInfo:
+    """The meter that was read.
+
+    Attributes:
+        name: Its spec.
+        covers: What its energy is spent on.
+        estimated: Whether nothing was measured.
+    """
+
+    name: str
+    covers: str
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """Under what conditions was measured: numbers of two regimes are not comparable.
+
+    Attributes:
+        created_utc: ISO 8601 date and time.
+        bundle: The bundle's name.
+        manifest_sha256: Hash of its manifest.
+        backend: The runtime backend.
+        target: Whose engines ran.
+        threads: Threads of a call.
+        cpu: The processor.
+        versions: Versions by name.
+        inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
+        cases: How many inputs were taken in turn.
+        stop: Warm-up, duration and iterations asked for.
+        warm_up_rounds: Rounds dropped as warm-up.
+        meter: The meter; None without one.
+    """
+
+    created_utc: str
+    bundle: str
+    manifest_sha256: str
+    backend: str
+    target: str
+    threads: int
+    cpu: str
+    versions: Mapping[str, str]
+    inputs: Mapping[str, str]
+    cases: int
+    stop: Stop
+    warm_up_rounds: int
+    meter: MeterInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found of one configuration.
+
+    Attributes:
+        name: The configuration's name.
+        accuracy: Its accuracy, 0 to 1; None where the bundle does not know it.
+        own_bytes: Bytes on disk that no other configuration uses.
+        shared_bytes: Bytes on disk that others use, too.
+        load_ms: What loading its engine took; the first one also loads what all share.
+        first_call_ms: What the first call took.
+        latency: Its latencies; None if only loading was timed.
+        energy: Its energy per call; None without a meter.
+    """
+
+    name: str
+    accuracy: float | None
+    own_bytes: int
+    shared_bytes: int
+    load_ms: float
+    first_call_ms: float
+    latency: Summary | None
+    energy: Energy | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A configuration's latency over the reference's.
+
+    Attributes:
+        configuration: The configuration.
+        interval: The ratio with its interval.
+        accuracy_drop: The accuracy given up, 0 to 1; None where it is not known.
+    """
+
+    configuration: str
+    interval: RatioInterval
+    accuracy_drop: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A benchmark of a family.
+
+    Attributes:
+        regime: Under what conditions.
+        reference: The most accurate of the configurations, by the runtime's ranking.
+        configurations: In the bundle's order.
+        switching: The cost of switches; None for a single configuration, or if only loading
+            was timed.
+    """
+
+    regime: Regime
+    reference: str
+    configurations: tuple[Measured, ...]
+    switching: Switching | None
+
+    def measured(self, name: str) -> Measured:
+        """Returns the entry of a configuration that the report is known to have."""
+        return next(entry for entry in self.configurations if entry.name == name)
+
+    def ratios(self) -> tuple[Ratio, ...]:
+        """Returns the others' ratios to the reference; none if only loading was timed."""
+        reference = self.measured(self.reference)
+        found = []
+        for entry in self.configurations:
+            if entry is reference or entry.latency is None or reference.latency is None:
+                continue
+            interval = paired_ratio(
+                entry.latency.batch_medians_ms, reference.latency.batch_medians_ms
+            )
+            known = entry.accuracy is not None and reference.accuracy is not None
+            drop = (reference.accuracy or 0.0) - (entry.accuracy or 0.0) if known else None
+            found.append(Ratio(entry.name, interval, drop))
+        return tuple(found)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what makes the numbers doubtful."""
+        found = []
+        for entry in self.configurations:
+            latency = entry.latency
+            if latency is None:
+                continue
+            if latency.variation > _MOST_VARIATION:
+                found.append(
+                    f"{entry.name}: the latency is unstable, its coefficient of variation is"
+                    f" {latency.variation:.1%}, above {_MOST_VARIATION:.1%}. Fix the clock's"
+                    " frequency, stop other programs, or measure longer (--duration)."
+                )
+            if latency.runs < _LEAST_RUNS:
+                found.append(
+                    f"{entry.name}: {latency.runs} runs are too few to rely on; measure"
+                    f" {_LEAST_RUNS} or more (--iterations, --duration)."
+                )
+        return tuple(found)

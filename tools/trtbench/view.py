@@ -1,0 +1,184 @@
+"""What ``trtbench`` prints of a report, and of two of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.tools.console import plural, size_text, table
+from skipc.tools.trtbench.regime import remark
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skipc.tools.trtbench.compare import Comparison
+    from skipc.tools.trtbench.report import Regime, Report
+    from skipc.tools.trtbench.summary import Summary
+
+
+def print_report(report: Report, average_runs: int, out: Console) -> None:
+    """Prints a report: regime, tables, warnings.
+
+    Args:
+        report: The report.
+        average_runs: How many calls in a row were averaged.
+        out: Where to.
+    """
+    timed = {e.name: e.latency for e in report.configurations if e.latency is not None}
+    _print_regime(report.regime, bool(timed), out)
+    if timed:
+        _print_latencies(timed, average_runs, out)
+    _print_loading(report, out)
+    if len(timed) > 1:
+        _print_ratios(report, out)
+    if report.switching is not None:
+        before, after, ratio = report.switching.worst()
+        out.print(
+            f"\nWorst switch: the first call of {after} after one of {before} takes"
+            f" {ratio:.2f} of the median of its calls that follow."
+        )
+    _print_energy(report, out)
+    for warning in report.warnings():
+        out.print(f"\nWarning: {warning}")
+
+
+def print_comparison(found: Comparison, out: Console) -> None:
+    """Prints what changed between two reports."""
+    for difference in found.differences:
+        out.print(f"Not alike: {difference}")
+    if found.differences:
+        out.print()
+    rows = table("configuration", ">old ms", ">new ms", ">new/old", ">95 %", "verdict")
+    for change in found.changes:
+        interval = change.interval
+        rows.add_row(
+            change.configuration,
+            ms_text(change.old_ms),
+            ms_text(change.new_ms),
+            f"{interval.ratio:.3f}",
+            _range_text(interval.low, interval.high),
+            change.verdict,
+        )
+    out.print(rows)
+    for name in found.only_old:
+        out.print(f"{name} is in the old file only.")
+    for name in found.only_new:
+        out.print(f"{name} is in the new file only.")
+    out.print(
+        "\nThe intervals hold what varies within a run. From one start of the program to the"
+        " next more does; the margin (--margin) stands for that."
+    )
+
+
+def ms_text(value_ms: float) -> str:
+    """Returns milliseconds with four digits, e.g. ``0.03214`` or ``12.35``."""
+    return f"{value_ms:.0f}" if value_ms >= 1000 else f"{value_ms:.4g}"
+
+
+def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
+    stop = regime.stop
+    inputs = ", ".join(f"{name} {text}" for name, text in regime.inputs.items())
+    versions = ", ".join(f"{name} {text}" for name, text in regime.versions.items())
+    meter = regime.meter
+    out.print(regime.bundle, style="bold")
+    out.print(f"  backend   {regime.backend}, target {regime.target},"
+              f" {plural(regime.threads, 'thread')}")  # fmt: skip
+    out.print(f"  a call    {remark(regime.backend)}")
+    out.print(f"  cpu       {regime.cpu}")
+    out.print(f"  versions  {versions}")
+    out.print(f"  inputs    {inputs}; {plural(regime.cases, 'case')} in turn")
+    if looped:
+        out.print(
+            f"  loop      by turns; warm-up {stop.warm_up_ms:g} ms"
+            f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least"
+            f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each"
+        )
+    if meter is None:
+        out.print("  meter     none")
+    else:
+        kind = "estimated, nothing is measured" if meter.estimated else "measured"
+        out.print(f"  meter     {meter.name}: {meter.covers} ({kind})")
+
+
+def _print_latencies(timed: dict[str, Summary], average_runs: int, out: Console) -> None:
+    first = next(iter(timed.values()))
+    percents = [f">{p.percent:g} %" for p in first.percentiles]
+    rows = table("latency, ms", ">min", ">mean", ">median", *percents, ">max")
+    for name, latency in timed.items():
+        values = (latency.min_ms, latency.mean_ms, latency.median_ms)
+        shown = (*values, *(p.ms for p in latency.percentiles), latency.max_ms)
+        rows.add_row(name, *map(ms_text, shown))
+    out.print()
+    out.print(rows)
+    rows = table(
+        "\nconfiguration", ">\nruns", ">throughput\nper s", ">\nvariation",
+        f">averages of {average_runs}\nlowest", ">ms\nhighest",
+    )  # fmt: skip
+    for name, latency in timed.items():
+        rows.add_row(
+            name,
+            str(latency.runs),
+            f"{latency.throughput_per_s:.4g}"
+            if latency.throughput_per_s < 1000
+            else f"{latency.throughput_per_s:.0f}",
+            f"{latency.variation:.1%}",
+            ms_text(latency.lowest_average_ms),
+            ms_text(latency.highest_average_ms),
+        )
+    out.print()
+    out.print(rows)
+
+
+def _print_loading(report: Report, out: Console) -> None:
+    rows = table(
+        "\nconfiguration", ">load\nms", ">first call\nms", ">on disk\nown", ">on disk\nshared"
+    )
+    for entry in report.configurations:
+        rows.add_row(
+            entry.name,
+            ms_text(entry.load_ms),
+            ms_text(entry.first_call_ms),
+            size_text(entry.own_bytes),
+            size_text(entry.shared_bytes),
+        )
+    out.print()
+    out.print(rows)
+
+
+def _print_ratios(report: Report, out: Console) -> None:
+    rows = table(f"over {report.reference}", ">latency", ">95 %", ">accuracy", "")
+    for ratio in report.ratios():
+        drop = ratio.accuracy_drop
+        interval = ratio.interval
+        rows.add_row(
+            ratio.configuration,
+            f"{interval.ratio:.3f}",
+            _range_text(interval.low, interval.high),
+            "-" if drop is None else f"{0 - 100 * drop:+.2f} points",
+            interval.verdict,
+        )
+    out.print()
+    out.print(rows)
+
+
+def _print_energy(report: Report, out: Console) -> None:
+    meter = report.regime.meter
+    measured = [(e.name, e.energy) for e in report.configurations if e.energy is not None]
+    if meter is None or not measured:
+        return
+    kind = "energy, estimated" if meter.estimated else "energy"
+    rows = table(kind, ">mJ per call", ">+-", ">windows")
+    for name, energy in measured:
+        spread = energy.spread_mj
+        rows.add_row(
+            name,
+            f"{energy.mean_mj:.4g}",
+            "-" if spread is None else f"{spread:.2g}",
+            str(len(energy.windows_mj)),
+        )
+    out.print()
+    out.print(rows)
+    out.print(f"What the meter {meter.name} covers: {meter.covers}.")
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.3f} .. {high:.3f}"
