@@ -337,3 +337,23 @@ def test_close_waits_for_the_calls_in_flight():
         closing.result(30)
         assert call.result(30).shape == (1,)
     assert backend.closed[-1] == "backend"
+
+
+def test_a_refused_call_is_none_for_the_pace():
+    clock = FakeClock()
+    point = OperatingPoint("one", 0.9, 10.0, 10.0, 10.0, energy_mj=100.0)
+    backend = NullBackend({"one": 10.0}, {"y": np.zeros(1)}, clock)
+    budget = Budget(power_w=2.0, window_s=1.0)
+    with AdaptiveEngine(
+        [point], INPUTS, backend, clock=clock, warm_up_runs=0, budget=budget, strict=True
+    ) as engine:
+        ran = 0
+        for _ in range(3000):
+            try:
+                engine(X)
+                ran += 1
+            except BudgetError:
+                clock.advance_ms(1)
+            if engine.last is not None and ran % 2 == 0:
+                clock.advance_ms(40)
+    assert ran > 50

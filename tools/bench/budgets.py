@@ -63,14 +63,14 @@ def _scenario_bars(name: str) -> list[Bar]:
         within = [each.within for each in replays]
         found.append(
             Bar(what, "calls within a feasible latency budget, quantile 0.99, worst family",
-                min(within), None, "",
+                min(within), None, "x",
                 f"mean {statistics.mean(within):.4f}; of all calls, adaptation included, worst"
                 f" {min(each.within_of_all for each in replays):.4f}", least=0.99)
         )  # fmt: skip
     gains = [each.gain for each in replays]
     found.append(
         Bar(what, "gain over the cheapest, of the oracle's, mean of the families",
-            statistics.mean(gains), None, "", f"worst {min(gains):.3f}", least=0.97)
+            statistics.mean(gains), None, "x", f"worst {min(gains):.3f}", least=0.97)
     )  # fmt: skip
     averages = [each.average for each in replays if each.average is not None]
     if averages:
@@ -79,12 +79,12 @@ def _scenario_bars(name: str) -> list[Bar]:
         kind = averages[0].kind
         found.append(
             Bar(what, f"{kind} taken, off what was granted, worst family", abs(off - 1), 0.02,
-                "", f"{off:.4f} of it")
+                "x", f"{off:.4f} of it")
         )  # fmt: skip
         if kind != "battery":  # whose burst is the battery itself
             found.append(
                 Bar(what, f"{kind} taken beyond what was granted, of the burst, worst moment",
-                    max(each.largest_overdraft for each in averages), 1.0, "",
+                    max(each.largest_overdraft for each in averages), 1.0, "x",
                     "calls are told from pauses by an idle power 3 % off"
                     if kind == "energy" else "")
             )  # fmt: skip
@@ -119,7 +119,7 @@ def _mixing() -> Bar:
     worse = max(below_alone, 0.0)
     note = f"below the best single configuration by {worse:.4f} at most"
     what = "accuracy of mixing, off the concave hull, worst"
-    return Bar("simulated: 30 fronts", what, off_hull, 0.01, "", note)
+    return Bar("simulated: 30 fronts", what, off_hull, 0.01, "x", note)
 
 
 def _switches() -> Bar:

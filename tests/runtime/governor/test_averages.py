@@ -236,3 +236,49 @@ def test_mixing_is_never_worse_than_one_configuration_and_reaches_the_hull(data)
     assert device.mean_rank >= alone - 0.002 * spread - 1e-9
     assert device.mean_rank == pytest.approx(hull, abs=0.01 * spread + 1e-9)
     assert Counter(device.ran).total() == calls
+
+
+def test_a_budget_that_moves_a_little_with_each_call_is_kept():
+    device = _Device(pause_s=0.04)
+    for call in range(2000):
+        device.run(Budget(power_w=1.0 + 0.001 * (call % 2), window_s=2.0), 1)
+    assert device.mean_w == pytest.approx(1.0, rel=0.02)
+
+
+def test_a_battery_that_is_granted_anew_with_each_call_is_kept():
+    device = _Device(pause_s=0.04)
+    while device.now_s < 60.0:
+        left_mj, left_s = 60_000 - device.spent_mj, 61.0 - device.now_s
+        device.run(Budget(energy_j=left_mj / 1000, horizon_s=left_s), 1)
+    assert device.spent_mj == pytest.approx(60_000, rel=0.05)
+
+
+def test_of_two_averages_the_one_that_is_overdrawn_decides():
+    cool = OperatingPoint("slow and cool", 0.90, 80.0, 80.0, 80.0, energy_mj=100.0)
+    hot = OperatingPoint("fast and hot", 0.95, 5.0, 5.0, 5.0, energy_mj=90.0)
+    alone = _Device((cool, hot), pause_s=0.03).run(Budget(power_w=1.3, window_s=2.0), 2000)
+    both = _Device((cool, hot), pause_s=0.03)
+    both.run(Budget(power_w=1.3, window_s=2.0, energy_mj=105.0), 2000)
+    assert alone.mean_w == pytest.approx(1.3, rel=0.02)
+    assert both.mean_w <= 1.3 * 1.02
+
+
+def test_what_cannot_be_saved_up_for_is_not_promised():
+    big = OperatingPoint("big", 0.95, 5.0, 5.0, 5.0, energy_mj=400.0)
+    small = OperatingPoint("small", 0.90, 5.0, 5.0, 5.0, energy_mj=8.0)
+    device = _Device((big, small)).run(Budget(energy_mj=10.0), 500)
+    assert set(device.ran) == {"small"}
+    assert device.decisions[-1].partner == ""
+
+
+def test_before_the_calls_pace_is_known_no_power_is_judged_infeasible():
+    device = _Device(pause_s=0.2).run(Budget(power_w=0.5, window_s=2.0), 1)
+    assert device.decisions[0].feasible
+
+
+def test_a_pin_says_whether_it_meets_an_average_and_the_floor():
+    state = before_choice(first_state(FAMILY), Budget(energy_mj=30.0), 0.0, 0.0)
+    assert not decide(FAMILY, Budget(energy_mj=30.0), state, pinned="full").feasible
+    assert decide(FAMILY, Budget(energy_mj=30.0), state, pinned="fast").feasible
+    below = decide(FAMILY, Budget(min_accuracy=0.94), first_state(FAMILY), pinned="fast")
+    assert (below.configuration, below.feasible, below.pinned) == ("fast", False, True)

@@ -144,3 +144,14 @@ def test_any_lasting_slow_down_is_found(points, factor):
     for point in points:
         expected_ms = point.p50_ms * factor
         assert predict_ms(point, estimate, 0.0) == pytest.approx(expected_ms, rel=0.02)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.51, 0.6])
+def test_what_is_learnt_at_a_low_quantile_does_not_spoil_a_high_one(quantile):
+    low, high = Budget(quantile=quantile).deviations, Budget(quantile=0.99).deviations
+    random = np.random.default_rng(3)
+    estimate = START
+    for latency_ms in 8.0 * np.exp(random.normal(0, 0.1, 5000)):
+        estimate = observe(FULL, estimate, latency_ms, quantile, low)
+    true_ms = 8.0 * math.exp(0.1 * high)
+    assert predict_ms(FULL, estimate, high) == pytest.approx(true_ms, rel=0.25)
