@@ -50,6 +50,18 @@ def run(text: str) -> None:
         assert missing == [], result.output
 
 
+def block(text: str, language: str) -> str:
+    """Returns the only code block of a page that is in ``language``."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return str(found)
+
+
+def run_program(text: str) -> None:
+    """Runs the only Python program of a page, in the current folder."""
+    Path("program.py").write_text(block(text, "python"))
+    runpy.run_path("program.py")
+
+
 def test_jetson_walk_through(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,9 +74,7 @@ def test_jetson_walk_through(
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with fake_gpu(monkeypatch) as gpu:
         run(on_jetson)
-        (program,) = re.findall(r"```python\n(.*?)```", JETSON, re.DOTALL)
-        Path("program.py").write_text(program)
-        runpy.run_path("program.py")
+        run_program(JETSON)
         gpu.check()
 
 
@@ -72,21 +82,17 @@ def test_meters_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "docs/meters.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     run(text)
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    Path("program.py").write_text(program)
-    runpy.run_path("program.py")
+    run_program(text)
 
 
 def test_traces_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "docs/traces.md").read_text(encoding="utf-8")
     shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
     monkeypatch.chdir(tmp_path)
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    Path("program.py").write_text(program)
-    runpy.run_path("program.py")
+    run_program(text)
     run(text)
     assert Path("net.html").is_file()
-    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    example = block(text, "json")
     lines = re.sub(r"\n +", " ", example)
     Path("example.jsonl").write_text(lines)
     assert len(read_trace(Path("example.jsonl")).calls) == 1
@@ -96,11 +102,9 @@ def test_budgets_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     text = (ROOT / "docs/budgets.md").read_text(encoding="utf-8")
     shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
     monkeypatch.chdir(tmp_path)
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    Path("program.py").write_text(program)
-    runpy.run_path("program.py")
+    run_program(text)
     run(text)
-    (scenario,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    scenario = block(text, "toml")
     Path("mine.toml").write_text(scenario)
     assert read_scenario(Path("mine.toml")).slowdown_at(70) == pytest.approx(1.7)
 
@@ -119,18 +123,19 @@ def test_trtbench_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         known = set(re.findall(r"[a-z]{4,}", result.output))
         words_shown = set(re.findall(r"[a-z]{4,}", " ".join(shown)))
         assert words_shown - known <= {"faster", "slower", "difference"}, result.output
-    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    example = block(text, "json")
     Path("example.json").write_text(example)
     assert [entry.name for entry in read_report(Path("example.json")).configurations] == [
         *("full", "fast")
     ]
 
 
-def test_faults_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_faults_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "program.py").write_text(program)
-    runpy.run_path(str(tmp_path / "program.py"))
+    monkeypatch.chdir(tmp_path)
+    run_program(text)
     assert capsys.readouterr().out.splitlines() == [
         "[1.]",
         "{'full': 'out of memory.'}",
