@@ -35,9 +35,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 def test_a_jetson_is_its_board_in_a_mode(tmp_path: Path) -> None:
     device = this_device(tree(tmp_path, JETSON))
-    assert device.name.startswith(
-        "NVIDIA Jetson AGX Orin Developer Kit, ARMv8 Processor"
-    )
+    assert device.name.startswith("NVIDIA Jetson AGX Orin Developer Kit, ARMv8 Processor")
     assert device.power_mode == "30W; CPU schedutil to 1728 MHz; GPU to 612 MHz"
 
 

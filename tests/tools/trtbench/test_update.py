@@ -41,7 +41,7 @@ def test_what_is_measured_is_what_the_governor_starts_from(work: Path) -> None:
     shown = skipc("show", bundle, columns=80)
     assert "measured on devices" in shown.out
     assert "this one, as it is now" in shown.out
-    assert max(map(len, shown.out.splitlines())) <= 80
+    assert max(map(len, shown.out.splitlines()[1:])) <= 80  # the first one is a path
     (document,) = skipc("show", bundle, "--json").json()["measured"]
     assert document == json.loads(table.read_text(encoding="utf-8"))
     assert skipc("check", bundle).code == 0
