@@ -19,7 +19,7 @@ from .loading import load_all
 from .metering import Metering
 from .nan_outputs import OutputChecker
 from .opening import bundle_backend, started_sampler
-from .points import operating_points, points_by_name, ranked_by
+from .points import points_by_name, points_here, ranked_by
 from .running import Runner
 from .stats import EngineStats, engine_stats
 from .watchdog import checked_hang_ms, started_watchdog
@@ -205,7 +205,7 @@ class AdaptiveEngine:
                 sampler.close()
             raise
         return cls(
-            operating_points(bundle.manifest, engines, backend.threads),
+            points_here(bundle, engines, backend.threads),
             bundle.manifest.inputs,
             backend,
             batch=bundle.manifest.batch,

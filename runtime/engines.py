@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,11 @@ class EngineSet:
     def engine(self, configuration: str) -> EngineEntry:
         """Returns the entry of ``configuration``, which the bundle is known to have."""
         return next(e for e in self.engines if e.configuration == configuration)
+
+    def files_sha256(self) -> str:
+        """Returns one hash of all files, by which measured tables name their engines."""
+        lines = sorted(f"{file.sha256} {file.path}\n" for file in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def to_json(self) -> dict[str, object]:
         """Returns the JSON document, format line first."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from .device import this_device
 from .errors import ChoiceError
 from .governor import OperatingPoint
+from .measured import find_table, table_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .bundle import Bundle
     from .engines import EngineSet, Latency
     from .manifest import Manifest
+    from .measured import MeasuredTable
 
 GUESSED_MS_PER_MAC = 1e-8
 """100 G MAC/s; only the ratios matter, as the first call sets the scale."""
@@ -27,20 +31,39 @@ def ranked_by(manifest: Manifest) -> str:
     return "accuracy" if known else "macs"
 
 
+def points_here(
+    bundle: Bundle, engines: EngineSet | None, threads: int
+) -> tuple[OperatingPoint, ...]:
+    """Returns ``operating_points``, from the table measured on this device if there is one.
+
+    Raises:
+        BundleError: The table is not as FORMAT.md says.
+    """
+    table = None
+    if engines is not None:
+        table = find_table(bundle, table_key(bundle, engines, this_device(), threads))
+    return operating_points(bundle.manifest, engines, threads, table)
+
+
 def operating_points(
-    manifest: Manifest, engines: EngineSet | None, threads: int
+    manifest: Manifest,
+    engines: EngineSet | None,
+    threads: int,
+    measured: MeasuredTable | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """Returns one point per configuration, in the manifest's order.
 
-    The latency of a configuration is, in this order: its engine's table for ``threads``
-    (``source`` is ``table``); where no engine has a table, the front's ``latency_ms`` if
-    every configuration has one above zero (``front``); else its MACs at the speed of the
-    configurations that have a table, or at a guessed speed (``macs``).
+    The latency of a configuration is, in this order: what was measured on this device
+    (``source`` is ``measured``); its engine's table for ``threads`` (``table``); where no
+    engine has a table, the front's ``latency_ms`` if every configuration has one above zero
+    (``front``); else its MACs at the speed of the configurations that have a table, or at a
+    guessed speed (``macs``). The energy is what was measured, else the front's.
 
     Args:
         manifest: The bundle's.
         engines: The target's engines, or None where there are none.
         threads: Threads that a call runs on.
+        measured: The table for this device, these engines and ``threads``, if there is one.
     """
     entries = manifest.configurations
     built = {engine.configuration: engine for engine in engines.engines} if engines else {}
@@ -55,7 +78,12 @@ def operating_points(
     ms_per_mac = median(speeds) if speeds else GUESSED_MS_PER_MAC
     points = []
     for entry, front_ms in zip(entries, front, strict=True):
-        if entry.name in tables:
+        energy_mj = entry.metrics.get("energy_mj", 0.0)
+        if measured is not None:
+            here = measured.row(entry.name)
+            p50_ms, p95_ms, p99_ms, source = here.p50_ms, here.p95_ms, here.p99_ms, "measured"
+            energy_mj = energy_mj if here.energy_mj is None else here.energy_mj
+        elif entry.name in tables:
             row = tables[entry.name]
             p50_ms, p95_ms, p99_ms, source = row.p50_ms, row.p95_ms, row.p99_ms, "table"
         elif not tables and min(front) > 0:
@@ -72,7 +100,7 @@ def operating_points(
                 p95_ms=p95_ms,
                 p99_ms=p99_ms,
                 source=source,
-                energy_mj=max(entry.metrics.get("energy_mj", 0.0), 0.0),
+                energy_mj=max(energy_mj, 0.0),
                 weights_bytes=sizes.weights_bytes,
                 own_bytes=sizes.own_bytes,
             )

@@ -27,9 +27,10 @@ class ConfigurationStats:
         calls: Calls that it finished.
         p50_ms: Its median latency before any correction.
         p95_ms: Its 95th percentile before any correction.
-        source: Where these two are from: ``table`` (measured on the host that built the
-            engines), ``front`` (``latency_ms`` of ``front.json``) or ``macs`` (estimated
-            from its MACs; the scale comes from the first call).
+        source: Where these two are from: ``measured`` (on this device, by ``trtbench
+            --update``), ``table`` (on the host that built the engines), ``front``
+            (``latency_ms`` of ``front.json``) or ``macs`` (estimated from its MACs; the
+            scale comes from the first call).
         predicted_ms: Its latency as predicted now, at the budget's quantile.
         residual: What it deviates by beyond the shared slow-down.
         energy_mj: Energy of a call as expected now, in millijoules; 0 if nothing is known.

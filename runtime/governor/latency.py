@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from .operating_point import DEVIATIONS_AT_99, spread_of
+from .operating_point import DEVIATIONS_AT_99, MEASURED_SOURCES, spread_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ def estimate_after(
 
 
 def _measured(points: Sequence[OperatingPoint]) -> bool:
-    return any(point.source == "table" for point in points)
+    return any(point.source in MEASURED_SOURCES for point in points)
 
 
 def predict_ms(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:

@@ -10,6 +10,9 @@ DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
 DEVIATIONS_AT_99 = NormalDist().inv_cdf(0.99)
 _TINY_MS = 1e-9
 
+MEASURED_SOURCES = ("measured", "table")
+"""Sources of latencies that were measured on these engines."""
+
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
@@ -22,7 +25,7 @@ class OperatingPoint:
         p50_ms: Median latency.
         p95_ms: 95th percentile of the latency.
         p99_ms: 99th percentile; None continues the line from the median to ``p95_ms``.
-        source: Where the latency is from: ``table``, ``front`` or ``macs``.
+        source: Where the latency is from: ``measured``, ``table``, ``front`` or ``macs``.
         energy_mj: Energy of a call in millijoules; 0 where it is not known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import skipc.runtime
-from skipc.runtime import engines, manifest
+from skipc.runtime import device, engines, manifest, measured
 from skipc.runtime.records import MAX_DOCUMENT_BYTES
 
 TEXT = (Path(skipc.runtime.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
@@ -38,6 +38,10 @@ DOCUMENTED = {
         engines.EngineSet,
         engines.EngineEntry,
         engines.Latency,
+        measured.MeasuredTable,
+        measured.TableKey,
+        measured.Row,
+        device.Device,
     ],
     ids=lambda record: record.__name__,
 )
@@ -55,7 +59,13 @@ def test_engines_example_is_valid():
     assert json.loads(json.dumps(read.to_json())) == EXAMPLES[1]
 
 
+def test_measured_example_is_valid():
+    read = measured.MeasuredTable.from_json(EXAMPLES[2], "FORMAT.md")
+    assert json.loads(json.dumps(read.to_json())) == EXAMPLES[2]
+
+
 def test_versions_and_limits_are_those_of_the_reader():
     assert f"`{manifest.FORMAT}`" in TEXT
     assert f"`{engines.FORMAT}`" in TEXT
+    assert f"`{measured.FORMAT}`" in TEXT
     assert f"{MAX_DOCUMENT_BYTES // 2**20} MiB" in TEXT

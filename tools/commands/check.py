@@ -13,6 +13,7 @@ from skipc.compiler.targets.golden import tolerance_on
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import BackendUnavailableError, StaleEngineError
+from skipc.runtime.measured import all_tables
 from skipc.runtime.opening import NULL_TARGET
 from skipc.tools.console import console, plural, print_json, progress, table
 from skipc.tools.options import PATH, target_name
@@ -59,6 +60,7 @@ def command(bundle: Path, target: str | None, as_json: bool) -> int:
     with progress() as step:
         step("comparing hashes")
         opened.verify_hashes(step.detail)
+        all_tables(opened)
         for name, given in targets.items():
             step(f"running the golden inputs on target {name}")
             try:

@@ -12,6 +12,7 @@ from skipc.runtime.bundle import Bundle
 from skipc.tools.console import console, count_text, plural, print_json, size_text, table
 from skipc.tools.engine_view import print_engines
 from skipc.tools.estimate_view import estimates_of, print_estimates
+from skipc.tools.measured_view import measured_json, print_measured
 from skipc.tools.options import PATH
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def bundle_json(bundle: Bundle) -> dict[str, object]:
         "path": str(bundle.path),
         "manifest": bundle.manifest.to_json(),
         "engines": {name: bundle.engine_set(name).to_json() for name in bundle.targets()},
+        "measured": measured_json(bundle),
         "estimates": None if found is None else asdict(found),
     }
 
@@ -80,6 +82,7 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     out.print(rows)
     for target in bundle.targets():
         print_engines(bundle.engine_set(target), out)
+    print_measured(bundle, out)
     estimates = estimates_of(bundle)
     if estimates is not None:
         print_estimates(estimates, manifest.recipe.target, out)

@@ -10,7 +10,7 @@ from skipc.compiler.files import write_whole
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.call_trace import trace_lines, trace_of
 from skipc.runtime.host import default_threads
-from skipc.runtime.points import operating_points, ranked_by
+from skipc.runtime.points import points_here, ranked_by
 from skipc.tools.budget_option import BudgetType
 from skipc.tools.console import console, print_json, progress
 from skipc.tools.options import PATH, target_name
@@ -85,7 +85,7 @@ def command(
     else:
         name = target_name(opened, target)
     engines = None if name is None else opened.engine_set(name)
-    points = operating_points(opened.manifest, engines, threads or default_threads())
+    points = points_here(opened, engines, threads or default_threads())
     scale = slow_enough(points)
     points = scaled(points, scale)
     granted = None if budget is None else scaled_budget(budget, scale)

@@ -15,6 +15,7 @@ from skipc.runtime.opening import NULL_TARGET, bundle_backend
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.stale import with_fresh_engines
+from skipc.tools.trtbench.cases import typical_cases
 from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.document import encoded, read_report
 from skipc.tools.trtbench.loop import Stop
@@ -22,6 +23,12 @@ from skipc.tools.trtbench.measuring import Subject, Wanted, measure
 from skipc.tools.trtbench.refused import refused_options
 from skipc.tools.trtbench.regime import HOST_TIMES_ARE_COMPUTE
 from skipc.tools.trtbench.times_file import encoded_times, times_paths
+from skipc.tools.trtbench.update import (
+    check_update,
+    measured_table,
+    update_text,
+    write_table,
+)
 from skipc.tools.trtbench.view import print_comparison, print_report
 
 if TYPE_CHECKING:
@@ -125,6 +132,11 @@ class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in 
 @click.option("--target", help="Whose engines.  [default: the first by name that fit]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of a call.")
 @click.option("--meter", metavar="SPEC", help="Measure energy, too: see `skipc meters`.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Write the results into BUNDLE as this device's table, which the governor uses.",
+)
 @click.option("--json", "as_json", type=PATH, help="Write everything here as JSON.")
 @click.option(
     "--compare",
@@ -159,6 +171,7 @@ def command(
     target: str | None,
     threads: int | None,
     meter: str | None,
+    update: bool,
     as_json: Path | None,
     compared: tuple[Path, Path] | None,
     margin_percent: float,
@@ -189,6 +202,8 @@ def command(
             f"--meter {meter}: the target 'null' runs nothing whose energy could be measured."
         )
     cases = _cases(opened, inputs)
+    if update:
+        check_update(opened, name, names, cases, iterations, loading_only)
     rebuilt = target or next(iter(opened.targets()), "cpu")
     wanted = Wanted(
         Stop(warm_up_ms, duration_s, iterations), loading_only, percents, average_runs, meter
@@ -208,6 +223,9 @@ def command(
         finally:
             backend.close()
     print_report(measured.report, average_runs, console())
+    if update and engines is not None:
+        path = write_table(opened, measured_table(opened, engines, measured))
+        console().print(f"\n{update_text(opened, path, measured.report)}", soft_wrap=True)
     _write(measured, as_json, times)
     return 0
 
@@ -249,7 +267,7 @@ def _cases(bundle: Bundle, inputs: Path | None) -> Sequence[Arrays]:
     specs = bundle.manifest.inputs
     checker = InputChecker(specs, bundle.manifest.batch)
     if inputs is None:
-        given = bundle.golden_inputs()
+        given = typical_cases(bundle)
     else:
         given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
     try:

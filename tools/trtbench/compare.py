@@ -124,7 +124,8 @@ def _differences(old: Regime, new: Regime) -> tuple[str, ...]:
         ("backend", old.backend, new.backend),
         ("target", old.target, new.target),
         ("threads", old.threads, new.threads),
-        ("cpu", old.cpu, new.cpu),
+        ("device", old.device, new.device),
+        ("power mode", old.power_mode or "not told", new.power_mode or "not told"),
         ("warm-up in ms", f"{old.stop.warm_up_ms:g}", f"{new.stop.warm_up_ms:g}"),
     ):
         if then != now:

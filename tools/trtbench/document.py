@@ -6,11 +6,13 @@ docs/trtbench.md says what its keys mean.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from skipc.runtime.errors import FormatError
 from skipc.runtime.manifest import check_format
 from skipc.runtime.records import Record, read_json
+from skipc.tools.trtbench.conditions import Conditions
 from skipc.tools.trtbench.energy import Energy
 from skipc.tools.trtbench.loop import Stop
 from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 FORMAT = "skipc.trtbench/1"
 
 _REGIME = (
-    *("created_utc", "bundle", "manifest_sha256", "backend", "target", "threads", "cpu"),
+    *("created_utc", "bundle", "manifest_sha256", "backend", "target", "threads"),
+    *("device", "power_mode", "before", "after"),
     *("versions", "inputs", "cases", "warm_up_ms", "duration_s", "iterations"),
     *("warm_up_rounds", "meter"),
 )
@@ -55,7 +58,10 @@ def document(report: Report) -> dict[str, object]:
             "backend": regime.backend,
             "target": regime.target,
             "threads": regime.threads,
-            "cpu": regime.cpu,
+            "device": regime.device,
+            "power_mode": regime.power_mode,
+            "before": asdict(regime.before),
+            "after": asdict(regime.after),
             "versions": dict(regime.versions),
             "inputs": dict(regime.inputs),
             "cases": regime.cases,
@@ -172,7 +178,10 @@ def _regime(doc: Record) -> Regime:
         backend=record.text("backend"),
         target=record.text("target"),
         threads=record.integer("threads", 1),
-        cpu=record.text("cpu"),
+        device=record.text("device"),
+        power_mode=record.optional_text("power_mode"),
+        before=_conditions(record, "before"),
+        after=_conditions(record, "after"),
         versions=record.strings("versions"),
         inputs=record.strings("inputs"),
         cases=record.integer("cases", 1),
@@ -186,6 +195,12 @@ def _regime(doc: Record) -> Regime:
         if meter is None
         else MeterInfo(meter.text("name"), meter.text("covers"), meter.boolean("estimated")),
     )
+
+
+def _conditions(record: Record, key: str) -> Conditions:
+    names = tuple(Conditions.__dataclass_fields__)
+    found = record.record(key, *names)
+    return Conditions(**{name: found.optional_number(name) for name in names})
 
 
 def _measured(record: Record) -> Measured:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from skipc.runtime.errors import EngineError, MeterError, SkipcError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
+from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
 from skipc.tools.trtbench.loop import interleave
 from skipc.tools.trtbench.regime import regime_of
@@ -101,6 +102,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         MeterError: The meter cannot be read.
     """
     now_ns = subject.clock.now_ns
+    before = conditions_now()
     trace: Trace | None = None
     switching: Switching | None = None
     meter: Meter | None = None
@@ -136,6 +138,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         wanted.stop,
         0 if trace is None else trace.warm_up_rounds,
         meter,
+        before,
     )
     points = {
         point.configuration: point

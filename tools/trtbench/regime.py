@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.runtime.device import this_device
+from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.report import MeterInfo, Regime
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skipc.runtime import Bundle, Meter
     from skipc.runtime.backends import Arrays, Backend
     from skipc.runtime.engines import EngineSet
+    from skipc.tools.trtbench.conditions import Conditions
     from skipc.tools.trtbench.loop import Stop
 
 _ON_A_GPU = "transfers of inputs and outputs included; one stream; a captured CUDA graph"
@@ -49,6 +50,7 @@ def regime_of(
     stop: Stop,
     warm_up_rounds: int,
     meter: Meter | None,
+    before: Conditions,
 ) -> Regime:
     """Returns the regime of a measurement that just ended.
 
@@ -60,7 +62,9 @@ def regime_of(
         stop: Warm-up, duration and iterations asked for.
         warm_up_rounds: Rounds dropped.
         meter: The meter that was read, if one was.
+        before: What the device was like when it began.
     """
+    device = this_device()
     host = {} if engines is None else engines.host
     return Regime(
         created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -69,7 +73,10 @@ def regime_of(
         backend=backend.name,
         target="null" if engines is None else engines.target,
         threads=backend.threads,
-        cpu=_cpu(),
+        device=device.name,
+        power_mode=device.power_mode,
+        before=before,
+        after=conditions_now(),
         versions={
             "skipc": importlib.metadata.version("skipc"),
             "python": platform.python_version(),
@@ -85,21 +92,3 @@ def regime_of(
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
     )
-
-
-def processor_name(cpuinfo: str) -> str | None:
-    """Returns the processor's name from the text of ``/proc/cpuinfo``; None if it has none."""
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("model name", "model") and not value.strip().isdigit():
-            return " ".join(value.split()) or None
-    return None
-
-
-def _cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    name = processor_name(text) or platform.processor() or "unknown processor"
-    return f"{name}, {os.cpu_count() or 1} logical cores, {platform.machine()}"

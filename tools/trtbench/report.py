@@ -10,6 +10,7 @@ from skipc.tools.trtbench.interval import paired_ratio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from skipc.tools.trtbench.conditions import Conditions
     from skipc.tools.trtbench.energy import Energy
     from skipc.tools.trtbench.interval import RatioInterval
     from skipc.tools.trtbench.loop import Stop
@@ -46,13 +47,16 @@ class Regime:
         backend: The runtime backend.
         target: Whose engines ran.
         threads: Threads of a call.
-        cpu: The processor.
+        device: Board, processor, cores, architecture, GPUs.
+        power_mode: What capped the clocks; empty where the system does not tell.
         versions: Versions by name.
         inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
         cases: How many inputs were taken in turn.
         stop: Warm-up, duration and iterations asked for.
         warm_up_rounds: Rounds dropped as warm-up.
         meter: The meter; None without one.
+        before: What the device was like before the first engine was loaded.
+        after: What it was like after the last call.
     """
 
     created_utc: str
@@ -61,13 +65,16 @@ class Regime:
     backend: str
     target: str
     threads: int
-    cpu: str
+    device: str
+    power_mode: str
     versions: Mapping[str, str]
     inputs: Mapping[str, str]
     cases: int
     stop: Stop
     warm_up_rounds: int
     meter: MeterInfo | None
+    before: Conditions
+    after: Conditions
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,9 @@ def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
     out.print(f"  backend   {regime.backend}, target {regime.target},"
               f" {plural(regime.threads, 'thread')}")  # fmt: skip
     out.print(f"  a call    {remark(regime.backend)}")
-    out.print(f"  cpu       {regime.cpu}")
+    out.print(f"  device    {regime.device}")
+    out.print(f"  power     {regime.power_mode or 'mode not told by this system'}")
+    _print_conditions(regime, out)
     out.print(f"  versions  {versions}")
     out.print(f"  inputs    {inputs}; {plural(regime.cases, 'case')} in turn")
     if looped:
@@ -97,6 +99,22 @@ def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
     else:
         kind = "estimated, nothing is measured" if meter.estimated else "measured"
         out.print(f"  meter     {meter.name}: {meter.covers} ({kind})")
+
+
+def _print_conditions(regime: Regime, out: Console) -> None:
+    """Prints how the device changed meanwhile, as far as it can be read."""
+    shown = (
+        ("hottest zone", "C", regime.before.temperature_c, regime.after.temperature_c),
+        ("CPU", "MHz", regime.before.cpu_mhz, regime.after.cpu_mhz),
+        ("GPU", "MHz", regime.before.gpu_mhz, regime.after.gpu_mhz),
+    )
+    changes = [
+        f"{what} {before:.0f} to {after:.0f} {unit}"
+        for what, unit, before, after in shown
+        if before is not None and after is not None
+    ]
+    if changes:
+        out.print(f"  meanwhile {', '.join(changes)}")
 
 
 def _print_latencies(timed: dict[str, Summary], average_runs: int, out: Console) -> None:

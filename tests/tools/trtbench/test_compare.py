@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skipc.runtime.errors import FormatError, VersionError
+from skipc.tools.trtbench.conditions import Conditions
 from skipc.tools.trtbench.document import document, encoded, read_report
 from skipc.tools.trtbench.energy import Energy
 from skipc.tools.trtbench.loop import Stop
@@ -36,9 +37,19 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
     steady = dict.fromkeys(names, 1.0)
     first = {a: {b: 1.5 for b in names if b != a} for a in names}
     regime = Regime(
-        *("2026-01-01T00:00:00+00:00", "toy", "0" * 64, "onnxruntime-cpu", "cpu", 1, "a CPU"),
+        *(
+            "2026-01-01T00:00:00+00:00",
+            "toy",
+            "0" * 64,
+            "onnxruntime-cpu",
+            "cpu",
+            1,
+            "a CPU",
+            "MAXN",
+        ),
         *({"skipc": "0"}, {"images": "1x3 float32"}, 2, Stop(200, 3, 10), 7),
         MeterInfo("model:5", "nothing", True),
+        *(Conditions(41.5, 1500.0, None), Conditions(63.0, 1400.0, None)),
     )
     return Report(regime, names[0], tuple(entries), Switching(3, steady, first))
 

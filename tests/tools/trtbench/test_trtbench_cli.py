@@ -13,7 +13,6 @@ import pytest
 
 from skipc.tools.trtbench.document import FORMAT
 from skipc.tools.trtbench.refused import REFUSED
-from skipc.tools.trtbench.regime import processor_name
 from tests.bundles import edit_json
 from tests.command_line import all_files, skipc, told, trtbench
 from tests.doubles.gpu import fake_gpu
@@ -296,16 +295,3 @@ def test_a_python_without_skipc_is_told_what_to_do() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("Error: skipc is not installed for ")
     assert "pip install ." in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "name"),
-    [
-        ("processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD  EPYC\n", "AMD EPYC"),
-        ("processor\t: 0\nModel\t\t: Raspberry Pi 5\n", "Raspberry Pi 5"),
-        ("processor\t: 0\n", None),
-        ("", None),
-    ],
-)
-def test_the_processor_is_named(cpuinfo: str, name: str | None) -> None:
-    assert processor_name(cpuinfo) == name

@@ -1,0 +1,132 @@
+"""Which device this is, and in which power mode: what measured tables are keyed by."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MOST_BYTES = 1 << 20
+_MODE = re.compile(r"pmode:(\d+)")
+_MODE_NAME = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
+# How the GPUs of Xavier, Orin and Thor are called among the devices that change their clock.
+_GPU = re.compile(r"gpu|gv11b|ga10b")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device, as far as it decides how fast an engine runs.
+
+    Versions of libraries are not part of it: the engines' host key has them.
+
+    Attributes:
+        name: Board, processor, number of its logical cores, architecture, NVIDIA GPUs.
+        power_mode: What caps its clocks now, empty where the system does not tell.
+    """
+
+    name: str
+    power_mode: str
+
+
+def this_device(root: Path = Path("/")) -> Device:
+    """Returns the device that this runs on. Only files are read, nothing is run.
+
+    Args:
+        root: The folder to take for ``/``.
+    """
+    processor = processor_name(_text(root / "proc/cpuinfo")) or platform.processor()
+    parts = [
+        _text(root / "proc/device-tree/model").strip("\0 \n"),
+        processor or "unknown processor",
+        f"{os.cpu_count() or 1} logical cores",
+        platform.machine() or "unknown architecture",
+        *_gpu_names(root),
+    ]
+    return Device(", ".join(part for part in parts if part), power_mode(root))
+
+
+def processor_name(cpuinfo: str) -> str:
+    """Returns the processor's name in the text of ``/proc/cpuinfo``; empty if it has none."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("model name", "model") and not value.strip().isdigit():
+            name = " ".join(value.split())
+            if name:
+                return name
+    return ""
+
+
+def power_mode(root: Path = Path("/")) -> str:
+    """Returns what caps the clocks now, in words; empty where the system does not tell.
+
+    On a Jetson the name of the power mode, since the same id means another one on another
+    board, and the GPU's highest clock; anywhere the platform's profile, and the governor and
+    the highest clock of the CPUs.
+
+    Args:
+        root: The folder to take for ``/``.
+    """
+    parts = [
+        _jetson_mode(root),
+        _word("profile", [_text(root / "sys/firmware/acpi/platform_profile")]),
+        _cpu_mode(root),
+        _gpu_mode(root),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _gpu_names(root: Path) -> list[str]:
+    files = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for file in files for line in _text(file).splitlines()]
+    fields = [line.partition(":") for line in lines]
+    return [value.strip() for key, _, value in fields if key.strip() == "Model"]
+
+
+def _jetson_mode(root: Path) -> str:
+    found = _MODE.search(_text(root / "var/lib/nvpmodel/status"))
+    if found is None:
+        return ""
+    number = int(found[1])
+    for mode in _MODE_NAME.finditer(_text(root / "etc/nvpmodel.conf")):
+        if int(mode[1]) == number:
+            return str(mode[2])
+    return f"mode {number}"
+
+
+def _cpu_mode(root: Path) -> str:
+    policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
+    governors = (_text(policy / "scaling_governor") for policy in policies)
+    clocks = (_mhz(policy / "scaling_max_freq", 1e3) for policy in policies)
+    return " ".join(filter(None, (_word("CPU", governors), _word("to", clocks))))
+
+
+def _gpu_mode(root: Path) -> str:
+    devices = sorted((root / "sys/class/devfreq").glob("*"))
+    clocks = (_mhz(d / "max_freq", 1e6) for d in devices if _GPU.search(d.name))
+    return _word("GPU to", clocks)
+
+
+def _word(what: str, values: Iterable[str]) -> str:
+    """Returns ``what`` and the different values after it; empty if there is none."""
+    found = sorted({value.strip() for value in values} - {""})
+    return f"{what} {'/'.join(found)}" if found else ""
+
+
+def _mhz(path: Path, unit: float) -> str:
+    text = _text(path).strip()
+    return f"{int(text) / unit:.0f} MHz" if text.isdigit() else ""
+
+
+def _text(path: Path) -> str:
+    """Returns a small file's text; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
