@@ -104,6 +104,6 @@ def command(
         return
     printed = console()
     printed.print(replay_table(replays))
-    printed.print(replay_notes(replays, scale), soft_wrap=True)
+    printed.print(replay_notes(replays, scale))
     if trace is not None:
         printed.print(f"trace of the last {len(replays[0].records)} calls: {trace}")
