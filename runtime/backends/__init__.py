@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..residency import ResidencyCounts
 
     Arrays = Mapping[str, NDArray[np.generic]]
-    OpenBackend = Callable[[Bundle, EngineSet, "Limits"], "Backend"]
 
 _MODULES: dict[str, str] = {
     "onnxruntime-cpu": ".onnxruntime_cpu",

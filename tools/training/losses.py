@@ -129,11 +129,6 @@ _RECIPES: dict[str, Callable[[float], Recipe]] = {
 }
 
 
-def recipe_names() -> tuple[str, ...]:
-    """Returns the names of the recipes."""
-    return tuple(_RECIPES)
-
-
 def find_training_recipe(name: str, smoothing: float) -> Recipe:
-    """Returns the recipe of that name, one of ``recipe_names()``."""
+    """Returns the recipe of that name, ``stochastic-depth`` or ``sub-paths``."""
     return _RECIPES[name](smoothing)
