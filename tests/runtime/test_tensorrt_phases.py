@@ -15,7 +15,6 @@ from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.backends.phases import Phases, Wait, Way, phased_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import BackendError, InputError
-from tests.doubles.device import FakeDevice
 from tests.doubles.gpu import FakeGpu, fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 from tests.runtime.test_cuda import install_pycuda
@@ -23,6 +22,8 @@ from tests.runtime.test_cuda import install_pycuda
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.doubles.device import FakeDevice
 
 IMAGES = {"images": np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)}
 LARGER = {"images": np.zeros((3, 3, 8, 8), np.float32)}
