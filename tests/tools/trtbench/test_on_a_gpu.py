@@ -1,4 +1,4 @@
-"""``trtbench`` on doubles of TensorRT and CUDA: nothing here says anything of a GPU's times."""
+"""``trtbench`` on doubles of TensorRT and CUDA: nothing is said of a GPU's times."""
 
 from __future__ import annotations
 
