@@ -9,7 +9,7 @@ import click
 from skipc.compiler.array_files import read_arrays
 from skipc.compiler.files import write_whole
 from skipc.runtime import Bundle, SystemClock
-from skipc.runtime.backends.phases import phased_backend
+from skipc.runtime.backends.phases import OWN_WAY, phased_backend
 from skipc.runtime.errors import ChoiceError, InputError, choices_text
 from skipc.runtime.inputs import InputChecker
 from skipc.runtime.opening import NULL_TARGET, bundle_backend
@@ -201,10 +201,10 @@ def command(
             "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
             " --meter and flags of how calls are made. Leave them or it out."
         )
-    if update and asked.of_calls:
+    if update and asked.way != OWN_WAY:
         raise click.UsageError(
             "--update writes what the runtime's own calls take. Leave out"
-            f" {asked.of_calls[0]}."
+            f" {' and '.join(asked.of_calls)}."
         )
     opened = Bundle.open(bundle)
     names = _chosen(opened, configurations)
