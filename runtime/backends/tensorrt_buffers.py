@@ -207,16 +207,23 @@ class Buffers:
         return self._events[how]
 
     def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
-        """Returns copies of the inputs on the device, freed with everything else."""
-        self.copy_in(self.write(inputs))
-        self.cuda.synchronize(self.stream)
+        """Returns copies of the inputs on the device, freed with everything else.
+
+        Raises:
+            DeviceMemoryError: There is no room.
+            CudaError: A copy failed. Nothing stays enqueued.
+        """
+        cuda, stream = self.cuda, self.stream
         found = {}
-        for name, array in inputs.items():
-            address = self.cuda.malloc(max(array.nbytes, _LEAST_BYTES))
-            self._allocated.callback(self.cuda.free, address)
-            self.cuda.copy_on_device(address, self._device[name], array.nbytes, self.stream)
-            found[name] = DeviceArray(address, array.shape, array.dtype, owner=self)
-        self.cuda.synchronize(self.stream)
+        try:
+            self.copy_in(self.write(inputs))
+            for name, array in inputs.items():
+                address = cuda.malloc(max(array.nbytes, _LEAST_BYTES))
+                self._allocated.callback(cuda.free, address)
+                cuda.copy_on_device(address, self._device[name], array.nbytes, stream)
+                found[name] = DeviceArray(address, array.shape, array.dtype, owner=self)
+        finally:
+            cuda.synchronize(stream)
         return found
 
     def outputs(self, batch: int) -> dict[str, NDArray[Any]]:

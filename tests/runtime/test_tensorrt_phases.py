@@ -172,6 +172,19 @@ def test_a_failure_at_any_step_leaves_nothing_enqueued(
     assert failures >= 10
 
 
+def test_a_failed_upload_leaves_nothing_enqueued(bundle: Bundle, gpu: FakeGpu) -> None:
+    for step in range(4):  # copy in, memory, copy on the device, waiting
+        backend: Any = open_backend(bundle, bundle.engine_set())
+        gpu.device.fail_at = step
+        with pytest.raises(BackendError):
+            backend.upload(IMAGES)
+        if step == 3:
+            backend.upload(IMAGES)  # drains what the failed wait left
+        assert all(not ops for ops in gpu.device._streams.values())
+        backend.close()
+        gpu.check()
+
+
 def test_an_engine_that_leaves_takes_its_graph_along(bundle: Bundle, gpu: FakeGpu) -> None:
     engines = bundle.engine_set()
     size = max(entry.device_bytes for entry in engines.engines)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Arrays
 
 MOST_ROUNDS = 1_000_000
-"""Warm-up ends after so many rounds, and so does what is measured: 16 MB of times each."""
+"""Warm-up ends after so many rounds, and so does what is measured; 16 bytes a call."""
 
 
 class Runs(Protocol):

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.runtime.backends.phases import PhasedEngine, phased_backend
+from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.errors import MeterError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
@@ -15,7 +15,7 @@ from skipc.tools.trtbench.energy import measure_energy
 from skipc.tools.trtbench.loading import load
 from skipc.tools.trtbench.loop import interleave
 from skipc.tools.trtbench.memory import Share, memory_of
-from skipc.tools.trtbench.phases import measure_phases, summarize_phases
+from skipc.tools.trtbench.phases import measure_phases, summarize_phases, with_phases
 from skipc.tools.trtbench.regime import regime_of
 from skipc.tools.trtbench.report import Measured, Report
 from skipc.tools.trtbench.summary import summarize
@@ -200,11 +200,7 @@ def _made(
     backend = phased_backend(subject.backend)
     if way is None or backend is None:
         return engines, subject.cases
-    made = {
-        name: engine.made(way)
-        for name, engine in engines.items()
-        if isinstance(engine, PhasedEngine)
-    }
+    made = {name: engine.made(way) for name, engine in with_phases(engines).items()}
     if way.transfers:
         return made, subject.cases
     return made, [backend.upload(case) for case in subject.cases]

@@ -87,6 +87,20 @@ class PhaseSummary:
     d2h: Times | None
 
 
+def with_phases(engines: Mapping[str, Engine]) -> dict[str, PhasedEngine]:
+    """Returns engines of a backend with phases as what they are.
+
+    Raises:
+        TypeError: One cannot tell the phases of a call: its backend promised too much.
+    """
+    found: dict[str, PhasedEngine] = {}
+    for name, engine in engines.items():
+        if not isinstance(engine, PhasedEngine):
+            raise TypeError(f"the engine of {name!r} cannot tell the phases of a call.")
+        found[name] = engine
+    return found
+
+
 def measure_phases(
     engines: Mapping[str, Engine],
     cases: Sequence[Arrays],
@@ -109,9 +123,7 @@ def measure_phases(
         BackendError: A call failed.
     """
     recorders = {}
-    for name, engine in engines.items():
-        if not isinstance(engine, PhasedEngine):
-            raise TypeError(f"the engine of {name!r} cannot tell the phases of a call")
+    for name, engine in with_phases(engines).items():
         engine.run_in_phases(cases[0], way, now_ns)
         recorders[name] = _Recorder(engine, way, now_ns)
     interleave(recorders, cases, replace(stop, warm_up_ms=0), now_ns)
