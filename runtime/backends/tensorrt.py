@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ..clock import SystemClock
 from ..errors import (
     ChoiceError,
     EngineError,
@@ -30,6 +31,7 @@ from ..errors import (
 from ..residency import Residency
 from . import Sharing
 from .cuda import DeviceMemoryError, open_cuda
+from .phases import LoadTimes
 from .tensorrt_buffers import Buffers, Shapes
 from .tensorrt_capture import capture
 from .tensorrt_engine import LoadedEngine, TensorRTEngine
@@ -45,8 +47,9 @@ if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..engines import EngineSet
     from ..residency import ResidencyCounts
-    from . import Backend, Limits
+    from . import Arrays, Backend, Limits
     from .cuda import Cuda
+    from .device_arrays import DeviceArray
     from .tensorrt_library import Library
 
 _LOG = logging.getLogger(__name__)
@@ -114,7 +117,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
 
 
 class TensorRT:
-    """The engines of one family; satisfies ``Backend``.
+    """The engines of one family; satisfies ``Backend`` and ``PhasedBackend``.
 
     Args:
         library: TensorRT.
@@ -159,6 +162,7 @@ class TensorRT:
             self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
         self._running = Lock()
         self._ungraphed: dict[str, str] = {}
+        self._load_times: dict[str, LoadTimes] = {}
 
     def load(self, configuration: str) -> TensorRTEngine:
         """Loads one configuration's engine.
@@ -193,6 +197,20 @@ class TensorRT:
             threads=f"one stream; without a CUDA graph: {why}" if why else "one stream",
         )
 
+    def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
+        """Returns copies of ``inputs`` on the device, freed with the backend."""
+        with self._running, self._cuda.current():
+            return self._buffers.upload(inputs)
+
+    def load_times(self, configuration: str) -> LoadTimes:
+        """Returns what the last load of a loaded configuration spent its time on."""
+        return self._load_times[configuration]
+
+    def device_free_bytes(self) -> int:
+        """Returns the device memory that is free, whoever took the rest."""
+        with self._cuda.current():
+            return self._cuda.free_bytes()
+
     def close(self) -> None:
         """Frees engines, buffers and workspace, after the calls in flight."""
         with self._cuda.current(), ExitStack() as stack:
@@ -213,9 +231,16 @@ class TensorRT:
             ) from cause
 
     def _loaded(self, name: str, plan: Plan) -> LoadedEngine:
+        now_ns = SystemClock().now_ns
+        start_ns = now_ns()
         engine = self._deserialized(name)
-        if engine.refittable:  # it is stripped: no other engine of ours is built so
+        read_ns = now_ns()
+        stripped = engine.refittable  # no other engine of ours is built so
+        if stripped:
             refit(self._library, engine, name, plan.graph, plan.store)
+        self._load_times[name] = LoadTimes(
+            (read_ns - start_ns) / 1e6, (now_ns() - read_ns) / 1e6 if stripped else None
+        )
         needed = engine.device_memory_size_v2
         if needed > self._workspace_bytes:
             raise IntegrityError(

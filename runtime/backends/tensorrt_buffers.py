@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import EngineError, InputError
 from .cuda import LEGACY_STREAM, CudaError, DeviceMemoryError
 from .device_arrays import DeviceArray
+from .phases import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from . import Arrays
     from .cuda import Cuda
 
+_EVENTS = 4  # around copy in, computation, copy out, one after the other
 _LEAST_BYTES = 256  # TensorRT wants an aligned address, also of nothing
 
 
@@ -88,6 +90,7 @@ class Buffers:
                 stack.callback(cuda.free_host, self._host[name])
             self._allocated = stack.pop_all()
         self._results: dict[str, int] = {}
+        self._events: dict[Wait, tuple[int, ...]] = {}
         self._largest = largest
 
     def close(self) -> None:
@@ -165,13 +168,63 @@ class Buffers:
         Raises:
             EngineError: TensorRT refused.
         """
+        self.copy_in(batch)
+        self.compute(configuration, context, batch)
+        self.copy_out(batch)
+
+    def copy_in(self, batch: int) -> None:
+        """Enqueues the copies of the inputs to the device."""
         for name, spec in self._inputs.items():
             memory = self._host[name][: size_bytes_of(spec, batch)]
             self.cuda.copy_to_device(self._device[name], memory, self.stream)
+
+    def compute(self, configuration: str, context: Any, batch: int) -> None:
+        """Enqueues the engine alone, between the buffers on the device.
+
+        Raises:
+            EngineError: TensorRT refused.
+        """
         self._execute(configuration, context, batch, self._device)
+
+    def copy_out(self, batch: int) -> None:
+        """Enqueues the copies of the outputs to the host."""
         for name, spec in self._outputs.items():
             memory = self._host[name][: size_bytes_of(spec, batch)]
             self.cuda.copy_to_host(memory, self._device[name], self.stream)
+
+    def events(self, how: Wait) -> tuple[int, ...]:
+        """Returns the four events of a measured call, made when first wanted.
+
+        Args:
+            how: How the host is to wait for them.
+        """
+        if how not in self._events:
+            made = []
+            for _ in range(_EVENTS):
+                made.append(self.cuda.new_event(blocking=how is Wait.BLOCK))
+                self._allocated.callback(self.cuda.free_event, made[-1])
+            self._events[how] = tuple(made)
+        return self._events[how]
+
+    def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
+        """Returns copies of the inputs on the device, freed with everything else.
+
+        Raises:
+            DeviceMemoryError: There is no room.
+            CudaError: A copy failed. Nothing stays enqueued.
+        """
+        cuda, stream = self.cuda, self.stream
+        found = {}
+        try:
+            self.copy_in(self.write(inputs))
+            for name, array in inputs.items():
+                address = cuda.malloc(max(array.nbytes, _LEAST_BYTES))
+                self._allocated.callback(cuda.free, address)
+                cuda.copy_on_device(address, self._device[name], array.nbytes, stream)
+                found[name] = DeviceArray(address, array.shape, array.dtype, owner=self)
+        finally:
+            cuda.synchronize(stream)
+        return found
 
     def outputs(self, batch: int) -> dict[str, NDArray[Any]]:
         """Returns copies of the outputs in the pinned buffers."""

@@ -17,7 +17,7 @@ from ..errors import BackendError
 from .cuda import CudaError, DeviceMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from . import Arrays
     from .cuda import Graph
@@ -26,18 +26,61 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A graph of copy in, engine, copy out at the typical batch; or why there is none."""
+    """A graph at the typical batch; or why there is none."""
 
     graph: Graph | None
     reason: str = ""
 
 
 def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
-    """Returns the engine's graph. The caller holds the stream.
+    """Returns the graph of a call: copy in, engine, copy out. The caller holds the stream.
 
     Raises:
         DeviceMemoryError: The device is full.
         BackendError: The engine does not run at all.
+    """
+
+    def enqueue() -> None:
+        buffers.enqueue(configuration, context, buffers.typical)
+
+    def replay(graph: Graph) -> None:
+        graph.launch(buffers.stream)
+
+    return _captured(context, buffers, enqueue, enqueue, replay)
+
+
+def capture_compute(configuration: str, context: Any, buffers: Buffers) -> Captured:
+    """Returns the graph of the engine alone, for measuring; otherwise as ``capture``."""
+
+    def run() -> None:
+        buffers.enqueue(configuration, context, buffers.typical)
+
+    def compute() -> None:
+        buffers.compute(configuration, context, buffers.typical)
+
+    def replay(graph: Graph) -> None:
+        buffers.copy_in(buffers.typical)
+        graph.launch(buffers.stream)
+        buffers.copy_out(buffers.typical)
+
+    return _captured(context, buffers, run, compute, replay)
+
+
+def _captured(
+    context: Any,
+    buffers: Buffers,
+    run: Callable[[], None],
+    recorded: Callable[[], None],
+    replay: Callable[[Graph], None],
+) -> Captured:
+    """Returns the graph of what ``recorded`` enqueues.
+
+    Args:
+        context: What it enqueues.
+        buffers: Where inputs and outputs lie.
+        run: Enqueues a whole call without a graph, which precedes and judges the capture.
+        recorded: Enqueues what is captured.
+        replay: Enqueues a whole call with the graph.
     """
     cuda, typical = buffers.cuda, buffers.typical
     if not cuda.supports_graphs:
@@ -45,7 +88,7 @@ def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
     expected = []
     for case in (0, 1):  # the first one also is the run that must precede a capture
         buffers.fill_sample(case)
-        buffers.enqueue(configuration, context, typical)
+        run()
         cuda.synchronize(buffers.stream)
         expected.append(buffers.outputs(typical))
     # TensorRT-RTX knows beforehand, as far as it goes.
@@ -53,13 +96,13 @@ def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
     if capturable is not None and not capturable(buffers.stream):
         return Captured(None, "TensorRT says that it cannot be captured")
     try:
-        graph = _recorded(configuration, context, buffers)
+        graph = _recorded(buffers, recorded)
     except DeviceMemoryError:
         raise
     except BackendError as cause:
         return Captured(None, str(cause))
     try:
-        reason = _replay_error(graph, buffers, expected)
+        reason = _replay_error(graph, buffers, replay, expected)
     except BaseException:
         graph.close()
         raise
@@ -69,11 +112,11 @@ def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
     return Captured(None, reason)
 
 
-def _recorded(configuration: str, context: Any, buffers: Buffers) -> Graph:
+def _recorded(buffers: Buffers, enqueue: Callable[[], None]) -> Graph:
     cuda = buffers.cuda
     cuda.begin_capture(buffers.stream)
     try:
-        buffers.enqueue(configuration, context, buffers.typical)
+        enqueue()
     except BaseException:
         with suppress(CudaError):  # the stream must not stay in capture
             cuda.end_capture(buffers.stream).close()
@@ -81,13 +124,18 @@ def _recorded(configuration: str, context: Any, buffers: Buffers) -> Graph:
     return cuda.end_capture(buffers.stream)
 
 
-def _replay_error(graph: Graph, buffers: Buffers, expected: Sequence[Arrays]) -> str | None:
+def _replay_error(
+    graph: Graph,
+    buffers: Buffers,
+    replay: Callable[[Graph], None],
+    expected: Sequence[Arrays],
+) -> str | None:
     """Returns what is wrong with a graph: empty, or blind to its input."""
     if graph.nodes == 0:
         return "the captured graph is empty"
     for case in (1, 0):
         buffers.fill_sample(case)
-        graph.launch(buffers.stream)
+        replay(graph)
         buffers.cuda.synchronize(buffers.stream)
         for name, found in buffers.outputs(buffers.typical).items():
             if not _close(found, expected[case][name]):

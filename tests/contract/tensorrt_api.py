@@ -135,6 +135,8 @@ CUDA_FUNCTIONS: dict[str, int] = {
     "cudaEventCreateWithFlags": 1,
     "cudaEventRecord": 2,
     "cudaStreamWaitEvent": 3,
+    "cudaEventSynchronize": 1,
+    "cudaEventElapsedTime": 2,
     "cudaEventDestroy": 1,
     "cudaStreamBeginCapture": 2,
     "cudaStreamEndCapture": 1,
@@ -154,5 +156,7 @@ CUDA_NAMES = (
     "cudaMemcpyKind.cudaMemcpyDeviceToDevice",
     "cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal",
     "cudaStreamNonBlocking",
+    "cudaEventDefault",
+    "cudaEventBlockingSync",
     "cudaEventDisableTiming",
 )

@@ -241,6 +241,7 @@ CALLS = """
 from cuda.bindings import runtime as r
 up, mode = r.cudaMemcpyKind.cudaMemcpyHostToDevice, r.cudaStreamCaptureMode(1)
 event, graph, ready = r.cudaEvent_t(), r.cudaGraph_t(), r.cudaGraphExec_t()
+assert int(event) == 0  # events are named by number
 stream, place = 7, 4096
 arguments = {
     "cudaGetDeviceProperties": (0,), "cudaMalloc": (256,), "cudaFree": (place,),
@@ -250,6 +251,7 @@ arguments = {
     "cudaStreamSynchronize": (stream,),
     "cudaEventCreateWithFlags": (r.cudaEventDisableTiming,),
     "cudaEventRecord": (event, stream), "cudaStreamWaitEvent": (stream, event, 0),
+    "cudaEventSynchronize": (event,), "cudaEventElapsedTime": (event, event),
     "cudaEventDestroy": (event,), "cudaStreamBeginCapture": (stream, mode),
     "cudaStreamEndCapture": (stream,), "cudaGraphGetNodes": (graph,),
     "cudaGraphInstantiate": (graph, 0), "cudaGraphDestroy": (graph,),

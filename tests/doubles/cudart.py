@@ -11,7 +11,7 @@ from tests.doubles.device import FailureError, OutOfMemoryError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.doubles.device import FakeDevice, FakeGraph
+    from tests.doubles.device import FakeDevice, FakeEvent, FakeGraph
 
 
 class cudaError_t(enum.IntEnum):
@@ -39,6 +39,8 @@ class FakeCudart(ModuleType):
     cudaMemcpyKind = cudaMemcpyKind
     cudaStreamCaptureMode = cudaStreamCaptureMode
     cudaStreamNonBlocking = 1
+    cudaEventDefault = 0
+    cudaEventBlockingSync = 1
     cudaEventDisableTiming = 2
 
     def __init__(self, device: FakeDevice, capability: tuple[int, int] = (8, 7)) -> None:
@@ -118,21 +120,28 @@ class FakeCudart(ModuleType):
         return _done(lambda: self.device.synchronize(stream))
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        return cudaError_t.cudaSuccess, {"stream": None}
+        timed = not flags & self.cudaEventDisableTiming
+        blocking = bool(flags & self.cudaEventBlockingSync)
+        return _result(lambda: _Handle(self.device.new_event(timed, blocking)))
 
-    def cudaEventRecord(self, event: Any, stream: int) -> tuple[Any, ...]:
-        event["stream"] = stream
-        return (cudaError_t.cudaSuccess,)
+    def cudaEventRecord(self, event: _Handle, stream: int) -> tuple[Any, ...]:
+        return _done(lambda: self.device.record(event.event, stream))
 
-    def cudaStreamWaitEvent(self, stream: int, event: Any, flags: int) -> tuple[Any, ...]:
+    def cudaEventSynchronize(self, event: _Handle) -> tuple[Any, ...]:
+        return _done(lambda: self.device.wait_event(event.event))
+
+    def cudaEventElapsedTime(self, start: _Handle, end: _Handle) -> tuple[Any, ...]:
+        return _result(lambda: self.device.elapsed_ms(start.event, end.event))
+
+    def cudaStreamWaitEvent(self, stream: int, event: _Handle, flags: int) -> tuple[Any, ...]:
         # What the other stream holds now runs before anything that follows here.
-        other = event["stream"]
+        other = event.event.stream
         return _done(
             lambda: self.device.enqueue(stream, lambda: self.device.synchronize(other))
         )
 
-    def cudaEventDestroy(self, event: Any) -> tuple[Any, ...]:
-        return (cudaError_t.cudaSuccess,)
+    def cudaEventDestroy(self, event: _Handle) -> tuple[Any, ...]:
+        return _done(lambda: self.device.free_event(event.event))
 
     def cudaStreamBeginCapture(
         self, stream: int, mode: cudaStreamCaptureMode
@@ -168,6 +177,16 @@ class FakeCudart(ModuleType):
             self.device.note("a graph destroyed twice")
         self.device.forget(graphExec)
         return (cudaError_t.cudaSuccess,)
+
+
+class _Handle:
+    """``cudaEvent_t``."""
+
+    def __init__(self, event: FakeEvent) -> None:
+        self.event = event
+
+    def __int__(self) -> int:
+        return id(self.event)
 
 
 def _result(call: Callable[[], object]) -> tuple[Any, ...]:

@@ -25,9 +25,12 @@ class FailureError(Exception):
 class Op:
     """Work on a stream: what it does when it runs, and the memory it touches."""
 
-    def __init__(self, run: Callable[[], None], touches: tuple[int, ...]) -> None:
+    def __init__(
+        self, run: Callable[[], None], touches: tuple[int, ...], takes_time: bool = True
+    ) -> None:
         self.run = run
         self.touches = touches
+        self.takes_time = takes_time
 
 
 class FakeGraph:
@@ -38,13 +41,25 @@ class FakeGraph:
         self.live = False
 
 
+class FakeEvent:
+    """A moment on a stream; ``at_ms`` once it has passed."""
+
+    def __init__(self, timed: bool, blocking: bool) -> None:
+        self.timed = timed
+        self.blocking = blocking
+        self.stream: int | None = None
+        self.at_ms: float | None = None
+
+
 class FakeDevice:
-    """Memory, streams and graphs.
+    """Memory, streams, events and graphs.
 
     Args:
         memory_bytes: What can be allocated.
 
     Attributes:
+        op_ms: What each operation takes on the device.
+        history: What was enqueued, recorded, launched and waited for, in order.
         violations: Misuses noted so far; a test expects none.
         fail_at: Counts down with every call that a test may let fail; at zero the call
             raises ``FailureError``. None: never.
@@ -56,6 +71,10 @@ class FakeDevice:
         self.fail_at: int | None = None
         self.calls = 0
         self.drop_captured = False
+        self.op_ms = 0.25
+        self.now_ms = 0.0
+        self.history: list[str] = []
+        self._events: list[FakeEvent] = []
         self._device: dict[int, np.ndarray] = {}
         self._pinned: dict[int, np.ndarray] = {}
         self._engines: dict[int, int] = {}
@@ -155,6 +174,7 @@ class FakeDevice:
         with self._lock:
             self.step()
             op = Op(run, touches)
+            self.history.append("capture" if stream in self._capturing else "enqueue")
             if stream in self._capturing:
                 self._capturing[stream].append(op)
             elif stream in self._streams:
@@ -169,9 +189,64 @@ class FakeDevice:
                 self.note("synchronised a stream that is being captured")
             if stream not in self._streams:
                 return  # the default stream: nothing is ever enqueued on it here
-            ops, self._streams[stream] = self._streams[stream], []
-            for op in ops:
-                op.run()
+            self.history.append("synchronize")
+            self._run(stream)
+
+    def _run(self, stream: int) -> None:
+        ops, self._streams[stream] = self._streams[stream], []
+        for op in ops:
+            op.run()
+            if op.takes_time:
+                self.now_ms += self.op_ms
+
+    # events
+
+    def new_event(self, timed: bool, blocking: bool) -> FakeEvent:
+        with self._lock:
+            self.step()
+            self._events.append(FakeEvent(timed, blocking))
+            return self._events[-1]
+
+    def free_event(self, event: FakeEvent) -> None:
+        with self._lock:
+            if event not in self._events:
+                self.note("an event freed twice")
+                return
+            self._events.remove(event)
+
+    def record(self, event: FakeEvent, stream: int) -> None:
+        """Enqueues ``event``; one of another stream, such as the default one, is not run."""
+        with self._lock:
+            self.step()
+            if event not in self._events:
+                self.note("an event recorded after it was freed")
+            if stream in self._capturing:
+                self.note("an event recorded on a stream that is being captured")
+            event.stream, event.at_ms = stream, None
+
+            def passes() -> None:
+                event.at_ms = self.now_ms
+
+            self.history.append("record")
+            if stream in self._streams:
+                self._streams[stream].append(Op(passes, (), takes_time=False))
+
+    def wait_event(self, event: FakeEvent) -> None:
+        with self._lock:
+            self.step()
+            if event.stream is None:
+                self.note("waited for an event that was never recorded")
+                return
+            self.history.append("wait blocking" if event.blocking else "wait spinning")
+            self._run(event.stream)
+
+    def elapsed_ms(self, start: FakeEvent, end: FakeEvent) -> float:
+        with self._lock:
+            self.step()
+            if not (start.timed and end.timed) or start.at_ms is None or end.at_ms is None:
+                self.note("the time between events that are untimed or have not passed")
+                return 0.0
+            return end.at_ms - start.at_ms
 
     def capturing(self, stream: int) -> bool:
         return stream in self._capturing
@@ -194,6 +269,7 @@ class FakeDevice:
             self.step()
             if not graph.live:
                 self.note("launched a graph that was destroyed")
+            self.history.append(f"launch {len(graph.ops)}")
             self._streams[stream] += graph.ops
 
     def forget(self, graph: FakeGraph) -> None:
@@ -222,6 +298,7 @@ class FakeDevice:
             left = [f"device memory {address:#x}" for address in self._device]
             left += [f"pinned memory {address:#x}" for address in self._pinned]
             left += [f"stream {stream}" for stream in self._streams]
+            left += ["an event" for _ in self._events]
             left += [f"engine memory {size}" for size in self._engines.values()]
             return left + ["a graph" for graph in self._graphs if graph.live]
 

@@ -28,7 +28,7 @@ class FakePyCuda(ModuleType):
 
     Error = Error
     MemoryError = MemoryError
-    event_flags = SimpleNamespace(DISABLE_TIMING=2)
+    event_flags = SimpleNamespace(DEFAULT=0, BLOCKING_SYNC=1, DISABLE_TIMING=2)
 
     def __init__(self, device: FakeDevice) -> None:
         super().__init__("pycuda.driver")
@@ -46,7 +46,7 @@ class FakePyCuda(ModuleType):
                 here.call(lambda: device.synchronize(self.handle))
 
             def wait_for_event(self, event: Event) -> None:
-                other = event.stream.handle
+                other = event.event.stream
                 here.call(
                     lambda: device.enqueue(self.handle, lambda: device.synchronize(other))
                 )
@@ -55,14 +55,23 @@ class FakePyCuda(ModuleType):
                 device.free_stream(self.handle)
 
         class Event:
-            stream: Stream
-
             def __init__(self, flags: int = 0) -> None:
-                assert flags == here.event_flags.DISABLE_TIMING
+                timed, blocking = not flags & 2, bool(flags & 1)
+                self.event = here.call(lambda: device.new_event(timed, blocking))
 
             def record(self, stream: Stream) -> Event:
-                self.stream = stream
+                here.call(lambda: device.record(self.event, stream.handle))
                 return self
+
+            def synchronize(self) -> Event:
+                here.call(lambda: device.wait_event(self.event))
+                return self
+
+            def time_since(self, event: Event) -> float:
+                return here.call(lambda: device.elapsed_ms(event.event, self.event))
+
+            def __del__(self) -> None:
+                device.free_event(self.event)
 
         self.Stream, self.Event = Stream, Event
 

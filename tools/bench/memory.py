@@ -1,6 +1,6 @@
 """Resident memory of a family, as the proportional set size (PSS) that loading it added.
 
-PSS counts a page that several mappings share once. Each figure comes from a fresh process:
+Each figure comes from a fresh process:
 ``python -m skipc.tools.bench.memory HOW BUNDLE`` prints the bytes.
 """
 
@@ -17,6 +17,7 @@ import click
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.plain import if_session, plain_session
+from skipc.tools.pss import added_bytes, pss_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from skipc.tools.bench.networks import Network
-
-
-def pss_bytes() -> int:
-    """Returns this process's proportional set size."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no Pss line in /proc/self/smaps_rollup")
 
 
 def bars(network: Network, folder: Path) -> list[Bar]:
@@ -98,8 +91,10 @@ def main() -> None:
     case = Bundle.open(path).golden_inputs()[0]
     before = pss_bytes()
     held = _HOW[how](path, case)
-    added = pss_bytes() - before
+    added = added_bytes(before, pss_bytes())
     del held
+    if added is None:
+        raise RuntimeError("this system does not tell the memory of a process")
     click.echo(added)
 
 

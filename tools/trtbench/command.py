@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from skipc.compiler.array_files import read_arrays
 from skipc.compiler.files import write_whole
 from skipc.runtime import Bundle, SystemClock
+from skipc.runtime.backends.phases import OWN_WAY, phased_backend
 from skipc.runtime.errors import ChoiceError, InputError, choices_text
 from skipc.runtime.inputs import InputChecker
 from skipc.runtime.opening import NULL_TARGET, bundle_backend
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
+from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.stale import with_fresh_engines
 from skipc.tools.trtbench.cases import typical_cases
 from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.document import encoded, read_report
-from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
 from skipc.tools.trtbench.measuring import Subject, Wanted, measure
 from skipc.tools.trtbench.refused import refused_options
 from skipc.tools.trtbench.regime import HOST_TIMES_ARE_COMPUTE
-from skipc.tools.trtbench.times_file import encoded_times, times_paths
+from skipc.tools.trtbench.times_file import encoded_phases, encoded_times, times_paths
 from skipc.tools.trtbench.update import (
     check_update,
     measured_table,
@@ -30,13 +32,16 @@ from skipc.tools.trtbench.update import (
     write_table,
 )
 from skipc.tools.trtbench.view import print_comparison, print_report
+from skipc.tools.trtbench.way_flags import Asked, check_asked, way_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from skipc.runtime.backends import Arrays, Backend
     from skipc.tools.trtbench.measuring import Found
+
+T = TypeVar("T")
 
 _LONGEST_S = 86_400.0
 
@@ -92,7 +97,7 @@ class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in 
 )
 @click.option(
     "--iterations",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_ROUNDS),
     default=10,
     show_default=True,
     help="Calls of each configuration, at least.",
@@ -154,6 +159,7 @@ class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in 
     show_default=True,
     help="With --compare: percent that two measurements of one thing may differ by.",
 )
+@way_options
 @refused_options
 @click.pass_context
 def command(
@@ -175,6 +181,7 @@ def command(
     as_json: Path | None,
     compared: tuple[Path, Path] | None,
     margin_percent: float,
+    asked: Asked,
 ) -> int:
     """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
     if compared is not None:
@@ -189,10 +196,15 @@ def command(
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
     for option, path in (("--json", as_json), ("--exportTimes", times)):
         _check_writable(option, path)
-    if loading_only and (times is not None or meter is not None):
+    if loading_only and (times is not None or meter is not None or asked.of_calls):
         raise click.UsageError(
-            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes"
-            " and --meter. Leave them or it out."
+            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
+            " --meter and flags of how calls are made. Leave them or it out."
+        )
+    if update and asked.way != OWN_WAY:
+        raise click.UsageError(
+            "--update writes what the runtime's own calls take. Leave out"
+            f" {' and '.join(asked.of_calls)}."
         )
     opened = Bundle.open(bundle)
     names = _chosen(opened, configurations)
@@ -206,19 +218,27 @@ def command(
         check_update(opened, name, names, cases, iterations, loading_only)
     rebuilt = target or next(iter(opened.targets()), "cpu")
     wanted = Wanted(
-        Stop(warm_up_ms, duration_s, iterations), loading_only, percents, average_runs, meter
+        Stop(warm_up_ms, duration_s, iterations),
+        loading_only,
+        percents,
+        average_runs,
+        meter,
+        asked.way,
+        asked.refit,
     )
     with progress() as step:
         step("opening the engines")
-        backend, engines, clock = with_fresh_engines(
+        (backend, engines, clock), backend_bytes = with_fresh_engines(
             bundle,
             rebuilt,
             step,
-            lambda: bundle_backend(Bundle.open(bundle), name, threads, None),
+            lambda: _grown(lambda: bundle_backend(Bundle.open(bundle), name, threads, None)),
         )
         try:
+            check_asked(asked, backend)
             _check_times(times, backend)
-            subject = Subject(opened, backend, engines, clock or SystemClock(), names, cases)
+            clock = clock or SystemClock()
+            subject = Subject(opened, backend, engines, clock, names, cases, backend_bytes)
             measured = measure(subject, wanted, step)
         finally:
             backend.close()
@@ -228,6 +248,13 @@ def command(
         console().print(f"\n{update_text(opened, path, measured.report)}", soft_wrap=True)
     _write(measured, as_json, times)
     return 0
+
+
+def _grown(action: Callable[[], T]) -> tuple[T, int | None]:
+    """Returns what ``action`` does, and what it added to this process's memory."""
+    before = pss_bytes()
+    done = action()
+    return done, added_bytes(before, pss_bytes())
 
 
 def _refuse_besides_compare(context: click.Context) -> None:
@@ -287,12 +314,12 @@ def _check_writable(option: str, path: Path | None) -> None:
 
 
 def _check_times(times: Path | None, backend: Backend) -> None:
-    if times is not None and backend.name not in HOST_TIMES_ARE_COMPUTE:
-        raise ChoiceError(
-            f"--exportTimes {times}: the backend {backend.name!r} does not tell transfers from"
-            f" computation, which trtexec's file does. It can be had for"
-            f" {' and '.join(map(repr, HOST_TIMES_ARE_COMPUTE))}."
-        )
+    if times is None or backend.name in HOST_TIMES_ARE_COMPUTE or phased_backend(backend):
+        return
+    raise ChoiceError(
+        f"--exportTimes {times}: the backend {backend.name!r} does not tell transfers from"
+        " computation, which trtexec's file does. Leave it out."
+    )
 
 
 def _write(measured: Found, as_json: Path | None, times: Path | None) -> None:
@@ -302,7 +329,13 @@ def _write(measured: Found, as_json: Path | None, times: Path | None) -> None:
         written.append(as_json)
     if times is not None:
         for name, path in times_paths(times, tuple(measured.calls)).items():
-            write_whole(path, encoded_times(measured.calls[name]))
+            phased = measured.phased.get(name)
+            write_whole(
+                path,
+                encoded_times(measured.calls[name])
+                if phased is None
+                else encoded_phases(phased),
+            )
             written.append(path)
     if written:
         listed = ", ".join(map(str, written))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.trtbench.interval import independent_ratio
+from skipc.tools.trtbench.regime import call_text
 
 if TYPE_CHECKING:
     from skipc.tools.trtbench.interval import RatioInterval
@@ -126,6 +127,7 @@ def _differences(old: Regime, new: Regime) -> tuple[str, ...]:
         ("threads", old.threads, new.threads),
         ("device", old.device, new.device),
         ("power mode", old.power_mode or "not told", new.power_mode or "not told"),
+        ("a call", call_text(old.backend, old.way), call_text(new.backend, new.way)),
         ("warm-up in ms", f"{old.stop.warm_up_ms:g}", f"{new.stop.warm_up_ms:g}"),
     ):
         if then != now:

@@ -13,10 +13,22 @@ from skipc.runtime.errors import FormatError
 from skipc.runtime.manifest import check_format
 from skipc.runtime.records import Record, read_json
 from skipc.tools.trtbench.conditions import Conditions
+from skipc.tools.trtbench.document_parts import (
+    load_parts_json,
+    memory_json,
+    percentiles_json,
+    phases_json,
+    read_load_parts,
+    read_memory,
+    read_percentiles,
+    read_phases,
+    read_way,
+    way_json,
+)
 from skipc.tools.trtbench.energy import Energy
 from skipc.tools.trtbench.loop import Stop
 from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.summary import MOST_BATCHES, Percentile, Summary
+from skipc.tools.trtbench.summary import MOST_BATCHES, Summary
 from skipc.tools.trtbench.switching import Switching
 
 if TYPE_CHECKING:
@@ -29,11 +41,11 @@ _REGIME = (
     *("created_utc", "bundle", "manifest_sha256", "backend", "target", "threads"),
     *("device", "power_mode", "before", "after"),
     *("versions", "inputs", "cases", "warm_up_ms", "duration_s", "iterations"),
-    *("warm_up_rounds", "meter"),
+    *("warm_up_rounds", "meter", "way"),
 )
 _CONFIGURATION = (
-    *("name", "accuracy", "own_bytes", "shared_bytes", "load_ms", "first_call_ms"),
-    *("latency", "energy"),
+    *("name", "accuracy", "memory", "load_ms", "load_parts", "first_call_ms"),
+    *("latency", "phases", "energy"),
 )
 _TIMES = (
     *("total_ms", "min_ms", "max_ms", "mean_ms", "median_ms"),
@@ -76,6 +88,7 @@ def document(report: Report) -> dict[str, object]:
                 "covers": regime.meter.covers,
                 "estimated": regime.meter.estimated,
             },
+            "way": way_json(regime.way),
         },
         "reference": report.reference,
         "configurations": [_measured_json(entry) for entry in report.configurations],
@@ -142,11 +155,12 @@ def _measured_json(entry: Measured) -> dict[str, object]:
     return {
         "name": entry.name,
         "accuracy": entry.accuracy,
-        "own_bytes": entry.own_bytes,
-        "shared_bytes": entry.shared_bytes,
+        "memory": memory_json(entry.memory),
         "load_ms": entry.load_ms,
+        "load_parts": load_parts_json(entry.load_parts),
         "first_call_ms": entry.first_call_ms,
         "latency": None if entry.latency is None else _summary_json(entry.latency),
+        "phases": phases_json(entry.phases),
         "energy": None
         if entry.energy is None
         else {
@@ -162,7 +176,7 @@ def _summary_json(latency: Summary) -> dict[str, object]:
         "runs": latency.runs,
         "throughput_per_s": latency.throughput_per_s,
         **{name: getattr(latency, name) for name in _TIMES},
-        "percentiles_ms": {f"{p.percent:.12g}": p.ms for p in latency.percentiles},
+        "percentiles_ms": percentiles_json(latency.percentiles),
         "coefficient_of_variation": latency.variation,
         "batch_medians_ms": list(latency.batch_medians_ms),
     }
@@ -194,6 +208,7 @@ def _regime(doc: Record) -> Regime:
         meter=None
         if meter is None
         else MeterInfo(meter.text("name"), meter.text("covers"), meter.boolean("estimated")),
+        way=read_way(record),
     )
 
 
@@ -209,11 +224,12 @@ def _measured(record: Record) -> Measured:
     return Measured(
         name=record.text("name"),
         accuracy=record.optional_number("accuracy"),
-        own_bytes=record.integer("own_bytes"),
-        shared_bytes=record.integer("shared_bytes"),
+        memory=read_memory(record),
         load_ms=record.positive("load_ms"),
+        load_parts=read_load_parts(record),
         first_call_ms=record.positive("first_call_ms"),
         latency=None if latency is None else _summary(latency),
+        phases=read_phases(record),
         energy=None if energy is None else Energy(_positives(energy, "windows_mj")),
     )
 
@@ -227,22 +243,10 @@ def _summary(record: Record) -> Summary:
             f" 'batch_medians_ms', found {len(medians_ms)}."
         )
     times_ms = {name: record.positive(name) for name in _TIMES}
-    percentiles = []
-    for name, ms in record.numbers("percentiles_ms").items():
-        try:
-            percent = float(name)
-        except ValueError:
-            percent = -1.0
-        if not 0 <= percent <= 100:
-            raise FormatError(
-                f"{record.where}: percentiles_ms: {name[:40]!r} is no percentile: expected a"
-                " number from 0 to 100."
-            )
-        percentiles.append(Percentile(percent, ms))
     return Summary(
         runs=runs,
         **times_ms,
-        percentiles=tuple(percentiles),
+        percentiles=read_percentiles(record),
         variation=record.number("coefficient_of_variation"),
         batch_medians_ms=medians_ms,
     )

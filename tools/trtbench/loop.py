@@ -2,13 +2,14 @@
 
 ``A B C``, then ``B C A``, then ``C A B`` and so on: what drifts (clock, heat, neighbours)
 drifts for all alike. So every call follows one of another configuration, if there are several.
+Memory is bounded: no more than ``MOST_ROUNDS`` are kept.
 """
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,7 +18,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.runtime.backends import Arrays, Engine
+    from skipc.runtime.backends import Arrays
+
+MOST_ROUNDS = 1_000_000
+"""Warm-up ends after so many rounds, and so does what is measured; 16 bytes a call."""
+
+
+class Runs(Protocol):
+    """What is timed."""
+
+    def run(self, inputs: Arrays) -> object:
+        """Makes a call."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +41,14 @@ class Stop:
             dropped.
         duration_s: Each configuration's measured calls take this long together, at least.
         iterations: Each configuration has this many measured calls, at least; 1 or more.
+        most_rounds: Rounds after which warm-up and measurement end in any case; no fewer
+            than ``iterations``.
     """
 
     warm_up_ms: float
     duration_s: float
     iterations: int
+    most_rounds: int = MOST_ROUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +85,7 @@ class Trace:
 
 
 def interleave(
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Runs],
     cases: Sequence[Arrays],
     stop: Stop,
     now_ns: Callable[[], int],
@@ -96,14 +111,16 @@ def interleave(
     warming = warm_up_ns > 0
     rounds = warm_up_rounds = 0
     while True:
-        if warming and min(spent_ns) >= warm_up_ns:
+        full = rounds - warm_up_rounds >= stop.most_rounds
+        if warming and (full or min(spent_ns) >= warm_up_ns):
             warming = False
             warm_up_rounds = rounds
             starts = [array("q") for _ in runs]
             ends = [array("q") for _ in runs]
             spent_ns = [0] * count
         measured = rounds - warm_up_rounds
-        if not warming and measured >= stop.iterations and min(spent_ns) >= duration_ns:
+        enough = measured >= stop.iterations and min(spent_ns) >= duration_ns
+        if not warming and (enough or measured >= stop.most_rounds):
             break
         case = cases[rounds % len(cases)]
         for index in orders[rounds % count]:

@@ -6,26 +6,32 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.runtime.errors import EngineError, MeterError, SkipcError
+from skipc.runtime.backends.phases import phased_backend
+from skipc.runtime.errors import MeterError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
+from skipc.tools.trtbench.loading import load
 from skipc.tools.trtbench.loop import interleave
+from skipc.tools.trtbench.memory import Share, memory_of
+from skipc.tools.trtbench.phases import measure_phases, summarize_phases, with_phases
 from skipc.tools.trtbench.regime import regime_of
 from skipc.tools.trtbench.report import Measured, Report
 from skipc.tools.trtbench.summary import summarize
 from skipc.tools.trtbench.switching import measure_switches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from skipc.runtime import Bundle, Clock, Meter, Reading, Sampler
     from skipc.runtime.backends import Arrays, Backend, Engine
+    from skipc.runtime.backends.phases import Way
     from skipc.runtime.engines import EngineSet
     from skipc.tools.console import Steps
     from skipc.tools.trtbench.energy import Energy
     from skipc.tools.trtbench.loop import Calls, Stop, Trace
+    from skipc.tools.trtbench.phases import PhasedCalls
     from skipc.tools.trtbench.switching import Switching
 
 
@@ -40,6 +46,8 @@ class Subject:
         clock: What is timed with.
         names: The configurations, in the bundle's order.
         cases: The inputs, checked; at least one.
+        backend_bytes: What this process grew by as the backend was opened; None where the
+            system does not tell.
     """
 
     bundle: Bundle
@@ -48,6 +56,7 @@ class Subject:
     clock: Clock
     names: tuple[str, ...]
     cases: Sequence[Arrays]
+    backend_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class Wanted:
         percents: The percentiles, 0 to 100.
         average_runs: How many calls in a row are averaged.
         meter: The meter's spec; None to measure no energy.
+        way: How calls are made, where the backend leaves a choice.
+        load_parts: Whether the parts of a load are reported.
     """
 
     stop: Stop
@@ -67,6 +78,8 @@ class Wanted:
     percents: tuple[float, ...]
     average_runs: int
     meter: str | None
+    way: Way
+    load_parts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +89,12 @@ class Found:
     Attributes:
         report: The report.
         calls: By configuration; empty if only loading was timed.
+        phased: Further calls, taken apart, by configuration; empty where the backend cannot.
     """
 
     report: Report
     calls: Mapping[str, Calls]
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    engine: Engine
-    load_ms: float
-    first_call_ms: float
+    phased: Mapping[str, PhasedCalls]
 
 
 def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
@@ -107,6 +115,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     switching: Switching | None = None
     meter: Meter | None = None
     energies: Mapping[str, Energy] = {}
+    phased: Mapping[str, PhasedCalls] = {}
     with ExitStack() as stack:
         if wanted.meter is not None:
             sampler = started_sampler(wanted.meter, subject.clock)
@@ -114,21 +123,26 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             meter = sampler.meter
         step("loading the engines")
         loaded = {
-            name: _load(subject.backend, name, subject.cases[0], now_ns, stack)
+            name: load(subject.backend, name, subject.cases[0], now_ns, stack)
             for name in subject.names
         }
         engines = {name: one.engine for name, one in loaded.items()}
+        way = None if phased_backend(subject.backend) is None else wanted.way
         if not wanted.loading_only:
+            called, cases = _made(subject, engines, way)
             step("measuring latency")
-            trace = interleave(engines, subject.cases, wanted.stop, now_ns)
+            trace = interleave(called, cases, wanted.stop, now_ns)
             step("measuring switches")
             patience_s = wanted.stop.duration_s
-            switching = measure_switches(engines, subject.cases[0], patience_s, now_ns)
+            switching = measure_switches(called, cases[0], patience_s, now_ns)
             if wanted.meter is not None:
                 step("measuring energy")
                 energies = measure_energy(
-                    engines, subject.cases, sampler.meter, lambda: _latest(sampler), now_ns
+                    called, cases, sampler.meter, lambda: _latest(sampler), now_ns
                 )
+            if way is not None:
+                step("measuring phases")
+                phased = measure_phases(engines, subject.cases, way, wanted.stop, now_ns)
     calls = {} if trace is None else trace.calls
     regime = regime_of(
         subject.bundle,
@@ -139,6 +153,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         0 if trace is None else trace.warm_up_rounds,
         meter,
         before,
+        way,
     )
     points = {
         point.configuration: point
@@ -148,43 +163,47 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     }
     entries = []
     for name, one in loaded.items():
-        own_bytes, shared_bytes = sizes_on_disk(subject.bundle, subject.engines, name)
+        host = (
+            None
+            if one.host_bytes is None or subject.backend_bytes is None
+            else Share(one.host_bytes, subject.backend_bytes)
+        )
         entries.append(
             Measured(
                 name=name,
                 accuracy=_accuracy(subject.bundle, name),
-                own_bytes=own_bytes,
-                shared_bytes=shared_bytes,
+                memory=memory_of(
+                    subject.bundle, subject.engines, name, host, one.device_bytes
+                ),
                 load_ms=one.load_ms,
+                load_parts=one.parts if wanted.load_parts else None,
                 first_call_ms=one.first_call_ms,
                 latency=summarize(
                     calls[name].latencies_ms, wanted.percents, wanted.average_runs
                 )
                 if name in calls
                 else None,
+                phases=summarize_phases(phased[name], wanted.percents, wanted.way.transfers)
+                if name in phased
+                else None,
                 energy=energies.get(name),
             )
         )
     reference = max(loaded, key=lambda name: points[name].rank)
-    return Found(Report(regime, reference, tuple(entries), switching), calls)
+    return Found(Report(regime, reference, tuple(entries), switching), calls, phased)
 
 
-def sizes_on_disk(
-    bundle: Bundle, engines: EngineSet | None, configuration: str
-) -> tuple[int, int]:
-    """Returns the bytes of a configuration's weights: its own, and those shared with others.
-
-    Of its engine; of its subnet where there are no engines. A plan that holds its weights
-    itself counts as a whole: there is no telling them from the rest.
-    """
-    if engines is None:
-        entries = bundle.manifest.configurations
-        subnet = next(entry for entry in entries if entry.name == configuration)
-        return subnet.own_bytes, subnet.weights_bytes - subnet.own_bytes
-    entry = engines.engine(configuration)
-    if entry.weights_bytes:
-        return entry.own_bytes, entry.weights_bytes - entry.own_bytes
-    return next(file.size_bytes for file in engines.files if file.path == entry.file), 0
+def _made(
+    subject: Subject, engines: Mapping[str, Engine], way: Way | None
+) -> tuple[Mapping[str, Engine], Sequence[Arrays]]:
+    """Returns the engines that make calls in a way, and the inputs where it wants them."""
+    backend = phased_backend(subject.backend)
+    if way is None or backend is None:
+        return engines, subject.cases
+    made = {name: engine.made(way) for name, engine in with_phases(engines).items()}
+    if way.transfers:
+        return made, subject.cases
+    return made, [backend.upload(case) for case in subject.cases]
 
 
 def _accuracy(bundle: Bundle, configuration: str) -> float | None:
@@ -200,26 +219,3 @@ def _latest(sampler: Sampler) -> Reading | None:
             " shows with `skipc meters`, or leave out --meter."
         )
     return sampler.latest
-
-
-def _load(
-    backend: Backend,
-    name: str,
-    case: Arrays,
-    now_ns: Callable[[], int],
-    stack: ExitStack,
-) -> _Loaded:
-    try:
-        start_ns = now_ns()
-        engine = backend.load(name)
-        stack.callback(engine.close)
-        loaded_ns = now_ns()
-        engine.run(case)
-        end_ns = now_ns()
-    except SkipcError as cause:
-        if repr(name) in str(cause):
-            raise
-        raise EngineError(f"configuration {name!r} could not be loaded: {cause}") from cause
-    return _Loaded(
-        engine, max(loaded_ns - start_ns, 1) / 1e6, max(end_ns - loaded_ns, 1) / 1e6
-    )

@@ -1,4 +1,4 @@
-"""Flags of ``trtexec`` that mean nothing here: refused with the reason, never ignored."""
+"""Flags of ``trtexec`` that no backend honours: refused with the reason, never ignored."""
 
 from __future__ import annotations
 
@@ -26,18 +26,6 @@ class Refused:
     reason: str
 
 
-_GRAPH = (
-    "A CPU has no CUDA graphs, and the backends 'tensorrt' and 'tensorrt-rtx' always replay a"
-    " captured one, so there is nothing to choose. Leave it out."
-)
-_TRANSFERS = (
-    "On a CPU nothing is transferred; the backends 'tensorrt' and 'tensorrt-rtx' take the"
-    " host's arrays, so a call always includes its transfers. Leave it out."
-)
-_WAIT = (
-    "A call on a CPU is over when it returns; only for the backends 'tensorrt' and"
-    " 'tensorrt-rtx' is there a wait, whose kind skipc does not let one choose. Leave it out."
-)
 _PROFILE = (
     "No backend tells the times of single layers; for 'tensorrt' run trtexec itself on the"
     " engine's plan. Leave it out."
@@ -49,20 +37,8 @@ _BUILD = (
 _GAPS = "Calls follow one another at once, on every backend. Leave it out."
 
 REFUSED: tuple[Refused, ...] = (
-    Refused("--useCudaGraph", False, _GRAPH),
-    Refused("--noCudaGraph", False, _GRAPH),
-    Refused("--noDataTransfers", False, _TRANSFERS),
-    Refused("--includeDataTransfers", False, _TRANSFERS),
-    Refused("--useSpinWait", False, _WAIT),
-    Refused("--noSpinWait", False, _WAIT),
     Refused("--dumpProfile", False, _PROFILE),
     Refused("--exportProfile", True, _PROFILE),
-    Refused(
-        "--timeRefit",
-        False,
-        "Nothing is refitted on a CPU; the backend 'tensorrt' refits stripped plans while it"
-        " loads them, and the load time includes it. Leave it out.",
-    ),
     Refused(
         "--shapes",
         True,

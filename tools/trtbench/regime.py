@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.runtime.backends.phases import Wait
 from skipc.runtime.device import this_device
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.report import MeterInfo, Regime
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle, Meter
     from skipc.runtime.backends import Arrays, Backend
+    from skipc.runtime.backends.phases import Way
     from skipc.runtime.engines import EngineSet
     from skipc.tools.trtbench.conditions import Conditions
     from skipc.tools.trtbench.loop import Stop
 
-_ON_A_GPU = "transfers of inputs and outputs included; one stream; a captured CUDA graph"
 _REMARKS: dict[str, str] = {
     "onnxruntime-cpu": "there are no transfers, streams or graphs: a call is computation",
     "null": "nothing is run: times are scripted",
-    "tensorrt": _ON_A_GPU,
-    "tensorrt-rtx": _ON_A_GPU,
+}
+_WAITS: dict[Wait, str] = {
+    Wait.DRIVER: "the host waits as the driver decides",
+    Wait.SPIN: "the host waits without pause (spin)",
+    Wait.BLOCK: "the host waits asleep (blocking)",
 }
 
 HOST_TIMES_ARE_COMPUTE: tuple[str, ...] = ("onnxruntime-cpu", "null")
@@ -37,9 +41,25 @@ HOST_TIMES_ARE_COMPUTE: tuple[str, ...] = ("onnxruntime-cpu", "null")
 _NOT_VERSIONS = ("architecture", "cpu_features")
 
 
-def remark(backend: str) -> str:
-    """Returns what a call of this backend includes."""
-    return _REMARKS.get(backend, "what a call includes is the backend's affair")
+def call_text(backend: str, way: Way | None) -> str:
+    """Returns what a call includes, and how it is made."""
+    if way is None:
+        return _REMARKS.get(backend, "what a call includes is the backend's affair")
+    if not way.transfers:
+        # The runtime captures none over arrays that are not its own.
+        made = "no transfers, all arrays stay on the GPU; enqueued without a CUDA graph"
+    elif way.graph:
+        made = "transfers included; one captured CUDA graph of copies and engine"
+    else:
+        made = "transfers included; enqueued without a CUDA graph"
+    return f"{made}; one stream; {_WAITS[way.wait]}"
+
+
+def phases_text(way: Way) -> str:
+    """Returns how the calls are made that are taken apart."""
+    parts = "copy in, computation, copy out" if way.transfers else "the computation"
+    graph = "launched as a CUDA graph of its own" if way.graph else "enqueued without a graph"
+    return f"further calls, with CUDA events around {parts}; computation {graph}"
 
 
 def regime_of(
@@ -51,6 +71,7 @@ def regime_of(
     warm_up_rounds: int,
     meter: Meter | None,
     before: Conditions,
+    way: Way | None,
 ) -> Regime:
     """Returns the regime of a measurement that just ended.
 
@@ -63,6 +84,7 @@ def regime_of(
         warm_up_rounds: Rounds dropped.
         meter: The meter that was read, if one was.
         before: What the device was like when it began.
+        way: How calls were made; None where the backend leaves no choice.
     """
     device = this_device()
     host = {} if engines is None else engines.host
@@ -91,4 +113,5 @@ def regime_of(
         stop=stop,
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
+        way=way,
     )

@@ -10,15 +10,15 @@ from skipc.tools.trtbench.interval import paired_ratio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from skipc.runtime.backends.phases import LoadTimes, Way
     from skipc.tools.trtbench.conditions import Conditions
     from skipc.tools.trtbench.energy import Energy
     from skipc.tools.trtbench.interval import RatioInterval
     from skipc.tools.trtbench.loop import Stop
+    from skipc.tools.trtbench.memory import Memory
+    from skipc.tools.trtbench.phases import PhaseSummary
     from skipc.tools.trtbench.summary import Summary
     from skipc.tools.trtbench.switching import Switching
-
-_LEAST_RUNS = 10
-_MOST_VARIATION = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Regime:
         meter: The meter; None without one.
         before: What the device was like before the first engine was loaded.
         after: What it was like after the last call.
+        way: How calls were made; None where the backend leaves no choice.
     """
 
     created_utc: str
@@ -75,6 +76,7 @@ class Regime:
     meter: MeterInfo | None
     before: Conditions
     after: Conditions
+    way: Way | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +86,23 @@ class Measured:
     Attributes:
         name: The configuration's name.
         accuracy: Its accuracy, 0 to 1; None where the bundle does not know it.
-        own_bytes: Bytes on disk that no other configuration uses.
-        shared_bytes: Bytes on disk that others use, too.
+        memory: What it takes on disk, in host memory, on the device.
         load_ms: What loading its engine took; the first one also loads what all share.
+        load_parts: What reading and refitting took of it; None where that was not asked.
         first_call_ms: What the first call took.
         latency: Its latencies; None if only loading was timed.
+        phases: Calls taken apart; None likewise, or where the backend cannot.
         energy: Its energy per call; None without a meter.
     """
 
     name: str
     accuracy: float | None
-    own_bytes: int
-    shared_bytes: int
+    memory: Memory
     load_ms: float
+    load_parts: LoadTimes | None
     first_call_ms: float
     latency: Summary | None
+    phases: PhaseSummary | None
     energy: Energy | None
 
 
@@ -151,24 +155,4 @@ class Report:
             known = entry.accuracy is not None and reference.accuracy is not None
             drop = (reference.accuracy or 0.0) - (entry.accuracy or 0.0) if known else None
             found.append(Ratio(entry.name, interval, drop))
-        return tuple(found)
-
-    def warnings(self) -> tuple[str, ...]:
-        """Returns what makes the numbers doubtful."""
-        found = []
-        for entry in self.configurations:
-            latency = entry.latency
-            if latency is None:
-                continue
-            if latency.variation > _MOST_VARIATION:
-                found.append(
-                    f"{entry.name}: the latency is unstable, its coefficient of variation is"
-                    f" {latency.variation:.1%}, above {_MOST_VARIATION:.1%}. Fix the clock's"
-                    " frequency, stop other programs, or measure longer (--duration)."
-                )
-            if latency.runs < _LEAST_RUNS:
-                found.append(
-                    f"{entry.name}: {latency.runs} runs are too few to rely on; measure"
-                    f" {_LEAST_RUNS} or more (--iterations, --duration)."
-                )
         return tuple(found)

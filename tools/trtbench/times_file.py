@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.tools.trtbench.loop import Calls
+    from skipc.tools.trtbench.phases import PhasedCalls
 
 
 def times_paths(path: Path, names: tuple[str, ...]) -> dict[str, Path]:
@@ -50,6 +51,42 @@ def encoded_times(calls: Calls) -> bytes:
                 "computeMs": took_ms,
                 "d2hMs": 0.0,
                 "latencyMs": took_ms,
+            }
+        )
+    return (json.dumps(entries, indent=1) + "\n").encode()
+
+
+def encoded_phases(calls: PhasedCalls) -> bytes:
+    """Returns the file's content for calls that were taken apart.
+
+    Enqueueing is on the host's clock. The device's phases are put on it by taking the first
+    event of a call, recorded on an idle stream, as passed when the call began.
+    """
+    entries = []
+    rows = zip(
+        *(calls.starts_ns.tolist(), calls.enqueue_starts_ns.tolist()),
+        *(calls.enqueue_ends_ns.tolist(), calls.h2d_ms.tolist()),
+        *(calls.compute_ms.tolist(), calls.d2h_ms.tolist()),
+        strict=True,
+    )
+    for start_ns, enqueue_start_ns, enqueue_end_ns, h2d_ms, compute_ms, d2h_ms in rows:
+        start_ms = start_ns / 1e6
+        computing_ms = start_ms + h2d_ms
+        computed_ms = computing_ms + compute_ms
+        entries.append(
+            {
+                "startEnqMs": enqueue_start_ns / 1e6,
+                "endEnqMs": enqueue_end_ns / 1e6,
+                "startH2dMs": start_ms,
+                "endH2dMs": computing_ms,
+                "startComputeMs": computing_ms,
+                "endComputeMs": computed_ms,
+                "startD2hMs": computed_ms,
+                "endD2hMs": computed_ms + d2h_ms,
+                "h2dMs": h2d_ms,
+                "computeMs": compute_ms,
+                "d2hMs": d2h_ms,
+                "latencyMs": h2d_ms + compute_ms + d2h_ms,
             }
         )
     return (json.dumps(entries, indent=1) + "\n").encode()

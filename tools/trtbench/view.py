@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import plural, size_text, table
-from skipc.tools.trtbench.regime import remark
+from skipc.tools.console import plural, table
+from skipc.tools.trtbench.doubts import doubts
+from skipc.tools.trtbench.loop import MOST_ROUNDS
+from skipc.tools.trtbench.parts_view import (
+    ms_text,
+    print_loading,
+    print_memory,
+    print_phases,
+)
+from skipc.tools.trtbench.regime import call_text, phases_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,10 +32,13 @@ def print_report(report: Report, average_runs: int, out: Console) -> None:
         out: Where to.
     """
     timed = {e.name: e.latency for e in report.configurations if e.latency is not None}
-    _print_regime(report.regime, bool(timed), out)
+    runs = max((latency.runs for latency in timed.values()), default=0)
+    _print_regime(report.regime, runs, out)
     if timed:
         _print_latencies(timed, average_runs, out)
-    _print_loading(report, out)
+    print_phases(report, out)
+    print_loading(report, out)
+    print_memory(report, out)
     if len(timed) > 1:
         _print_ratios(report, out)
     if report.switching is not None:
@@ -37,8 +48,8 @@ def print_report(report: Report, average_runs: int, out: Console) -> None:
             f" {ratio:.2f} of the median of its calls that follow."
         )
     _print_energy(report, out)
-    for warning in report.warnings():
-        out.print(f"\nWarning: {warning}")
+    for doubt in doubts(report):
+        out.print(f"\nWarning: {doubt}")
 
 
 def print_comparison(found: Comparison, out: Console) -> None:
@@ -69,12 +80,7 @@ def print_comparison(found: Comparison, out: Console) -> None:
     )
 
 
-def ms_text(value_ms: float) -> str:
-    """Returns milliseconds with four digits, e.g. ``0.03214`` or ``12.35``."""
-    return f"{value_ms:.0f}" if value_ms >= 1000 else f"{value_ms:.4g}"
-
-
-def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
+def _print_regime(regime: Regime, runs: int, out: Console) -> None:
     stop = regime.stop
     inputs = ", ".join(f"{name} {text}" for name, text in regime.inputs.items())
     versions = ", ".join(f"{name} {text}" for name, text in regime.versions.items())
@@ -82,17 +88,20 @@ def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
     out.print(regime.bundle, style="bold")
     out.print(f"  backend   {regime.backend}, target {regime.target},"
               f" {plural(regime.threads, 'thread')}")  # fmt: skip
-    out.print(f"  a call    {remark(regime.backend)}")
+    out.print(f"  a call    {call_text(regime.backend, regime.way)}")
+    if regime.way is not None and runs:
+        out.print(f"  phases    {phases_text(regime.way)}")
     out.print(f"  device    {regime.device}")
     out.print(f"  power     {regime.power_mode or 'mode not told by this system'}")
     _print_conditions(regime, out)
     out.print(f"  versions  {versions}")
     out.print(f"  inputs    {inputs}; {plural(regime.cases, 'case')} in turn")
-    if looped:
+    if runs:
+        bound = f", at most {MOST_ROUNDS} (reached)" if runs >= MOST_ROUNDS else ""
         out.print(
             f"  loop      by turns; warm-up {stop.warm_up_ms:g} ms"
             f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least"
-            f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each"
+            f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each{bound}"
         )
     if meter is None:
         out.print("  meter     none")
@@ -141,22 +150,6 @@ def _print_latencies(timed: dict[str, Summary], average_runs: int, out: Console)
             f"{latency.variation:.1%}",
             ms_text(latency.lowest_average_ms),
             ms_text(latency.highest_average_ms),
-        )
-    out.print()
-    out.print(rows)
-
-
-def _print_loading(report: Report, out: Console) -> None:
-    rows = table(
-        "\nconfiguration", ">load\nms", ">first call\nms", ">on disk\nown", ">on disk\nshared"
-    )
-    for entry in report.configurations:
-        rows.add_row(
-            entry.name,
-            ms_text(entry.load_ms),
-            ms_text(entry.first_call_ms),
-            size_text(entry.own_bytes),
-            size_text(entry.shared_bytes),
         )
     out.print()
     out.print(rows)

@@ -71,7 +71,7 @@ class Cuda(Protocol):
     """Device memory, pinned host memory, streams, events and graphs of one device.
 
     Device memory is named by its address, a stream by its handle: both are what TensorRT
-    takes. All methods may be called from any thread.
+    takes. An event is named by a number, too. All methods may be called from any thread.
 
     Attributes:
         name: The library's name in the registry.
@@ -147,6 +147,37 @@ class Cuda(Protocol):
 
     def wait_for(self, stream: int, other: int) -> None:
         """Makes later work on ``stream`` wait, by an event, for what ``other`` holds now."""
+        ...
+
+    def new_event(self, blocking: bool) -> int:
+        """Returns an event that notes the time when it passes.
+
+        Args:
+            blocking: Whether ``wait_event`` sleeps; otherwise it keeps the processor busy.
+        """
+        ...
+
+    def free_event(self, event: int) -> None:
+        """Frees an event; one that has not passed yet is freed by CUDA when it has."""
+        ...
+
+    def record(self, event: int, stream: int) -> None:
+        """Enqueues an event: it passes when all that ``stream`` holds before it is done."""
+        ...
+
+    def wait_event(self, event: int) -> None:
+        """Waits until a recorded event has passed.
+
+        Raises:
+            CudaError: Something enqueued before it failed.
+        """
+        ...
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Returns the milliseconds between two events that have passed.
+
+        CUDA's documentation gives the resolution as about half a microsecond.
+        """
         ...
 
     def begin_capture(self, stream: int) -> None:

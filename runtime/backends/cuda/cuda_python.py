@@ -51,6 +51,7 @@ class CudaPython:
 
     def __init__(self, runtime: ModuleType) -> None:
         self._runtime = runtime
+        self._events: dict[int, object] = {}
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -130,6 +131,31 @@ class CudaPython:
             self._call("cudaStreamWaitEvent", stream, event, 0)
         finally:
             self._call("cudaEventDestroy", event)  # takes effect when the event has passed
+
+    def new_event(self, blocking: bool) -> int:
+        """Returns an event that notes the time when it passes."""
+        runtime = self._runtime
+        flag = runtime.cudaEventBlockingSync if blocking else runtime.cudaEventDefault
+        (event,) = self._call("cudaEventCreateWithFlags", flag)
+        self._events[int(event)] = event
+        return int(event)
+
+    def free_event(self, event: int) -> None:
+        """Frees an event."""
+        self._call("cudaEventDestroy", self._events.pop(event))
+
+    def record(self, event: int, stream: int) -> None:
+        """Enqueues an event."""
+        self._call("cudaEventRecord", self._events[event], stream)
+
+    def wait_event(self, event: int) -> None:
+        """Waits until a recorded event has passed."""
+        self._call("cudaEventSynchronize", self._events[event])
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Returns the milliseconds between two events that have passed."""
+        events = self._events[start], self._events[end]
+        return float(self._call("cudaEventElapsedTime", *events)[0])
 
     def begin_capture(self, stream: int) -> None:
         """Records what this thread enqueues on ``stream`` from now on."""

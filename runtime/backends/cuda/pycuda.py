@@ -57,6 +57,7 @@ class PyCuda:
         self._context = context
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
+        self._events: dict[int, Any] = {}
 
     def device(self) -> Device:
         """Returns the device that everything happens on."""
@@ -136,6 +137,34 @@ class PyCuda:
             event = self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
             event.record(self._streams[other])
             self._streams[stream].wait_for_event(event)
+
+    def new_event(self, blocking: bool) -> int:
+        """Returns an event that notes the time when it passes."""
+        flags = self._driver.event_flags
+        with self.current():
+            event = self._driver.Event(flags.BLOCKING_SYNC if blocking else flags.DEFAULT)
+        self._events[id(event)] = event
+        return id(event)
+
+    def free_event(self, event: int) -> None:
+        """Frees an event, which PyCUDA does when nobody holds it."""
+        with self.current():
+            del self._events[event]
+
+    def record(self, event: int, stream: int) -> None:
+        """Enqueues an event."""
+        with self.current():
+            self._events[event].record(self._streams[stream])
+
+    def wait_event(self, event: int) -> None:
+        """Waits until a recorded event has passed."""
+        with self.current():
+            self._events[event].synchronize()
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """Returns the milliseconds between two events that have passed."""
+        with self.current():
+            return float(self._events[end].time_since(self._events[start]))
 
     def begin_capture(self, stream: int) -> None:
         """Refuses: PyCUDA has no graphs.

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from skipc.runtime.backends.phases import LoadTimes, Wait, Way
 from skipc.runtime.errors import FormatError, VersionError
 from skipc.tools.trtbench.conditions import Conditions
 from skipc.tools.trtbench.document import document, encoded, read_report
 from skipc.tools.trtbench.energy import Energy
 from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.memory import DeviceShare, Memory, Share
+from skipc.tools.trtbench.phases import PhaseSummary, Times
 from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.summary import summarize
+from skipc.tools.trtbench.summary import Percentile, summarize
 from skipc.tools.trtbench.switching import Switching
 from tests.command_line import told, trtbench
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 import numpy as np
 
 NAMES = ("full", "fast")
+MEMORY = Memory(Share(100, 200), None, DeviceShare(5, 6, 7))
+TIMES = Times(0.0, 0.2, 0.2, 0.5, (Percentile(90.0, 0.4),))
+PHASES = PhaseSummary(300, False, *[TIMES] * 5)
 
 
 def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) -> Report:
@@ -33,7 +39,12 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
         times_ms *= scale if index == 0 else 1
         latency = summarize(times_ms, (90.0, 99.0), 10)
         energy = Energy((1.0, 1.5))
-        entries.append(Measured(name, 0.9 - index / 10, 100, 200, 3.0, 12.0, latency, energy))
+        entries.append(
+            Measured(
+                *(name, 0.9 - index / 10, MEMORY, 3.0, LoadTimes(1.0, None), 12.0),
+                *(latency, PHASES, energy),
+            )
+        )
     steady = dict.fromkeys(names, 1.0)
     first = {a: {b: 1.5 for b in names if b != a} for a in names}
     regime = Regime(
@@ -50,6 +61,7 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
         *({"skipc": "0"}, {"images": "1x3 float32"}, 2, Stop(200, 3, 10), 7),
         MeterInfo("model:5", "nothing", True),
         *(Conditions(41.5, 1500.0, None), Conditions(63.0, 1400.0, None)),
+        Way(graph=False, wait=Wait.BLOCK),
     )
     return Report(regime, names[0], tuple(entries), Switching(3, steady, first))
 
@@ -102,13 +114,16 @@ def test_differences_of_the_regimes_are_told(tmp_path: Path) -> None:
     new = write(tmp_path / "new.json", report())
 
     def change(regime: dict[str, Any]) -> None:
-        regime.update(threads=2, versions={"skipc": "1"}, inputs={"images": "4x3 float32"})
+        regime.update(
+            threads=2, way=None, versions={"skipc": "1"}, inputs={"images": "4x3 float32"}
+        )
 
     value = json.loads(new.read_text())
     change(value["regime"])
     new.write_text(json.dumps(value))
     out = trtbench("--compare", old, new).out
     assert "Not alike: threads: 1, then 2" in out
+    assert "(blocking), then there are no transfers" in out
     assert "Not alike: version of skipc: 0, then 1" in out
     assert "Not alike: input images: 1x3 float32, then 4x3 float32" in out
 
@@ -155,6 +170,19 @@ ATTACKS: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda v: _first(v)["latency"].update(percentiles_ms={"200": 1}),
         "'200' is no percentile",
     ),
+    "memory": (lambda v: _first(v)["memory"].pop("disk"), "the key 'disk' is missing"),
+    "host": (lambda v: _first(v)["memory"].update(host=3), "expected an object"),
+    "device": (lambda v: _first(v)["memory"]["device"].update(own_bytes=-1), "at least 0"),
+    "parts": (
+        lambda v: _first(v)["load_parts"].update(refit_ms=-1),
+        "'refit_ms' is -1, expected a number from 0 on",
+    ),
+    "phase": (lambda v: _first(v)["phases"].pop("compute"), "'compute' is missing"),
+    "phase time": (
+        lambda v: _first(v)["phases"]["h2d"].update(mean_ms=-0.1),
+        "'mean_ms' is -0.1, expected a number from 0 on",
+    ),
+    "way": (lambda v: v["regime"]["way"].update(wait="spinn"), "Did you mean 'spin'?"),
     "energy": (lambda v: _first(v)["energy"].update(windows_mj=3), "must be a list"),
     "switches": (lambda v: v["switching"]["first_ms"].pop("full"), "'full' is missing"),
     "ratios": (lambda v: v.update(ratios=3), "'ratios' must be a list"),

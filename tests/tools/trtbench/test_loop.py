@@ -75,6 +75,13 @@ def test_it_stops_when_both_conditions_are_met(stop: Stop, rounds: int) -> None:
     assert {len(one.starts_ns) for one in calls.values()} == {rounds}
 
 
+def test_warm_up_and_measurement_are_bounded_by_rounds() -> None:
+    """As with the null target, whose calls may take nanoseconds of its clock."""
+    trace = Family(LATENCIES_MS).trace(Stop(1e6, 1e6, 2, most_rounds=5))
+    assert trace.warm_up_rounds == 5
+    assert {len(one.starts_ns) for one in trace.calls.values()} == {5}
+
+
 def test_a_clock_that_stands_still_ends_all_the_same() -> None:
     calls = Family({"a": 0.0}).trace(Stop(1e-5, 1e-8, 2)).calls
     assert calls["a"].latencies_ms.tolist() == [1e-6] * 10

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -13,9 +12,10 @@ import pytest
 
 from skipc.tools.trtbench.document import FORMAT
 from skipc.tools.trtbench.refused import REFUSED
+from skipc.tools.trtbench.way_flags import FLAGS
 from tests.bundles import edit_json
-from tests.command_line import all_files, skipc, told, trtbench
-from tests.doubles.gpu import fake_gpu
+from tests.command_line import all_files, told, trtbench
+from tests.tools.trtbench.times_of_trtexec import read_as_trtexec_writes
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,37 +26,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[3]
-TARGET = "jetson-orin"
 QUICK = ("--warmUp", 1, "--duration", 0, "--iterations", 12, "--threads", 1)
-
-
-def read_as_trtexec_writes(path: Path) -> list[dict[str, float]]:
-    """Reads a file of --exportTimes, as a reader written for trtexec's format does."""
-    keys = [
-        *("startEnqMs", "endEnqMs", "startH2dMs", "endH2dMs", "startComputeMs"),
-        *(
-            "endComputeMs",
-            "startD2hMs",
-            "endD2hMs",
-            "h2dMs",
-            "computeMs",
-            "d2hMs",
-            "latencyMs",
-        ),
-    ]
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    for entry in entries:
-        assert list(entry) == keys
-        assert all(type(value) is float for value in entry.values())
-        for part in ("h2d", "compute", "d2h"):
-            name = part[0].upper() + part[1:]
-            took_ms = entry[f"end{name}Ms"] - entry[f"start{name}Ms"]
-            assert entry[f"{part}Ms"] == pytest.approx(took_ms, abs=1e-6)
-        assert entry["latencyMs"] == entry["h2dMs"] + entry["computeMs"] + entry["d2hMs"]
-        assert entry["startEnqMs"] <= entry["endEnqMs"] <= entry["endD2hMs"]
-    starts = [entry["startComputeMs"] for entry in entries]
-    assert starts == sorted(starts)
-    return entries
 
 
 def test_a_family_is_measured_and_written(work: Path) -> None:
@@ -80,6 +50,7 @@ def test_a_family_is_measured_and_written(work: Path) -> None:
         "model:5: nothing measured: 5 W taken for granted (estimated, nothing is measured)",
         "latency, ms min mean median 50 % 99.9 % max",
         "averages of 4",
+        "own shared own shared own shared",
         "over full latency 95 % accuracy",
         "-4.00 points",
         "Worst switch: the first call of",
@@ -91,6 +62,14 @@ def test_a_family_is_measured_and_written(work: Path) -> None:
     assert found["reference"] == "full"
     assert [entry["name"] for entry in found["configurations"]] == ["full", "fast"]
     for entry in found["configurations"]:
+        assert entry["phases"] is None
+        assert entry["load_parts"] is None
+        assert entry["memory"]["device"] == {
+            "own_bytes": 0,
+            "shared_bytes": 0,
+            "taken_bytes": 0,
+        }
+        assert entry["memory"]["host"].keys() == {"own_bytes", "shared_bytes"}
         latency, energy = entry["latency"], entry["energy"]
         assert latency["runs"] == 12
         assert latency["throughput_per_s"] == pytest.approx(12_000 / latency["total_ms"])
@@ -138,7 +117,9 @@ def test_loading_alone(work: Path) -> None:
 def test_few_and_unstable_runs_are_warned_of(work: Path) -> None:
     path = work / "ckpt.skipc"
     quick = ("--target", "null", "--warmUp", 0, "--duration", 0, "--iterations")
-    assert "9 runs are too few" in trtbench(path, *quick, 9).out
+    few = trtbench(path, *quick, 9).out
+    assert few.count("Warning") == 1
+    assert "too few runs to rely on: full 9, fast 9. Measure 10 or more" in few
     assert "Warning" not in trtbench(path, *quick, 10).out
     assert "too few runs to tell" in trtbench(path, *quick, 1).out
 
@@ -163,6 +144,14 @@ def test_flags_that_mean_nothing_are_refused_with_the_reason(work: Path, refused
     assert "backend" in message
 
 
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.flag)
+@pytest.mark.parametrize("target", ["cpu", "null"])
+def test_flags_of_gpus_are_refused_elsewhere(work: Path, flag: Any, target: str) -> None:
+    message = told(trtbench(work / "ckpt.skipc", flag.flag, "--target", target))
+    assert f"{flag.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'" in message
+    assert flag.reason in message
+
+
 def test_several_streams_are_refused_and_one_is_not(work: Path) -> None:
     message = told(trtbench(work / "ckpt.skipc", "--infStreams=2"))
     assert "--infStreams 2: Calls are measured one at a time" in message
@@ -177,6 +166,7 @@ MISTAKES = {
     "duration": (("ckpt.skipc", "--duration=-1"), "-1.0 is not in the range"),
     "endless": (("ckpt.skipc", "--duration=inf"), "inf is not in the range"),
     "iterations": (("ckpt.skipc", "--iterations=0"), "0 is not in the range"),
+    "bound": (("ckpt.skipc", "--iterations=1000001"), "1000001 is not in the range"),
     "percentile": (("ckpt.skipc", "--percentile=90,101"), "'101' is no percentile"),
     "percentile text": (("ckpt.skipc", "--percentile=p99"), "'p99' is no percentile"),
     "percentile nan": (("ckpt.skipc", "--percentile=nan"), "'nan' is no percentile"),
@@ -191,6 +181,15 @@ MISTAKES = {
     "json folder": (("ckpt.skipc", "--json=ckpt.skipc"), "this is a folder"),
     "times": (("ckpt.skipc", "--exportTimes=no/x"), "the folder no does not exist"),
     "nothing": (("ckpt.skipc", "--timeDeserialize", "--meter=model:5"), "first calls"),
+    "graphs": (("ckpt.skipc", "--useCudaGraph", "--noCudaGraph"), "contradict one another"),
+    "waits": (("ckpt.skipc", "--noSpinWait", "--useSpinWait"), "contradict one another"),
+    "transfers": (
+        ("ckpt.skipc", "--noDataTransfers", "--includeDataTransfers"),
+        "--includeDataTransfers and --noDataTransfers contradict one another",
+    ),
+    "no calls": (("ckpt.skipc", "--timeDeserialize", "--noCudaGraph"), "first calls"),
+    "not its own": (("ckpt.skipc", "--update", "--noCudaGraph"), "Leave out --noCudaGraph"),
+    "compare graph": (("--compare", "a", "b", "--noCudaGraph"), "Leave out --noCudaGraph"),
     "compare one": (("--compare", "a.json"), "--compare"),
     "compare more": (("ckpt.skipc", "--compare", "a", "b"), "Leave out BUNDLE"),
     "compare flag": (("--compare", "a", "b", "--iterations=10"), "Leave out --iterations"),
@@ -206,27 +205,6 @@ def test_mistakes_are_told(work: Path, case: str, monkeypatch: pytest.MonkeyPatc
     arguments, expected = MISTAKES[case]
     assert expected in told(trtbench(*arguments))
     assert all_files(work) == before
-
-
-def test_a_gpu_cannot_tell_transfers_from_computation(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """TensorRT and CUDA are doubles: nothing is said of a GPU's times."""
-    bundle = tmp_path / "net.skipc"
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    with fake_gpu(monkeypatch) as gpu:
-        front = ("--front", made / "front.json")
-        built = skipc("build", made / "ckpt.pt", *front, "--out", bundle, "--target", TARGET)
-        assert built.code == 0, built.err
-        message = told(trtbench(bundle, "--exportTimes", tmp_path / "times.json"))
-        assert "the backend 'tensorrt' does not tell transfers from computation" in message
-        quick = ("--warmUp", 0, "--duration", 0)
-        ended = trtbench(bundle, *quick, "--json", tmp_path / "found.json")
-        assert ended.code == 0, ended.err
-        assert "one stream; a captured CUDA graph" in ended.out
-        gpu.check()
-    versions = json.loads((tmp_path / "found.json").read_text())["regime"]["versions"]
-    assert "tensorrt" in versions
 
 
 def test_stale_engines_are_rebuilt(work: Path) -> None:
