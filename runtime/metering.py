@@ -69,7 +69,9 @@ class _Charge:
         start_s, end_s = self.span
         if end_s <= moment_s:
             return 1.0
-        return max(moment_s - start_s, 0.0) / (end_s - start_s)
+        if start_s >= moment_s:  # also that of a call which took no time
+            return 0.0
+        return (moment_s - start_s) / (end_s - start_s)
 
     def after(self, moment_s: float, expected_mj: float) -> _Charge:
         """Returns what lies after a moment."""
@@ -86,7 +88,7 @@ def _merged(charges: list[_Charge]) -> list[_Charge]:
             found[charge.configuration] = charge
         else:
             mj = known.expected_mj + charge.expected_mj
-            span = known.span[0], max(known.span[1], charge.span[1])
+            span = min(known.span[0], charge.span[0]), max(known.span[1], charge.span[1])
             found[charge.configuration] = _Charge(charge.configuration, mj, span)
     return list(found.values())
 

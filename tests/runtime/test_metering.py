@@ -84,6 +84,20 @@ def test_what_a_reading_cuts_in_two_is_shared_by_both_intervals(bench):
     assert bench.step(130.0).spent.calls_mj == pytest.approx({"full": 130.0})
 
 
+def test_a_call_that_took_no_time_belongs_to_the_interval_that_it_lies_in(bench):
+    bench.settle()
+    bench.clock.advance_ms(1)
+    bench.meter.energy_mj += 10.0
+    bench.metering.charge_call("full", 10.0, bench.last_ms())
+    bench.sampler.poll()
+    bench.clock.advance_ms(1)
+    now_s, now_ns = bench.now_s(), bench.clock.now_ns()
+    bench.metering.charge_call("fast", 4.0, (now_s, now_s))
+    found = bench.metering.ended_interval(now_s, now_ns)
+    assert found.spent.calls_mj == pytest.approx({"full": 10.0})
+    assert bench.step(14.0).spent.calls_mj == pytest.approx({"full": 10.0, "fast": 4.0})
+
+
 def test_charges_without_readings_stay_few(bench):
     bench.settle()
     for _ in range(3 * MOST_CHARGES):
