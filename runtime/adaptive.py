@@ -195,17 +195,17 @@ class AdaptiveEngine:
         checked_budget(budget)
         bundle = Bundle.open(path)
         warm_up = bundle.golden_inputs()[0]
-        sampler = None if meter is None else started_sampler(meter, clock)
-        try:
+        with ExitStack() as stack:
             backend, engines, clock = bundle_backend(
                 bundle, target, threads, clock, device_bytes
             )
-        except BaseException:
-            if sampler is not None:
-                sampler.close()
-            raise
+            stack.callback(backend.close)
+            points = points_here(bundle, engines, backend.threads)
+            # On the clock of the calls, which is not the system's for the null backend.
+            sampler = None if meter is None else started_sampler(meter, clock)
+            stack.pop_all()  # from here on both belong to the engine
         return cls(
-            points_here(bundle, engines, backend.threads),
+            points,
             bundle.manifest.inputs,
             backend,
             batch=bundle.manifest.batch,
