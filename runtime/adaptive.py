@@ -304,6 +304,7 @@ class AdaptiveEngine:
 
         Raises:
             ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
         """
         self._life.check()
         self._control.restore(configuration)

@@ -242,7 +242,9 @@ class Controller:
 
         Raises:
             ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
         """
+        self.check_open()
         self._check_name(configuration)
         with self._lock:
             self._health.restore(configuration)

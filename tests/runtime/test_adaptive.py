@@ -214,6 +214,8 @@ def test_closed_engine_refuses_everything():
     with pytest.raises(ClosedError, match="was closed"):
         engine.pin("full")
     with pytest.raises(ClosedError, match="was closed"):
+        engine.restore("full")
+    with pytest.raises(ClosedError, match="was closed"):
         engine.budget = None
 
 
