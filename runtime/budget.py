@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .governor import OperatingPoint
 
 DEFAULT_WINDOW_S = 10.0
-MOST_IDLE_W = 10_000.0
 
 _UNITS = {
     "latency_ms": "milliseconds",
@@ -138,21 +137,6 @@ def checked_deadline_ms(deadline_ms: object) -> float | None:
         BudgetError: It is not a positive, finite number.
     """
     return _positive("deadline_ms", deadline_ms)
-
-
-def checked_idle_w(idle_w: object) -> float | None:
-    """Returns what a device draws while nothing runs, in watts; None for None.
-
-    Raises:
-        BudgetError: It is not a number of watts that a device may draw at rest.
-    """
-    if idle_w is None:
-        return None
-    expected = "watts from 0 to 10000, or None if nobody measured it"
-    watts = _number("idle_w", idle_w, expected)
-    if not 0 <= watts <= MOST_IDLE_W:
-        raise BudgetError(f"idle_w={idle_w!r}: expected {expected}.")
-    return watts
 
 
 def check_possible(

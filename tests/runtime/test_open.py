@@ -15,7 +15,6 @@ from skipc.runtime import (
     BudgetError,
     Bundle,
     BundleError,
-    ChoiceError,
     FakeClock,
     FormatError,
     MeterError,
@@ -174,12 +173,6 @@ def test_open_of_target_null_meters_on_the_clock_that_its_calls_move(tmp_path):
         sampler.poll()
         warm_up_ms = 2 * (9.0 + 6.0 + 3.0)
         assert sampler.latest.energy_mj == pytest.approx(5.0 * (warm_up_ms + 9.0))
-
-
-@pytest.mark.parametrize("threads", [0, -1, True, 1.0, "2"])
-def test_open_refuses_a_thread_count_that_is_none(tmp_path, threads):
-    with pytest.raises(ChoiceError, match="expected a whole number from 1, or None"):
-        AdaptiveEngine.open(tmp_path, threads=threads)
 
 
 def test_open_refuses_a_bare_number_as_budget(tmp_path):
