@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
-
 from .errors import ChoiceError
+from .reals import finite
 
 MOST_IDLE_W = 10_000.0
 """What no device draws at rest."""
@@ -41,8 +39,8 @@ def checked_hang_ms(given: object) -> float | None:
     """
     if given is None:
         return None
-    limit_ms = _number(given)
-    if not 0 < limit_ms < math.inf:
+    limit_ms = finite(given)
+    if not limit_ms > 0:
         raise ChoiceError(f"hang_ms={given!r}: expected milliseconds above 0, or None.")
     return limit_ms
 
@@ -55,20 +53,10 @@ def checked_idle_w(given: object) -> float | None:
     """
     if given is None:
         return None
-    watts = _number(given)
+    watts = finite(given)
     if not 0 <= watts <= MOST_IDLE_W:
         raise ChoiceError(
             f"idle_w={given!r}: expected watts from 0 to {MOST_IDLE_W:g}, or None if nobody"
             " measured it."
         )
     return watts
-
-
-def _number(given: object) -> float:
-    """Returns a number, NaN for what is none."""
-    if isinstance(given, bool) or not isinstance(given, Real):
-        return math.nan
-    try:
-        return float(given)
-    except OverflowError:
-        return math.inf

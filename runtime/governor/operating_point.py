@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+from ..errors import ChoiceError
+from ..reals import finite
+
 DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
 DEVIATIONS_AT_99 = NormalDist().inv_cdf(0.99)
 _TINY_MS = 1e-9
@@ -29,6 +32,9 @@ class OperatingPoint:
         energy_mj: Energy of a call in millijoules; 0 where it is not known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.
+
+    Raises:
+        ChoiceError: A number is none, not finite, or not above zero where it must be.
     """
 
     configuration: str
@@ -48,6 +54,7 @@ class OperatingPoint:
     """The same, from ``p95_ms`` on."""
 
     def __post_init__(self) -> None:
+        self._check()
         p50_ms, p95_ms = max(self.p50_ms, _TINY_MS), max(self.p95_ms, _TINY_MS)
         slope = max(math.log(p95_ms / p50_ms), 0.0) / DEVIATIONS_AT_95
         tail = slope
@@ -57,6 +64,21 @@ class OperatingPoint:
         object.__setattr__(self, "log_p50", math.log(p50_ms))
         object.__setattr__(self, "log_slope", slope)
         object.__setattr__(self, "log_tail_slope", tail)
+
+    def _check(self) -> None:
+        for name in ("p50_ms", "p95_ms", *(() if self.p99_ms is None else ("p99_ms",))):
+            if not finite(getattr(self, name)) > 0:
+                raise self._wrong(name, "milliseconds above 0")
+        if not finite(self.energy_mj) >= 0:
+            raise self._wrong("energy_mj", "millijoules from 0")
+        if math.isnan(finite(self.rank)):
+            raise self._wrong("rank", "a finite number")
+
+    def _wrong(self, name: str, expected: str) -> ChoiceError:
+        given = getattr(self, name)
+        return ChoiceError(
+            f"operating point {self.configuration!r}: {name}={given!r}, expected {expected}."
+        )
 
 
 def spread_of(deviations: float) -> tuple[float, float]:
