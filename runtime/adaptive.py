@@ -112,7 +112,7 @@ class AdaptiveEngine:
                 stack.callback(sampler.close)
             stack.callback(backend.close)
             named = points_by_name(points)
-            checked_budget(budget)
+            checked_budget(budget)  # before the engines are loaded
             self._inputs = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
             outputs, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
             strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
@@ -121,6 +121,7 @@ class AdaptiveEngine:
             loaded = load_all(backend, named, sample, warm_up_runs, now_ns, stack)
             self._control = Controller(
                 named,
+                loaded.engines,
                 first_state(points, loaded.warm_up_ms, sampler is not None, watts),
                 budget=budget,
                 strict=strict,
