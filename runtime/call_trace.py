@@ -183,6 +183,11 @@ def read_trace(path: Path) -> Trace:
             f"{path}: its first line is empty. Expected a trace, whose first line says"
             f" {FORMAT!r}."
         )
+    if not rest and _is_cut(first):
+        raise FormatError(
+            f"{path}: ends within its first line, so no call is in it. Whoever wrote it was"
+            " stopped, or it is no trace. Trace again."
+        )
     where = f"{path}: line 1"
     head = parse_json(first, where)
     check_format(head, FORMAT, where)
@@ -217,7 +222,7 @@ def read_trace(path: Path) -> Trace:
 
 
 def _is_cut(last: bytes) -> bool:
-    """Tells whether what follows the last line end is the beginning of a call's line."""
+    """Tells whether what follows the last line end is the beginning of a line."""
     if not last.lstrip().startswith(b"{"):
         return False  # nothing, or something else, which is an error and not a crash
     try:

@@ -289,9 +289,18 @@ def test_open_refuses_two_dynamic_dimensions(path):
         Bundle.open(path)
 
 
-def test_error_stays_short_when_a_value_is_huge(path):
-    _manifest(path, _set("name", value=["x" * 100_000] * 50))
-    with pytest.raises(FormatError) as caught:
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("name", value=["x" * 100_000] * 50),
+        _set("format", value="x" * 100_000),
+        _set("format", value="skipc.bundle/" + "9" * 100_000),
+        _set("inputs", 0, "shape", value=[["x" * 100_000]]),
+    ],
+)
+def test_error_stays_short_when_a_value_is_huge(path, change):
+    _manifest(path, change)
+    with pytest.raises(BundleError) as caught:
         Bundle.open(path)
     assert len(str(caught.value)) < 500
 
