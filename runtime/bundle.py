@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .contained import inside, regular_file
+from .contained import inside, names_in, regular_file
 from .engines import EngineSet
 from .errors import BundleError, FormatError, IntegrityError, choices_text
 from .manifest import Manifest
@@ -98,10 +98,8 @@ class Bundle:
         if not folder.is_dir():
             return ()
         # A leading dot marks a folder that is still being written.
-        names = (entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-        return tuple(
-            sorted(name for name in names if (folder / name / ENGINES_FILE).is_file())
-        )
+        names = [name for name in names_in(folder) if not name.startswith(".")]
+        return tuple(name for name in names if (folder / name / ENGINES_FILE).is_file())
 
     def engine_dir(self, target: str) -> Path:
         """Returns the folder of ``target``'s engines, which need not exist yet.

@@ -50,6 +50,18 @@ def inside(root: Path, relative: str) -> Path:
     return path
 
 
+def names_in(folder: Path) -> list[str]:
+    """Returns the names of what lies in a folder, sorted.
+
+    Raises:
+        IntegrityError: It cannot be read.
+    """
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError as cause:
+        raise IntegrityError(f"{folder}: cannot be read: {cause.strerror}.") from cause
+
+
 def regular_file(root: Path, relative: str, size_bytes: int | None = None) -> Path:
     """Returns ``root / relative``, a regular file of ``size_bytes`` where given.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_LARGEST_INTEGER = 2**63 - 1
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """No manifest of a real family comes near this; a larger file is refused unread."""
@@ -79,10 +80,12 @@ class Record:
         return value
 
     def integer(self, key: str, minimum: int = 0) -> int:
-        """Returns the whole number under ``key``, at least ``minimum``."""
+        """Returns the whole number under ``key``, at least ``minimum`` and below 2^63."""
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise self._wrong(key, f"a whole number of at least {minimum}", value)
+        if value > _LARGEST_INTEGER:
+            raise self._wrong(key, "a whole number below 2^63", value)
         return value
 
     def optional_integer(self, key: str, minimum: int = 0) -> int | None:
