@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .contained import inside, names_in, regular_file
+from .contained import inside, names_in, regular_file, status_of
 from .engines import EngineSet
 from .errors import BundleError, FormatError, IntegrityError, choices_text
 from .manifest import Manifest
@@ -99,7 +100,8 @@ class Bundle:
             return ()
         # A leading dot marks a folder that is still being written.
         names = [name for name in names_in(folder) if not name.startswith(".")]
-        return tuple(name for name in names if (folder / name / ENGINES_FILE).is_file())
+        found = ((name, status_of(folder / name / ENGINES_FILE)) for name in names)
+        return tuple(name for name, status in found if status and S_ISREG(status.st_mode))
 
     def engine_dir(self, target: str) -> Path:
         """Returns the folder of ``target``'s engines, which need not exist yet.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .errors import IntegrityError
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
 
@@ -60,6 +61,20 @@ def names_in(folder: Path) -> list[str]:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError as cause:
         raise IntegrityError(f"{folder}: cannot be read: {cause.strerror}.") from cause
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """Returns what the system says of a path, links followed; None if nothing is there.
+
+    Raises:
+        IntegrityError: It cannot be told: a folder on the way may not be entered.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as cause:
+        raise IntegrityError(f"{path}: cannot be read: {cause.strerror}.") from cause
 
 
 def regular_file(root: Path, relative: str, size_bytes: int | None = None) -> Path:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from .contained import inside, names_in, regular_file
+from .contained import inside, names_in, regular_file, status_of
 from .device import Device
 from .errors import FormatError, IntegrityError
 from .manifest import check_format
@@ -134,9 +134,10 @@ def find_table(bundle: Bundle, key: TableKey) -> MeasuredTable | None:
 
     Raises:
         FormatError: It is not as FORMAT.md says.
-        IntegrityError: It lies outside of the bundle, or holds for something else.
+        IntegrityError: It lies outside of the bundle, cannot be read, or holds for something
+            else.
     """
-    if not inside(bundle.path, key.path()).exists():
+    if status_of(inside(bundle.path, key.path())) is None:
         return None
     table = _read(bundle, key.path())
     if table.key != key:
