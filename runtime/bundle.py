@@ -109,7 +109,8 @@ class Bundle:
         Raises:
             IntegrityError: ``target`` is not a plain name, or the folder leads out.
         """
-        if "/" in target or target.startswith("."):
+        named = isinstance(target, str) and target != ""
+        if not named or "/" in target or target.startswith("."):
             raise IntegrityError(f"{target!r} is not a target's name, such as 'cpu'.")
         return inside(self.path, f"{ENGINES_FOLDER}/{target}")
 

@@ -185,7 +185,7 @@ class Manifest:
         manifest = cls(
             name=doc.text("name"),
             provenance=_provenance(doc.record("provenance", *_names(Provenance))),
-            recipe=Recipe.from_record(doc.record("recipe", *Recipe.keys())),
+            recipe=Recipe.from_record(doc.record("recipe", *_names(Recipe))),
             inputs=tuple(_tensor(r) for r in doc.records("inputs", *_names(TensorSpec))),
             outputs=tuple(_tensor(r) for r in doc.records("outputs", *_names(TensorSpec))),
             batch=_batch(doc),

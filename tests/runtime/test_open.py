@@ -165,6 +165,20 @@ def test_open_frees_the_backend_when_there_is_no_such_meter(tmp_path, counting):
     assert counting.closed == ["backend"]
 
 
+@pytest.mark.parametrize("target", [5, "", ["cpu"]])
+def test_open_refuses_a_target_that_is_no_name(tmp_path, target):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path)
+    with pytest.raises(BundleError, match="is not a target's name, such as 'cpu'"):
+        AdaptiveEngine.open(path, target=target)
+
+
+def test_open_refuses_a_meter_that_is_no_text(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    with pytest.raises(MeterError, match=r"meter=5 is not a text, such as 'auto' or 'rapl'"):
+        AdaptiveEngine.open(path, target="null", meter=5)
+
+
 def test_open_of_target_null_meters_on_the_clock_that_its_calls_move(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT)
     with AdaptiveEngine.open(path, target="null", meter="model:5") as engine:
