@@ -105,7 +105,7 @@ def stale(monkeypatch):
     """A backend module whose engines are always for another host."""
     module = ModuleType("skipc_test_stale")
 
-    def open_stale(_bundle, _engines, _threads):
+    def open_stale(_bundle, _engines, _limits):
         raise StaleEngineError("built for another CPU.")
 
     module.open_backend = open_stale

@@ -14,8 +14,6 @@ from skipc.runtime import Budget, FakeClock
 from skipc.runtime.watchdog import Watchdog, started_watchdog
 from tests.runtime.faulty import PATIENCE_S, Script, X, scripted, texts
 
-HUGE = pytest.param(10**400, id="huge")
-
 
 class Reports:
     """Notes the last report of each configuration, and tells when it came."""
