@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .governor import OperatingPoint
 
 DEFAULT_WINDOW_S = 10.0
+LEAST, MOST = 1e-9, 1e15
+"""Every limit, time and energy lies between these: what is computed from them stays finite."""
 
 _UNITS = {
     "latency_ms": "milliseconds",
@@ -65,8 +67,8 @@ class Budget:
             other one failed or hangs; in the unit of the front's ``accuracy``.
 
     Raises:
-        BudgetError: A value is not a positive, finite number, ``quantile`` is not between
-            0.5 and 1, or one of a pair is missing.
+        BudgetError: A value is not a positive, finite number such as a device may take,
+            ``quantile`` is not between 0.5 and 1, or one of a pair is missing.
     """
 
     latency_ms: float | None = None
@@ -134,7 +136,7 @@ def checked_deadline_ms(deadline_ms: object) -> float | None:
     """Returns the deadline of one call in milliseconds; None for None.
 
     Raises:
-        BudgetError: It is not a positive, finite number.
+        BudgetError: It is not a positive, finite number of milliseconds that pass.
     """
     return _positive("deadline_ms", deadline_ms)
 
@@ -184,6 +186,11 @@ def _positive(name: str, given: object) -> float | None:
         raise BudgetError(
             f"{name}={given!r} is not a limit that can be met. Expected a positive, finite"
             f" number of {expected}."
+        )
+    if not LEAST <= number <= MOST:
+        raise BudgetError(
+            f"{name}={given!r} is beyond what any device takes. Expected {LEAST:g} to {MOST:g}"
+            f" {expected}."
         )
     return number
 

@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .budget import Budget
+from .budget import MOST, Budget
 from .errors import BudgetError, FormatError, choices_text
 from .manifest import check_format
 from .records import Record, parse_json, read_document
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from .stats import EngineStats
 
 FORMAT = "skipc.trace/1"
-_LARGEST = 1e15
-"""No time, latency or energy of a real call comes near this; sums of such stay finite."""
 _BUDGET_KEYS = (
     *("latency_ms", "quantile", "energy_mj", "power_w", "window_s"),
     *("energy_j", "horizon_s", "min_accuracy"),
@@ -265,9 +263,9 @@ def _call(line: bytes, where: str, names: frozenset[str]) -> TracedCall:
 
 def _plausible(doc: Record, key: str) -> float:
     number = doc.number(key)
-    if abs(number) > _LARGEST:
+    if abs(number) > MOST:
         raise FormatError(
-            f"{doc.where}: {key!r} is {number:g}. Expected at most {_LARGEST:g}; the file was"
+            f"{doc.where}: {key!r} is {number:g}. Expected at most {MOST:g}; the file was"
             " damaged, or not written by skipc."
         )
     return number

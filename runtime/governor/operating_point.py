@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+from ..budget import MOST
 from ..errors import ChoiceError
 from ..reals import finite
 
@@ -34,7 +35,7 @@ class OperatingPoint:
         own_bytes: Those of them that no other engine refers to.
 
     Raises:
-        ChoiceError: A number is none, not finite, or not above zero where it must be.
+        ChoiceError: A number is none, not finite, or none that a device may take.
     """
 
     configuration: str
@@ -67,10 +68,10 @@ class OperatingPoint:
 
     def _check(self) -> None:
         for name in ("p50_ms", "p95_ms", *(() if self.p99_ms is None else ("p99_ms",))):
-            if not finite(getattr(self, name)) > 0:
-                raise self._wrong(name, "milliseconds above 0")
-        if not finite(self.energy_mj) >= 0:
-            raise self._wrong("energy_mj", "millijoules from 0")
+            if not 0 < finite(getattr(self, name)) <= MOST:
+                raise self._wrong(name, f"milliseconds above 0, {MOST:g} at most")
+        if not 0 <= finite(self.energy_mj) <= MOST:
+            raise self._wrong("energy_mj", f"millijoules from 0 to {MOST:g}")
         if math.isnan(finite(self.rank)):
             raise self._wrong("rank", "a finite number")
 
