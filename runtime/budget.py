@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WINDOW_S = 10.0
 LEAST, MOST = 1e-9, 1e15
-"""Every limit, time and energy lies between these: what is computed from them stays finite."""
+"""No limit lies outside of these, and no time or energy above: sums of such stay finite."""
 
 _UNITS = {
     "latency_ms": "milliseconds",
