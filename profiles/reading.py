@@ -19,7 +19,7 @@ from skipc.profiles.model import (
     Software,
 )
 from skipc.runtime.errors import choices_text
-from skipc.runtime.records import Record, read_document
+from skipc.runtime.records import Record, read_document, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +48,7 @@ def read_profile(path: Path) -> Profile:
     value = _parse(path)
     found = value.get("format")
     if found != FORMAT:
-        raise ProfileError(f"{path}: 'format' must be {FORMAT!r}, found {found!r}.")
+        raise ProfileError(f"{path}: 'format' must be {FORMAT!r}, found {shown(found)}.")
     doc = Record(value, str(path), _PROFILE_KEYS, ProfileError)
     name = doc.text("name")
     if name != path.stem:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, final, overload
 
-from .budget import checked_budget, checked_deadline_ms, checked_idle_w
+from .budget import checked_budget, checked_deadline_ms
 from .bundle import Bundle
 from .clock import SystemClock
 from .controller import Controller
-from .errors import ChoiceError
 from .governor import first_state
 from .inputs import InputChecker
 from .lifetime import Lifetime
@@ -19,10 +18,11 @@ from .loading import load_all
 from .metering import Metering
 from .nan_outputs import OutputChecker
 from .opening import bundle_backend, started_sampler
+from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
 from .points import points_by_name, points_here, ranked_by
 from .running import Runner
 from .stats import EngineStats, engine_stats
-from .watchdog import checked_hang_ms, started_watchdog
+from .watchdog import started_watchdog
 
 if TYPE_CHECKING:
     import os
@@ -80,8 +80,8 @@ class AdaptiveEngine:
             its configuration while it does; None does not look.
 
     Raises:
-        ChoiceError: There is no point, two have one name, or a policy or ``hang_ms`` is not
-            one.
+        ChoiceError: There is no point, two have one name, or an option is not one of its
+            choices.
         BackendError: A configuration could not be loaded or run; the message names it.
         BudgetError: ``budget`` is not a budget, or asks for what is not known here.
     """
@@ -112,15 +112,16 @@ class AdaptiveEngine:
                 stack.callback(sampler.close)
             stack.callback(backend.close)
             named = points_by_name(points)
-            checked_budget(budget)
+            checked_budget(budget)  # before the engines are loaded
             self._inputs = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
-            checked, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
-            watts = checked_idle_w(idle_w)
+            outputs, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
+            strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
             sample = self._inputs.sample() if warm_up is None else warm_up
             loaded = load_all(backend, named, sample, warm_up_runs, now_ns, stack)
             self._control = Controller(
                 named,
+                loaded.engines,
                 first_state(points, loaded.warm_up_ms, sampler is not None, watts),
                 budget=budget,
                 strict=strict,
@@ -129,7 +130,7 @@ class AdaptiveEngine:
                 opened_ns=now_ns(),
             )
             watchdog = started_watchdog(limit_ms, now_ns, self._control.set_hanging, stack)
-            self._runner = Runner(loaded.engines, self._control, checked, watchdog, now_ns)
+            self._runner = Runner(loaded.engines, self._control, outputs, watchdog, now_ns)
             self._sharing = backend.sharing()
             resources = stack.pop_all()
         self._backend = backend
@@ -187,25 +188,22 @@ class AdaptiveEngine:
             BudgetError: ``budget`` is not a ``Budget``, or asks for what is not known here.
             MeterError: There is no such meter here, or it cannot be read.
         """
-        for name, count in (("threads", threads), ("device_bytes", device_bytes)):
-            if count is not None and (type(count) is not int or count < 1):
-                raise ChoiceError(
-                    f"{name}={count!r}: expected a whole number from 1, or None."
-                )
+        threads = checked_count("threads", threads)
+        device_bytes = checked_count("device_bytes", device_bytes)
         checked_budget(budget)
         bundle = Bundle.open(path)
         warm_up = bundle.golden_inputs()[0]
-        sampler = None if meter is None else started_sampler(meter, clock)
-        try:
+        with ExitStack() as stack:
             backend, engines, clock = bundle_backend(
                 bundle, target, threads, clock, device_bytes
             )
-        except BaseException:
-            if sampler is not None:
-                sampler.close()
-            raise
+            stack.callback(backend.close)
+            points = points_here(bundle, engines, backend.threads)
+            # On the clock of the calls, which is not the system's for the null backend.
+            sampler = None if meter is None else started_sampler(meter, clock)
+            stack.pop_all()  # from here on both belong to the engine
         return cls(
-            points_here(bundle, engines, backend.threads),
+            points,
             bundle.manifest.inputs,
             backend,
             batch=bundle.manifest.batch,
@@ -304,6 +302,7 @@ class AdaptiveEngine:
 
         Raises:
             ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
         """
         self._life.check()
         self._control.restore(configuration)

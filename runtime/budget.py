@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .governor import OperatingPoint
 
 DEFAULT_WINDOW_S = 10.0
-MOST_IDLE_W = 10_000.0
+LEAST, MOST = 1e-9, 1e15
+"""No limit lies outside of these, and no time or energy above: sums of such stay finite."""
 
 _UNITS = {
     "latency_ms": "milliseconds",
@@ -66,8 +67,8 @@ class Budget:
             other one failed or hangs; in the unit of the front's ``accuracy``.
 
     Raises:
-        BudgetError: A value is not a positive, finite number, ``quantile`` is not between
-            0.5 and 1, or one of a pair is missing.
+        BudgetError: A value is not a positive, finite number such as a device may take,
+            ``quantile`` is not between 0.5 and 1, or one of a pair is missing.
     """
 
     latency_ms: float | None = None
@@ -135,24 +136,9 @@ def checked_deadline_ms(deadline_ms: object) -> float | None:
     """Returns the deadline of one call in milliseconds; None for None.
 
     Raises:
-        BudgetError: It is not a positive, finite number.
+        BudgetError: It is not a positive, finite number of milliseconds that pass.
     """
     return _positive("deadline_ms", deadline_ms)
-
-
-def checked_idle_w(idle_w: object) -> float | None:
-    """Returns what a device draws while nothing runs, in watts; None for None.
-
-    Raises:
-        BudgetError: It is not a number of watts that a device may draw at rest.
-    """
-    if idle_w is None:
-        return None
-    expected = "watts from 0 to 10000, or None if nobody measured it"
-    watts = _number("idle_w", idle_w, expected)
-    if not 0 <= watts <= MOST_IDLE_W:
-        raise BudgetError(f"idle_w={idle_w!r}: expected {expected}.")
-    return watts
 
 
 def check_possible(
@@ -200,6 +186,11 @@ def _positive(name: str, given: object) -> float | None:
         raise BudgetError(
             f"{name}={given!r} is not a limit that can be met. Expected a positive, finite"
             f" number of {expected}."
+        )
+    if not LEAST <= number <= MOST:
+        raise BudgetError(
+            f"{name}={given!r} is beyond what any device takes. Expected {LEAST:g} to {MOST:g}"
+            f" {expected}."
         )
     return number
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .contained import inside, regular_file
+from .contained import inside, names_in, regular_file, status_of
 from .engines import EngineSet
 from .errors import BundleError, FormatError, IntegrityError, choices_text
 from .manifest import Manifest
@@ -98,10 +99,9 @@ class Bundle:
         if not folder.is_dir():
             return ()
         # A leading dot marks a folder that is still being written.
-        names = (entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-        return tuple(
-            sorted(name for name in names if (folder / name / ENGINES_FILE).is_file())
-        )
+        names = [name for name in names_in(folder) if not name.startswith(".")]
+        found = ((name, status_of(folder / name / ENGINES_FILE)) for name in names)
+        return tuple(name for name, status in found if status and S_ISREG(status.st_mode))
 
     def engine_dir(self, target: str) -> Path:
         """Returns the folder of ``target``'s engines, which need not exist yet.
@@ -109,7 +109,8 @@ class Bundle:
         Raises:
             IntegrityError: ``target`` is not a plain name, or the folder leads out.
         """
-        if "/" in target or target.startswith("."):
+        named = isinstance(target, str) and target != ""
+        if not named or "/" in target or target.startswith("."):
             raise IntegrityError(f"{target!r} is not a target's name, such as 'cpu'.")
         return inside(self.path, f"{ENGINES_FOLDER}/{target}")
 

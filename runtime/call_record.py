@@ -1,13 +1,14 @@
-"""One call, as it is remembered."""
+"""One call: as it begins, and as it is remembered."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from .budget import Budget
     from .governor import Decision
+    from .readiness import Choice
 
 _LONGEST_TEXT = 1000
 
@@ -16,6 +17,25 @@ def failure_text(error: BaseException) -> str:
     """Returns why a call failed, never empty; cut, as ten thousand of them are kept."""
     text = str(error) or type(error).__name__
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
+
+
+class BegunCall(NamedTuple):
+    """A call that was begun, and that must end.
+
+    Attributes:
+        choice: What runs.
+        budget: What was granted.
+        deadline_ms: What this call alone was granted; None if nothing was said.
+    """
+
+    choice: Choice
+    budget: Budget
+    deadline_ms: float | None
+
+    @property
+    def configuration(self) -> str:
+        """What runs."""
+        return self.choice.decision.configuration
 
 
 @dataclass(frozen=True, slots=True)

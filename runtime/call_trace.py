@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .budget import Budget
+from .budget import MOST, Budget
 from .errors import BudgetError, FormatError, choices_text
 from .manifest import check_format
 from .records import Record, parse_json, read_document
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from .stats import EngineStats
 
 FORMAT = "skipc.trace/1"
-_LARGEST = 1e15
-"""No time, latency or energy of a real call comes near this; sums of such stay finite."""
 _BUDGET_KEYS = (
     *("latency_ms", "quantile", "energy_mj", "power_w", "window_s"),
     *("energy_j", "horizon_s", "min_accuracy"),
@@ -183,6 +181,11 @@ def read_trace(path: Path) -> Trace:
             f"{path}: its first line is empty. Expected a trace, whose first line says"
             f" {FORMAT!r}."
         )
+    if not rest and _is_cut(first):
+        raise FormatError(
+            f"{path}: ends within its first line, so no call is in it. Whoever wrote it was"
+            " stopped, or it is no trace. Trace again."
+        )
     where = f"{path}: line 1"
     head = parse_json(first, where)
     check_format(head, FORMAT, where)
@@ -217,7 +220,7 @@ def read_trace(path: Path) -> Trace:
 
 
 def _is_cut(last: bytes) -> bool:
-    """Tells whether what follows the last line end is the beginning of a call's line."""
+    """Tells whether what follows the last line end is the beginning of a line."""
     if not last.lstrip().startswith(b"{"):
         return False  # nothing, or something else, which is an error and not a crash
     try:
@@ -260,9 +263,9 @@ def _call(line: bytes, where: str, names: frozenset[str]) -> TracedCall:
 
 def _plausible(doc: Record, key: str) -> float:
     number = doc.number(key)
-    if abs(number) > _LARGEST:
+    if abs(number) > MOST:
         raise FormatError(
-            f"{doc.where}: {key!r} is {number:g}. Expected at most {_LARGEST:g}; the file was"
+            f"{doc.where}: {key!r} is {number:g}. Expected at most {MOST:g}; the file was"
             " damaged, or not written by skipc."
         )
     return number

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .errors import IntegrityError
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
 
@@ -48,6 +49,32 @@ def inside(root: Path, relative: str) -> Path:
             f"{path}: a symbolic link that leads out of {root}. Replace it by the file."
         )
     return path
+
+
+def names_in(folder: Path) -> list[str]:
+    """Returns the names of what lies in a folder, sorted.
+
+    Raises:
+        IntegrityError: It cannot be read.
+    """
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError as cause:
+        raise IntegrityError(f"{folder}: cannot be read: {cause.strerror}.") from cause
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """Returns what the system says of a path, links followed; None if nothing is there.
+
+    Raises:
+        IntegrityError: It cannot be told: a folder on the way may not be entered.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as cause:
+        raise IntegrityError(f"{path}: cannot be read: {cause.strerror}.") from cause
 
 
 def regular_file(root: Path, relative: str, size_bytes: int | None = None) -> Path:

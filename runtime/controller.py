@@ -11,10 +11,9 @@ from dataclasses import replace
 from threading import Condition, RLock
 from typing import TYPE_CHECKING, final
 
-from .budget import check_possible, checked_budget
-from .call_record import CallRecord, failure_text
+from .call_record import BegunCall, CallRecord, failure_text
 from .counts import Counts, Tally
-from .errors import BudgetError, ChoiceError, ClosedError, choices_text
+from .errors import BudgetError, ClosedError
 from .governor import (
     after_call,
     after_choice,
@@ -25,6 +24,7 @@ from .governor import (
 )
 from .governor.latency import typical_ms
 from .health import Health
+from .orders import Orders
 from .readiness import Choice, choose
 from .timeline import Timeline
 
@@ -45,7 +45,8 @@ class Controller:
 
     Args:
         points: What the governor knows of each configuration.
-        state: What it knows at the start.
+        engines: The engines by configuration.
+        state: What the governor knows at the start.
         budget: What calls may take; None for no limit.
         strict: Whether a call that nothing is predicted to fit is refused.
         ranked_by: What the points' rank is: ``accuracy`` or something else.
@@ -59,6 +60,7 @@ class Controller:
     def __init__(
         self,
         points: Mapping[str, OperatingPoint],
+        engines: Mapping[str, Engine],
         state: State,
         *,
         budget: Budget | None,
@@ -68,16 +70,16 @@ class Controller:
         opened_ns: int,
     ) -> None:
         self.points = points
+        self._engines = engines
         self._order = tuple(points.values())
         self._health = Health(self._order)
         self._state = state
         self._strict = strict
-        self._ranked_by = ranked_by
         self._metering = metering
-        self._budget = self._checked(budget)
+        energy_known = bool(state.energy.call_mj)
+        self._orders = Orders(points, ranked_by, energy_known, budget)
         self._timeline = Timeline(opened_ns)
         self._idle_since_s = 0.0
-        self._pinned: str | None = None
         self._tally = Tally(points)
         self._unsaid: list[str] = []
         self._in_flight, self._closed = 0, False
@@ -85,16 +87,13 @@ class Controller:
         self._lock = RLock()
         self._ended = Condition(self._lock)
 
-    def begin(
-        self, now_ns: int, engines: Mapping[str, Engine], deadline_ms: float | None = None
-    ) -> tuple[Choice, Budget]:
+    def begin(self, now_ns: int, deadline_ms: float | None = None) -> BegunCall:
         """Returns what the call that begins now runs, and what it is granted.
 
         Every call that begins must ``end``.
 
         Args:
             now_ns: The clock's time.
-            engines: The engines by configuration.
             deadline_ms: What this call may take instead of the budget's latency.
 
         Raises:
@@ -104,7 +103,8 @@ class Controller:
         try:
             with self._lock:
                 self.check_open()
-                now_s, budget, pinned = self._timeline.at(now_ns), self._budget, self._pinned
+                now_s = self._timeline.at(now_ns)
+                budget, pinned = self._orders.budget, self._orders.pinned
                 idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
                 self._idle_since_s = now_s
                 before = self._state
@@ -114,7 +114,9 @@ class Controller:
                 state = before_choice(before, budget, now_s, idle_s)
                 self._state = after_refusal(state, before)  # until it is sure to run
                 points = self._health.usable() if pinned is None else self._order
-                choice = choose(points, budget, state, now_s, pinned, deadline_ms, engines)
+                choice = choose(
+                    points, budget, state, now_s, pinned, deadline_ms, self._engines
+                )
                 decision = choice.decision
                 if not decision.feasible or self._tally.is_episode:
                     self._note_feasibility(decision, budget, now_s)
@@ -126,104 +128,103 @@ class Controller:
         finally:
             if self._unsaid:
                 self._say()
-        return choice, budget
+        return BegunCall(choice, budget, deadline_ms)
 
     def end(
         self,
-        choice: Choice,
-        budget: Budget,
+        call: BegunCall,
         now_ns: int,
         latency_ms: float,
-        deadline_ms: float | None = None,
         failure: str = "",
         ran: bool = True,
     ) -> None:
         """Takes note of what a call took.
 
         Args:
-            choice: What ``begin`` returned.
-            budget: Likewise.
+            call: What ``begin`` returned.
             now_ns: The clock's time.
             latency_ms: What the call took, or how long it took to fail; below zero if the
                 clock went back meanwhile.
-            deadline_ms: What this call was granted.
             failure: Why it gave no outputs; empty if it did.
             ran: Whether the engine ran to its end, even if what it returned was refused.
         """
-        decision = choice.decision
-        point = self.points[decision.configuration]
         with self._lock:
             try:
                 now_s = self._timeline.at(now_ns)
-                started_s = now_s - max(latency_ms, 0.0) / 1000
-                waited_s = started_s - self._idle_since_s  # for the choice
-                idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
-                seen_ms = latency_ms if choice.learns and ran and latency_ms >= 0 else None
-                spent_mj = self._state.energy.call_mj.get(point.configuration, 0.0)
-                if failure:
-                    if not ran:  # one that fails half-way took half of the energy
-                        (whole_ms,) = typical_ms([point], self._state.latency)
-                        spent_mj *= min(max(latency_ms / whole_ms, 0.0), 1.0)
-                    self._state = after_failure(self._state, budget, point, seen_ms, spent_mj)
-                else:
-                    seen = point, seen_ms, now_s, idle_s
-                    self._state = after_call(self._state, budget, *seen)
-                metered_mj = None
-                if self._metering is not None:
-                    metered_mj = self._metering.total_mj
-                    idle_w, span = self._state.energy.idle_w, (started_s, now_s)
-                    self._metering.charge(point.configuration, spent_mj, span, idle_s, idle_w)
-                took_ms = max(latency_ms, 0.0)
-                call = now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure
-                self._tally.ends(CallRecord(*call))
+                learns = call.choice.learns and ran and latency_ms >= 0
+                self._settle(call, now_s, max(latency_ms, 0.0), learns, failure, ran)
                 self._idle_since_s = now_s
             finally:
                 self._in_flight -= 1
                 if self._closed:
                     self._ended.notify_all()
 
+    def _settle(
+        self,
+        call: BegunCall,
+        now_s: float,
+        took_ms: float,
+        learns: bool,
+        failure: str,
+        ran: bool,
+    ) -> None:
+        """Learns from a call, charges it and remembers it; the lock is held."""
+        point, budget = self.points[call.configuration], call.budget
+        seen_ms = took_ms if learns else None
+        started_s = now_s - took_ms / 1000
+        waited_s = started_s - self._idle_since_s  # for the choice
+        idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
+        spent_mj = self._state.energy.call_mj.get(call.configuration, 0.0)
+        if not ran:  # one that fails half-way took half of the energy
+            (whole_ms,) = typical_ms([point], self._state.latency)
+            spent_mj *= min(took_ms / whole_ms, 1.0)
+        if failure:
+            self._state = after_failure(self._state, budget, point, seen_ms, spent_mj)
+        else:
+            self._state = after_call(self._state, budget, point, seen_ms, now_s, idle_s)
+        metered_mj = None
+        if self._metering is not None:
+            metered_mj = self._metering.total_mj
+            idle_w, span = self._state.energy.idle_w, (started_s, now_s)
+            self._metering.charge(call.configuration, spent_mj, span, idle_s, idle_w)
+        decision, deadline_ms = call.choice.decision, call.deadline_ms
+        self._tally.ends(
+            CallRecord(now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure)
+        )
+
     def _is_idle(self) -> bool:
         """Tells whether nothing runs; a call that hangs does not."""
         hanging = self._health.hanging
         return self._in_flight <= (sum(hanging.values()) if hanging else 0)
 
-    def stand_in(
-        self,
-        failed: Choice,
-        budget: Budget,
-        now_ns: int,
-        engines: Mapping[str, Engine],
-        deadline_ms: float | None,
-    ) -> Choice | None:
+    def stand_in(self, failed: BegunCall, now_ns: int) -> BegunCall | None:
         """Returns what runs in place of a call that failed: see ``Health.stand_in``.
 
         Like ``begin``, it must ``end``. Averages do not speak against one call.
 
         Args:
-            failed: What the call was to run.
-            budget: What it was granted.
+            failed: The call.
             now_ns: The clock's time.
-            engines: The engines by configuration.
-            deadline_ms: What this call may take instead of the budget's latency.
 
         Returns:
             None where the caller had pinned the configuration, there is no other, none fits
             and ``strict`` is set, or the engine was closed meanwhile.
         """
-        name = failed.decision.configuration
+        name, budget = failed.configuration, failed.budget
         with self._lock:
             point = self._health.stand_in(self.points[name], budget.min_accuracy)
-            if failed.decision.pinned or point is None or self._closed:
+            if failed.choice.decision.pinned or point is None or self._closed:
                 return None
             now_s, other = self._timeline.at(now_ns), point.configuration
             state = self._state._replace(account=None)
-            decision = decide([point], budget, state, now_s, deadline_ms=deadline_ms)
+            decision = decide([point], budget, state, now_s, deadline_ms=failed.deadline_ms)
             if self._strict and not decision.feasible:
                 return None
-            ready = engines[other].ready()
+            ready = self._engines[other].ready()
             self._tally.begins(other)
             self._in_flight += 1
-        return Choice(replace(decision, note=f"{name!r} failed;"), learns=ready)
+        instead = Choice(replace(decision, note=f"{name!r} failed;"), learns=ready)
+        return failed._replace(choice=instead)
 
     def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
         """Leaves a configuration out until it is restored: it failed where another did not."""
@@ -242,8 +243,10 @@ class Controller:
 
         Raises:
             ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
         """
-        self._check_name(configuration)
+        self.check_open()
+        self._orders.check_name(configuration)
         with self._lock:
             self._health.restore(configuration)
 
@@ -272,18 +275,12 @@ class Controller:
     @property
     def budget(self) -> Budget:
         """What calls may take; setting it takes effect from the next call on."""
-        return self._budget
+        return self._orders.budget
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
         self.check_open()
-        self._budget = self._checked(budget)
-
-    def _checked(self, given: Budget | None) -> Budget:
-        """Returns a budget after checking it against what is known of the configurations."""
-        budget = checked_budget(given)
-        check_possible(budget, self._order, self._ranked_by, bool(self._state.energy.call_mj))
-        return budget
+        self._orders.budget = budget
 
     def pin(self, configuration: str | None) -> None:
         """Makes every further call run one configuration; None gives the choice back.
@@ -293,16 +290,7 @@ class Controller:
             ClosedError: The engine was closed.
         """
         self.check_open()
-        if configuration is not None:
-            self._check_name(configuration)
-        self._pinned = configuration
-
-    def _check_name(self, configuration: str) -> None:
-        if configuration not in self.points:
-            raise ChoiceError(
-                f"there is no configuration {configuration!r}."
-                f" {choices_text(str(configuration), self.points)}"
-            )
+        self._orders.pin(configuration)
 
     def records(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first."""

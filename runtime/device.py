@@ -35,7 +35,10 @@ class Device:
 
 
 def this_device(root: Path = Path("/")) -> Device:
-    """Returns the device that this runs on. Only files are read, nothing is run.
+    """Returns the device that this runs on, as files of the system tell.
+
+    Where they name no processor, Python's ``platform.processor`` is asked, which may run
+    ``uname``.
 
     Args:
         root: The folder to take for ``/``.

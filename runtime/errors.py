@@ -1,4 +1,4 @@
-"""Every error the runtime raises.
+"""Every error the runtime raises, or what it is a kind of.
 
 SkipcError
 ├─ BundleError            the directory is not a bundle that can be used
@@ -8,15 +8,16 @@ SkipcError
 ├─ BackendError           the backend cannot do what was asked
 │  ├─ BackendUnavailableError   its library is not installed
 │  ├─ StaleEngineError    the engines were built for another host
-│  └─ EngineError         the backend refused to load or run an engine
+│  └─ EngineError         the backend refused to load or run an engine; below it, where they
+│                         are raised, ``CudaError``, ``DeviceMemoryError``, ``NotFiniteError``
 ├─ MeterError             a meter is named wrongly, or cannot be read now
 │  └─ MeterUnavailableError     this machine lacks what it reads, or the right to read it
 ├─ BudgetError            a budget is malformed, or (``strict``) nothing meets it
-├─ ChoiceError            an argument names something that does not exist
+├─ ChoiceError            an argument is not one of its choices
 ├─ InputError             the caller's arrays do not fit the network's inputs
-└─ ClosedError            the engine was used after ``close()``
+└─ ClosedError            the engine was used after ``close()``, or in a fork
 
-The compiler hangs its own errors below ``SkipcError`` (``compiler/errors.py``).
+Compiler, profiles and tools hang their own errors below ``SkipcError``.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class BackendUnavailableError(BackendError):
 
 
 class StaleEngineError(BackendError):
-    """The engines were built for another host: other library version or CPU."""
+    """The engines were built for another host: other library version, CPU or GPU."""
 
 
 class EngineError(BackendError):
@@ -85,7 +86,7 @@ class InputError(SkipcError):
 
 
 class ClosedError(SkipcError):
-    """The engine was used after ``close()``."""
+    """The engine was used after ``close()``, or in a fork of the process that opened it."""
 
 
 def choices_text(word: str, choices: Iterable[str]) -> str:

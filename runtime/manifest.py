@@ -9,7 +9,7 @@ from .contained import check_relative
 from .errors import FormatError, VersionError, choices_text
 from .manifest_checks import check_manifest
 from .recipe import Recipe
-from .records import Record
+from .records import Record, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,7 +185,7 @@ class Manifest:
         manifest = cls(
             name=doc.text("name"),
             provenance=_provenance(doc.record("provenance", *_names(Provenance))),
-            recipe=Recipe.from_record(doc.record("recipe", *Recipe.keys())),
+            recipe=Recipe.from_record(doc.record("recipe", *_names(Recipe))),
             inputs=tuple(_tensor(r) for r in doc.records("inputs", *_names(TensorSpec))),
             outputs=tuple(_tensor(r) for r in doc.records("outputs", *_names(TensorSpec))),
             batch=_batch(doc),
@@ -224,10 +224,10 @@ def check_format(value: object, expected: str, where: str) -> None:
     kind = expected.rpartition("/")[0]
     if isinstance(found, str) and found.startswith(f"{kind}/"):
         raise VersionError(
-            f"{where}: written in format {found!r}, this skipc reads {expected!r}."
-            " Install the skipc version that wrote it, or build the bundle again."
+            f"{where}: written in format {shown(found)}, this skipc reads {expected!r}."
+            " Install the skipc version that wrote it, or let this one write it anew."
         )
-    raise FormatError(f"{where}: 'format' must be {expected!r}, found {found!r}.")
+    raise FormatError(f"{where}: 'format' must be {expected!r}, found {shown(found)}.")
 
 
 def read_files(doc: Record) -> tuple[FileEntry, ...]:
@@ -258,7 +258,7 @@ def _tensor(record: Record) -> TensorSpec:
         if not positive and not (isinstance(item, str) and item):
             raise FormatError(
                 f"{record.where}: 'shape' must hold positive whole numbers or the name of"
-                f" the batch, found {item!r}."
+                f" the batch, found {shown(item)}."
             )
         assert isinstance(item, (int, str))
         shape.append(item)

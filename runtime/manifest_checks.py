@@ -9,6 +9,8 @@ from .errors import FormatError
 if TYPE_CHECKING:
     from .manifest import Manifest
 
+_NOT_PORTABLE = ("engines/", "measured/")
+
 
 def check_manifest(manifest: Manifest, where: str) -> None:
     """Checks what one field of a manifest says against another.
@@ -65,11 +67,13 @@ def _check_files(manifest: Manifest, where: str) -> None:
     missing = [path for path in needed if path not in listed]
     if missing:
         raise FormatError(f"{where}: {missing[0]!r} is used but not listed in 'files'.")
-    own = [path for path in listed if path == "manifest.json" or path.startswith("engines/")]
-    if own:
+    foreign = [path for path in listed if path.startswith(_NOT_PORTABLE)]
+    foreign += {"manifest.json"} & listed
+    if foreign:
         raise FormatError(
-            f"{where}: {min(own)!r} may not be listed in 'files': the manifest cannot hold"
-            " its own hash, and engines are listed in engines/<target>/engines.json."
+            f"{where}: {min(foreign)!r} may not be listed in 'files': the manifest cannot hold"
+            " its own hash, engines are listed in engines/<target>/engines.json, and measured"
+            " tables come and go."
         )
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from .contained import inside, regular_file
+from .contained import inside, names_in, regular_file, status_of
 from .device import Device
 from .errors import FormatError, IntegrityError
 from .manifest import check_format
@@ -134,9 +134,10 @@ def find_table(bundle: Bundle, key: TableKey) -> MeasuredTable | None:
 
     Raises:
         FormatError: It is not as FORMAT.md says.
-        IntegrityError: It lies outside of the bundle, or holds for something else.
+        IntegrityError: It lies outside of the bundle, cannot be read, or holds for something
+            else.
     """
-    if not inside(bundle.path, key.path()).exists():
+    if status_of(inside(bundle.path, key.path())) is None:
         return None
     table = _read(bundle, key.path())
     if table.key != key:
@@ -153,15 +154,18 @@ def all_tables(bundle: Bundle) -> tuple[MeasuredTable, ...]:
 
     Raises:
         FormatError: One is not as FORMAT.md says.
-        IntegrityError: One lies outside of the bundle.
+        IntegrityError: One lies outside of the bundle, or the folder cannot be read.
     """
     folder = inside(bundle.path, FOLDER)
     if not folder.is_dir():
         return ()
-    names = sorted(path.name for path in folder.iterdir())
     # A leading dot marks a file that is still being written.
-    shown = [name for name in names if name.endswith(_SUFFIX) and not name.startswith(".")]
-    return tuple(_read(bundle, f"{FOLDER}/{name}") for name in shown)
+    names = [
+        name
+        for name in names_in(folder)
+        if name.endswith(_SUFFIX) and not name.startswith(".")
+    ]
+    return tuple(_read(bundle, f"{FOLDER}/{name}") for name in names)
 
 
 def _read(bundle: Bundle, path: str) -> MeasuredTable:

@@ -69,7 +69,9 @@ class _Charge:
         start_s, end_s = self.span
         if end_s <= moment_s:
             return 1.0
-        return max(moment_s - start_s, 0.0) / (end_s - start_s)
+        if start_s >= moment_s:  # also that of a call which took no time
+            return 0.0
+        return (moment_s - start_s) / (end_s - start_s)
 
     def after(self, moment_s: float, expected_mj: float) -> _Charge:
         """Returns what lies after a moment."""
@@ -86,7 +88,7 @@ def _merged(charges: list[_Charge]) -> list[_Charge]:
             found[charge.configuration] = charge
         else:
             mj = known.expected_mj + charge.expected_mj
-            span = known.span[0], max(known.span[1], charge.span[1])
+            span = min(known.span[0], charge.span[0]), max(known.span[1], charge.span[1])
             found[charge.configuration] = _Charge(charge.configuration, mj, span)
     return list(found.values())
 
@@ -160,12 +162,12 @@ class Metering:
         notes, self._notes = self._notes, []
         return notes
 
-    def ended_interval(self, now_s: float, now_ns: int | None = None) -> Interval | None:
+    def ended_interval(self, now_s: float, now_ns: int) -> Interval | None:
         """Returns the interval that a new reading ends; None if there is no new reading.
 
         Args:
             now_s: The time, as calls are charged by.
-            now_ns: The same on the meter's clock; None if the reading is of this moment.
+            now_ns: The same on the meter's clock.
         """
         reading, base = self._source.latest, self._base
         if self._moved_s is None:
@@ -204,9 +206,9 @@ class Metering:
         self.total_mj += energy_mj
         return self._ended(energy_mj, self._moment_s(reading, now_s, now_ns))
 
-    def _moment_s(self, reading: Reading | None, now_s: float, now_ns: int | None) -> float:
+    def _moment_s(self, reading: Reading | None, now_s: float, now_ns: int) -> float:
         """Returns when a reading was made, on the clock that calls are charged by."""
-        if reading is None or now_ns is None:
+        if reading is None:
             return now_s
         age_s = (now_ns - reading.time_ns) / 1e9
         return min(max(now_s - age_s, self._until_s), now_s)

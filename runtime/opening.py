@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .backends import open_backend
 from .clock import FakeClock
-from .errors import BackendUnavailableError, MeterError, StaleEngineError
+from .errors import BackendUnavailableError, StaleEngineError
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -71,9 +71,6 @@ def started_sampler(meter: str, clock: Clock | None) -> Sampler:
         MeterError: There is no such meter here, or it cannot be read.
     """
     from .meters import Sampler, open_meter
-
-    if not isinstance(meter, str):
-        raise MeterError(f"meter={meter!r} is not a text, such as 'auto' or 'rapl'.")
 
     sampler = Sampler(open_meter(meter, clock), clock)
     sampler.start()

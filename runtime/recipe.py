@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .contained import check_relative
@@ -45,8 +45,3 @@ class Recipe:
             workspace_bytes=record.optional_integer("workspace_bytes", 1),
             optimization_level=record.optional_integer("optimization_level"),
         )
-
-    @classmethod
-    def keys(cls) -> tuple[str, ...]:
-        """Returns the keys of the JSON object."""
-        return tuple(field.name for field in fields(cls))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_LARGEST_INTEGER = 2**63 - 1
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """No manifest of a real family comes near this; a larger file is refused unread."""
@@ -42,11 +43,11 @@ class Record:
         self.where = where
         self._error = error
         if not isinstance(value, dict):
-            raise error(f"{where}: expected an object, found {_kind(value)}.")
+            raise error(f"{where}: expected an object, found {shown(value)}.")
         unknown = [key for key in value if key not in keys]
         if unknown:
             choices = choices_text(unknown[0][:80], keys)
-            raise error(f"{where}: unknown key {_kind(unknown[0])}. {choices}")
+            raise error(f"{where}: unknown key {shown(unknown[0])}. {choices}")
         self._value: dict[str, object] = value
 
     def __contains__(self, key: str) -> bool:
@@ -62,7 +63,7 @@ class Record:
         return self._value[key]
 
     def _wrong(self, key: str, expected: str, value: object) -> Exception:
-        return self._error(f"{self.where}: {key!r} must be {expected}, found {_kind(value)}.")
+        return self._error(f"{self.where}: {key!r} must be {expected}, found {shown(value)}.")
 
     def text(self, key: str) -> str:
         """Returns the non-empty string under ``key``."""
@@ -79,10 +80,12 @@ class Record:
         return value
 
     def integer(self, key: str, minimum: int = 0) -> int:
-        """Returns the whole number under ``key``, at least ``minimum``."""
+        """Returns the whole number under ``key``, at least ``minimum`` and below 2^63."""
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
             raise self._wrong(key, f"a whole number of at least {minimum}", value)
+        if value > _LARGEST_INTEGER:
+            raise self._wrong(key, "a whole number below 2^63", value)
         return value
 
     def optional_integer(self, key: str, minimum: int = 0) -> int | None:
@@ -207,7 +210,7 @@ def parse_json(data: bytes, where: str, error: type[Exception] = FormatError) ->
         if len(value) < len(pairs):
             counts = Counter(name for name, _ in pairs)
             twice = next(name for name, count in counts.items() if count > 1)
-            raise error(f"{where}: the key {_kind(twice)} is given twice in one object.")
+            raise error(f"{where}: the key {shown(twice)} is given twice in one object.")
         return value
 
     try:
@@ -227,6 +230,7 @@ def read_json(path: Path, error: type[Exception] = FormatError) -> object:
     return parse_json(read_document(path, error), str(path), error)
 
 
-def _kind(value: object) -> str:
-    text = reprlib.repr(value)  # bounded, however deep or long the value is
+def shown(value: object) -> str:
+    """Returns a value for an error message: bounded, however deep or long it is."""
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."

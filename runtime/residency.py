@@ -251,9 +251,7 @@ class Residency(Generic[Item]):
             return
         self._changed.release()
         try:
-            item.close()
-        except Exception:
-            _LOG.exception("configuration %r could not be freed", name)
+            _free(name, item)
         finally:
             self._changed.acquire()
             self._leaving.pop(0)
@@ -301,7 +299,7 @@ class Residency(Generic[Item]):
         if not idle:
             return False
         first = next((other for other in idle if other != self._keep), idle[0])
-        self._items.pop(first).close()
+        _free(first, self._items.pop(first))
         self._count(evictions=1)
         return True
 
@@ -333,3 +331,11 @@ class Residency(Generic[Item]):
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the engine was closed while a call waited for a configuration.")
+
+
+def _free(name: str, item: Closeable) -> None:
+    """Frees an item that leaves for another; whoever wants that one cannot mend it."""
+    try:
+        item.close()
+    except Exception:
+        _LOG.exception("configuration %r could not be freed", name)

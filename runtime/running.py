@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .backends import Engine
-    from .budget import Budget
+    from .call_record import BegunCall
     from .controller import Controller
     from .nan_outputs import OutputChecker
-    from .readiness import Choice
     from .watchdog import Watchdog
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -62,25 +61,18 @@ class Runner:
             EngineError: The engine failed, and so did the one tried in its place.
         """
         now_ns = self._now_ns()
-        choice, budget = self._control.begin(now_ns, self._engines, deadline_ms)
+        begun = self._control.begin(now_ns, deadline_ms)
         try:
-            return self._run(choice, budget, deadline_ms, arrays, now_ns)
+            return self._run(begun, arrays, now_ns)
         except InputError:
             raise
         except Exception as failure:
-            return self._run_instead(choice, budget, deadline_ms, arrays, failure)
+            return self._run_instead(begun, arrays, failure)
 
-    def _run(
-        self,
-        choice: Choice,
-        budget: Budget,
-        deadline_ms: float | None,
-        arrays: Arrays,
-        begun_ns: int,
-    ) -> dict[str, NDArray[Any]]:
+    def _run(self, begun: BegunCall, arrays: Arrays, begun_ns: int) -> dict[str, NDArray[Any]]:
         start_ns = end_ns = begun_ns
         ticket, ran, failure = 0, False, "interrupted"
-        name, watchdog = choice.decision.configuration, self._watchdog
+        name, watchdog = begun.configuration, self._watchdog
         try:
             if watchdog is not None:
                 ticket = watchdog.begin(name)
@@ -101,30 +93,24 @@ class Runner:
                     watchdog.end(ticket)
             finally:
                 latency_ms = (end_ns - start_ns) / 1e6
-                self._control.end(
-                    choice, budget, end_ns, latency_ms, deadline_ms, failure, ran
-                )
+                self._control.end(begun, end_ns, latency_ms, failure, ran)
         return outputs
 
     def _run_instead(
-        self,
-        failed: Choice,
-        budget: Budget,
-        deadline_ms: float | None,
-        arrays: Arrays,
-        failure: Exception,
+        self, failed: BegunCall, arrays: Arrays, failure: Exception
     ) -> dict[str, NDArray[Any]]:
         now_ns = self._now_ns()
-        choice = self._control.stand_in(failed, budget, now_ns, self._engines, deadline_ms)
-        if choice is not None:
+        instead = self._control.stand_in(failed, now_ns)
+        if instead is not None:
             try:
-                outputs = self._run(choice, budget, deadline_ms, arrays, now_ns)
+                outputs = self._run(instead, arrays, now_ns)
             except Exception:
                 pass  # Both failed on these inputs: what was asked for first says more.
             else:
                 if not isinstance(failure, NotFiniteError):
-                    instead = choice.decision.configuration
-                    self._control.mark_bad(failed.decision.configuration, failure, instead)
+                    self._control.mark_bad(
+                        failed.configuration, failure, instead.configuration
+                    )
                 return outputs
         try:
             raise failure

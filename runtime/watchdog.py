@@ -8,12 +8,8 @@ application may carry on or restart the process.
 from __future__ import annotations
 
 import logging
-import math
-from numbers import Real
 from threading import Event, Lock, Thread, current_thread
 from typing import TYPE_CHECKING, final
-
-from .errors import ChoiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,25 +107,6 @@ class Watchdog:
         wait_s = min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
         while not self._stop.wait(wait_s):
             self.look()
-
-
-def checked_hang_ms(hang_ms: object) -> float | None:
-    """Returns how long a call may take before it is said to hang; None for None.
-
-    Raises:
-        ChoiceError: It is not a finite number above zero.
-    """
-    if hang_ms is None:
-        return None
-    limit_ms = math.nan
-    if not isinstance(hang_ms, bool) and isinstance(hang_ms, Real):
-        try:
-            limit_ms = float(hang_ms)
-        except OverflowError:
-            limit_ms = math.inf
-    if not 0 < limit_ms < math.inf:
-        raise ChoiceError(f"hang_ms={hang_ms!r}: expected milliseconds above 0, or None.")
-    return limit_ms
 
 
 def started_watchdog(

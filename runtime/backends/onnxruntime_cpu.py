@@ -14,7 +14,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
-    BackendError,
     BackendUnavailableError,
     ChoiceError,
     ClosedError,
@@ -24,6 +23,7 @@ from ..errors import (
     choices_text,
 )
 from ..host import default_threads, host_key, stale_reason
+from ..options import checked_count
 from ..residency import ResidencyCounts
 from . import Sharing
 from .onnx_locations import locations
@@ -95,7 +95,7 @@ class OnnxRuntimeCpu:
 
     Raises:
         BackendUnavailableError: onnxruntime is not installed.
-        BackendError: ``threads`` is less than 1.
+        ChoiceError: ``threads`` is less than 1.
     """
 
     name = NAME
@@ -104,11 +104,7 @@ class OnnxRuntimeCpu:
     def __init__(
         self, files: Mapping[str, Path], packed_file: str, threads: int | None
     ) -> None:
-        if threads is not None and threads < 1:
-            raise BackendError(
-                f"threads must be 1 or more, found {threads}. Leave it out for one per core."
-            )
-        self.threads = default_threads() if threads is None else threads
+        self.threads = checked_count("threads", threads) or default_threads()
         self._ort = _onnxruntime()
         self._files = dict(files)
         self._packed_file = packed_file

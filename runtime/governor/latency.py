@@ -36,6 +36,8 @@ SCATTER_GAIN = 0.05
 SMALLEST_SCATTER = 0.01
 TAIL_GAIN = 0.1
 TAIL_LEARNING_CALLS = 100
+TABLE_CALLS = 10
+"""How many calls the table stands for where the tail is learnt."""
 LARGEST_TAIL = math.log(20)
 SLOWDOWN_LIMIT = 1e4
 RESIDUAL_GAIN = 0.1
@@ -60,7 +62,7 @@ class LatencyEstimate(NamedTuple):
         tail: What the 0.99 quantile lies further out than the table says.
         earlier_tail: The tail one call ago.
         calls: How many calls the slow-down is the mean of; no more than ``MEAN_OF``.
-        observed: How many calls were learnt from; from 1 on.
+        observed: How many calls the tail was learnt from, and ``TABLE_CALLS`` at first.
         configuration: What ran last; empty before the first call.
     """
 
@@ -93,7 +95,7 @@ def first_estimate(points: Sequence[OperatingPoint]) -> LatencyEstimate:
     scatter = max(min(point.log_slope for point in points), SMALLEST_SCATTER)
     recent = (0.0, 0.0) if _measured(points) else ()
     residuals = {point.configuration: 0.0 for point in points}
-    return LatencyEstimate(0.0, residuals, recent, scatter, 0.0, 0.0, MEAN_OF, 10)
+    return LatencyEstimate(0.0, residuals, recent, scatter, 0.0, 0.0, MEAN_OF, TABLE_CALLS)
 
 
 def estimate_after(

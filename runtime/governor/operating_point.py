@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+from ..budget import MOST
+from ..errors import ChoiceError
+from ..reals import finite
+
 DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
 DEVIATIONS_AT_99 = NormalDist().inv_cdf(0.99)
 _TINY_MS = 1e-9
@@ -29,6 +33,9 @@ class OperatingPoint:
         energy_mj: Energy of a call in millijoules; 0 where it is not known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.
+
+    Raises:
+        ChoiceError: A number is none, not finite, or none that a device may take.
     """
 
     configuration: str
@@ -48,6 +55,7 @@ class OperatingPoint:
     """The same, from ``p95_ms`` on."""
 
     def __post_init__(self) -> None:
+        self._check()
         p50_ms, p95_ms = max(self.p50_ms, _TINY_MS), max(self.p95_ms, _TINY_MS)
         slope = max(math.log(p95_ms / p50_ms), 0.0) / DEVIATIONS_AT_95
         tail = slope
@@ -57,6 +65,21 @@ class OperatingPoint:
         object.__setattr__(self, "log_p50", math.log(p50_ms))
         object.__setattr__(self, "log_slope", slope)
         object.__setattr__(self, "log_tail_slope", tail)
+
+    def _check(self) -> None:
+        for name in ("p50_ms", "p95_ms", *(() if self.p99_ms is None else ("p99_ms",))):
+            if not 0 < finite(getattr(self, name)) <= MOST:
+                raise self._wrong(name, f"milliseconds above 0, {MOST:g} at most")
+        if not 0 <= finite(self.energy_mj) <= MOST:
+            raise self._wrong("energy_mj", f"millijoules from 0 to {MOST:g}")
+        if math.isnan(finite(self.rank)):
+            raise self._wrong("rank", "a finite number")
+
+    def _wrong(self, name: str, expected: str) -> ChoiceError:
+        given = getattr(self, name)
+        return ChoiceError(
+            f"operating point {self.configuration!r}: {name}={given!r}, expected {expected}."
+        )
 
 
 def spread_of(deviations: float) -> tuple[float, float]:

@@ -56,6 +56,8 @@ def open_meter(spec: str, clock: Clock | None = None, system: Path = _SYSTEM) ->
         MeterUnavailableError: This machine lacks what it reads, or you the right to.
         MeterError: There is no such kind of meter, or it cannot be read now.
     """
+    if not isinstance(spec, str):
+        raise MeterError(f"meter={spec!r} is not a text, such as 'auto' or 'rapl'.")
     used = SystemClock() if clock is None else clock
     if spec == _AUTO:
         return _open_best(used, system)

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from skipc.runtime import records
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.device import Device
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError, VersionError
+from skipc.runtime.measured import TableKey, all_tables, find_table
 from skipc.runtime.npz import read_npz
 from tests.bundles import edit_json, write_bundle, write_engines
+from tests.sysfs_trees import unprivileged
 
 
 @pytest.fixture
@@ -225,6 +228,10 @@ def _list_manifest(doc):
     doc["files"].append({**doc["files"][0], "path": "manifest.json"})
 
 
+def _list_table(doc):
+    doc["files"].append({**doc["files"][0], "path": "measured/0123456789abcdef.json"})
+
+
 def _same_name(doc):
     doc["configurations"][1]["name"] = "full"
 
@@ -255,6 +262,7 @@ def _beyond(doc):
         (_set("configurations", 1, "golden", value="x.npz"), "'x.npz' is used but not listed"),
         (_set("configurations", 1, "macs", value=-1), "'macs' must be a whole number of at"),
         (_set("configurations", 1, "macs", value=True), "'macs' must be a whole number"),
+        (_set("configurations", 1, "macs", value=2**63), r"a whole number below 2\^63"),
         (_set("inputs", 0, "dtype", value="float23"), "Did you mean 'float32'"),
         (_set("inputs", 0, "shape", value=["N", 3]), "a shape names 'N', but 'batch' is null"),
         (_set("inputs", 0, "shape", value=[0, 3]), "must hold positive whole numbers"),
@@ -268,6 +276,7 @@ def _beyond(doc):
         ),
         (_set("files", 0, "sha256", value="abc"), "'sha256' must be 64 hexadecimal digits"),
         (_list_manifest, "'manifest.json' may not be listed in 'files'"),
+        (_list_table, "'measured/0123456789abcdef.json' may not be listed in 'files'"),
         (_set("configurations", 0, "metrics", value={"accuracy": 10**400}), "float can hold"),
         (_set("configurations", 0, "metrics", value={"accuracy": "1"}), "must be a number"),
     ],
@@ -289,9 +298,18 @@ def test_open_refuses_two_dynamic_dimensions(path):
         Bundle.open(path)
 
 
-def test_error_stays_short_when_a_value_is_huge(path):
-    _manifest(path, _set("name", value=["x" * 100_000] * 50))
-    with pytest.raises(FormatError) as caught:
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("name", value=["x" * 100_000] * 50),
+        _set("format", value="x" * 100_000),
+        _set("format", value="skipc.bundle/" + "9" * 100_000),
+        _set("inputs", 0, "shape", value=[["x" * 100_000]]),
+    ],
+)
+def test_error_stays_short_when_a_value_is_huge(path, change):
+    _manifest(path, change)
+    with pytest.raises(BundleError) as caught:
         Bundle.open(path)
     assert len(str(caught.value)) < 500
 
@@ -300,6 +318,34 @@ def test_error_stays_short_when_a_value_is_huge(path):
 def test_engine_set_refuses_a_target_that_is_a_path(path, target):
     with pytest.raises(IntegrityError, match=r"not a target's name|leads out"):
         Bundle.open(path).engine_set(target)
+
+
+def _find_any_table(bundle):
+    return find_table(bundle, TableKey("0" * 64, "cpu", "0" * 64, Device("", ""), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "read"),
+    [
+        ("engines", 0o000, Bundle.targets),
+        ("engines", 0o111, Bundle.targets),
+        ("engines/cpu", 0o000, Bundle.targets),
+        ("measured", 0o000, _find_any_table),
+        ("measured", 0o111, all_tables),
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_named(name, mode, read):
+    with unprivileged() as folder:
+        path = write_bundle(folder / "toy.skipc")
+        write_engines(path)
+        (path / "measured").mkdir()
+        bundle = Bundle.open(path)
+        (path / name).chmod(mode)
+        try:
+            with pytest.raises(IntegrityError, match=f"{name}.*: cannot be read: Permission"):
+                read(bundle)
+        finally:
+            (path / name).chmod(0o755)
 
 
 def test_engine_set_refuses_a_folder_that_is_a_link_out(path):

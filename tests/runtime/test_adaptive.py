@@ -20,6 +20,7 @@ from skipc.runtime import (
     TensorSpec,
 )
 from skipc.runtime.backends.null import NullBackend
+from tests.runtime.faulty import CountingBackend
 
 POINTS = (
     OperatingPoint("full", 0.95, 8.0, 10.0, 10.0, weights_bytes=100, own_bytes=40),
@@ -40,22 +41,6 @@ def _engine(latencies_ms=TABLED_MS, outputs=_y, inputs=INPUTS, **options):
     options.setdefault("warm_up_runs", 0)
     backend = NullBackend(latencies_ms, outputs, clock)
     return AdaptiveEngine(POINTS, inputs, backend, clock=clock, **options)
-
-
-class _Tracked(NullBackend):
-    """A null backend that notes what was closed, and fails on request."""
-
-    def __init__(self, latencies_ms=TABLED_MS, outputs=_y, clock=None):
-        super().__init__(latencies_ms, outputs, clock)
-        self.closed = []
-
-    def load(self, configuration):
-        engine = super().load(configuration)
-        engine.close = lambda: self.closed.append(configuration)
-        return engine
-
-    def close(self):
-        self.closed.append("backend")
 
 
 def test_call_returns_an_array_for_an_array():
@@ -214,17 +199,19 @@ def test_closed_engine_refuses_everything():
     with pytest.raises(ClosedError, match="was closed"):
         engine.pin("full")
     with pytest.raises(ClosedError, match="was closed"):
+        engine.restore("full")
+    with pytest.raises(ClosedError, match="was closed"):
         engine.budget = None
 
 
 def test_close_frees_every_engine_and_then_the_backend():
-    backend = _Tracked()
+    backend = CountingBackend()
     AdaptiveEngine(POINTS, INPUTS, backend).close()
     assert backend.closed == ["fast", "mid", "full", "backend"]
 
 
 def test_failing_load_names_the_configuration_and_frees_the_others():
-    backend = _Tracked({"full": 1.0, "mid": 1.0})
+    backend = CountingBackend({"full": 1.0, "mid": 1.0})
     with pytest.raises(EngineError, match="no latency for configuration 'fast'"):
         AdaptiveEngine(POINTS, INPUTS, backend)
     assert backend.closed == ["mid", "full", "backend"]
@@ -245,14 +232,14 @@ def test_failing_warm_up_names_the_configuration():
             raise ValueError("boom")
         return {}
 
-    backend = _Tracked(outputs=outputs)
+    backend = CountingBackend(outputs=outputs)
     with pytest.raises(EngineError, match="configuration 'mid' could not be loaded: boom"):
         AdaptiveEngine(POINTS, INPUTS, backend)
     assert backend.closed == ["mid", "full", "backend"]
 
 
 def test_wrong_option_frees_the_backend():
-    backend = _Tracked()
+    backend = CountingBackend()
     with pytest.raises(ChoiceError, match="nan='x'"):
         AdaptiveEngine(POINTS, INPUTS, backend, nan="x")
     assert backend.closed == ["backend"]
@@ -314,7 +301,7 @@ def test_counts_are_exact_under_many_threads():
 
 def test_close_waits_for_the_calls_in_flight():
     inside, release = threading.Event(), threading.Event()
-    backend = _Tracked()
+    backend = CountingBackend()
 
     def outputs(_name, _inputs):
         inside.set()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from skipc.runtime import Budget, BudgetError, EngineError, Sampler
+from skipc.runtime import Budget, BudgetError, EngineError, FakeClock, Sampler
 from skipc.runtime.counts import INFEASIBLE_AGAIN_S
 from tests.runtime.faulty import PATIENCE_S, HandMeter, Script, X, scripted, texts
 
@@ -107,10 +107,9 @@ def reporter():
 
 def test_a_handler_may_use_the_engine(reporter):
     script = Script(fast=EngineError("no."))
-    engine, clock = scripted(script, budget=TOO_LITTLE)
+    clock = FakeClock()
     meter = HandMeter(clock)
     sampler = Sampler(meter, clock)
-    engine.close()
     engine, _ = scripted(script, clock=clock, budget=TOO_LITTLE, sampler=sampler)
     reporter.engine = engine
     with engine:

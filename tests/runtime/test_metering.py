@@ -31,13 +31,17 @@ class Bench:
         """Returns the span of the last millisecond."""
         return self.now_s() - 0.001, self.now_s()
 
+    def ended_interval(self):
+        """Returns the interval that the latest reading ends."""
+        return self.metering.ended_interval(self.now_s(), self.clock.now_ns())
+
     def step(self, energy_mj=10.0, expected_mj=10.0, advance_ms=1.0):
         """Lets a call run, reads the meter and returns the interval that this ends."""
         self.clock.advance_ms(advance_ms)
         self.meter.energy_mj += energy_mj
         self.metering.charge_call("full", expected_mj, self.last_ms())
         self.sampler.poll()
-        return self.metering.ended_interval(self.now_s())
+        return self.ended_interval()
 
     def settle(self, steps=4):
         """Gets the meter going."""
@@ -76,12 +80,26 @@ def test_what_a_reading_cuts_in_two_is_shared_by_both_intervals(bench):
     bench.sampler.poll()
     began_s = bench.now_s() - 0.004
     bench.clock.advance_ms(12)
-    now_s, now_ns = bench.now_s(), bench.clock.now_ns()
+    now_s = bench.now_s()
     bench.metering.charge_call("full", 160.0, (began_s, now_s))
-    found = bench.metering.ended_interval(now_s, now_ns)
+    found = bench.ended_interval()
     assert found.spent.calls_mj == pytest.approx({"full": 40.0})
     assert found.measured_mj == pytest.approx(40.0)
     assert bench.step(130.0).spent.calls_mj == pytest.approx({"full": 130.0})
+
+
+def test_a_call_that_took_no_time_belongs_to_the_interval_that_it_lies_in(bench):
+    bench.settle()
+    bench.clock.advance_ms(1)
+    bench.meter.energy_mj += 10.0
+    bench.metering.charge_call("full", 10.0, bench.last_ms())
+    bench.sampler.poll()
+    bench.clock.advance_ms(1)
+    now_s = bench.now_s()
+    bench.metering.charge_call("fast", 4.0, (now_s, now_s))
+    found = bench.ended_interval()
+    assert found.spent.calls_mj == pytest.approx({"full": 10.0})
+    assert bench.step(14.0).spent.calls_mj == pytest.approx({"full": 10.0, "fast": 4.0})
 
 
 def test_charges_without_readings_stay_few(bench):
@@ -97,7 +115,7 @@ def test_charges_without_readings_stay_few(bench):
 def test_without_a_new_reading_there_is_no_interval(bench):
     bench.settle()
     bench.metering.charge_call("full", 10.0, bench.last_ms())
-    assert bench.metering.ended_interval(bench.now_s()) is None
+    assert bench.ended_interval() is None
     assert bench.step(20.0).spent == Spent({"full": 20.0}, 0.0)
 
 
@@ -166,7 +184,7 @@ def test_what_is_no_number_is_passed_over(bench, shown, steps):
 def test_a_reading_that_is_not_later_is_left_out(bench):
     bench.settle()
     bench.sampler.latest = Reading(bench.meter.energy_mj + 10.0, bench.sampler.latest.time_ns)
-    assert bench.metering.ended_interval(bench.now_s()).measured_mj is None
+    assert bench.ended_interval().measured_mj is None
     (note,) = bench.metering.take_notes()
     assert note == "the meter shows a time that is not later; this reading is left out."
 
@@ -234,7 +252,7 @@ def test_a_slow_meter_is_followed(bench):
         metering.charge_call("full", 10.0, bench.last_ms())
         if index % 100 == 0:
             bench.sampler.poll()
-        metering.ended_interval(bench.now_s())
+        bench.ended_interval()
     assert not metering.lost
     assert metering.total_mj == pytest.approx(4000.0)
 
@@ -255,21 +273,23 @@ odd_mj = st.floats(allow_nan=True, allow_infinity=True, width=64)
 @given(st.lists(st.tuples(odd_mj, st.integers(-(10**12), 10**12), st.booleans()), max_size=40))
 def test_nothing_that_a_meter_shows_is_counted_that_cannot_be_true(shown):
     bench = Bench()
-    before_mj = 0.0
-    for energy_mj, time_ns, fails in shown:
+    before_mj = ended_mj = 0.0
+    for calls, (energy_mj, time_ns, fails) in enumerate(shown, 1):
         bench.clock.advance_ms(10)
         bench.meter.error = ZeroDivisionError("a bug") if fails else None
         reading = Reading(energy_mj, time_ns)
         bench.meter.read = partial(_read, bench, reading)
         bench.metering.charge_call("full", 10.0, bench.last_ms())
         bench.sampler.poll()
-        interval = bench.metering.ended_interval(bench.now_s())
+        interval = bench.ended_interval()
         assert bench.metering.total_mj >= before_mj
         assert math.isfinite(bench.metering.total_mj)
         before_mj = bench.metering.total_mj
         if interval is not None and interval.measured_mj is not None:
             assert 0 < interval.measured_mj < math.inf
-        assert interval is None or interval.spent.total_mj > 0
+        ended_mj += 0.0 if interval is None else interval.spent.total_mj
+        # Every call is charged to one interval, this one or one to come.
+        assert ended_mj + bench.metering._expected_mj == pytest.approx(10.0 * calls)
     bench.sampler.close()
 
 

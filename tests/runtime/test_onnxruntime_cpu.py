@@ -18,8 +18,8 @@ from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from skipc.runtime.bundle import Bundle, file_sha256
 from skipc.runtime.errors import (
-    BackendError,
     BackendUnavailableError,
+    ChoiceError,
     ClosedError,
     EngineError,
     InputError,
@@ -93,7 +93,7 @@ def test_open_names_the_extra_when_onnxruntime_is_missing(
 
 
 def test_open_refuses_zero_threads(built: Path) -> None:
-    with pytest.raises(BackendError, match="threads must be 1 or more, found 0"):
+    with pytest.raises(ChoiceError, match="threads=0: expected a whole number from 1"):
         _open(built, threads=0)
 
 

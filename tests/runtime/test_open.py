@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+import threading
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -9,14 +13,19 @@ from skipc.runtime import (
     BatchRange,
     Budget,
     BudgetError,
+    Bundle,
     BundleError,
-    ChoiceError,
     FakeClock,
+    FormatError,
+    MeterError,
     StaleEngineError,
     TensorSpec,
     backends,
 )
+from skipc.runtime.device import this_device
+from skipc.runtime.measured import table_key
 from tests.bundles import edit_json, write_bundle, write_engines
+from tests.runtime.faulty import CountingBackend
 
 FRONT = {
     "full": {"accuracy": 0.95, "latency_ms": 9.0},
@@ -94,12 +103,9 @@ def test_open_names_the_backends_when_one_is_unknown(tmp_path):
 @pytest.fixture
 def stale(monkeypatch):
     """A backend module whose engines are always for another host."""
-    import sys
-    from types import ModuleType
-
     module = ModuleType("skipc_test_stale")
 
-    def open_stale(_bundle, _engines, _threads):
+    def open_stale(_bundle, _engines, _limits):
         raise StaleEngineError("built for another CPU.")
 
     module.open_backend = open_stale
@@ -127,10 +133,60 @@ def test_open_gives_every_reason_when_no_engines_fit(tmp_path):
         AdaptiveEngine.open(path)
 
 
-@pytest.mark.parametrize("threads", [0, -1, True, 1.0, "2"])
-def test_open_refuses_a_thread_count_that_is_none(tmp_path, threads):
-    with pytest.raises(ChoiceError, match="expected a whole number from 1, or None"):
-        AdaptiveEngine.open(tmp_path, threads=threads)
+@pytest.fixture
+def counting(monkeypatch):
+    """A backend that notes that it was closed, by the name ``counting``."""
+    backend = CountingBackend()
+    module = ModuleType("skipc_test_counting")
+    module.open_backend = lambda _bundle, _engines, _limits: backend
+    monkeypatch.setitem(sys.modules, "skipc_test_counting", module)
+    monkeypatch.setitem(backends._MODULES, "counting", "skipc_test_counting")
+    return backend
+
+
+def test_open_frees_the_backend_when_the_measured_table_is_damaged(tmp_path, counting):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, backend="counting")
+    bundle = Bundle.open(path)
+    file = path / table_key(bundle, bundle.engine_set(), this_device(), 1).path()
+    file.parent.mkdir()
+    file.write_text("{")
+    with pytest.raises(FormatError, match="not valid JSON"):
+        AdaptiveEngine.open(path, meter="model:5")
+    assert counting.closed == ["backend"]
+    assert [thread.name for thread in threading.enumerate() if "meter" in thread.name] == []
+
+
+def test_open_frees_the_backend_when_there_is_no_such_meter(tmp_path, counting):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path, backend="counting")
+    with pytest.raises(MeterError, match="unknown meter 'modle:5'"):
+        AdaptiveEngine.open(path, meter="modle:5")
+    assert counting.closed == ["backend"]
+
+
+@pytest.mark.parametrize("target", [5, "", ["cpu"]])
+def test_open_refuses_a_target_that_is_no_name(tmp_path, target):
+    path = write_bundle(tmp_path / "toy.skipc")
+    write_engines(path)
+    with pytest.raises(BundleError, match="is not a target's name, such as 'cpu'"):
+        AdaptiveEngine.open(path, target=target)
+
+
+def test_open_refuses_a_meter_that_is_no_text(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    with pytest.raises(MeterError, match=r"meter=5 is not a text, such as 'auto' or 'rapl'"):
+        AdaptiveEngine.open(path, target="null", meter=5)
+
+
+def test_open_of_target_null_meters_on_the_clock_that_its_calls_move(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT)
+    with AdaptiveEngine.open(path, target="null", meter="model:5") as engine:
+        sampler = engine._control._metering._source
+        engine(X)
+        sampler.poll()
+        warm_up_ms = 2 * (9.0 + 6.0 + 3.0)
+        assert sampler.latest.energy_mj == pytest.approx(5.0 * (warm_up_ms + 9.0))
 
 
 def test_open_refuses_a_bare_number_as_budget(tmp_path):

@@ -363,5 +363,22 @@ def test_one_that_cannot_be_freed_does_not_keep_the_others() -> None:
     assert device.held == 0
 
 
+def test_one_that_cannot_be_freed_does_not_keep_another_from_coming(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = Device()
+    held = residency(device, limit_bytes=50)
+    touch(held, "mid")
+    with held.use("mid") as item:
+        item.close, close = failing, item.close  # type: ignore[method-assign]
+    touch(held, "full")
+    assert held.resident == ("full",)
+    assert held.counts.evictions == 1
+    assert "configuration 'mid' could not be freed" in caplog.text
+    close()
+    held.close()
+    assert device.held == 0
+
+
 def failing() -> None:
     raise RuntimeError("the device is lost")

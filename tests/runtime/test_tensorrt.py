@@ -347,19 +347,37 @@ def test_damaged_plan_is_an_error_that_names_it(bundle: Bundle) -> None:
         AdaptiveEngine.open(bundle.path)
 
 
-def test_plan_of_another_network_is_refused(bundle: Bundle) -> None:
-    def rename(manifest: dict[str, object]) -> None:
-        manifest["workspace_bytes"] = 1
-
-    folder = bundle.engine_dir("tensorrt")
-
+def test_plan_that_needs_more_than_the_listed_workspace_is_refused(bundle: Bundle) -> None:
     def shrink(document: dict[str, list[dict[str, object]]]) -> None:
         for engine in document["engines"]:
-            rename(engine)
+            engine["workspace_bytes"] = 1
 
-    edit_json(folder / "engines.json", shrink)
+    edit_json(bundle.engine_dir("tensorrt") / "engines.json", shrink)
     with pytest.raises(
         IntegrityError, match=r"needs a workspace of \d+ bytes, more than the 1"
+    ):
+        AdaptiveEngine.open(bundle.path)
+
+
+def test_plan_of_another_network_is_refused(tmp_path: Path, bundle: Bundle) -> None:
+    folder = bundle.engine_dir("tensorrt")
+    engines = bundle.engine_set()
+    write_onnx_bundle(
+        tmp_path / "small.skipc", conv_family(blocks=2, size=4), image_cases(size=4)
+    )
+    finish(tmp_path / "small.skipc", "tensorrt")
+    other = Bundle.open(tmp_path / "small.skipc")
+    plan = other.engine_dir("tensorrt") / other.engine_set().engine("skip1").file
+    file = folder / engines.engine("skip1").file
+    file.write_bytes(plan.read_bytes())
+
+    def list_anew(document: dict[str, list[dict[str, object]]]) -> None:
+        entry = next(entry for entry in document["files"] if entry["path"] == file.name)
+        entry["size_bytes"] = file.stat().st_size
+
+    edit_json(folder / "engines.json", list_anew)
+    with pytest.raises(
+        EngineError, match=r"'skip1': the engine's tensor 'images' is not as the manifest"
     ):
         AdaptiveEngine.open(bundle.path)
 

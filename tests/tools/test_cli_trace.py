@@ -72,7 +72,7 @@ SHAPES = {
     "huge": trace(
         [
             call(1e15, latency_ms=8e14, limit_ms=1e300, energy_mj=1e15),
-            call(-1e15, latency_ms=-8e14, energy_mj=1e15, budget=Budget(power_w=1e300)),
+            call(-1e15, latency_ms=-8e14, energy_mj=1e15, budget=Budget(power_w=1e15)),
             call(0, latency_ms=1e-300, energy_mj=1e-300),
         ]
     ),

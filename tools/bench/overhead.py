@@ -67,17 +67,17 @@ def _governor(name: str, budget: Budget) -> Bar:
     backend = NullBackend(dict.fromkeys(named, 1.0), {})
     engines = {configuration: backend.load(configuration) for configuration in named}
     control = Controller(
-        named, first_state(points), budget=budget, strict=False, ranked_by="rank",
-        metering=None, opened_ns=0,
+        named, engines, first_state(points), budget=budget, strict=False,
+        ranked_by="rank", metering=None, opened_ns=0,
     )  # fmt: skip
     now_ns = 0
 
     def call() -> None:
         nonlocal now_ns
-        choice, granted = control.begin(now_ns, engines)
-        latency_ms = named[choice.decision.configuration].p50_ms
+        begun = control.begin(now_ns)
+        latency_ms = named[begun.configuration].p50_ms
         now_ns += round(latency_ms * 1e6)
-        control.end(choice, granted, now_ns, latency_ms)
+        control.end(begun, now_ns, latency_ms)
         now_ns += 1_000_000
 
     what = f"decide() and bookkeeping per call, {name}"

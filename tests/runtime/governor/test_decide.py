@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipc.runtime import Budget, OperatingPoint, decide
+from skipc.runtime import Budget, ChoiceError, OperatingPoint, decide
 from skipc.runtime.governor import after_choice, first_state
 from skipc.runtime.governor.latency import observe, predict_ms
 from tests.runtime.governor.families import FAMILY, FAST, FULL, families, latencies_ms
@@ -222,3 +225,24 @@ def test_a_larger_budget_is_no_less_accurate(family, one_ms, other_ms):
     if small.feasible:
         assert large.feasible
         assert ranks[large.configuration] >= ranks[small.configuration]
+
+
+NOT_FINITE = (math.nan, math.inf, -math.inf, "1", True, None, pytest.param(10**400, id="huge"))
+
+
+@pytest.mark.parametrize("name", ["rank", "p50_ms", "p95_ms", "energy_mj"])
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_an_operating_point_is_of_finite_numbers(name, value):
+    numbers = {"rank": 0.9, "p50_ms": 1.0, "p95_ms": 1.0, name: value}
+    with pytest.raises(ChoiceError, match=f"operating point 'a': {name}=.*, expected "):
+        OperatingPoint("a", **numbers)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"p50_ms": 0}, {"p95_ms": -1.0}, {"p99_ms": 0.0}, {"energy_mj": -1e-9}, {"p50_ms": 2e15}],
+)
+def test_an_operating_point_takes_time_and_gains_no_energy(wrong):
+    numbers = {"rank": -3, "p50_ms": np.float32(1.0), "p95_ms": 1.0, **wrong}
+    with pytest.raises(ChoiceError, match=r"expected milli\w+ (above|from) 0.*1e\+15"):
+        OperatingPoint("a", **numbers)
