@@ -100,7 +100,7 @@ def build_engines(
             text = json.dumps(engines.to_json(), indent=1)
             write_whole(staging / ENGINES_FILE, text.encode() + b"\n")
     except OSError as cause:
-        raise TargetError(f"{folder} cannot be written: {cause}.") from cause
+        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     return engines
 
 
