@@ -224,7 +224,9 @@ def test_table_of_a_profile_predicts_latency(trained, tmp_path):
         (("--parts", "1:2"), "write three whole numbers"),
         (("--data", "nowhere"), "there is no such folder"),
         (("--metric", "nowhere:f"), "there is no module 'nowhere'"),
-        (("--out", "no/such/folder.json"), "there is no folder"),
+        (("--out", "no/such/folder.json"), "the folder no/such does not exist"),
+        (("--out", "."), "this is a folder"),
+        (("--out", "front.png"), "Write e.g. --out front.json"),
     ],
 )
 def test_mistakes_are_told_in_one_message(trained, tmp_path, arguments, fragment):

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.tools.console import console, print_json
-from skipc.tools.options import PATH, model_options, model_options_from, survival_from
+from skipc.tools.options import (
+    PATH,
+    check_place,
+    model_options,
+    model_options_from,
+    survival_from,
+)
 from skipc.tools.select_output import print_selection, selection_json, selection_progress
 
 if TYPE_CHECKING:
@@ -211,8 +217,7 @@ def command(
     find_search(search)
     for package in ("matplotlib", "plotly", "scipy"):
         require(package, "select")  # before the search, not after it
-    if not out.parent.is_dir():
-        raise click.UsageError(f"--out {out}: there is no folder {out.parent}.")
+    _check_out(out)
     options = SelectOptions(
         data=_data(data, samples, parts, seed, mean, std),
         target=target,
@@ -253,6 +258,16 @@ def command(
         )
         return INTERRUPTED
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Checks that front, statistics and pictures can be written, each to a file of its own."""
+    check_place("--out", out)
+    if out.suffix.lower() in (".png", ".html", ".npz"):
+        raise click.UsageError(
+            f"--out {out}: this is where the front goes, as JSON; the pictures and the norm"
+            f" statistics lie beside it. Write e.g. --out {out.with_suffix('.json')}"
+        )
 
 
 def _data(
