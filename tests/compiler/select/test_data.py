@@ -86,6 +86,14 @@ def test_data_that_does_not_fit_is_refused(tmp_path, changed, fragment):
         read_data(npz(tmp_path, **changed), IMAGE)
 
 
+def test_options_without_effect_are_refused(tmp_path):
+    for text in (npz(tmp_path).text, "digits", "mydata:batches"):
+        with pytest.raises(SelectError, match="--mean and --std are for a folder of images"):
+            read_data(DataOptions(text, mean=(0.1, 0.2, 0.3)), IMAGE)
+    with pytest.raises(SelectError, match="--parts 30:30:40: the digits have fixed parts"):
+        read_data(DataOptions("digits", parts=(30, 30, 40)), IMAGE)
+
+
 def test_missing_array_names_what_there_is(tmp_path):
     np.savez(tmp_path / "data.npz", x=arrays()[0], labels=arrays()[1])
     with pytest.raises(SelectError, match=r"no array named 'y'.*'labels'"):
