@@ -169,6 +169,12 @@ def test_build_replaces_a_bundle_only_when_told(work: Path) -> None:
     assert [entry.name for entry in manifest.configurations] == ["full"]
 
 
+def test_build_of_a_folder_says_that_it_is_one(made: Path) -> None:
+    for folder in (".", "/"):
+        told = mistake("build", folder, "--front", made / "front.json", "--target", "cpu")
+        assert "is a directory, expected a file" in told
+
+
 def test_build_refuses_to_replace_what_is_no_bundle(work: Path) -> None:
     (work / "photos").mkdir()
     (work / "photos" / "a.png").touch()
