@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
 from skipc.tools.console import console, print_json
 from skipc.tools.options import (
     PATH,
@@ -83,10 +84,10 @@ INTERRUPTED = 128 + signal.SIGINT
 )
 @click.option(
     "--search",
-    default="surrogate",
+    default=DEFAULT_SEARCH,
     show_default=True,
-    metavar="[surrogate|greedy|rank|beam|nsga2|exhaustive|stages]",
-    help="How to search.",
+    metavar=f"[{'|'.join(search_names())}]",
+    help="How to search; docs/select.md compares them.",
 )
 @click.option(
     "--evaluations",
@@ -94,7 +95,13 @@ INTERRUPTED = 128 + signal.SIGINT
     help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
     " as many as greedy, beam, exhaustive and stages need]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Chooses the samples, their parts, and what the search draws.",
+)
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
@@ -152,7 +159,7 @@ INTERRUPTED = 128 + signal.SIGINT
     default=2.0,
     show_default=True,
     metavar="GB",
-    help="How much activations may take.",
+    help="How much activations may take; what one chunk of --rows needs is held anyway.",
 )
 @click.option("--cache", type=PATH, help="Where scores are kept for the next search.")
 @click.option("--no-cache", is_flag=True, help="Keep no scores.")
