@@ -109,7 +109,7 @@ def command(
         return
     printed = console()
     printed.print(replay_table(replays))
-    printed.print(replay_notes(replays, scale))
+    printed.print(f"\n{replay_notes(replays, scale)}")
     if trace is not None:
         count = plural(len(replays[0].records), "call")
         printed.print(f"\ntrace of the last {count}: {trace}", soft_wrap=True)
