@@ -95,7 +95,6 @@ def test_same_seed_gives_the_same_front(trained, tmp_path):
 
 
 def test_ray_gives_the_same_front(trained, tmp_path):
-    pytest.importorskip("ray")
     alone = selected(trained, tmp_path / "alone.json")["configurations"]
     spread = selected(trained, tmp_path / "spread.json", "--ray", "local")["configurations"]
     assert scores_of(alone) == scores_of(spread)
