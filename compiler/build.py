@@ -29,12 +29,14 @@ from skipc.compiler.precision.caster import PrecisionCaster
 from skipc.compiler.precision.mode import Precision, graph_precision
 from skipc.compiler.reference import TorchReference
 from skipc.compiler.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.select.costs import Counter
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
 from skipc.compiler.switching import SwitchingNetwork
 from skipc.compiler.targets.tensorrt.store import carry_over
 from skipc.compiler.units import UnitSearch, find_units
 from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.compiler.weights import WeightStoreWriter
+from skipc.runtime.bundle import MANIFEST_FILE
 from skipc.runtime.manifest import Provenance, Verification
 from skipc.runtime.recipe import Recipe
 
@@ -115,13 +117,14 @@ def build_bundle(
     out = bundle_path(checkpoint, options)
     entries = read_front(front)
     progress("exporting the supernet")
-    norms = _norms(supernet, front, entries, checkpoint, options, progress)
+    norms = _norms(supernet, front, entries, checkpoint, options, progress, note)
     source = open_subnets(supernet, options, norms)
     configurations = configurations_from_front(entries, source.search.units, str(front))
+    _note_repeated(source, configurations, note)
     with staged_folder(out) as folder:
         caster = PrecisionCaster(options.precision)
         _write_bundle(
-            *(folder, out, source, configurations, checkpoint, options, caster, progress)
+            folder, out, source, configurations, checkpoint, options, caster, progress
         )
         carry_over(out, folder, options.recipe.target)
     for kept in caster.kept:
@@ -169,6 +172,7 @@ def _norms(
     checkpoint: Path,
     options: BuildOptions,
     progress: Progress,
+    note: Progress,
 ) -> FamilyNorms:
     """Returns the norm statistics: none, the front's, or estimated now."""
     said = front.norm or NormMode.SHARED
@@ -193,7 +197,7 @@ def _norms(
     progress("re-estimating norms")
     scale = residual_scale_of(supernet, options.residual_scale)
     return reestimated_norms(
-        supernet, front, mode, options.reestimate, scale, options.survival, progress
+        supernet, front, mode, options.reestimate, scale, options.survival, note
     )
 
 
@@ -222,10 +226,15 @@ def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
     """Returns where the bundle goes.
 
     Raises:
-        CompileError: Something is there already that must not be replaced.
+        CompileError: Something is there already that must not be replaced, or the
+            checkpoint's path names no file.
     """
+    if not checkpoint.name:
+        raise CompileError(
+            f"{checkpoint}: is a directory, expected a file. Name the checkpoint inside it."
+        )
     out = options.out or checkpoint.with_suffix(BUNDLE_SUFFIX)
-    if out.is_symlink() or (out.exists() and not (out / "manifest.json").is_file()):
+    if out.is_symlink() or (out.exists() and not (out / MANIFEST_FILE).is_file()):
         raise CompileError(
             f"{out}: exists and is no bundle. Choose another folder with --out."
         )
@@ -234,6 +243,25 @@ def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
             f"{out}: a bundle is already there. Pass --overwrite to replace it, or --out."
         )
     return out
+
+
+def _note_repeated(
+    source: SubnetSource, configurations: tuple[Configuration, ...], note: Progress
+) -> None:
+    """Tells of configurations that differ in units that lie within a skipped one only."""
+    if not isinstance(source, PrunedSubnets):
+        return
+    units = source.search.units
+    counter = Counter(source.supernet.model, units)
+    first: dict[frozenset[int], str] = {}
+    for configuration in configurations:
+        run = counter.count(tuple(unit in configuration.units for unit in units)).run
+        same = first.setdefault(run, configuration.name)
+        if same != configuration.name:
+            note(
+                f"{same!r} and {configuration.name!r} are the same network: they differ in"
+                " units that lie within a skipped one. Remove one of them from the front."
+            )
 
 
 def _write_bundle(
@@ -254,14 +282,13 @@ def _write_bundle(
     subnets: list[tuple[WrittenSubnet, Verification]] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
         for number, configuration in enumerate(configurations, start=1):
-            progress(f"pruning and verifying {configuration.name}"
-                     f" ({number} of {len(configurations)})")  # fmt: skip
+            place = f"({number} of {len(configurations)})"
+            progress(f"pruning and verifying {configuration.name} {place}")
             subnet = caster.subnet(source.subnet(configuration))
             written = write_subnet(subnet, configuration, store, folder)
             reference = source.reference(configuration, folder)
             verified = verify_subnet(
-                *(written.graph, configuration, reference, inputs, tolerance),
-                precision=options.precision,
+                written.graph, configuration, reference, inputs, tolerance, options.precision
             )
             write_golden(folder / golden_outputs_file(configuration.name), verified.expected)
             subnets.append((written, verified.verification))

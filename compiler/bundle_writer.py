@@ -12,6 +12,7 @@ from skipc.compiler.array_files import write_arrays
 from skipc.compiler.costs import total_macs
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.files import file_entries, write_whole
+from skipc.runtime.bundle import MANIFEST_FILE
 from skipc.runtime.manifest import (
     ConfigurationEntry,
     Manifest,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from skipc.compiler.weights import WeightStoreWriter
     from skipc.runtime.recipe import Recipe
 
-MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.bin"
 GOLDEN_INPUTS_FILE = "golden/inputs.npz"
 MAX_GOLDEN_CASES = 2

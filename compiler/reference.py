@@ -207,8 +207,7 @@ class TorchReference:
                 raise SupernetError(
                     f"unit {unit.name!r}: its join {unit.join!r} has no counterpart among the"
                     " program's additions, so PyTorch cannot run a configuration that skips"
-                    " it."
-                    " Please report the model; an ONNX supernet of it can still be built."
+                    " it. Please report the model; an ONNX supernet of it can still be built."
                 )
 
 

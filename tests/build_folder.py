@@ -47,10 +47,11 @@ class BuildFolder:
         network: Supernet | None = None,
         options: BuildOptions | None = None,
         progress: Callable[[str], None] = lambda _: None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> Path:
         made = network or self.network
         return build_bundle(
-            made, self.checkpoint, self.front, options or BuildOptions(), progress
+            made, self.checkpoint, self.front, options or BuildOptions(), progress, note
         )
 
     def left(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -28,13 +29,28 @@ def console(stderr: bool = False) -> Console:
     """Returns a console that prints text as it is: no markup, nothing highlighted.
 
     It is as wide as the terminal or as ``COLUMNS`` says. Piped without that, no line is
-    wrapped, so that other programs can read them.
+    wrapped, so that other programs can read them. With ``NO_COLOR`` nothing is bold or dim,
+    either.
     """
-    width = None if "COLUMNS" in os.environ else _UNWRAPPED
-    plain = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if plain.is_terminal or width is None:
-        return plain
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+    made = Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _UNWRAPPED
+    return made
+
+
+def print_prose(out: Console, text: str) -> None:
+    """Prints sentences: wrapped between words, while a word (a path) is never cut."""
+    for line in text.split("\n"):
+        wrapped = textwrap.fill(
+            line, out.width, break_long_words=False, break_on_hyphens=False
+        )
+        out.print(wrapped, soft_wrap=True)
 
 
 def table(*columns: str) -> Table:

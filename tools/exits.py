@@ -7,6 +7,7 @@ Anything else is a bug of ours and shows its traceback.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -85,4 +86,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True)
+    # Click knows no NO_COLOR (https://no-color.org); None is its own choice.
+    color = False if os.environ.get("NO_COLOR") else None
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True, color=color)

@@ -1,4 +1,4 @@
-"""Options that several commands share: how a network is read, where engines are built."""
+"""Options that several commands share, and what they have in common."""
 
 from __future__ import annotations
 
@@ -235,6 +235,14 @@ def target_name(bundle: Bundle, target: str) -> str:
     if name not in bundle.targets():
         bundle.engine_set(name)  # its error lists what there is and names the command
     return name
+
+
+def check_place(option: str, path: Path) -> None:
+    """Checks, before the work is done, that a file can be written to ``path``."""
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{option} {path}: the folder {path.parent} does not exist.")
+    if path.is_dir():
+        raise click.UsageError(f"{option} {path}: this is a folder. Name a file.")
 
 
 def split_pair(option: str, text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from skipc.tools.console import console, count_text, table
+from skipc.tools.console import console, count_text, print_prose, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +45,11 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
     printed.print(rows)
     share = selection.exhaustive_share
     near = "" if share is None else f", {100 * share:.2f} % of the exhaustive front's"
-    printed.print(
+    print_prose(
+        printed,
         f"\n{problem.metric.name} on the report part of {problem.data.description}; norms"
         f" {problem.mode.value}.\n{len(selection.candidates)} configurations evaluated,"
         f" hypervolume {selection.hypervolume:.4f}{near}.",
-        soft_wrap=True,
     )
     names = [out.with_suffix(suffix) for suffix in (".norms.npz", ".png", ".html")]
     files = [out, *(name for name in names if name.exists())]

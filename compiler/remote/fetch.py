@@ -75,7 +75,7 @@ def fetch_engines(
                 for path in incoming.iterdir():
                     path.rename(staging / path.name)
     except OSError as cause:
-        raise TargetError(f"{folder} cannot be written: {cause}.") from cause
+        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     return engines
 
 

@@ -12,11 +12,11 @@ from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.pareto import front_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from skipc.compiler.select.candidates import Candidate
-    from skipc.compiler.select.selecting import Selection
+    from skipc.compiler.select.selecting import Chosen, Selection
 
 _AXES = {
     CostKind.MACS: ("MACs, millions", 1e-6),
@@ -133,11 +133,10 @@ def _points(selection: Selection) -> _Points:
     def pairs(found: Sequence[Candidate]) -> tuple[list[float], list[float]]:
         return [scale * c.cost for c in found], [percent * c.score for c in found]
 
-    chosen = [by_bits[one.bits] for one in selection.chosen]
-    details: Callable[[int], str] = lambda i: (  # noqa: E731
-        f"<b>{selection.chosen[i].name}</b>: report part"
-        f" {percent * selection.chosen[i].score:.2f}<br>selection {text(chosen[i])}"
-    )
+    def details(one: Chosen) -> str:
+        report = f"<b>{one.name}</b>: report part {percent * one.score:.2f}"
+        return f"{report}<br>selection {text(by_bits[one.bits])}"
+
     front = front_of(selection.candidates)
     return _Points(
         cost_label=label,
@@ -146,10 +145,10 @@ def _points(selection: Selection) -> _Points:
         else f"{problem.metric.name} on the selection part",
         cloud=pairs(selection.candidates),
         front=pairs(front),
-        chosen=pairs(chosen),
+        chosen=pairs([by_bits[one.bits] for one in selection.chosen]),
         names=[one.name for one in selection.chosen],
         cloud_texts=[text(candidate) for candidate in selection.candidates],
-        chosen_texts=[details(i) for i in range(len(chosen))],
+        chosen_texts=[details(one) for one in selection.chosen],
         title=f"{len(selection.candidates)} configurations of"
         f" {problem.source.supernet.description}",
     )

@@ -105,13 +105,13 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         latency = latency_of_profile(profile, problem.space.units)
     elif reason is None and (needed or options.cost is None):
         notes.step(f"measuring what each unit adds on target {profile.name}")
-        meter = Meter(problem, profile, options.threads, notes)
+        probe = LatencyProbe(problem, profile, options.threads, notes)
         latency = fit_latency(
             problem.space,
             problem.units,
             lambda bits: _run(counter, bits),
             lambda bits: _scaled(problem, _run(counter, bits), bits),
-            meter.measure,
+            probe.measure,
         )
     elif reason is not None and needed:
         raise SelectError(
@@ -126,7 +126,7 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
 
 
 @dataclass(frozen=True)
-class Meter:
+class LatencyProbe:
     """Measures configurations on a target of this host, with the norms they are built with.
 
     Attributes:

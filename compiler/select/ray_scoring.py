@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from skipc.compiler.select.scoring import Scores
 
 LOCAL = "local"
+_AUTO = "auto"
+_EXPECTED = f"Give HOST:PORT of a running cluster, or {LOCAL!r}."
+_ANSWERS_WITHIN_S = 10.0
 _PIECES_PER_WORKER = 4
 
 
@@ -53,6 +57,31 @@ class Reopening:
     data_sha256: str
 
 
+def check_cluster(address: str) -> None:
+    """Checks, before anything else is done, that there may be a cluster at an address.
+
+    Ray itself tries for minutes where nothing listens.
+
+    Raises:
+        SelectError: Nothing listens there, or it is no address.
+        ExtraMissingError: Ray is not installed.
+    """
+    require("ray", "ray")
+    if address in (LOCAL, _AUTO):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise SelectError(f"--ray {address!r}: not an address. {_EXPECTED}")
+    try:
+        place = (host.strip("[]"), int(port))
+        socket.create_connection(place, _ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
+        raise SelectError(
+            f"--ray {address!r}: cannot be reached: {reason}. {_EXPECTED}"
+        ) from cause
+
+
 @contextmanager
 def on_ray(
     problem: Problem, checkpoint: Path, model: ModelOptions, options: SelectOptions
@@ -72,8 +101,7 @@ def on_ray(
     # Ray raises ConnectionError, ValueError, RuntimeError ...
     except Exception as cause:
         raise SelectError(
-            f"--ray {options.ray!r}: cannot be reached: {cause} Give HOST:PORT of a running"
-            f" cluster, or {LOCAL!r}."
+            f"--ray {options.ray!r}: cannot be reached: {cause} {_EXPECTED}"
         ) from cause
     try:
         reopening = Reopening(

@@ -15,7 +15,7 @@ from skipc.compiler.select.choosing import choose, names_of
 from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.evaluation_cache import EvaluationCache
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
-from skipc.compiler.select.pricing import Meter, Prices, price
+from skipc.compiler.select.pricing import LatencyProbe, Prices, price
 from skipc.compiler.select.problem import Notes, Problem, open_problem
 from skipc.compiler.select.scoring import cached_scores
 from skipc.compiler.select.searches import find_search
@@ -115,6 +115,7 @@ def select(
     Raises:
         SelectError: The data, the options or the constraints do not fit the network.
         SupernetError: The network cannot be exported.
+        ExtraMissingError: Ray is asked for and not installed.
     """
     search = find_search(options.search)
     if options.cost is CostKind.ENERGY:
@@ -123,11 +124,13 @@ def select(
             " --cost latency, macs or parameters; measure the chosen ones on the device"
             " (docs/meters.md) and write 'energy_mj' into front.json."
         )
-    problem = open_problem(supernet, checkpoint, options, notes)
     if options.ray is None:
+        problem = open_problem(supernet, checkpoint, options, notes)
         return _searched(problem, search, options, notes)
-    from skipc.compiler.select.ray_scoring import on_ray
+    from skipc.compiler.select.ray_scoring import check_cluster, on_ray
 
+    check_cluster(options.ray)
+    problem = open_problem(supernet, checkpoint, options, notes)
     notes.step("starting the workers")
     with on_ray(problem, checkpoint, model, options) as spread:
         return _searched(spread, search, options, notes)
@@ -261,7 +264,8 @@ def _reported(
     if prices.measurable:
         notes.step("measuring the front")
         profile = load_profile(options.target)
-        measured = Meter(problem, profile, options.threads, notes).measure(names)
+        probe = LatencyProbe(problem, profile, options.threads, notes)
+        measured = probe.measure(names)
     chosen = tuple(
         Chosen(
             name=name,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -189,6 +187,15 @@ def test_progress_names_every_step(build_folder):
     assert "mid (2 of 3)" in seen[2]
 
 
+def test_configurations_that_are_the_same_network_are_told(tmp_path):
+    skips = {"outer": ("1",), "both": ("1", "1.body.0"), "other": ("2",)}
+    place = BuildFolder(tmp_path, skips, supernet("residual-in-residual"))
+    notes = []
+    place.build(note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].startswith("'outer' and 'both' are the same network")
+
+
 def test_subnet_over_tolerance_leaves_nothing(build_folder):
     with pytest.raises(NumericsError, match="more than the tolerance of 0"):
         build_folder.build(options=BuildOptions(tolerance=0.0))
@@ -251,4 +258,4 @@ def test_configuration_may_be_called_like_a_temporary_file(tmp_path):
     units = ("layer1.0", "layer1.1", "layer2.0", "layer2.1")
     skips = {name: units[:i] for i, name in enumerate(names)}
     bundle = Bundle.open(BuildFolder(tmp_path, skips).build())
-    assert json.loads((bundle.path / "manifest.json").read_text())["format"]
+    assert [entry.name for entry in bundle.manifest.configurations] == [*names]

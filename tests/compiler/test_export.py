@@ -163,7 +163,6 @@ class Block(nn.Module):
     ],
 )
 def test_random_operator_is_refused_with_its_module(keep):
-    made = network(nn.Sequential())
     made = network(Rooted(nn.Sequential(nn.Linear(4, 4), Block(keep))))
     with pytest.raises(SupernetError, match=r"module 'blocks\.1' draws random numbers"):
         export_supernet(made)

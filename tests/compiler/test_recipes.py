@@ -10,6 +10,7 @@ from skipc.compiler.checkpoint import TorchSupernet
 from skipc.compiler.checkpoint.survival import survival_from_modules
 from skipc.compiler.export import export_supernet
 from skipc.compiler.recipes import RECIPES, find_recipe
+from skipc.compiler.recipes.resnet import Block
 from skipc.compiler.recipes.stochastic_depth import (
     Convention,
     DropSettings,
@@ -44,9 +45,19 @@ def test_both_branches_of_a_transformer_layer_are_units():
     assert found == [f"layers.{i}.{part}" for i in (0, 1) for part in ("attention", "mlp")]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_networks_start_from_their_shortcuts(name):
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_blocks_start_as_their_shortcuts(norm):
     torch.manual_seed(0)
+    module = find_recipe("resnet").load()(norm=norm).eval()
+    blocks = [m for m in module.modules() if isinstance(m, Block)]
+    assert len(blocks) == 12
+    for block in blocks:
+        width = next(m for m in block.branch.modules() if isinstance(m, nn.Conv2d)).in_channels
+        assert not block.branch(torch.randn(1, width, 8, 8)).any()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_networks_take_digits_and_say_whether_they_switch(name):
     module = find_recipe(name).load()().eval()
     assert module(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert isinstance(module, SwitchingNetwork) == name.startswith("subpath")

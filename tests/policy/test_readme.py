@@ -22,12 +22,6 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to run the README's commands in."""
-    return tmp_path_factory.mktemp("readme")
-
-
 def _commands() -> list[tuple[str, str]]:
     found = []
     for block in _blocks("console"):
@@ -41,26 +35,40 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"[a-z]{4,}", text))
 
 
-def test_readme_commands_print_what_it_shows(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(folder)
-    commands = _commands()
-    names = [command.split()[1] for command, _ in commands]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to run the README's commands in."""
+    return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> dict[str, str]:
+    """What the README's commands print in ``folder``; training is cut short."""
+    outputs = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command, _ in _commands():
+            program, *arguments = command.split()
+            assert program == "skipc"
+            if arguments[0] == "train":
+                arguments += ["--epochs", "1"]
+            result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+            assert result.exception is None, command
+            outputs[command] = result.output
+    return outputs
+
+
+def test_readme_commands_print_what_it_shows(printed: dict[str, str]) -> None:
+    names = [command.split()[1] for command in printed]
     assert names == ["train", "select", "units", "build", "check"]
-    for command, shown in commands:
-        program, *arguments = command.split()
-        assert program == "skipc"
-        if arguments[0] == "train":
-            arguments += ["--epochs", "1"]
-        result = CliRunner().invoke(cli, arguments, standalone_mode=False)
-        assert result.exception is None, command
+    for command, shown in _commands():
         # The features are this machine's; everything else must be there word by word.
         # Nor is a briefly trained network sure to have more than one configuration.
         missing = _words(re.sub(r"built for.*?\n\w", "", shown, flags=re.DOTALL))
-        assert missing - {"skip"} <= _words(result.output), command
+        assert missing - {"skip"} <= _words(printed[command]), command
 
 
+@pytest.mark.usefixtures("printed")
 def test_readme_embed_example_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +88,7 @@ def test_readme_embed_example_runs(
     assert lines[-1].endswith(" 3")
 
 
+@pytest.mark.usefixtures("printed")
 def test_readme_front_fits_the_digits_network(folder: Path) -> None:
     from skipc.compiler.build import open_supernet
     from skipc.compiler.checkpoint import ModelOptions, read_checkpoint

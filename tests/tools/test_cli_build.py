@@ -84,7 +84,8 @@ def test_build_takes_an_onnx_supernet(made: Path, tmp_path: Path) -> None:
 
 
 def test_build_and_run_take_several_whole_number_inputs_and_a_batch(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     config = transformers.BertConfig(
         hidden_size=16,
         num_hidden_layers=2,
@@ -167,6 +168,12 @@ def test_build_replaces_a_bundle_only_when_told(work: Path) -> None:
     assert skipc(*arguments, "--overwrite").code == 0
     manifest = Bundle.open(work / "ckpt.skipc").manifest
     assert [entry.name for entry in manifest.configurations] == ["full"]
+
+
+def test_build_of_a_folder_says_that_it_is_one(made: Path) -> None:
+    for folder in (".", "/"):
+        told = mistake("build", folder, "--front", made / "front.json", "--target", "cpu")
+        assert "is a directory, expected a file" in told
 
 
 def test_build_refuses_to_replace_what_is_no_bundle(work: Path) -> None:

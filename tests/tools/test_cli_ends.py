@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from skipc.runtime.errors import SkipcError
+from skipc.tools.cli import cli
 from skipc.tools.exits import run_and_exit
 from tests.command_line import mistake, skipc, skipc_without
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+COMMANDS = cli.list_commands(click.Context(cli))
+
 
 def test_help_lists_every_command_without_importing_any() -> None:
     ended = skipc_without("torch,onnx,onnx_ir,onnxruntime", "--help")
     assert ended.code == 0, ended.err
-    for name in ("units", "build", "finish", "show", "check", "run", "targets", "meters"):
+    for name in COMMANDS:
         assert f"\n  {name} " in ended.out
 
 
@@ -29,9 +33,7 @@ def test_version_is_printed() -> None:
     assert skipc("--version").out == "skipc, version 0.1.0\n"
 
 
-@pytest.mark.parametrize(
-    "name", ["units", "build", "finish", "show", "check", "run", "targets", "meters"]
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
     ended = skipc(name, "--help")
     assert ended.code == 0
@@ -62,6 +64,16 @@ def test_system_errors_are_told_without_a_traceback(
     assert (code, told) == (2, "Error: No space left on device.\n")
     code, told = _end(PermissionError(errno.EACCES, "Permission denied", "/a/b"), capsys)
     assert (code, told) == (2, "Error: /a/b: Permission denied.\n")
+
+
+def test_errors_have_no_colour_where_none_is_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[31m" in _end(SkipcError("no."), capsys)[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert _end(SkipcError("no."), capsys)[1] == "Error: no.\n"
 
 
 def test_interruption_is_told(capsys: pytest.CaptureFixture[str]) -> None:

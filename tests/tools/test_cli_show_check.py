@@ -147,8 +147,8 @@ def test_check_ends_with_1_when_an_output_differs(work: Path) -> None:
     assert ended.code == 1
     verdicts = [line.split()[-1] for line in ended.out.splitlines()[-2:]]
     assert verdicts == ["ok", "FAILED"]
-    assert "Error: 1 configuration of 2 differ" in ended.err
-    assert "fast" in ended.err
+    assert "Error: 1 of 2 engines differ from the golden outputs" in ended.err
+    assert "allows: fast. Build" in ended.err
     ended = skipc("check", bundle, "--json")
     assert ended.code == 1
     assert '"passed": false' in ended.out

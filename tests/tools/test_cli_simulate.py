@@ -36,6 +36,13 @@ def test_without_a_bundle_the_scenarios_are_listed() -> None:
     assert all(len(line.rstrip()) <= 80 for line in ended.out.splitlines())
 
 
+def test_the_list_as_json_has_what_the_table_has() -> None:
+    listed = skipc("simulate", "--json").json()
+    found = {one["scenario"]: one["duration_s"] for one in listed}
+    assert found["thermal-throttling"] == 300
+    assert len(found) == 5
+
+
 def test_a_scenario_is_replayed_and_traced(made: Path, short: Path, tmp_path: Path) -> None:
     trace = tmp_path / "calls.jsonl"
     ended = skipc("simulate", made / "ckpt.skipc", "--scenario", short, "--trace", trace)
@@ -75,6 +82,7 @@ def test_a_budget_of_ones_own(made: Path, short: Path) -> None:
         (("--budget", "min_accuracy=2"), "is more than any configuration has"),
         (("--scenario", "batery"), "Did you mean 'battery'?"),
         (("--trace", "calls.jsonl"), "holds one scenario, and there are"),
+        (("--scenario", "battery", "--trace", "."), "--trace .: this is a folder"),
         (("--target", "jetson"), "jetson"),
     ],
 )

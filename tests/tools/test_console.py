@@ -9,6 +9,7 @@ from skipc.tools.console import (
     count_text,
     plural,
     print_json,
+    print_prose,
     progress,
     size_text,
     table,
@@ -63,6 +64,16 @@ def test_piped_lines_are_not_wrapped(
     monkeypatch.delenv("COLUMNS", raising=False)
     console().print("word " * 100)
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_prose_is_wrapped_between_words_and_paths_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    path = "/a/folder/with/a/long/name"
+    print_prose(console(), f"one two three four five six seven\nin {path} of mine")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["one two three four", "five six seven", "in", path, "of mine"]
 
 
 def test_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,9 @@ from skipc.tools.options import (
 @model_options
 @click.option("--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
-@click.option("--data", type=PATH, help="Real inputs (.npy, .npz) to verify on, too.")
+@click.option(
+    "--data", type=PATH, help="Real inputs (.npy, .npz): verify on the first 4, too."
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),

@@ -147,8 +147,8 @@ def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str])
     failed = [result.configuration for result in results if not result.passed]
     if failed:
         click.echo(
-            f"Error: {plural(len(failed), 'configuration')} of {len(results)} differ from the"
-            " golden outputs by more than the bundle allows. Build the engines again with"
-            f" `skipc finish`, or the bundle: {', '.join(failed)}.",
+            f"Error: {len(failed)} of {plural(len(results), 'engine')} differ from the golden"
+            f" outputs by more than the bundle allows: {', '.join(failed)}. Build the engines"
+            " again with `skipc finish`, or the bundle.",
             err=True,
         )

@@ -11,7 +11,7 @@ from skipc.compiler.array_files import read_arrays, write_arrays
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
 from skipc.tools.console import console, print_json, progress, table
-from skipc.tools.options import PATH, SizeType, target_name
+from skipc.tools.options import PATH, SizeType, check_place, target_name
 from skipc.tools.stale import with_fresh_engines
 
 if TYPE_CHECKING:
@@ -138,7 +138,4 @@ def _check_writable(path: Path, names: tuple[str, ...]) -> None:
         raise click.UsageError(
             f"--out {path}: the network has {len(names)} outputs. Write to a .npz file."
         )
-    if not path.parent.is_dir():
-        raise click.UsageError(f"--out {path}: the folder {path.parent} does not exist.")
-    if path.is_dir():
-        raise click.UsageError(f"--out {path}: this is a folder.")
+    check_place("--out", path)

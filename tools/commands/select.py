@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
 from skipc.tools.console import console, print_json
-from skipc.tools.options import PATH, model_options, model_options_from, survival_from
+from skipc.tools.options import (
+    PATH,
+    check_place,
+    model_options,
+    model_options_from,
+    survival_from,
+)
 from skipc.tools.select_output import print_selection, selection_json, selection_progress
 
 if TYPE_CHECKING:
@@ -77,10 +84,10 @@ INTERRUPTED = 128 + signal.SIGINT
 )
 @click.option(
     "--search",
-    default="surrogate",
+    default=DEFAULT_SEARCH,
     show_default=True,
-    metavar="[surrogate|greedy|rank|beam|nsga2|exhaustive|stages]",
-    help="How to search.",
+    metavar=f"[{'|'.join(search_names())}]",
+    help="How to search; docs/select.md compares them.",
 )
 @click.option(
     "--evaluations",
@@ -88,7 +95,13 @@ INTERRUPTED = 128 + signal.SIGINT
     help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
     " as many as greedy, beam, exhaustive and stages need]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Chooses the samples, their parts, and what the search draws.",
+)
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
@@ -146,7 +159,7 @@ INTERRUPTED = 128 + signal.SIGINT
     default=2.0,
     show_default=True,
     metavar="GB",
-    help="How much activations may take.",
+    help="How much activations may take; what one chunk of --rows needs is held anyway.",
 )
 @click.option("--cache", type=PATH, help="Where scores are kept for the next search.")
 @click.option("--no-cache", is_flag=True, help="Keep no scores.")
@@ -211,8 +224,7 @@ def command(
     find_search(search)
     for package in ("matplotlib", "plotly", "scipy"):
         require(package, "select")  # before the search, not after it
-    if not out.parent.is_dir():
-        raise click.UsageError(f"--out {out}: there is no folder {out.parent}.")
+    _check_out(out)
     options = SelectOptions(
         data=_data(data, samples, parts, seed, mean, std),
         target=target,
@@ -253,6 +265,16 @@ def command(
         )
         return INTERRUPTED
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Checks that front, statistics and pictures can be written, each to a file of its own."""
+    check_place("--out", out)
+    if out.suffix.lower() in (".png", ".html", ".npz"):
+        raise click.UsageError(
+            f"--out {out}: this is where the front goes, as JSON; the pictures and the norm"
+            f" statistics lie beside it. Write e.g. --out {out.with_suffix('.json')}"
+        )
 
 
 def _data(

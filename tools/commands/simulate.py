@@ -12,8 +12,8 @@ from skipc.runtime.call_trace import trace_lines, trace_of
 from skipc.runtime.host import default_threads
 from skipc.runtime.points import points_here, ranked_by
 from skipc.tools.budget_option import BudgetType
-from skipc.tools.console import console, print_json, progress
-from skipc.tools.options import PATH, target_name
+from skipc.tools.console import console, plural, print_json, progress
+from skipc.tools.options import PATH, check_place, target_name
 from skipc.tools.simulate.replay import replay
 from skipc.tools.simulate.scale import scaled, scaled_budget, slow_enough
 from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
@@ -21,6 +21,7 @@ from skipc.tools.simulate.view import (
     replay_document,
     replay_notes,
     replay_table,
+    scenario_documents,
     scenario_table,
 )
 
@@ -69,7 +70,11 @@ def command(
     if bundle is None:
         if scenarios or budget or target or threads or trace:
             raise click.UsageError("name a bundle: skipc simulate BUNDLE ...")
-        console().print(scenario_table(map(find_scenario, shipped_scenarios())))
+        listed = [find_scenario(name) for name in shipped_scenarios()]
+        if as_json:
+            print_json(scenario_documents(listed))
+        else:
+            console().print(scenario_table(listed))
         return
     chosen = [find_scenario(name) for name in scenarios or shipped_scenarios()]
     if trace is not None and len(chosen) > 1:
@@ -77,8 +82,8 @@ def command(
             f"--trace {trace} holds one scenario, and there are {len(chosen)}. Choose one with"
             " --scenario."
         )
-    if trace is not None and not trace.parent.is_dir():
-        raise click.UsageError(f"--trace {trace}: the folder {trace.parent} does not exist.")
+    if trace is not None:
+        check_place("--trace", trace)
     opened = Bundle.open(bundle)
     if target is None:
         name = next(iter(opened.targets()), None)
@@ -104,6 +109,7 @@ def command(
         return
     printed = console()
     printed.print(replay_table(replays))
-    printed.print(replay_notes(replays, scale))
+    printed.print(f"\n{replay_notes(replays, scale)}")
     if trace is not None:
-        printed.print(f"trace of the last {len(replays[0].records)} calls: {trace}")
+        count = plural(len(replays[0].records), "call")
+        printed.print(f"\ntrace of the last {count}: {trace}", soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.tools.console import console, print_json
-from skipc.tools.options import PATH
+from skipc.tools.options import PATH, check_place
 from skipc.tools.trace.view import print_trace, sentences, trace_json
 
 if TYPE_CHECKING:
@@ -75,8 +75,5 @@ def _pictures(file: Path, out: Path | None) -> list[Path]:
                 f"the picture {path} would replace the trace itself. Say where to write it:"
                 " --out PICTURE.png"
             )
-        if not path.parent.is_dir():
-            raise click.UsageError(f"--out {path}: the folder {path.parent} does not exist.")
-        if path.is_dir():
-            raise click.UsageError(f"--out {path}: this is a folder.")
+        check_place("--out", path)
     return found

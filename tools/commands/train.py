@@ -72,7 +72,13 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     type=click.FloatRange(min=0, min_open=True),
     help="Highest learning rate (AdamW, one cycle).  [default: 0.005; 0.001 for transformers]",
 )
-@click.option("--weight-decay", type=click.FloatRange(min=0), default=0.05, show_default=True)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(min=0),
+    default=0.05,
+    show_default=True,
+    help="AdamW's; norms and biases have none.",
+)
 @click.option(
     "--smoothing",
     type=click.FloatRange(min=0, max=0.9),
@@ -80,7 +86,13 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     show_default=True,
     help="Label smoothing.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of weights, order, augmentation and what is dropped.",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option(
     "--precision",

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 _UNITS = {"energy": "mJ", "power": "W", "battery": "W"}
 
 
+def scenario_documents(scenarios: Iterable[Scenario]) -> list[dict[str, object]]:
+    """Returns what scenarios there are, for JSON."""
+    return [
+        {
+            "scenario": scenario.file,
+            "duration_s": scenario.duration_s,
+            "description": scenario.description,
+        }
+        for scenario in scenarios
+    ]
+
+
 def scenario_table(scenarios: Iterable[Scenario]) -> Table:
     """Returns what scenarios there are, as a table."""
     rows = table("scenario", ">seconds", "what happens")
@@ -30,7 +42,7 @@ def scenario_table(scenarios: Iterable[Scenario]) -> Table:
 def replay_table(replays: Sequence[Replay]) -> Table:
     """Returns what came of each scenario, as a table."""
     rows = table(
-        "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "average"
+        "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "taken/granted"
     )
     for found in replays:
         rows.add_row(
@@ -38,7 +50,7 @@ def replay_table(replays: Sequence[Replay]) -> Table:
             str(found.calls),
             f"{100 * (1 - found.stats.infeasible_calls / max(found.calls, 1)):.0f} %",
             f"{100 * found.within:.2f} %" if found.counted and found.limited else "-",
-            f"{100 * found.gain:.1f} %" if found.counted else "-",
+            f"{round(100 * found.gain)} %" if found.counted else "-",
             str(found.stats.switches),
             _average_text(found.average),
         )
@@ -56,7 +68,8 @@ def replay_notes(replays: Sequence[Replay], scale: float) -> str:
     text = (
         "in time: calls within a latency budget that could be met, without the first"
         f" {ADAPTATION_CALLS} after each sudden change. gain: of the accuracy that an oracle"
-        " which knows the device gains over the fastest configuration."
+        " which knows the device gains over the fastest configuration. taken/granted: on"
+        " average, of energy or power."
         f" {times:.3g} times faster than real time."
     )
     if scale > 1:
@@ -71,7 +84,7 @@ def _average_text(average: Average | None) -> str:
     if average is None:
         return "-"
     unit = _UNITS[average.kind]
-    return f"{average.taken:.4g} of {average.granted:.4g} {unit}"
+    return f"{average.taken:.4g}/{average.granted:.4g} {unit}"
 
 
 def replay_document(found: Replay) -> dict[str, object]:

@@ -23,6 +23,8 @@ MAX_DATA_BYTES = 8 << 30
 """Inputs are held in memory; more than this is a slip."""
 
 DIGITS = "digits"
+PARTS = (20, 40, 40)
+"""Shares of re-estimation, selection and report where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class DataOptions:
 
     text: str
     samples: int = 2000
-    parts: tuple[int, int, int] = (20, 40, 40)
+    parts: tuple[int, int, int] = PARTS
     seed: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -71,6 +73,7 @@ def read_data(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Data:
     if options.text == DIGITS:
         from skipc.compiler.select.data.digits import digits_parts
 
+        _refuse_normalising(options)
         parts = digits_parts(options)
         check_samples(parts.selection, inputs, options.text)
     else:
@@ -138,15 +141,26 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
             )
 
 
+def _refuse_normalising(options: DataOptions) -> None:
+    """Refuses what has an effect on a folder of images only."""
+    if options.mean or options.std:
+        raise SelectError(
+            f"--mean and --std are for a folder of images; --data {options.text} gives inputs"
+            " as the network takes them. Leave both out."
+        )
+
+
 def _samples(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Samples:
     path = Path(options.text)
     if path.suffix == ".npz":
         from skipc.compiler.select.data.npz import npz_samples
 
+        _refuse_normalising(options)
         return npz_samples(path, inputs)
     if ":" in options.text and not path.exists():
         from skipc.compiler.select.data.function import function_samples
 
+        _refuse_normalising(options)
         return function_samples(options, inputs)
     from skipc.compiler.select.data.folder import folder_samples
 

@@ -51,7 +51,7 @@ def folder_samples(
             f" the {MAX_DATA_BYTES / 1e9:.1f} GB that are held in memory. Give a smaller"
             " --samples."
         )
-    mean, std = (_per_channel(option, spec) for option in (options.mean, options.std))
+    mean, std = _per_channel(options.mean), _per_channel(options.std)
     images = np.empty((len(chosen), *shape), spec.dtype)
     for row, index in enumerate(chosen):
         image = read_image(files[index][0], shape)
@@ -144,5 +144,5 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
-def _per_channel(numbers: tuple[float, ...], spec: TensorSpec) -> NDArray[np.float32] | None:
+def _per_channel(numbers: tuple[float, ...]) -> NDArray[np.float32] | None:
     return np.array(numbers, np.float32).reshape(-1, 1, 1) if numbers else None

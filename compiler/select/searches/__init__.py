@@ -1,7 +1,8 @@
 """Ways to choose what to evaluate, behind one small interface.
 
 A search is a function ``search(space, evaluate, seed)``: it evaluates configurations until it
-has nothing more to try, or ``evaluate`` ends it. ``_SEARCHES`` is the registry.
+has nothing more to try, or ``evaluate`` ends it. ``_SEARCHES`` is the registry: each name is
+that of the module beside this one which holds the search.
 """
 
 from __future__ import annotations
@@ -15,17 +16,9 @@ from skipc.runtime.errors import choices_text
 if TYPE_CHECKING:
     from skipc.compiler.select.candidates import Evaluate, Space
 
-_SEARCHES: dict[str, str] = {
-    "surrogate": "rank, then evaluate what a model of the score expects most from",
-    "greedy": "skip the unit that is missed least, and again",
-    "rank": "sort the units by how much each alone is missed, skip them in that order",
-    "beam": "as greedy, with several configurations of each size",
-    "nsga2": "evolve a population (pymoo)",
-    "exhaustive": "try everything, up to 4096 configurations",
-    "stages": "one flag per stage: its skippable half runs or not",
-}
-
 DEFAULT_SEARCH = "surrogate"
+
+_SEARCHES = (DEFAULT_SEARCH, "greedy", "rank", "beam", "nsga2", "exhaustive", "stages")
 
 
 class Search(Protocol):

@@ -15,7 +15,7 @@ from skipc.compiler.extras import require
 from skipc.compiler.files import staged_folder, write_whole
 from skipc.compiler.targets.cpu import probe
 from skipc.compiler.targets.cpu.verify import check_same_bits
-from skipc.compiler.targets.golden import check_golden
+from skipc.compiler.targets.golden import check_golden, tolerance_on
 from skipc.compiler.targets.graphs import checked_graph
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.onnxruntime_cpu import NAME, OnnxRuntimeCpu, current_host
@@ -100,7 +100,7 @@ def build_engines(
             text = json.dumps(engines.to_json(), indent=1)
             write_whole(staging / ENGINES_FILE, text.encode() + b"\n")
     except OSError as cause:
-        raise TargetError(f"{folder} cannot be written: {cause}.") from cause
+        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     return engines
 
 
@@ -141,9 +141,11 @@ def _latencies(
     for threads in sorted({1, default_threads()}):
         progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
         backend = OnnxRuntimeCpu(files, packed_file, threads)
-        for name, row in measure_latencies(backend, tuple(files), inputs).items():
-            table[name] += (row,)
-        backend.close()
+        try:
+            for name, row in measure_latencies(backend, tuple(files), inputs).items():
+                table[name] += (row,)
+        finally:
+            backend.close()
     return table
 
 
@@ -163,7 +165,7 @@ def _build_one(
     after = _run(path, store, inputs)
     check_same_bits(entry.name, optimized.outputs, after)
     golden = bundle.golden_outputs(entry.name)
-    check_golden(entry, after, golden, entry.verification.tolerance, "this CPU")
+    check_golden(entry, after, golden, tolerance_on(NAME, entry), "this CPU")
     file = FileEntry(path.name, path.stat().st_size, file_sha256(path))
     return _Built(entry.name, file, blobs)
 

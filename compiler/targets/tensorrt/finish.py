@@ -98,7 +98,7 @@ def build_engines(
             write_whole(staging / ENGINES_FILE, text.encode() + b"\n")
         build.store.clear()
     except OSError as cause:
-        raise TargetError(f"{folder} cannot be written: {cause}.") from cause
+        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     return engines
 
 

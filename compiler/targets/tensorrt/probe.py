@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.network import parse
@@ -19,7 +21,6 @@ from skipc.runtime.manifest import BatchRange, TensorSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from skipc.compiler.targets import Progress
@@ -65,7 +66,7 @@ def measure_graphs(
     return {name: row.p50_ms for name, row in found.items()}
 
 
-def _shapes(trt: Any, definition: Any, inputs: Mapping[str, NDArray[np.generic]]) -> Shapes:
+def _shapes(trt: Any, definition: Any, inputs: Mapping[str, NDArray[Any]]) -> Shapes:
     """Returns a parsed network's inputs and outputs, at the batch of ``inputs``."""
     given = [definition.get_input(index) for index in range(definition.num_inputs)]
     made = [definition.get_output(index) for index in range(definition.num_outputs)]
@@ -86,7 +87,5 @@ def _shapes(trt: Any, definition: Any, inputs: Mapping[str, NDArray[np.generic]]
 
 
 def _spec(trt: Any, tensor: Any) -> TensorSpec:
-    import numpy as np
-
     shape = tuple("N" if size == -1 else size for size in tuple(tensor.shape))
     return TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)).name, shape)

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -121,6 +122,7 @@ def test_kernels_are_the_same_bits_whatever_the_full_statistics():
 
 
 def all_scaled_by(scale):
+    """Returns statistics whose every norm has the same scalar."""
     family = random_norms(net("bottleneck")[1], 4, scaled=True)
     own = {
         name: replace(found, scale=scale) for name, found in family.configurations["a"].items()
@@ -129,29 +131,18 @@ def all_scaled_by(scale):
 
 
 def test_one_multiplication_per_branch_and_projection():
-    family = random_norms(net("bottleneck")[1], 4, scaled=True)
-    own = {
-        name: type(s)(s.mean, s.variance, 1.5)
-        for name, s in family.configurations["a"].items()
-    }
-    subnet = applied("bottleneck", FamilyNorms(family.mode, family.base, {"a": own}))
+    subnet = applied("bottleneck", all_scaled_by(1.5))
     # Three branches, the projection, and the stem, whose result a join reads.
     assert ops(subnet).count("Mul") == 5
     assert "BatchNormalization" not in ops(subnet)
 
 
 def test_scalar_of_one_multiplies_nothing():
-    family = random_norms(net("bottleneck")[1], 4, scaled=True)
-    own = {
-        name: type(s)(s.mean, s.variance, 1.0)
-        for name, s in family.configurations["a"].items()
-    }
-    subnet = applied("bottleneck", FamilyNorms(family.mode, family.base, {"a": own}))
+    subnet = applied("bottleneck", all_scaled_by(1.0))
     assert "Mul" not in ops(subnet)
 
 
 def test_no_optimiser_folds_the_scalar_into_a_kernel(tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
     family = random_norms(net("bottleneck")[1], 4, scaled=True)
     subnet = applied("bottleneck", family)
     path = tmp_path / "subnet.onnx"

@@ -22,6 +22,9 @@ from skipc.compiler.units import find_units
 from skipc.runtime.bundle import Bundle
 from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, export, random_norms
 
+PAIRS = tuple(replace(spec, shape=(2, *spec.shape[1:])) for spec in INPUTS)
+"""The same inputs with a batch that is fixed to two."""
+
 
 def make_front(folder, name, mode):
     """Writes a front whose three configurations have statistics of their own each."""
@@ -99,3 +102,24 @@ def test_statistics_of_another_network_stop_the_build(tmp_path):
     with pytest.raises(FrontError):
         build(tmp_path, other)
     assert not (tmp_path / "b.skipc").exists()
+
+
+def test_what_makes_the_estimation_slow_is_a_note(tmp_path):
+    fixed = replace(make_front(tmp_path, "bottleneck", NormMode.FULL), inputs=PAIRS)
+    shape = (40, *PAIRS[0].shape[1:])
+    data = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=data, y=np.arange(40) % 2)
+    options = BuildOptions(out=tmp_path / "b.skipc", reestimate=str(tmp_path / "data.npz"))
+    steps, notes = [], []
+    build_bundle(
+        fixed,
+        tmp_path / "ckpt.pt",
+        tmp_path / "front.json",
+        options,
+        steps.append,
+        notes.append,
+    )
+    assert len(notes) == 1
+    assert "the first dimension of the input" in notes[0]
+    assert "re-estimating norms" in steps
+    assert notes[0] not in steps

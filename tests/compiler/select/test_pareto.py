@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymoo.indicators.hv import HV
 
 from skipc.compiler.select.candidates import Candidate
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume, thin
@@ -45,8 +46,7 @@ def test_equals_are_settled_by_fewer_skipped_units():
 
 @given(POINTS)
 def test_hypervolume_is_pymoos(points):
-    hv = pytest.importorskip("pymoo.indicators.hv").HV
-    expected = hv(ref_point=np.array([10.0, -0.1]))(
+    expected = HV(ref_point=np.array([10.0, -0.1]))(
         np.array([[p.cost, -p.score] for p in points])
     )
     assert hypervolume(front_of(points), REFERENCE) == pytest.approx(expected / (10 * 0.9))
