@@ -1,0 +1,73 @@
+"use strict";
+// Draws the page's figures in the reader's theme, and again when that, or the paper, changes.
+(() => {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const darkOf = read("dark-colours");
+  const plots = [...document.querySelectorAll(".plot")];
+  const figures = new Map(plots.map((plot) => [plot, read(`${plot.id}-figure`)]));
+  const root = document.documentElement;
+  const systemDark = matchMedia("(prefers-color-scheme: dark)");
+  const narrow = matchMedia("(max-width: 600px)");
+  const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+  const COLOUR_KEY = /color|colorscale$/i;
+  const PAPER_PX = 690;
+  let printing = false;
+
+  const isDark = () =>
+    !printing &&
+    (root.dataset.theme === "dark" || (root.dataset.theme !== "light" && systemDark.matches));
+
+  // Only under keys of colours: a name that looks like a colour stays as it is.
+  const darkened = (value, inColour) => {
+    if (typeof value === "string") return inColour ? darkOf[value] || value : value;
+    if (Array.isArray(value)) return value.map((item) => darkened(item, inColour));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key, darkened(item, COLOUR_KEY.test(key))]),
+    );
+  };
+
+  const drawOne = (plot) => {
+    const figure = structuredClone(figures.get(plot));
+    const { data, layout } = isDark() ? darkened(figure, false) : figure;
+    if (narrow.matches && !printing) {
+      layout.font.size = 11;
+      for (const [key, axis] of Object.entries(layout)) {
+        if (!/^[xy]axis/.test(key)) continue;
+        if (axis.tickfont) axis.tickfont.size = Math.min(axis.tickfont.size || 11, 11);
+        if (axis.ticktext) axis.ticktext = axis.ticktext.map(shortened);
+        if (key[0] === "x" && !axis.tickvals) axis.nticks = 5;
+      }
+    }
+    if (printing) layout.width = PAPER_PX;
+    return Plotly.react(plot, data, layout, CONFIG);
+  };
+  // An entity is not to be cut.
+  const shortened = (text) =>
+    text.length > 14 && !text.includes("&") ? `${text.slice(0, 13)}…` : text;
+
+  const drawAll = () => Promise.all(plots.map(drawOne));
+
+  const THEMES = ["system", "light", "dark"];
+  const button = document.getElementById("theme");
+  const setTheme = (theme) => {
+    if (theme === "system") delete root.dataset.theme;
+    else root.dataset.theme = theme;
+    button.textContent = `Theme: ${theme}`;
+    return drawAll();
+  };
+  button.addEventListener("click", () => {
+    const now = root.dataset.theme || "system";
+    setTheme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
+  });
+  button.hidden = false;
+
+  systemDark.addEventListener("change", drawAll);
+  narrow.addEventListener("change", drawAll);
+  addEventListener("beforeprint", () => { printing = true; drawAll(); });
+  addEventListener("afterprint", () => { printing = false; drawAll(); });
+
+  const asked = new URLSearchParams(location.search).get("theme");
+  const drawn = THEMES.includes(asked) ? setTheme(asked) : drawAll();
+  drawn.then(() => { root.dataset.drawn = "yes"; });
+})();
