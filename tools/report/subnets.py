@@ -49,7 +49,13 @@ def read_subnet(bundle: Bundle, entry: ConfigurationEntry) -> Subnet:
     """
     onnx = require("onnx", "report")
     path = checked_graph(bundle, entry)
-    graph = onnx.load(path, load_external_data=False).graph
+    broken = require("google.protobuf.message", "report").DecodeError
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except broken as cause:
+        raise IntegrityError(
+            f"{path}: not an ONNX graph: {cause}. Copy the bundle again."
+        ) from cause
     offsets = {tensor.offset_bytes for tensor in bundle.manifest.weights}
     tensors: dict[int, str] = {}
     for tensor in graph.initializer:

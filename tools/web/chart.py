@@ -85,17 +85,22 @@ def embedded_json(value: Json, name: str) -> Html:
 
 def label(text: str, most: int = LONGEST_NAME) -> str:
     """Returns a name as Plotly, which reads some HTML in texts, is to show it."""
-    return html.escape(short(text, most), quote=False)
+    return _plain(short(text, most))
 
 
 def hover(*lines: str) -> str:
     """Returns the text that appears above a point; the first line is its name."""
     first, *others = (
-        html.escape(part, quote=False)
+        _plain(part)
         for line in lines
         for part in textwrap.wrap(short(line, _MOST_HOVER), _HOVER_COLUMNS) or [""]
     )
     return "<br>".join((f"<b>{first}</b>", *others))
+
+
+def _plain(text: str) -> str:
+    # Between two dollar signs Plotly looks for TeX.
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def axis(title: str, **own: Json) -> dict[str, Json]:

@@ -39,14 +39,36 @@
         if (key[0] === "x" && !axis.tickvals) axis.nticks = 5;
       }
     }
+    layout.autosize = !printing; // or the paper's width would stay
     if (printing) layout.width = PAPER_PX;
-    return Plotly.react(plot, data, layout, CONFIG);
+    Plotly.react(plot, data, layout, CONFIG);
   };
   // An entity is not to be cut.
-  const shortened = (text) =>
-    text.length > 14 && !text.includes("&") ? `${text.slice(0, 13)}…` : text;
+  const shortened = (text) => {
+    const characters = text.match(/&[^;]+;|./gu) || [];
+    return characters.length > 14 ? `${characters.slice(0, 13).join("")}…` : text;
+  };
 
-  const drawAll = () => Promise.all(plots.map(drawOne));
+  // What is in sight comes first and at once, the others while the browser has nothing to do.
+  let drawing = 0;
+  const later = window.requestIdleCallback || ((task) => setTimeout(task, 0));
+  const pause = () => new Promise((done) => { later(done, { timeout: 100 }); });
+  const drawAll = async () => {
+    const mine = ++drawing;
+    delete root.dataset.drawn;
+    const inSight = (plot) => plot.getBoundingClientRect().top < 1.5 * innerHeight;
+    const [first, others] = [plots.filter(inSight), plots.filter((plot) => !inSight(plot))];
+    first.forEach(drawOne);
+    performance.mark("in-sight-drawn");
+    for (const plot of others) {
+      await pause();
+      if (mine !== drawing) return; // the theme changed again
+      drawOne(plot);
+    }
+    root.dataset.drawn = root.dataset.theme || "system";
+    performance.mark("drawn");
+  };
+  const drawForPaper = () => { drawing += 1; plots.forEach(drawOne); };
 
   const THEMES = ["system", "light", "dark"];
   const button = document.getElementById("theme");
@@ -54,7 +76,7 @@
     if (theme === "system") delete root.dataset.theme;
     else root.dataset.theme = theme;
     button.textContent = `Theme: ${theme}`;
-    return drawAll();
+    drawAll();
   };
   button.addEventListener("click", () => {
     const now = root.dataset.theme || "system";
@@ -64,10 +86,9 @@
 
   systemDark.addEventListener("change", drawAll);
   narrow.addEventListener("change", drawAll);
-  addEventListener("beforeprint", () => { printing = true; drawAll(); });
+  addEventListener("beforeprint", () => { printing = true; drawForPaper(); });
   addEventListener("afterprint", () => { printing = false; drawAll(); });
 
   const asked = new URLSearchParams(location.search).get("theme");
-  const drawn = THEMES.includes(asked) ? setTheme(asked) : drawAll();
-  drawn.then(() => { root.dataset.drawn = "yes"; });
+  setTheme(THEMES.includes(asked) ? asked : "system");
 })();

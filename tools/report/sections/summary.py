@@ -49,7 +49,9 @@ def section(study: Study) -> Section:
     rows = [_row(study, entry, first) for entry in study.ordered]
     # A column in which nothing is known is left out.
     columns = [i for i in range(len(_HEADINGS)) if any(row[i] != NOTHING for row in rows)]
-    headings = tuple(_HEADINGS[i] for i in columns)
+    headings = [_HEADINGS[i] for i in columns]
+    if first is not None and first.energy_is_estimated:
+        headings = [f"{text}, estimate" if text == ">energy" else text for text in headings]
     told = tuple(tuple(row[i] for i in columns) for row in rows)
     where = "" if first is None else f" Latency: {first.label} ({first.origin.value})."
     note = joined(
@@ -70,7 +72,9 @@ def section(study: Study) -> Section:
         "Configurations",
         f"{order} A configuration keeps its colour in every chart.",
         joined(
-            Table(f"{plural(len(rows), 'configuration')}.{where}", headings, told).html(),
+            Table(
+                f"{plural(len(rows), 'configuration')}.{where}", tuple(headings), told
+            ).html(),
             element("p", note, class_="note"),
         ),
     )
@@ -83,7 +87,6 @@ def _row(
     quantiles = {} if point is None else {one.label: one.ms for one in point.quantiles}
     is_reference = first is not None and entry.name == first.reference
     energy = None if point is None else point.energy
-    mark = " (estimate)" if first is not None and first.energy_is_estimated else ""
     return (
         keyed(entry.name, study.ranks[entry.name]),
         percent(entry.metrics.get("accuracy")),
@@ -92,7 +95,7 @@ def _row(
         milliseconds(None if point is None else point.median_ms),
         milliseconds(quantiles.get("99 %")),
         "1, the reference" if is_reference else ratio(None if point is None else point.ratio),
-        NOTHING if energy is None else f"{number(energy.mean_mj)} mJ{mark}",
+        NOTHING if energy is None else f"{number(energy.mean_mj)} mJ",
         f"{entry.verification.relative_error:.0e}",
         element("a", short(entry.graph, 40), href=study.links[entry.name]),
     )

@@ -14,7 +14,7 @@ from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table, details
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from skipc.runtime.manifest import ConfigurationEntry
     from skipc.tools.report.skipped import UnitInSubnet
@@ -34,8 +34,8 @@ _WORDS = {
     Evidence.WRONG: "not skipped!",
     Evidence.UNSEEN: "skipped?",
 }
-# Beyond this many cells a title for each would make the page large; the table has all.
-_MOST_TITLES = 4000
+# Beyond this many cells of all strips the page would become large.
+_MOST_CELLS = 4000
 _MOST_NAMED = 24
 _MOST_IN_TABLE = 6000
 _LEAST_WIDTH = 0.25
@@ -131,17 +131,8 @@ def _strip_row(
     row: Sequence[UnitInSubnet],
     widths: Sequence[float],
 ) -> Html:
-    titled = len(row) * len(study.ranks) <= _MOST_TITLES
-    cells = (
-        element(
-            "i",
-            class_=_CLASSES[cell.evidence],
-            style=f"flex-grow:{width:g}",
-            title=f"{short(unit.name, 80)}: {_words(cell)}; {count_text(unit.macs)} MACs,"
-                  f" {count_text(unit.parameters)} parameters" if titled else "",
-        )
-        for cell, width, unit in zip(row, widths, study.manifest.units, strict=True)
-    )  # fmt: skip
+    few = len(row) * len(study.ranks) <= _MOST_CELLS
+    cells = _cells(study, row, widths) if few else _runs(row, widths)
     skipped = len(entry.skip)
     told = f"{skipped} of {plural(len(row), 'unit')} skipped, {count_text(entry.macs)} MACs"
     rank = study.ranks[entry.name]
@@ -159,6 +150,25 @@ def _strip_row(
         ),
         class_="strip-row",
     )  # fmt: skip
+
+
+def _cells(
+    study: Study, row: Sequence[UnitInSubnet], widths: Sequence[float]
+) -> Iterator[Html]:
+    for cell, width, unit in zip(row, widths, study.manifest.units, strict=True):
+        sizes = f"{count_text(unit.macs)} MACs, {count_text(unit.parameters)} parameters"
+        title = f"{short(unit.name, 80)}: {_words(cell)}; {sizes}"
+        yield element(
+            "i", class_=_CLASSES[cell.evidence], style=f"flex-grow:{width:g}", title=title
+        )
+
+
+def _runs(row: Sequence[UnitInSubnet], widths: Sequence[float]) -> Iterator[Html]:
+    """Yields neighbours of one kind as one: single units could not be told apart."""
+    pairs = zip(row, widths, strict=True)
+    for evidence, run in groupby(pairs, key=lambda pair: pair[0].evidence):
+        width = sum(width for _, width in run)
+        yield element("i", class_=_CLASSES[evidence], style=f"flex-grow:{width:g}")
 
 
 def _words(cell: UnitInSubnet) -> str:

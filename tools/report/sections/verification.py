@@ -71,7 +71,7 @@ def _chart(study: Study) -> Chart:
         f"Dot: the subnet. Upright mark: what was allowed.{exact} The axis is logarithmic.",
         [allowed, errors],
         {
-            "xaxis": axis("largest error over the outputs' range", type="log",
+            "xaxis": axis("error over the range", type="log",
                           range=[low, high + 0.2], exponentformat="power", dtick=1),
             "yaxis": name_axis([entry.name for entry in entries]),
         },
