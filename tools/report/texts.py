@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from skipc.tools.trace.text import short
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.html import Html, element
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,4 +76,4 @@ def quantiles(point: Point) -> str:
 def keyed(name: str, rank: int) -> Html:
     """Returns a configuration's name behind the colour that it has everywhere."""
     key = element("span", class_="key", style=f"background:var(--c{rank})", aria_hidden="true")
-    return joined(key, short(name, _LONGEST))
+    return element("span", key, element("span", short(name, _LONGEST)), class_="keyed")

@@ -106,7 +106,7 @@ def _plain(text: str) -> str:
 def axis(title: str, **own: Json) -> dict[str, Json]:
     """Returns an axis in the page's style; ``own`` comes on top."""
     return {
-        "title": {"text": title, "font": {"size": 13, "color": LIGHT.muted}},
+        "title": {"text": title, "standoff": 14, "font": {"size": 13, "color": LIGHT.muted}},
         "automargin": True,
         "gridcolor": LIGHT.grid,
         "linecolor": LIGHT.grid,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from skipc.tools.report.sections.marks import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from skipc.tools.report.sections.cost_series import CostSeries
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
+    from skipc.tools.web.chart import Json
 
 # Beyond this ratio of the largest cost to the smallest the axis is logarithmic.
 _LEAST_LOGARITHMIC = 30
@@ -55,7 +57,7 @@ def front_chart(
         caption + (" The axis is logarithmic." if wide else ""),
         traces,
         {
-            "xaxis": axis(cost, type="log") if wide else axis(cost, rangemode="tozero"),
+            "xaxis": _logarithmic(cost, costs) if wide else axis(cost, rangemode="tozero"),
             "yaxis": axis("accuracy, %", range=[min(values) - room, max(values) + 1.4 * room]),
             "showlegend": len(series) > 1,
             "legend": LEGEND,
@@ -63,6 +65,16 @@ def front_chart(
         440,
         _table(f"Accuracy over {word}", cost, series),
     )
+
+
+def _logarithmic(title: str, values: Sequence[float]) -> dict[str, Json]:
+    """Returns an axis with ticks at 1, 2 and 5; Plotly would leave out the powers of ten."""
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    return axis(
+        title, type="log", tickmode="array", tickvals=ticks,
+        ticktext=[f"{tick:.15g}" for tick in ticks],
+    )  # fmt: skip
 
 
 def _traces(study: Study, one: CostSeries, index: int) -> list[Trace]:

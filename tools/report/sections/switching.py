@@ -34,7 +34,7 @@ def section(study: Study) -> Section | None:
         return None
     return Section(
         "switches",
-        "Cost of a switch",
+        "Switches",
         "The first call after another configuration, over that configuration's steady median."
         " 1 means that a switch costs nothing.",
         joined(*charts),

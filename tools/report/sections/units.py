@@ -65,7 +65,7 @@ def section(study: Study) -> Section | None:
     measure = "MACs" if by_macs else "parameters"
     return Section(
         "units",
-        "What each configuration skips",
+        "Skipped units",
         f"One strip for each configuration, the input on the left. A unit's width is its"
         f" share of the {measure}; very narrow ones are drawn wider. {_checked(found)}",
         joined(_legend(found), strips, *_problems(study, rows), _table(study, rows)),
