@@ -34,7 +34,7 @@ def command(bundle: Path, results: tuple[Path, ...], out: Path | None) -> None:
     for package in ("plotly.offline", "onnx"):
         require(package, "report")  # before anything is read
     study = read_study(bundle, results, page)
-    write_whole(page, page_of(study).encoded())
+    write_whole(page, page_of(study).encoded("report"))
     click.echo(f"Written: {page}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.tools.printable import short
 from skipc.tools.report.sections import (
     energy,
     front,
@@ -15,7 +16,6 @@ from skipc.tools.report.sections import (
     verification,
     weights,
 )
-from skipc.tools.trace.text import short
 from skipc.tools.web.page import Page
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from skipc.tools.trace.text import short
+from skipc.tools.printable import short
 from skipc.tools.web.html import Html, element
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import numpy as np
 
 from skipc.compiler.extras import require
 from skipc.compiler.files import write_whole
+from skipc.tools.printable import short, shown
 from skipc.tools.trace import palette
 from skipc.tools.trace.content import content_of
 from skipc.tools.trace.picture import time_unit
-from skipc.tools.trace.text import short, shown
 from skipc.tools.trace.view import HEADINGS, cells, sentences
 
 if TYPE_CHECKING:

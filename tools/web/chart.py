@@ -6,9 +6,10 @@ import html
 import json
 import textwrap
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from skipc.tools.trace.text import short
+from skipc.tools.printable import short
 from skipc.tools.web.html import Html, element
 from skipc.tools.web.palette import LIGHT
 from skipc.tools.web.table import details
@@ -26,6 +27,26 @@ _MOST_HOVER = 300
 _HOVER_COLUMNS = 48
 
 
+LEGEND: dict[str, Json] = {
+    "orientation": "h",
+    "x": 0,
+    "y": 1.02,
+    "yanchor": "bottom",
+    "traceorder": "normal",
+    "font": {"color": LIGHT.ink, "size": 13},
+    "itemclick": False,
+    "itemdoubleclick": False,
+}
+"""A legend above the plot."""
+
+
+class Interaction(Enum):
+    """What the mouse does on a chart."""
+
+    HOVER = "hover"
+    ZOOM = "zoom"
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
     """One chart.
@@ -38,6 +59,7 @@ class Chart:
         layout: Plotly's ``layout``, over the page's own.
         height_px: The height; the width is the page's.
         table: The same in numbers.
+        interaction: What the mouse does. A chart that zooms takes a phone's swipes.
     """
 
     name: str
@@ -47,10 +69,16 @@ class Chart:
     layout: Mapping[str, Json]
     height_px: int
     table: Table
+    interaction: Interaction = Interaction.HOVER
 
     def figure(self) -> dict[str, Json]:
         """Returns what Plotly is given, in the colours of the light theme."""
-        return {"data": list(self.traces), "layout": _layout(self.layout, self.height_px)}
+        zooms = self.interaction is Interaction.ZOOM
+        layout = _layout(self.layout, self.height_px) | {"dragmode": zooms and "zoom"}
+        for key, value in layout.items():
+            if key.startswith(("xaxis", "yaxis")) and isinstance(value, dict):
+                layout[key] = {**value, "fixedrange": not zooms}
+        return {"data": list(self.traces), "layout": layout}
 
     def html(self) -> Html:
         """Returns the chart as a ``figure``."""
@@ -113,7 +141,6 @@ def axis(title: str, **own: Json) -> dict[str, Json]:
         "zeroline": False,
         "ticks": "",
         "tickfont": {"color": LIGHT.muted},
-        "fixedrange": True,
         **own,
     }
 
@@ -156,6 +183,5 @@ def _layout(own: Mapping[str, Json], height_px: int) -> dict[str, Json]:
             "align": "left",
         },
         "showlegend": False,
-        "dragmode": False,
         **own,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from skipc.tools.trace.text import shown
+from skipc.tools.printable import shown
 
 
 class Html(str):

@@ -8,7 +8,7 @@
   const root = document.documentElement;
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 600px)");
-  const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+  const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" };
   const COLOUR_KEY = /color|colorscale$/i;
   const PAPER_PX = 690;
   let printing = false;

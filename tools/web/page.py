@@ -52,13 +52,16 @@ class Page:
     sections: Sequence[Section]
     ranks: int
 
-    def encoded(self) -> bytes:
+    def encoded(self, extra: str) -> bytes:
         """Returns the page as it is written to a file, UTF-8.
+
+        Args:
+            extra: The extra of skipc that brings Plotly, named where it is missing.
 
         Raises:
             ExtraMissingError: Plotly is not installed.
         """
-        scripts = [_plotly_script(), _asset("page.js")]
+        scripts = [_plotly_script(extra), _asset("page.js")]
         colours = palette.dark_of_light(self.ranks)
         body = joined(
             element("a", "Skip to the content", href="#content", class_="skip-link"),
@@ -91,8 +94,9 @@ class Page:
             class_="quiet",
             hidden="hidden",
         )
+        nav = element("nav", element("ul", *links), aria_label="Sections")
         return joined(
-            element("nav", element("ul", *links), aria_label="Sections"),
+            nav if len(self.sections) > 1 else "",
             button,
             element(
                 "noscript",
@@ -127,8 +131,8 @@ def _policy(scripts: Sequence[str]) -> str:
     )
 
 
-def _plotly_script() -> str:
-    script: str = require("plotly.offline", "report").get_plotlyjs()
+def _plotly_script(extra: str) -> str:
+    script: str = require("plotly.offline", extra).get_plotlyjs()
     # The end of the element that it stands in.
     return script.replace("</script", "<\\/script")
 

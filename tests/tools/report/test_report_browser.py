@@ -51,7 +51,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _written(page: Path, bundle: Path, results: list[Path]) -> Path:
-    page.write_bytes(page_of(read_study(bundle, results, page)).encoded())
+    page.write_bytes(page_of(read_study(bundle, results, page)).encoded("report"))
     return page
 
 

@@ -64,8 +64,8 @@ def study_of(bundle: Bundle, *results: Path) -> Study:
 
 
 def parsed(study: Study) -> Parsed:
-    page = page_of(study).encoded()
-    assert page == page_of(study).encoded()
+    page = page_of(study).encoded("report")
+    assert page == page_of(study).encoded("report")
     found = Parsed(page)
     plots = [attrs["id"] for _, attrs in found.tags if attrs.get("class") == "plot"]
     assert plots
@@ -200,7 +200,9 @@ def test_only_loading_timed_is_no_latency(tmp_path: Path) -> None:
 
 
 def test_scripts_run_by_their_hash_only(tmp_path: Path) -> None:
-    page = page_of(study_of(write_family(tmp_path / "t.skipc", SKIPS, UNITS))).encoded()
+    page = page_of(study_of(write_family(tmp_path / "t.skipc", SKIPS, UNITS))).encoded(
+        "report"
+    )
     tags = Parsed(page).tags
     (policy,) = (a["content"] for _, a in tags if a.get("http-equiv"))
     assert policy is not None

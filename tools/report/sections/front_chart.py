@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from skipc.tools.printable import short
 from skipc.tools.report.sections.marks import (
-    LEGEND,
     MOST_LABELS,
     TEXT,
     colours_of,
@@ -18,8 +18,7 @@ from skipc.tools.report.sections.marks import (
     series_symbol,
 )
 from skipc.tools.report.texts import exact, number, percent, skipped
-from skipc.tools.trace.text import short
-from skipc.tools.web.chart import Chart, axis, label
+from skipc.tools.web.chart import LEGEND, Chart, axis, label
 from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:

@@ -29,17 +29,6 @@ MOST_LABELS = 14
 TEXT: dict[str, Json] = {"color": LIGHT.ink, "size": 12}
 """The font of a name or a number beside a point."""
 
-LEGEND: dict[str, Json] = {
-    "orientation": "h",
-    "x": 0,
-    "y": 1.02,
-    "yanchor": "bottom",
-    "traceorder": "normal",
-    "font": {"color": LIGHT.ink, "size": 13},
-    "itemclick": False,
-    "itemdoubleclick": False,
-}
-
 
 def colours_of(study: Study, names: Iterable[str]) -> list[str]:
     """Returns the colour of each configuration on a light ground."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.trace.text import short
+from skipc.tools.printable import short
 from skipc.tools.web.html import element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import count_text, plural, size_text
+from skipc.tools.printable import short
 from skipc.tools.report.texts import NOTHING, keyed, milliseconds, number, percent, ratio
-from skipc.tools.trace.text import short
 from skipc.tools.web.html import Html, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.tools.printable import short
 from skipc.tools.report.texts import NOTHING, exact, number
-from skipc.tools.trace.text import short
 from skipc.tools.web.chart import Chart, axis, hover, label, name_axis, rows_height_px
 from skipc.tools.web.html import joined
 from skipc.tools.web.page import Section

@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import count_text, plural
+from skipc.tools.printable import short
 from skipc.tools.report.skipped import Evidence, states
 from skipc.tools.report.texts import keyed
-from skipc.tools.trace.text import short
 from skipc.tools.web.html import Html, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table, details

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural
+from skipc.tools.printable import short
 from skipc.tools.report.sections.marks import TEXT, colours_of, dot, hovering, tick
-from skipc.tools.trace.text import short
 from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
 from skipc.tools.web.html import element, joined
 from skipc.tools.web.page import Section

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, size_text
-from skipc.tools.report.sections.marks import LEGEND, hovering
+from skipc.tools.printable import short
+from skipc.tools.report.sections.marks import hovering
 from skipc.tools.report.texts import exact, keyed
-from skipc.tools.trace.text import short
-from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, name_axis, rows_height_px
 from skipc.tools.web.html import Html, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.tools.printable import short
 from skipc.tools.report.sections.cost_series import CostSeries
 from skipc.tools.report.sections.marks import (
-    LEGEND,
     MOST_LABELS,
     TEXT,
     colours_of,
@@ -17,8 +17,7 @@ from skipc.tools.report.sections.marks import (
     series_symbol,
 )
 from skipc.tools.report.texts import exact, number, percent, skipped
-from skipc.tools.trace.text import short
-from skipc.tools.web.chart import Chart, axis, hover, label
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label
 from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
