@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from skipc.tools.printable import short
-from skipc.tools.web.html import Html, element
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.interval import RatioInterval
 
 _MOST_NAMED = 12
-_LONGEST = 120
 NOTHING = "-"
 
 
@@ -71,9 +69,3 @@ def skipped(names: Sequence[str]) -> str:
 def quantiles(point: Point) -> str:
     """Returns a point's latencies in one line."""
     return ", ".join(f"{one.label} {number(one.ms)}" for one in point.quantiles) + " ms"
-
-
-def keyed(name: str, rank: int) -> Html:
-    """Returns a configuration's name behind the colour that it has everywhere."""
-    key = element("span", class_="key", style=f"background:var(--c{rank})", aria_hidden="true")
-    return element("span", key, element("span", short(name, _LONGEST)), class_="keyed")

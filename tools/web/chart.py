@@ -23,8 +23,8 @@ Json = object
 """What ``json.dumps`` takes; the keys are those of Plotly's reference."""
 
 LONGEST_NAME = 24
-_MOST_HOVER = 300
-_HOVER_COLUMNS = 48
+_MOST_HOVER = 500
+_HOVER_COLUMNS = 60
 
 
 LEGEND: dict[str, Json] = {
@@ -58,7 +58,7 @@ class Chart:
         traces: Plotly's ``data``.
         layout: Plotly's ``layout``, over the page's own.
         height_px: The height; the width is the page's.
-        table: The same in numbers.
+        table: The same in numbers, shown on demand; None where the page shows it anyway.
         interaction: What the mouse does. A chart that zooms takes a phone's swipes.
     """
 
@@ -68,7 +68,7 @@ class Chart:
     traces: Sequence[Mapping[str, Json]]
     layout: Mapping[str, Json]
     height_px: int
-    table: Table
+    table: Table | None
     interaction: Interaction = Interaction.HOVER
 
     def figure(self) -> dict[str, Json]:
@@ -86,7 +86,7 @@ class Chart:
         plot = element(
             "div",
             class_="plot",
-            role="img",
+            role="img" if self.interaction is Interaction.HOVER else "group",
             id=self.name,
             style=f"height:{self.height_px}px",
             aria_labelledby=title_id,
@@ -97,7 +97,7 @@ class Chart:
             element("h3", self.title, id=title_id),
             plot,
             element("figcaption", self.caption, id=caption_id),
-            details("The same as a table", self.table.html()),
+            "" if self.table is None else details("The same as a table", self.table.html()),
             embedded_json(self.figure(), f"{self.name}-figure"),
             class_="chart",
         )

@@ -47,3 +47,9 @@ def element(name: str, /, *content: Part, **attributes: str) -> Html:
     if name in _VOID:
         return Html(f"<{name}{told}>")
     return Html(f"<{name}{told}>{joined(*content)}</{name}>")
+
+
+def keyed(name: str, rank: int) -> Html:
+    """Returns a configuration's name behind the colour that it has in every chart."""
+    key = element("span", class_="key", style=f"background:var(--c{rank})", aria_hidden="true")
+    return element("span", key, element("span", name), class_="keyed")

@@ -8,7 +8,12 @@
   const root = document.documentElement;
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 600px)");
-  const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize" };
+  const CONFIG = { displayModeBar: false, responsive: true };
+  // Written out: other buttons send the data somewhere.
+  const BUTTONS = ["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"];
+  const ZOOMING = {
+    modeBarButtons: [BUTTONS], displaylogo: false, responsive: true, doubleClick: "reset+autosize",
+  };
   const COLOUR_KEY = /color|colorscale$/i;
   const PAPER_PX = 690;
   let printing = false;
@@ -19,7 +24,10 @@
 
   // Only under keys of colours: a name that looks like a colour stays as it is.
   const darkened = (value, inColour) => {
-    if (typeof value === "string") return inColour ? darkOf[value] || value : value;
+    if (typeof value === "string") {
+      const dark = inColour && darkOf[value.slice(0, 7)]; // what follows is the opacity
+      return dark ? dark + value.slice(7) : value;
+    }
     if (Array.isArray(value)) return value.map((item) => darkened(item, inColour));
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(
@@ -41,7 +49,7 @@
     }
     layout.autosize = !printing; // or the paper's width would stay
     if (printing) layout.width = PAPER_PX;
-    Plotly.react(plot, data, layout, CONFIG);
+    Plotly.react(plot, data, layout, layout.dragmode ? ZOOMING : CONFIG);
   };
   // An entity is not to be cut.
   const shortened = (text) => {

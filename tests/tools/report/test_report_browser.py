@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from skipc.runtime.call_trace import TracedConfiguration
 from skipc.tools.report.page import page_of
 from skipc.tools.report.study import read_study
+from skipc.tools.trace.page import write_html
+from skipc.tools.trace.summary import summary_of
 from tests.chromium import opened, started
 from tests.report_inputs import NASTY, report_of, write_family, write_results
+from tests.traces import call, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +63,17 @@ def _fits(tab: Page) -> bool:
     return bool(tab.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
+def _hovered(tab: Page, chart: str) -> str:
+    """Returns what appears when the mouse is over a chart's first point."""
+    point = tab.locator(f"{chart} .point").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.wait_for_selector(f"{chart} .hovertext")
+    return tab.locator(f"{chart} .hovertext").first.text_content() or ""
+
+
 def _serious(tab: Page) -> list[str]:
     found = Axe().run(tab).response["violations"]
     return [
@@ -90,13 +105,7 @@ def test_every_chart_is_drawn_and_the_page_is_accessible(
 
 def test_hovering_over_a_point_says_what_it_is(usual: Path, browser: Browser) -> None:
     with opened(browser, usual) as tab:
-        point = tab.locator("#front-latency .point >> nth=0")
-        point.scroll_into_view_if_needed()
-        box = point.bounding_box()
-        assert box is not None
-        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        tab.wait_for_selector("#front-latency .hovertext")
-        said = tab.locator("#front-latency .hovertext").text_content() or ""
+        said = _hovered(tab, "#front-latency")
         assert said.startswith("fast")
         for part in ("median", "99 %", "of full", "skips a.1, b.0"):
             assert part in said
@@ -171,3 +180,21 @@ def test_the_keyboard_reaches_everything(usual: Path, browser: Browser) -> None:
         tab.focus("#front summary")
         tab.keyboard.press("Enter")
         assert tab.locator("#front details[open] table").first.is_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_of_a_trace_is_of_the_same_kind(
+    dark: bool, browser: Browser, tmp_path: Path
+) -> None:
+    calls = [
+        call(0.1 * i, NASTY[i % 8], 2.0 + i % 5, limit_ms=4, energy_mj=5) for i in range(40)
+    ]
+    found = trace(
+        calls, [TracedConfiguration(name, 8 - i, 1, 0) for i, name in enumerate(NASTY)]
+    )
+    page = tmp_path / "t.html"
+    write_html(page, found, summary_of(found))
+    with opened(browser, page, dark=dark, width=390) as tab:
+        assert _fits(tab)
+        assert _serious(tab) == []
+        assert "limit 4 ms" in _hovered(tab, "#calls")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import count_text, plural, size_text
 from skipc.tools.printable import short
-from skipc.tools.report.texts import NOTHING, keyed, milliseconds, number, percent, ratio
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.report.texts import NOTHING, milliseconds, number, percent, ratio
+from skipc.tools.web.html import Html, element, joined, keyed
 from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table
 
@@ -88,7 +88,7 @@ def _row(
     is_reference = first is not None and entry.name == first.reference
     energy = None if point is None else point.energy
     return (
-        keyed(entry.name, study.ranks[entry.name]),
+        keyed(short(entry.name, 120), study.ranks[entry.name]),
         percent(entry.metrics.get("accuracy")),
         str(len(entry.skip)),
         count_text(entry.macs),

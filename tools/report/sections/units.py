@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from skipc.tools.console import count_text, plural
 from skipc.tools.printable import short
 from skipc.tools.report.skipped import Evidence, states
-from skipc.tools.report.texts import keyed
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.html import Html, element, joined, keyed
 from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table, details
 
@@ -138,7 +137,7 @@ def _strip_row(
     rank = study.ranks[entry.name]
     return element(
         "div",
-        element("div", keyed(entry.name, rank), class_="strip-name"),
+        element("div", keyed(short(entry.name, 120), rank), class_="strip-name"),
         element(
             "div", *cells, class_="strip", style=f"--own-colour:var(--c{rank})", role="img",
             aria_label=f"{short(entry.name, 80)}: {told}",

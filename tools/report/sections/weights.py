@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from skipc.tools.console import plural, size_text
 from skipc.tools.printable import short
 from skipc.tools.report.sections.marks import hovering
-from skipc.tools.report.texts import exact, keyed
+from skipc.tools.report.texts import exact
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, name_axis, rows_height_px
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.html import Html, element, joined, keyed
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 from skipc.tools.web.table import Table, details, scrolling
@@ -201,7 +201,7 @@ def _packed(study: Study) -> list[Html]:
         entries = sorted(engines.engines, key=lambda e: study.ranks[e.configuration])
         plain = sum(entry.weights_bytes + sizes[entry.file] for entry in entries)
         rows = tuple(
-            (keyed(entry.configuration, study.ranks[entry.configuration]),
+            (keyed(short(entry.configuration, 120), study.ranks[entry.configuration]),
              size_text(sizes[entry.file]), size_text(entry.weights_bytes),
              size_text(entry.own_bytes))
             for entry in entries
