@@ -6,4 +6,4 @@ from skipc.runtime.errors import SkipcError
 
 
 class ReportError(SkipcError):
-    """The results do not belong to the bundle."""
+    """The results do not belong to the bundle, or hold what nothing measured."""

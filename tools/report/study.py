@@ -12,6 +12,7 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.points import ranked_by
 from skipc.tools.report.errors import ReportError
 from skipc.tools.report.measurement import of_engines, of_front, of_report
+from skipc.tools.report.plausible import check_engines, check_manifest, check_report
 from skipc.tools.report.sharing import sharing_of
 from skipc.tools.report.subnets import read_subnet
 from skipc.tools.trtbench.document import read_report
@@ -79,13 +80,16 @@ def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
 
     Raises:
         BundleError: The bundle, its engines or a result cannot be read.
-        ReportError: A result is of another bundle.
+        ReportError: A result is of another bundle, or a number is out of this world.
         ExtraMissingError: onnx is not installed.
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
+    check_manifest(manifest, str(path))
     reports = [(file, _checked_report(file, bundle)) for file in results]
     engines = tuple(bundle.engine_set(name) for name in bundle.targets())
+    for built in engines:
+        check_engines(built, f"{path}: engines of {built.target}")
     ranks = _ranks(manifest)
     reference = min(ranks, key=lambda name: ranks[name])
     names = [entry.name for entry in manifest.configurations]
@@ -117,6 +121,7 @@ def _checked_report(file: Path, bundle: Bundle) -> Report:
             f" {bundle.manifest_sha256[:12]}) in {bundle.path}. A bundle that was built again"
             " is another one; measure it with trtbench."
         )
+    check_report(report, str(file))
     known = {entry.name for entry in bundle.manifest.configurations}
     strange = [entry.name for entry in report.configurations if entry.name not in known]
     if strange:

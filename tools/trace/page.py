@@ -61,9 +61,13 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
     )
     sections = [
         Section("over-time", "Over time", " ".join(sentences(summary)), chart.html()),
-        Section("numbers", "The same in numbers", "", Table("By configuration", HEADINGS,
-                                                             told).html()),
-    ]  # fmt: skip
+        Section(
+            "numbers",
+            "The same in numbers",
+            "",
+            Table("By configuration", HEADINGS, told).html(),
+        ),
+    ]
     header = joined(
         element("p", "skipc trace", class_="eyebrow"), element("h1", content.title)
     )
@@ -106,7 +110,6 @@ def _figure(content: Content) -> Any:
 def _add_latency(figure: Any, content: Content) -> None:
     columns, (scale, _) = content.columns, time_unit(content)
     colours = ramp(len(columns.configurations))
-    hover = "%{text}<extra></extra>"
     for failed in (False, True):
         for row in content.rows:
             own = content.drawn_of(row, failed)
@@ -120,7 +123,8 @@ def _add_latency(figure: Any, content: Content) -> None:
             figure.add_scatter(
                 x=scale * columns.end_s[own], y=columns.latency_ms[own], mode="markers",
                 name=f"{name}, failed" if failed else name, marker=mark,
-                text=[_call_text(columns.calls[i]) for i in own], hovertemplate=hover,
+                text=[_call_text(columns.calls[i]) for i in own],
+                hovertemplate="%{text}<extra></extra>",
                 zorder=2 if failed else 0, row=1, col=1,
             )  # fmt: skip
     x, y = content.predictions
@@ -196,10 +200,10 @@ def _add_energy(figure: Any, content: Content) -> None:
             style |= {"color": LIGHT.ink, "dash": next(granted)}
         else:
             style |= {"color": next(taken)}
-        label = line.label if line.granted else f"{line.label}, mean of {panel.window}"
+        name = line.label if line.granted else f"{line.label}, mean of {panel.window}"
         figure.add_scatter(
             x=scale * line.time_s, y=np.minimum(line.values, 10 * panel.top), mode="lines",
-            name=label, line=style, zorder=0 if line.granted else 1, legend="legend2",
+            name=name, line=style, zorder=0 if line.granted else 1, legend="legend2",
             hovertemplate="%{y:.4g}<extra></extra>", row=3, col=1,
         )  # fmt: skip
     figure.update_layout(legend2=LEGEND | {"y": figure.layout.yaxis3.domain[1]})

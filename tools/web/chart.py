@@ -25,7 +25,7 @@ Json = object
 LONGEST_NAME = 24
 _MOST_HOVER = 500
 _HOVER_COLUMNS = 60
-
+_MOST_LARGE_ROWS = 24
 
 LEGEND: dict[str, Json] = {
     "orientation": "h",
@@ -151,7 +151,7 @@ def name_axis(names: Sequence[str]) -> dict[str, Json]:
     Rows have numbers: two names may look the same once they are cut.
     """
     count = len(names)
-    size = 13 if count <= 24 else 10
+    size = 13 if count <= _MOST_LARGE_ROWS else 10
     return axis(
         "",
         tickmode="array",
@@ -165,7 +165,7 @@ def name_axis(names: Sequence[str]) -> dict[str, Json]:
 
 def rows_height_px(count: int, row_px: int = 30) -> int:
     """Returns the height of a chart with so many rows and one axis below."""
-    return 80 + count * (row_px if count <= 24 else 16)
+    return 80 + count * (row_px if count <= _MOST_LARGE_ROWS else 16)
 
 
 def _layout(own: Mapping[str, Json], height_px: int) -> dict[str, Json]:
@@ -183,5 +183,6 @@ def _layout(own: Mapping[str, Json], height_px: int) -> dict[str, Json]:
             "align": "left",
         },
         "showlegend": False,
+        "uirevision": "zoom survives another theme",
         **own,
     }

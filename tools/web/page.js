@@ -14,7 +14,7 @@
   const ZOOMING = {
     modeBarButtons: [BUTTONS], displaylogo: false, responsive: true, doubleClick: "reset+autosize",
   };
-  const COLOUR_KEY = /color|colorscale$/i;
+  const COLOUR_KEY = /color/i;
   const PAPER_PX = 690;
   let printing = false;
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.bundles import edit_json, list_anew
 from tests.report_inputs import TENSOR_BYTES, report_of, write_family, write_results
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 UNITS = ("a.0", "a.1", "b.0")
@@ -188,6 +189,42 @@ def test_a_damaged_graph_is_refused(data: bytes, tmp_path: Path) -> None:
             study_of(Bundle.open(bundle.path))
     else:  # an empty message: a graph without nodes
         assert study_of(Bundle.open(bundle.path)).subnets[0].nodes == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("r.json", lambda d: d["configurations"][0].update(load_ms=1e300), "'full': 1e\\+300"),
+        (
+            "r.json",
+            lambda d: d["switching"]["steady_ms"].update(mid=1e-300),
+            "switching: 1e-300",
+        ),
+        (
+            "r.json",
+            lambda d: d["configurations"][2]["latency"].update(batch_medians_ms=[1e-300] * 30),
+            "'fast': 1e-300 is no number that was measured",
+        ),
+        (
+            "toy.skipc/manifest.json",
+            lambda d: d["configurations"][0]["metrics"].update(accuracy=1e308),
+            r"'full': 1e\+308",
+        ),
+        (
+            "toy.skipc/manifest.json",
+            lambda d: d["units"][1].update(macs=10**400),
+            "unit 'a.1': 1000",
+        ),
+    ],
+)
+def test_numbers_that_nothing_measured_are_refused(
+    file: str, change: Callable[[Any], None], told: str, tmp_path: Path
+) -> None:
+    bundle = write_family(tmp_path / "toy.skipc", SKIPS, UNITS)
+    results = write_results(tmp_path / "r.json", report_of(bundle))
+    edit_json(tmp_path / file, change)
+    with pytest.raises(ReportError, match=told):
+        study_of(Bundle.open(bundle.path), *([results] if file == "r.json" else []))
 
 
 def test_links_lead_from_the_page_to_the_graphs(tmp_path: Path) -> None:
