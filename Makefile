@@ -70,7 +70,7 @@ browser:
 unit: $(STAMP) $(BINDINGS_STAMP) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: $(STAMP)
+bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks
 
 format: $(STAMP)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import sync_playwright
+
+from skipc.tools.bench.pages import find_browser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-
 
 @contextmanager
 def started() -> Iterator[Browser]:
     """Yields a browser without windows."""
-    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
-    assert found, f"the tests of the pages need one of {_NAMES}; `make test` installs Chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found)
+        browser = playwright.chromium.launch(executable_path=find_browser())
         yield browser
         browser.close()
 
