@@ -94,7 +94,11 @@
 
   systemDark.addEventListener("change", drawAll);
   narrow.addEventListener("change", drawAll);
-  addEventListener("beforeprint", () => { printing = true; drawForPaper(); });
+  addEventListener("beforeprint", () => {
+    printing = true;
+    for (const doubts of document.querySelectorAll(".doubts")) doubts.open = true;
+    drawForPaper();
+  });
   addEventListener("afterprint", () => { printing = false; drawAll(); });
 
   const asked = new URLSearchParams(location.search).get("theme");
