@@ -7,7 +7,7 @@ comma := ,
 HAS_PIP := $(BIN)/python -m pip --version > /dev/null 2>&1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types unit bench format clean
+.PHONY: help demo test lint types unit browser bench format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -55,11 +55,22 @@ $(BINDINGS_STAMP): Makefile $(STAMP)
 	    $(subst $(comma), ,$(patsubst $(firstword $(subst =, ,$(spec)))=%,%,$(spec))) &&) true
 	@touch $@
 
+# The pages are tested in a browser: any of these, else Debian's own is installed.
+BROWSERS := chromium chromium-browser google-chrome
+
+browser:
+	@for name in $(BROWSERS); do if command -v $$name > /dev/null; then exit 0; fi; done; \
+	  echo "installing Chromium, which the tests of the pages need"; \
+	  as="sudo -n"; if [ "$$(id -u)" = 0 ]; then as=""; fi; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  { $$as apt-get update -qq && $$as apt-get install -qq --yes chromium; } > /dev/null || { \
+	    echo "Chromium could not be installed. Install one of: $(BROWSERS)."; exit 1; }
+
 # One worker per core; each runs its numerics on one thread.
-unit: $(STAMP) $(BINDINGS_STAMP)
+unit: $(STAMP) $(BINDINGS_STAMP) browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: $(STAMP)
+bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks
 
 format: $(STAMP)

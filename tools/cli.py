@@ -20,6 +20,7 @@ _COMMANDS: dict[str, str] = {
     "run": "Run a bundle on arrays from a file.",
     "simulate": "Replay scenarios on a bundle's governor.",
     "targets": "List the targets that can be compiled for.",
+    "report": "Show a bundle and its measurements as a page.",
     "trace": "Draw and sum up what an engine did over time.",
     "meters": "List what measures energy here, and what it shows.",
 }

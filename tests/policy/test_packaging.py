@@ -27,6 +27,8 @@ DATA = {
     "skipc/runtime/FORMAT.md",
     "skipc/runtime/py.typed",
     "skipc/tools/py.typed",
+    "skipc/tools/web/page.css",
+    "skipc/tools/web/page.js",
 }
 BASE = ("numpy", "click", "rich")
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from skipc.compiler.errors import ExtraMissingError
 from skipc.runtime import Bundle
 from skipc.tools.bench.bars import Bar, markdown, write
 from skipc.tools.bench.building import run_and_measure
 from skipc.tools.bench.networks import NETWORKS, RESNET50, VIT_B16, build_command
+from skipc.tools.bench.pages import find_browser
 from skipc.tools.bench.plain import if_session, plain_session
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ def test_results_are_written_twice(tmp_path: Path) -> None:
     assert "a machine" in (tmp_path / "benchmarks" / "results.md").read_text(encoding="utf-8")
     document = json.loads((tmp_path / "benchmarks" / "results.json").read_text())
     assert [bar["met"] for bar in document["bars"]] == [False, True, True, True]
+
+
+def test_a_missing_browser_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ExtraMissingError, match=r"none of chromium, .* run `make browser`"):
+        find_browser()
 
 
 def test_networks_have_six_configurations_each() -> None:

@@ -130,6 +130,18 @@ def test_trtbench_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
+def test_report_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/report.md").read_text(encoding="utf-8")
+    shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
+    monkeypatch.chdir(tmp_path)
+    for words, shown in commands(text):
+        program = {"skipc": cli, "trtbench": trtbench}[words[0]]
+        result = CliRunner().invoke(program, words[1:], standalone_mode=False)
+        assert result.exception is None, words
+        assert set(shown) <= set(result.output.splitlines())
+    assert "one.json" in Path("ckpt.report.html").read_text(encoding="utf-8")
+
+
 def test_faults_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

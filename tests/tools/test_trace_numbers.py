@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from skipc.runtime import Budget
 from skipc.runtime.call_trace import TracedConfiguration
+from skipc.tools.printable import short, shown
 from skipc.tools.trace.columns import columns_of
 from skipc.tools.trace.content import content_of
 from skipc.tools.trace.energy_panel import energy_panel
 from skipc.tools.trace.palette import colours
 from skipc.tools.trace.strip import strip_of
 from skipc.tools.trace.summary import summary_of
-from skipc.tools.trace.text import short, shown
 from skipc.tools.trace.thinning import thinned
 from tests.traces import call, trace
 

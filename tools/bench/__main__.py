@@ -19,6 +19,7 @@ from skipc.tools.bench import (
     loading,
     memory,
     overhead,
+    pages,
     selecting,
     subpaths,
 )
@@ -55,6 +56,8 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
             click.echo(f"{one.name}: latency ...", err=True)
             found += latency.bars(one, folder)
             found.append(loading.bar(one, folder))
+            if one is NETWORKS[0]:
+                found += pages.bars(one, folder)
         if network in (None, budgets.NAME):
             click.echo(f"{budgets.NAME}: simulated ...", err=True)
             found += budgets.bars()

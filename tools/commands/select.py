@@ -214,11 +214,11 @@ def command(
     from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import Constraints, SelectOptions
-    from skipc.compiler.select.pictures import write_html, write_png
     from skipc.compiler.select.searches import find_search
     from skipc.compiler.select.selecting import select
     from skipc.compiler.select.writing import write_selection
     from skipc.profiles import load_profile
+    from skipc.tools.select_pictures import write_html, write_png
 
     load_profile(target)
     find_search(search)

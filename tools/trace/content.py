@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.tools.console import plural
+from skipc.tools.printable import short
 from skipc.tools.trace.columns import columns_of
 from skipc.tools.trace.energy_panel import energy_panel
 from skipc.tools.trace.strip import strip_of
-from skipc.tools.trace.text import short
 from skipc.tools.trace.thinning import thinned
 
 if TYPE_CHECKING:

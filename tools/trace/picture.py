@@ -10,9 +10,9 @@ import numpy as np
 
 from skipc.compiler.extras import require
 from skipc.compiler.files import write_whole
+from skipc.tools.printable import short
 from skipc.tools.trace import palette
 from skipc.tools.trace.content import content_of
-from skipc.tools.trace.text import short
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, table
 from skipc.tools.meter_view import energy_text
-from skipc.tools.trace.text import shown
+from skipc.tools.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,13 +10,20 @@ from skipc.compiler.extras import require
 from skipc.compiler.files import write_whole
 from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.pareto import front_of
+from skipc.tools.printable import short
+from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label
+from skipc.tools.web.html import element
+from skipc.tools.web.page import Page, Section
+from skipc.tools.web.palette import LIGHT
+from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from skipc.compiler.select.candidates import Candidate
     from skipc.compiler.select.selecting import Chosen, Selection
+    from skipc.tools.web.chart import Json
 
 _AXES = {
     CostKind.MACS: ("MACs, millions", 1e-6),
@@ -24,6 +31,10 @@ _AXES = {
     CostKind.LATENCY: ("predicted latency, ms", 1.0),
     CostKind.ENERGY: ("energy, mJ", 1.0),
 }
+_LEAD = (
+    "Each point is a configuration that was evaluated; the steps are the best score that a"
+    " cost buys on the selection part of the data."
+)
 _CLOUD, _FRONT, _CHOSEN = "#b8c4d0", "#3b6ea5", "#d1495b"
 
 
@@ -37,8 +48,8 @@ class _Points:
     front: tuple[list[float], list[float]]
     chosen: tuple[list[float], list[float]]
     names: list[str]
-    cloud_texts: list[str]
-    chosen_texts: list[str]
+    cloud_texts: list[tuple[str, ...]]
+    chosen_texts: list[tuple[str, ...]]
     title: str
 
 
@@ -92,27 +103,70 @@ def write_html(path: Path, selection: Selection) -> None:
     Raises:
         ExtraMissingError: Plotly is not installed.
     """
-    plotly = require("plotly.graph_objects", "select")
     points = _points(selection)
-    figure = plotly.Figure()
-    hover = "%{text}<extra></extra>"
-    figure.add_scatter(
-        x=points.cloud[0], y=points.cloud[1], text=points.cloud_texts, hovertemplate=hover,
-        mode="markers", name="evaluated", marker={"size": 6, "color": _CLOUD},
-    )  # fmt: skip
-    figure.add_scatter(
-        x=points.front[0], y=points.front[1], mode="lines", name="front", hoverinfo="skip",
-        line={"shape": "hv", "color": _FRONT},
-    )  # fmt: skip
-    figure.add_scatter(
-        x=points.chosen[0], y=points.chosen[1], text=points.chosen_texts, hovertemplate=hover,
-        mode="markers", name="chosen", marker={"size": 11, "color": _CHOSEN},
-    )  # fmt: skip
-    figure.update_layout(
-        title=points.title, xaxis_title=points.cost_label, yaxis_title=points.score_label,
-        template="plotly_white", hovermode="closest",
-    )  # fmt: skip
-    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True).encode())
+    lowest, highest = _lowest_shown(points), max(points.cloud[1])
+    room = 0.12 * (highest - lowest)
+    chart = Chart(
+        "front",
+        "What each configuration scores and costs",
+        "Up and to the left is better. Hovering shows what is skipped. Drag to zoom,"
+        " double-click to go back; once more shows what lies far below the chosen, too.",
+        [
+            _dots("evaluated", points.cloud, points.cloud_texts, LIGHT.some, 6),
+            _line(points.front),
+            _dots("chosen", points.chosen, points.chosen_texts, LIGHT.own, 11, points.names),
+        ],
+        {
+            "xaxis": axis(points.cost_label),
+            "yaxis": axis(points.score_label, range=[lowest, highest + room]),
+            "showlegend": True,
+            "legend": LEGEND,
+        },
+        520,
+        _table(points),
+        Interaction.ZOOM,
+    )
+    section = Section("chosen", "The front", _LEAD, chart.html())
+    page = Page(points.title, element("h1", points.title), [section], ranks=1)
+    write_whole(path, page.encoded("select"))
+
+
+def _dots(
+    name: str,
+    places: tuple[list[float], list[float]],
+    texts: Sequence[Sequence[str]],
+    colour: str,
+    size: int,
+    names: Sequence[str] = (),
+) -> Mapping[str, Json]:
+    return {
+        "type": "scatter", "mode": "markers+text" if names else "markers", "name": name,
+        "x": places[0], "y": places[1], "text": [label(each) for each in names],
+        "textposition": "top left", "textfont": {"color": LIGHT.ink, "size": 12},
+        "hovertext": [hover(*lines) for lines in texts],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "marker": {"size": size, "color": colour},
+    }  # fmt: skip
+
+
+def _line(places: tuple[list[float], list[float]]) -> Mapping[str, Json]:
+    return {
+        "type": "scatter", "mode": "lines", "name": "front", "hoverinfo": "skip",
+        "x": places[0], "y": places[1],
+        "line": {"shape": "hv", "color": LIGHT.muted, "width": 1.5},
+    }  # fmt: skip
+
+
+def _table(points: _Points) -> Table:
+    cells = zip(points.names, *points.chosen, points.chosen_texts, strict=True)
+    return Table(
+        "The chosen configurations",
+        ("configuration", f">{points.cost_label}", f">{points.score_label}", "units"),
+        tuple(
+            (short(name, 60), f"{cost:.4g}", f"{score:.2f}", short(texts[-1], 400))
+            for name, cost, score, texts in cells
+        ),
+    )
 
 
 def _points(selection: Selection) -> _Points:
@@ -121,21 +175,18 @@ def _points(selection: Selection) -> _Points:
     percent = 100.0 if problem.metric.is_accuracy else 1.0
     by_bits = {candidate.bits: candidate for candidate in selection.candidates}
 
-    def skipped(candidate: Candidate) -> str:
+    def text(candidate: Candidate) -> tuple[str, str]:
         names = [unit.name for unit in problem.skipped(candidate.bits)]
-        lines = [", ".join(names[i : i + 4]) for i in range(0, len(names), 4)]
-        return "skips " + ("<br>".join(lines) or "nothing")
-
-    def text(candidate: Candidate) -> str:
         where = f"{percent * candidate.score:.2f} at {scale * candidate.cost:.4g}"
-        return f"{where}<br>{skipped(candidate)}"
+        return where, f"skips {', '.join(names) or 'nothing'}"
 
     def pairs(found: Sequence[Candidate]) -> tuple[list[float], list[float]]:
         return [scale * c.cost for c in found], [percent * c.score for c in found]
 
-    def details(one: Chosen) -> str:
-        report = f"<b>{one.name}</b>: report part {percent * one.score:.2f}"
-        return f"{report}<br>selection {text(by_bits[one.bits])}"
+    def details(one: Chosen) -> tuple[str, ...]:
+        reported = f"report part {percent * one.score:.2f}"
+        where, skips = text(by_bits[one.bits])
+        return one.name, reported, f"selection {where}", skips
 
     front = front_of(selection.candidates)
     return _Points(

@@ -1,0 +1,200 @@
+"""The page in a browser: it draws, answers the mouse, fits, prints, and is accessible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from skipc.runtime.call_trace import TracedConfiguration
+from skipc.tools.report.page import page_of
+from skipc.tools.report.study import read_study
+from skipc.tools.trace.page import write_html
+from skipc.tools.trace.summary import summary_of
+from tests.chromium import opened, started
+from tests.report_inputs import NASTY, report_of, write_family, write_results
+from tests.traces import call, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+UNITS = ("a.0", "a.1", "b.0", "b.1")
+SKIPS = {"full": (), "mid": ("a.1",), "fast": ("a.1", "b.0")}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a family measured twice, once with a meter."""
+    folder = tmp_path_factory.mktemp("usual")
+    bundle = write_family(folder / "toy.skipc", SKIPS, UNITS)
+    results = [
+        write_results(folder / "a.json", report_of(bundle, meter=True)),
+        write_results(folder / "b.json", report_of(bundle, threads=2, slower=0.6)),
+    ]
+    return _written(folder / "usual.html", folder / "toy.skipc", results)
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a family whose names are hostile."""
+    folder = tmp_path_factory.mktemp("nasty")
+    skips = {name: NASTY[:i] for i, name in enumerate(NASTY)}
+    bundle = write_family(folder / "nasty.skipc", skips, NASTY, model=NASTY[0])
+    results = [write_results(folder / "r.json", report_of(bundle, meter=True))]
+    return _written(folder / "nasty.html", folder / "nasty.skipc", results)
+
+
+def _written(page: Path, bundle: Path, results: list[Path]) -> Path:
+    page.write_bytes(page_of(read_study(bundle, results, page)).encoded("report"))
+    return page
+
+
+def _fits(tab: Page) -> bool:
+    return bool(tab.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def _hovered(tab: Page, chart: str) -> str:
+    """Returns what appears when the mouse is over a chart's first point."""
+    point = tab.locator(f"{chart} .point").first
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.wait_for_selector(f"{chart} .hovertext")
+    return tab.locator(f"{chart} .hovertext").first.text_content() or ""
+
+
+def _serious(tab: Page) -> list[str]:
+    found = Axe().run(tab).response["violations"]
+    return [
+        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_chart_is_drawn_and_the_page_is_accessible(
+    dark: bool, usual: Path, browser: Browser
+) -> None:
+    with opened(browser, usual, dark=dark) as tab:
+        charts = tab.locator(".plot").count()
+        assert charts == 11
+        assert tab.locator(".plot .main-svg >> nth=0").count() == 1
+        assert tab.evaluate("[...document.querySelectorAll('.plot')].every(p => p._fullData)")
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert _serious(tab) == []
+        ground = "rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)"
+        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+        papers = tab.evaluate(
+            "[...document.querySelectorAll('.plot > .plot-container .main-svg:first-child')]"
+            ".map(svg => svg.style.backgroundColor || svg.style.background)"
+        )
+        assert set(papers) == {ground}
+
+
+def test_hovering_over_a_point_says_what_it_is(usual: Path, browser: Browser) -> None:
+    with opened(browser, usual) as tab:
+        said = _hovered(tab, "#front-latency")
+        assert said.startswith("fast")
+        for part in ("median", "99 %", "of full", "skips a.1, b.0"):
+            assert part in said
+
+
+def test_the_theme_can_be_chosen(usual: Path, browser: Browser) -> None:
+    with opened(browser, usual) as tab:
+        points = "document.querySelector('#front-latency .point').style.fill"
+        light = tab.evaluate(points)
+        tab.click("#theme")
+        tab.wait_for_selector("html[data-drawn=light]")
+        assert tab.evaluate(points) == light
+        tab.click("#theme")
+        tab.wait_for_selector("html[data-drawn=dark]")
+        assert tab.evaluate(points) != light
+        assert tab.locator("#theme").text_content() == "Theme: dark"
+        key = "getComputedStyle(document.querySelector('.key')).backgroundColor"
+        first = "document.querySelector('#errors .trace:last-child path.point').style.fill"
+        assert tab.evaluate(key) == tab.evaluate(first)
+
+
+def test_a_narrow_window_needs_no_scrolling_sideways(
+    usual: Path, nasty: Path, browser: Browser
+) -> None:
+    for page in (usual, nasty):
+        with opened(browser, page, width=390) as tab:
+            assert _fits(tab)
+            tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            assert _fits(tab)
+            widths = tab.evaluate(
+                "[...document.querySelectorAll('.plot .main-svg')]"
+                ".map(svg => svg.getBoundingClientRect().right)"
+            )
+            assert max(widths) <= 390
+
+
+def test_paper_is_white_and_as_wide_as_the_charts(usual: Path, browser: Browser) -> None:
+    with opened(browser, usual, dark=True) as tab:
+        tab.emulate_media(media="print", color_scheme="dark")
+        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        ground = "getComputedStyle(document.body).backgroundColor"
+        assert tab.evaluate(ground) == "rgb(255, 255, 255)"
+        widths = tab.evaluate(
+            "[...document.querySelectorAll('.plot .main-svg')].map(svg => svg.clientWidth)"
+        )
+        assert set(widths) == {690}
+        tab.evaluate("dispatchEvent(new Event('afterprint'))")
+        tab.emulate_media(media="screen", color_scheme="dark")
+        tab.wait_for_selector("html[data-drawn]")
+        assert tab.evaluate("document.querySelector('.main-svg').clientWidth") > 690
+        assert tab.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_hostile_names_are_texts(nasty: Path, browser: Browser) -> None:
+    with opened(browser, nasty) as tab:
+        assert tab.locator("main b").count() == 0
+        assert tab.locator("img").count() == 0
+        names = tab.locator("#errors .ytick").all_text_contents()
+        assert len(names) == len(NASTY)
+        assert names[0] == "</script><script>alert(…"
+        assert names[2] == "a'b\"c&amp;d"
+        assert _fits(tab)
+        assert _serious(tab) == []
+
+
+def test_the_keyboard_reaches_everything(usual: Path, browser: Browser) -> None:
+    with opened(browser, usual) as tab:
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.textContent") == "Skip to the content"
+        tab.keyboard.press("Enter")
+        assert tab.evaluate("document.activeElement.tagName") == "MAIN"
+        tab.focus("#front summary")
+        tab.keyboard.press("Enter")
+        assert tab.locator("#front details[open] table").first.is_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_of_a_trace_is_of_the_same_kind(
+    dark: bool, browser: Browser, tmp_path: Path
+) -> None:
+    calls = [
+        call(0.1 * i, NASTY[i % 8], 2.0 + i % 5, limit_ms=4, energy_mj=5) for i in range(40)
+    ]
+    found = trace(
+        calls, [TracedConfiguration(name, 8 - i, 1, 0) for i, name in enumerate(NASTY)]
+    )
+    page = tmp_path / "t.html"
+    write_html(page, found, summary_of(found))
+    with opened(browser, page, dark=dark, width=390) as tab:
+        assert _fits(tab)
+        assert _serious(tab) == []
+        assert "limit 4 ms" in _hovered(tab, "#calls")

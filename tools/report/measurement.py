@@ -1,0 +1,224 @@
+"""What was measured, whatever measured it: one series of every chart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from skipc.tools.console import plural
+from skipc.tools.trtbench.doubts import doubts
+from skipc.tools.trtbench.regime import call_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.manifest import Manifest
+    from skipc.tools.trtbench.conditions import Conditions
+    from skipc.tools.trtbench.energy import Energy
+    from skipc.tools.trtbench.interval import RatioInterval
+    from skipc.tools.trtbench.report import Measured, Report
+    from skipc.tools.trtbench.switching import Switching
+
+
+class Origin(Enum):
+    """Where latencies come from; the value is shown."""
+
+    BENCHMARK = "trtbench"
+    ENGINES = "the engines' table"
+    FRONT = "the front's latency_ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """A latency with the share of the calls that were at most as slow.
+
+    Attributes:
+        label: Such as ``median`` or ``99 %``.
+        ms: Milliseconds.
+    """
+
+    label: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What was measured of one configuration.
+
+    Attributes:
+        configuration: Its name.
+        median_ms: Its median latency; None if only loading was timed.
+        quantiles: Ascending, the median among them.
+        batch_medians_ms: Medians of stretches of the run, in the order of time; may be empty.
+        runs: How many calls were measured; 0 where that is not known.
+        ratio: Its latency over the reference's; None for the reference, or if unknown.
+        energy: Its energy per call; None if that was not measured.
+        load_ms: What loading took; None if that was not measured.
+    """
+
+    configuration: str
+    median_ms: float | None
+    quantiles: tuple[Quantile, ...]
+    batch_medians_ms: tuple[float, ...]
+    runs: int
+    ratio: RatioInterval | None
+    energy: Energy | None
+    load_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One series: one device, one way to run.
+
+    Attributes:
+        label: Its name in the charts, unique in the report.
+        origin: Where the numbers come from.
+        reference: The configuration that ratios are over.
+        points: In the manifest's order.
+        switching: The cost of switches; None if that was not measured.
+        energy_is_estimated: Whether its energy was computed, not metered.
+        conditions: What is known of how it was measured, by name.
+        warnings: What makes the numbers doubtful.
+    """
+
+    label: str
+    origin: Origin
+    reference: str
+    points: tuple[Point, ...]
+    switching: Switching | None
+    energy_is_estimated: bool
+    conditions: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+    def point(self, configuration: str) -> Point | None:
+        """Returns what was measured of a configuration; None if nothing was."""
+        return next((p for p in self.points if p.configuration == configuration), None)
+
+
+def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
+    """Returns what ``trtbench`` measured.
+
+    Args:
+        report: What it wrote.
+        path: The file that it was read from.
+        order: The configurations in the manifest's order.
+    """
+    regime = report.regime
+    ratios = {ratio.configuration: ratio.interval for ratio in report.ratios()}
+    entries = sorted(report.configurations, key=lambda entry: order.index(entry.name))
+    meter, least = regime.meter, plural(regime.stop.iterations, "call")
+    conditions = [
+        ("file", path.name),
+        ("measured", regime.created_utc),
+        ("device", regime.device),
+        ("power mode", regime.power_mode or "not known"),
+        ("before", _state(regime.before)),
+        ("after", _state(regime.after)),
+        ("a call", call_text(regime.backend, regime.way)),
+        ("backend", regime.backend),
+        ("target", regime.target),
+        ("threads", str(regime.threads)),
+        ("inputs", ", ".join(f"{name} {text}" for name, text in regime.inputs.items())),
+        ("duration", f"at least {regime.stop.duration_s:g} s and {least} each"),
+        ("meter", "none" if meter is None else f"{meter.name} ({meter.covers})"),
+        ("versions", ", ".join(f"{name} {text}" for name, text in regime.versions.items())),
+    ]  # fmt: skip
+    return Measurement(
+        label=f"{regime.target}, {plural(regime.threads, 'thread')}",
+        origin=Origin.BENCHMARK,
+        reference=report.reference,
+        points=tuple(_measured(entry, ratios.get(entry.name)) for entry in entries),
+        switching=report.switching,
+        energy_is_estimated=meter is not None and meter.estimated,
+        conditions=tuple(conditions),
+        warnings=doubts(report),
+    )
+
+
+def _state(found: Conditions) -> str:
+    told = (
+        ("", found.temperature_c, "\u202f°C"),
+        ("CPU ", found.cpu_mhz, "\u202fMHz"),
+        ("GPU ", found.gpu_mhz, "\u202fMHz"),
+    )
+    known = (f"{what}{value:.0f}{unit}" for what, value, unit in told if value is not None)
+    return ", ".join(known) or "the system does not tell"
+
+
+def _measured(entry: Measured, ratio: RatioInterval | None) -> Point:
+    latency = entry.latency
+    quantiles: list[Quantile] = []
+    if latency is not None:
+        named = {p.percent: Quantile(f"{p.percent:.6g} %", p.ms) for p in latency.percentiles}
+        named |= {
+            0.0: Quantile("min", latency.min_ms),
+            50.0: Quantile("median", latency.median_ms),
+            100.0: Quantile("max", latency.max_ms),
+        }
+        quantiles = [named[percent] for percent in sorted(named)]
+    return Point(
+        configuration=entry.name,
+        median_ms=None if latency is None else latency.median_ms,
+        quantiles=tuple(quantiles),
+        batch_medians_ms=() if latency is None else latency.batch_medians_ms,
+        runs=0 if latency is None else latency.runs,
+        ratio=ratio,
+        energy=entry.energy,
+        load_ms=entry.load_ms,
+    )
+
+
+def of_engines(engines: EngineSet, reference: str) -> tuple[Measurement, ...]:
+    """Returns the latency tables of one target's engines, a series per count of threads."""
+    counts = sorted({row.threads for entry in engines.engines for row in entry.latency})
+    host = tuple((key.replace("_", " "), value) for key, value in engines.host.items())
+    return tuple(
+        Measurement(
+            label=f"{engines.target}, {plural(threads, 'thread')}",
+            origin=Origin.ENGINES,
+            reference=reference,
+            points=tuple(
+                _plain_point(
+                    entry.configuration,
+                    (
+                        Quantile("median", row.p50_ms),
+                        Quantile("95 %", row.p95_ms),
+                        Quantile("99 %", row.p99_ms),
+                    ),
+                    row.runs,
+                )
+                for entry in engines.engines
+                for row in entry.latency
+                if row.threads == threads
+            ),
+            switching=None,
+            energy_is_estimated=False,
+            conditions=(
+                ("target", engines.target),
+                ("backend", engines.backend),
+                ("threads", str(threads)),
+                *host,
+            ),
+            warnings=(),
+        )
+        for threads in counts
+    )
+
+
+def of_front(manifest: Manifest, reference: str) -> tuple[Measurement, ...]:
+    """Returns the latencies that the front brought, if every configuration has one."""
+    found = {e.name: e.metrics.get("latency_ms", 0.0) for e in manifest.configurations}
+    if min(found.values()) <= 0:
+        return ()
+    points = tuple(
+        _plain_point(name, (Quantile("latency", ms),), 0) for name, ms in found.items()
+    )
+    said = (("source", "latency_ms of the front; the bundle does not say what measured it"),)
+    return (Measurement("front", Origin.FRONT, reference, points, None, False, said, ()),)
+
+
+def _plain_point(name: str, quantiles: tuple[Quantile, ...], runs: int) -> Point:
+    return Point(name, quantiles[0].ms, quantiles, (), runs, None, None, None)

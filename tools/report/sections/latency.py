@@ -1,0 +1,154 @@
+"""How latencies are distributed, and how they compare with the most accurate's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.tools.console import plural
+from skipc.tools.printable import short
+from skipc.tools.report.measurement import Origin
+from skipc.tools.report.sections.marks import colours_of, dot, hovering, measured_hover, tick
+from skipc.tools.report.sections.ratios import ratio_chart
+from skipc.tools.report.texts import NOTHING, exact, number
+from skipc.tools.web.chart import Chart, axis, name_axis, rows_height_px
+from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.page import Section
+from skipc.tools.web.palette import LIGHT
+from skipc.tools.web.table import Table
+
+if TYPE_CHECKING:
+    from skipc.tools.report.measurement import Measurement, Point
+    from skipc.tools.report.sections.marks import Trace
+    from skipc.tools.report.study import Study
+
+# The slowest call of all would leave no room for the others; the median has its dot.
+_NO_TICK = ("max", "median", "latency")
+
+
+def section(study: Study) -> Section | None:
+    """Returns a pair of charts for each series; None where nothing was timed."""
+    parts = []
+    for index, one in enumerate(study.measurements):
+        timed = [point for point in one.points if point.median_ms is not None]
+        if not timed:
+            continue
+        timed.sort(key=lambda point: study.ranks[point.configuration])
+        parts.append(_distribution(study, one, timed, f"latency-{index}").html())
+        ratios = [(p.configuration, p.ratio) for p in timed if p.ratio is not None]
+        if ratios:
+            parts.append(ratio_chart(study, one, ratios, f"ratios-{index}").html())
+        parts.append(_warnings(one))
+    if not parts:
+        return None
+    return Section(
+        "latency",
+        "Latency",
+        "Milliseconds of one call, as the files say. Single calls are not in them, so"
+        " what is drawn are percentiles and medians of stretches, not a density.",
+        joined(*parts),
+    )
+
+
+def _distribution(study: Study, one: Measurement, points: list[Point], name: str) -> Chart:
+    names = [point.configuration for point in points]
+    colours = colours_of(study, names)
+    medians: Trace = {
+        "type": "scatter", "mode": "markers", "marker": dot(colours, 13),
+        "x": [exact(point.median_ms or 0.0) for point in points],
+        "y": list(range(len(points))),
+        **hovering(measured_hover(study, one, point) for point in points),
+    }  # fmt: skip
+    spreads = [
+        trace
+        for row, (point, colour) in enumerate(zip(points, colours, strict=True))
+        for trace in _spread(point, row, colour)
+    ]
+    return Chart(
+        name,
+        f"{one.label}: how long a call takes",
+        _caption(one, points),
+        [*spreads, medians],
+        {
+            "xaxis": axis("latency of a call, ms", rangemode="tozero"),
+            "yaxis": name_axis(names),
+        },
+        rows_height_px(len(names), 36),
+        _table(one, points),
+    )
+
+
+def _spread(point: Point, row: int, colour: str) -> list[Trace]:
+    """Returns a line with ticks at the percentiles, and below it the stretches' medians."""
+    ticks = [exact(q.ms) for q in point.quantiles if q.label not in _NO_TICK]
+    traces: list[Trace] = []
+    if ticks:
+        span = [*ticks, exact(point.median_ms or ticks[0])]
+        traces.append({
+            "type": "scatter", "mode": "lines", "x": [min(span), max(span)], "y": [row, row],
+            "line": {"width": 2, "color": LIGHT.muted}, "hoverinfo": "skip",
+        })  # fmt: skip
+        traces.append({
+            "type": "scatter", "mode": "markers", "x": ticks, "y": [row] * len(ticks),
+            "hoverinfo": "skip", "marker": tick(12),
+        })  # fmt: skip
+    if point.batch_medians_ms:
+        traces.append({
+            "type": "scatter", "mode": "markers", "hoverinfo": "skip",
+            "x": [exact(ms) for ms in point.batch_medians_ms],
+            "y": [row + 0.28] * len(point.batch_medians_ms),
+            "marker": {"size": 5, "color": colour, "opacity": 0.55},
+        })  # fmt: skip
+    return traces
+
+
+def _caption(one: Measurement, points: list[Point]) -> str:
+    if one.origin is Origin.FRONT:
+        return (
+            "One number for each configuration, from the front; who measured it is not known."
+        )
+    labels = [q.label for q in points[0].quantiles if q.label not in _NO_TICK]
+    said = f"Dot: median. Line with ticks: {', '.join(labels)} of the calls."
+    if one.origin is Origin.ENGINES:
+        return f"{said} {one.origin.value.capitalize()}, measured when they were built."
+    if any(point.batch_medians_ms for point in points):
+        said += (
+            " Small dots: the medians of up to 30 stretches of the run; where they spread, the"
+            " machine was not steady."
+        )
+    slowest = max(
+        (q.ms for p in points for q in p.quantiles if q.label == "max"), default=None
+    )
+    if slowest is not None:
+        said += f" The slowest call, {number(slowest)} ms, is in the table only."
+    return said
+
+
+def _table(one: Measurement, points: list[Point]) -> Table:
+    labels: list[str] = []
+    for point in points:
+        labels += [q.label for q in point.quantiles if q.label not in labels]
+    rows = []
+    for point in points:
+        values = {q.label: q.ms for q in point.quantiles}
+        runs = str(point.runs) if point.runs else NOTHING
+        load = NOTHING if point.load_ms is None else number(point.load_ms)
+        cells = (number(values[name], 4) if name in values else NOTHING for name in labels)
+        rows.append((short(point.configuration, 60), runs, *cells, load))
+    return Table(
+        f"{one.label}: latency in ms",
+        ("configuration", ">calls", *(f">{name}" for name in labels), ">load, ms"),
+        tuple(rows),
+    )
+
+
+def _warnings(one: Measurement) -> Html:
+    if not one.warnings:
+        return Html("")
+    items = (element("li", short(text, 300)) for text in one.warnings)
+    said = f"{one.label}: {plural(len(one.warnings), 'reason')} to doubt these numbers"
+    return element(
+        "details",
+        element("summary", said, class_="warn"),
+        element("ul", *items, class_="note"),
+        class_="doubts",
+    )

@@ -1,0 +1,74 @@
+"""Latencies over the reference's, with their intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.tools.printable import short
+from skipc.tools.report.sections.marks import TEXT, colours_of, dot, hovering
+from skipc.tools.report.texts import exact, ratio
+from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
+from skipc.tools.web.palette import LIGHT
+from skipc.tools.web.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.tools.report.measurement import Measurement
+    from skipc.tools.report.study import Study
+    from skipc.tools.trtbench.interval import RatioInterval
+    from skipc.tools.web.chart import Json
+
+_MOST_NUMBERED = 24
+
+
+def ratio_chart(
+    study: Study, one: Measurement, found: Sequence[tuple[str, RatioInterval]], name: str
+) -> Chart:
+    """Returns the ratios of a series.
+
+    Args:
+        study: The study.
+        one: The series.
+        found: Configurations with their ratios, at least one.
+        name: The chart's name.
+    """
+    names = [configuration for configuration, _ in found]
+    middle = [exact(each.ratio) for _, each in found]
+    above = [exact((each.high or each.ratio) - each.ratio) for _, each in found]
+    below = [exact(each.ratio - (each.low or each.ratio)) for _, each in found]
+    bars: dict[str, Json] = {
+        "type": "data", "symmetric": False, "array": above, "arrayminus": below,
+        "color": LIGHT.ink, "thickness": 1.5, "width": 5,
+    }  # fmt: skip
+    trace: dict[str, Json] = {
+        "type": "scatter",
+        "mode": "markers+text" if len(found) <= _MOST_NUMBERED else "markers",
+        "x": middle, "y": list(range(len(found))), "error_x": bars,
+        "text": [f"{value:.2f}" for value in middle], "textfont": TEXT,
+        "textposition": "top center", "marker": dot(colours_of(study, names), 11),
+        **hovering(hover(who, f"{ratio(each)} of {one.reference}") for who, each in found),
+    }  # fmt: skip
+    unity = {
+        "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
+        "line": {"color": LIGHT.ink, "width": 1, "dash": "dot"},
+    }  # fmt: skip
+    end = 1.05 * max(1.0, *(a + b for a, b in zip(middle, above, strict=True)))
+    return Chart(
+        name,
+        f"{one.label}: latency over that of {short(one.reference, 40)}",
+        "Bars are intervals of 95 % from this one run, often too narrow to see; left of the"
+        " line is faster. Another start of the program may differ by more.",
+        [trace],
+        {
+            "xaxis": axis("ratio of latencies", range=[0, end]),
+            "yaxis": name_axis(names),
+            "shapes": [unity],
+        },
+        rows_height_px(len(names), 36),
+        Table(
+            f"{one.label}: ratios to {short(one.reference, 60)}",
+            ("configuration", ">ratio (95 %)", "verdict"),
+            tuple((short(who, 60), ratio(each), each.verdict) for who, each in found),
+        ),
+    )

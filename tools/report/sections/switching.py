@@ -1,0 +1,94 @@
+"""What a switch costs: the first call of one configuration after another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skipc.tools.printable import short
+from skipc.tools.report.texts import NOTHING, exact, number
+from skipc.tools.web.chart import Chart, axis, hover, label, name_axis, rows_height_px
+from skipc.tools.web.html import joined
+from skipc.tools.web.page import Section
+from skipc.tools.web.palette import HEAT_LIGHT, LIGHT
+from skipc.tools.web.table import Table
+
+if TYPE_CHECKING:
+    from skipc.tools.report.measurement import Measurement
+    from skipc.tools.report.study import Study
+    from skipc.tools.trtbench.switching import Switching
+    from skipc.tools.web.chart import Json
+
+_MOST_NUMBERED = 10
+# A ratio at which the colour is full, at least: small differences are not to look large.
+_LEAST_FULL = 1.5
+
+
+def section(study: Study) -> Section | None:
+    """Returns a map for each series; None where switches were not measured."""
+    charts = [
+        _map(study, one, one.switching, index).html()
+        for index, one in enumerate(study.measurements)
+        if one.switching is not None
+    ]
+    if not charts:
+        return None
+    return Section(
+        "switches",
+        "Switches",
+        "The first call after another configuration, over that configuration's steady median."
+        " 1 means that a switch costs nothing.",
+        joined(*charts),
+    )
+
+
+def _map(study: Study, one: Measurement, switching: Switching, index: int) -> Chart:
+    ratios = switching.ratios()
+    names = sorted(ratios, key=lambda name: study.ranks[name])
+    cells = [[ratios[a].get(b) for b in names] for a in names]
+    before, after, worst = switching.worst()
+    numbered = len(names) <= _MOST_NUMBERED
+    texts = [
+        [
+            hover(f"{a} → {b}", f"{number(switching.first_ms[a][b])} ms, steady"
+                  f" {number(switching.steady_ms[b])} ms", f"ratio {ratios[a][b]:.2f}")
+            if a != b else ""
+            for b in names
+        ]
+        for a in names
+    ]  # fmt: skip
+    trace: dict[str, Json] = {
+        "type": "heatmap",
+        "x": list(range(len(names))), "y": list(range(len(names))),
+        "z": [[None if cell is None else exact(cell) for cell in row] for row in cells],
+        "zmin": 1, "zmax": max(_LEAST_FULL, worst),
+        "colorscale": [[0, HEAT_LIGHT[0]], [0.5, HEAT_LIGHT[1]], [1, HEAT_LIGHT[2]]],
+        "showscale": False, "xgap": 2, "ygap": 2, "hoverongaps": False,
+        "text": [["" if cell is None else f"{cell:.2f}" for cell in row] for row in cells],
+        "texttemplate": "%{text}" if numbered else "",
+        "textfont": {"color": LIGHT.ink, "size": 12},
+        "hovertext": texts, "hovertemplate": "%{hovertext}<extra></extra>",
+    }  # fmt: skip
+    columns = axis(
+        "",
+        tickmode="array", tickvals=list(range(len(names))),
+        ticktext=[f"→ {label(name, 16)}" for name in names], side="top", showgrid=False,
+        tickfont={"color": LIGHT.ink, "size": 13 if numbered else 10},
+    )  # fmt: skip
+    full = "" if numbered else " The numbers are in the table."
+    return Chart(
+        f"switches-{index}",
+        f"{one.label}: first call after a switch, over the steady median",
+        f"Worst: {short(after, 40)} after {short(before, 40)}, {worst:.2f} times its steady"
+        f" median; each switch was made {switching.repeats} times.{full}",
+        [trace],
+        {"xaxis": columns, "yaxis": name_axis([f"{name} →" for name in names])},
+        rows_height_px(len(names), 36),
+        Table(
+            f"{one.label}: rows before, columns after",
+            ("before", *(f">{short(name, 40)}" for name in names)),
+            tuple(
+                (short(a, 60), *(NOTHING if cell is None else f"{cell:.2f}" for cell in row))
+                for a, row in zip(names, cells, strict=True)
+            ),
+        ),
+    )

@@ -1,0 +1,220 @@
+"""Weight sharing: which bytes serve which configurations, on disk and packed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from skipc.tools.console import plural, size_text
+from skipc.tools.printable import short
+from skipc.tools.report.sections.marks import hovering
+from skipc.tools.report.texts import exact
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, name_axis, rows_height_px
+from skipc.tools.web.html import Html, element, joined, keyed
+from skipc.tools.web.page import Section
+from skipc.tools.web.palette import LIGHT
+from skipc.tools.web.table import Table, details, scrolling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from skipc.tools.report.sections.marks import Trace
+    from skipc.tools.report.sharing import SharingSet
+    from skipc.tools.report.study import Study
+    from skipc.tools.web.chart import Json
+    from skipc.tools.web.html import Part
+
+_MOST_COLUMNS = 14
+_MOST_SETS = 40
+_MOST_TENSORS = 6
+# By how many use the bytes: the words, the colour, the pattern that tells without colour.
+_KINDS = (
+    ("used by every configuration", LIGHT.every, ""),
+    ("used by several", LIGHT.some, "/"),
+    ("used by this one only", LIGHT.own, "."),
+)
+
+
+def section(study: Study) -> Section:
+    """Returns what is shared, by configuration and by set of configurations."""
+    return Section(
+        "weights",
+        "Shared weights",
+        _lead(study),
+        joined(_by_configuration(study).html(), _sets(study), *_packed(study)),
+    )
+
+
+def _lead(study: Study) -> str:
+    sharing = study.sharing
+    total = sum(one.size_bytes for one in sharing.sets)
+    if len(study.ranks) == 1:
+        return f"One configuration: its {size_text(total)} of weights are its own."
+    every = sum(
+        s.size_bytes for s in sharing.sets if len(s.configurations) == len(study.ranks)
+    )
+    return (
+        f"The bundle's graphs and weights take {size_text(sharing.bundle_bytes)} on disk; a"
+        f" plain ONNX file for each configuration would take {size_text(sharing.plain_bytes)}."
+        f" Every configuration uses {size_text(every)} of the {size_text(total)} of weights."
+        " These are files: what is shared in memory depends on the backend."
+    )
+
+
+def _by_configuration(study: Study) -> Chart:
+    names = [entry.name for entry in study.ordered]
+    bytes_of: list[Counter[str]] = [Counter() for _ in _KINDS]
+    for one in study.sharing.sets:
+        for name in one.configurations:
+            bytes_of[_kind(study, one)][name] += one.size_bytes
+    traces = [_bars(names, sizes, *kind) for kind, sizes in zip(_KINDS, bytes_of, strict=True)]
+    rows = tuple(
+        (short(name, 60), *(size_text(sizes[name]) for sizes in bytes_of),
+         size_text(sum(sizes[name] for sizes in bytes_of)))
+        for name in names
+    )  # fmt: skip
+    return Chart(
+        "weights-by-configuration",
+        "Weights of each configuration, by who else uses them",
+        "Only what is used by one configuration alone is added to the bundle by having it.",
+        traces,
+        {
+            "barmode": "stack",
+            "xaxis": axis("weights, MB", rangemode="tozero"),
+            "yaxis": name_axis(names),
+            "showlegend": True,
+            "legend": LEGEND,
+        },
+        rows_height_px(len(names), 34) + 30,
+        Table("Weights by who uses them",
+              ("configuration", *(f">{words}" for words, *_ in _KINDS), ">together"), rows),
+    )  # fmt: skip
+
+
+def _bars(
+    names: Sequence[str], sizes: Mapping[str, int], words: str, colour: str, pattern: str
+) -> Trace:
+    hatched: Json = {
+        "shape": pattern, "fillmode": "replace", "size": 6, "solidity": 0.45,
+        "fgcolor": colour, "bgcolor": LIGHT.ground,
+    }  # fmt: skip
+    return {
+        "type": "bar", "orientation": "h", "name": words, "width": 0.62,
+        "x": [exact(sizes[name] / 1e6) for name in names], "y": list(range(len(names))),
+        "marker": {"color": colour, "pattern": hatched if pattern else {}},
+        **hovering(hover(name, f"{size_text(sizes[name])} {words}") for name in names),
+    }  # fmt: skip
+
+
+def _kind(study: Study, one: SharingSet) -> int:
+    count = len(one.configurations)
+    if count == 1:
+        return 2
+    return 0 if count == len(study.ranks) else 1
+
+
+def _sets(study: Study) -> Html:
+    """Returns a row for each set of tensors that the same configurations use."""
+    sets = study.sharing.sets
+    if not sets:
+        return element("p", "No graph refers to the weight store.", class_="note")
+    shown = sets[:_MOST_SETS]
+    entries = study.ordered
+    matrix = len(entries) <= _MOST_COLUMNS
+    heads = [element("th", short(e.name, 40), scope="col", class_="member") for e in entries]
+    head = element(
+        "tr",
+        element("th", "size", scope="col"),
+        element("th", "tensors", scope="col", class_="number"),
+        *(heads if matrix else [element("th", "configurations", scope="col")]),
+        element("th", "", element("span", "share", class_="unseen"), scope="col"),
+    )
+    rows = [
+        element(
+            "tr",
+            element("th", size_text(one.size_bytes), scope="row"),
+            element("td", str(len(one.tensors)), class_="number"),
+            *(_members(study, one) if matrix else [_listed(study, one)]),
+            element("td", _bar(one.size_bytes / shown[0].size_bytes), class_="bar"),
+        )
+        for one in shown
+    ]
+    left = len(sets) - len(shown)
+    more = f" The {left} smallest sets are left out here." if left else ""
+    caption = (
+        f"A row is a set of tensors that the same configurations use, largest first.{more}"
+    )
+    made = element("table", element("thead", head), element("tbody", *rows), class_="sets")
+    return joined(
+        element("h3", "What is shared by whom"),
+        element("p", caption, class_="caption"),
+        scrolling(made, "What is shared by whom"),
+        details("The tensors of each set", _tensors(study).html()),
+    )
+
+
+def _members(study: Study, one: SharingSet) -> list[Html]:
+    cells = []
+    for entry in study.ordered:
+        used = entry.name in one.configurations
+        dot = element(
+            "span", class_="dot" if used else "dot out", aria_hidden="true",
+            style=f"background:var(--c{study.ranks[entry.name]})" if used else "",
+        )  # fmt: skip
+        word = element("span", "used" if used else "not used", class_="unseen")
+        cells.append(element("td", dot, word, class_="member"))
+    return cells
+
+
+def _listed(study: Study, one: SharingSet) -> Html:
+    count = len(one.configurations)
+    if count == len(study.ranks):
+        return element("td", f"all {count}")
+    named = ", ".join(short(name, 40) for name in one.configurations[:_MOST_TENSORS])
+    more = f" and {count - _MOST_TENSORS} more" if count > _MOST_TENSORS else ""
+    return element("td", f"{count}: {named}{more}")
+
+
+def _bar(share: float) -> Html:
+    return element("i", style=f"width:{max(100 * share, 0):.2f}%", aria_hidden="true")
+
+
+def _tensors(study: Study) -> Table:
+    rows: list[tuple[Part, ...]] = []
+    for one in study.sharing.sets[:_MOST_SETS]:
+        named = ", ".join(short(name, 60) for name in one.tensors[:_MOST_TENSORS])
+        more = len(one.tensors) - _MOST_TENSORS
+        rows.append((
+            size_text(one.size_bytes),
+            f"{len(one.configurations)} of {len(study.ranks)}",
+            named + (f" and {more} more" if more > 0 else ""),
+        ))  # fmt: skip
+    return Table("Tensors by set", ("size", "configurations", "tensors"), tuple(rows))
+
+
+def _packed(study: Study) -> list[Html]:
+    """Returns what the engines refer to, where there are some."""
+    found = []
+    for engines in study.engines:
+        sizes = {file.path: file.size_bytes for file in engines.files}
+        total = sum(sizes.values())
+        entries = sorted(engines.engines, key=lambda e: study.ranks[e.configuration])
+        plain = sum(entry.weights_bytes + sizes[entry.file] for entry in entries)
+        rows = tuple(
+            (keyed(short(entry.configuration, 120), study.ranks[entry.configuration]),
+             size_text(sizes[entry.file]), size_text(entry.weights_bytes),
+             size_text(entry.own_bytes))
+            for entry in entries
+        )  # fmt: skip
+        found.append(
+            joined(
+                element("h3", f"Engines of {short(engines.target, 60)}"),
+                Table(
+                    f"{engines.backend}: {plural(len(sizes), 'file')}, {size_text(total)} on"
+                    f" disk; without sharing {size_text(plain)}",
+                    ("configuration", ">engine's file", ">weights used", ">used by no other"),
+                    rows,
+                ).html(),
+            )
+        )
+    return found

@@ -1,0 +1,167 @@
+"""All that the report is made from: the bundle's documents, its graphs and the results."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.points import ranked_by
+from skipc.tools.report.errors import ReportError
+from skipc.tools.report.measurement import of_engines, of_front, of_report
+from skipc.tools.report.plausible import check_engines, check_manifest, check_report
+from skipc.tools.report.sharing import sharing_of
+from skipc.tools.report.subnets import read_subnet
+from skipc.tools.trtbench.document import read_report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.manifest import ConfigurationEntry, Manifest
+    from skipc.tools.report.measurement import Measurement
+    from skipc.tools.report.sharing import Sharing
+    from skipc.tools.report.subnets import Subnet
+    from skipc.tools.trtbench.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What the sections show.
+
+    Attributes:
+        manifest: The bundle's manifest.
+        manifest_sha256: Its hash.
+        engines: The engines of every target that has some.
+        subnets: What the graphs hold, in the manifest's order.
+        sharing: How they share the weight store.
+        measurements: What was measured; empty where nothing was.
+        ranks: By configuration its place, the most accurate first: its colour everywhere.
+        reference: The most accurate configuration, by the runtime's ranking.
+        links: By configuration, the address of its graph, relative to the page.
+    """
+
+    manifest: Manifest
+    manifest_sha256: str
+    engines: tuple[EngineSet, ...]
+    subnets: tuple[Subnet, ...]
+    sharing: Sharing
+    measurements: tuple[Measurement, ...]
+    ranks: Mapping[str, int]
+    reference: str
+    links: Mapping[str, str]
+
+    @property
+    def ordered(self) -> tuple[ConfigurationEntry, ...]:
+        """The configurations, the most accurate first."""
+        entries = self.manifest.configurations
+        return tuple(sorted(entries, key=lambda entry: self.ranks[entry.name]))
+
+    @property
+    def knows_accuracy(self) -> bool:
+        """Whether every configuration has an accuracy."""
+        return ranked_by(self.manifest) == "accuracy"
+
+
+def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
+    """Returns what a bundle and the results of ``trtbench`` say.
+
+    Without results the latency tables of the engines are taken, without engines the front's
+    latencies.
+
+    Args:
+        path: The bundle.
+        results: Files that ``trtbench --json`` wrote of this bundle.
+        page: Where the page will lie, which its links are relative to.
+
+    Raises:
+        BundleError: The bundle, its engines or a result cannot be read.
+        ReportError: A result is of another bundle, or a number is out of this world.
+        ExtraMissingError: onnx is not installed.
+    """
+    bundle = Bundle.open(path)
+    manifest = bundle.manifest
+    check_manifest(manifest, str(path))
+    reports = [(file, _checked_report(file, bundle)) for file in results]
+    engines = tuple(bundle.engine_set(name) for name in bundle.targets())
+    for built in engines:
+        check_engines(built, f"{path}: engines of {built.target}")
+    ranks = _ranks(manifest)
+    reference = min(ranks, key=lambda name: ranks[name])
+    names = [entry.name for entry in manifest.configurations]
+    found = [of_report(report, file, names) for file, report in reports]
+    if not results:
+        found = [one for built in engines for one in of_engines(built, reference)]
+        found = found or list(of_front(manifest, reference))
+    subnets = tuple(read_subnet(bundle, entry) for entry in manifest.configurations)
+    return Study(
+        manifest=manifest,
+        manifest_sha256=bundle.manifest_sha256,
+        engines=engines,
+        subnets=subnets,
+        sharing=sharing_of(manifest, subnets),
+        measurements=_with_unique_labels(found),
+        ranks=ranks,
+        reference=reference,
+        links={e.name: _link(bundle.file(e.graph), page) for e in manifest.configurations},
+    )
+
+
+def _checked_report(file: Path, bundle: Bundle) -> Report:
+    report = read_report(file)
+    regime = report.regime
+    if regime.manifest_sha256 != bundle.manifest_sha256:
+        raise ReportError(
+            f"{file}: measured on another bundle: {regime.bundle!r} (manifest"
+            f" {regime.manifest_sha256[:12]}), not on {bundle.manifest.name!r} (manifest"
+            f" {bundle.manifest_sha256[:12]}) in {bundle.path}. A bundle that was built again"
+            " is another one; measure it with trtbench."
+        )
+    check_report(report, str(file))
+    known = {entry.name for entry in bundle.manifest.configurations}
+    strange = [entry.name for entry in report.configurations if entry.name not in known]
+    if strange:
+        raise ReportError(
+            f"{file}: the bundle {bundle.manifest.name!r} has no configuration"
+            f" {strange[0]!r}. The file was altered; measure again with trtbench."
+        )
+    return report
+
+
+def _ranks(manifest: Manifest) -> dict[str, int]:
+    by_accuracy = ranked_by(manifest) == "accuracy"
+
+    def key(entry: ConfigurationEntry) -> tuple[float, int]:
+        return (-entry.metrics["accuracy"] if by_accuracy else -entry.macs, -entry.macs)
+
+    ordered = sorted(manifest.configurations, key=key)
+    return {entry.name: rank for rank, entry in enumerate(ordered)}
+
+
+def _with_unique_labels(found: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Returns the measurements; where labels are equal the file's name, or a number, tells."""
+    counts = Counter(one.label for one in found)
+    made: list[Measurement] = []
+    for one in found:
+        label = one.label
+        if counts[label] > 1:
+            label = f"{dict(one.conditions).get('file', '')}: {label}"
+        taken = {other.label for other in made}
+        number, unique = 2, label
+        while unique in taken:
+            unique, number = f"{label} ({number})", number + 1
+        made.append(replace(one, label=unique))
+    return tuple(made)
+
+
+def _link(graph: Path, page: Path) -> str:
+    """Returns the address of a file as seen from the page; absolute from another drive."""
+    try:
+        relative = os.path.relpath(graph.resolve(), page.resolve().parent)
+    except ValueError:
+        return graph.resolve().as_uri()
+    return quote(relative.replace(os.sep, "/"))
