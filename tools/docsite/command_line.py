@@ -33,17 +33,21 @@ def commands_text(program: str) -> str:
         raise DocsError(f"no program {program!r}. {choices_text(program, _PROGRAMS)}")
     module, name = _PROGRAMS[program]
     command: click.Command = getattr(importlib.import_module(module), name)
-    return "\n".join(_sections(command, click.Context(command, info_name=program)))
+    return "\n".join(_sections(command, _context(command, program)))
+
+
+def _context(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> click.Context:
+    # The environment's width would make two machines' pages differ.
+    settings = {"terminal_width": _WIDTH, "max_content_width": _WIDTH}
+    return click.Context(command, parent, name, **{**command.context_settings, **settings})
 
 
 def _sections(command: click.Command, context: click.Context) -> Iterator[str]:
-    # The environment's width would make two machines' pages differ.
-    context.terminal_width = context.max_content_width = _WIDTH
     yield f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             if inner is not None and not inner.hidden:
-                yield from _sections(
-                    inner, click.Context(inner, info_name=name, parent=context)
-                )
+                yield from _sections(inner, _context(inner, name, context))

@@ -1,7 +1,8 @@
 """Links of a page in the repository, made to fit the site.
 
 On the site are the pages of ``docs/`` and a few files from elsewhere; a link to any other file
-of the repository becomes that file's path.
+of the repository becomes that file's path. A link called by its page's file name is called by
+the page's title there.
 """
 
 from __future__ import annotations
@@ -52,10 +53,16 @@ def _link(text: str, target: str, path: Path, root: Path) -> str:
     if not there.exists() or not there.is_relative_to(root):
         raise DocsError(f"{path}: the link to {target!r} leads nowhere.")
     name = there.relative_to(root).as_posix()
-    if name in _PAGE_OF:
+    if _PAGE_OF.get(name, path.name) != path.name:
         return f"[{text}]({_PAGE_OF[name]}{sharp}{anchor})"
     if name.startswith("docs/"):
-        return f"[{text}]({name.removeprefix('docs/')}{sharp}{anchor})"
+        shown = _title(there) if text == there.name and there.suffix == ".md" else text
+        return f"[{shown}]({name.removeprefix('docs/')}{sharp}{anchor})"
     bare = text.strip("`")
     # A link called by its file's name says nothing that the path does not.
     return f"`{name}`" if name.endswith(bare.rstrip("/")) else f"{text} (`{name}`)"
+
+
+def _title(page: Path) -> str:
+    heading, _, _ = page.read_text(encoding="utf-8").partition("\n")
+    return heading.removeprefix("# ").strip()

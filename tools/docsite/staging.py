@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipc.runtime.errors import choices_text
@@ -15,6 +14,7 @@ from skipc.tools.docsite.python_api import module_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _MARKER = re.compile(r"^<!-- site: (\w+) ?(\S*) -->$", re.MULTILINE)
 
@@ -73,7 +73,9 @@ def _file(root: Path, argument: str) -> str:
         raise DocsError(f"marker 'site: file {argument}': there is no such file.")
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        _, _, body = fitted(text, path, root).partition("\n")  # the page has a title of its own
+        _, _, body = fitted(text, path, root).partition(
+            "\n"
+        )  # the page has a title of its own
         return body
     return f"```{path.suffix[1:]}\n{text.rstrip()}\n```"
 

@@ -51,7 +51,9 @@ def fences(path: Path) -> list[Fence]:
             heading = line.lstrip("#").strip()
         else:
             indented = line.startswith("    ") and not before.strip()
-            assert not indented, f"{path}:{number}: an indented block: fence it, say what it is"
+            assert not indented, (
+                f"{path}:{number}: an indented block: fence it, say what it is"
+            )
             assert "```" not in line, f"{path}:{number}: a fence that does not begin its line"
         before = line
     assert opened is None, f"{path}:{start}: a fence that does not end"

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from packaging.requirements import Requirement
 
 from skipc.compiler.front import configurations_from_front, read_front
@@ -33,6 +32,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import click
     import pytest
 
     from tests.tools.docs.fences import Fence
@@ -153,7 +153,9 @@ def _make(words: Sequence[str]) -> Ended:
 
 
 def _project() -> dict[str, Any]:
-    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+    return dict(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    )
 
 
 def _script(words: Sequence[str]) -> Ended:
@@ -228,7 +230,6 @@ def _trace(path: Path) -> None:
     """Reads a trace: a page breaks its lines, in the file each is one."""
     path.write_text(re.sub(r"\n +", " ", path.read_text(encoding="utf-8")), encoding="utf-8")
     assert read_trace(path).calls
-
 
 
 _READERS: dict[str, Callable[[Path], object]] = {

@@ -79,10 +79,12 @@ def device_behind_ssh(page: PageRun, folders: pytest.TempPathFactory) -> Iterato
 
 ONE_EPOCH = {"skipc train": ("--epochs", "1")}
 # A briefly trained network may have one configuration only, and a tight budget may be met.
-BRIEFLY_TRAINED = frozenset({"skip", "best", "budget", "nothing", "fits", "predicted", "fastest"})
+BRIEFLY_TRAINED = frozenset(
+    {"skip", "best", "budget", "nothing", "fits", "predicted", "fastest"}
+)
 
 SETTINGS: dict[str, Setting] = {
-    # Its commands are those of getting-started.md, which are run as they are but for the epochs.
+    # Its commands are those of getting-started.md, where they run nearly as they are.
     "README.md": Setting(
         also={**ONE_EPOCH, "skipc select": ("--evaluations", "6", "--samples", "60")},
         varying=BRIEFLY_TRAINED,
