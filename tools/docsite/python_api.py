@@ -26,7 +26,13 @@ def module_text(name: str) -> str:
         module = importlib.import_module(name)
     except ImportError as error:
         raise DocsError(f"marker 'site: module {name}': {error}.") from error
-    return "\n".join(f"::: {name}.{each}\n" for each in _public(module))
+    return "\n".join(f"::: {_path(module, each)}\n" for each in _public(module))
+
+
+def _path(module: ModuleType, name: str) -> str:
+    """Returns where mkdocstrings finds a public name; it takes ``decide.decide`` for a module."""
+    home: str = getattr(getattr(module, name), "__module__", "")
+    return f"{home if home.endswith(f'.{name}') else module.__name__}.{name}"
 
 
 def _public(module: ModuleType) -> list[str]:
