@@ -30,7 +30,7 @@ def module_text(name: str) -> str:
 
 
 def _path(module: ModuleType, name: str) -> str:
-    """Returns where mkdocstrings finds a public name; it takes ``decide.decide`` for a module."""
+    """Returns where mkdocstrings finds a name; a module of the same name is in its way."""
     home: str = getattr(getattr(module, name), "__module__", "")
     return f"{home if home.endswith(f'.{name}') else module.__name__}.{name}"
 
