@@ -20,7 +20,6 @@ from skipc.profiles import load_profile
 from skipc.runtime.call_trace import read_trace
 from skipc.tools.cli import cli
 from skipc.tools.simulate.scenario_file import read_scenario
-from skipc.tools.trtbench.command import command as trtbench_command
 from skipc.tools.trtbench.document import read_report
 from tests.command_line import Ended, skipc, trtbench
 
@@ -32,7 +31,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import click
     import pytest
 
     from tests.tools.docs.fences import Fence
@@ -78,12 +76,15 @@ class PageRun:
     toml: str = ""
 
     def execute(self, fence: Fence) -> None:
-        """Runs or validates a block; one that is for reading only is passed."""
-        if fence.language not in SHOWN:
-            assert fence.language in _HANDLERS, (
-                f"{fence.where}: a block in {fence.language!r} is neither run nor in SHOWN"
-            )
-            _HANDLERS[fence.language](self, fence)
+        """Runs or validates a block; one that is for reading only holds no command."""
+        if fence.language in SHOWN:
+            found = re.findall(rf"^(?:\$|{'|'.join(_PROGRAMS)}) .*", fence.text, re.MULTILINE)
+            assert found == [], f"{fence.where}: a command in {fence.language!r} is not run"
+            return
+        assert fence.language in _HANDLERS, (
+            f"{fence.where}: a block in {fence.language!r} is neither run nor in SHOWN"
+        )
+        _HANDLERS[fence.language](self, fence)
 
 
 def _console(page: PageRun, fence: Fence) -> None:
@@ -101,8 +102,8 @@ def _console(page: PageRun, fence: Fence) -> None:
 def _command(page: PageRun, command: str, shown: list[str], where: str) -> None:
     words = shlex.split(command, comments=True)
     if command in NOT_RUN:
-        if words[0] in _PARSED:
-            _PARSED[words[0]].make_context(words[0], words[1:])
+        if words[0] == "skipc":
+            _parse(words[1:])
         return
     assert words[0] in _PROGRAMS, f"{where}: {command!r} is neither run nor in NOT_RUN"
     more = [word for key in page.also if command.startswith(key) for word in page.also[key]]
@@ -181,7 +182,14 @@ _PROGRAMS: dict[str, Callable[[list[str]], Ended]] = {
     "make": _make,
     "python": _script,
 }
-_PARSED: dict[str, click.Command] = {"skipc": cli, "trtbench": trtbench_command}
+
+
+def _parse(words: list[str]) -> None:
+    """Asserts that the command line takes the words, without running them."""
+    with cli.make_context("skipc", list(words)) as context:
+        name, command, rest = cli.resolve_command(context, list(words))
+        assert command is not None
+        command.make_context(name, rest, parent=context)
 
 
 def _python(page: PageRun, fence: Fence) -> None:

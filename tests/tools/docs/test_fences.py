@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
 from tests.tools.docs.fences import Fence, fences
-from tests.tools.docs.running import PageRun
+from tests.tools.docs.running import NOT_RUN, PageRun
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,8 @@ def test_what_would_not_be_seen_is_refused(tmp_path: Path, text: str, message: s
     [
         ("bash", "skipc targets\n", "neither run nor in SHOWN"),
         ("", "skipc targets\n", "neither run nor in SHOWN"),
+        ("text", "$ ls\n", "is not run"),
+        ("text", "so:\nskipc targets\n", "is not run"),
         ("console", "skipc targets\n", "begins with no command"),
         ("console", "", "begins with no command|holds no command"),
         ("console", "$ rm -r /\n", "neither run nor in NOT_RUN"),
@@ -62,3 +65,12 @@ def test_a_block_that_does_not_do_what_it_shows_fails(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AssertionError, match=message):
         PageRun(monkeypatch).execute(Fence("page.md:1", language, "", text, ""))
+
+
+def test_a_command_that_is_not_run_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = next(each for each in NOT_RUN if each.startswith("skipc"))
+    monkeypatch.setitem(NOT_RUN, f"{command} --onn x", "a slip of the pen")
+    with pytest.raises(click.NoSuchOption, match="--onn"):
+        PageRun(monkeypatch).execute(
+            Fence("page.md:1", "console", "", f"$ {command} --onn x\n", "")
+        )
