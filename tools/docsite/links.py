@@ -16,7 +16,8 @@ from skipc.tools.docsite.errors import DocsError
 # Files that are a page of the site under another name.
 _PAGE_OF = {
     "CHANGELOG.md": "changelog.md",
-    "README.md": "index.md",
+    "benchmarks/budgets/results.md": "results.md",
+    "benchmarks/results.md": "results.md",
     "compiler/front.schema.json": "formats.md",
     "runtime/FORMAT.md": "bundle-format.md",
 }

@@ -73,10 +73,8 @@ def _file(root: Path, argument: str) -> str:
         raise DocsError(f"marker 'site: file {argument}': there is no such file.")
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        _, _, body = fitted(text, path, root).partition(
-            "\n"
-        )  # the page has a title of its own
-        return body
+        # Without its title: the page has one of its own.
+        return fitted(text, path, root).partition("\n")[2]
     return f"```{path.suffix[1:]}\n{text.rstrip()}\n```"
 
 

@@ -117,6 +117,7 @@ SETTINGS: dict[str, Setting] = {
     "profiles.md": Setting(NETWORK),
     "python-compiler.md": Setting(),
     "python-runtime.md": Setting(),
+    "results.md": Setting(),
     "remote.md": Setting(NETWORK, at={"": device_behind_ssh}),
     "select.md": Setting(NETWORK, also=ONE_EPOCH),
     "traces.md": Setting(BUNDLE, exact=True),
