@@ -7,13 +7,14 @@ comma := ,
 HAS_PIP := $(BIN)/python -m pip --version > /dev/null 2>&1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types unit browser bench format clean
+.PHONY: help demo test lint types unit browser bench docs docs-serve format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     train a small network, compile it, run it under a changing budget"
 	@echo "make test     lint, types and tests: what CI runs"
 	@echo "make bench    measure the bars of benchmarks/ on this machine"
+	@echo "make docs     build the documentation as a site, into site/"
 	@echo "make format   mend what lint can mend by itself"
 	@echo "make clean    remove .venv and everything else that make wrote"
 	@echo
@@ -73,6 +74,12 @@ unit: $(STAMP) $(BINDINGS_STAMP) browser
 bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks
 
+docs: $(STAMP)
+	$(BIN)/python -m skipc.tools.docsite --out site
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8000
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -85,8 +92,8 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(HAS_PIP) || { echo ".venv has no working pip. Remove it (make clean) and try again."; exit 1; }
 	@echo "installing into .venv (some minutes the first time)"
 	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[compiler,cpu,demo,dev,jetson,nvml,ray,report,rtx,select]'
+	@$(PIP) --editable '.[compiler,cpu,demo,dev,docs,jetson,nvml,ray,report,rtx,select]'
 	@touch $@
 
 clean:
-	rm -rf .venv demo-out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo-out site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

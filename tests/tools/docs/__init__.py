@@ -1,0 +1,1 @@
+"""The pages' examples, executed: ``settings`` says where, ``running`` how."""

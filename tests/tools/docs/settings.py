@@ -1,0 +1,130 @@
+"""Where each page is executed: the files that it starts from, the devices that it needs."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.doubles.gpu import fake_gpu
+from tests.ssh_server import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import pytest
+
+    from tests.tools.docs.running import PageRun
+
+    Prepare = Callable[["PageRun", pytest.TempPathFactory], AbstractContextManager[None]]
+
+NETWORK = ("ckpt.pt", "front.json")
+BUNDLE = ("ckpt.skipc",)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a page is executed.
+
+    Attributes:
+        files: What lies in the folder from the start, from the tests' small network.
+        at: What begins at a heading and lasts to the page's end; "" is the page's start.
+        exact: As in ``PageRun``.
+        varying: As in ``PageRun``.
+        also: As in ``PageRun``.
+        printed: Lines that the page's programs print, all of them; None looks at none.
+    """
+
+    files: tuple[str, ...] = ()
+    at: Mapping[str, Prepare] = field(default_factory=dict)
+    exact: bool = False
+    varying: frozenset[str] = frozenset()
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    printed: tuple[str, ...] | None = None
+
+
+@contextmanager
+def jetson(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """The commands run on a Jetson from here on: its libraries are doubles."""
+    np.save("image.npy", np.zeros((1, 1, 8, 8), np.float32))
+    page.patch.setattr(platform, "machine", lambda: "aarch64")
+    with fake_gpu(page.patch) as gpu:
+        yield
+        gpu.check()
+
+
+@contextmanager
+def device_behind_ssh(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """Every ``--on`` means an ssh server on this machine."""
+    with running_server(folders.mktemp("device")) as server:
+        there: Path = server.folder / "home" / "venv" / "bin"
+        there.mkdir(parents=True)
+        (there / "skipc").symlink_to(server.folder / "bin" / "skipc")
+
+        def rewritten(words: list[str]) -> list[str]:
+            if "--on" not in words:
+                return words
+            at = words.index("--on")
+            return [*words[:at], *server.on, *words[at + 2 :]]
+
+        page.rewrite = rewritten
+        yield
+        assert server.left() == []
+
+
+ONE_EPOCH = {"skipc train": ("--epochs", "1")}
+# A briefly trained network may have one configuration only, and a tight budget may be met.
+BRIEFLY_TRAINED = frozenset(
+    {"skip", "that", "best", "budget", "nothing", "fits", "predicted", "fastest"}
+)
+
+SETTINGS: dict[str, Setting] = {
+    # Its commands are those of getting-started.md, where they run nearly as they are.
+    "README.md": Setting(
+        also={**ONE_EPOCH, "skipc select": ("--evaluations", "6", "--samples", "60")},
+        varying=BRIEFLY_TRAINED,
+    ),
+    "budgets.md": Setting(BUNDLE, exact=True),
+    "bundle-format.md": Setting(),
+    "changelog.md": Setting(),
+    "command-line.md": Setting(),
+    "comparison.md": Setting(),
+    "concepts.md": Setting(),
+    "embed-asyncio.md": Setting(BUNDLE),
+    "embed-loop.md": Setting(BUNDLE),
+    "faults.md": Setting(
+        printed=(
+            "[1.]",
+            "{'full': 'out of memory.'}",
+            "[('full', 'out of memory.'), ('fast', '')]",
+            "full",
+        )
+    ),
+    "formats.md": Setting(),
+    "getting-started.md": Setting(also=ONE_EPOCH, varying=BRIEFLY_TRAINED),
+    "hardware.md": Setting(),
+    "index.md": Setting(BUNDLE),
+    "jetson.md": Setting(NETWORK, at={"2. On the Jetson: install, once": jetson}, exact=True),
+    "limits.md": Setting(),
+    "meters.md": Setting(exact=True),
+    "norms.md": Setting(),
+    "precision.md": Setting(NETWORK),
+    "profiles.md": Setting(NETWORK),
+    "python-compiler.md": Setting(),
+    "python-runtime.md": Setting(),
+    "report.md": Setting(BUNDLE, exact=True),
+    "results.md": Setting(),
+    "remote.md": Setting(NETWORK, at={"": device_behind_ssh}),
+    "select.md": Setting(NETWORK, also=ONE_EPOCH),
+    "traces.md": Setting(BUNDLE, exact=True),
+    # The numbers, and what is said of them, are another machine's.
+    "trtbench.md": Setting(BUNDLE, varying=frozenset({"faster", "slower", "difference"})),
+    "your-data.md": Setting(NETWORK),
+    "your-model.md": Setting(),
+    "your-target.md": Setting(NETWORK),
+}

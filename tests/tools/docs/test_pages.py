@@ -1,0 +1,69 @@
+"""Every block of every page is executed, or is in a language that is for reading only."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.tools.docs.fences import fences
+from tests.tools.docs.running import NOT_RUN, ROOT, PageRun
+from tests.tools.docs.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGES = {path.name: path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]}
+
+
+def test_every_page_has_a_setting() -> None:
+    assert sorted(SETTINGS) == sorted(PAGES), "tests/tools/docs/settings.py"
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_the_examples_of_a_page_run(
+    name: str,
+    made: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    setting = SETTINGS[name]
+    for file in setting.files:
+        copy = shutil.copytree if (made / file).is_dir() else shutil.copyfile
+        copy(made / file, tmp_path / file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    page = PageRun(monkeypatch, setting.exact, setting.varying, dict(setting.also))
+    waiting = dict(setting.at)
+    with ExitStack() as stack:
+        for fence in fences(PAGES[name]):
+            for heading in ("", fence.heading):
+                if heading in waiting:
+                    stack.enter_context(waiting.pop(heading)(page, tmp_path_factory))
+            page.execute(fence)
+    assert not waiting, "headings that the page does not have, or not before a block"
+    if setting.printed is not None:
+        assert capsys.readouterr().out.splitlines() == list(setting.printed)
+
+
+def test_what_is_not_run_is_still_on_a_page() -> None:
+    shown = " ".join(
+        re.sub(r"\\\n\s*", "", fence.text)
+        for path in PAGES.values()
+        for fence in fences(path)
+        if fence.language == "console"
+    )
+    assert [command for command in NOT_RUN if f"$ {command}\n" not in shown] == []
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_links_of_a_page_lead_somewhere(name: str) -> None:
+    path = PAGES[name]
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
