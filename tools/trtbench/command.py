@@ -15,6 +15,7 @@ from skipc.runtime.opening import NULL_TARGET, bundle_backend
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.stale import with_fresh_engines
+from skipc.tools.trtbench.baselines.options import baseline_options, check_baselines
 from skipc.tools.trtbench.cases import typical_cases
 from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.document import encoded, read_report
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.runtime.backends import Arrays, Backend
+    from skipc.tools.trtbench.baselines.options import BaselineOptions
     from skipc.tools.trtbench.measuring import Found
 
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 )
 @click.argument("bundle", type=PATH, required=False)
 @measuring_options
+@baseline_options
 @refused_options
 @click.pass_context
 def command(
@@ -67,6 +70,7 @@ def command(
     as_json: Path | None,
     compared: tuple[Path, Path] | None,
     margin_percent: float,
+    baselines: BaselineOptions,
 ) -> int:
     """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
     if compared is not None:
@@ -95,10 +99,15 @@ def command(
         )
     cases = _cases(opened, inputs)
     if update:
-        check_update(opened, name, names, cases, iterations, loading_only)
+        check_update(opened, name, names, cases, iterations, loading_only, baselines.names)
     rebuilt = target or next(iter(opened.targets()), "cpu")
     wanted = Wanted(
-        Stop(warm_up_ms, duration_s, iterations), loading_only, percents, average_runs, meter
+        Stop(warm_up_ms, duration_s, iterations),
+        loading_only,
+        percents,
+        average_runs,
+        meter,
+        baselines,
     )
     with progress() as step:
         step("opening the engines")
@@ -110,6 +119,7 @@ def command(
         )
         try:
             _check_times(times, backend)
+            check_baselines(baselines, backend.name)
             subject = Subject(opened, backend, engines, clock or SystemClock(), names, cases)
             measured = measure(subject, wanted, step)
         finally:

@@ -110,11 +110,20 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
             f" one {[*after]}. Compare two measurements of one family."
         )
     return Comparison(
-        _differences(old.regime, new.regime),
+        (*_differences(old.regime, new.regime), *_other_neighbours(old, new)),
         tuple(changes),
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
     )
+
+
+def _other_neighbours(old: Report, new: Report) -> tuple[str, ...]:
+    """Returns in words what else took turns, where that differs: caches remember it."""
+    then, now = (
+        ", ".join(each.name for each in report.baselines if not each.not_run) or "none"
+        for report in (old, new)
+    )
+    return () if then == now else (f"baselines in the loop: {then}, then {now}",)
 
 
 def _differences(old: Regime, new: Regime) -> tuple[str, ...]:

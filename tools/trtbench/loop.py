@@ -1,23 +1,34 @@
 """The loop that is timed: configurations by turns, warm-up first.
 
-``A B C``, then ``B C A``, then ``C A B`` and so on: what drifts (clock, heat, neighbours)
-drifts for all alike. So every call follows one of another configuration, if there are several.
+What drifts (clock, heat, neighbours) drifts for all alike, and what a call leaves behind meets
+all alike: ``turns`` has the orders. Where three or more take turns every call follows one of
+another; of two, every second call does.
 """
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from skipc.tools.trtbench.turns import turn_orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from skipc.runtime.backends import Arrays, Engine
+    from skipc.runtime.backends import Arrays
+
+
+class Callee(Protocol):
+    """What is timed: an engine, or what it is compared with."""
+
+    def run(self, inputs: Arrays) -> object:
+        """Runs one call."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ class Trace:
 
 
 def interleave(
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Callee],
     cases: Sequence[Arrays],
     stop: Stop,
     now_ns: Callable[[], int],
@@ -88,7 +99,7 @@ def interleave(
     """
     runs = [engine.run for engine in engines.values()]
     count = len(runs)
-    orders = [(*range(first, count), *range(first)) for first in range(count)]
+    orders = turn_orders(count)
     warm_up_ns, duration_ns = stop.warm_up_ms * 1e6, stop.duration_s * 1e9
     starts = [array("q") for _ in runs]
     ends = [array("q") for _ in runs]
@@ -106,7 +117,7 @@ def interleave(
         if not warming and measured >= stop.iterations and min(spent_ns) >= duration_ns:
             break
         case = cases[rounds % len(cases)]
-        for index in orders[rounds % count]:
+        for index in orders[rounds % len(orders)]:
             run = runs[index]
             start_ns = now_ns()
             run(case)

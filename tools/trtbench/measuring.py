@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from skipc.runtime.errors import EngineError, MeterError, SkipcError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
+from skipc.tools.trtbench.baselines.loading import lane, with_latencies
+from skipc.tools.trtbench.baselines.opening import opened_baselines
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
 from skipc.tools.trtbench.loop import interleave
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Arrays, Backend, Engine
     from skipc.runtime.engines import EngineSet
     from skipc.tools.console import Steps
+    from skipc.tools.trtbench.baselines.loading import ReadyBaseline
+    from skipc.tools.trtbench.baselines.options import BaselineOptions
     from skipc.tools.trtbench.energy import Energy
     from skipc.tools.trtbench.loop import Calls, Stop, Trace
+    from skipc.tools.trtbench.summary import Summary
     from skipc.tools.trtbench.switching import Switching
 
 
@@ -60,6 +65,7 @@ class Wanted:
         percents: The percentiles, 0 to 100.
         average_runs: How many calls in a row are averaged.
         meter: The meter's spec; None to measure no energy.
+        baselines: What else is measured beside the engines.
     """
 
     stop: Stop
@@ -67,6 +73,7 @@ class Wanted:
     percents: tuple[float, ...]
     average_runs: int
     meter: str | None
+    baselines: BaselineOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class Found:
 
     Attributes:
         report: The report.
-        calls: By configuration; empty if only loading was timed.
+        calls: Those of the engines, by configuration; empty if only loading was timed.
     """
 
     report: Report
@@ -100,6 +107,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     Raises:
         BackendError: An engine could not be loaded or run.
         MeterError: The meter cannot be read.
+        CompileError: A baseline answers otherwise, or its checkpoint does not fit the bundle.
     """
     now_ns = subject.clock.now_ns
     before = conditions_now()
@@ -107,6 +115,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     switching: Switching | None = None
     meter: Meter | None = None
     energies: Mapping[str, Energy] = {}
+    baselines: tuple[ReadyBaseline, ...] = ()
     with ExitStack() as stack:
         if wanted.meter is not None:
             sampler = started_sampler(wanted.meter, subject.clock)
@@ -118,9 +127,19 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             for name in subject.names
         }
         engines = {name: one.engine for name, one in loaded.items()}
+        baselines = opened_baselines(
+            wanted.baselines,
+            *(subject.bundle, subject.backend.threads, engines, subject.cases[0]),
+            *(now_ns, stack, step),
+        )
         if not wanted.loading_only:
             step("measuring latency")
-            trace = interleave(engines, subject.cases, wanted.stop, now_ns)
+            others = {
+                lane(each.found.name, name): runs
+                for each in baselines
+                for name, runs in each.runs.items()
+            }
+            trace = interleave({**engines, **others}, subject.cases, wanted.stop, now_ns)
             step("measuring switches")
             patience_s = wanted.stop.duration_s
             switching = measure_switches(engines, subject.cases[0], patience_s, now_ns)
@@ -130,6 +149,12 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
                     engines, subject.cases, sampler.meter, lambda: _latest(sampler), now_ns
                 )
     calls = {} if trace is None else trace.calls
+
+    def summary_of(key: str) -> Summary | None:
+        if key not in calls:
+            return None
+        return summarize(calls[key].latencies_ms, wanted.percents, wanted.average_runs)
+
     regime = regime_of(
         subject.bundle,
         subject.backend,
@@ -157,16 +182,14 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
                 shared_bytes=shared_bytes,
                 load_ms=one.load_ms,
                 first_call_ms=one.first_call_ms,
-                latency=summarize(
-                    calls[name].latencies_ms, wanted.percents, wanted.average_runs
-                )
-                if name in calls
-                else None,
+                latency=summary_of(name),
                 energy=energies.get(name),
             )
         )
     reference = max(loaded, key=lambda name: points[name].rank)
-    return Found(Report(regime, reference, tuple(entries), switching), calls)
+    found = tuple(with_latencies(each, summary_of) for each in baselines)
+    report = Report(regime, reference, tuple(entries), switching, found)
+    return Found(report, {name: calls[name] for name in loaded if name in calls})
 
 
 def sizes_on_disk(

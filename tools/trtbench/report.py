@@ -10,6 +10,7 @@ from skipc.tools.trtbench.interval import paired_ratio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from skipc.tools.trtbench.baselines.found import BaselineFound
     from skipc.tools.trtbench.conditions import Conditions
     from skipc.tools.trtbench.energy import Energy
     from skipc.tools.trtbench.interval import RatioInterval
@@ -127,12 +128,14 @@ class Report:
         configurations: In the bundle's order.
         switching: The cost of switches; None for a single configuration, or if only loading
             was timed.
+        baselines: What else was measured in the same rounds.
     """
 
     regime: Regime
     reference: str
     configurations: tuple[Measured, ...]
     switching: Switching | None
+    baselines: tuple[BaselineFound, ...]
 
     def measured(self, name: str) -> Measured:
         """Returns the entry of a configuration that the report is known to have."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, size_text, table
+from skipc.tools.trtbench.baselines.view import print_baselines
+from skipc.tools.trtbench.numbers import ms_text, range_text
 from skipc.tools.trtbench.regime import remark
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def print_report(report: Report, average_runs: int, out: Console) -> None:
             f"\nWorst switch: the first call of {after} after one of {before} takes"
             f" {ratio:.2f} of the median of its calls that follow."
         )
+    print_baselines(report, out)
     _print_energy(report, out)
     for warning in report.warnings():
         out.print(f"\nWarning: {warning}")
@@ -55,7 +58,7 @@ def print_comparison(found: Comparison, out: Console) -> None:
             ms_text(change.old_ms),
             ms_text(change.new_ms),
             f"{interval.ratio:.3f}",
-            _range_text(interval.low, interval.high),
+            range_text(interval.low, interval.high),
             change.verdict,
         )
     out.print(rows)
@@ -67,11 +70,6 @@ def print_comparison(found: Comparison, out: Console) -> None:
         "\nThe intervals hold what varies within a run. From one start of the program to the"
         " next more does; the margin (--margin) stands for that."
     )
-
-
-def ms_text(value_ms: float) -> str:
-    """Returns milliseconds with four digits, e.g. ``0.03214`` or ``12.35``."""
-    return f"{value_ms:.0f}" if value_ms >= 1000 else f"{value_ms:.4g}"
 
 
 def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
@@ -170,7 +168,7 @@ def _print_ratios(report: Report, out: Console) -> None:
         rows.add_row(
             ratio.configuration,
             f"{interval.ratio:.3f}",
-            _range_text(interval.low, interval.high),
+            range_text(interval.low, interval.high),
             "-" if drop is None else f"{0 - 100 * drop:+.2f} points",
             interval.verdict,
         )
@@ -196,7 +194,3 @@ def _print_energy(report: Report, out: Console) -> None:
     out.print()
     out.print(rows)
     out.print(f"What the meter {meter.name} covers: {meter.covers}.")
-
-
-def _range_text(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.3f} .. {high:.3f}"

@@ -51,7 +51,7 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
         MeterInfo("model:5", "nothing", True),
         *(Conditions(41.5, 1500.0, None), Conditions(63.0, 1400.0, None)),
     )
-    return Report(regime, names[0], tuple(entries), Switching(3, steady, first))
+    return Report(regime, names[0], tuple(entries), Switching(3, steady, first), ())
 
 
 def write(path: Path, found: Report) -> Path:
