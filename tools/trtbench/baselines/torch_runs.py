@@ -55,26 +55,53 @@ class ModuleRuns:
 
 
 class CompiledRuns:
-    """A module that is compiled by its first call; satisfies ``Runs``."""
+    """A module that its first call compiles; satisfies ``Runs``.
 
-    def __init__(self, runs: ModuleRuns, configuration: str) -> None:
-        self.run = self._first
-        self._runs = runs
+    Args:
+        module: The module.
+        inputs: The names of its inputs, in its order.
+        outputs: The names of its outputs, in its order.
+        configuration: What it is called in messages.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        configuration: str,
+    ) -> None:
+        self._plain = module, inputs, outputs
+        self._compiled: ModuleRuns | None = None
         self._configuration = configuration
 
-    def _first(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Returns the outputs by name.
+
+        Raises:
+            BaselineUnavailableError: It cannot be compiled here.
+        """
+        if self._compiled is not None:
+            return self._compiled.run(inputs)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the compiler's, about itself
-                found = self._runs.run(inputs)
-        except Exception as cause:  # the compiler, and the compilers that it calls
+            return self._first(inputs)
+        except Exception as cause:  # the compiler's, and those of the compilers that it calls
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
             reason = " ".join(lines)[:_LONGEST_REASON]
             raise BaselineUnavailableError(
                 f"torch.compile fails for configuration {self._configuration!r}:"
                 f" {type(cause).__name__}: {reason}"
             ) from cause
-        self.run = self._runs.run
+
+    def _first(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        import torch
+
+        module, *names = self._plain
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's, about itself
+            compiled = ModuleRuns(torch.compile(module), *names)
+            found = compiled.run(inputs)
+        self._compiled = compiled
         return found
 
 
@@ -122,10 +149,7 @@ class Compiled(Eager):
             CompileError: The checkpoint does not fit the bundle.
             BaselineUnavailableError: PyTorch would not compute the same.
         """
-        import torch
-
-        module, inputs, outputs = self._network.module(configuration)
-        runs = ModuleRuns(torch.compile(module), inputs, outputs)
+        runs = CompiledRuns(*self._network.module(configuration), configuration)
         load_ms = None if self._loaded else self._network.read_ms
         self._loaded = True
-        return Loaded(CompiledRuns(runs, configuration), load_ms)
+        return Loaded(runs, load_ms)
