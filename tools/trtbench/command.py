@@ -24,6 +24,7 @@ from skipc.tools.trtbench.measuring import Subject, Wanted, measure
 from skipc.tools.trtbench.options import measuring_options
 from skipc.tools.trtbench.refused import refused_options
 from skipc.tools.trtbench.regime import HOST_TIMES_ARE_COMPUTE
+from skipc.tools.trtbench.streams import check_streams
 from skipc.tools.trtbench.times_file import encoded_times, times_paths
 from skipc.tools.trtbench.update import (
     check_update,
@@ -57,6 +58,7 @@ def command(
     warm_up_ms: float,
     duration_s: float,
     iterations: int,
+    streams: int,
     average_runs: int,
     percents: tuple[float, ...],
     inputs: Path | None,
@@ -99,7 +101,9 @@ def command(
         )
     cases = _cases(opened, inputs)
     if update:
-        check_update(opened, name, names, cases, iterations, loading_only, baselines.names)
+        check_update(
+            opened, name, names, cases, iterations, loading_only, baselines.names, streams
+        )
     rebuilt = target or next(iter(opened.targets()), "cpu")
     wanted = Wanted(
         Stop(warm_up_ms, duration_s, iterations),
@@ -108,6 +112,7 @@ def command(
         average_runs,
         meter,
         baselines,
+        streams,
     )
     with progress() as step:
         step("opening the engines")
@@ -120,6 +125,7 @@ def command(
         try:
             _check_times(times, backend)
             check_baselines(baselines, backend.name)
+            check_streams(wanted, backend.name)
             subject = Subject(opened, backend, engines, clock or SystemClock(), names, cases)
             measured = measure(subject, wanted, step)
         finally:

@@ -133,6 +133,7 @@ def _differences(old: Regime, new: Regime) -> tuple[str, ...]:
         ("backend", old.backend, new.backend),
         ("target", old.target, new.target),
         ("threads", old.threads, new.threads),
+        ("calls at a time", old.streams, new.streams),
         ("device", old.device, new.device),
         ("power mode", old.power_mode or "not told", new.power_mode or "not told"),
         ("warm-up in ms", f"{old.stop.warm_up_ms:g}", f"{new.stop.warm_up_ms:g}"),

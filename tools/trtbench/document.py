@@ -34,6 +34,7 @@ _REGIME = (
     *("created_utc", "bundle", "manifest_sha256", "backend", "target", "threads"),
     *("device", "power_mode", "before", "after"),
     *("versions", "inputs", "cases", "warm_up_ms", "duration_s", "iterations"),
+    "streams",
     *("warm_up_rounds", "meter"),
 )
 _CONFIGURATION = (
@@ -73,6 +74,7 @@ def document(report: Report) -> dict[str, object]:
             "warm_up_ms": stop.warm_up_ms,
             "duration_s": stop.duration_s,
             "iterations": stop.iterations,
+            "streams": regime.streams,
             "warm_up_rounds": regime.warm_up_rounds,
             "meter": None
             if regime.meter is None
@@ -197,6 +199,7 @@ def _regime(doc: Record) -> Regime:
             record.number("duration_s"),
             record.integer("iterations", 1),
         ),
+        streams=record.integer("streams", 1),
         warm_up_rounds=record.integer("warm_up_rounds"),
         meter=None
         if meter is None

@@ -54,10 +54,12 @@ class Calls:
     Attributes:
         starts_ns: When each began, in nanoseconds since the first measured call began.
         ends_ns: When it ended.
+        streams: How many were made at a time; they lie one after the other.
     """
 
     starts_ns: NDArray[np.int64]
     ends_ns: NDArray[np.int64]
+    streams: int = 1
 
     @property
     def latencies_ms(self) -> NDArray[np.float64]:
@@ -65,6 +67,13 @@ class Calls:
         took_ns = np.maximum(self.ends_ns - self.starts_ns, 1)
         took_ms: NDArray[np.float64] = took_ns / 1e6
         return took_ms
+
+    @property
+    def wall_ms(self) -> float:
+        """What the turns took: each from its first call's start to its last one's end."""
+        starts_ns = self.starts_ns.reshape(-1, self.streams).min(axis=1)
+        ends_ns = self.ends_ns.reshape(-1, self.streams).max(axis=1)
+        return float(np.maximum(ends_ns - starts_ns, 1).sum()) / 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from skipc.tools.trtbench.baselines.loading import lane, with_latencies
 from skipc.tools.trtbench.baselines.opening import opened_baselines
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
-from skipc.tools.trtbench.loop import interleave
 from skipc.tools.trtbench.regime import regime_of
 from skipc.tools.trtbench.report import Measured, Report
+from skipc.tools.trtbench.streams import measured_calls
 from skipc.tools.trtbench.summary import summarize
 from skipc.tools.trtbench.switching import measure_switches
 
@@ -66,6 +66,7 @@ class Wanted:
         average_runs: How many calls in a row are averaged.
         meter: The meter's spec; None to measure no energy.
         baselines: What else is measured beside the engines.
+        streams: Calls of an engine at the same time.
     """
 
     stop: Stop
@@ -74,6 +75,7 @@ class Wanted:
     average_runs: int
     meter: str | None
     baselines: BaselineOptions
+    streams: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,10 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
                 for each in baselines
                 for name, runs in each.runs.items()
             }
-            trace = interleave({**engines, **others}, subject.cases, wanted.stop, now_ns)
+            trace = measured_calls(
+                *({**engines, **others}, subject.cases, wanted.stop),
+                *(wanted.streams, now_ns),
+            )
             step("measuring switches")
             patience_s = wanted.stop.duration_s
             switching = measure_switches(engines, subject.cases[0], patience_s, now_ns)
@@ -153,7 +158,10 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     def summary_of(key: str) -> Summary | None:
         if key not in calls:
             return None
-        return summarize(calls[key].latencies_ms, wanted.percents, wanted.average_runs)
+        found = calls[key]
+        return summarize(
+            found.latencies_ms, wanted.percents, wanted.average_runs, found.wall_ms
+        )
 
     regime = regime_of(
         subject.bundle,
@@ -164,6 +172,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         0 if trace is None else trace.warm_up_rounds,
         meter,
         before,
+        wanted.streams,
     )
     points = {
         point.configuration: point
@@ -187,8 +196,8 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             )
         )
     reference = max(loaded, key=lambda name: points[name].rank)
-    found = tuple(with_latencies(each, summary_of) for each in baselines)
-    report = Report(regime, reference, tuple(entries), switching, found)
+    others_found = tuple(with_latencies(each, summary_of) for each in baselines)
+    report = Report(regime, reference, tuple(entries), switching, others_found)
     return Found(report, {name: calls[name] for name in loaded if name in calls})
 
 

@@ -12,6 +12,7 @@ from skipc.tools.options import PATH
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST_S = 86_400.0
+_MOST_STREAMS = 256
 
 
 class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions
@@ -67,6 +68,14 @@ def measuring_options(function: F) -> F:
             default=10,
             show_default=True,
             help="Calls of each configuration, at least.",
+        ),
+        click.option(
+            "--infStreams",
+            "streams",
+            type=click.IntRange(1, _MOST_STREAMS),
+            default=1,
+            show_default=True,
+            help="Calls of a configuration at the same time.",
         ),
         click.option(
             "--avgRuns",

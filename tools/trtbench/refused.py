@@ -76,11 +76,6 @@ REFUSED: tuple[Refused, ...] = (
     Refused("--saveEngine", True, _BUILD),
 )
 
-_STREAMS = (
-    "Calls are measured one at a time. Several streams would mean something for the backend"
-    " 'tensorrt' only, and skipc runs one there, too. Use 1, or leave it out."
-)
-
 
 def refused_options(function: F) -> F:
     """Adds the refused flags, hidden from the help."""
@@ -92,9 +87,7 @@ def refused_options(function: F) -> F:
             expose_value=False,
             callback=_refuse(refused),
         )(function)
-    return click.option(
-        "--infStreams", type=int, hidden=True, expose_value=False, callback=_one_stream
-    )(function)
+    return function
 
 
 def _refuse(refused: Refused) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -103,8 +96,3 @@ def _refuse(refused: Refused) -> Callable[[click.Context, click.Parameter, objec
             raise click.UsageError(f"{refused.flag}: {refused.reason}")
 
     return callback
-
-
-def _one_stream(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
-    if value not in (None, 1):
-        raise click.UsageError(f"--infStreams {value}: {_STREAMS}")

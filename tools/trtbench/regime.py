@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ON_A_GPU = "transfers of inputs and outputs included; one stream; a captured CUDA graph"
 _REMARKS: dict[str, str] = {
-    "onnxruntime-cpu": "there are no transfers, streams or graphs: a call is computation",
+    "onnxruntime-cpu": "there are no transfers or graphs: a call is computation",
     "null": "nothing is run: times are scripted",
     "tensorrt": _ON_A_GPU,
     "tensorrt-rtx": _ON_A_GPU,
@@ -51,6 +51,7 @@ def regime_of(
     warm_up_rounds: int,
     meter: Meter | None,
     before: Conditions,
+    streams: int,
 ) -> Regime:
     """Returns the regime of a measurement that just ended.
 
@@ -63,6 +64,7 @@ def regime_of(
         warm_up_rounds: Rounds dropped.
         meter: The meter that was read, if one was.
         before: What the device was like when it began.
+        streams: Calls of an engine at the same time.
     """
     device = this_device()
     host = {} if engines is None else engines.host
@@ -89,6 +91,7 @@ def regime_of(
         },
         cases=len(cases),
         stop=stop,
+        streams=streams,
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
     )

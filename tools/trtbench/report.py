@@ -54,6 +54,7 @@ class Regime:
         inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
         cases: How many inputs were taken in turn.
         stop: Warm-up, duration and iterations asked for.
+        streams: Calls of an engine at the same time.
         warm_up_rounds: Rounds dropped as warm-up.
         meter: The meter; None without one.
         before: What the device was like before the first engine was loaded.
@@ -72,6 +73,7 @@ class Regime:
     inputs: Mapping[str, str]
     cases: int
     stop: Stop
+    streams: int
     warm_up_rounds: int
     meter: MeterInfo | None
     before: Conditions
@@ -159,6 +161,12 @@ class Report:
     def warnings(self) -> tuple[str, ...]:
         """Returns what makes the numbers doubtful."""
         found = []
+        if self.regime.streams > 1:
+            found.append(
+                f"{self.regime.streams} calls run at the same time and share the cores: what"
+                " one takes holds its waiting for the others. Compare throughput; for latency"
+                " measure again with --infStreams=1."
+            )
         for entry in self.configurations:
             latency = entry.latency
             if latency is None:

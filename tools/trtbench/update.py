@@ -40,6 +40,7 @@ def check_update(
     iterations: int,
     loading_only: bool,
     baselines: Sequence[str],
+    streams: int,
 ) -> None:
     """Raises unless what was asked for makes a table that stands for every call.
 
@@ -53,6 +54,11 @@ def check_update(
         raise click.UsageError(
             f"--update: a table needs {LEAST_ITERATIONS} calls of each configuration, or more;"
             f" --iterations is {iterations}."
+        )
+    if streams > 1:
+        raise click.UsageError(
+            f"--update writes what a call takes alone, not one of {streams}. Leave out"
+            " --infStreams."
         )
     if baselines:
         raise click.UsageError(

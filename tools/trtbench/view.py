@@ -92,6 +92,8 @@ def _print_regime(regime: Regime, looped: bool, out: Console) -> None:
             f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least"
             f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each"
         )
+    if regime.streams > 1:
+        out.print(f"  streams   {regime.streams} calls at a time, begun together")
     if meter is None:
         out.print("  meter     none")
     else:

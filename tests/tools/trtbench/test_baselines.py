@@ -204,7 +204,13 @@ def test_the_document_is_read_strictly(work: Path) -> None:
         assert expected in told(trtbench("--compare", path, broken)), name
 
 
-def test_a_gpu_is_not_compared_with_the_cpu(
+ON_A_GPU = {
+    "--baseline=plain": "they all run on the CPU, and the backend 'tensorrt' does not",
+    "--infStreams=2": "the backend 'tensorrt' runs one call at a time",
+}
+
+
+def test_what_a_gpu_cannot_have_is_told(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "net.skipc"
@@ -212,5 +218,5 @@ def test_a_gpu_is_not_compared_with_the_cpu(
     with fake_gpu(monkeypatch):
         front = ("--front", made / "front.json", "--target", "jetson-orin")
         assert skipc("build", made / "ckpt.pt", *front, "--out", bundle).code == 0
-        message = told_late(trtbench(bundle, "--baseline", "plain"))
-    assert "they all run on the CPU, and the backend 'tensorrt' does not" in message
+        for words, expected in ON_A_GPU.items():
+            assert expected in told_late(trtbench(bundle, words))
