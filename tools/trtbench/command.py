@@ -19,11 +19,14 @@ from skipc.tools.trtbench.baselines.options import baseline_options, check_basel
 from skipc.tools.trtbench.cases import typical_cases
 from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.document import encoded, read_report
+from skipc.tools.trtbench.layer_view import print_profiles
+from skipc.tools.trtbench.layers import check_profile, encoded_profile
 from skipc.tools.trtbench.loop import Stop
 from skipc.tools.trtbench.measuring import Subject, Wanted, measure
 from skipc.tools.trtbench.options import measuring_options
 from skipc.tools.trtbench.refused import refused_options
 from skipc.tools.trtbench.regime import HOST_TIMES_ARE_COMPUTE
+from skipc.tools.trtbench.shapes import cases_of
 from skipc.tools.trtbench.streams import check_streams
 from skipc.tools.trtbench.times_file import encoded_times, times_paths
 from skipc.tools.trtbench.update import (
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Arrays, Backend
     from skipc.tools.trtbench.baselines.options import BaselineOptions
     from skipc.tools.trtbench.measuring import Found
+    from skipc.tools.trtbench.shapes import Shapes
 
 
 @click.command(
@@ -62,7 +66,10 @@ def command(
     average_runs: int,
     percents: tuple[float, ...],
     inputs: Path | None,
+    shapes: Shapes | None,
     times: Path | None,
+    dump_profile: bool,
+    profile: Path | None,
     loading_only: bool,
     configurations: str | None,
     target: str | None,
@@ -85,12 +92,21 @@ def command(
         raise click.UsageError("--margin: only with --compare OLD NEW.")
     if bundle is None:
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
-    for option, path in (("--json", as_json), ("--exportTimes", times)):
+    for option, path in (
+        ("--json", as_json),
+        ("--exportTimes", times),
+        ("--exportProfile", profile),
+    ):
         _check_writable(option, path)
-    if loading_only and (times is not None or meter is not None):
+    layers = dump_profile or profile is not None
+    if loading_only and (times is not None or meter is not None or layers):
         raise click.UsageError(
-            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes"
-            " and --meter. Leave them or it out."
+            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
+            " --meter, --dumpProfile and --exportProfile. Leave them or it out."
+        )
+    if shapes is not None and inputs is not None:
+        raise click.UsageError(
+            "--shapes: the inputs of --loadInputs have shapes already. Leave one of them out."
         )
     opened = Bundle.open(bundle)
     names = _chosen(opened, configurations)
@@ -99,7 +115,7 @@ def command(
         raise click.UsageError(
             f"--meter {meter}: the target 'null' runs nothing whose energy could be measured."
         )
-    cases = _cases(opened, inputs)
+    cases = _cases(opened, inputs) if shapes is None else cases_of(opened, shapes)
     if update:
         check_update(
             opened, name, names, cases, iterations, loading_only, baselines.names, streams
@@ -113,6 +129,7 @@ def command(
         meter,
         baselines,
         streams,
+        layers,
     )
     with progress() as step:
         step("opening the engines")
@@ -126,15 +143,19 @@ def command(
             _check_times(times, backend)
             check_baselines(baselines, backend.name)
             check_streams(wanted, backend.name)
+            if layers:
+                check_profile(backend)
             subject = Subject(opened, backend, engines, clock or SystemClock(), names, cases)
             measured = measure(subject, wanted, step)
         finally:
             backend.close()
     print_report(measured.report, average_runs, console())
+    if dump_profile:
+        print_profiles(measured.profiles, console())
     if update and engines is not None:
         path = write_table(opened, measured_table(opened, engines, measured))
         console().print(f"\n{update_text(opened, path, measured.report)}", soft_wrap=True)
-    _write(measured, as_json, times)
+    _write(measured, as_json, times, profile)
     return 0
 
 
@@ -203,7 +224,9 @@ def _check_times(times: Path | None, backend: Backend) -> None:
         )
 
 
-def _write(measured: Found, as_json: Path | None, times: Path | None) -> None:
+def _write(
+    measured: Found, as_json: Path | None, times: Path | None, profile: Path | None
+) -> None:
     written = []
     if as_json is not None:
         write_whole(as_json, encoded(measured.report))
@@ -211,6 +234,10 @@ def _write(measured: Found, as_json: Path | None, times: Path | None) -> None:
     if times is not None:
         for name, path in times_paths(times, tuple(measured.calls)).items():
             write_whole(path, encoded_times(measured.calls[name]))
+            written.append(path)
+    if profile is not None:
+        for name, path in times_paths(profile, tuple(measured.profiles)).items():
+            write_whole(path, encoded_profile(measured.profiles[name]))
             written.append(path)
     if written:
         listed = ", ".join(map(str, written))

@@ -13,6 +13,7 @@ from skipc.tools.trtbench.baselines.loading import lane, with_latencies
 from skipc.tools.trtbench.baselines.opening import opened_baselines
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
+from skipc.tools.trtbench.layers import profile_of
 from skipc.tools.trtbench.regime import regime_of
 from skipc.tools.trtbench.report import Measured, Report
 from skipc.tools.trtbench.streams import measured_calls
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.baselines.loading import ReadyBaseline
     from skipc.tools.trtbench.baselines.options import BaselineOptions
     from skipc.tools.trtbench.energy import Energy
+    from skipc.tools.trtbench.layers import Profile
     from skipc.tools.trtbench.loop import Calls, Stop, Trace
     from skipc.tools.trtbench.summary import Summary
     from skipc.tools.trtbench.switching import Switching
@@ -67,6 +69,7 @@ class Wanted:
         meter: The meter's spec; None to measure no energy.
         baselines: What else is measured beside the engines.
         streams: Calls of an engine at the same time.
+        layers: Whether to find the times of the layers, afterwards.
     """
 
     stop: Stop
@@ -76,6 +79,7 @@ class Wanted:
     meter: str | None
     baselines: BaselineOptions
     streams: int
+    layers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,12 @@ class Found:
     Attributes:
         report: The report.
         calls: Those of the engines, by configuration; empty if only loading was timed.
+        profiles: Their layers' times; empty if these were not asked for.
     """
 
     report: Report
     calls: Mapping[str, Calls]
+    profiles: Mapping[str, Profile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,14 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
                 energies = measure_energy(
                     engines, subject.cases, sampler.meter, lambda: _latest(sampler), now_ns
                 )
+    profiles = {}
+    if wanted.layers:
+        step("profiling layers")
+        duration_s = wanted.stop.duration_s
+        profiles = {
+            name: profile_of(subject.backend, name, subject.cases, duration_s, now_ns)
+            for name in subject.names
+        }
     calls = {} if trace is None else trace.calls
 
     def summary_of(key: str) -> Summary | None:
@@ -198,7 +212,8 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     reference = max(loaded, key=lambda name: points[name].rank)
     others_found = tuple(with_latencies(each, summary_of) for each in baselines)
     report = Report(regime, reference, tuple(entries), switching, others_found)
-    return Found(report, {name: calls[name] for name in loaded if name in calls})
+    ours = {name: calls[name] for name in loaded if name in calls}
+    return Found(report, ours, profiles)
 
 
 def sizes_on_disk(

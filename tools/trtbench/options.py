@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from skipc.tools.options import PATH
+from skipc.tools.trtbench.shapes import ShapesType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,7 +102,22 @@ def measuring_options(function: F) -> F:
             "  [default: the bundle's golden inputs]",
         ),
         click.option(
+            "--shapes",
+            type=ShapesType(),
+            metavar="[NAME:]1x3x224x224",
+            help="Golden inputs of this batch, repeated or cut; several with commas.",
+        ),
+        click.option(
             "--exportTimes", "times", type=PATH, help="Write every call's times here."
+        ),
+        click.option(
+            "--dumpProfile",
+            "dump_profile",
+            is_flag=True,
+            help="Print the layers' times, found in a run of its own.",
+        ),
+        click.option(
+            "--exportProfile", "profile", type=PATH, help="Write the layers' times here."
         ),
         click.option(
             "--timeDeserialize",

@@ -38,10 +38,6 @@ _WAIT = (
     "A call on a CPU is over when it returns; only for the backends 'tensorrt' and"
     " 'tensorrt-rtx' is there a wait, whose kind skipc does not let one choose. Leave it out."
 )
-_PROFILE = (
-    "No backend tells the times of single layers; for 'tensorrt' run trtexec itself on the"
-    " engine's plan. Leave it out."
-)
 _BUILD = (
     "This tool takes a bundle, whose engines `skipc build` and `skipc finish` made; the flag"
     " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out."
@@ -55,19 +51,11 @@ REFUSED: tuple[Refused, ...] = (
     Refused("--includeDataTransfers", False, _TRANSFERS),
     Refused("--useSpinWait", False, _WAIT),
     Refused("--noSpinWait", False, _WAIT),
-    Refused("--dumpProfile", False, _PROFILE),
-    Refused("--exportProfile", True, _PROFILE),
     Refused(
         "--timeRefit",
         False,
         "Nothing is refitted on a CPU; the backend 'tensorrt' refits stripped plans while it"
         " loads them, and the load time includes it. Leave it out.",
-    ),
-    Refused(
-        "--shapes",
-        True,
-        "The shapes are those of the inputs. Give inputs of the batch that you want with"
-        " --loadInputs, on any backend.",
     ),
     Refused("--sleepTime", True, _GAPS),
     Refused("--idleTime", True, _GAPS),

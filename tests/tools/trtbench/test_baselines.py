@@ -206,6 +206,7 @@ def test_the_document_is_read_strictly(work: Path) -> None:
 
 ON_A_GPU = {
     "--baseline=plain": "they all run on the CPU, and the backend 'tensorrt' does not",
+    "--dumpProfile": "Run trtexec itself on the plan under engines/",
     "--infStreams=2": "the backend 'tensorrt' runs one call at a time",
 }
 
