@@ -114,7 +114,8 @@ def test_trtbench_page(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copytree(made / "ckpt.skipc", tmp_path / "ckpt.skipc")
     monkeypatch.chdir(tmp_path)
     shown_commands = list(commands(text))
-    assert len(shown_commands) == 4
+    shutil.copy(made / "ckpt.pt", tmp_path / "ckpt.pt")
+    assert len(shown_commands) == 8
     for words, shown in shown_commands:
         assert words[0] == "trtbench"
         result = CliRunner().invoke(trtbench, words[1:], standalone_mode=False)
