@@ -187,6 +187,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         meter,
         before,
         wanted.streams,
+        wanted.baselines.names,
     )
     points = {
         point.configuration: point

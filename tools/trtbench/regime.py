@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.runtime.device import this_device
+from skipc.tools.trtbench.baselines.registry import OF_PYTORCH
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.report import MeterInfo, Regime
 
@@ -52,6 +53,7 @@ def regime_of(
     meter: Meter | None,
     before: Conditions,
     streams: int,
+    baselines: Sequence[str],
 ) -> Regime:
     """Returns the regime of a measurement that just ended.
 
@@ -65,6 +67,7 @@ def regime_of(
         meter: The meter that was read, if one was.
         before: What the device was like when it began.
         streams: Calls of an engine at the same time.
+        baselines: What else was asked for.
     """
     device = this_device()
     host = {} if engines is None else engines.host
@@ -84,6 +87,7 @@ def regime_of(
             "python": platform.python_version(),
             "numpy": np.__version__,
             **{name: text for name, text in host.items() if name not in _NOT_VERSIONS},
+            **({"torch": _torch_version()} if set(OF_PYTORCH) & set(baselines) else {}),
         },
         inputs={
             name: f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
@@ -95,3 +99,7 @@ def regime_of(
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
     )
+
+
+def _torch_version() -> str:
+    return importlib.metadata.version("torch")

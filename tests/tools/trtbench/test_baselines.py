@@ -59,6 +59,7 @@ def test_all_baselines_take_turns_with_the_engines(
     assert len(found(work / "times.json")) == 12
     assert torch.get_num_threads() == threads
     again = read_report(work / "found.json")
+    assert again.regime.versions["torch"] == torch.__version__
     assert [each.name for each in again.baselines] == ["plain", "if", "eager", "compile"]
     without = trtbench(work / "ckpt.skipc", *QUICK, "--json", work / "without.json")
     assert without.code == 0, without.err
@@ -139,6 +140,16 @@ def told_late(ended: Any) -> str:
     assert ended.out == ""
     assert "Traceback" not in ended.err
     return str(ended.err.rpartition("Error: ")[2])
+
+
+def test_pytorch_does_not_run_an_onnx_graph(work: Path) -> None:
+    bundle = work / "again.skipc"
+    graph = work / "ckpt.skipc/full.onnx"
+    front = ("--front", work / "front.json", "--target", "cpu", "--out", bundle)
+    edit_json(work / "front.json", lambda d: d["configurations"].pop())
+    assert skipc("build", graph, *front).code == 0
+    message = told_late(trtbench(bundle, "--baseline", "plain,eager", "--checkpoint", graph))
+    assert "full.onnx: an ONNX graph, which PyTorch does not run. Leave eager" in message
 
 
 def test_another_checkpoint_is_refused(work: Path) -> None:

@@ -90,6 +90,7 @@ class TorchNetwork:
     @cached_property
     def _subnets(self) -> SubnetSource:
         from skipc.compiler.build import BuildOptions, open_subnets
+        from skipc.compiler.checkpoint import OnnxSupernet
         from skipc.compiler.precision.mode import graph_precision
 
         files = self._files
@@ -102,6 +103,11 @@ class TorchNetwork:
             files.batch,
             files.output,
         )
+        if isinstance(supernet, OnnxSupernet):
+            raise CheckpointError(
+                f"{files.checkpoint}: an ONNX graph, which PyTorch does not run. Leave eager"
+                " and compile out of --baseline."
+            )
         self.read_ms = max(time.perf_counter_ns() - start_ns, 1) / 1e6
         source = open_subnets(supernet, BuildOptions(), self._norms())
         own = graph_precision(source.supernet.model)
