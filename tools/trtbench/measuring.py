@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from skipc.runtime.errors import EngineError, MeterError, SkipcError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
-from skipc.tools.trtbench.baselines.loading import lane, with_latencies
+from skipc.tools.trtbench.baselines.loading import lanes, with_latencies
 from skipc.tools.trtbench.baselines.opening import opened_baselines
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
@@ -142,13 +142,8 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         )
         if not wanted.loading_only:
             step("measuring latency")
-            others = {
-                lane(each.found.name, name): runs
-                for each in baselines
-                for name, runs in each.runs.items()
-            }
             trace = measured_calls(
-                *({**engines, **others}, subject.cases, wanted.stop),
+                *({**engines, **lanes(baselines)}, subject.cases, wanted.stop),
                 *(wanted.streams, now_ns),
             )
             step("measuring switches")
@@ -159,14 +154,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
                 energies = measure_energy(
                     engines, subject.cases, sampler.meter, lambda: _latest(sampler), now_ns
                 )
-    profiles = {}
-    if wanted.layers:
-        step("profiling layers")
-        duration_s = wanted.stop.duration_s
-        profiles = {
-            name: profile_of(subject.backend, name, subject.cases, duration_s, now_ns)
-            for name in subject.names
-        }
+    profiles = _profiles(subject, wanted.stop.duration_s, step) if wanted.layers else {}
     calls = {} if trace is None else trace.calls
 
     def summary_of(key: str) -> Summary | None:
@@ -233,6 +221,16 @@ def sizes_on_disk(
     if entry.weights_bytes:
         return entry.own_bytes, entry.weights_bytes - entry.own_bytes
     return next(file.size_bytes for file in engines.files if file.path == entry.file), 0
+
+
+def _profiles(subject: Subject, duration_s: float, step: Steps) -> dict[str, Profile]:
+    step("profiling layers")
+    return {
+        name: profile_of(
+            subject.backend, name, subject.cases, duration_s, subject.clock.now_ns
+        )
+        for name in subject.names
+    }
 
 
 def _accuracy(bundle: Bundle, configuration: str) -> float | None:

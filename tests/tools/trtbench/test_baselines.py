@@ -183,6 +183,7 @@ def test_mistakes_are_told(work: Path, case: str) -> None:
 
 BROKEN = {
     "twice": (lambda d: d["baselines"].append(d["baselines"][0]), "'plain' is given twice"),
+    "name": (lambda d: d["baselines"][0].update(name="plian"), "Did you mean 'plain'?"),
     "missing": (lambda d: d.pop("baselines"), "the key 'baselines' is missing"),
     "others": (
         lambda d: d["baselines"][0]["configurations"].pop(),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.runtime.errors import FormatError
+from skipc.runtime.errors import FormatError, choices_text
 from skipc.tools.trtbench.baselines.found import BaselineCalls, BaselineFound
+from skipc.tools.trtbench.baselines.registry import BASELINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ def read_baselines(
                 " the report where it was run, none where it was not."
             )
         found.append(BaselineFound(record.text("name"), not_run, calls))
-    _refuse_twice(doc, [each.name for each in found])
+    _check_names(doc, [each.name for each in found])
     return tuple(found)
 
 
@@ -131,7 +132,13 @@ def _not_negative(record: Record, key: str) -> float:
     return value
 
 
-def _refuse_twice(doc: Record, names: Sequence[str]) -> None:
+def _check_names(doc: Record, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in BASELINES:
+            raise FormatError(
+                f"{doc.where}: there is no baseline {name[:40]!r}."
+                f" {choices_text(name[:40], BASELINES)}"
+            )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise FormatError(f"{doc.where}: the baseline {twice!r} is given twice.")

@@ -71,12 +71,13 @@ def load_baselines(
     return tuple(found)
 
 
-def lane(baseline: str, configuration: str) -> str:
-    """Returns what a baseline's configuration is called in the loop.
-
-    No configuration's name has a colon.
-    """
-    return f"{baseline}:{configuration}"
+def lanes(baselines: Sequence[ReadyBaseline]) -> dict[str, Runs]:
+    """Returns what takes turns with the engines, by a name that no configuration has."""
+    return {
+        _lane(baseline.found.name, configuration): runs
+        for baseline in baselines
+        for configuration, runs in baseline.runs.items()
+    }
 
 
 def with_latencies(
@@ -95,11 +96,15 @@ def with_latencies(
             each.load_ms,
             each.first_call_ms,
             each.relative_error,
-            summary_of(lane(found.name, each.configuration)),
+            summary_of(_lane(found.name, each.configuration)),
         )
         for each in found.configurations
     )
     return BaselineFound(found.name, found.not_run, configurations)
+
+
+def _lane(baseline: str, configuration: str) -> str:
+    return f"{baseline}:{configuration}"  # no configuration's name has a colon
 
 
 def _loaded(
