@@ -116,9 +116,9 @@ class TorchReference:
     ) -> None:
         import torch
 
-        zeros = {self._node(unit.join): 1 - unit.shortcut for unit in skipped}
-        scales = {self._node(join): scale for join, scale in self.scales.items()}
-        norms = self._norm_nodes()
+        zeros = {self.node_name(unit.join): 1 - unit.shortcut for unit in skipped}
+        scales = {self.node_name(join): scale for join, scale in self.scales.items()}
+        norms = self.norm_nodes()
 
         class Interpreter(torch.fx.Interpreter):
             def run_node(self, node: torch.fx.Node) -> Any:
@@ -148,7 +148,7 @@ class TorchReference:
             def _norm(self, node: torch.fx.Node) -> Any:
                 values, named = self.fetch_args_kwargs_from_env(node)
                 operands = list(values)
-                _set_statistics(node, operands, norms[node.name])
+                set_statistics(node, operands, norms[node.name])
                 return self.call_function(node.target, tuple(operands), named)
 
         joins = zeros.keys() | scales.keys()
@@ -156,39 +156,51 @@ class TorchReference:
         with torch.no_grad():
             Interpreter(self.program.graph_module).run(*self._arguments(inputs))
 
-    def _node(self, join: str) -> str:
+    def node_name(self, join: str) -> str:
+        """Returns the program's name for a value of the graph."""
         return self.names.get(join, join)
 
-    def _norm_nodes(self) -> dict[str, EffectiveNorm]:
+    def norm_nodes(self) -> dict[str, EffectiveNorm]:
         """Returns the statistics by the program's batch norm."""
         if self.norms is None:
             return {}
         nodes = {node.name: node for node in self.program.graph.nodes}
         found = {}
         for output, norm in self.norms.effective().items():
-            node = nodes[self._node(output)]
+            node = nodes[self.node_name(output)]
             # The core operator returns a tuple, of which the graph's value is the first.
             while "norm" not in str(node.target):
                 (node,) = node.all_input_nodes
             found[node.name] = norm
         return found
 
-    def _arguments(self, inputs: Case) -> list[object]:
-        import torch
+    def held_tensors(self) -> dict[str, torch.Tensor]:
+        """Returns the program's own tensors, by the placeholder that stands for each."""
         from torch.export.graph_signature import ConstantArgument, InputKind
 
         program = self.program
-        values: list[object] = []
+        found = {}
         for spec in program.graph_signature.input_specs:
+            if spec.kind is InputKind.USER_INPUT or isinstance(spec.arg, ConstantArgument):
+                continue
             target = spec.target or ""
+            held = program.state_dict if target in program.state_dict else program.constants
+            found[spec.arg.name] = held[target]
+        return found
+
+    def _arguments(self, inputs: Case) -> list[object]:
+        import torch
+        from torch.export.graph_signature import ConstantArgument
+
+        held = self.held_tensors()
+        values: list[object] = []
+        for spec in self.program.graph_signature.input_specs:
             if isinstance(spec.arg, ConstantArgument):
                 values.append(spec.arg.value)
-            elif spec.kind is InputKind.USER_INPUT:
-                values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
-            elif target in program.state_dict:
-                values.append(program.state_dict[target])
+            elif spec.arg.name in held:
+                values.append(held[spec.arg.name])
             else:
-                values.append(program.constants[target])
+                values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
         return values
 
     def check_joins(self, units: tuple[Unit, ...]) -> None:
@@ -203,7 +215,7 @@ class TorchReference:
             if node.op == "call_function" and "aten.add" in str(node.target)
         }
         for unit in units:
-            if self._node(unit.join) not in additions:
+            if self.node_name(unit.join) not in additions:
                 raise SupernetError(
                     f"unit {unit.name!r}: its join {unit.join!r} has no counterpart among the"
                     " program's additions, so PyTorch cannot run a configuration that skips"
@@ -211,7 +223,7 @@ class TorchReference:
                 )
 
 
-def _set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:
+def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:
     """Puts mean and variance into the operands of a batch norm of the program."""
     import torch
 

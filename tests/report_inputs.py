@@ -145,6 +145,7 @@ def report_of(
         before=Conditions(41.0, 2000.0, None),
         after=Conditions(None, None, None),
         way=None,
+        streams=1,
     )
     switching = Switching(
         20,
@@ -171,6 +172,7 @@ def report_of(
             for name, entry in zip(names, entries, strict=True)
         ),
         switching if len(names) > 1 else None,
+        (),
     )
 
 

@@ -11,6 +11,7 @@ then the engines use it.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import (
@@ -31,7 +32,6 @@ from .onnxruntime_process import USE_ENV_ALLOCATORS, new_session, shared_arena
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from types import ModuleType
 
     from numpy.typing import NDArray
@@ -111,8 +111,14 @@ class OnnxRuntimeCpu:
         self._arena = shared_arena(self._ort)
         self._global_pool = False
 
-    def load(self, configuration: str) -> OnnxRuntimeEngine:
+    def load(self, configuration: str, profile: str = "") -> OnnxRuntimeEngine:
         """Loads one configuration's engine; its weights are mapped, not read.
+
+        Args:
+            configuration: The configuration.
+            profile: For tools: where ONNX Runtime writes the times of all layers, a path
+                that a date and ``.json`` are added to (see ``end_profiling``). Not empty, it
+                slows every call down.
 
         Raises:
             EngineError: There is no such engine, ONNX Runtime refused it, or it takes
@@ -126,7 +132,11 @@ class OnnxRuntimeCpu:
         path = self._files[configuration]
         self._check_locations(configuration, path)
         try:
-            session, self._global_pool = new_session(self._ort, str(path), self._options())
+            options = self._options()
+            if profile:
+                options.enable_profiling = True
+                options.profile_file_prefix = profile
+            session, self._global_pool = new_session(self._ort, str(path), options)
         except Exception as cause:
             raise EngineError(
                 f"configuration {configuration!r}: ONNX Runtime cannot load {path}:"
@@ -228,6 +238,10 @@ class OnnxRuntimeEngine:
                 f"configuration {self.configuration!r}: ONNX Runtime failed: {_line(cause)}"
             ) from cause
         return dict(zip(self._outputs, arrays, strict=True))
+
+    def end_profiling(self) -> Path:
+        """Returns the file with the layers' times; for an engine loaded with ``profile``."""
+        return Path(self._session.end_profiling())
 
     def ready(self) -> bool:
         """Returns True: a loaded engine stays."""

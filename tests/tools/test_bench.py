@@ -13,7 +13,8 @@ from skipc.tools.bench.bars import Bar, markdown, write
 from skipc.tools.bench.building import run_and_measure
 from skipc.tools.bench.networks import NETWORKS, RESNET50, VIT_B16, build_command
 from skipc.tools.bench.pages import find_browser
-from skipc.tools.bench.plain import if_session, plain_session
+from skipc.tools.bench.plain import if_session
+from skipc.tools.trtbench.baselines.plain import plain_session
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,6 +22,7 @@ from skipc.tools.bench import (
     pages,
     selecting,
     subpaths,
+    trtbench_loop,
 )
 from skipc.tools.bench.bars import Bar, write
 from skipc.tools.bench.networks import NETWORKS, prepare
@@ -35,7 +36,13 @@ from skipc.tools.exits import run_and_exit
 @click.option(
     "--network",
     type=click.Choice(
-        [*(each.name for each in NETWORKS), selecting.NAME, subpaths.NAME, budgets.NAME]
+        [
+            *(each.name for each in NETWORKS),
+            selecting.NAME,
+            subpaths.NAME,
+            budgets.NAME,
+            trtbench_loop.NAME,
+        ]
     ),
     help="Measure this one alone.",
 )
@@ -64,6 +71,10 @@ def main(out: Path, work: Path | None, network: str | None) -> None:
             one = NETWORKS[0]
             click.echo(f"{one.name}: beside another process ...", err=True)
             found += contention.bars(one, (work or Path(temporary)) / one.folder)
+        if network in (None, trtbench_loop.NAME):
+            click.echo(f"{trtbench_loop.NAME} ...", err=True)
+            place = work or Path(temporary)
+            found += trtbench_loop.bars(place / NETWORKS[0].folder, place / "small")
         for part in (selecting, subpaths):
             if network in (None, part.NAME):
                 click.echo(f"{part.NAME} ...", err=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.plain import if_session, plain_session
+from skipc.tools.bench.plain import if_session
+from skipc.tools.trtbench.baselines.plain import plain_session
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from skipc.runtime import Bundle
 from skipc.runtime.backends import open_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.latency import timed_ms
-from skipc.tools.bench.plain import plain_session
+from skipc.tools.trtbench.baselines.plain import plain_session
 
 if TYPE_CHECKING:
     from skipc.tools.bench.networks import Network

@@ -16,8 +16,9 @@ import click
 
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.plain import if_session, plain_session
+from skipc.tools.bench.plain import if_session
 from skipc.tools.pss import added_bytes, pss_bytes
+from skipc.tools.trtbench.baselines.plain import plain_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

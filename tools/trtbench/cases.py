@@ -1,16 +1,38 @@
-"""The inputs that are measured unless others are given: one size of them."""
+"""The inputs that are measured: given ones, or golden ones of one size."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.compiler.array_files import read_arrays
+from skipc.runtime.errors import InputError
 from skipc.runtime.inputs import InputChecker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
+
+
+def cases_from(bundle: Bundle, inputs: Path | None) -> Sequence[Arrays]:
+    """Returns the inputs to measure with: those of a file, or ``typical_cases``.
+
+    Raises:
+        InputError: They do not fit the network.
+    """
+    specs = bundle.manifest.inputs
+    checker = InputChecker(specs, bundle.manifest.batch)
+    if inputs is None:
+        given = typical_cases(bundle)
+    else:
+        given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
+    try:
+        return [checker.check(case) for case in given]
+    except InputError as cause:
+        source = "the bundle's golden inputs" if inputs is None else str(inputs)
+        raise InputError(f"{source}: {cause}") from cause
 
 
 def typical_cases(bundle: Bundle) -> Sequence[Arrays]:

@@ -6,25 +6,27 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from skipc.compiler.array_files import read_arrays
-from skipc.compiler.files import write_whole
 from skipc.runtime import Bundle, SystemClock
-from skipc.runtime.backends.phases import OWN_WAY, phased_backend
-from skipc.runtime.errors import ChoiceError, InputError, choices_text
-from skipc.runtime.inputs import InputChecker
+from skipc.runtime.backends.phases import OWN_WAY
+from skipc.runtime.errors import ChoiceError, choices_text
 from skipc.runtime.opening import NULL_TARGET, bundle_backend
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.stale import with_fresh_engines
-from skipc.tools.trtbench.cases import typical_cases
+from skipc.tools.trtbench.baselines.options import baseline_options, check_baselines
+from skipc.tools.trtbench.cases import cases_from
 from skipc.tools.trtbench.compare import compare
-from skipc.tools.trtbench.document import encoded, read_report
-from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
+from skipc.tools.trtbench.document import read_report
+from skipc.tools.trtbench.layer_view import print_profiles
+from skipc.tools.trtbench.layers import check_profile
+from skipc.tools.trtbench.loop import Stop
 from skipc.tools.trtbench.measuring import Subject, Wanted, measure
+from skipc.tools.trtbench.options import measuring_options
 from skipc.tools.trtbench.refused import refused_options
-from skipc.tools.trtbench.regime import HOST_TIMES_ARE_COMPUTE
-from skipc.tools.trtbench.times_file import encoded_phases, encoded_times, times_paths
+from skipc.tools.trtbench.result_files import ResultFiles
+from skipc.tools.trtbench.shapes import cases_of
+from skipc.tools.trtbench.streams import check_streams
 from skipc.tools.trtbench.update import (
     check_update,
     measured_table,
@@ -35,43 +37,13 @@ from skipc.tools.trtbench.view import print_comparison, print_report
 from skipc.tools.trtbench.way_flags import Asked, check_asked, way_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from skipc.runtime.backends import Arrays, Backend
-    from skipc.tools.trtbench.measuring import Found
+    from skipc.tools.trtbench.baselines.options import BaselineOptions
+    from skipc.tools.trtbench.shapes import Shapes
 
 T = TypeVar("T")
-
-_LONGEST_S = 86_400.0
-
-
-class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions
-    """Percentiles, ``90,95,99``."""
-
-    name = "percentiles"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Returns the numbers that ``value`` names, each once."""
-        if isinstance(value, tuple):
-            return value
-        found: dict[float, None] = {}
-        for word in str(value).split(","):
-            try:
-                percent = float(word)
-            except ValueError:
-                percent = -1.0
-            if not 0 <= percent <= 100:
-                self.fail(
-                    f"{word.strip()!r} is no percentile: expected numbers from 0 to 100, as in"
-                    " 90,95,99.",
-                    param,
-                    ctx,
-                )
-            found[percent] = None
-        return tuple(found)
 
 
 @click.command(
@@ -79,86 +51,8 @@ class PercentilesType(click.ParamType):  # type: ignore[type-arg]  # generic in 
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("bundle", type=PATH, required=False)
-@click.option(
-    "--warmUp",
-    "warm_up_ms",
-    type=click.FloatRange(0, _LONGEST_S * 1000),
-    default=200,
-    show_default=True,
-    help="Milliseconds of calls of each configuration that are dropped first.",
-)
-@click.option(
-    "--duration",
-    "duration_s",
-    type=click.FloatRange(0, _LONGEST_S),
-    default=3,
-    show_default=True,
-    help="Seconds of calls of each configuration, at least.",
-)
-@click.option(
-    "--iterations",
-    type=click.IntRange(1, MOST_ROUNDS),
-    default=10,
-    show_default=True,
-    help="Calls of each configuration, at least.",
-)
-@click.option(
-    "--avgRuns",
-    "average_runs",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Calls in a row that are averaged; the lowest and highest average are shown.",
-)
-@click.option(
-    "--percentile",
-    "percents",
-    type=PercentilesType(),
-    default="90,95,99",
-    show_default=True,
-    help="Percentiles to show; 0 is the fastest call, 100 the slowest.",
-)
-@click.option(
-    "--loadInputs",
-    "inputs",
-    type=PATH,
-    help="Inputs: a .npy, or a .npz by input name.  [default: the bundle's golden inputs]",
-)
-@click.option("--exportTimes", "times", type=PATH, help="Write every call's times here.")
-@click.option(
-    "--timeDeserialize",
-    "loading_only",
-    is_flag=True,
-    help="Time loading and the first call.",
-)
-@click.option(
-    "--configurations", metavar="NAMES", help="Only these, e.g. full,fast.  [default: all]"
-)
-@click.option("--target", help="Whose engines.  [default: the first by name that fit]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of a call.")
-@click.option("--meter", metavar="SPEC", help="Measure energy, too: see `skipc meters`.")
-@click.option(
-    "--update",
-    is_flag=True,
-    help="Write the results into BUNDLE as this device's table, which the governor uses.",
-)
-@click.option("--json", "as_json", type=PATH, help="Write everything here as JSON.")
-@click.option(
-    "--compare",
-    "compared",
-    type=PATH,
-    nargs=2,
-    metavar="OLD NEW",
-    help="Compare two files of --json; exit code 1 if something became slower.",
-)
-@click.option(
-    "--margin",
-    "margin_percent",
-    type=click.FloatRange(0, 1000),
-    default=3,
-    show_default=True,
-    help="With --compare: percent that two measurements of one thing may differ by.",
-)
+@measuring_options
+@baseline_options
 @way_options
 @refused_options
 @click.pass_context
@@ -168,10 +62,14 @@ def command(
     warm_up_ms: float,
     duration_s: float,
     iterations: int,
+    streams: int,
     average_runs: int,
     percents: tuple[float, ...],
     inputs: Path | None,
+    shapes: Shapes | None,
     times: Path | None,
+    dump_profile: bool,
+    profile: Path | None,
     loading_only: bool,
     configurations: str | None,
     target: str | None,
@@ -181,6 +79,7 @@ def command(
     as_json: Path | None,
     compared: tuple[Path, Path] | None,
     margin_percent: float,
+    baselines: BaselineOptions,
     asked: Asked,
 ) -> int:
     """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
@@ -194,17 +93,23 @@ def command(
         raise click.UsageError("--margin: only with --compare OLD NEW.")
     if bundle is None:
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
-    for option, path in (("--json", as_json), ("--exportTimes", times)):
-        _check_writable(option, path)
-    if loading_only and (times is not None or meter is not None or asked.of_calls):
+    files = ResultFiles(as_json, times, profile)
+    files.check_places()
+    layers = dump_profile or profile is not None
+    if loading_only and (times is not None or meter is not None or layers or asked.of_calls):
         raise click.UsageError(
             "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
-            " --meter and flags of how calls are made. Leave them or it out."
+            " --meter, --dumpProfile, --exportProfile and flags of how calls are made. Leave"
+            " them or it out."
         )
     if update and asked.way != OWN_WAY:
         raise click.UsageError(
             "--update writes what the runtime's own calls take. Leave out"
             f" {' and '.join(asked.of_calls)}."
+        )
+    if shapes is not None and inputs is not None:
+        raise click.UsageError(
+            "--shapes: the inputs of --loadInputs have shapes already. Leave one of them out."
         )
     opened = Bundle.open(bundle)
     names = _chosen(opened, configurations)
@@ -213,9 +118,11 @@ def command(
         raise click.UsageError(
             f"--meter {meter}: the target 'null' runs nothing whose energy could be measured."
         )
-    cases = _cases(opened, inputs)
+    cases = cases_from(opened, inputs) if shapes is None else cases_of(opened, shapes)
     if update:
-        check_update(opened, name, names, cases, iterations, loading_only)
+        check_update(
+            opened, name, names, cases, iterations, loading_only, baselines.names, streams
+        )
     rebuilt = target or next(iter(opened.targets()), "cpu")
     wanted = Wanted(
         Stop(warm_up_ms, duration_s, iterations),
@@ -225,6 +132,9 @@ def command(
         meter,
         asked.way,
         asked.refit,
+        baselines,
+        streams,
+        layers,
     )
     with progress() as step:
         step("opening the engines")
@@ -236,17 +146,26 @@ def command(
         )
         try:
             check_asked(asked, backend)
-            _check_times(times, backend)
+            files.check_backend(backend)
+            check_baselines(baselines, backend.name)
+            check_streams(wanted, backend.name)
+            if layers:
+                check_profile(backend)
             clock = clock or SystemClock()
             subject = Subject(opened, backend, engines, clock, names, cases, backend_bytes)
             measured = measure(subject, wanted, step)
         finally:
             backend.close()
     print_report(measured.report, average_runs, console())
+    if dump_profile:
+        print_profiles(measured.profiles, console())
     if update and engines is not None:
         path = write_table(opened, measured_table(opened, engines, measured))
         console().print(f"\n{update_text(opened, path, measured.report)}", soft_wrap=True)
-    _write(measured, as_json, times)
+    written = files.write(measured)
+    if written:
+        listed = ", ".join(map(str, written))
+        console().print(f"\nwritten: {listed}", soft_wrap=True)
     return 0
 
 
@@ -287,56 +206,3 @@ def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:
                 f" {choices_text(word, known)}"
             )
     return tuple(name for name in known if name in wanted)
-
-
-def _cases(bundle: Bundle, inputs: Path | None) -> Sequence[Arrays]:
-    """Returns the inputs to measure with, checked."""
-    specs = bundle.manifest.inputs
-    checker = InputChecker(specs, bundle.manifest.batch)
-    if inputs is None:
-        given = typical_cases(bundle)
-    else:
-        given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
-    try:
-        return [checker.check(case) for case in given]
-    except InputError as cause:
-        source = "the bundle's golden inputs" if inputs is None else str(inputs)
-        raise InputError(f"{source}: {cause}") from cause
-
-
-def _check_writable(option: str, path: Path | None) -> None:
-    if path is None:
-        return
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{option} {path}: the folder {path.parent} does not exist.")
-    if path.is_dir():
-        raise click.UsageError(f"{option} {path}: this is a folder. Name a file.")
-
-
-def _check_times(times: Path | None, backend: Backend) -> None:
-    if times is None or backend.name in HOST_TIMES_ARE_COMPUTE or phased_backend(backend):
-        return
-    raise ChoiceError(
-        f"--exportTimes {times}: the backend {backend.name!r} does not tell transfers from"
-        " computation, which trtexec's file does. Leave it out."
-    )
-
-
-def _write(measured: Found, as_json: Path | None, times: Path | None) -> None:
-    written = []
-    if as_json is not None:
-        write_whole(as_json, encoded(measured.report))
-        written.append(as_json)
-    if times is not None:
-        for name, path in times_paths(times, tuple(measured.calls)).items():
-            phased = measured.phased.get(name)
-            write_whole(
-                path,
-                encoded_times(measured.calls[name])
-                if phased is None
-                else encoded_phases(phased),
-            )
-            written.append(path)
-    if written:
-        listed = ", ".join(map(str, written))
-        console().print(f"\nwritten: {listed}", soft_wrap=True)

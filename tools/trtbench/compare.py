@@ -111,11 +111,20 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
             f" one {[*after]}. Compare two measurements of one family."
         )
     return Comparison(
-        _differences(old.regime, new.regime),
+        (*_differences(old.regime, new.regime), *_other_neighbours(old, new)),
         tuple(changes),
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
     )
+
+
+def _other_neighbours(old: Report, new: Report) -> tuple[str, ...]:
+    """Returns in words what else took turns, where that differs: caches remember it."""
+    then, now = (
+        ", ".join(each.name for each in report.baselines if not each.not_run) or "none"
+        for report in (old, new)
+    )
+    return () if then == now else (f"baselines in the loop: {then}, then {now}",)
 
 
 def _differences(old: Regime, new: Regime) -> tuple[str, ...]:
@@ -125,6 +134,7 @@ def _differences(old: Regime, new: Regime) -> tuple[str, ...]:
         ("backend", old.backend, new.backend),
         ("target", old.target, new.target),
         ("threads", old.threads, new.threads),
+        ("calls at a time", old.streams, new.streams),
         ("device", old.device, new.device),
         ("power mode", old.power_mode or "not told", new.power_mode or "not told"),
         ("a call", call_text(old.backend, old.way), call_text(new.backend, new.way)),

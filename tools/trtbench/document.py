@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from skipc.runtime.errors import FormatError
 from skipc.runtime.manifest import check_format
 from skipc.runtime.records import Record, read_json
+from skipc.tools.trtbench.baselines.document import baselines_json, read_baselines
 from skipc.tools.trtbench.conditions import Conditions
 from skipc.tools.trtbench.document_parts import (
     load_parts_json,
@@ -37,10 +38,15 @@ if TYPE_CHECKING:
 
 FORMAT = "skipc.trtbench/1"
 
+_REPORT = (
+    *("format", "regime", "reference", "configurations", "ratios", "switching"),
+    "baselines",
+)
 _REGIME = (
     *("created_utc", "bundle", "manifest_sha256", "backend", "target", "threads"),
     *("device", "power_mode", "before", "after"),
     *("versions", "inputs", "cases", "warm_up_ms", "duration_s", "iterations"),
+    "streams",
     *("warm_up_rounds", "meter", "way"),
 )
 _CONFIGURATION = (
@@ -80,6 +86,7 @@ def document(report: Report) -> dict[str, object]:
             "warm_up_ms": stop.warm_up_ms,
             "duration_s": stop.duration_s,
             "iterations": stop.iterations,
+            "streams": regime.streams,
             "warm_up_rounds": regime.warm_up_rounds,
             "meter": None
             if regime.meter is None
@@ -110,6 +117,7 @@ def document(report: Report) -> dict[str, object]:
             "first_ms": {name: dict(row) for name, row in switching.first_ms.items()},
             "ratios": switching.ratios(),
         },
+        "baselines": baselines_json(report, _summary_json),
     }
 
 
@@ -130,8 +138,7 @@ def read_report(path: Path) -> Report:
     where = str(path)
     value = read_json(path)
     check_format(value, FORMAT, where)
-    keys = ("format", "regime", "reference", "configurations", "ratios", "switching")
-    doc = Record(value, where, keys)
+    doc = Record(value, where, _REPORT)
     doc.items("ratios")
     entries = tuple(_measured(r) for r in doc.records("configurations", *_CONFIGURATION))
     names = [entry.name for entry in entries]
@@ -148,7 +155,9 @@ def read_report(path: Path) -> Report:
             f"{where}: the configurations' 'batch_medians_ms' differ in number, but all were"
             " measured in the same rounds."
         )
-    return Report(_regime(doc), reference, entries, _switching(doc, names))
+    latencies = {entry.name: entry.latency for entry in entries}
+    baselines = read_baselines(doc, latencies, _latency)
+    return Report(_regime(doc), reference, entries, _switching(doc, names), baselines)
 
 
 def _measured_json(entry: Measured) -> dict[str, object]:
@@ -204,6 +213,7 @@ def _regime(doc: Record) -> Regime:
             record.number("duration_s"),
             record.integer("iterations", 1),
         ),
+        streams=record.integer("streams", 1),
         warm_up_rounds=record.integer("warm_up_rounds"),
         meter=None
         if meter is None
@@ -219,7 +229,6 @@ def _conditions(record: Record, key: str) -> Conditions:
 
 
 def _measured(record: Record) -> Measured:
-    latency = record.optional_record("latency", *_LATENCY)
     energy = record.optional_record("energy", "mean_mj", "spread_mj", "windows_mj")
     return Measured(
         name=record.text("name"),
@@ -228,10 +237,15 @@ def _measured(record: Record) -> Measured:
         load_ms=record.positive("load_ms"),
         load_parts=read_load_parts(record),
         first_call_ms=record.positive("first_call_ms"),
-        latency=None if latency is None else _summary(latency),
+        latency=_latency(record),
         phases=read_phases(record),
         energy=None if energy is None else Energy(_positives(energy, "windows_mj")),
     )
+
+
+def _latency(record: Record) -> Summary | None:
+    latency = record.optional_record("latency", *_LATENCY)
+    return None if latency is None else _summary(latency)
 
 
 def _summary(record: Record) -> Summary:

@@ -14,8 +14,19 @@ _MOST_ENQUEUEING = 0.8  # of the computation, by medians: trtexec's number
 
 def doubts(report: Report) -> tuple[str, ...]:
     """Returns the warnings about a report, each with the configurations that it is about."""
-    found = (_unstable, _few, _ungraphed, _enqueue_bound, _transfers)
+    found = (_crowded, _unstable, _few, _ungraphed, _enqueue_bound, _transfers)
     return tuple(text for text in (doubt(report) for doubt in found) if text)
+
+
+def _crowded(report: Report) -> str:
+    streams = report.regime.streams
+    if streams == 1:
+        return ""
+    return (
+        f"{streams} calls run at the same time and share the cores: what one takes holds its"
+        " waiting for the others. Compare throughput; for latency measure again with"
+        " --infStreams=1."
+    )
 
 
 def _unstable(report: Report) -> str:

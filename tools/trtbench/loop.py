@@ -1,8 +1,9 @@
 """The loop that is timed: configurations by turns, warm-up first.
 
-``A B C``, then ``B C A``, then ``C A B`` and so on: what drifts (clock, heat, neighbours)
-drifts for all alike. So every call follows one of another configuration, if there are several.
-Memory is bounded: no more than ``MOST_ROUNDS`` are kept.
+What drifts (clock, heat, neighbours) drifts for all alike, and what a call leaves behind meets
+all alike: ``turns`` has the orders. Where three or more take turns every call follows one of
+another; of two, every second call does. Memory is bounded: no more than ``MOST_ROUNDS`` are
+kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from skipc.tools.trtbench.turns import turn_orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +27,8 @@ MOST_ROUNDS = 1_000_000
 """Warm-up ends after so many rounds, and so does what is measured; 16 bytes a call."""
 
 
-class Runs(Protocol):
-    """What is timed."""
+class Callee(Protocol):
+    """What is timed: an engine, or what it is compared with."""
 
     def run(self, inputs: Arrays) -> object:
         """Makes a call."""
@@ -58,10 +61,12 @@ class Calls:
     Attributes:
         starts_ns: When each began, in nanoseconds since the first measured call began.
         ends_ns: When it ended.
+        streams: How many were made at a time; they lie one after the other.
     """
 
     starts_ns: NDArray[np.int64]
     ends_ns: NDArray[np.int64]
+    streams: int = 1
 
     @property
     def latencies_ms(self) -> NDArray[np.float64]:
@@ -69,6 +74,13 @@ class Calls:
         took_ns = np.maximum(self.ends_ns - self.starts_ns, 1)
         took_ms: NDArray[np.float64] = took_ns / 1e6
         return took_ms
+
+    @property
+    def wall_ms(self) -> float:
+        """What the turns took: each from its first call's start to its last one's end."""
+        starts_ns = self.starts_ns.reshape(-1, self.streams).min(axis=1)
+        ends_ns = self.ends_ns.reshape(-1, self.streams).max(axis=1)
+        return float(np.maximum(ends_ns - starts_ns, 1).sum()) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ class Trace:
 
 
 def interleave(
-    engines: Mapping[str, Runs],
+    engines: Mapping[str, Callee],
     cases: Sequence[Arrays],
     stop: Stop,
     now_ns: Callable[[], int],
@@ -103,7 +115,7 @@ def interleave(
     """
     runs = [engine.run for engine in engines.values()]
     count = len(runs)
-    orders = [(*range(first, count), *range(first)) for first in range(count)]
+    orders = turn_orders(count)
     warm_up_ns, duration_ns = stop.warm_up_ms * 1e6, stop.duration_s * 1e9
     starts = [array("q") for _ in runs]
     ends = [array("q") for _ in runs]
@@ -123,7 +135,7 @@ def interleave(
         if not warming and (enough or measured >= stop.most_rounds):
             break
         case = cases[rounds % len(cases)]
-        for index in orders[rounds % count]:
+        for index in orders[rounds % len(orders)]:
             run = runs[index]
             start_ns = now_ns()
             run(case)

@@ -10,14 +10,17 @@ from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.errors import MeterError
 from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
+from skipc.tools.trtbench.baselines.loading import lanes, with_latencies
+from skipc.tools.trtbench.baselines.opening import opened_baselines
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.energy import measure_energy
+from skipc.tools.trtbench.layers import profile_of
 from skipc.tools.trtbench.loading import load
-from skipc.tools.trtbench.loop import interleave
 from skipc.tools.trtbench.memory import Share, memory_of
 from skipc.tools.trtbench.phases import measure_phases, summarize_phases, with_phases
 from skipc.tools.trtbench.regime import regime_of
 from skipc.tools.trtbench.report import Measured, Report
+from skipc.tools.trtbench.streams import measured_calls
 from skipc.tools.trtbench.summary import summarize
 from skipc.tools.trtbench.switching import measure_switches
 
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.phases import Way
     from skipc.runtime.engines import EngineSet
     from skipc.tools.console import Steps
+    from skipc.tools.trtbench.baselines.loading import ReadyBaseline
+    from skipc.tools.trtbench.baselines.options import BaselineOptions
     from skipc.tools.trtbench.energy import Energy
+    from skipc.tools.trtbench.layers import Profile
     from skipc.tools.trtbench.loop import Calls, Stop, Trace
     from skipc.tools.trtbench.phases import PhasedCalls
+    from skipc.tools.trtbench.summary import Summary
     from skipc.tools.trtbench.switching import Switching
 
 
@@ -71,6 +78,9 @@ class Wanted:
         meter: The meter's spec; None to measure no energy.
         way: How calls are made, where the backend leaves a choice.
         load_parts: Whether the parts of a load are reported.
+        baselines: What else is measured beside the engines.
+        streams: Calls of an engine at the same time.
+        layers: Whether to find the times of the layers, afterwards.
     """
 
     stop: Stop
@@ -80,6 +90,9 @@ class Wanted:
     meter: str | None
     way: Way
     load_parts: bool
+    baselines: BaselineOptions
+    streams: int
+    layers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +101,15 @@ class Found:
 
     Attributes:
         report: The report.
-        calls: By configuration; empty if only loading was timed.
+        calls: Those of the engines, by configuration; empty if only loading was timed.
         phased: Further calls, taken apart, by configuration; empty where the backend cannot.
+        profiles: Their layers' times; empty if these were not asked for.
     """
 
     report: Report
     calls: Mapping[str, Calls]
     phased: Mapping[str, PhasedCalls]
+    profiles: Mapping[str, Profile]
 
 
 def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
@@ -108,6 +123,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     Raises:
         BackendError: An engine could not be loaded or run.
         MeterError: The meter cannot be read.
+        CompileError: A baseline answers otherwise, or its checkpoint does not fit the bundle.
     """
     now_ns = subject.clock.now_ns
     before = conditions_now()
@@ -116,6 +132,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     meter: Meter | None = None
     energies: Mapping[str, Energy] = {}
     phased: Mapping[str, PhasedCalls] = {}
+    baselines: tuple[ReadyBaseline, ...] = ()
     with ExitStack() as stack:
         if wanted.meter is not None:
             sampler = started_sampler(wanted.meter, subject.clock)
@@ -128,10 +145,18 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         }
         engines = {name: one.engine for name, one in loaded.items()}
         way = None if phased_backend(subject.backend) is None else wanted.way
+        baselines = opened_baselines(
+            wanted.baselines,
+            *(subject.bundle, subject.backend.threads, engines, subject.cases[0]),
+            *(now_ns, stack, step),
+        )
         if not wanted.loading_only:
             called, cases = _made(subject, engines, way)
             step("measuring latency")
-            trace = interleave(called, cases, wanted.stop, now_ns)
+            trace = measured_calls(
+                *({**called, **lanes(baselines)}, cases, wanted.stop),
+                *(wanted.streams, now_ns),
+            )
             step("measuring switches")
             patience_s = wanted.stop.duration_s
             switching = measure_switches(called, cases[0], patience_s, now_ns)
@@ -143,7 +168,17 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             if way is not None:
                 step("measuring phases")
                 phased = measure_phases(engines, subject.cases, way, wanted.stop, now_ns)
+    profiles = _profiles(subject, wanted.stop.duration_s, step) if wanted.layers else {}
     calls = {} if trace is None else trace.calls
+
+    def summary_of(key: str) -> Summary | None:
+        if key not in calls:
+            return None
+        found = calls[key]
+        return summarize(
+            found.latencies_ms, wanted.percents, wanted.average_runs, found.wall_ms
+        )
+
     regime = regime_of(
         subject.bundle,
         subject.backend,
@@ -154,6 +189,8 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
         meter,
         before,
         way,
+        wanted.streams,
+        wanted.baselines.names,
     )
     points = {
         point.configuration: point
@@ -178,11 +215,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
                 load_ms=one.load_ms,
                 load_parts=one.parts if wanted.load_parts else None,
                 first_call_ms=one.first_call_ms,
-                latency=summarize(
-                    calls[name].latencies_ms, wanted.percents, wanted.average_runs
-                )
-                if name in calls
-                else None,
+                latency=summary_of(name),
                 phases=summarize_phases(phased[name], wanted.percents, wanted.way.transfers)
                 if name in phased
                 else None,
@@ -190,7 +223,10 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             )
         )
     reference = max(loaded, key=lambda name: points[name].rank)
-    return Found(Report(regime, reference, tuple(entries), switching), calls, phased)
+    others_found = tuple(with_latencies(each, summary_of) for each in baselines)
+    report = Report(regime, reference, tuple(entries), switching, others_found)
+    ours = {name: calls[name] for name in loaded if name in calls}
+    return Found(report, ours, phased, profiles)
 
 
 def _made(
@@ -204,6 +240,16 @@ def _made(
     if way.transfers:
         return made, subject.cases
     return made, [backend.upload(case) for case in subject.cases]
+
+
+def _profiles(subject: Subject, duration_s: float, step: Steps) -> dict[str, Profile]:
+    step("profiling layers")
+    return {
+        name: profile_of(
+            subject.backend, name, subject.cases, duration_s, subject.clock.now_ns
+        )
+        for name in subject.names
+    }
 
 
 def _accuracy(bundle: Bundle, configuration: str) -> float | None:

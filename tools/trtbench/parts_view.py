@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import size_text, table
+from skipc.tools.trtbench.numbers import ms_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from skipc.tools.trtbench.phases import Times
     from skipc.tools.trtbench.report import Report
-
-
-def ms_text(value_ms: float) -> str:
-    """Returns milliseconds with four digits, e.g. ``0.03214`` or ``12.35``."""
-    return f"{value_ms:.0f}" if value_ms >= 1000 else f"{value_ms:.4g}"
 
 
 def print_phases(report: Report, out: Console) -> None:

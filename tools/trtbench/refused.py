@@ -26,10 +26,6 @@ class Refused:
     reason: str
 
 
-_PROFILE = (
-    "No backend tells the times of single layers; for 'tensorrt' run trtexec itself on the"
-    " engine's plan. Leave it out."
-)
 _BUILD = (
     "This tool takes a bundle, whose engines `skipc build` and `skipc finish` made; the flag"
     " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out."
@@ -37,24 +33,11 @@ _BUILD = (
 _GAPS = "Calls follow one another at once, on every backend. Leave it out."
 
 REFUSED: tuple[Refused, ...] = (
-    Refused("--dumpProfile", False, _PROFILE),
-    Refused("--exportProfile", True, _PROFILE),
-    Refused(
-        "--shapes",
-        True,
-        "The shapes are those of the inputs. Give inputs of the batch that you want with"
-        " --loadInputs, on any backend.",
-    ),
     Refused("--sleepTime", True, _GAPS),
     Refused("--idleTime", True, _GAPS),
     Refused("--onnx", True, _BUILD),
     Refused("--loadEngine", True, _BUILD),
     Refused("--saveEngine", True, _BUILD),
-)
-
-_STREAMS = (
-    "Calls are measured one at a time. Several streams would mean something for the backend"
-    " 'tensorrt' only, and skipc runs one there, too. Use 1, or leave it out."
 )
 
 
@@ -68,9 +51,7 @@ def refused_options(function: F) -> F:
             expose_value=False,
             callback=_refuse(refused),
         )(function)
-    return click.option(
-        "--infStreams", type=int, hidden=True, expose_value=False, callback=_one_stream
-    )(function)
+    return function
 
 
 def _refuse(refused: Refused) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -79,8 +60,3 @@ def _refuse(refused: Refused) -> Callable[[click.Context, click.Parameter, objec
             raise click.UsageError(f"{refused.flag}: {refused.reason}")
 
     return callback
-
-
-def _one_stream(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
-    if value not in (None, 1):
-        raise click.UsageError(f"--infStreams {value}: {_STREAMS}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from skipc.runtime.backends.phases import Wait
 from skipc.runtime.device import this_device
+from skipc.tools.trtbench.baselines.registry import OF_PYTORCH
 from skipc.tools.trtbench.conditions import conditions_now
 from skipc.tools.trtbench.report import MeterInfo, Regime
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.loop import Stop
 
 _REMARKS: dict[str, str] = {
-    "onnxruntime-cpu": "there are no transfers, streams or graphs: a call is computation",
+    "onnxruntime-cpu": "there are no transfers or graphs: a call is computation",
     "null": "nothing is run: times are scripted",
 }
 _WAITS: dict[Wait, str] = {
@@ -72,6 +73,8 @@ def regime_of(
     meter: Meter | None,
     before: Conditions,
     way: Way | None,
+    streams: int,
+    baselines: Sequence[str],
 ) -> Regime:
     """Returns the regime of a measurement that just ended.
 
@@ -85,6 +88,8 @@ def regime_of(
         meter: The meter that was read, if one was.
         before: What the device was like when it began.
         way: How calls were made; None where the backend leaves no choice.
+        streams: Calls of an engine at the same time.
+        baselines: What else was asked for.
     """
     device = this_device()
     host = {} if engines is None else engines.host
@@ -104,6 +109,7 @@ def regime_of(
             "python": platform.python_version(),
             "numpy": np.__version__,
             **{name: text for name, text in host.items() if name not in _NOT_VERSIONS},
+            **({"torch": _torch_version()} if set(OF_PYTORCH) & set(baselines) else {}),
         },
         inputs={
             name: f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
@@ -111,7 +117,12 @@ def regime_of(
         },
         cases=len(cases),
         stop=stop,
+        streams=streams,
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
         way=way,
     )
+
+
+def _torch_version() -> str:
+    return importlib.metadata.version("torch")

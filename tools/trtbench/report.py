@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.runtime.backends.phases import LoadTimes, Way
+    from skipc.tools.trtbench.baselines.found import BaselineFound
     from skipc.tools.trtbench.conditions import Conditions
     from skipc.tools.trtbench.energy import Energy
     from skipc.tools.trtbench.interval import RatioInterval
@@ -53,6 +54,7 @@ class Regime:
         inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
         cases: How many inputs were taken in turn.
         stop: Warm-up, duration and iterations asked for.
+        streams: Calls of an engine at the same time.
         warm_up_rounds: Rounds dropped as warm-up.
         meter: The meter; None without one.
         before: What the device was like before the first engine was loaded.
@@ -72,6 +74,7 @@ class Regime:
     inputs: Mapping[str, str]
     cases: int
     stop: Stop
+    streams: int
     warm_up_rounds: int
     meter: MeterInfo | None
     before: Conditions
@@ -131,12 +134,14 @@ class Report:
         configurations: In the bundle's order.
         switching: The cost of switches; None for a single configuration, or if only loading
             was timed.
+        baselines: What else was measured in the same rounds.
     """
 
     regime: Regime
     reference: str
     configurations: tuple[Measured, ...]
     switching: Switching | None
+    baselines: tuple[BaselineFound, ...]
 
     def measured(self, name: str) -> Measured:
         """Returns the entry of a configuration that the report is known to have."""

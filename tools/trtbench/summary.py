@@ -35,7 +35,8 @@ class Summary:
 
     Attributes:
         runs: How many calls were measured.
-        total_ms: What they took together.
+        total_ms: What they took together: of calls made at the same time, from the start of
+            the first to the end of the last.
         min_ms: The fastest.
         max_ms: The slowest.
         mean_ms: Their mean.
@@ -62,12 +63,15 @@ class Summary:
 
     @property
     def throughput_per_s(self) -> float:
-        """Calls per second of the time that they took themselves."""
+        """Calls per second of the time that they took together."""
         return self.runs / self.total_ms * 1000
 
 
 def summarize(
-    times_ms: NDArray[np.float64], percents: Sequence[float], average_runs: int
+    times_ms: NDArray[np.float64],
+    percents: Sequence[float],
+    average_runs: int,
+    total_ms: float | None = None,
 ) -> Summary:
     """Returns the summary of the latencies ``times_ms``.
 
@@ -76,6 +80,7 @@ def summarize(
         percents: The percentiles wanted, 0 to 100.
         average_runs: How many calls in a row are averaged; what is left over at the end is
             averaged, too, if there is nothing else.
+        total_ms: What they took together; None for their sum.
     """
     ordered = np.sort(times_ms)
     mean_ms = float(times_ms.mean())
@@ -84,7 +89,7 @@ def summarize(
     averages = rows.mean(axis=1)
     return Summary(
         runs=len(times_ms),
-        total_ms=float(times_ms.sum()),
+        total_ms=float(times_ms.sum()) if total_ms is None else total_ms,
         min_ms=float(ordered[0]),
         max_ms=float(ordered[-1]),
         mean_ms=mean_ms,

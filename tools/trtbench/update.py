@@ -39,6 +39,8 @@ def check_update(
     cases: Sequence[Arrays],
     iterations: int,
     loading_only: bool,
+    baselines: Sequence[str],
+    streams: int,
 ) -> None:
     """Raises unless what was asked for makes a table that stands for every call.
 
@@ -52,6 +54,16 @@ def check_update(
         raise click.UsageError(
             f"--update: a table needs {LEAST_ITERATIONS} calls of each configuration, or more;"
             f" --iterations is {iterations}."
+        )
+    if streams > 1:
+        raise click.UsageError(
+            f"--update writes what a call takes alone, not one of {streams}. Leave out"
+            " --infStreams."
+        )
+    if baselines:
+        raise click.UsageError(
+            f"--update: with --baseline {','.join(baselines)} calls take turns with those of"
+            " something else, and find its data in the caches. Leave one of them out."
         )
     if len(names) < len(bundle.manifest.configurations):
         raise click.UsageError(

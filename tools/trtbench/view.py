@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, table
+from skipc.tools.trtbench.baselines.view import print_baselines
 from skipc.tools.trtbench.doubts import doubts
 from skipc.tools.trtbench.loop import MOST_ROUNDS
-from skipc.tools.trtbench.parts_view import (
-    ms_text,
-    print_loading,
-    print_memory,
-    print_phases,
-)
+from skipc.tools.trtbench.numbers import ms_text, range_text
+from skipc.tools.trtbench.parts_view import print_loading, print_memory, print_phases
 from skipc.tools.trtbench.regime import call_text, phases_text
 
 if TYPE_CHECKING:
@@ -47,6 +44,7 @@ def print_report(report: Report, average_runs: int, out: Console) -> None:
             f"\nWorst switch: the first call of {after} after one of {before} takes"
             f" {ratio:.2f} of the median of its calls that follow."
         )
+    print_baselines(report, out)
     _print_energy(report, out)
     for doubt in doubts(report):
         out.print(f"\nWarning: {doubt}")
@@ -66,7 +64,7 @@ def print_comparison(found: Comparison, out: Console) -> None:
             ms_text(change.old_ms),
             ms_text(change.new_ms),
             f"{interval.ratio:.3f}",
-            _range_text(interval.low, interval.high),
+            range_text(interval.low, interval.high),
             change.verdict,
         )
     out.print(rows)
@@ -97,12 +95,15 @@ def _print_regime(regime: Regime, runs: int, out: Console) -> None:
     out.print(f"  versions  {versions}")
     out.print(f"  inputs    {inputs}; {plural(regime.cases, 'case')} in turn")
     if runs:
-        bound = f", at most {MOST_ROUNDS} (reached)" if runs >= MOST_ROUNDS else ""
+        turns = runs // regime.streams
+        bound = f", at most {MOST_ROUNDS} (reached)" if turns >= MOST_ROUNDS else ""
         out.print(
             f"  loop      by turns; warm-up {stop.warm_up_ms:g} ms"
             f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least"
             f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each{bound}"
         )
+    if regime.streams > 1:
+        out.print(f"  streams   {regime.streams} calls at a time, begun together")
     if meter is None:
         out.print("  meter     none")
     else:
@@ -163,7 +164,7 @@ def _print_ratios(report: Report, out: Console) -> None:
         rows.add_row(
             ratio.configuration,
             f"{interval.ratio:.3f}",
-            _range_text(interval.low, interval.high),
+            range_text(interval.low, interval.high),
             "-" if drop is None else f"{0 - 100 * drop:+.2f} points",
             interval.verdict,
         )
@@ -189,7 +190,3 @@ def _print_energy(report: Report, out: Console) -> None:
     out.print()
     out.print(rows)
     out.print(f"What the meter {meter.name} covers: {meter.covers}.")
-
-
-def _range_text(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.3f} .. {high:.3f}"

@@ -123,7 +123,9 @@ SETTINGS: dict[str, Setting] = {
     "select.md": Setting(NETWORK, also=ONE_EPOCH),
     "traces.md": Setting(BUNDLE, exact=True),
     # The numbers, and what is said of them, are another machine's.
-    "trtbench.md": Setting(BUNDLE, varying=frozenset({"faster", "slower", "difference"})),
+    "trtbench.md": Setting(
+        (*BUNDLE, "ckpt.pt"), varying=frozenset({"faster", "slower", "difference"})
+    ),
     "your-data.md": Setting(NETWORK),
     "your-model.md": Setting(),
     "your-target.md": Setting(NETWORK),

@@ -58,12 +58,12 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
             "a CPU",
             "MAXN",
         ),
-        *({"skipc": "0"}, {"images": "1x3 float32"}, 2, Stop(200, 3, 10), 7),
+        *({"skipc": "0"}, {"images": "1x3 float32"}, 2, Stop(200, 3, 10), 1, 7),
         MeterInfo("model:5", "nothing", True),
         *(Conditions(41.5, 1500.0, None), Conditions(63.0, 1400.0, None)),
         Way(graph=False, wait=Wait.BLOCK),
     )
-    return Report(regime, names[0], tuple(entries), Switching(3, steady, first))
+    return Report(regime, names[0], tuple(entries), Switching(3, steady, first), ())
 
 
 def write(path: Path, found: Report) -> Path:

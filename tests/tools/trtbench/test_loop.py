@@ -33,10 +33,10 @@ class Family:
         return interleave(self.engines, inputs, stop, self.clock.now_ns)
 
 
-def test_configurations_take_turns_and_the_order_rotates() -> None:
+def test_configurations_take_turns_in_orders_that_are_balanced() -> None:
     family = Family(LATENCIES_MS)
     family.trace(Stop(0, 0, 4), cases=2)
-    assert "".join(family.order) == "abcbcacababc"
+    assert "".join(family.order) == "abcbcacabcba"
     assert family.cases == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]
 
 

@@ -44,7 +44,7 @@ def test_a_family_is_measured_and_written(work: Path) -> None:
     flat = " ".join(ended.out.split())
     for text in (
         "backend onnxruntime-cpu, target cpu, 1 thread",
-        "there are no transfers, streams or graphs",
+        "there are no transfers or graphs",
         "images 1x1x8x8 float32",
         "at least 0 s and 12 calls each",
         "model:5: nothing measured: 5 W taken for granted (estimated, nothing is measured)",
@@ -150,12 +150,6 @@ def test_flags_of_gpus_are_refused_elsewhere(work: Path, flag: Any, target: str)
     message = told(trtbench(work / "ckpt.skipc", flag.flag, "--target", target))
     assert f"{flag.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'" in message
     assert flag.reason in message
-
-
-def test_several_streams_are_refused_and_one_is_not(work: Path) -> None:
-    message = told(trtbench(work / "ckpt.skipc", "--infStreams=2"))
-    assert "--infStreams 2: Calls are measured one at a time" in message
-    assert trtbench(work / "ckpt.skipc", *QUICK, "--infStreams=1").code == 0
 
 
 MISTAKES = {

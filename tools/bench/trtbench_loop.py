@@ -1,0 +1,213 @@
+"""Whether ``trtbench`` can be believed: against other clocks, and with a slowdown planted."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.front import Front, FrontEntry, write_front
+from skipc.compiler.recipes import find_recipe
+from skipc.runtime import Bundle
+from skipc.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from skipc.runtime.opening import bundle_backend
+from skipc.tools.bench.bars import Bar
+from skipc.tools.bench.building import run_and_measure
+from skipc.tools.bench.networks import RESNET50, build_command, prepare
+from skipc.tools.trtbench.interval import independent_ratio, paired_ratio
+from skipc.tools.trtbench.loop import Stop, interleave
+from skipc.tools.trtbench.summary import batch_medians_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from skipc.runtime.backends import Arrays
+    from skipc.tools.trtbench.loop import Callee
+
+NAME = "trtbench"
+_ROUNDS = 100
+_RUNS = 40
+_SLOWDOWN = 0.03
+_MARGIN = 0.03
+_SHORT = Stop(warm_up_ms=50, duration_s=0.3, iterations=30)
+
+
+def bars(resnet: Path, small: Path) -> list[Bar]:
+    """Returns the bars of the loop.
+
+    Args:
+        resnet: Holds ``six.skipc``, the ResNet-50's bundle; it is built if it is not there.
+        small: A folder for a small network's bundle.
+    """
+    if not (resnet / "six.skipc").exists():
+        prepare(RESNET50, resnet)
+        checkpoint, front = resnet / "ckpt.pt", resnet / "six.json"
+        run_and_measure(build_command(RESNET50, checkpoint, front, resnet / "six.skipc"))
+    return [*_against_others(resnet / "six.skipc"), *_planted(_small(small)), _overhead()]
+
+
+class Slowed:
+    """An engine whose calls take ``share`` longer: it spins; satisfies ``Callee``."""
+
+    def __init__(self, callee: Callee, share: float) -> None:
+        self._callee = callee
+        self._share = share
+
+    def run(self, inputs: Arrays) -> None:
+        """Callee a call, and goes on for its share."""
+        start_ns = time.perf_counter_ns()
+        self._callee.run(inputs)
+        end_ns = time.perf_counter_ns()
+        until_ns = end_ns + self._share * (end_ns - start_ns)
+        while time.perf_counter_ns() < until_ns:
+            pass
+
+
+class OwnWatch:
+    """An engine's session called as in a loop of one's own, by a watch of one's own."""
+
+    def __init__(self, callee: Callee) -> None:
+        self._callee = callee
+        self.times_ms: list[float] = []
+
+    def run(self, inputs: Arrays) -> None:
+        """Callee a call and notes how long it took."""
+        start_s = time.perf_counter()
+        self._callee.run(inputs)
+        self.times_ms.append((time.perf_counter() - start_s) * 1000)
+
+
+def _against_others(path: Path) -> list[Bar]:
+    """The median of a configuration by ``trtbench``, by a bare loop, by ONNX Runtime."""
+    bundle = Bundle.open(path)
+    cases = bundle.golden_inputs()[:1]
+    backend, _, _ = bundle_backend(bundle, "cpu", 1, None)
+    assert isinstance(backend, OnnxRuntimeCpu)
+    configuration = bundle.manifest.configurations[-1].name
+    engine = backend.load(configuration)
+    bare = OwnWatch(_Session(engine._session))
+    stop = Stop(0, 0, _ROUNDS)
+    trace = interleave({"engine": engine, "bare": bare}, cases, stop, time.perf_counter_ns)
+    reported_ms = trace.calls["engine"].latencies_ms
+    off = statistics.median(
+        reported / own for reported, own in zip(reported_ms, bare.times_ms, strict=True)
+    )
+    note = (
+        f"{configuration}: {np.median(reported_ms):.2f} and {np.median(bare.times_ms):.2f} ms"
+    )
+    with TemporaryDirectory() as folder:
+        profiled = backend.load(configuration, profile=str(Path(folder) / "profile"))
+        trace = interleave({"engine": profiled}, cases, stop, time.perf_counter_ns)
+        events = json.loads(profiled.end_profiling().read_text())
+    runs_ms = [event["dur"] / 1000 for event in events if event["name"] == "model_run"]
+    by_profiler_ms = statistics.median(runs_ms)
+    profiled_ms = float(np.median(trace.calls["engine"].latencies_ms))
+    what = "median latency, off"
+    return [
+        Bar(RESNET50.name, f"{what} that of a bare loop on the same session, by turns",
+            abs(float(off) - 1), 0.02, note=note),
+        Bar(RESNET50.name, f"{what} that of ONNX Runtime's profiler, the same calls",
+            abs(profiled_ms / by_profiler_ms - 1), 0.02,
+            note=f"{configuration}: {profiled_ms:.2f} and {by_profiler_ms:.2f} ms"),
+    ]  # fmt: skip
+
+
+class _Session:
+    """ONNX Runtime's session, without what an engine does around it."""
+
+    def __init__(self, session: Any) -> None:
+        self._run = session.run
+
+    def run(self, inputs: Arrays) -> object:
+        """Callee a call."""
+        return self._run(None, inputs)
+
+
+def _planted(path: Path) -> list[Bar]:
+    """How often a planted slowdown is found, and how often one that is not there."""
+    bundle = Bundle.open(path)
+    cases = bundle.golden_inputs()[:1]
+    backend, _, _ = bundle_backend(bundle, "cpu", 1, None)
+    engine = backend.load(bundle.manifest.configurations[0].name)
+    # All are wrapped: what the wrapper costs must not count as a difference.
+    lanes = {
+        "a": Slowed(engine, 0),
+        "same": Slowed(engine, 0),
+        "slow": Slowed(engine, _SLOWDOWN),
+    }
+    medians = [_medians(lanes, cases) for _ in range(_RUNS)]
+    slow = [paired_ratio(found["slow"], found["a"]) for found in medians]
+    same = [paired_ratio(found["same"], found["a"]) for found in medians]
+    pairs = list(zip(medians, medians[1:] + medians[:1], strict=True))
+    later = [independent_ratio(after["a"], before["a"]) for before, after in pairs]
+    later_slow = [independent_ratio(after["slow"], before["a"]) for before, after in pairs]
+    limits = [1, 1 + _MARGIN]
+    wrong, right = (
+        [_share((each.low or 0) > at for each in ratios) for at in limits]
+        for ratios in (later, later_slow)
+    )
+    found, spread = ([each.ratio for each in ratios] for ratios in (slow, same))
+    what = f"{_RUNS} runs of {_SHORT.duration_s:g} s:"
+    return [
+        Bar(NAME, f"{what} {_SLOWDOWN:.0%} planted, called slower",
+            _share(each.slower for each in slow), None, least=0.95,
+            note=f"ratios {min(found):.4f} to {max(found):.4f}"),
+        Bar(NAME, f"{what} nothing planted, no difference shown",
+            _share(not each.slower and not each.faster for each in same), None, least=0.95,
+            note=f"ratios {min(spread):.4f} to {max(spread):.4f}"),
+        Bar(NAME, "--compare of one run and the next, nothing planted, called slower",
+            wrong[1], None, note=f"without a margin {wrong[0]:.2f}"),
+        Bar(NAME, f"--compare of one run and the next, {_SLOWDOWN:.0%} planted, called slower",
+            right[1], None, note=f"as little as its margin; without one {right[0]:.2f}"),
+    ]  # fmt: skip
+
+
+def _medians(
+    lanes: Mapping[str, Callee], cases: Sequence[Arrays]
+) -> dict[str, tuple[float, ...]]:
+    trace = interleave(lanes, cases, _SHORT, time.perf_counter_ns)
+    return {name: batch_medians_ms(calls.latencies_ms) for name, calls in trace.calls.items()}
+
+
+def _overhead() -> Bar:
+    """What the loop itself takes of each call, all that it notes included."""
+
+    class Nothing:
+        def run(self, inputs: Arrays) -> None:
+            pass
+
+    rounds, lanes = 20_000, {str(number): Nothing() for number in range(6)}
+    found = []
+    for _ in range(7):
+        start_ns = time.perf_counter_ns()
+        interleave(lanes, [{}], Stop(0, 0, rounds), time.perf_counter_ns)
+        found.append((time.perf_counter_ns() - start_ns) / (rounds * len(lanes)) / 1000)
+    return Bar(
+        NAME, "the loop itself, per call of nothing", statistics.median(found), 20.0, "µs"
+    )
+
+
+def _small(folder: Path) -> Path:
+    """Returns the bundle of the digits network, made anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = find_recipe("resnet")
+    network = recipe.load()()
+    checkpoint, front = folder / "ckpt.pt", folder / "front.json"
+    save_checkpoint(
+        checkpoint, CheckpointFile("skipc:resnet", {}, network.state_dict(), recipe.inputs)
+    )
+    write_front(front, Front((FrontEntry("full", ()),)))
+    words = [sys.executable, "-m", "skipc.tools.cli", "build", str(checkpoint), "--overwrite"]
+    run_and_measure([*words, "--front", str(front), "--target", "cpu"])
+    return checkpoint.with_suffix(".skipc")
+
+
+def _share(found: Iterable[bool]) -> float:
+    return statistics.fmean(found)
