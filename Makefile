@@ -69,7 +69,7 @@ browser:
 
 # One worker per core; each runs its numerics on one thread.
 unit: $(STAMP) $(BINDINGS_STAMP) browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations 12
 
 bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks
