@@ -22,14 +22,14 @@ from skipc.runtime.manifest import (
 )
 from skipc.runtime.recipe import Recipe
 from skipc.tools.report.subnets import MODULE_KEY
-from skipc.tools.trtbench.conditions import Conditions
-from skipc.tools.trtbench.document import encoded
-from skipc.tools.trtbench.energy import Energy
-from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.memory import DeviceShare, Memory, Share
-from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.summary import Percentile, Summary
-from skipc.tools.trtbench.switching import Switching
+from skipc.tools.trtbench.results.document import encoded
+from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
+from skipc.tools.trtbench.results.summary import Percentile, Summary
+from skipc.tools.trtbench.running.conditions import Conditions
+from skipc.tools.trtbench.running.energy import Energy
+from skipc.tools.trtbench.running.loop import Stop
+from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
+from skipc.tools.trtbench.running.switching import Switching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

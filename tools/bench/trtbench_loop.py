@@ -21,15 +21,15 @@ from skipc.runtime.opening import bundle_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.building import run_and_measure
 from skipc.tools.bench.networks import RESNET50, build_command, prepare
-from skipc.tools.trtbench.interval import independent_ratio, paired_ratio
-from skipc.tools.trtbench.loop import Stop, interleave
-from skipc.tools.trtbench.summary import batch_medians_ms
+from skipc.tools.trtbench.results.interval import independent_ratio, paired_ratio
+from skipc.tools.trtbench.results.summary import batch_medians_ms
+from skipc.tools.trtbench.running.loop import Stop, interleave
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from skipc.runtime.backends import Arrays
-    from skipc.tools.trtbench.loop import Callee
+    from skipc.tools.trtbench.running.loop import Callee
 
 NAME = "trtbench"
 _ROUNDS = 100

@@ -7,8 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural
-from skipc.tools.trtbench.doubts import doubts
-from skipc.tools.trtbench.regime import call_text
+from skipc.tools.trtbench.results.doubts import doubts
+from skipc.tools.trtbench.results.regime import call_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from skipc.runtime.engines import EngineSet
     from skipc.runtime.manifest import Manifest
-    from skipc.tools.trtbench.conditions import Conditions
-    from skipc.tools.trtbench.energy import Energy
-    from skipc.tools.trtbench.interval import RatioInterval
-    from skipc.tools.trtbench.report import Measured, Report
-    from skipc.tools.trtbench.switching import Switching
+    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.results.report import Measured, Report
+    from skipc.tools.trtbench.running.conditions import Conditions
+    from skipc.tools.trtbench.running.energy import Energy
+    from skipc.tools.trtbench.running.switching import Switching
 
 
 class Origin(Enum):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime.engines import EngineSet
     from skipc.runtime.manifest import Manifest
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.results.report import Report
 
     Found = Iterable[tuple[str, float]]
 

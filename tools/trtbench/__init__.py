@@ -1,5 +1,6 @@
 """``trtbench``: a benchmark of a whole family, with the habits of TensorRT's ``trtexec``.
 
-``command`` is the command line, ``loop`` what is timed, ``summary`` and ``interval`` the
-statistics, ``report`` the document that is written and read again, ``compare`` two of them.
+``command`` is the command line, ``measuring`` the way from a bundle to a report. ``running``
+is what is timed, ``baselines`` what it is compared with, ``results`` the statistics and the
+documents, ``views`` what is printed.
 """

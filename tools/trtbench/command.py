@@ -15,33 +15,34 @@ from skipc.tools.options import PATH, target_name
 from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.stale import with_fresh_engines
 from skipc.tools.trtbench.baselines.options import baseline_options, check_baselines
-from skipc.tools.trtbench.cases import cases_from
-from skipc.tools.trtbench.compare import compare
-from skipc.tools.trtbench.document import read_report
-from skipc.tools.trtbench.layer_view import print_profiles
-from skipc.tools.trtbench.layers import check_profile
-from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.measuring import Subject, Wanted, measure
-from skipc.tools.trtbench.options import measuring_options
-from skipc.tools.trtbench.refused import refused_options
-from skipc.tools.trtbench.result_files import ResultFiles
-from skipc.tools.trtbench.shapes import cases_of
-from skipc.tools.trtbench.streams import check_streams
-from skipc.tools.trtbench.update import (
+from skipc.tools.trtbench.measuring import measure
+from skipc.tools.trtbench.options.measuring_options import measuring_options
+from skipc.tools.trtbench.options.refused import refused_options
+from skipc.tools.trtbench.options.way_flags import Asked, check_asked, way_options
+from skipc.tools.trtbench.results.compare import compare
+from skipc.tools.trtbench.results.document import read_report
+from skipc.tools.trtbench.results.result_files import ResultFiles
+from skipc.tools.trtbench.results.update import (
     check_update,
     measured_table,
     update_text,
     write_table,
 )
-from skipc.tools.trtbench.view import print_comparison, print_report
-from skipc.tools.trtbench.way_flags import Asked, check_asked, way_options
+from skipc.tools.trtbench.running.cases import cases_from
+from skipc.tools.trtbench.running.layers import check_profile
+from skipc.tools.trtbench.running.loop import Stop
+from skipc.tools.trtbench.running.shapes import cases_of
+from skipc.tools.trtbench.running.streams import check_streams
+from skipc.tools.trtbench.views.layer_view import print_profiles
+from skipc.tools.trtbench.views.view import print_comparison, print_report
+from skipc.tools.trtbench.wanted import Subject, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from skipc.tools.trtbench.baselines.options import BaselineOptions
-    from skipc.tools.trtbench.shapes import Shapes
+    from skipc.tools.trtbench.running.shapes import Shapes
 
 T = TypeVar("T")
 

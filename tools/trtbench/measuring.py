@@ -12,87 +12,33 @@ from skipc.runtime.opening import started_sampler
 from skipc.runtime.points import operating_points
 from skipc.tools.trtbench.baselines.loading import lanes, with_latencies
 from skipc.tools.trtbench.baselines.opening import opened_baselines
-from skipc.tools.trtbench.conditions import conditions_now
-from skipc.tools.trtbench.energy import measure_energy
-from skipc.tools.trtbench.layers import profile_of
-from skipc.tools.trtbench.loading import load
-from skipc.tools.trtbench.memory import Share, memory_of
-from skipc.tools.trtbench.phases import measure_phases, summarize_phases, with_phases
-from skipc.tools.trtbench.regime import regime_of
-from skipc.tools.trtbench.report import Measured, Report
-from skipc.tools.trtbench.streams import measured_calls
-from skipc.tools.trtbench.summary import summarize
-from skipc.tools.trtbench.switching import measure_switches
+from skipc.tools.trtbench.results.regime import regime_of
+from skipc.tools.trtbench.results.report import Measured, Report
+from skipc.tools.trtbench.results.summary import summarize
+from skipc.tools.trtbench.running.conditions import conditions_now
+from skipc.tools.trtbench.running.energy import measure_energy
+from skipc.tools.trtbench.running.layers import profile_of
+from skipc.tools.trtbench.running.loading import load
+from skipc.tools.trtbench.running.memory import Share, memory_of
+from skipc.tools.trtbench.running.phases import measure_phases, summarize_phases, with_phases
+from skipc.tools.trtbench.running.streams import measured_calls
+from skipc.tools.trtbench.running.switching import measure_switches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from skipc.runtime import Bundle, Clock, Meter, Reading, Sampler
-    from skipc.runtime.backends import Arrays, Backend, Engine
+    from skipc.runtime import Bundle, Meter, Reading, Sampler
+    from skipc.runtime.backends import Arrays, Engine
     from skipc.runtime.backends.phases import Way
-    from skipc.runtime.engines import EngineSet
     from skipc.tools.console import Steps
     from skipc.tools.trtbench.baselines.loading import ReadyBaseline
-    from skipc.tools.trtbench.baselines.options import BaselineOptions
-    from skipc.tools.trtbench.energy import Energy
-    from skipc.tools.trtbench.layers import Profile
-    from skipc.tools.trtbench.loop import Calls, Stop, Trace
-    from skipc.tools.trtbench.phases import PhasedCalls
-    from skipc.tools.trtbench.summary import Summary
-    from skipc.tools.trtbench.switching import Switching
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is measured.
-
-    Attributes:
-        bundle: The bundle.
-        backend: Its backend, opened.
-        engines: The target's engines; None where the null backend stands in.
-        clock: What is timed with.
-        names: The configurations, in the bundle's order.
-        cases: The inputs, checked; at least one.
-        backend_bytes: What this process grew by as the backend was opened; None where the
-            system does not tell.
-    """
-
-    bundle: Bundle
-    backend: Backend
-    engines: EngineSet | None
-    clock: Clock
-    names: tuple[str, ...]
-    cases: Sequence[Arrays]
-    backend_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be found out.
-
-    Attributes:
-        stop: Warm-up, duration and iterations.
-        loading_only: Whether to stop after the first calls.
-        percents: The percentiles, 0 to 100.
-        average_runs: How many calls in a row are averaged.
-        meter: The meter's spec; None to measure no energy.
-        way: How calls are made, where the backend leaves a choice.
-        load_parts: Whether the parts of a load are reported.
-        baselines: What else is measured beside the engines.
-        streams: Calls of an engine at the same time.
-        layers: Whether to find the times of the layers, afterwards.
-    """
-
-    stop: Stop
-    loading_only: bool
-    percents: tuple[float, ...]
-    average_runs: int
-    meter: str | None
-    way: Way
-    load_parts: bool
-    baselines: BaselineOptions
-    streams: int
-    layers: bool
+    from skipc.tools.trtbench.results.summary import Summary
+    from skipc.tools.trtbench.running.energy import Energy
+    from skipc.tools.trtbench.running.layers import Profile
+    from skipc.tools.trtbench.running.loop import Calls, Trace
+    from skipc.tools.trtbench.running.phases import PhasedCalls
+    from skipc.tools.trtbench.running.switching import Switching
+    from skipc.tools.trtbench.wanted import Subject, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +125,8 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             found.latencies_ms, wanted.percents, wanted.average_runs, found.wall_ms
         )
 
-    regime = regime_of(
-        subject.bundle,
-        subject.backend,
-        subject.engines,
-        subject.cases,
-        wanted.stop,
-        0 if trace is None else trace.warm_up_rounds,
-        meter,
-        before,
-        way,
-        wanted.streams,
-        wanted.baselines.names,
-    )
+    warm_up_rounds = 0 if trace is None else trace.warm_up_rounds
+    regime = regime_of(subject, wanted, way, meter, before, warm_up_rounds)
     points = {
         point.configuration: point
         for point in operating_points(

@@ -20,7 +20,7 @@ from skipc.profiles import load_profile
 from skipc.runtime.call_trace import read_trace
 from skipc.tools.cli import cli
 from skipc.tools.simulate.scenario_file import read_scenario
-from skipc.tools.trtbench.document import read_report
+from skipc.tools.trtbench.results.document import read_report
 from tests.command_line import Ended, skipc, trtbench
 
 if sys.version_info >= (3, 11):

@@ -15,7 +15,7 @@ import pytest
 from skipc.tools.report.page import SECTIONS, page_of
 from skipc.tools.report.study import Study, read_study
 from skipc.tools.report.texts import number, percent, ratio
-from skipc.tools.trtbench.interval import RatioInterval
+from skipc.tools.trtbench.results.interval import RatioInterval
 from skipc.tools.web.html import Html, element, joined
 from skipc.tools.web.palette import DARK, LIGHT, Theme, dark_of_light, ramp
 from tests.report_inputs import NASTY, report_of, write_family, write_results

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from skipc.tools.trtbench.document import read_report
+from skipc.tools.trtbench.results.document import read_report
 from tests.bundles import edit_json
 from tests.command_line import all_files, skipc, told, trtbench
 from tests.doubles.gpu import fake_gpu

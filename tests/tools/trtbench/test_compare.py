@@ -7,15 +7,15 @@ import pytest
 
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
 from skipc.runtime.errors import FormatError, VersionError
-from skipc.tools.trtbench.conditions import Conditions
-from skipc.tools.trtbench.document import document, encoded, read_report
-from skipc.tools.trtbench.energy import Energy
-from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.memory import DeviceShare, Memory, Share
-from skipc.tools.trtbench.phases import PhaseSummary, Times
-from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.summary import Percentile, summarize
-from skipc.tools.trtbench.switching import Switching
+from skipc.tools.trtbench.results.document import document, encoded, read_report
+from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
+from skipc.tools.trtbench.results.summary import Percentile, summarize
+from skipc.tools.trtbench.running.conditions import Conditions
+from skipc.tools.trtbench.running.energy import Energy
+from skipc.tools.trtbench.running.loop import Stop
+from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
+from skipc.tools.trtbench.running.phases import PhaseSummary, Times
+from skipc.tools.trtbench.running.switching import Switching
 from tests.command_line import told, trtbench
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import pytest
 
 from skipc.runtime.backends.phases import Way
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.doubts import doubts
-from skipc.tools.trtbench.phases import PhaseSummary, Times
+from skipc.tools.trtbench.results.doubts import doubts
+from skipc.tools.trtbench.running.phases import PhaseSummary, Times
 from tests.tools.trtbench.test_compare import report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.results.report import Report
 
 
 def times(ms: float) -> Times:

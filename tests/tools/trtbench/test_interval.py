@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from skipc.tools.trtbench.interval import (
+from skipc.tools.trtbench.results.interval import (
     RatioInterval,
     independent_ratio,
     paired_ratio,
     student_factor,
 )
-from skipc.tools.trtbench.summary import batch_medians_ms
+from skipc.tools.trtbench.results.summary import batch_medians_ms
 
 REPEATS = 1000
 

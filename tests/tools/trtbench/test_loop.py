@@ -6,9 +6,9 @@ import pytest
 
 from skipc.runtime import FakeClock, MeterError, open_meter
 from skipc.runtime.backends.null import NullBackend
-from skipc.tools.trtbench.energy import LEAST_STEPS, WINDOWS, measure_energy
-from skipc.tools.trtbench.loop import Stop, interleave
-from skipc.tools.trtbench.switching import measure_switches
+from skipc.tools.trtbench.running.energy import LEAST_STEPS, WINDOWS, measure_energy
+from skipc.tools.trtbench.running.loop import Stop, interleave
+from skipc.tools.trtbench.running.switching import measure_switches
 
 LATENCIES_MS = {"a": 4.0, "b": 2.0, "c": 1.0}
 

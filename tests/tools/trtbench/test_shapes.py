@@ -11,7 +11,7 @@ import pytest
 from skipc.runtime import Bundle
 from skipc.runtime.errors import ChoiceError
 from skipc.runtime.manifest import BatchRange, TensorSpec
-from skipc.tools.trtbench.shapes import ShapesType, cases_of
+from skipc.tools.trtbench.running.shapes import ShapesType, cases_of
 from tests.bundles import write_bundle
 from tests.command_line import skipc, trtbench
 from tests.tools.trtbench.test_baselines import told_late

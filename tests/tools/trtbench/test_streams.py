@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from skipc.tools.trtbench.document import read_report
-from skipc.tools.trtbench.loop import Calls, Stop
-from skipc.tools.trtbench.streams import Callers, measured_calls
+from skipc.tools.trtbench.results.document import read_report
+from skipc.tools.trtbench.running.loop import Calls, Stop
+from skipc.tools.trtbench.running.streams import Callers, measured_calls
 from tests.command_line import trtbench
 from tests.tools.trtbench.test_baselines import told_late
 from tests.tools.trtbench.test_trtbench_cli import QUICK, read_as_trtexec_writes

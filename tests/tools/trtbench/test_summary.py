@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipc.tools.trtbench.summary import MOST_BATCHES, percentile_ms, summarize
+from skipc.tools.trtbench.results.summary import MOST_BATCHES, percentile_ms, summarize
 
 TIMES = st.lists(st.floats(0.001, 1000), min_size=1, max_size=300)
 

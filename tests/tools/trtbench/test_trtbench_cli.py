@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from skipc.tools.trtbench.document import FORMAT
-from skipc.tools.trtbench.refused import REFUSED
-from skipc.tools.trtbench.way_flags import FLAGS
+from skipc.tools.trtbench.options.refused import REFUSED
+from skipc.tools.trtbench.options.way_flags import FLAGS
+from skipc.tools.trtbench.results.document import FORMAT
 from tests.bundles import edit_json
 from tests.command_line import all_files, told, trtbench
 from tests.tools.trtbench.times_of_trtexec import read_as_trtexec_writes

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from skipc.tools.trtbench.turns import turn_orders
+from skipc.tools.trtbench.running.turns import turn_orders
 
 
 @pytest.mark.parametrize("count", range(1, 12))

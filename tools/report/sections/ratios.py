@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.interval import RatioInterval
+    from skipc.tools.trtbench.results.interval import RatioInterval
     from skipc.tools.web.chart import Json
 
 _MOST_NUMBERED = 24

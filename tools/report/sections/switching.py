@@ -15,7 +15,7 @@ from skipc.tools.web.table import Table
 if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.switching import Switching
+    from skipc.tools.trtbench.running.switching import Switching
     from skipc.tools.web.chart import Json
 
 _MOST_NUMBERED = 10

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skipc.runtime.records import Record
-    from skipc.tools.trtbench.report import Report
-    from skipc.tools.trtbench.summary import Summary
+    from skipc.tools.trtbench.results.report import Report
+    from skipc.tools.trtbench.results.summary import Summary
 
 _CALLS = (
     "configuration",

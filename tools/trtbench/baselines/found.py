@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.tools.trtbench.interval import paired_ratio
+from skipc.tools.trtbench.results.interval import paired_ratio
 
 if TYPE_CHECKING:
-    from skipc.tools.trtbench.interval import RatioInterval
-    from skipc.tools.trtbench.summary import Summary
+    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.results.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Arrays, Engine
     from skipc.tools.console import Steps
     from skipc.tools.trtbench.baselines.baseline import Baseline, Ground, Runs
-    from skipc.tools.trtbench.summary import Summary
+    from skipc.tools.trtbench.results.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)

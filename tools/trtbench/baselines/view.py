@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import table
-from skipc.tools.trtbench.numbers import ms_text, range_text
+from skipc.tools.trtbench.views.numbers import ms_text, range_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skipc.tools.trtbench.interval import RatioInterval
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.results.report import Report
 
 
 def print_baselines(report: Report, out: Console) -> None:

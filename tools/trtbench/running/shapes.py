@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from skipc.runtime.errors import ChoiceError, choices_text
-from skipc.tools.trtbench.cases import typical_cases
+from skipc.tools.trtbench.running.cases import typical_cases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

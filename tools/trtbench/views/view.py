@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, table
 from skipc.tools.trtbench.baselines.view import print_baselines
-from skipc.tools.trtbench.doubts import doubts
-from skipc.tools.trtbench.loop import MOST_ROUNDS
-from skipc.tools.trtbench.numbers import ms_text, range_text
-from skipc.tools.trtbench.parts_view import print_loading, print_memory, print_phases
-from skipc.tools.trtbench.regime import call_text, phases_text
+from skipc.tools.trtbench.results.doubts import doubts
+from skipc.tools.trtbench.results.regime import call_text, phases_text
+from skipc.tools.trtbench.running.loop import MOST_ROUNDS
+from skipc.tools.trtbench.views.numbers import ms_text, range_text
+from skipc.tools.trtbench.views.parts_view import print_loading, print_memory, print_phases
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skipc.tools.trtbench.compare import Comparison
-    from skipc.tools.trtbench.report import Regime, Report
-    from skipc.tools.trtbench.summary import Summary
+    from skipc.tools.trtbench.results.compare import Comparison
+    from skipc.tools.trtbench.results.report import Regime, Report
+    from skipc.tools.trtbench.results.summary import Summary
 
 
 def print_report(report: Report, average_runs: int, out: Console) -> None:

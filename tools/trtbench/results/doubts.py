@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.results.report import Report
 
 _LEAST_RUNS = 10
 _MOST_VARIATION = 0.025

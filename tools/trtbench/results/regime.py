@@ -12,18 +12,14 @@ import numpy as np
 from skipc.runtime.backends.phases import Wait
 from skipc.runtime.device import this_device
 from skipc.tools.trtbench.baselines.registry import OF_PYTORCH
-from skipc.tools.trtbench.conditions import conditions_now
-from skipc.tools.trtbench.report import MeterInfo, Regime
+from skipc.tools.trtbench.results.report import MeterInfo, Regime
+from skipc.tools.trtbench.running.conditions import conditions_now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from skipc.runtime import Bundle, Meter
-    from skipc.runtime.backends import Arrays, Backend
+    from skipc.runtime import Meter
     from skipc.runtime.backends.phases import Way
-    from skipc.runtime.engines import EngineSet
-    from skipc.tools.trtbench.conditions import Conditions
-    from skipc.tools.trtbench.loop import Stop
+    from skipc.tools.trtbench.running.conditions import Conditions
+    from skipc.tools.trtbench.wanted import Subject, Wanted
 
 _REMARKS: dict[str, str] = {
     "onnxruntime-cpu": "there are no transfers or graphs: a call is computation",
@@ -64,33 +60,24 @@ def phases_text(way: Way) -> str:
 
 
 def regime_of(
-    bundle: Bundle,
-    backend: Backend,
-    engines: EngineSet | None,
-    cases: Sequence[Arrays],
-    stop: Stop,
-    warm_up_rounds: int,
+    subject: Subject,
+    wanted: Wanted,
+    way: Way | None,
     meter: Meter | None,
     before: Conditions,
-    way: Way | None,
-    streams: int,
-    baselines: Sequence[str],
+    warm_up_rounds: int,
 ) -> Regime:
     """Returns the regime of a measurement that just ended.
 
     Args:
-        bundle: What was run.
-        backend: What ran it.
-        engines: The target's engines; None where the null backend stands in.
-        cases: The inputs.
-        stop: Warm-up, duration and iterations asked for.
-        warm_up_rounds: Rounds dropped.
+        subject: What was measured.
+        wanted: What was to be found out.
+        way: How calls were made; None where the backend leaves no choice.
         meter: The meter that was read, if one was.
         before: What the device was like when it began.
-        way: How calls were made; None where the backend leaves no choice.
-        streams: Calls of an engine at the same time.
-        baselines: What else was asked for.
+        warm_up_rounds: Rounds dropped.
     """
+    bundle, backend, engines = subject.bundle, subject.backend, subject.engines
     device = this_device()
     host = {} if engines is None else engines.host
     return Regime(
@@ -109,15 +96,19 @@ def regime_of(
             "python": platform.python_version(),
             "numpy": np.__version__,
             **{name: text for name, text in host.items() if name not in _NOT_VERSIONS},
-            **({"torch": _torch_version()} if set(OF_PYTORCH) & set(baselines) else {}),
+            **(
+                {"torch": _torch_version()}
+                if set(OF_PYTORCH) & set(wanted.baselines.names)
+                else {}
+            ),
         },
         inputs={
             name: f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
-            for name, array in cases[0].items()
+            for name, array in subject.cases[0].items()
         },
-        cases=len(cases),
-        stop=stop,
-        streams=streams,
+        cases=len(subject.cases),
+        stop=wanted.stop,
+        streams=wanted.streams,
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
         way=way,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
 from skipc.runtime.errors import FormatError, choices_text
-from skipc.tools.trtbench.memory import DeviceShare, Memory, Share
-from skipc.tools.trtbench.phases import PhaseSummary, Times
-from skipc.tools.trtbench.summary import Percentile
+from skipc.tools.trtbench.results.summary import Percentile
+from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
+from skipc.tools.trtbench.running.phases import PhaseSummary, Times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

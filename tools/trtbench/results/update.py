@@ -13,8 +13,8 @@ from skipc.runtime.device import Device
 from skipc.runtime.measured import FOLDER, MeasuredTable, Row, table_key
 from skipc.runtime.opening import NULL_TARGET
 from skipc.tools.console import plural
-from skipc.tools.trtbench.cases import are_typical
-from skipc.tools.trtbench.summary import summarize
+from skipc.tools.trtbench.results.summary import summarize
+from skipc.tools.trtbench.running.cases import are_typical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
     from skipc.runtime.engines import EngineSet
-    from skipc.tools.trtbench.loop import Calls
     from skipc.tools.trtbench.measuring import Found
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.results.report import Report
+    from skipc.tools.trtbench.running.loop import Calls
 
 LEAST_ITERATIONS = 10
 """Fewer calls say nothing of a 95th percentile."""

@@ -9,10 +9,10 @@ from skipc.compiler.files import write_whole
 from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.options import check_place
-from skipc.tools.trtbench.document import encoded
-from skipc.tools.trtbench.layers import encoded_profile
-from skipc.tools.trtbench.regime import HOST_TIMES_ARE_COMPUTE
-from skipc.tools.trtbench.times_file import encoded_phases, encoded_times, times_paths
+from skipc.tools.trtbench.results.document import encoded
+from skipc.tools.trtbench.results.regime import HOST_TIMES_ARE_COMPUTE
+from skipc.tools.trtbench.results.times_file import encoded_phases, encoded_times, times_paths
+from skipc.tools.trtbench.running.layers import encoded_profile
 
 if TYPE_CHECKING:
     from pathlib import Path

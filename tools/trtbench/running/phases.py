@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.runtime.backends.phases import PhasedEngine
-from skipc.tools.trtbench.loop import interleave
-from skipc.tools.trtbench.summary import Percentile, percentile_ms
+from skipc.tools.trtbench.results.summary import Percentile, percentile_ms
+from skipc.tools.trtbench.running.loop import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime.backends import Arrays, Engine
     from skipc.runtime.backends.phases import Way
-    from skipc.tools.trtbench.loop import Stop
+    from skipc.tools.trtbench.running.loop import Stop
 
 
 @dataclass(frozen=True, slots=True)

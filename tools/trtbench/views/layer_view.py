@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from skipc.tools.trtbench.layers import Profile
+    from skipc.tools.trtbench.running.layers import Profile
 
 _MOST_ROWS = 15
 _LONGEST_NAME = 36

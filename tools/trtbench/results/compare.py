@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.runtime.errors import ChoiceError
-from skipc.tools.trtbench.interval import independent_ratio
-from skipc.tools.trtbench.regime import call_text
+from skipc.tools.trtbench.results.interval import independent_ratio
+from skipc.tools.trtbench.results.regime import call_text
 
 if TYPE_CHECKING:
-    from skipc.tools.trtbench.interval import RatioInterval
-    from skipc.tools.trtbench.report import Regime, Report
+    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.results.report import Regime, Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from skipc.tools.options import PATH
-from skipc.tools.trtbench.loop import MOST_ROUNDS
-from skipc.tools.trtbench.shapes import ShapesType
+from skipc.tools.trtbench.running.loop import MOST_ROUNDS
+from skipc.tools.trtbench.running.shapes import ShapesType
 
 F = TypeVar("F", bound=Callable[..., Any])
 

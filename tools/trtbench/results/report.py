@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.tools.trtbench.interval import paired_ratio
+from skipc.tools.trtbench.results.interval import paired_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.runtime.backends.phases import LoadTimes, Way
     from skipc.tools.trtbench.baselines.found import BaselineFound
-    from skipc.tools.trtbench.conditions import Conditions
-    from skipc.tools.trtbench.energy import Energy
-    from skipc.tools.trtbench.interval import RatioInterval
-    from skipc.tools.trtbench.loop import Stop
-    from skipc.tools.trtbench.memory import Memory
-    from skipc.tools.trtbench.phases import PhaseSummary
-    from skipc.tools.trtbench.summary import Summary
-    from skipc.tools.trtbench.switching import Switching
+    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.results.summary import Summary
+    from skipc.tools.trtbench.running.conditions import Conditions
+    from skipc.tools.trtbench.running.energy import Energy
+    from skipc.tools.trtbench.running.loop import Stop
+    from skipc.tools.trtbench.running.memory import Memory
+    from skipc.tools.trtbench.running.phases import PhaseSummary
+    from skipc.tools.trtbench.running.switching import Switching
 
 
 @dataclass(frozen=True, slots=True)

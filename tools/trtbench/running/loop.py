@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from skipc.tools.trtbench.turns import turn_orders
+from skipc.tools.trtbench.running.turns import turn_orders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

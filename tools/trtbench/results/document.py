@@ -13,8 +13,7 @@ from skipc.runtime.errors import FormatError
 from skipc.runtime.manifest import check_format
 from skipc.runtime.records import Record, read_json
 from skipc.tools.trtbench.baselines.document import baselines_json, read_baselines
-from skipc.tools.trtbench.conditions import Conditions
-from skipc.tools.trtbench.document_parts import (
+from skipc.tools.trtbench.results.document_parts import (
     load_parts_json,
     memory_json,
     percentiles_json,
@@ -26,11 +25,12 @@ from skipc.tools.trtbench.document_parts import (
     read_way,
     way_json,
 )
-from skipc.tools.trtbench.energy import Energy
-from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.summary import MOST_BATCHES, Summary
-from skipc.tools.trtbench.switching import Switching
+from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
+from skipc.tools.trtbench.results.summary import MOST_BATCHES, Summary
+from skipc.tools.trtbench.running.conditions import Conditions
+from skipc.tools.trtbench.running.energy import Energy
+from skipc.tools.trtbench.running.loop import Stop
+from skipc.tools.trtbench.running.switching import Switching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

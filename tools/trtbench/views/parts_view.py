@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import size_text, table
-from skipc.tools.trtbench.numbers import ms_text
+from skipc.tools.trtbench.views.numbers import ms_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skipc.tools.trtbench.phases import Times
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.results.report import Report
+    from skipc.tools.trtbench.running.phases import Times
 
 
 def print_phases(report: Report, out: Console) -> None:

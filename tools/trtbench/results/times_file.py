@@ -9,8 +9,8 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.tools.trtbench.loop import Calls
-    from skipc.tools.trtbench.phases import PhasedCalls
+    from skipc.tools.trtbench.running.loop import Calls
+    from skipc.tools.trtbench.running.phases import PhasedCalls
 
 
 def times_paths(path: Path, names: tuple[str, ...]) -> dict[str, Path]:

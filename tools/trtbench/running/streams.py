@@ -16,14 +16,14 @@ import numpy as np
 
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.trtbench.baselines.registry import OF_PYTORCH
-from skipc.tools.trtbench.loop import Callee, Calls, Trace, interleave
+from skipc.tools.trtbench.running.loop import Callee, Calls, Trace, interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from skipc.runtime.backends import Arrays
-    from skipc.tools.trtbench.loop import Stop
-    from skipc.tools.trtbench.measuring import Wanted
+    from skipc.tools.trtbench.running.loop import Stop
+    from skipc.tools.trtbench.wanted import Wanted
 
 _IN_PARALLEL: tuple[str, ...] = ("onnxruntime-cpu",)
 """Backends whose engines run several calls at the same time."""

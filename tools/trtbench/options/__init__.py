@@ -1,0 +1,1 @@
+"""The command line's options: what is measured, how a GPU is called, what is refused."""
