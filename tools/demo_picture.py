@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from skipc.tools.web.palette import ramp
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -41,7 +43,9 @@ def draw(path: Path, points: list[Point], calls: list[Call]) -> None:
     figure = Figure(figsize=(12, 5), layout="constrained")
     FigureCanvasAgg(figure)
     front, trace = figure.subplots(1, 2, width_ratios=(1, 2))
-    colours = {p.configuration: f"C{index}" for index, p in enumerate(points)}
+    ranked = sorted(points, key=lambda p: (-p.accuracy, p.p50_ms))
+    shades = ramp(len(points))
+    colours = {p.configuration: shade for p, shade in zip(ranked, shades, strict=True)}
     _draw_front(front, points, colours)
     _draw_trace(trace, calls, colours)
     for axes in (front, trace):
@@ -55,14 +59,25 @@ def draw(path: Path, points: list[Point], calls: list[Call]) -> None:
 
 
 def _draw_front(axes: Axes, points: list[Point], colours: dict[str, str]) -> None:
-    ordered = sorted(points, key=lambda p: p.p50_ms)
-    x, y = [p.p50_ms for p in ordered], [100 * p.accuracy for p in ordered]
-    axes.plot(x, y, color="0.8", zorder=1)
-    for p in points:
+    ordered = sorted(points, key=lambda p: (p.p50_ms, -p.accuracy))
+    best: list[Point] = []
+    for p in ordered:
+        if not best or p.accuracy > best[-1].accuracy:
+            best.append(p)
+    x, y = [p.p50_ms for p in best], [100 * p.accuracy for p in best]
+    axes.step([*x, ordered[-1].p50_ms], [*y, y[-1]], color="0.7", zorder=1, where="post")
+    for index, p in enumerate(ordered):
         place = (p.p50_ms, 100 * p.accuracy)
         axes.scatter(*place, s=60, color=colours[p.configuration], zorder=2)
-        axes.annotate(p.configuration, place, (6, -12), textcoords="offset points")
-    axes.set(title="The front", xlabel="latency p50 (ms)", ylabel="test accuracy (%)")
+        # Neighbours in latency are named above and below, so that names do not meet.
+        above = index % 2 == 0
+        axes.annotate(
+            *(p.configuration, place, (0, 7 if above else -7)),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+        )
+    axes.set(title="The front", xlabel="median latency (ms)", ylabel="test accuracy (%)")
     axes.margins(0.15)
 
 
@@ -72,7 +87,7 @@ def _draw_trace(axes: Axes, calls: list[Call], colours: dict[str, str]) -> None:
         if not feasible:
             first, last = numbers[0] - 0.5, numbers[-1] + 0.5
             axes.axvspan(first, last, color="0.92", zorder=0, linewidth=0)
-    for name, colour in colours.items():
+    for name, colour in colours.items():  # the most accurate first
         own = [call for call in calls if call.configuration == name]
         x, y = [call.number for call in own], [call.latency_ms for call in own]
         axes.scatter(x, y, s=6, color=colour, label=name, linewidths=0)
