@@ -35,6 +35,10 @@ OURS = "ours"
 
 # With more dots than these a name beside each would be too much; a legend has them then.
 _MOST_NAMED = 72
+# An em, half of which a dot covers.
+_BESIDE = "\u2003"
+# Over more powers of ten than these, only the powers have ticks.
+_MOST_STEPPED = 2.5
 _DOT_PX, _SMALL_DOT_PX, _GAP_PX = 19, 8, 9
 
 
@@ -64,12 +68,14 @@ class _Group:
         dots: The dots.
         x: Where they lie on the axis, above zero.
         texts: What stands beside them.
+        spans: From where to where a dot reaches with its interval: names stand beside that.
     """
 
     means: str
     dots: Sequence[Dot]
     x: Sequence[float]
     texts: Sequence[str]
+    spans: Sequence[tuple[float, float]]
 
 
 def medians_chart(
@@ -94,6 +100,7 @@ def medians_chart(
             found,
             [each.median_ms for each in found],
             [f"{means} {number(each.median_ms)}" for each in found],
+            [(each.median_ms, each.median_ms) for each in found],
         )
         for means, found in dots.items()
     ]
@@ -106,7 +113,7 @@ def medians_chart(
         name,
         f"{label}: median latency, ours and the baselines'",
         "Each dot is a median. The axis is logarithmic: equal distances are equal ratios.",
-        _traces(study, groups),
+        [*_traces(study, groups), *_names(groups)],
         _layout(names, groups, "median latency of a call, ms"),
         _height_px(len(names), groups),
         Table(
@@ -136,6 +143,7 @@ def ratios_chart(
             [each for each, _ in found],
             [over.ratio for _, over in found],
             [f"{means} {over.ratio:.2f}" for _, over in found],
+            [(over.low or over.ratio, over.high or over.ratio) for _, over in found],
         )
         for means, found in known.items()
     ]
@@ -149,7 +157,7 @@ def ratios_chart(
         f"{label}: the baselines' latency over ours",
         "Bars are intervals of 95 % from this one run, often too narrow to see; right of the"
         " line ours is faster. The axis is logarithmic.",
-        traces,
+        [*traces, *_names(groups, 1.0)],
         layout,
         _height_px(len(names), groups),
         Table(
@@ -167,23 +175,49 @@ def ratios_chart(
 
 
 def _traces(study: Study, groups: Sequence[_Group]) -> list[Trace]:
-    """Returns a trace for each means."""
-    mode = "markers+text" if _named(groups) else "markers"
-    at = [value for group in groups for value in group.x]
-    middle = math.sqrt(min(at)) * math.sqrt(max(at))
+    """Returns a trace of dots for each means."""
     return [
         {
-            "type": "scatter", "mode": mode, "name": group.means, "textfont": TEXT,
-            "x": [exact(value) for value in group.x], "text": list(group.texts),
-            "y": [each.row + _offset(index, len(groups)) for each in group.dots],
-            # Towards the middle, where there is room.
-            "textposition": [f"middle {'right' if v <= middle else 'left'}" for v in group.x],
+            "type": "scatter", "mode": "markers", "name": group.means,
+            "x": [exact(value) for value in group.x], "y": _heights(groups, index),
             "marker": dot(colours_of(study, (each.configuration for each in group.dots)), 10,
                           _symbol(group.means)),
             **hovering(_told(group.means, each) for each in group.dots),
         }
         for index, group in enumerate(groups)
     ]  # fmt: skip
+
+
+def _names(groups: Sequence[_Group], *more: float) -> list[Trace]:
+    """Returns the names beside the dots; none where there are too many.
+
+    Args:
+        groups: The dots.
+        more: What else the axis shows.
+    """
+    if not _named(groups):
+        return []
+    middle = sum(_ends(groups, *more)) / 2
+    traces: list[Trace] = []
+    for index, group in enumerate(groups):
+        # Towards the middle, where there is room.
+        right = [math.log10(value) <= middle for value in group.x]
+        ends = zip(group.spans, right, strict=True)
+        texts = zip(group.texts, right, strict=True)
+        traces.append({
+            "type": "scatter", "mode": "text", "hoverinfo": "skip", "showlegend": False,
+            "x": [exact(high if to_right else low) for (low, high), to_right in ends],
+            "y": _heights(groups, index), "textfont": TEXT,
+            "text": [f"{_BESIDE}{text}{_BESIDE}" for text, _ in texts],
+            "textposition": [f"middle {'right' if r else 'left'}" for r in right],
+        })  # fmt: skip
+    return traces
+
+
+def _heights(groups: Sequence[_Group], index: int) -> list[float]:
+    """Returns where the dots of a means lie, in rows: side by side with the other means'."""
+    offset = (index - (len(groups) - 1) / 2) * 0.8 / len(groups)
+    return [exact(each.row + offset) for each in groups[index].dots]
 
 
 def _told(means: str, found: Dot) -> str:
@@ -202,24 +236,39 @@ def _named(groups: Sequence[_Group]) -> bool:
     return sum(len(group.dots) for group in groups) <= _MOST_NAMED
 
 
-def _offset(index: int, count: int) -> float:
-    """Returns how far below the middle of its row a means lies."""
-    return exact((index - (count - 1) / 2) * 0.8 / count)
-
-
 def _layout(
     names: Sequence[str], groups: Sequence[_Group], title: str, *more: float
 ) -> dict[str, Json]:
-    at = [*more, *(value for group in groups for value in group.x)]
-    low, high = math.log10(min(at)), math.log10(max(at))
+    low, high = _ends(groups, *more)
     room = max(0.06 * (high - low), 0.02)
+    low, high = exact(low - room), exact(high + room)
     return {
-        "xaxis": axis(title, type="log", range=[exact(low - room), exact(high + room)],
-                      exponentformat="none", nticks=6),
+        "xaxis": axis(title, type="log", range=[low, high], exponentformat="none",
+                      **_ticks(low, high)),
         "yaxis": name_axis(names),
         "shapes": _between(names),
         **({} if _named(groups) else {"showlegend": True, "legend": LEGEND}),
     }  # fmt: skip
+
+
+def _ends(groups: Sequence[_Group], *more: float) -> tuple[float, float]:
+    """Returns the decadic logarithms of the least and of the largest value shown."""
+    at = [*more, *(value for group in groups for span in group.spans for value in span)]
+    return math.log10(min(at)), math.log10(max(at))
+
+
+def _ticks(low: float, high: float) -> dict[str, Json]:
+    """Returns ticks between two powers of ten, written out.
+
+    Plotly writes the ticks out by itself only within one power.
+    """
+    if high - low < 1:
+        return {"nticks": 6}
+    steps = (1, 2, 5) if high - low < _MOST_STEPPED else (1,)
+    powers = range(math.floor(low), math.ceil(high))
+    at = [exact(step * 10.0**power) for power in powers for step in steps]
+    shown = [value for value in at if 10**low <= value <= 10**high]
+    return {"tickmode": "array", "tickvals": shown, "ticktext": [f"{v:.12g}" for v in shown]}
 
 
 def _between(names: Sequence[str]) -> list[Json]:

@@ -32,8 +32,8 @@ def section(study: Study) -> Section | None:
         "baselines",
         "Baselines",
         "The same configurations run by other means, by turns with ours. Every call finds the"
-        " caches as another kind of call left them, so ours take longer here than alone:"
-        " compare what was measured together.",
+        " caches as another kind of call left them, so ours may take longer here than"
+        " alone: compare what was measured together.",
         joined(*parts),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from skipc.tools.console import size_text
 from skipc.tools.printable import short
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from skipc.tools.report.study import Study
     from skipc.tools.trtbench.memory import Memory, Share
 
+_Shares: TypeAlias = "tuple[tuple[str, Share | DeviceShare | None], ...]"
+
 _SHARED, _OWN = Piece("shared", LIGHT.every, ""), Piece("own", LIGHT.own, ".")
-_TAKEN = "device's free memory fell by"
+_TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ _PLACES = (
         "host",
         "memory on the host",
         "Own: what the process grew by (PSS) while the engine was loaded and called once. A"
-        " page of shared weights counts for the engine that touched it first, so the first one"
-        " loaded looks largest. Shared: what the process grew by while the backend was opened,"
+        " page of shared weights counts for the engine that touches it first, which is the"
+        " first one loaded. Shared: what the process grew by while the backend was opened,"
         " before any engine; mostly its library. What a configuration would take alone is not"
-        " shown; of small networks this is mostly the allocator's and the interpreter's.",
+        " shown; of small networks this is mostly the allocator's and the interpreter's. What"
+        " shrank is shown as 0.",
         lambda memory: memory.host,
         "memory on the host is not drawn: the system did not tell it (null in the file).",
     ),
@@ -77,8 +80,8 @@ _PLACES = (
         "memory on the device",
         "Own: what the loaded engine takes, shared: the workspace that it needs, both as the"
         " bundle lists them; engines that take turns have one workspace, as large as the"
-        " largest needs. Stroke: by how much the device's free memory fell while the engine"
-        " was loaded, whoever took it.",
+        " largest needs. Stroke (taken): by how much the device's free memory fell while the"
+        " engine was loaded, whoever took it.",
         lambda memory: memory.device,
         "memory on the device is not drawn, all is 0: there is none on a CPU, or the engines"
         " were built without the device to ask.",
@@ -88,41 +91,65 @@ _PLACES = (
 
 def section(study: Study) -> Section | None:
     """Returns a chart for each place and series; None where no memory was measured."""
-    parts = [part for place in _PLACES for part in _of_place(study, place)]
-    if not parts:
+    charts: list[Html] = []
+    notes: list[Html] = []
+    for place in _PLACES:
+        shares = _shares(study, place)
+        charts += _charts(place, shares)
+        notes += (element("li", text) for text in _missing(place, shares))
+    if not charts and not notes:
         return None
     return Section(
         "memory",
         "Memory",
         "What trtbench found while it loaded the engines one after the other: what each takes"
         " by itself, and what it shares.",
-        joined(*parts),
+        joined(*charts, element("ul", *notes, class_="note") if notes else ""),
     )
 
 
-def _of_place(study: Study, place: _Place) -> list[Html]:
+def _shares(study: Study, place: _Place) -> dict[str, _Shares]:
+    """Returns what is taken in a place, by series and configuration, in the page's order."""
+    found = {}
+    for one in study.measurements:
+        points = sorted(one.points, key=lambda point: study.ranks[point.configuration])
+        known = tuple(
+            (point.configuration, place.share(point.memory))
+            for point in points
+            if point.memory is not None
+        )
+        if known:
+            found[one.label] = known
+    return found
+
+
+def _charts(place: _Place, shares: dict[str, _Shares]) -> list[Html]:
     """Returns a place's charts; series that agree, as on one disk, have one together."""
     labels: dict[tuple[tuple[str, Share | DeviceShare], ...], list[str]] = {}
-    parts = []
-    for one in study.measurements:
-        known = [(p.configuration, p.memory) for p in one.points if p.memory is not None]
-        known.sort(key=lambda pair: study.ranks[pair[0]])
-        shares = [(name, place.share(memory)) for name, memory in known]
-        found = tuple((name, share) for name, share in shares if share is not None)
-        missing = [name for name, share in shares if share is None]
-        if any(_sizes(share) != (0, 0, 0) for _, share in found):
-            labels.setdefault(found, []).append(one.label)
-        elif known:
-            parts.append(element("p", f"{one.label}: {place.nothing}", class_="note"))
-            continue
-        if missing:
-            told = ", ".join(short(name, 40) for name in missing)
-            parts.append(element("p", f"{one.label}, {told}: {place.nothing}", class_="note"))
-    charts = (
+    for label, known in shares.items():
+        found = tuple((name, share) for name, share in known if share is not None)
+        if _is_drawn(found):
+            labels.setdefault(found, []).append(label)
+    return [
         _chart(place, found, " and ".join(series), f"memory-{place.name}-{index}").html()
         for index, (found, series) in enumerate(labels.items())
-    )
-    return [*charts, *parts]
+    ]
+
+
+def _missing(place: _Place, shares: dict[str, _Shares]) -> list[str]:
+    """Returns what is said of series, or configurations, that are not drawn."""
+    said = []
+    for label, known in shares.items():
+        unknown = [short(name, 40) for name, share in known if share is None]
+        if not _is_drawn(tuple((name, share) for name, share in known if share is not None)):
+            said.append(f"{label}: {place.nothing}")
+        elif unknown:
+            said.append(f"{label}, {', '.join(unknown)}: {place.nothing}")
+    return said
+
+
+def _is_drawn(found: Sequence[tuple[str, Share | DeviceShare]]) -> bool:
+    return any(any(_sizes(share)) for _, share in found)
 
 
 def _sizes(share: Share | DeviceShare) -> tuple[int, int, int]:
