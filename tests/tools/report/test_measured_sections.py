@@ -237,5 +237,20 @@ def test_numbers_that_nothing_measured_are_refused(
         read_study(bundle.path, [file], bundle.path.parent / "page.html")
 
 
+def test_latencies_as_far_apart_as_can_be_are_drawn(bundle: Bundle) -> None:
+    report = with_baselines(report_of(bundle))
+    file = write_results(bundle.path.parent / "r.json", report)
+
+    def change(document: Any) -> None:
+        ours, theirs = document["configurations"], document["baselines"][0]["configurations"]
+        for entries, ends in ((ours, [1e-9, 1e12]), (theirs, [1e12, 1e-9])):
+            for entry in entries:
+                entry["latency"].update(runs=2, batch_medians_ms=ends)
+
+    edit_json(file, change)
+    study = read_study(bundle.path, [file], bundle.path.parent / "page.html")
+    assert "baselines-0-figure" in parsed(baselines.section(study)).figures
+
+
 def _memory(document: Any, place: str) -> None:
     document["configurations"][0]["memory"][place]["own_bytes"] = TOO_MANY_BYTES
