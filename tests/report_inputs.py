@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx
 from onnx import TensorProto, helper
 
+from skipc.runtime.backends.phases import Wait, Way
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.manifest import (
     ConfigurationEntry,
@@ -22,6 +24,7 @@ from skipc.runtime.manifest import (
 )
 from skipc.runtime.recipe import Recipe
 from skipc.tools.report.subnets import MODULE_KEY
+from skipc.tools.trtbench.baselines.found import BaselineCalls, BaselineFound
 from skipc.tools.trtbench.results.document import encoded
 from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
 from skipc.tools.trtbench.results.summary import Percentile, Summary
@@ -29,6 +32,7 @@ from skipc.tools.trtbench.running.conditions import Conditions
 from skipc.tools.trtbench.running.energy import Energy
 from skipc.tools.trtbench.running.loop import Stop
 from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
+from skipc.tools.trtbench.running.phases import PhaseSummary, Times
 from skipc.tools.trtbench.running.switching import Switching
 
 if TYPE_CHECKING:
@@ -176,14 +180,63 @@ def report_of(
     )
 
 
+def with_baselines(report: Report) -> Report:
+    """Returns results that hold two baselines as well: one was run, one could not be."""
+    calls = tuple(
+        BaselineCalls(
+            configuration=entry.name,
+            load_ms=4.5 if index == 0 else None,
+            first_call_ms=3.0,
+            relative_error=1e-7,
+            latency=None
+            if entry.latency is None
+            else _summary(1.25 * entry.latency.median_ms, wobble=7),
+        )
+        for index, entry in enumerate(report.configurations)
+    )
+    not_run = BaselineFound("if", "norms are 'scalar': one graph cannot hold them.", ())
+    found = (BaselineFound("plain", "", calls), not_run)
+    return replace(report, baselines=found)
+
+
+def with_phases(report: Report, *, transfers: bool = True) -> Report:
+    """Returns results as of a GPU: calls taken apart, memory on host and device."""
+    return replace(
+        report,
+        regime=replace(report.regime, way=Way(True, transfers, Wait.DRIVER)),
+        configurations=tuple(
+            replace(
+                entry,
+                phases=_phases(entry.latency.median_ms, transfers),
+                memory=Memory(
+                    entry.memory.disk,
+                    Share(2_000_000, 30_000_000),
+                    DeviceShare(40_000_000, 8_000_000, 52_000_000),
+                ),
+            )
+            for entry in report.configurations
+            if entry.latency is not None
+        ),
+    )
+
+
+def _phases(median_ms: float, transfers: bool) -> PhaseSummary:
+    shares = (1.0, 0.05, 0.125, 0.75, 0.0625)
+    latency, enqueue, h2d, compute, d2h = (
+        Times(0.9 * ms, ms, ms, 2 * ms, ()) for ms in (share * median_ms for share in shares)
+    )
+    moved = (h2d, d2h) if transfers else (None, None)
+    return PhaseSummary(300, True, latency, enqueue, moved[0], compute, moved[1])
+
+
 def write_results(path: Path, report: Report) -> Path:
     """Writes results as ``trtbench --json`` does."""
     path.write_bytes(encoded(report))
     return path
 
 
-def _summary(median_ms: float) -> Summary:
-    steps = [1 + 0.001 * (i % 5) for i in range(30)]
+def _summary(median_ms: float, wobble: int = 5) -> Summary:
+    steps = [1 + 0.001 * (i % wobble) for i in range(30)]
     return Summary(
         runs=300,
         total_ms=300 * median_ms,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural
 from skipc.tools.trtbench.results.doubts import doubts
-from skipc.tools.trtbench.results.regime import call_text
+from skipc.tools.trtbench.results.regime import call_text, phases_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
     from skipc.runtime.engines import EngineSet
     from skipc.runtime.manifest import Manifest
+    from skipc.tools.trtbench.baselines.found import BaselineFound
     from skipc.tools.trtbench.results.interval import RatioInterval
-    from skipc.tools.trtbench.results.report import Measured, Report
+    from skipc.tools.trtbench.results.report import Measured, Regime, Report
     from skipc.tools.trtbench.running.conditions import Conditions
     from skipc.tools.trtbench.running.energy import Energy
+    from skipc.tools.trtbench.running.memory import Memory
+    from skipc.tools.trtbench.running.phases import PhaseSummary
     from skipc.tools.trtbench.running.switching import Switching
 
 
@@ -57,6 +60,9 @@ class Point:
         ratio: Its latency over the reference's; None for the reference, or if unknown.
         energy: Its energy per call; None if that was not measured.
         load_ms: What loading took; None if that was not measured.
+        first_call_ms: What the first call took; likewise.
+        memory: What it takes, by place; likewise.
+        phases: Calls taken apart; likewise, or where the backend cannot.
     """
 
     configuration: str
@@ -67,6 +73,9 @@ class Point:
     ratio: RatioInterval | None
     energy: Energy | None
     load_ms: float | None
+    first_call_ms: float | None
+    memory: Memory | None
+    phases: PhaseSummary | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class Measurement:
         points: In the manifest's order.
         switching: The cost of switches; None if that was not measured.
         energy_is_estimated: Whether its energy was computed, not metered.
+        baselines: What else was measured in the same rounds, or could not be run.
         conditions: What is known of how it was measured, by name.
         warnings: What makes the numbers doubtful.
     """
@@ -90,6 +100,7 @@ class Measurement:
     points: tuple[Point, ...]
     switching: Switching | None
     energy_is_estimated: bool
+    baselines: tuple[BaselineFound, ...]
     conditions: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
@@ -118,24 +129,51 @@ def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
         ("before", _state(regime.before)),
         ("after", _state(regime.after)),
         ("a call", call_text(regime.backend, regime.way)),
+        *_taken_apart(report),
         ("backend", regime.backend),
         ("target", regime.target),
         ("threads", str(regime.threads)),
+        *_callers(regime.streams),
+        *_beside(report.baselines),
         ("inputs", ", ".join(f"{name} {text}" for name, text in regime.inputs.items())),
         ("duration", f"at least {regime.stop.duration_s:g} s and {least} each"),
         ("meter", "none" if meter is None else f"{meter.name} ({meter.covers})"),
         ("versions", ", ".join(f"{name} {text}" for name, text in regime.versions.items())),
     ]  # fmt: skip
     return Measurement(
-        label=f"{regime.target}, {plural(regime.threads, 'thread')}",
+        label=_label(regime),
         origin=Origin.BENCHMARK,
         reference=report.reference,
         points=tuple(_measured(entry, ratios.get(entry.name)) for entry in entries),
         switching=report.switching,
         energy_is_estimated=meter is not None and meter.estimated,
+        baselines=report.baselines,
         conditions=tuple(conditions),
         warnings=doubts(report),
     )
+
+
+def _label(regime: Regime) -> str:
+    streams = f", {regime.streams} streams" if regime.streams > 1 else ""
+    return f"{regime.target}, {plural(regime.threads, 'thread')}{streams}"
+
+
+def _callers(streams: int) -> tuple[tuple[str, str], ...]:
+    if streams == 1:
+        return ()
+    return (("streams", f"{streams} calls at a time, begun together"),)
+
+
+def _beside(baselines: Sequence[BaselineFound]) -> tuple[tuple[str, str], ...]:
+    run = [each.name for each in baselines if not each.not_run]
+    return (("measured beside", ", ".join(run)),) if run else ()
+
+
+def _taken_apart(report: Report) -> tuple[tuple[str, str], ...]:
+    way = report.regime.way
+    if way is None or all(entry.phases is None for entry in report.configurations):
+        return ()
+    return (("phases", phases_text(way)),)
 
 
 def _state(found: Conditions) -> str:
@@ -168,6 +206,9 @@ def _measured(entry: Measured, ratio: RatioInterval | None) -> Point:
         ratio=ratio,
         energy=entry.energy,
         load_ms=entry.load_ms,
+        first_call_ms=entry.first_call_ms,
+        memory=entry.memory,
+        phases=entry.phases,
     )
 
 
@@ -196,6 +237,7 @@ def of_engines(engines: EngineSet, reference: str) -> tuple[Measurement, ...]:
             ),
             switching=None,
             energy_is_estimated=False,
+            baselines=(),
             conditions=(
                 ("target", engines.target),
                 ("backend", engines.backend),
@@ -217,8 +259,20 @@ def of_front(manifest: Manifest, reference: str) -> tuple[Measurement, ...]:
         _plain_point(name, (Quantile("latency", ms),), 0) for name, ms in found.items()
     )
     said = (("source", "latency_ms of the front; the bundle does not say what measured it"),)
-    return (Measurement("front", Origin.FRONT, reference, points, None, False, said, ()),)
+    return (Measurement("front", Origin.FRONT, reference, points, None, False, (), said, ()),)
 
 
 def _plain_point(name: str, quantiles: tuple[Quantile, ...], runs: int) -> Point:
-    return Point(name, quantiles[0].ms, quantiles, (), runs, None, None, None)
+    return Point(
+        configuration=name,
+        median_ms=quantiles[0].ms,
+        quantiles=quantiles,
+        batch_medians_ms=(),
+        runs=runs,
+        ratio=None,
+        energy=None,
+        load_ms=None,
+        first_call_ms=None,
+        memory=None,
+        phases=None,
+    )

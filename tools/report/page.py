@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.printable import short
 from skipc.tools.report.sections import (
+    baselines,
     energy,
     front,
     latency,
+    memory,
+    phases,
     provenance,
     summary,
     switching,
@@ -29,7 +32,10 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     front.section,
     units.section,
     weights.section,
+    memory.section,
     latency.section,
+    phases.section,
+    baselines.section,
     switching.section,
     energy.section,
     verification.section,

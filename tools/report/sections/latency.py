@@ -120,6 +120,9 @@ def _caption(one: Measurement, points: list[Point]) -> str:
     )
     if slowest is not None:
         said += f" The slowest call, {number(slowest)} ms, is in the table only."
+    beside = [each.name for each in one.baselines if each.configurations]
+    if beside:
+        said += f" Measured by turns with {', '.join(beside)}: alone, a call may take less."
     return said
 
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _MOST_NUMBERED = 24
 
+UNITY: dict[str, Json] = {
+    "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
+    "line": {"color": LIGHT.ink, "width": 1, "dash": "dot"},
+}  # fmt: skip
+"""A line where two latencies are the same."""
+
 
 def ratio_chart(
     study: Study, one: Measurement, found: Sequence[tuple[str, RatioInterval]], name: str
@@ -35,25 +41,16 @@ def ratio_chart(
     """
     names = [configuration for configuration, _ in found]
     middle = [exact(each.ratio) for _, each in found]
-    above = [exact((each.high or each.ratio) - each.ratio) for _, each in found]
-    below = [exact(each.ratio - (each.low or each.ratio)) for _, each in found]
-    bars: dict[str, Json] = {
-        "type": "data", "symmetric": False, "array": above, "arrayminus": below,
-        "color": LIGHT.ink, "thickness": 1.5, "width": 5,
-    }  # fmt: skip
     trace: dict[str, Json] = {
         "type": "scatter",
         "mode": "markers+text" if len(found) <= _MOST_NUMBERED else "markers",
-        "x": middle, "y": list(range(len(found))), "error_x": bars,
+        "x": middle, "y": list(range(len(found))),
+        "error_x": interval_bars([each for _, each in found]),
         "text": [f"{value:.2f}" for value in middle], "textfont": TEXT,
         "textposition": "top center", "marker": dot(colours_of(study, names), 11),
         **hovering(hover(who, f"{ratio(each)} of {one.reference}") for who, each in found),
     }  # fmt: skip
-    unity = {
-        "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
-        "line": {"color": LIGHT.ink, "width": 1, "dash": "dot"},
-    }  # fmt: skip
-    end = 1.05 * max(1.0, *(a + b for a, b in zip(middle, above, strict=True)))
+    end = 1.05 * max(1.0, *(each.high or each.ratio for _, each in found))
     return Chart(
         name,
         f"{one.label}: latency over that of {short(one.reference, 40)}",
@@ -63,7 +60,7 @@ def ratio_chart(
         {
             "xaxis": axis("ratio of latencies", range=[0, end]),
             "yaxis": name_axis(names),
-            "shapes": [unity],
+            "shapes": [UNITY],
         },
         rows_height_px(len(names), 36),
         Table(
@@ -72,3 +69,12 @@ def ratio_chart(
             tuple((short(who, 60), ratio(each), each.verdict) for who, each in found),
         ),
     )
+
+
+def interval_bars(found: Sequence[RatioInterval]) -> dict[str, Json]:
+    """Returns Plotly's ``error_x`` for the intervals of these ratios; none where unknown."""
+    return {
+        "type": "data", "symmetric": False, "color": LIGHT.ink, "thickness": 1.5, "width": 5,
+        "array": [exact((each.high or each.ratio) - each.ratio) for each in found],
+        "arrayminus": [exact(each.ratio - (each.low or each.ratio)) for each in found],
+    }  # fmt: skip

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, size_text
 from skipc.tools.printable import short
-from skipc.tools.report.sections.marks import hovering
-from skipc.tools.report.texts import exact
-from skipc.tools.web.chart import LEGEND, Chart, axis, hover, name_axis, rows_height_px
+from skipc.tools.report.sections.stacked import (
+    Piece,
+    stacked_bars,
+    stacked_height_px,
+    stacked_layout,
+)
+from skipc.tools.web.chart import Chart, hover
 from skipc.tools.web.html import Html, element, joined, keyed
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 from skipc.tools.web.table import Table, details, scrolling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.sharing import SharingSet
     from skipc.tools.report.study import Study
-    from skipc.tools.web.chart import Json
     from skipc.tools.web.html import Part
 
 _MOST_COLUMNS = 14
@@ -29,9 +29,9 @@ _MOST_SETS = 40
 _MOST_TENSORS = 6
 # By how many use the bytes: the words, the colour, the pattern that tells without colour.
 _KINDS = (
-    ("used by every configuration", LIGHT.every, ""),
-    ("used by several", LIGHT.some, "/"),
-    ("used by this one only", LIGHT.own, "."),
+    Piece("used by every configuration", LIGHT.every, ""),
+    Piece("used by several", LIGHT.some, "/"),
+    Piece("used by this one only", LIGHT.own, "."),
 )
 
 
@@ -67,7 +67,14 @@ def _by_configuration(study: Study) -> Chart:
     for one in study.sharing.sets:
         for name in one.configurations:
             bytes_of[_kind(study, one)][name] += one.size_bytes
-    traces = [_bars(names, sizes, *kind) for kind, sizes in zip(_KINDS, bytes_of, strict=True)]
+    traces = [
+        stacked_bars(
+            kind,
+            [sizes[name] / 1e6 for name in names],
+            [hover(name, f"{size_text(sizes[name])} {kind.words}") for name in names],
+        )
+        for kind, sizes in zip(_KINDS, bytes_of, strict=True)
+    ]
     rows = tuple(
         (short(name, 60), *(size_text(sizes[name]) for sizes in bytes_of),
          size_text(sum(sizes[name] for sizes in bytes_of)))
@@ -78,32 +85,11 @@ def _by_configuration(study: Study) -> Chart:
         "Weights of each configuration, by who else uses them",
         "Only what is used by one configuration alone is added to the bundle by having it.",
         traces,
-        {
-            "barmode": "stack",
-            "xaxis": axis("weights, MB", rangemode="tozero"),
-            "yaxis": name_axis(names),
-            "showlegend": True,
-            "legend": LEGEND,
-        },
-        rows_height_px(len(names), 34) + 30,
+        stacked_layout(names, "weights, MB"),
+        stacked_height_px(len(names)),
         Table("Weights by who uses them",
-              ("configuration", *(f">{words}" for words, *_ in _KINDS), ">together"), rows),
+              ("configuration", *(f">{kind.words}" for kind in _KINDS), ">together"), rows),
     )  # fmt: skip
-
-
-def _bars(
-    names: Sequence[str], sizes: Mapping[str, int], words: str, colour: str, pattern: str
-) -> Trace:
-    hatched: Json = {
-        "shape": pattern, "fillmode": "replace", "size": 6, "solidity": 0.45,
-        "fgcolor": colour, "bgcolor": LIGHT.ground,
-    }  # fmt: skip
-    return {
-        "type": "bar", "orientation": "h", "name": words, "width": 0.62,
-        "x": [exact(sizes[name] / 1e6) for name in names], "y": list(range(len(names))),
-        "marker": {"color": colour, "pattern": hatched if pattern else {}},
-        **hovering(hover(name, f"{size_text(sizes[name])} {words}") for name in names),
-    }  # fmt: skip
 
 
 def _kind(study: Study, one: SharingSet) -> int:

@@ -54,3 +54,14 @@ class BaselineFound:
     name: str
     not_run: str
     configurations: tuple[BaselineCalls, ...]
+
+
+def verdict(over: RatioInterval) -> str:
+    """Returns who is faster; the interval's own words are about the baseline.
+
+    Args:
+        over: A baseline's latency over ours.
+    """
+    if over.slower:
+        return "ours is faster"
+    return "ours is slower" if over.faster else over.verdict

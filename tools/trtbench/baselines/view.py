@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import table
+from skipc.tools.trtbench.baselines.found import verdict
 from skipc.tools.trtbench.views.numbers import ms_text, range_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skipc.tools.trtbench.results.interval import RatioInterval
     from skipc.tools.trtbench.results.report import Report
 
 
@@ -39,7 +39,7 @@ def _print_latencies(report: Report, out: Console) -> None:
                 ms_text(calls.latency.median_ms),
                 f"{over.ratio:.3f}",
                 range_text(over.low, over.high),
-                _verdict(over),
+                verdict(over),
             )
     out.print()
     out.print(rows)
@@ -60,10 +60,3 @@ def _print_loading(report: Report, out: Console) -> None:
             )
     out.print()
     out.print(rows)
-
-
-def _verdict(over: RatioInterval) -> str:
-    """Returns who is faster; the interval's own words are about the baseline."""
-    if over.slower:
-        return "ours is faster"
-    return "ours is slower" if over.faster else over.verdict
