@@ -71,6 +71,7 @@ def decide(
     admitted = _admitted(fitting, state.ceiling, limit_ms, now_s)
     chosen = _most_accurate(admitted)
     ceiling = chosen[0].rank
+    waiting = 0 if admitted is fitting else sum(p.rank > ceiling for p, _ in fitting)
     if state.account is not None:
         points = [point for point, _ in admitted]
         found = turn(points, state)
@@ -80,8 +81,9 @@ def decide(
                 partner = "" if found.alone else points[found.partner].configuration
                 bound = found.feasible, found.binding, found.limit
                 return _decision(chosen, state, *bound, *counts, partner, ceiling)
-    binding = "latency" if len(fitting) < len(candidates) else ""
-    return _decision(chosen, state, True, binding, limit_ms, *counts)
+    binding = "latency" if waiting or len(fitting) < len(candidates) else ""
+    decision = _decision(chosen, state, True, binding, limit_ms, *counts)
+    return replace(decision, waiting=waiting) if waiting else decision
 
 
 def _pinned(
@@ -100,11 +102,15 @@ def _admitted(
     fitting: list[_Candidate], ceiling: Ceiling, limit_ms: float, now_s: float
 ) -> list[_Candidate]:
     rank = ceiling.rank_at(limit_ms)
-    if rank == math.inf:
+    if all(point.rank <= rank for point, _ in fitting):
         return fitting
     climb = math.log(limit_ms) - CLIMB_MARGIN if ceiling.may_climb(now_s) else -math.inf
     admitted = [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
-    return admitted or fitting
+    if not admitted:
+        return fitting
+    # Nothing is risked with what is faster than the best of these.
+    climb = max(climb, _most_accurate(admitted)[1])
+    return [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
 
 
 def _most_accurate(candidates: list[_Candidate]) -> _Candidate:

@@ -26,6 +26,8 @@ class Decision:
         partner: What it alternates with to meet an average; empty if it does not.
         ceiling: The rank up to which the latency budget admits.
         pinned: Whether the caller had chosen.
+        waiting: How many more accurate ones fit, but were left lately and are admitted again
+            only when that has lasted for a while.
         note: What else is to be said, as a sentence or its beginning.
     """
 
@@ -40,6 +42,7 @@ class Decision:
     partner: str = ""
     ceiling: float = 0.0
     pinned: bool = False
+    waiting: int = 0
     note: str = ""
 
     @property
@@ -60,6 +63,11 @@ class Decision:
                     f" {self.predicted_ms:.3g} ms."
                 )
             of = f"{self.fitting} of {self.configurations}"
+            if self.waiting:
+                return (
+                    f"{name} is the best of the {of} that fit {limit}, but for"
+                    f" {self.waiting} that must fit for a while longer: {predicted}."
+                )
             return f"{name} is the best of the {of} that fit {limit}: {predicted}."
         if self.binding == "accuracy":
             return (

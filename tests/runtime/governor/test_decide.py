@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from skipc.runtime import Budget, ChoiceError, OperatingPoint, decide
 from skipc.runtime.governor import after_choice, first_state
+from skipc.runtime.governor.ceiling import Ceiling
 from skipc.runtime.governor.latency import observe, predict_ms
 from tests.runtime.governor.families import FAMILY, FAST, FULL, families, latencies_ms
 
@@ -145,6 +146,34 @@ def test_down_at_once_and_up_after_a_dwell_with_a_margin():
     assert run.at(1.0, 1.1) == "mid"  # too soon
     assert run.at(1.09, 2.0) == "mid"  # fits, but by less than the margin
     assert run.at(1.0, 2.0) == "full"
+
+
+def test_what_waits_is_said():
+    run = _Run(11.0)
+    run.at(1.0, 0.0)
+    run.at(1.2, 1.0)
+    state = run.state._replace(latency=START.latency)
+    decision = decide(FAMILY, run.budget, state, 1.1)
+    assert (decision.configuration, decision.waiting) == ("mid", 1)
+    assert decision.binding == "latency"
+    assert decision.reason == (
+        "'mid' is the best of the 3 of 3 that fit 11 ms, but for 1 that must fit for a while"
+        " longer: 6 ms predicted."
+    )
+    assert decide(FAMILY, run.budget, state, 9.0).waiting == 0
+
+
+def test_what_is_faster_and_more_accurate_does_not_wait():
+    points = (
+        OperatingPoint("full", 0.99, 9.0, 9.0),
+        OperatingPoint("good", 0.95, 4.0, 4.0),
+        OperatingPoint("bad", 0.90, 4.1, 4.1),
+    )
+    budget = Budget(latency_ms=20)
+    ceiling = Ceiling(20.0, 0.90, climb_from_s=1.0)
+    state = first_state(points)._replace(ceiling=ceiling)
+    decision = decide(points, budget, state, 0.0)
+    assert (decision.configuration, decision.waiting) == ("good", 1)
 
 
 def test_what_keeps_falling_back_waits_longer_each_time():
