@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from skipc.runtime.backends.phases import phased_backend
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.running.phases import PhasedCalls
     from skipc.tools.trtbench.running.switching import Switching
     from skipc.tools.trtbench.wanted import Subject, Wanted
+
+_WORTH_SAYING_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
             step("measuring latency")
             trace = measured_calls(
                 *({**called, **lanes(baselines)}, cases, wanted.stop),
-                *(wanted.streams, now_ns),
+                *(wanted.streams, now_ns, partial(_tell, step)),
             )
             step("measuring switches")
             patience_s = wanted.stop.duration_s
@@ -162,6 +165,12 @@ def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
     report = Report(regime, reference, tuple(entries), switching, others_found)
     ours = {name: calls[name] for name in loaded if name in calls}
     return Found(report, ours, phased, profiles)
+
+
+def _tell(step: Steps, seconds: float) -> None:
+    """Says how long the loop will take, where that is worth saying."""
+    if seconds >= _WORTH_SAYING_S:
+        step(f"measuring latency, for about {seconds:.0f} s")
 
 
 def _made(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
 from skipc.runtime.errors import FormatError, VersionError
 from skipc.tools.trtbench.results.document import document, encoded, read_report
+from skipc.tools.trtbench.results.interval import RatioInterval
 from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
 from skipc.tools.trtbench.results.summary import Percentile, summarize
 from skipc.tools.trtbench.running.conditions import Conditions
@@ -98,6 +100,50 @@ def test_verdicts_and_exit_codes(
     assert lines["full"].rstrip().endswith(verdict)
     assert lines["fast"].rstrip().endswith("no difference shown")
     assert "Not alike" not in ended.out
+
+
+def test_outliers_that_leave_the_median_alone_are_told(tmp_path: Path) -> None:
+    calm = report()
+    latency = calm.configurations[1].latency
+    assert latency is not None
+    hit = replace(latency, mean_ms=2 * latency.mean_ms, max_ms=500.0)
+    entries = (calm.configurations[0], replace(calm.configurations[1], latency=hit))
+    old = write(tmp_path / "old.json", calm)
+    new = write(tmp_path / "new.json", replace(calm, configurations=entries))
+    ended = trtbench("--compare", old, new, columns=80)
+    assert ended.code == 0
+    flat = " ".join(ended.out.split())
+    assert "fast: its mean and its slowest calls changed otherwise than its median" in flat
+    assert "full: its mean" not in flat
+
+
+def test_a_common_factor_is_the_machines(tmp_path: Path) -> None:
+    old, new = report(), report()
+    slowed = []
+    for entry in new.configurations:
+        latency = entry.latency
+        assert latency is not None
+        medians_ms = tuple(1.1 * ms for ms in latency.batch_medians_ms)
+        slower = replace(
+            latency,
+            median_ms=1.1 * latency.median_ms,
+            mean_ms=1.1 * latency.mean_ms,
+            batch_medians_ms=medians_ms,
+        )
+        slowed.append(replace(entry, latency=slower))
+    both = write(tmp_path / "a.json", old), write(tmp_path / "b.json", old)
+    assert "same factor" not in trtbench("--compare", *both).out
+    write(tmp_path / "b.json", replace(new, configurations=tuple(slowed)))
+    ended = trtbench("--compare", *both, columns=80)
+    assert ended.code == 1
+    assert "All changed by about the same factor, 1.100" in " ".join(ended.out.split())
+
+
+def test_an_interval_holds_the_quotient_of_the_medians_shown() -> None:
+    interval = RatioInterval(1.85, 1.6, 2.1)
+    assert interval.covering(2.89) == RatioInterval(1.85, 1.6, 2.89)
+    assert interval.covering(1.9) == interval
+    assert RatioInterval(1.85, None, None).covering(3.0) == RatioInterval(1.85, None, None)
 
 
 def test_the_margin_may_be_chosen(tmp_path: Path) -> None:

@@ -48,6 +48,16 @@ def test_times_are_exact_and_begin_at_the_first_measured_call() -> None:
     assert calls["b"].latencies_ms.tolist() == [2, 2]
 
 
+def test_how_long_it_will_take_is_told_after_the_warm_up() -> None:
+    family = Family(LATENCIES_MS)
+    expected_s: list[float] = []
+    stop = Stop(10, 0.1, 3)
+    trace = interleave(family.engines, [{}], stop, family.clock.now_ns, expected_s.append)
+    assert expected_s == [pytest.approx(0.7)]  # 100 rounds, since the fastest takes 1 ms
+    last_ns = max(calls.ends_ns.max() for calls in trace.calls.values())
+    assert last_ns / 1e9 == pytest.approx(0.7)
+
+
 def test_calls_that_begin_within_warm_up_are_dropped() -> None:
     slow_first = {name: [ms + 5, ms + 5, ms] for name, ms in LATENCIES_MS.items()}
     family = Family(slow_first)

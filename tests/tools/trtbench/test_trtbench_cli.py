@@ -141,7 +141,6 @@ def test_flags_that_mean_nothing_are_refused_with_the_reason(work: Path, refused
     value = ("x:1",) if refused.takes_value else ()
     message = told(trtbench(work / "ckpt.skipc", refused.flag, *value))
     assert f"{refused.flag}: {refused.reason}" in message
-    assert "backend" in message
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.flag)

@@ -30,6 +30,17 @@ _BUILD = (
     "This tool takes a bundle, whose engines `skipc build` and `skipc finish` made; the flag"
     " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out."
 )
+_BUILD_FLAGS = ("--fp16", "--bf16", "--int8", "--fp8", "--best", "--noTF32", "--stripWeights")
+_BUILD_VALUES = (
+    *("--minShapes", "--optShapes", "--maxShapes", "--memPoolSize", "--plugins"),
+    *("--timingCacheFile", "--builderOptimizationLevel", "--profilingVerbosity"),
+    *("--useDLACore", "--avgTiming"),
+)
+_LOOK = (
+    "Outputs are compared by `skipc check`, and `skipc report` shows what a subnet holds."
+    " Leave it out."
+)
+_PROFILE = "--dumpProfile and --exportProfile always run on their own. Leave it out."
 _GAPS = "Calls follow one another at once, on every backend. Leave it out."
 
 REFUSED: tuple[Refused, ...] = (
@@ -38,6 +49,14 @@ REFUSED: tuple[Refused, ...] = (
     Refused("--onnx", True, _BUILD),
     Refused("--loadEngine", True, _BUILD),
     Refused("--saveEngine", True, _BUILD),
+    *(Refused(flag, False, _BUILD) for flag in _BUILD_FLAGS),
+    *(Refused(flag, True, _BUILD) for flag in _BUILD_VALUES),
+    *(Refused(flag, False, _LOOK) for flag in ("--dumpOutput", "--dumpLayerInfo")),
+    *(Refused(flag, True, _LOOK) for flag in ("--exportOutput", "--exportLayerInfo")),
+    Refused("--skipInference", False, "To load without measuring there is --timeDeserialize."),
+    Refused("--separateProfileRun", False, _PROFILE),
+    Refused("--verbose", False, "There is nothing more to tell. Leave it out."),
+    Refused("--device", True, "The first device is used; CUDA_VISIBLE_DEVICES chooses it."),
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,10 @@ from skipc.tools.trtbench.results.regime import call_text
 if TYPE_CHECKING:
     from skipc.tools.trtbench.results.interval import RatioInterval
     from skipc.tools.trtbench.results.report import Regime, Report
+    from skipc.tools.trtbench.results.summary import Summary
+
+_UNLIKE = 0.1
+"""Logarithm of a change of the mean over the median that is worth telling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +26,24 @@ class Change:
 
     Attributes:
         configuration: Its name.
-        old_ms: Its median latency then.
-        new_ms: Its median latency now.
+        old: Its latencies then.
+        new: Its latencies now.
         interval: New over old.
         margin: The relative change that is expected between two measurements of one thing.
     """
 
     configuration: str
-    old_ms: float
-    new_ms: float
+    old: Summary
+    new: Summary
     interval: RatioInterval
     margin: float
+
+    @property
+    def unlike_its_median(self) -> bool:
+        """Whether the mean changed by far more than the median: outliers came or went."""
+        means = math.log(self.new.mean_ms / self.old.mean_ms)
+        medians = math.log(self.new.median_ms / self.old.median_ms)
+        return abs(means - medians) > _UNLIKE + self.margin
 
     @property
     def slower(self) -> bool:
@@ -76,6 +89,19 @@ class Comparison:
         """Whether a configuration became significantly slower, beyond the margin."""
         return any(change.slower for change in self.changes)
 
+    @property
+    def common_factor(self) -> float | None:
+        """The factor by which all changed alike, as they do when the machine changed.
+
+        None where there is only one configuration, not all changed, or not alike.
+        """
+        ratios = [change.interval.ratio for change in self.changes]
+        changed = [change.slower or change.faster for change in self.changes]
+        if len(ratios) < 2 or not all(changed):
+            return None
+        alike = max(ratios) / min(ratios) < 1 + max(change.margin for change in self.changes)
+        return statistics.geometric_mean(ratios) if alike else None
+
 
 def compare(old: Report, new: Report, margin: float) -> Comparison:
     """Returns what changed from ``old`` to ``new``.
@@ -104,7 +130,8 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
                 " Measure again without it."
             )
         interval = independent_ratio(now.batch_medians_ms, then.batch_medians_ms)
-        changes.append(Change(name, then.median_ms, now.median_ms, interval, margin))
+        interval = interval.covering(now.median_ms / then.median_ms)
+        changes.append(Change(name, then, now, interval, margin))
     if not changes:
         raise ChoiceError(
             f"the files have no configuration in common: the old one has {[*before]}, the new"

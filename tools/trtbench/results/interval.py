@@ -8,7 +8,7 @@ bootstrap over them would take both for information. See ``summary.batch_medians
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +44,18 @@ class RatioInterval:
     ratio: float
     low: float | None
     high: float | None
+
+    def covering(self, ratio: float) -> RatioInterval:
+        """Returns the interval widened to hold ``ratio``, too.
+
+        Args:
+            ratio: The quotient of the medians of all calls. Where calls are of two kinds (a
+                neighbour that comes and goes) it differs from what the batches say, and
+                neither is wrong.
+        """
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=min(self.low, ratio), high=max(self.high, ratio))
 
     @property
     def slower(self) -> bool:

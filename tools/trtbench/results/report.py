@@ -156,7 +156,7 @@ class Report:
                 continue
             interval = paired_ratio(
                 entry.latency.batch_medians_ms, reference.latency.batch_medians_ms
-            )
+            ).covering(entry.latency.median_ms / reference.latency.median_ms)
             known = entry.accuracy is not None and reference.accuracy is not None
             drop = (reference.accuracy or 0.0) - (entry.accuracy or 0.0) if known else None
             found.append(Ratio(entry.name, interval, drop))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
+
 from skipc.compiler.files import write_whole
 from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.errors import ChoiceError
@@ -44,6 +46,12 @@ class ResultFiles:
         ):
             if path is not None:
                 check_place(option, path)
+        named = [path.absolute() for path in (self.report, self.times, self.profile) if path]
+        if len(set(named)) < len(named):
+            raise click.UsageError(
+                "--json, --exportTimes and --exportProfile name one file for two things. Name"
+                " a file for each."
+            )
 
     def check_backend(self, backend: Backend) -> None:
         """Raises ``ChoiceError`` if the backend cannot tell what the files are to hold."""

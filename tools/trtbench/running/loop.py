@@ -101,6 +101,7 @@ def interleave(
     cases: Sequence[Arrays],
     stop: Stop,
     now_ns: Callable[[], int],
+    expect: Callable[[float], None] = lambda seconds: None,
 ) -> Trace:
     """Returns the calls of all configurations, made by turns until ``stop`` says so.
 
@@ -109,6 +110,7 @@ def interleave(
         cases: Inputs; each round takes the next, the same for all configurations.
         stop: When to end.
         now_ns: The clock.
+        expect: Told after warm-up how many seconds it will take, as far as can be told.
 
     Raises:
         BackendError: A call failed.
@@ -127,6 +129,7 @@ def interleave(
         if warming and (full or min(spent_ns) >= warm_up_ns):
             warming = False
             warm_up_rounds = rounds
+            expect(_expected_s(spent_ns, rounds, stop))
             starts = [array("q") for _ in runs]
             ends = [array("q") for _ in runs]
             spent_ns = [0] * count
@@ -153,6 +156,12 @@ def interleave(
             for index, name in enumerate(engines)
         },
     )
+
+
+def _expected_s(spent_ns: Sequence[int], rounds: int, stop: Stop) -> float:
+    """Returns how long the measured calls will take if they are like those of the warm-up."""
+    wanted = max(stop.iterations, stop.duration_s * 1e9 * rounds / min(spent_ns))
+    return min(wanted, stop.most_rounds) * sum(spent_ns) / rounds / 1e9
 
 
 def _since(first_ns: int, times_ns: array[int]) -> NDArray[np.int64]:

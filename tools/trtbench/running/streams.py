@@ -35,6 +35,7 @@ def measured_calls(
     stop: Stop,
     streams: int,
     now_ns: Callable[[], int],
+    expect: Callable[[float], None] = lambda seconds: None,
 ) -> Trace:
     """Returns the calls that ``interleave`` makes, ``streams`` of them in each turn.
 
@@ -45,15 +46,16 @@ def measured_calls(
             start to the last one's end.
         streams: Callers at the same time; 1 or more.
         now_ns: The clock.
+        expect: Told after warm-up how many seconds it will take.
 
     Raises:
         BackendError: A call failed.
     """
     if streams == 1:
-        return interleave(callees, cases, stop, now_ns)
+        return interleave(callees, cases, stop, now_ns, expect)
     with closing(Callers(streams, now_ns)) as callers:
         turns = {name: _Turns(callee, callers) for name, callee in callees.items()}
-        trace = interleave(turns, cases, stop, now_ns)
+        trace = interleave(turns, cases, stop, now_ns, expect)
     first_ns = min(turn.first_ns(trace.warm_up_rounds) for turn in turns.values())
     return Trace(
         trace.warm_up_rounds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, table
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.results.compare import Comparison
     from skipc.tools.trtbench.results.report import Regime, Report
     from skipc.tools.trtbench.results.summary import Summary
+
+_INDENT = 12
 
 
 def print_report(report: Report, average_runs: int, out: Console) -> None:
@@ -61,13 +64,26 @@ def print_comparison(found: Comparison, out: Console) -> None:
         interval = change.interval
         rows.add_row(
             change.configuration,
-            ms_text(change.old_ms),
-            ms_text(change.new_ms),
+            ms_text(change.old.median_ms),
+            ms_text(change.new.median_ms),
             f"{interval.ratio:.3f}",
             range_text(interval.low, interval.high),
             change.verdict,
         )
     out.print(rows)
+    for change in found.changes:
+        if change.unlike_its_median:
+            out.print(
+                f"\n{change.configuration}: its mean and its slowest calls changed otherwise"
+                f" than its median: mean {ms_text(change.old.mean_ms)} to"
+                f" {ms_text(change.new.mean_ms)} ms, slowest {ms_text(change.old.max_ms)} to"
+                f" {ms_text(change.new.max_ms)} ms."
+            )
+    if found.common_factor is not None:
+        out.print(
+            f"\nAll changed by about the same factor, {found.common_factor:.3f}: it may be the"
+            " machine that changed (clock, heat, neighbours). Measure both again in turn."
+        )
     for name in found.only_old:
         out.print(f"{name} is in the old file only.")
     for name in found.only_new:
@@ -84,31 +100,43 @@ def _print_regime(regime: Regime, runs: int, out: Console) -> None:
     versions = ", ".join(f"{name} {text}" for name, text in regime.versions.items())
     meter = regime.meter
     out.print(regime.bundle, style="bold")
-    out.print(f"  backend   {regime.backend}, target {regime.target},"
-              f" {plural(regime.threads, 'thread')}")  # fmt: skip
-    out.print(f"  a call    {call_text(regime.backend, regime.way)}")
+    _say(
+        out,
+        "backend",
+        f"{regime.backend}, target {regime.target}, {plural(regime.threads, 'thread')}",
+    )
+    _say(out, "a call", call_text(regime.backend, regime.way))
     if regime.way is not None and runs:
-        out.print(f"  phases    {phases_text(regime.way)}")
-    out.print(f"  device    {regime.device}")
-    out.print(f"  power     {regime.power_mode or 'mode not told by this system'}")
+        _say(out, "phases", phases_text(regime.way))
+    _say(out, "device", regime.device)
+    _say(out, "power", regime.power_mode or "mode not told by this system")
     _print_conditions(regime, out)
-    out.print(f"  versions  {versions}")
-    out.print(f"  inputs    {inputs}; {plural(regime.cases, 'case')} in turn")
+    _say(out, "versions", versions)
+    _say(out, "inputs", f"{inputs}; {plural(regime.cases, 'case')} in turn")
     if runs:
         turns = runs // regime.streams
         bound = f", at most {MOST_ROUNDS} (reached)" if turns >= MOST_ROUNDS else ""
-        out.print(
-            f"  loop      by turns; warm-up {stop.warm_up_ms:g} ms"
+        _say(
+            out,
+            "loop",
+            f"by turns; warm-up {stop.warm_up_ms:g} ms"
             f" ({plural(regime.warm_up_rounds, 'round')} dropped), at least"
-            f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each{bound}"
+            f" {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each{bound}",
         )
     if regime.streams > 1:
-        out.print(f"  streams   {regime.streams} calls at a time, begun together")
+        _say(out, "streams", f"{regime.streams} calls at a time, begun together")
     if meter is None:
-        out.print("  meter     none")
+        _say(out, "meter", "none")
     else:
         kind = "estimated, nothing is measured" if meter.estimated else "measured"
-        out.print(f"  meter     {meter.name}: {meter.covers} ({kind})")
+        _say(out, "meter", f"{meter.name}: {meter.covers} ({kind})")
+
+
+def _say(out: Console, name: str, text: str) -> None:
+    """Prints a line of the header; what is wider than the terminal goes on under its text."""
+    lines = textwrap.wrap(text, max(out.width - _INDENT, 20), break_on_hyphens=False)
+    for number, line in enumerate(lines):
+        out.print(f"{'' if number else '  ' + name:{_INDENT}}{line}", soft_wrap=True)
 
 
 def _print_conditions(regime: Regime, out: Console) -> None:
@@ -124,7 +152,7 @@ def _print_conditions(regime: Regime, out: Console) -> None:
         if before is not None and after is not None
     ]
     if changes:
-        out.print(f"  meanwhile {', '.join(changes)}")
+        _say(out, "meanwhile", ", ".join(changes))
 
 
 def _print_latencies(timed: dict[str, Summary], average_runs: int, out: Console) -> None:
@@ -170,6 +198,7 @@ def _print_ratios(report: Report, out: Console) -> None:
         )
     out.print()
     out.print(rows)
+    out.print("Intervals hold what varies within this run; another start differs by more.")
 
 
 def _print_energy(report: Report, out: Console) -> None:
