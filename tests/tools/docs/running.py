@@ -65,6 +65,8 @@ class PageRun:
             longer word that is shown must be printed.
         varying: Words that another machine's measurements may make print.
         also: Words put behind a command that begins with the key, to save time.
+        patient: What a program's text says of time, and what is written instead, so that a
+            busy machine prints the same.
         rewrite: Changes a command's words: where a double has another address.
     """
 
@@ -72,6 +74,7 @@ class PageRun:
     exact: bool = False
     varying: frozenset[str] = frozenset()
     also: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    patient: dict[str, str] = field(default_factory=dict)
     rewrite: Callable[[list[str]], list[str]] = list
     toml: str = ""
 
@@ -195,7 +198,10 @@ def _parse(words: list[str]) -> None:
 def _python(page: PageRun, fence: Fence) -> None:
     """Runs a program; one with a title can be imported afterwards."""
     name = fence.title or "program.py"
-    Path(name).write_text(fence.text, encoding="utf-8")
+    text = fence.text
+    for said, instead in page.patient.items():
+        text = text.replace(said, instead)
+    Path(name).write_text(text, encoding="utf-8")
     page.patch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
     _run(name)
 

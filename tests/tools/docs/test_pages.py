@@ -38,7 +38,15 @@ def test_the_examples_of_a_page_run(
         copy(made / file, tmp_path / file)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    page = PageRun(monkeypatch, setting.exact, setting.varying, dict(setting.also))
+    page = PageRun(
+        monkeypatch,
+        setting.exact,
+        setting.varying,
+        dict(setting.also),
+        dict(setting.patient),
+    )
+    for said in setting.patient:
+        assert said in PAGES[name].read_text(encoding="utf-8"), said
     waiting = dict(setting.at)
     with ExitStack() as stack:
         for fence in fences(PAGES[name]):
