@@ -11,7 +11,7 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
@@ -138,11 +138,11 @@ def _words(text: str) -> set[str]:
 def _pip(words: Sequence[str]) -> Ended:
     """Looks at what is to be installed: extras that the project has, valid requirements."""
     assert words[0] == "install", words
-    extras = _project()["optional-dependencies"]
+    known = extras()
     for word in words[1:]:
         if word.startswith("."):
             for extra in word.removeprefix(".").strip("[]").split(","):
-                assert not extra or extra in extras, f"pip install: no extra {extra!r}"
+                assert not extra or extra in known, f"pip install: no extra {extra!r}"
         elif not word.startswith("-"):
             Requirement(word)
     return Ended(0, "", "")
@@ -156,10 +156,10 @@ def _make(words: Sequence[str]) -> Ended:
     return Ended(0, "", "")
 
 
-def _project() -> dict[str, Any]:
-    return dict(
-        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    )
+def extras() -> list[str]:
+    """Returns the names of the project's extras."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return list(tomllib.loads(text)["project"]["optional-dependencies"])
 
 
 def _script(words: Sequence[str]) -> Ended:

@@ -115,6 +115,7 @@ SETTINGS: dict[str, Setting] = {
     "getting-started.md": Setting(also=ONE_EPOCH, varying=BRIEFLY_TRAINED),
     "hardware.md": Setting(),
     "index.md": Setting(BUNDLE),
+    "install.md": Setting(),
     "jetson.md": Setting(NETWORK, at={"2. On the Jetson: install, once": jetson}, exact=True),
     "limits.md": Setting(),
     "meters.md": Setting(exact=True),
