@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import ExtraMissingError
+from skipc.runtime.errors import install_text
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,5 +30,5 @@ def require(module: str, extra: str) -> ModuleType:
             raise
         raise ExtraMissingError(
             f"{package!r} is needed here and is not installed."
-            f" Install it with: pip install 'skipc[{extra}]'"
+            f" Install it with: {install_text(extra)}"
         ) from cause

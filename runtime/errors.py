@@ -104,3 +104,12 @@ def choices_text(word: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Available: {listed}{more}."
+
+
+def install_text(extra: str) -> str:
+    """Returns what installs an extra, for a message; skipc is in no package index.
+
+    Args:
+        extra: One of ``pyproject.toml``'s, e.g. ``cpu``.
+    """
+    return f"pip install '.[{extra}]', from a clone of skipc"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from skipc.runtime.errors import SkipcError
+from skipc.runtime.errors import SkipcError, install_text
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -68,7 +68,7 @@ def run_and_exit(command: click.Command, name: str) -> NoReturn:
             raise
         _say(
             f"{error.name!r} is needed for this command and is not installed. Install it with:"
-            f" pip install 'skipc[{extra}]'"
+            f" {install_text(extra)}"
         )
         sys.exit(2)
     except OSError as error:

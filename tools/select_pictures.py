@@ -29,7 +29,6 @@ _AXES = {
     CostKind.MACS: ("MACs, millions", 1e-6),
     CostKind.PARAMETERS: ("parameters, thousands", 1e-3),
     CostKind.LATENCY: ("predicted latency, ms", 1.0),
-    CostKind.ENERGY: ("energy, mJ", 1.0),
 }
 _LEAD = (
     "Each point is a configuration that was evaluated; the steps are the best score that a"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import RemoteError
 from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
+from skipc.runtime.errors import install_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ def check_device(device: Device) -> None:
         if ended.code == SSH_FAILED:
             raise failure
         raise RemoteError(
-            f"{failure}\nInstall skipc {ours} there (pip install 'skipc[finish]'), or say with"
+            f"{failure}\nInstall skipc {ours} there ({install_text('finish')}), or say with"
             " --on-command how it is run."
         )
     found = _VERSION.findall(answer)

@@ -22,7 +22,6 @@ class CostKind(str, Enum):
     MACS = "macs"
     PARAMETERS = "parameters"
     LATENCY = "latency"
-    ENERGY = "energy"
 
 
 @dataclass(frozen=True, slots=True)

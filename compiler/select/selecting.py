@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.errors import SelectError
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.candidates import Candidate
 from skipc.compiler.select.choosing import choose, names_of
-from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.evaluation_cache import EvaluationCache
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import LatencyProbe, Prices, price
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.select.archive import Score
     from skipc.compiler.select.candidates import Bits, Space
+    from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.searches import Search
 
@@ -118,12 +117,6 @@ def select(
         ExtraMissingError: Ray is asked for and not installed.
     """
     search = find_search(options.search)
-    if options.cost is CostKind.ENERGY:
-        raise SelectError(
-            "--cost energy: skipc does not measure what a configuration takes by itself. Use"
-            " --cost latency, macs or parameters; measure the chosen ones on the device"
-            " (docs/meters.md) and write 'energy_mj' into front.json."
-        )
     if options.ray is None:
         problem = open_problem(supernet, checkpoint, options, notes)
         return _searched(problem, search, options, notes)

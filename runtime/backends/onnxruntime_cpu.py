@@ -22,6 +22,7 @@ from ..errors import (
     InputError,
     StaleEngineError,
     choices_text,
+    install_text,
 )
 from ..host import default_threads, host_key, stale_reason
 from ..options import checked_count
@@ -269,5 +270,5 @@ def _onnxruntime() -> ModuleType:
         found = "is not installed" if missing else f"cannot be imported ({cause})"
         raise BackendUnavailableError(
             f"the target 'cpu' runs on onnxruntime, which {found}."
-            " Install it with: pip install 'skipc[cpu]'"
+            f" Install it with: {install_text('cpu')}"
         ) from cause

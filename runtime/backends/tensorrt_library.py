@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import BackendUnavailableError
+from ..errors import BackendUnavailableError, install_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ _MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "tensorrt-rtx": (
         ("tensorrt_rtx", "tensorrt_rtx_bindings"),
-        "Install it with: pip install 'skipc[rtx]'",
+        f"Install it with: {install_text('rtx')}",
     ),
 }
 BACKENDS = tuple(_MODULES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MeterError, MeterUnavailableError, choices_text
+from ..errors import MeterError, MeterUnavailableError, choices_text, install_text
 from .meter import Reading
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _started() -> Any:
     except ModuleNotFoundError as cause:
         raise MeterUnavailableError(
             "an NVIDIA GPU is read through the package nvidia-ml-py, which is not installed."
-            " Install it with: pip install 'skipc[nvml]'"
+            f" Install it with: {install_text('nvml')}"
         ) from cause
     try:
         library.nvmlInit()

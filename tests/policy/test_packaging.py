@@ -119,7 +119,7 @@ def test_wheel_describes_itself(wheel):
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "Apache-2.0"
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras >= {"compiler", "finish", "cpu", "cuda", "tensorrt", "pycuda"}
+    assert extras >= {"compiler", "finish", "cpu", "tensorrt", "pycuda"}
     needed = [text for text in metadata.get_all("Requires-Dist") if "extra ==" not in text]
     assert {text.split(">")[0] for text in needed} == {*BASE, "tomli"}
     assert "skipc = skipc.tools.cli:main" in (about / "entry_points.txt").read_text()
@@ -192,5 +192,5 @@ def test_base_install_names_the_extra_that_is_missing(wheel, tmp_path, arguments
     write_bundle(tmp_path / "toy.skipc")
     done = _isolated(wheel, *(tmp_path / word if "." in word else word for word in arguments))
     assert done.returncode == 2, done.stderr
-    assert f"pip install 'skipc[{extra}]'" in done.stderr
+    assert f"pip install '.[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr

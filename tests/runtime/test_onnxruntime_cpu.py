@@ -88,7 +88,7 @@ def test_open_names_the_extra_when_onnxruntime_is_missing(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendUnavailableError, match=r"pip install 'skipc\[cpu\]'"):
+    with pytest.raises(BackendUnavailableError, match=r"pip install '\.\[cpu\]'"):
         _open(built)
 
 

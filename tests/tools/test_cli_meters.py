@@ -107,7 +107,7 @@ def test_one_meter_may_be_chosen(system: Path) -> None:
 def test_no_package_beyond_the_base_install_is_needed() -> None:
     ended = skipc_without("torch,onnx,onnx_ir,onnxruntime,pynvml", "meters", *QUICK)
     assert (ended.code, ended.err) == (0, "")
-    assert "pip install 'skipc[nvml]'" in ended.out
+    assert "pip install '.[nvml]'" in ended.out
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,9 @@ def test_on_command_says_how_skipc_is_run(toy: Path, server: Server) -> None:
 def test_a_device_without_skipc_is_told(toy: Path, server: Server) -> None:
     (server.folder / "bin" / "skipc").unlink()
     message = mistake("finish", toy, *server.on)
-    assert "Install skipc 0.1.0 there (pip install 'skipc[finish]')" in message
+    assert (
+        "Install skipc 0.1.0 there (pip install '.[finish]', from a clone of skipc)" in message
+    )
     server.install("#!/bin/sh\necho something else\n")
     assert "answered 'something else', expected 'skipc, version" in mistake(
         "finish", toy, *server.on

@@ -145,4 +145,4 @@ def test_run_needs_no_compiler(work: Path) -> None:
     assert ended.code == 0, ended.err
     ended = skipc_without("onnxruntime", "run", work / "ckpt.skipc", work / "images.npy")
     assert ended.code == 2
-    assert "pip install 'skipc[cpu]'" in ended.err
+    assert "pip install '.[cpu]'" in ended.err

@@ -215,6 +215,7 @@ def test_table_of_a_profile_predicts_latency(trained, tmp_path):
         (("--keep", "stages.9"), "--keep 'stages.9': no such unit"),
         (("--keep", "stages"), "nothing to select"),
         (("--cost", "energy"), "does not measure what a configuration takes"),
+        (("--cost", "latncy"), "Did you mean 'latency'"),
         (("--target", "cpuu"), "unknown target 'cpuu'"),
         (("--parts", "1:2"), "write three whole numbers"),
         (("--data", "nowhere"), "there is no such folder"),

@@ -206,4 +206,4 @@ def test_targets_says_what_is_missing_in_the_base_install() -> None:
     ended = skipc_without(EVERYTHING, "targets")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[1].split()[:3] == ["cpu", "onnxruntime-cpu", "no"]
-    assert "pip install 'skipc[finish]'" in ended.out
+    assert "pip install '.[finish]'" in ended.out

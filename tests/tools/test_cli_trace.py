@@ -323,7 +323,7 @@ def test_a_missing_package_names_its_extra(package: str, tmp_path: Path) -> None
     ended = skipc_without(package, "trace", path)
     assert ended.code == 2
     assert f"{package!r} is needed here and is not installed" in ended.err
-    assert "pip install 'skipc[report]'" in ended.err
+    assert "pip install '.[report]'" in ended.err
     assert all_files(tmp_path) == ["t.jsonl"]
 
 

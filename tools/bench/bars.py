@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _INTRODUCTION = (
-    "Written by `make bench`. Ratios are medians of interleaved pairs in one process;"
+    "Written by `make bench`, or by `python -m skipc.tools.bench --network PART --out FOLDER`"
+    " for one part of it. Ratios are medians of interleaved pairs in one process;"
     " what each row measures is said in the file of `tools/bench/` that makes it."
 )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
+from skipc.runtime.errors import choices_text
 from skipc.tools.console import console, print_json
 from skipc.tools.options import (
     PATH,
@@ -23,6 +24,26 @@ if TYPE_CHECKING:
     from skipc.compiler.select.data import DataOptions
 
 INTERRUPTED = 128 + signal.SIGINT
+_COSTS = ("latency", "macs", "parameters")
+
+
+def _checked_cost(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Returns what to minimise, one of ``_COSTS``.
+
+    Raises:
+        click.BadParameter: It is none of them; of energy, what to do instead.
+    """
+    if value == "energy":
+        raise click.BadParameter(
+            "skipc does not measure what a configuration takes by itself. Use"
+            " --cost latency, macs or parameters; measure the chosen ones on the device"
+            " (docs/meters.md) and write 'energy_mj' into front.json."
+        )
+    if value is not None and value not in _COSTS:
+        raise click.BadParameter(f"no cost {value!r}. {choices_text(value, _COSTS)}")
+    return value
 
 
 @click.command("select", short_help="Find the configurations worth building.")
@@ -73,7 +94,8 @@ INTERRUPTED = 128 + signal.SIGINT
 )
 @click.option(
     "--cost",
-    type=click.Choice(["latency", "macs", "parameters", "energy"]),
+    metavar=f"[{'|'.join(_COSTS)}]",
+    callback=_checked_cost,
     help="What to minimise.  [default: latency where it is known, else macs]",
 )
 @click.option(

@@ -18,6 +18,7 @@ _PAGE_OF = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/budgets/results.md": "results.md",
     "benchmarks/results.md": "results.md",
+    "benchmarks/trtbench/results.md": "results.md",
     "compiler/front.schema.json": "formats.md",
     "runtime/FORMAT.md": "bundle-format.md",
 }

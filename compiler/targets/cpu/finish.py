@@ -21,6 +21,7 @@ from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.onnxruntime_cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle import ENGINES_FILE, file_sha256
 from skipc.runtime.engines import EngineEntry, EngineSet
+from skipc.runtime.errors import install_text
 from skipc.runtime.host import default_threads
 from skipc.runtime.manifest import FileEntry
 
@@ -56,7 +57,7 @@ def unavailable_reason(profile: Profile) -> str | None:
     missing = [name for name in ("onnxruntime", "onnx") if not _installed(name)]
     if not missing:
         return None
-    return f"{missing[0]!r} is not installed. Install it with: pip install 'skipc[finish]'"
+    return f"{missing[0]!r} is not installed. Install it with: {install_text('finish')}"
 
 
 def unmeasurable_reason(profile: Profile) -> str | None:

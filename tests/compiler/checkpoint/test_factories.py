@@ -302,7 +302,7 @@ def test_survival_is_read_from_stochastic_depth_modules() -> None:
 
 
 def test_extra_is_named_when_its_module_is_missing() -> None:
-    with pytest.raises(ExtraMissingError, match=r"pip install 'skipc\[compiler\]'"):
+    with pytest.raises(ExtraMissingError, match=r"pip install '\.\[compiler\]'"):
         require("no_such_package.inner", "compiler")
 
 

@@ -460,4 +460,4 @@ def test_onnx_is_read_without_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out.startswith("(1, 3)\n")
-    assert "pip install 'skipc[compiler]'" in out
+    assert "pip install '.[compiler]'" in out

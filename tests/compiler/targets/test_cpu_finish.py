@@ -204,9 +204,7 @@ def test_finish_names_the_extra_when_a_package_is_missing(
     conv: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        TargetError, match=rf"'cpu'.*'{package}'.*pip install 'skipc\[finish\]'"
-    ):
+    with pytest.raises(TargetError, match=rf"'cpu'.*'{package}'.*pip install '\.\[finish\]'"):
         finish(conv, "cpu")
 
 

@@ -103,5 +103,5 @@ def test_no_gpu(monkeypatch):
 
 def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(MeterUnavailableError, match=r"pip install 'skipc\[nvml\]'"):
+    with pytest.raises(MeterUnavailableError, match=r"pip install '\.\[nvml\]'"):
         open_meter("nvml")

@@ -11,7 +11,7 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
@@ -65,6 +65,8 @@ class PageRun:
             longer word that is shown must be printed.
         varying: Words that another machine's measurements may make print.
         also: Words put behind a command that begins with the key, to save time.
+        patient: What a program's text says of time, and what is written instead, so that a
+            busy machine prints the same.
         rewrite: Changes a command's words: where a double has another address.
     """
 
@@ -72,6 +74,7 @@ class PageRun:
     exact: bool = False
     varying: frozenset[str] = frozenset()
     also: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    patient: dict[str, str] = field(default_factory=dict)
     rewrite: Callable[[list[str]], list[str]] = list
     toml: str = ""
 
@@ -135,11 +138,11 @@ def _words(text: str) -> set[str]:
 def _pip(words: Sequence[str]) -> Ended:
     """Looks at what is to be installed: extras that the project has, valid requirements."""
     assert words[0] == "install", words
-    extras = _project()["optional-dependencies"]
+    known = extras()
     for word in words[1:]:
         if word.startswith("."):
             for extra in word.removeprefix(".").strip("[]").split(","):
-                assert not extra or extra in extras, f"pip install: no extra {extra!r}"
+                assert not extra or extra in known, f"pip install: no extra {extra!r}"
         elif not word.startswith("-"):
             Requirement(word)
     return Ended(0, "", "")
@@ -153,10 +156,10 @@ def _make(words: Sequence[str]) -> Ended:
     return Ended(0, "", "")
 
 
-def _project() -> dict[str, Any]:
-    return dict(
-        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    )
+def extras() -> list[str]:
+    """Returns the names of the project's extras."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return list(tomllib.loads(text)["project"]["optional-dependencies"])
 
 
 def _script(words: Sequence[str]) -> Ended:
@@ -195,7 +198,10 @@ def _parse(words: list[str]) -> None:
 def _python(page: PageRun, fence: Fence) -> None:
     """Runs a program; one with a title can be imported afterwards."""
     name = fence.title or "program.py"
-    Path(name).write_text(fence.text, encoding="utf-8")
+    text = fence.text
+    for said, instead in page.patient.items():
+        text = text.replace(said, instead)
+    Path(name).write_text(text, encoding="utf-8")
     page.patch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
     _run(name)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.tools.docs.fences import fences
-from tests.tools.docs.running import NOT_RUN, ROOT, PageRun
+from tests.tools.docs.running import NOT_RUN, ROOT, PageRun, extras
 from tests.tools.docs.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -38,7 +38,15 @@ def test_the_examples_of_a_page_run(
         copy(made / file, tmp_path / file)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    page = PageRun(monkeypatch, setting.exact, setting.varying, dict(setting.also))
+    page = PageRun(
+        monkeypatch,
+        setting.exact,
+        setting.varying,
+        dict(setting.also),
+        dict(setting.patient),
+    )
+    for said in setting.patient:
+        assert said in PAGES[name].read_text(encoding="utf-8"), said
     waiting = dict(setting.at)
     with ExitStack() as stack:
         for fence in fences(PAGES[name]):
@@ -49,6 +57,11 @@ def test_the_examples_of_a_page_run(
     assert not waiting, "headings that the page does not have, or not before a block"
     if setting.printed is not None:
         assert capsys.readouterr().out.splitlines() == list(setting.printed)
+
+
+def test_the_page_on_installing_has_every_extra() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", PAGES["install.md"].read_text("utf-8"), re.MULTILINE)
+    assert sorted(table) == sorted(extras())
 
 
 def test_what_is_not_run_is_still_on_a_page() -> None:

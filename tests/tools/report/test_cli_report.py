@@ -82,7 +82,7 @@ def test_a_missing_package_names_its_extra(package: str, folder: Path) -> None:
     ended = skipc_without(package, "report", "toy.skipc")
     assert ended.code == 2
     assert f"{package!r} is needed here and is not installed" in ended.err
-    assert "pip install 'skipc[report]'" in ended.err
+    assert "pip install '.[report]'" in ended.err
 
 
 def test_torch_is_not_needed(folder: Path) -> None:
