@@ -91,6 +91,16 @@ def _gpu_names(root: Path) -> list[str]:
     return [value.strip() for key, _, value in fields if key.strip() == "Model"]
 
 
+def gpu_devices(root: Path) -> list[Path]:
+    """Returns the kernel's folders of the GPUs whose clock it scales, as on a Jetson.
+
+    Args:
+        root: The folder to take for ``/``.
+    """
+    devices = sorted((root / "sys/class/devfreq").glob("*"))
+    return [device for device in devices if _GPU.search(device.name)]
+
+
 def _jetson_mode(root: Path) -> str:
     found = _MODE.search(_text(root / "var/lib/nvpmodel/status"))
     if found is None:
@@ -110,8 +120,7 @@ def _cpu_mode(root: Path) -> str:
 
 
 def _gpu_mode(root: Path) -> str:
-    devices = sorted((root / "sys/class/devfreq").glob("*"))
-    clocks = (_mhz(d / "max_freq", 1e6) for d in devices if _GPU.search(d.name))
+    clocks = (_mhz(device / "max_freq", 1e6) for device in gpu_devices(root))
     return _word("GPU to", clocks)
 
 

@@ -120,10 +120,6 @@ def command(
             f"--meter {meter}: the target 'null' runs nothing whose energy could be measured."
         )
     cases = cases_from(opened, inputs) if shapes is None else cases_of(opened, shapes)
-    if update:
-        check_update(
-            opened, name, names, cases, iterations, loading_only, baselines.names, streams
-        )
     rebuilt = target or next(iter(opened.targets()), "cpu")
     wanted = Wanted(
         Stop(warm_up_ms, duration_s, iterations),
@@ -137,6 +133,8 @@ def command(
         streams,
         layers,
     )
+    if update:
+        check_update(opened, name, names, cases, wanted)
     with progress() as step:
         step("opening the engines")
         (backend, engines, clock), backend_bytes = with_fresh_engines(
@@ -162,7 +160,7 @@ def command(
         print_profiles(measured.profiles, console())
     if update and engines is not None:
         path = write_table(opened, measured_table(opened, engines, measured))
-        console().print(f"\n{update_text(opened, path, measured.report)}", soft_wrap=True)
+        console().print(f"\n{update_text(path, measured.report)}", soft_wrap=True)
     written = files.write(measured)
     if written:
         listed = ", ".join(map(str, written))

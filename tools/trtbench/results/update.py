@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.measuring import Found
     from skipc.tools.trtbench.results.report import Report
     from skipc.tools.trtbench.running.loop import Calls
+    from skipc.tools.trtbench.wanted import Wanted
 
 LEAST_ITERATIONS = 10
 """Fewer calls say nothing of a 95th percentile."""
@@ -37,19 +38,24 @@ def check_update(
     target: str | None,
     names: Sequence[str],
     cases: Sequence[Arrays],
-    iterations: int,
-    loading_only: bool,
-    baselines: Sequence[str],
-    streams: int,
+    wanted: Wanted,
 ) -> None:
     """Raises unless what was asked for makes a table that stands for every call.
+
+    Args:
+        bundle: What is to be measured.
+        target: Whose engines, as asked for.
+        names: Which configurations of it.
+        cases: The inputs.
+        wanted: What else was asked for.
 
     Raises:
         click.UsageError: It does not; the message says what to leave out or change.
     """
-    if target == NULL_TARGET or loading_only:
+    if target == NULL_TARGET or wanted.loading_only:
         other = "--target null" if target == NULL_TARGET else "--timeDeserialize"
         raise click.UsageError(f"--update: with {other} no latency is measured.")
+    iterations, streams = wanted.stop.iterations, wanted.streams
     if iterations < LEAST_ITERATIONS:
         raise click.UsageError(
             f"--update: a table needs {LEAST_ITERATIONS} calls of each configuration, or more;"
@@ -60,10 +66,10 @@ def check_update(
             f"--update writes what a call takes alone, not one of {streams}. Leave out"
             " --infStreams."
         )
-    if baselines:
+    if wanted.baselines.names:
         raise click.UsageError(
-            f"--update: with --baseline {','.join(baselines)} calls take turns with those of"
-            " something else, and find its data in the caches. Leave one of them out."
+            f"--update: with --baseline {','.join(wanted.baselines.names)} calls take turns with"
+            " those of something else, and find its data in the caches. Leave one of them out."
         )
     if len(names) < len(bundle.manifest.configurations):
         raise click.UsageError(
@@ -76,7 +82,7 @@ def check_update(
         )
 
 
-def update_text(bundle: Bundle, path: Path, report: Report) -> str:
+def update_text(path: Path, report: Report) -> str:
     """Returns what is said of a table that was written to ``path``."""
     regime = report.regime
     mode = f", {regime.power_mode}" if regime.power_mode else ""

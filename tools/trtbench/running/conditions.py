@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from skipc.runtime.device import gpu_devices
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_GPU = re.compile(r"gpu|gv11b|ga10b")
 # Zones that nothing is connected to show such values.
 _POSSIBLE_C = (-40.0, 150.0)
 
@@ -41,8 +41,7 @@ def conditions_now(root: Path = Path("/")) -> Conditions:
     possible = [value for value in zones if _POSSIBLE_C[0] < value < _POSSIBLE_C[1]]
     policies = (root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
     cpus = _numbers(policies, 1e3)
-    clocks = (root / "sys/class/devfreq").glob("*/cur_freq")
-    gpus = _numbers((path for path in clocks if _GPU.search(path.parent.name)), 1e6)
+    gpus = _numbers((device / "cur_freq" for device in gpu_devices(root)), 1e6)
     return Conditions(
         temperature_c=max(possible, default=None),
         cpu_mhz=fmean(cpus) if cpus else None,
