@@ -69,7 +69,8 @@ def check_update(
     if wanted.baselines.names:
         raise click.UsageError(
             f"--update: with --baseline {','.join(wanted.baselines.names)} calls take turns"
-            " with those of something else, and find its data in the caches. Leave one of them out."
+            " with those of something else, and find its data in the caches. Leave one of them"
+            " out."
         )
     if len(names) < len(bundle.manifest.configurations):
         raise click.UsageError(
