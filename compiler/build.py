@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from skipc.compiler.bundle_writer import (
+from skipc.compiler.axes.precision.caster import PrecisionCaster
+from skipc.compiler.axes.precision.mode import Precision, graph_precision
+from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.axes.units import UnitSearch, find_units
+from skipc.compiler.bundle.files import sha256_of, staged_folder, write_whole
+from skipc.compiler.bundle.weights import WeightStoreWriter
+from skipc.compiler.bundle.writer import (
     GOLDEN_INPUTS_FILE,
     WEIGHTS_FILE,
     WrittenSubnet,
@@ -18,33 +24,27 @@ from skipc.compiler.bundle_writer import (
     write_subnet,
 )
 from skipc.compiler.errors import CompileError, SupernetError, UnitError
-from skipc.compiler.export import SupernetGraph, export_supernet
-from skipc.compiler.files import sha256_of, staged_folder, write_whole
 from skipc.compiler.front import Configuration, configurations_from_front, read_front
-from skipc.compiler.golden import cases, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.precision.caster import PrecisionCaster
-from skipc.compiler.precision.mode import Precision, graph_precision
-from skipc.compiler.reference import TorchReference
-from skipc.compiler.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.read.export import SupernetGraph, export_supernet
+from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.compiler.select.costs import Counter
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
-from skipc.compiler.switching import SwitchingNetwork
 from skipc.compiler.targets.tensorrt.store import carry_over
-from skipc.compiler.units import UnitSearch, find_units
-from skipc.compiler.verify import TOLERANCE, default_tolerance, verify_subnet
-from skipc.compiler.weights import WeightStoreWriter
-from skipc.runtime.bundle import MANIFEST_FILE
-from skipc.runtime.manifest import Provenance, Verification
-from skipc.runtime.recipe import Recipe
+from skipc.compiler.verify.golden import cases, whole_number_bounds
+from skipc.compiler.verify.torch_reference import TorchReference
+from skipc.compiler.verify.verify import TOLERANCE, default_tolerance, verify_subnet
+from skipc.runtime.bundle.folder import MANIFEST_FILE
+from skipc.runtime.bundle.manifest import Provenance, Verification
+from skipc.runtime.bundle.recipe import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.compiler.checkpoint import Supernet
     from skipc.compiler.front import Front
+    from skipc.compiler.read import Supernet
 
 Progress = Callable[[str], None]
 """Called with a short text when a step begins."""
@@ -148,8 +148,8 @@ def open_subnets(
     if not isinstance(module, SwitchingNetwork):
         graph, search = open_supernet(supernet, options)
         return PrunedSubnets(graph, search, norms)
-    from skipc.compiler.checkpoint import TorchSupernet
-    from skipc.compiler.traced import TracedSubnets
+    from skipc.compiler.read import TorchSupernet
+    from skipc.compiler.read.traced import TracedSubnets
 
     if norms.mode is not NormMode.SHARED:
         raise SupernetError(

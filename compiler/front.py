@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import FrontError
-from skipc.compiler.files import write_whole
-from skipc.compiler.graph import is_inside
+from skipc.compiler.graph.index import is_inside
 from skipc.compiler.norms.mode import NormMode
+from skipc.runtime.bundle.records import Record, read_json
 from skipc.runtime.errors import choices_text
-from skipc.runtime.records import Record, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from skipc.compiler.units import Unit
+    from skipc.compiler.axes.units import Unit
 
 FORMAT = "skipc.front/1"
 

@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from skipc.compiler.costs import parameters
+from skipc.compiler.axes.prune import subnet_from_units
+from skipc.compiler.graph.costs import parameters
 from skipc.compiler.norms.apply import apply_norms, norms_by_output
 from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics_file import check_statistics
-from skipc.compiler.onnx_reference import OnnxReference
-from skipc.compiler.prune import subnet_from_units
+from skipc.compiler.verify.onnx_reference import OnnxReference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
 
-    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.axes.units import UnitSearch
     from skipc.compiler.front import Configuration
     from skipc.compiler.norms.statistics import FamilyNorms
-    from skipc.compiler.reference import Reference
-    from skipc.compiler.units import UnitSearch
+    from skipc.compiler.read.export import SupernetGraph
+    from skipc.compiler.verify.torch_reference import Reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ folder may be copied into an application as it stands.
 from __future__ import annotations
 
 from .adaptive import AdaptiveEngine
-from .budget import Budget
-from .bundle import Bundle
-from .call_record import CallRecord
+from .bundle.folder import Bundle
+from .bundle.manifest import BatchRange, TensorSpec
+from .call.record import CallRecord
+from .call.stats import ConfigurationStats, EngineStats
 from .clock import Clock, FakeClock, SystemClock
 from .errors import (
     BackendError,
@@ -34,9 +35,8 @@ from .errors import (
     VersionError,
 )
 from .governor import Decision, OperatingPoint, State, decide
-from .manifest import BatchRange, TensorSpec
+from .governor.budget import Budget
 from .meters import Meter, Reading, Sampler, open_meter
-from .stats import ConfigurationStats, EngineStats
 
 __all__ = [
     "AdaptiveEngine",

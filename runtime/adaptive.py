@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, final, overload
 
-from .budget import checked_budget, checked_deadline_ms
-from .bundle import Bundle
+from .bundle.folder import Bundle
+from .call.controller import Controller
+from .call.inputs import InputChecker
+from .call.lifetime import Lifetime
+from .call.metering import Metering
+from .call.nan_outputs import OutputChecker
+from .call.runner import Runner
+from .call.stats import EngineStats, engine_stats
+from .call.watchdog import started_watchdog
 from .clock import SystemClock
-from .controller import Controller
 from .governor import first_state
-from .inputs import InputChecker
-from .lifetime import Lifetime
-from .loading import load_all
-from .metering import Metering
-from .nan_outputs import OutputChecker
-from .opening import bundle_backend, started_sampler
+from .governor.budget import checked_budget, checked_deadline_ms
+from .load.loading import load_all
+from .load.opening import bundle_backend, started_sampler
+from .load.points import points_by_name, points_here, ranked_by
 from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
-from .points import points_by_name, points_here, ranked_by
-from .running import Runner
-from .stats import EngineStats, engine_stats
-from .watchdog import started_watchdog
 
 if TYPE_CHECKING:
     import os
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .backends import Backend
-    from .budget import Budget
-    from .call_record import CallRecord
+    from .bundle.manifest import BatchRange, TensorSpec
+    from .call.record import CallRecord
     from .clock import Clock
     from .governor import OperatingPoint
-    from .manifest import BatchRange, TensorSpec
+    from .governor.budget import Budget
     from .meters import Sampler
 
 WARM_UP_RUNS = 2
@@ -282,7 +282,7 @@ class AdaptiveEngine:
     def trace(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first: ten thousand at most.
 
-        ``runtime.call_trace`` makes a file of them for ``skipc trace``.
+        ``runtime.call.trace`` makes a file of them for ``skipc trace``.
         """
         self._life.check()
         return self._control.records()

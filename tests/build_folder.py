@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.read import Supernet
 
 NAME = "torchvision-resnet"
 SKIPS = {

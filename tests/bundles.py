@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.runtime.engines import EngineEntry, EngineSet, Latency
-from skipc.runtime.manifest import (
+from skipc.runtime.bundle.engines import EngineEntry, EngineSet, Latency
+from skipc.runtime.bundle.manifest import (
     BatchRange,
     ConfigurationEntry,
     FileEntry,
@@ -20,7 +20,7 @@ from skipc.runtime.manifest import (
     UnitEntry,
     Verification,
 )
-from skipc.runtime.recipe import Recipe
+from skipc.runtime.bundle.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.manifest import (
+from skipc.runtime.bundle.manifest import (
     BatchRange,
     ConfigurationEntry,
     FileEntry,
@@ -23,7 +23,7 @@ from skipc.runtime.manifest import (
     UnitEntry,
     Verification,
 )
-from skipc.runtime.recipe import Recipe
+from skipc.runtime.bundle.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

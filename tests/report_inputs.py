@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from skipc.runtime.backends.phases import Wait, Way
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.manifest import (
+from skipc.runtime.bundle.manifest import (
     ConfigurationEntry,
     FileEntry,
     Manifest,
@@ -22,7 +22,7 @@ from skipc.runtime.manifest import (
     UnitEntry,
     Verification,
 )
-from skipc.runtime.recipe import Recipe
+from skipc.runtime.bundle.recipe import Recipe
 from skipc.tools.report.subnets import MODULE_KEY
 from skipc.tools.trtbench.baselines.found import BaselineCalls, BaselineFound
 from skipc.tools.trtbench.results.document import encoded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.runtime import Budget
-from skipc.runtime.call_trace import Trace, TracedCall, TracedConfiguration, trace_lines
+from skipc.runtime.call.trace import Trace, TracedCall, TracedConfiguration, trace_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,12 +12,12 @@ import click
 
 from skipc.compiler.targets.options import LEVELS
 from skipc.profiles import load_profile
-from skipc.runtime.opening import NULL_TARGET
+from skipc.runtime.load.opening import NULL_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.compiler.checkpoint import ModelOptions, Supernet
+    from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.remote.device import Device
     from skipc.runtime.bundle import Bundle
 
@@ -186,8 +186,8 @@ def model_options_from(
     Raises:
         CheckpointError: They do not fit together.
     """
-    from skipc.compiler.checkpoint import ModelOptions
-    from skipc.compiler.inputs import parse_inputs
+    from skipc.compiler.read import ModelOptions
+    from skipc.compiler.read.inputs import parse_inputs
 
     specs, sizes = parse_inputs(inputs, batch)
     return ModelOptions(
@@ -212,7 +212,7 @@ def read_supernet(
     Raises:
         CheckpointError: They do not fit together.
     """
-    from skipc.compiler.checkpoint import read_checkpoint
+    from skipc.compiler.read import read_checkpoint
 
     options = model_options_from(model, model_args, inputs, batch, output)
     return read_checkpoint(checkpoint, options)

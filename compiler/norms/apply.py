@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir.passes.common as common
 
+from skipc.compiler.graph.passes.fold_norms import FoldNormsPass
+from skipc.compiler.graph.passes.scale_norms import ScaleNormsPass
+from skipc.compiler.graph.passes.set_norms import SetNormsPass
 from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.passes.fold_norms import FoldNormsPass
-from skipc.compiler.passes.scale_norms import ScaleNormsPass
-from skipc.compiler.passes.set_norms import SetNormsPass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.graph import module_path, node_inputs
+from skipc.compiler.graph.index import module_path, node_inputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir

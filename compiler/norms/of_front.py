@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
-from skipc.compiler.files import sha256_of
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
 from skipc.compiler.norms.statistics_file import read_statistics

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.compiler.array_files import write_arrays
+from skipc.compiler.bundle.array_files import write_arrays
 from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormStatistics
+from skipc.runtime.bundle.npz import read_npz
 from skipc.runtime.errors import FormatError
-from skipc.runtime.npz import read_npz
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
+from skipc.runtime.bundle.manifest import TensorSpec
 from skipc.runtime.errors import choices_text
-from skipc.runtime.manifest import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

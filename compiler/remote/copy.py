@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from skipc.compiler.errors import RemoteError
 from skipc.compiler.remote.connection import one_line
-from skipc.runtime.contained import check_relative
+from skipc.runtime.bundle.contained import check_relative
 from skipc.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipc.compiler.bundle.files import staged_folder
 from skipc.compiler.errors import RemoteError, TargetError
-from skipc.compiler.files import staged_folder
 from skipc.compiler.remote.copy import StreamEndedError, read_tar
-from skipc.runtime.bundle import ENGINES_FILE, ENGINES_FOLDER, Bundle
-from skipc.runtime.engines import EngineSet
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.engines import EngineSet
+from skipc.runtime.bundle.folder import ENGINES_FILE, ENGINES_FOLDER
+from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES, parse_json
 from skipc.runtime.errors import SkipcError
-from skipc.runtime.records import MAX_DOCUMENT_BYTES, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

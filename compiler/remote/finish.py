@@ -12,7 +12,8 @@ from skipc.compiler.remote.fetch import fetch_engines
 from skipc.compiler.targets import builder_for, target_of
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
-from skipc.runtime.bundle import ENGINES_FOLDER, MANIFEST_FILE, Bundle
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.folder import ENGINES_FOLDER, MANIFEST_FILE
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.remote.connection import Connection
     from skipc.compiler.remote.device import Device
-    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.bundle.engines import EngineSet
 
     Progress = Callable[[str], None]
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from skipc.compiler.checkpoint import TorchSupernet
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import SupernetError
-from skipc.compiler.export import export_supernet
-from skipc.compiler.golden import draw_inputs
-from skipc.compiler.inputs import BATCH
 from skipc.compiler.norms.find import find_norms
-from skipc.compiler.numerics import difference
-from skipc.compiler.units import find_units
-from skipc.runtime.manifest import BatchRange
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
+from skipc.compiler.read.inputs import BATCH
+from skipc.compiler.verify.golden import draw_inputs
+from skipc.compiler.verify.numerics import difference
+from skipc.runtime.bundle.manifest import BatchRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skipc.compiler.checkpoint import Supernet
-    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.read import Supernet
+    from skipc.compiler.read.export import SupernetGraph
 
 _TOLERANCE = 1e-4
 _CHECKED_ROWS = 3

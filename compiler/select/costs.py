@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from skipc.compiler.costs import node_macs
-from skipc.compiler.graph import node_inputs
+from skipc.compiler.graph.costs import node_macs
+from skipc.compiler.graph.index import node_inputs
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from skipc.compiler.axes.units import Unit
     from skipc.compiler.select.candidates import Bits
-    from skipc.compiler.units import Unit
 
 
 class CostKind(str, Enum):

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.axes.units import Unit
     from skipc.compiler.norms.find import Norm
     from skipc.compiler.norms.statistics import NetworkNorms, NormStatistics
+    from skipc.compiler.read.export import SupernetGraph
     from skipc.compiler.select.candidates import Bits
     from skipc.compiler.select.samples import Samples
-    from skipc.compiler.units import Unit
 
     Arrays = Mapping[str, NDArray[Any]]
 

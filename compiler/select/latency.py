@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.axes.units import Unit
     from skipc.compiler.select.candidates import Bits, Space
-    from skipc.compiler.units import Unit
     from skipc.profiles import Profile
 
     Measure = Callable[[Mapping[str, Path]], Mapping[str, float]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.imported import function_of, place_of, reason_of
+from skipc.compiler.read.imported import function_of, place_of, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.select.samples import Samples
-    from skipc.runtime.manifest import TensorSpec
+    from skipc.runtime.bundle.manifest import TensorSpec
 
     Arrays = Mapping[str, NDArray[Any]]
 

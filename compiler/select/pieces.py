@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.extras import require
-from skipc.compiler.graph import node_inputs
-from skipc.compiler.passes.set_norms import MEAN, VARIANCE
+from skipc.compiler.graph.index import node_inputs
+from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

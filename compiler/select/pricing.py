@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
 from skipc.compiler.front import Configuration
-from skipc.compiler.golden import draw_inputs, whole_number_bounds
 from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.read.traced import TracedSubnets
 from skipc.compiler.select.costs import CostKind, Counter
 from skipc.compiler.select.latency import (
     LatencyModel,
@@ -18,7 +18,7 @@ from skipc.compiler.select.latency import (
 )
 from skipc.compiler.subnets import PrunedSubnets
 from skipc.compiler.targets import builder_for, unmeasurable_reason
-from skipc.compiler.traced import TracedSubnets
+from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
 from skipc.profiles import load_profile
 
 if TYPE_CHECKING:

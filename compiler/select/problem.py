@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.build import BuildOptions, open_subnets, residual_scale_of
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import SelectError, SupernetError
-from skipc.compiler.export import export_supernet
-from skipc.compiler.files import sha256_of
-from skipc.compiler.graph import is_inside
+from skipc.compiler.graph.index import is_inside
+from skipc.compiler.graph.passes.scale_norms import check_homogeneous
 from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.passes.scale_norms import check_homogeneous
-from skipc.compiler.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.read.export import export_supernet
+from skipc.compiler.read.traced import TracedSubnets
 from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.candidates import Bits, Space
 from skipc.compiler.select.data import Data, read_data
@@ -22,17 +24,15 @@ from skipc.compiler.select.evaluation_cache import EvaluationKey
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.metrics import Metric, find_metric
 from skipc.compiler.select.scoring import EvaluatorScorer, Scorer, TracedScorer
-from skipc.compiler.traced import TracedSubnets
-from skipc.compiler.units import find_units
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.compiler.checkpoint import Supernet
+    from skipc.compiler.axes.units import Unit
+    from skipc.compiler.read import Supernet
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.subnets import SubnetSource
-    from skipc.compiler.units import Unit
 
 
 class Notes(Protocol):

@@ -11,16 +11,16 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipc.compiler.checkpoint import read_checkpoint
 from skipc.compiler.errors import SelectError
 from skipc.compiler.extras import require
+from skipc.compiler.read import read_checkpoint
 from skipc.compiler.select.problem import Problem, open_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from skipc.compiler.checkpoint import ModelOptions
     from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.read import ModelOptions
     from skipc.compiler.select.candidates import Bits
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.samples import Samples

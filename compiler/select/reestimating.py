@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.compiler.export import export_supernet
+from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.front import configurations_from_front
-from skipc.compiler.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.read.export import export_supernet
 from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.data import DataOptions, read_data
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.family_norms import family_norms
-from skipc.compiler.units import find_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from skipc.compiler.checkpoint import Supernet
     from skipc.compiler.front import Front
     from skipc.compiler.norms.mode import NormMode
     from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.read import Supernet
 
 
 def reestimated_norms(

@@ -12,11 +12,11 @@ from skipc.compiler.select.family_norms import family_norms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from skipc.compiler.read.traced import TracedSubnets
     from skipc.compiler.select.candidates import Bits
     from skipc.compiler.select.evaluation_cache import EvaluationCache
     from skipc.compiler.select.metrics import Metric
     from skipc.compiler.select.samples import Samples
-    from skipc.compiler.traced import TracedSubnets
 
     Scores = Iterator[tuple[Bits, float]]
 

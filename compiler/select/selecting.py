@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from skipc.compiler.checkpoint import ModelOptions, Supernet
     from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.select.archive import Score
     from skipc.compiler.select.candidates import Bits, Space
     from skipc.compiler.select.costs import CostKind

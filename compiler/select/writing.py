@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING
 
-from skipc.compiler.files import sha256_of
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics_file import write_statistics

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.profiles import Profile
-    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.bundle.engines import EngineSet
 
     Progress = Callable[[str], None]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
-from skipc.compiler.numerics import difference
+from skipc.compiler.verify.numerics import difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
     Case = dict[str, NDArray[Any]]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.runtime.backends.onnx_locations import locations
+from skipc.runtime.backends.onnxruntime.locations import locations
 from skipc.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
 
 def checked_graph(bundle: Bundle, entry: ConfigurationEntry) -> Path:

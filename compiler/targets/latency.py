@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.runtime.engines import Latency
+from skipc.runtime.bundle.engines import Latency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

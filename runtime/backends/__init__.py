@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..bundle import Bundle
-    from ..engines import EngineSet
-    from ..residency import ResidencyCounts
+    from ..bundle.engines import EngineSet
+    from ..bundle.folder import Bundle
+    from ..load.residency import ResidencyCounts
 
     Arrays = Mapping[str, NDArray[np.generic]]
 
 _MODULES: dict[str, str] = {
-    "onnxruntime-cpu": ".onnxruntime_cpu",
+    "onnxruntime-cpu": ".onnxruntime.cpu",
     "null": ".null",
-    "tensorrt": ".tensorrt",
-    "tensorrt-rtx": ".tensorrt",
+    "tensorrt": ".tensorrt.backend",
+    "tensorrt-rtx": ".tensorrt.backend",
 }
 
 

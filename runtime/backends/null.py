@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import EngineError, choices_text
-from ..points import operating_points
-from ..residency import ResidencyCounts
+from ..load.points import operating_points
+from ..load.residency import ResidencyCounts
 from . import Sharing
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..bundle import Bundle
+    from ..bundle.engines import EngineSet
+    from ..bundle.folder import Bundle
     from ..clock import FakeClock
-    from ..engines import EngineSet
     from . import Arrays, Engine, Limits
 
     Script = float | Sequence[float] | Callable[[int], float]

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..budget import DEFAULT_WINDOW_S
+from .budget import DEFAULT_WINDOW_S
 
 if TYPE_CHECKING:
-    from ..budget import Budget
+    from .budget import Budget
 
 BURST_CALLS = 32
 PACE_WINDOWS = 3.0

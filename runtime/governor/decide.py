@@ -14,8 +14,8 @@ from .latency import predict_logs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..budget import Budget
     from .averages import Turn
+    from .budget import Budget
     from .ceiling import Ceiling
     from .operating_point import OperatingPoint
     from .state import State

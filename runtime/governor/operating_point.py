@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from ..budget import MOST
 from ..errors import ChoiceError
 from ..reals import finite
+from .budget import MOST
 
 DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
 DEVIATIONS_AT_99 = NormalDist().inv_cdf(0.99)

@@ -14,7 +14,7 @@ from .state import State
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..budget import Budget
+    from .budget import Budget
     from .decision import Decision
     from .energy import Spent
     from .operating_point import OperatingPoint

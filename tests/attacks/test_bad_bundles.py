@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipc.runtime import records
-from skipc.runtime.bundle import Bundle
-from skipc.runtime.device import Device
+from skipc.runtime.bundle import Bundle, records
+from skipc.runtime.bundle.device import Device
+from skipc.runtime.bundle.measured import TableKey, all_tables, find_table
+from skipc.runtime.bundle.npz import read_npz
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError, VersionError
-from skipc.runtime.measured import TableKey, all_tables, find_table
-from skipc.runtime.npz import read_npz
 from tests.bundles import edit_json, write_bundle, write_engines
 from tests.sysfs_trees import unprivileged
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
 from skipc.compiler.errors import CheckpointError
+from skipc.compiler.read import ModelOptions, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from skipc.compiler.axes.units import Unit
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     Front,
@@ -18,7 +19,6 @@ from skipc.compiler.front import (
     read_front,
     write_front,
 )
-from skipc.compiler.units import Unit
 
 EXAMPLES = settings(
     max_examples=60,

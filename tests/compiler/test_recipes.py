@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from skipc.compiler.checkpoint import TorchSupernet
-from skipc.compiler.checkpoint.survival import survival_from_modules
-from skipc.compiler.export import export_supernet
+from skipc.compiler.axes.units import find_units
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
+from skipc.compiler.read.survival import survival_from_modules
+from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.compiler.recipes import RECIPES, find_recipe
 from skipc.compiler.recipes.resnet import Block
 from skipc.compiler.recipes.stochastic_depth import (
@@ -18,8 +20,6 @@ from skipc.compiler.recipes.stochastic_depth import (
     StochasticDepth,
 )
 from skipc.compiler.recipes.sub_paths import SwitchedNorm, mandatory_blocks
-from skipc.compiler.switching import SwitchingNetwork
-from skipc.compiler.units import find_units
 
 RESNET50 = {
     "widths": [256, 512, 1024, 2048], "depths": [3, 4, 6, 3], "bottleneck": True,

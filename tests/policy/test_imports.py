@@ -49,7 +49,7 @@ def test_every_runtime_module_imports_without_frameworks(tmp_path):
     code = f"{BLOCK}{IMPORT_ALL}import skipc.runtime\nprint(*import_all(skipc.runtime))"
     found = _run(code, tmp_path).split()
     assert {"skipc.runtime.adaptive", "skipc.runtime.backends.null"} <= set(found)
-    assert "skipc.runtime.backends.onnxruntime_cpu" in found
+    assert "skipc.runtime.backends.onnxruntime.cpu" in found
 
 
 def test_importing_the_runtime_loads_numpy_and_the_standard_library_only(tmp_path):

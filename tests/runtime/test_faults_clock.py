@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipc.runtime import Budget, Reading, Sampler
-from skipc.runtime.timeline import Timeline
+from skipc.runtime.call.timeline import Timeline
 from tests.runtime.faulty import ENERGY_MJ, HandMeter, Script, X, scripted
 
 HOUR_MS = 3_600_000.0

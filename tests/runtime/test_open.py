@@ -22,8 +22,8 @@ from skipc.runtime import (
     TensorSpec,
     backends,
 )
-from skipc.runtime.device import this_device
-from skipc.runtime.measured import table_key
+from skipc.runtime.bundle.device import this_device
+from skipc.runtime.bundle.measured import table_key
 from tests.bundles import edit_json, write_bundle, write_engines
 from tests.runtime.faulty import CountingBackend
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from tests.command_line import skipc
 

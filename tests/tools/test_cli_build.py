@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import AdaptiveEngine, Bundle
 from tests.bundles import edit_json

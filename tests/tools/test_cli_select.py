@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipc.compiler.files import sha256_of
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import read_front
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.recipes.digits_data import load_digits

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skipc.runtime.call_trace import read_trace
+from skipc.runtime.call.trace import read_trace
 from tests.command_line import mistake, skipc
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skipc.runtime import Budget
-from skipc.runtime.call_trace import Trace, TracedConfiguration
+from skipc.runtime.call.trace import Trace, TracedConfiguration
 from tests.command_line import all_files, mistake, skipc, skipc_without
 from tests.traces import call, trace, write
 

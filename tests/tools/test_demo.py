@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.front import read_front
 from skipc.runtime import Bundle
-from skipc.tools.demo import main
-from skipc.tools.demo_picture import Call, Point, draw
+from skipc.tools.demo.__main__ import main
+from skipc.tools.demo.picture import Call, Point, draw
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipc.runtime import Budget
-from skipc.runtime.call_trace import TracedConfiguration
+from skipc.runtime.call.trace import TracedConfiguration
 from skipc.tools.printable import short, shown
 from skipc.tools.trace.columns import columns_of
 from skipc.tools.trace.content import content_of

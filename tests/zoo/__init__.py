@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from skipc.compiler.checkpoint import TorchSupernet
-from skipc.compiler.export import export_supernet
-from skipc.compiler.units import find_units
+from skipc.compiler.axes.units import find_units
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
 from tests.zoo.image_nets import IMAGE_NETS
 from tests.zoo.library_nets import LIBRARY_NETS
 from tests.zoo.net import Net, assert_close, case_for, eager_outputs, module_of
@@ -19,8 +19,8 @@ from tests.zoo.rejected_nets import REJECTED_NETS
 from tests.zoo.token_nets import TOKEN_NETS
 
 if TYPE_CHECKING:
-    from skipc.compiler.export import SupernetGraph
-    from skipc.compiler.units import UnitSearch
+    from skipc.compiler.axes.units import UnitSearch
+    from skipc.compiler.read.export import SupernetGraph
 
 NETS = {net.name: net for net in (*IMAGE_NETS, *TOKEN_NETS, *LIBRARY_NETS, *REJECTED_NETS)}
 WITH_UNITS = tuple(name for name, net in NETS.items() if net.units)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from skipc.compiler.golden import draw_inputs
-from skipc.runtime.manifest import BatchRange, TensorSpec
+from skipc.compiler.verify.golden import draw_inputs
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

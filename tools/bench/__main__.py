@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from skipc.runtime.host import host_key
+from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     budgets,
     building,

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.files import write_whole
+from skipc.compiler.bundle.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

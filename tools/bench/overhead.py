@@ -10,9 +10,9 @@ import numpy as np
 
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.backends.null import NullBackend
-from skipc.runtime.controller import Controller
+from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.call.controller import Controller
 from skipc.runtime.governor import OperatingPoint, first_state
-from skipc.runtime.manifest import TensorSpec
 from skipc.tools.bench.bars import Bar
 
 if TYPE_CHECKING:

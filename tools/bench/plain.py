@@ -16,7 +16,7 @@ from skipc.tools.trtbench.baselines.plain import plain_session
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.compiler.units import Unit
+    from skipc.compiler.axes.units import Unit
     from skipc.runtime.backends import Arrays
 
 

@@ -13,14 +13,14 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
-from skipc.compiler.export import export_supernet
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.read import ModelOptions, read_checkpoint
+from skipc.compiler.read.export import export_supernet
 from skipc.compiler.recipes.digits_data import Part, load_digits
 from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.samples import Samples
-from skipc.compiler.units import find_units
 from skipc.runtime import Bundle
 from skipc.tools.bench.bars import Bar
 

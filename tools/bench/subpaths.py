@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.compiler.build import BuildOptions, build_bundle
-from skipc.compiler.checkpoint import TorchSupernet
 from skipc.compiler.front import Front, FrontEntry, write_front
+from skipc.compiler.read import TorchSupernet
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
-from skipc.runtime.manifest import TensorSpec
+from skipc.runtime.bundle.manifest import TensorSpec
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.networks import randomise
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.front import Front, FrontEntry, write_front
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
-from skipc.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from skipc.runtime.opening import bundle_backend
+from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from skipc.runtime.load.opening import bundle_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.building import run_and_measure
 from skipc.tools.bench.networks import RESNET50, build_command, prepare

@@ -97,20 +97,20 @@ def command(
     Every subnet is verified against PyTorch running the same configuration; if one differs,
     nothing is written.
     """
+    from skipc.compiler.axes.precision.mode import Precision, check_precision
+    from skipc.compiler.axes.residual_scale import ResidualScale
     from skipc.compiler.build import BuildOptions, build_bundle, bundle_path
     from skipc.compiler.errors import TargetError
     from skipc.compiler.front import read_front
     from skipc.compiler.norms.mode import NormMode
-    from skipc.compiler.precision.mode import Precision, check_precision
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.remote.finish import finish_on
-    from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.targets import finish, unavailable_reason
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import load_profile
-    from skipc.runtime.backends.tensorrt_library import BACKENDS as TENSORRT
+    from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.recipe import Recipe
+    from skipc.runtime.bundle.recipe import Recipe
     from skipc.tools.commands.show import bundle_json, print_bundle
 
     # What is cheap to get wrong is checked before the network is read.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.compiler.numerics import difference
 from skipc.compiler.targets.golden import tolerance_on
+from skipc.compiler.verify.numerics import difference
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.measured import all_tables
 from skipc.runtime.errors import BackendUnavailableError, StaleEngineError
-from skipc.runtime.measured import all_tables
-from skipc.runtime.opening import NULL_TARGET
+from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.console import console, plural, print_json, progress, table
 from skipc.tools.options import PATH, target_name
 from skipc.tools.stale import with_fresh_engines

@@ -39,7 +39,7 @@ def command(
     from skipc.compiler.remote.finish import finish_on
     from skipc.compiler.targets import finish
     from skipc.compiler.targets.options import TargetOptions
-    from skipc.tools.engine_view import print_engines
+    from skipc.tools.views.engines import print_engines
 
     device = device_from(on, on_command, on_options)
     options = TargetOptions(workspace, optimization_level)

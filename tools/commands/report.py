@@ -25,8 +25,8 @@ def command(bundle: Path, results: tuple[Path, ...], out: Path | None) -> None:
     bundle's engines are shown. The page holds all that it needs and loads nothing. A page that
     is already there is replaced.
     """
+    from skipc.compiler.bundle.files import write_whole
     from skipc.compiler.extras import require
-    from skipc.compiler.files import write_whole
     from skipc.tools.report.page import page_of
     from skipc.tools.report.study import read_study
 

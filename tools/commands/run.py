@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skipc.compiler.array_files import read_arrays, write_arrays
+from skipc.compiler.bundle.array_files import read_arrays, write_arrays
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
 from skipc.tools.console import console, print_json, progress, table

@@ -18,7 +18,7 @@ from skipc.tools.options import (
     model_options_from,
     survival_from,
 )
-from skipc.tools.select_output import print_selection, selection_json, selection_progress
+from skipc.tools.views.selection import print_selection, selection_json, selection_progress
 
 if TYPE_CHECKING:
     from skipc.compiler.select.data import DataOptions
@@ -230,17 +230,17 @@ def command(
     Three disjoint parts of the data re-estimate batch norm, select, and report. Ctrl-C ends
     the search and writes the best front found so far.
     """
-    from skipc.compiler.checkpoint import read_checkpoint
+    from skipc.compiler.axes.residual_scale import ResidualScale
     from skipc.compiler.extras import require
     from skipc.compiler.norms.mode import NormMode
-    from skipc.compiler.residual_scale import ResidualScale
+    from skipc.compiler.read import read_checkpoint
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import Constraints, SelectOptions
     from skipc.compiler.select.searches import find_search
     from skipc.compiler.select.selecting import select
     from skipc.compiler.select.writing import write_selection
     from skipc.profiles import load_profile
-    from skipc.tools.select_pictures import write_html, write_png
+    from skipc.tools.views.selection_pictures import write_html, write_png
 
     load_profile(target)
     find_search(search)

@@ -10,17 +10,17 @@ import click
 
 from skipc.runtime.bundle import Bundle
 from skipc.tools.console import console, count_text, plural, print_json, size_text, table
-from skipc.tools.engine_view import print_engines
-from skipc.tools.estimate_view import estimates_of, print_estimates
-from skipc.tools.measured_view import measured_json, print_measured
 from skipc.tools.options import PATH
+from skipc.tools.views.engines import print_engines
+from skipc.tools.views.estimate import estimates_of, print_estimates
+from skipc.tools.views.measured import measured_json, print_measured
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
-    from skipc.runtime.manifest import TensorSpec
+    from skipc.runtime.bundle.manifest import TensorSpec
 
 
 @click.command("show")

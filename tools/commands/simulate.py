@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.compiler.files import write_whole
+from skipc.compiler.bundle.files import write_whole
+from skipc.runtime.backends.host import default_threads
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.call_trace import trace_lines, trace_of
-from skipc.runtime.host import default_threads
-from skipc.runtime.points import points_here, ranked_by
+from skipc.runtime.call.trace import trace_lines, trace_of
+from skipc.runtime.load.points import points_here, ranked_by
 from skipc.tools.budget_option import BudgetType
 from skipc.tools.console import console, plural, print_json, progress
 from skipc.tools.options import PATH, check_place, target_name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.tools.console import console, print_json
-from skipc.tools.profile_view import print_detected, print_profile, print_profiles
+from skipc.tools.views.profile import print_detected, print_profile, print_profiles
 
 if TYPE_CHECKING:
     from skipc.profiles import Profile

@@ -32,7 +32,7 @@ def command(file: Path, out: Path | None, no_picture: bool, as_json: bool) -> No
     how an application writes a trace. Pictures that are already there are replaced.
     """
     from skipc.compiler.extras import require
-    from skipc.runtime.call_trace import read_trace
+    from skipc.runtime.call.trace import read_trace
     from skipc.tools.trace.page import write_html
     from skipc.tools.trace.picture import write_png
     from skipc.tools.trace.summary import summary_of

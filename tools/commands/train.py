@@ -131,8 +131,8 @@ def command(
     or uniform, convention=original, inverted or none, per=batch or sample). sub-paths trains
     the full network and the one without the second halves of its stages together.
     """
-    from skipc.compiler.checkpoint.factories import parse_arguments
     from skipc.compiler.extras import require
+    from skipc.compiler.read.factories import parse_arguments
 
     require("torch", "compiler")
     from skipc.tools.training.images import read_training_data

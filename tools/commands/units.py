@@ -20,7 +20,7 @@ from skipc.tools.options import PATH, model_options, read_supernet
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.compiler.units import UnitSearch
+    from skipc.compiler.axes.units import UnitSearch
 
 
 @click.command("units")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from skipc.runtime.engines import EngineSet
-    from skipc.runtime.manifest import Manifest
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.manifest import Manifest
     from skipc.tools.trtbench.baselines.found import BaselineFound
     from skipc.tools.trtbench.results.interval import RatioInterval
     from skipc.tools.trtbench.results.report import Measured, Regime, Report

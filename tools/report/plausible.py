@@ -13,8 +13,8 @@ from skipc.tools.report.errors import ReportError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from skipc.runtime.engines import EngineSet
-    from skipc.runtime.manifest import Manifest
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.manifest import Manifest
     from skipc.tools.trtbench.results.report import Report
     from skipc.tools.trtbench.results.summary import Summary
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.runtime.manifest import Manifest
+    from skipc.runtime.bundle.manifest import Manifest
     from skipc.tools.report.subnets import Subnet
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from skipc.runtime.manifest import Manifest
+    from skipc.runtime.bundle.manifest import Manifest
     from skipc.tools.report.subnets import Subnet
 
 

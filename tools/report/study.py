@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.points import ranked_by
+from skipc.runtime.load.points import ranked_by
 from skipc.tools.report.errors import ReportError
 from skipc.tools.report.measurement import of_engines, of_front, of_report
 from skipc.tools.report.plausible import check_engines, check_manifest, check_report
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from skipc.runtime.engines import EngineSet
-    from skipc.runtime.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.sharing import Sharing
     from skipc.tools.report.subnets import Subnet

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
-# `skipc build` writes it to every node (compiler/graph.py, which needs onnx_ir).
+# `skipc build` writes it to every node (compiler/graph/index.py, which needs onnx_ir).
 MODULE_KEY = "skipc.module"
 
 

@@ -7,8 +7,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TypeVar
 
+from skipc.runtime.bundle.records import Record, read_document
 from skipc.runtime.errors import choices_text
-from skipc.runtime.records import Record, read_document
 from skipc.tools.simulate.scenario import (
     ARRIVALS,
     Arrivals,

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skipc.runtime.call_trace import Trace, TracedCall, TracedConfiguration
+    from skipc.runtime.call.trace import Trace, TracedCall, TracedConfiguration
 
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]

@@ -15,7 +15,7 @@ from skipc.tools.trace.strip import strip_of
 from skipc.tools.trace.thinning import thinned
 
 if TYPE_CHECKING:
-    from skipc.runtime.call_trace import Trace
+    from skipc.runtime.call.trace import Trace
     from skipc.tools.trace.columns import Columns, Floats, Indices
     from skipc.tools.trace.energy_panel import EnergyPanel
     from skipc.tools.trace.strip import Strip

@@ -11,7 +11,7 @@ import numpy as np
 from skipc.tools.trace.energy import call_curve, expected_curve, metered_curve
 
 if TYPE_CHECKING:
-    from skipc.runtime.budget import Budget
+    from skipc.runtime.governor.budget import Budget
     from skipc.tools.trace.columns import Columns, Floats
     from skipc.tools.trace.energy import Curve
 

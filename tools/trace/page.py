@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
-from skipc.compiler.files import write_whole
 from skipc.tools.trace.content import content_of
 from skipc.tools.trace.picture import time_unit
 from skipc.tools.trace.view import HEADINGS, cells, sentences
@@ -21,7 +21,7 @@ from skipc.tools.web.table import Table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.runtime.call_trace import Trace, TracedCall
+    from skipc.runtime.call.trace import Trace, TracedCall
     from skipc.tools.trace.content import Content
     from skipc.tools.trace.summary import Summary
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
-from skipc.compiler.files import write_whole
 from skipc.tools.printable import short
 from skipc.tools.trace import palette
 from skipc.tools.trace.content import content_of
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from skipc.runtime.call_trace import Trace
+    from skipc.runtime.call.trace import Trace
     from skipc.tools.trace.content import Content
 
 WIDTH_PX = 1200

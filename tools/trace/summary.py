@@ -11,7 +11,7 @@ from skipc.tools.trace.columns import columns_of
 from skipc.tools.trace.energy import mean_power_w
 
 if TYPE_CHECKING:
-    from skipc.runtime.call_trace import Trace
+    from skipc.runtime.call.trace import Trace
     from skipc.tools.trace.columns import Columns, Flags
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, table
-from skipc.tools.meter_view import energy_text
 from skipc.tools.printable import shown
+from skipc.tools.views.meters import energy_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch.nn import functional
 
-from skipc.compiler.switching import SwitchingNetwork
+from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.tools.training.errors import TrainError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from skipc.compiler.files import write_whole
+from skipc.compiler.bundle.files import write_whole
 from skipc.tools.training.errors import TrainError
 
 if TYPE_CHECKING:

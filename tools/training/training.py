@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from skipc.compiler.checkpoint.factories import build_named
-from skipc.compiler.checkpoint.file_format import CheckpointFile, save_checkpoint
-from skipc.compiler.switching import SwitchingNetwork
-from skipc.runtime.manifest import TensorSpec
+from skipc.compiler.read.factories import build_named
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.read.switching import SwitchingNetwork
+from skipc.runtime.bundle.manifest import TensorSpec
 from skipc.tools.training.augment import augmented
 from skipc.tools.training.errors import TrainError
 from skipc.tools.training.losses import Recipe, find_training_recipe

@@ -9,7 +9,7 @@ import click
 from skipc.runtime import Bundle, SystemClock
 from skipc.runtime.backends.phases import OWN_WAY
 from skipc.runtime.errors import ChoiceError, choices_text
-from skipc.runtime.opening import NULL_TARGET, bundle_backend
+from skipc.runtime.load.opening import NULL_TARGET, bundle_backend
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.pss import added_bytes, pss_bytes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.errors import MeterError
-from skipc.runtime.opening import started_sampler
-from skipc.runtime.points import operating_points
+from skipc.runtime.load.opening import started_sampler
+from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench.baselines.loading import lanes, with_latencies
 from skipc.tools.trtbench.baselines.opening import opened_baselines
 from skipc.tools.trtbench.results.regime import regime_of

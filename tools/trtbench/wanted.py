@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skipc.runtime import Bundle, Clock
     from skipc.runtime.backends import Arrays, Backend
     from skipc.runtime.backends.phases import Way
-    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.bundle.engines import EngineSet
     from skipc.tools.trtbench.baselines.options import BaselineOptions
     from skipc.tools.trtbench.running.loop import Stop
 

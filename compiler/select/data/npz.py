@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING
 
-from skipc.compiler.array_files import read_arrays
+from skipc.compiler.bundle.array_files import read_arrays
 from skipc.compiler.errors import SelectError
 from skipc.compiler.select.data import MAX_DATA_BYTES
 from skipc.compiler.select.samples import Samples
@@ -14,7 +14,7 @@ from skipc.runtime.errors import InputError, choices_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.runtime.manifest import TensorSpec
+    from skipc.runtime.bundle.manifest import TensorSpec
 
 
 def npz_samples(path: Path, inputs: tuple[TensorSpec, ...]) -> Samples:

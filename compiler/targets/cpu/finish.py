@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from skipc.compiler.bundle.files import staged_folder, write_whole
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
-from skipc.compiler.files import staged_folder, write_whole
 from skipc.compiler.targets.cpu import probe
 from skipc.compiler.targets.cpu.verify import check_same_bits
 from skipc.compiler.targets.golden import check_golden, tolerance_on
 from skipc.compiler.targets.graphs import checked_graph
 from skipc.compiler.targets.latency import measure_latencies
-from skipc.runtime.backends.onnxruntime_cpu import NAME, OnnxRuntimeCpu, current_host
-from skipc.runtime.bundle import ENGINES_FILE, file_sha256
-from skipc.runtime.engines import EngineEntry, EngineSet
+from skipc.runtime.backends.host import default_threads
+from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
+from skipc.runtime.bundle.engines import EngineEntry, EngineSet
+from skipc.runtime.bundle.folder import ENGINES_FILE, file_sha256
+from skipc.runtime.bundle.manifest import FileEntry
 from skipc.runtime.errors import install_text
-from skipc.runtime.host import default_threads
-from skipc.runtime.manifest import FileEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.engines import Latency
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.engines import Latency
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
     Case = dict[str, NDArray[Any]]
 

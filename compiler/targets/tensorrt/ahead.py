@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.targets import Progress
     from skipc.compiler.targets.tensorrt.plan import PlanSettings
-    from skipc.runtime.backends.tensorrt_library import Library
+    from skipc.runtime.backends.tensorrt.library import Library
 
 
 def possible_capabilities(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.targets.golden import check_golden, tolerance_on
 from skipc.compiler.targets.latency import measure_latencies
-from skipc.runtime.backends.tensorrt import Plan, TensorRT
-from skipc.runtime.backends.tensorrt_buffers import Shapes
+from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
+from skipc.runtime.backends.tensorrt.buffers import Shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.runtime.backends.cuda import Cuda
-    from skipc.runtime.backends.tensorrt_library import Library
+    from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.engines import Latency
-    from skipc.runtime.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.engines import Latency
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
 
     Case = dict[str, NDArray[Any]]
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from skipc.compiler.bundle.files import staged_folder, write_whole
 from skipc.compiler.errors import TargetError
-from skipc.compiler.files import staged_folder, write_whole
 from skipc.compiler.targets.graphs import checked_graph
 from skipc.compiler.targets.tensorrt import probe
 from skipc.compiler.targets.tensorrt.ahead import possible_capabilities
@@ -16,12 +16,12 @@ from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
 from skipc.compiler.targets.tensorrt.store import PlanStore
 from skipc.runtime.backends.cuda import open_cuda
-from skipc.runtime.backends.tensorrt_host import ahead_host, current_host
-from skipc.runtime.backends.tensorrt_library import open_library
-from skipc.runtime.bundle import ENGINES_FILE, file_sha256
-from skipc.runtime.engines import EngineEntry, EngineSet
+from skipc.runtime.backends.tensorrt.host import ahead_host, current_host
+from skipc.runtime.backends.tensorrt.library import open_library
+from skipc.runtime.bundle.engines import EngineEntry, EngineSet
+from skipc.runtime.bundle.folder import ENGINES_FILE, file_sha256
+from skipc.runtime.bundle.manifest import FileEntry
 from skipc.runtime.errors import BackendUnavailableError, SkipcError
-from skipc.runtime.manifest import FileEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from skipc.compiler.targets import Progress
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import Profile
-    from skipc.runtime.backends.tensorrt import Plan
-    from skipc.runtime.backends.tensorrt_library import Library
+    from skipc.runtime.backends.tensorrt.backend import Plan
+    from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.engines import Latency
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.engines import Latency
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
 AHEAD_BACKEND = "tensorrt-rtx"
 """Builds plans without the GPU that they are for."""

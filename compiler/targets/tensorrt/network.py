@@ -10,8 +10,8 @@ from skipc.compiler.errors import TargetError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.runtime.backends.tensorrt_library import Library
-    from skipc.runtime.manifest import BatchRange
+    from skipc.runtime.backends.tensorrt.library import Library
+    from skipc.runtime.bundle.manifest import BatchRange
 
 _MAX_NAMED = 3
 

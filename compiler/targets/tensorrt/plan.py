@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from skipc.compiler.targets.options import TargetOptions
     from skipc.compiler.targets.tensorrt.network import Network
-    from skipc.runtime.backends.tensorrt_library import Library
-    from skipc.runtime.manifest import BatchRange
+    from skipc.runtime.backends.tensorrt.library import Library
+    from skipc.runtime.bundle.manifest import BatchRange
 
     Progress = Callable[[str], None]
 

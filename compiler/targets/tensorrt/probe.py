@@ -13,10 +13,10 @@ from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
 from skipc.runtime.backends.cuda import open_cuda
-from skipc.runtime.backends.tensorrt import Plan, TensorRT
-from skipc.runtime.backends.tensorrt_buffers import Shapes
-from skipc.runtime.backends.tensorrt_library import open_library
-from skipc.runtime.manifest import BatchRange, TensorSpec
+from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
+from skipc.runtime.backends.tensorrt.buffers import Shapes
+from skipc.runtime.backends.tensorrt.library import open_library
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

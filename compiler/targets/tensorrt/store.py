@@ -13,10 +13,11 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.files import write_whole
-from skipc.runtime.backends.onnx_locations import external_tensors
-from skipc.runtime.bundle import ENGINES_FOLDER, Bundle, file_sha256
-from skipc.runtime.contained import inside
+from skipc.compiler.bundle.files import write_whole
+from skipc.runtime.backends.onnxruntime.locations import external_tensors
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.contained import inside
+from skipc.runtime.bundle.folder import ENGINES_FOLDER, file_sha256
 from skipc.runtime.errors import BundleError, IntegrityError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.targets.tensorrt.plan import PlanSettings
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
 _KEY_DIGITS = 16
 _SUFFIX = ".plan"

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from skipc.compiler.checkpoint import TorchSupernet
-from skipc.compiler.export import export_supernet
 from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormStatistics
-from skipc.runtime.manifest import TensorSpec
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
+from skipc.runtime.bundle.manifest import TensorSpec
 from tests.zoo.image_nets import Chain
 from tests.zoo.net import randomise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from skipc.compiler.export import SupernetGraph
+    from skipc.compiler.read.export import SupernetGraph
 
 INPUTS = (TensorSpec("x", "float32", (1, 3, 16, 16)),)
 

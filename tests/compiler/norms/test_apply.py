@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipc.compiler.errors import SupernetError
+from skipc.compiler.graph.passes.scale_norms import check_homogeneous
 from skipc.compiler.norms.apply import apply_norms, norms_by_output
 from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.onnx_reference import OnnxReference
-from skipc.compiler.passes.scale_norms import check_homogeneous
-from skipc.compiler.sessions import GraphRunner, Optimise
+from skipc.compiler.verify.onnx_reference import OnnxReference
+from skipc.compiler.verify.sessions import GraphRunner, Optimise
 from tests.compiler.norms.norm_nets import (
     NORM_NETS,
     NOT_HOMOGENEOUS,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from skipc.compiler.axes.precision.mode import Precision
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.build import BuildOptions, build_bundle, open_subnets
-from skipc.compiler.checkpoint import TorchSupernet
-from skipc.compiler.eager import eager_module
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
-from skipc.compiler.files import sha256_of
 from skipc.compiler.front import (
     Front,
     FrontEntry,
@@ -26,9 +26,9 @@ from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
 from skipc.compiler.norms.statistics_file import write_statistics
-from skipc.compiler.precision.mode import Precision
+from skipc.compiler.read import TorchSupernet
 from skipc.compiler.targets import finish
-from skipc.compiler.units import find_units
+from skipc.compiler.verify.eager import eager_module
 from skipc.runtime.bundle import Bundle
 from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, export, random_norms
 

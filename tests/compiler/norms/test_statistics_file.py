@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipc.compiler.array_files import write_arrays
+from skipc.compiler.bundle.array_files import write_arrays
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
-from skipc.compiler.files import sha256_of
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from skipc.compiler.checkpoint import TorchSupernet
-from skipc.compiler.export import export_supernet
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.norms.find import find_norms
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
 from skipc.compiler.select.batched import batched_graph
-from skipc.compiler.units import find_units
-from skipc.runtime.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 from tests.zoo import NETS, assert_close, case_for, exported, supernet
 from tests.zoo.net import module_of
 
@@ -101,7 +101,7 @@ def test_batched_graph_is_the_given_one_when_the_first_dimension_is_no_row():
 
 
 def test_batched_graph_is_the_given_one_for_an_exported_program():
-    from skipc.compiler.checkpoint import ProgramSupernet
+    from skipc.compiler.read import ProgramSupernet
 
     notes: list[str] = []
     graph, _ = exported("torchvision-resnet")

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from skipc.compiler.costs import parameters, total_macs
+from skipc.compiler.axes.prune import subnet_from_units
+from skipc.compiler.axes.units import Unit
 from skipc.compiler.errors import SelectError
-from skipc.compiler.prune import subnet_from_units
+from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.select.candidates import Space
 from skipc.compiler.select.costs import Counter
 from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
-from skipc.compiler.units import Unit
 from skipc.profiles import LatencyTable, Profile
 from tests.zoo import WITH_UNITS, exported
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.front import Configuration
-from skipc.compiler.golden import draw_inputs
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.family_norms import family_norms
 from skipc.compiler.select.samples import Samples
-from skipc.compiler.sessions import GraphRunner
 from skipc.compiler.subnets import PrunedSubnets
-from skipc.compiler.units import find_units
+from skipc.compiler.verify.golden import draw_inputs
+from skipc.compiler.verify.sessions import GraphRunner
 from tests.compiler.norms.norm_nets import NORM_NETS, export
 from tests.zoo import NETS, WITH_UNITS, assert_close, exported
 
@@ -117,9 +117,9 @@ class Plain(nn.Module):
 
 
 def exported_plain(module):
-    from skipc.compiler.checkpoint import TorchSupernet
-    from skipc.compiler.export import export_supernet
-    from skipc.runtime.manifest import TensorSpec
+    from skipc.compiler.read import TorchSupernet
+    from skipc.compiler.read.export import export_supernet
+    from skipc.runtime.bundle.manifest import TensorSpec
 
     torch.manual_seed(0)
     spec = TensorSpec("input", "float32", (1, 4))

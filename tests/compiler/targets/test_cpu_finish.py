@@ -14,9 +14,9 @@ from skipc.compiler.errors import NumericsError, TargetError
 from skipc.compiler.targets import finish
 from skipc.compiler.targets.cpu.verify import check_same_bits
 from skipc.runtime.backends import open_backend
+from skipc.runtime.backends.host import default_threads
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import IntegrityError
-from skipc.runtime.host import default_threads
 from tests.bundles import list_anew
 from tests.onnx_bundles import (
     conv_family,

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from skipc.compiler.front import configurations_from_front, read_front
 from skipc.profiles import load_profile
-from skipc.runtime.call_trace import read_trace
+from skipc.runtime.call.trace import read_trace
 from skipc.tools.cli import cli
 from skipc.tools.simulate.scenario_file import read_scenario
 from skipc.tools.trtbench.results.document import read_report
@@ -232,7 +232,7 @@ def _reader(kind: str, fence: Fence) -> Callable[[Path], object]:
 def _front(path: Path) -> None:
     """Reads a front; where there is a network, it must fit."""
     from skipc.compiler.build import open_supernet
-    from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
+    from skipc.compiler.read import ModelOptions, read_checkpoint
 
     front = read_front(path)
     if Path("ckpt.pt").exists():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from skipc.runtime.call_trace import TracedConfiguration
+from skipc.runtime.call.trace import TracedConfiguration
 from skipc.tools.report.page import page_of
 from skipc.tools.report.study import read_study
 from skipc.tools.trace.page import write_html

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipc.compiler.checkpoint import ModelOptions, read_checkpoint
+from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.sub_paths import SwitchedNorm
 from skipc.tools.training.augment import augmented

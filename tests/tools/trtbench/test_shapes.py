@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skipc.runtime import Bundle
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 from skipc.runtime.errors import ChoiceError
-from skipc.runtime.manifest import BatchRange, TensorSpec
 from skipc.tools.trtbench.running.shapes import ShapesType, cases_of
 from tests.bundles import write_bundle
 from tests.command_line import skipc, trtbench

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import AdaptiveEngine, Bundle
-from skipc.runtime.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 from skipc.tools.trtbench.running.cases import are_typical, typical_cases
 from skipc.tools.trtbench.running.conditions import Conditions, conditions_now
 from tests.bundles import edit_json, list_anew, write_bundle

@@ -12,7 +12,7 @@ from skipc.tools.web.chart import hover
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
     from skipc.tools.report.study import Study
 
 

@@ -12,7 +12,7 @@ from skipc.tools.web.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from skipc.runtime.manifest import TensorSpec
+    from skipc.runtime.bundle.manifest import TensorSpec
     from skipc.tools.report.study import Study
     from skipc.tools.web.html import Html, Part
 

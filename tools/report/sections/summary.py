@@ -12,7 +12,7 @@ from skipc.tools.web.page import Section
 from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
     from skipc.tools.web.html import Part

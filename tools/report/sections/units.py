@@ -15,7 +15,7 @@ from skipc.tools.web.table import Table, details
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
     from skipc.tools.report.skipped import UnitInSubnet
     from skipc.tools.report.study import Study
 

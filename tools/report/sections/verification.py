@@ -15,7 +15,7 @@ from skipc.tools.web.palette import LIGHT
 from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
 

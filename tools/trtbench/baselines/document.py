@@ -11,7 +11,7 @@ from skipc.tools.trtbench.baselines.registry import BASELINES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from skipc.runtime.records import Record
+    from skipc.runtime.bundle.records import Record
     from skipc.tools.trtbench.results.report import Report
     from skipc.tools.trtbench.results.summary import Summary
 

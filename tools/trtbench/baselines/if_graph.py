@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from skipc.compiler.graph import GraphIndex
-from skipc.compiler.units import find_units
+from skipc.compiler.axes.units import find_units
+from skipc.compiler.graph.index import GraphIndex
 from skipc.tools.trtbench.baselines.baseline import BaselineUnavailableError
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.units import Unit
+    from skipc.compiler.axes.units import Unit
     from skipc.runtime import Bundle
-    from skipc.runtime.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
 
 FLAGS = "skip"
 """The graph's further input: per unit whether it is skipped, bool (units,)."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import NumericsError
-from skipc.compiler.numerics import difference
+from skipc.compiler.verify.numerics import difference
 from skipc.tools.trtbench.baselines.baseline import BaselineUnavailableError
 from skipc.tools.trtbench.baselines.found import BaselineCalls, BaselineFound
 from skipc.tools.trtbench.baselines.registry import BASELINES, OF_PYTORCH

@@ -6,9 +6,9 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import CheckpointError, FrontError
 from skipc.compiler.extras import require
-from skipc.compiler.files import sha256_of
 from skipc.tools.options import read_supernet
 from skipc.tools.trtbench.baselines.baseline import BaselineUnavailableError
 
@@ -73,8 +73,8 @@ class TorchNetwork:
             CompileError: The checkpoint cannot be read, or is no network of these units.
             BaselineUnavailableError: PyTorch would not compute the same.
         """
-        from skipc.compiler.eager import eager_module, input_names, output_names
         from skipc.compiler.front import Front, FrontEntry, configurations_from_front
+        from skipc.compiler.verify.eager import eager_module, input_names, output_names
 
         source = self._subnets
         manifest = self._bundle.manifest
@@ -89,9 +89,9 @@ class TorchNetwork:
 
     @cached_property
     def _subnets(self) -> SubnetSource:
+        from skipc.compiler.axes.precision.mode import graph_precision
         from skipc.compiler.build import BuildOptions, open_subnets
-        from skipc.compiler.checkpoint import OnnxSupernet
-        from skipc.compiler.precision.mode import graph_precision
+        from skipc.compiler.read import OnnxSupernet
 
         files = self._files
         start_ns = time.perf_counter_ns()

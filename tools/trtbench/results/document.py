@@ -9,9 +9,9 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from skipc.runtime.bundle.manifest import check_format
+from skipc.runtime.bundle.records import Record, read_json
 from skipc.runtime.errors import FormatError
-from skipc.runtime.manifest import check_format
-from skipc.runtime.records import Record, read_json
 from skipc.tools.trtbench.baselines.document import baselines_json, read_baselines
 from skipc.tools.trtbench.results.document_parts import (
     load_parts_json,

@@ -14,7 +14,7 @@ from skipc.tools.trtbench.running.phases import PhaseSummary, Times
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.runtime.records import Record
+    from skipc.runtime.bundle.records import Record
 
 _PHASES = ("runs", "graph", "latency", "enqueue", "h2d", "compute", "d2h")
 _TIMES = ("min_ms", "mean_ms", "median_ms", "max_ms")

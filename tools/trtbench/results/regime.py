@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.runtime.backends.phases import Wait
-from skipc.runtime.device import this_device
+from skipc.runtime.bundle.device import this_device
 from skipc.tools.trtbench.baselines.registry import OF_PYTORCH
 from skipc.tools.trtbench.results.report import MeterInfo, Regime
 from skipc.tools.trtbench.running.conditions import conditions_now

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.compiler.files import write_whole
+from skipc.compiler.bundle.files import write_whole
 from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.options import check_place

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.compiler.files import write_whole
-from skipc.runtime.contained import inside
-from skipc.runtime.device import Device
-from skipc.runtime.measured import FOLDER, MeasuredTable, Row, table_key
-from skipc.runtime.opening import NULL_TARGET
+from skipc.compiler.bundle.files import write_whole
+from skipc.runtime.bundle.contained import inside
+from skipc.runtime.bundle.device import Device
+from skipc.runtime.bundle.measured import FOLDER, MeasuredTable, Row, table_key
+from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.console import plural
 from skipc.tools.trtbench.results.summary import summarize
 from skipc.tools.trtbench.running.cases import are_typical
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
-    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.bundle.engines import EngineSet
     from skipc.tools.trtbench.measuring import Found
     from skipc.tools.trtbench.results.report import Report
     from skipc.tools.trtbench.running.loop import Calls

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.compiler.array_files import read_arrays
+from skipc.compiler.bundle.array_files import read_arrays
+from skipc.runtime.call.inputs import InputChecker
 from skipc.runtime.errors import InputError
-from skipc.runtime.inputs import InputChecker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from skipc.runtime.device import gpu_devices
+from skipc.runtime.bundle.device import gpu_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

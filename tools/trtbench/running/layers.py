@@ -73,7 +73,7 @@ def check_profile(backend: Backend) -> None:
     Raises:
         ChoiceError: They cannot; the message says what to do.
     """
-    from skipc.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+    from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 
     if isinstance(backend, OnnxRuntimeCpu):
         return
@@ -107,7 +107,7 @@ def profile_of(
     Raises:
         BackendError: The engine could not be loaded or run.
     """
-    from skipc.runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
+    from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 
     assert isinstance(backend, OnnxRuntimeCpu)
     with tempfile.TemporaryDirectory(prefix="trtbench-") as folder:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skipc.runtime import Bundle
-    from skipc.runtime.engines import EngineSet
+    from skipc.runtime.bundle.engines import EngineSet
 
 
 @dataclass(frozen=True, slots=True)

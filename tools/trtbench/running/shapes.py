@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
-    from skipc.runtime.manifest import BatchRange, TensorSpec
+    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 
 _SHAPE = re.compile(r"[1-9]\d{0,8}(x[1-9]\d{0,8})*|scalar", re.ASCII)
 

@@ -16,7 +16,7 @@ from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import IntegrityError
-from skipc.tools.engine_view import print_engines
+from skipc.tools.views.engines import print_engines
 from tests.doubles.gpu import FakeGpu, fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 

@@ -21,8 +21,8 @@ from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
 from skipc.profiles import load_profile
 from skipc.runtime import AdaptiveEngine
-from skipc.runtime.backends.onnx_locations import external_tensors
-from skipc.runtime.backends.tensorrt_library import open_library
+from skipc.runtime.backends.onnxruntime.locations import external_tensors
+from skipc.runtime.backends.tensorrt.library import open_library
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import BackendUnavailableError
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
@@ -30,7 +30,7 @@ from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.runtime.backends.tensorrt_library import Library
+    from skipc.runtime.backends.tensorrt.library import Library
 
 
 @pytest.fixture(scope="module")

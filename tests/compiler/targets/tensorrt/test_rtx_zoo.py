@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from skipc.compiler.bundle_writer import write_subnet
+from skipc.compiler.axes.precision.caster import PrecisionCaster
+from skipc.compiler.axes.precision.mode import Precision
+from skipc.compiler.bundle.weights import WeightStoreWriter
+from skipc.compiler.bundle.writer import write_subnet
 from skipc.compiler.front import Configuration
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.precision.caster import PrecisionCaster
-from skipc.compiler.precision.mode import Precision
 from skipc.compiler.subnets import PrunedSubnets
-from skipc.compiler.weights import WeightStoreWriter
 from tests.zoo import WITH_UNITS, exported
 
 OLDER = Path(sys.prefix) / "bindings/rtx-1.4.0.76"

@@ -1,0 +1,1 @@
+"""What a configuration decides: one file or folder per axis."""

@@ -1,0 +1,1 @@
+"""Writing a bundle: files, arrays, the weight store, the manifest."""

@@ -1,0 +1,1 @@
+"""Helpers over ``onnx_ir`` graphs: index, costs, passes."""

@@ -1,0 +1,159 @@
+"""Makes an exported graph fit to publish: neutral names, module paths, no stack traces."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from skipc.compiler.errors import SupernetError
+from skipc.compiler.graph.index import MODULE_KEY, module_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skipc.runtime.bundle.manifest import Dimension, TensorSpec
+
+
+class KeepModulePathPass(ir.passes.InPlacePass):
+    """Replaces every node's metadata by its module path alone.
+
+    The exporter records stack traces, which name files of the machine that exported.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites the metadata of all nodes and values."""
+        for graph in model.graphs():
+            for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+                value.metadata_props.clear()
+        for node in model.graph.all_nodes():
+            path = module_path(node)
+            node.metadata_props.clear()
+            node.doc_string = None
+            if path:
+                node.metadata_props[MODULE_KEY] = path
+            for value in node.outputs:
+                value.metadata_props.clear()
+        model.metadata_props.clear()
+        model.graph.metadata_props.clear()
+        model.graph.doc_string = None
+        return ir.passes.PassResult(model, modified=True)
+
+
+class NameSharedInitializersPass(ir.passes.InPlacePass):
+    """Gives tensors that several modules read a name that belongs to none of them.
+
+    The exporter merges equal tensors under the name of the first; in a subnet without that
+    module the name would be a trace of it.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Renames the initializers read from more than one module."""
+        taken = set(model.graph.initializers)
+        free = (name for i in itertools.count() if (name := f"shared.{i}") not in taken)
+        modified = False
+        for value in list(model.graph.initializers.values()):
+            modules = {module_path(user) for user, _ in value.uses()}
+            if len(modules) > 1 and not str(value.name).startswith("shared."):
+                value.name = next(free)
+                modified = True
+        return ir.passes.PassResult(model, modified=modified)
+
+
+class SettleSizesPass(ir.passes.InPlacePass):
+    """Writes the sizes that the inputs have into every shape: fixed ones and the batch's name.
+
+    Args:
+        inputs: The network's inputs.
+    """
+
+    def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
+        super().__init__()
+        self._specs = {spec.name: spec for spec in inputs}
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites the shapes of all values."""
+        sizes: dict[str, Dimension] = {}
+        for value in model.graph.inputs:
+            spec = self._specs.get(str(value.name))
+            if spec is not None and value.shape is not None:
+                _collect_sizes(value, spec, sizes)
+                value.shape = ir.Shape(spec.shape)
+        values = [*model.graph.outputs]
+        for node in model.graph.all_nodes():
+            values.extend(node.outputs)
+        for value in values:
+            if value.shape is not None:
+                value.shape = ir.Shape([_settled(dim, sizes) for dim in value.shape])
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _collect_sizes(value: ir.Value, spec: TensorSpec, sizes: dict[str, Dimension]) -> None:
+    assert value.shape is not None
+    for dim, size in zip(value.shape, spec.shape, strict=True):
+        if isinstance(dim, int):
+            if dim != size:
+                raise SupernetError(
+                    f"input {spec.name!r}: the network fixes a size to {dim}, which was given"
+                    f" as {size}. Give {dim}."
+                )
+        elif dim.value is not None and sizes.setdefault(dim.value, size) != size:
+            raise SupernetError(
+                f"input {spec.name!r}: the network wants one size for every dimension called"
+                f" {dim.value!r}, which was given as {sizes[dim.value]} and as {size}."
+            )
+
+
+def _settled(dim: int | ir.SymbolicDim, sizes: Mapping[str, Dimension]) -> Dimension | None:
+    if isinstance(dim, int) or dim.value is None:
+        return dim if isinstance(dim, int) else None
+    fixed = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    known = dim.evaluate(fixed) if dim.free_symbols() <= fixed.keys() else None
+    if isinstance(known, int):
+        return known
+    text = str(dim.value)
+    for name, size in sizes.items():
+        text = re.sub(rf"\b{re.escape(name)}\b", str(size), text)
+    return text
+
+
+class RenameOutputsPass(ir.passes.InPlacePass):
+    """Keeps some of the graph's outputs and names them.
+
+    Args:
+        names: Output names by their name in the graph, in the order to keep; none may be an
+            input's.
+
+    Attributes:
+        moved: The old name by the new one of values whose names the outputs took.
+    """
+
+    def __init__(self, names: dict[str, str]) -> None:
+        super().__init__()
+        self._names = names
+        self.moved: dict[str, str] = {}
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites the list of outputs."""
+        graph = model.graph
+        values = [*graph.inputs, *graph.initializers.values()]
+        for node in graph.all_nodes():
+            values.extend(node.outputs)
+        by_name = {str(value.name): value for value in values}
+        kept = [by_name[name] for name in self._names]
+        for value, name in zip(kept, self._names.values(), strict=True):
+            other = by_name.get(name, value)
+            if other is not value:
+                inner = f"{name}.inner"
+                while inner in by_name:
+                    inner += "_"
+                self.moved[inner] = name
+                other.name = inner
+                by_name[inner] = other
+        graph.outputs.clear()
+        for value, name in zip(kept, self._names.values(), strict=True):
+            value.name = name
+            graph.outputs.append(value)
+        return ir.passes.PassResult(model, modified=True)

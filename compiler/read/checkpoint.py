@@ -1,0 +1,248 @@
+"""Reading a checkpoint of any kind: what becomes the supernet."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import CheckpointError
+from skipc.compiler.extras import require
+from skipc.compiler.read.factories import BuiltModel, build_model, build_named, parse_arguments
+from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint_file
+from skipc.compiler.read.graph_files import onnx_inputs, program_from_file, program_inputs
+from skipc.compiler.read.graph_inputs import settle_inputs
+from skipc.compiler.read.inputs import check_batch
+from skipc.compiler.read.signature import check_runs, named_inputs
+from skipc.compiler.read.sniff import Kind, sniff
+from skipc.compiler.read.state_dict import find_weights, load_weights
+from skipc.compiler.read.survival import survival_from_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What the command line says about the network.
+
+    Attributes:
+        model: ``--model``: ``LIBRARY:NAME`` or ``PKG.MODULE:FACTORY``.
+        model_args: ``--model-arg``, each split at its first ``=``.
+        inputs: ``--input``; a name may be empty.
+        batch: ``--batch``.
+        output: ``--output``: the one output to keep.
+    """
+
+    model: str | None = None
+    model_args: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    batch: BatchRange | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSupernet:
+    """A PyTorch network with its weights.
+
+    Attributes:
+        module: The network, in eval mode, on the CPU.
+        inputs: Its inputs, named and ordered like ``forward``'s parameters.
+        batch: The range of the dynamic batch; None for a fixed one.
+        output: The one output to keep, None for the default.
+        model: The factory and its arguments, as text.
+        survival: Survival probabilities by module path (see ``survival_from_modules``); what
+            the checkpoint itself says comes first.
+        residual_scale: How the checkpoint says that kept branches are scaled at test time.
+    """
+
+    module: nn.Module
+    inputs: tuple[TensorSpec, ...]
+    batch: BatchRange | None
+    output: str | None
+    model: str
+    survival: Mapping[str, float]
+    residual_scale: str = "inverted"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSupernet:
+    """A ``torch.export`` program.
+
+    Attributes:
+        program: The program.
+        inputs: Its inputs. A size that the program leaves open may be fixed here.
+        batch: The range of the dynamic batch; None for a fixed one.
+        output: The one output to keep, None for the default.
+        model: The file's name, as text for the manifest.
+    """
+
+    program: ExportedProgram
+    inputs: tuple[TensorSpec, ...]
+    batch: BatchRange | None
+    output: str | None
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxSupernet:
+    """An ONNX graph.
+
+    Attributes:
+        path: Its file.
+        inputs: Its inputs. A size that the graph leaves open may be fixed here.
+        batch: The range of the dynamic batch; None for a fixed one.
+        output: The one output to keep, None for the default.
+        model: The file's name, as text for the manifest.
+    """
+
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    batch: BatchRange | None
+    output: str | None
+    model: str
+
+
+Supernet = TorchSupernet | ProgramSupernet | OnnxSupernet
+
+
+def read_checkpoint(path: Path, options: ModelOptions) -> Supernet:
+    """Returns the supernet in the checkpoint at ``path``.
+
+    The kind is told by the file's content. Nothing in the file is run: weights are loaded
+    with ``weights_only=True``, and a ``torch.export`` archive is checked first.
+
+    Raises:
+        CheckpointError: The file, the factory and the inputs do not fit together.
+        ExtraMissingError: A library that is needed is not installed.
+    """
+    kind = sniff(path)
+    if kind is Kind.ONNX:
+        _refuse_model(path, options, kind)
+        inputs = settle_inputs(onnx_inputs(path), options.inputs, options.batch, str(path))
+        return OnnxSupernet(path, inputs, options.batch, options.output, path.name)
+    require("torch", "compiler")
+    if kind is Kind.PROGRAM:
+        _refuse_model(path, options, kind)
+        program = program_from_file(path)
+        inputs = settle_inputs(
+            program_inputs(path, program, options.batch),
+            options.inputs,
+            options.batch,
+            str(path),
+        )
+        return ProgramSupernet(program, inputs, options.batch, options.output, path.name)
+    content = _load_safetensors(path) if kind is Kind.SAFETENSORS else _load_torch(path)
+    if is_checkpoint_file(content):
+        return _from_checkpoint_file(path, content, options)
+    return _from_weights(path, content, options)
+
+
+def _from_checkpoint_file(path: Path, content: object, options: ModelOptions) -> TorchSupernet:
+    """What the command line says comes before what the file says.
+
+    The file's arguments belong to the file's model: another ``--model`` takes none of them.
+    """
+    file = parse_checkpoint_file(path, content)
+    arguments = parse_arguments(options.model_args)
+    if options.model in (None, file.model):
+        arguments = {**file.arguments, **arguments}
+    if options.model is not None:
+        built = build_model(options.model, arguments)
+    else:
+        try:
+            built = build_named(file.model, arguments)
+        except CheckpointError as cause:
+            raise CheckpointError(f"{path}: {cause}") from cause
+    load_weights(path, built.module, file.state_dict, built.model)
+    inputs = options.inputs or file.inputs or built.inputs
+    batch = options.batch or (None if options.inputs else file.batch)
+    found = _supernet(path, built, inputs, batch, options.output, file.survival)
+    return replace(found, residual_scale=file.residual_scale)
+
+
+def _from_weights(path: Path, content: object, options: ModelOptions) -> TorchSupernet:
+    weights = find_weights(path, content)
+    if options.model is None:
+        raise CheckpointError(
+            f"{path}: holds {len(weights)} weights but not the network they belong to. Add"
+            " --model PKG.MODULE:FACTORY, or of a known library, e.g."
+            " --model transformers:ResNetForImageClassification"
+        )
+    built = build_model(options.model, parse_arguments(options.model_args))
+    load_weights(path, built.module, weights, built.model)
+    inputs = options.inputs or built.inputs
+    return _supernet(path, built, inputs, options.batch, options.output, {})
+
+
+def _supernet(
+    path: Path,
+    built: BuiltModel,
+    inputs: tuple[TensorSpec, ...],
+    batch: BatchRange | None,
+    output: str | None,
+    survival: Mapping[str, float],
+) -> TorchSupernet:
+    if not inputs:
+        raise CheckpointError(
+            f"{path}: does not say what the inputs of {built.model} are. Add them, e.g."
+            " --input 1x3x224x224, or --input input_ids=1x128:int64 for each of several."
+        )
+    check_batch(inputs, batch)
+    module = built.module.cpu().eval()
+    named = named_inputs(module, inputs)
+    check_runs(module, named, batch, built.model)
+    found = {**survival_from_modules(module), **survival}
+    return TorchSupernet(module, named, batch, output, built.model, found)
+
+
+def _refuse_model(path: Path, options: ModelOptions, kind: Kind) -> None:
+    if options.model is not None or options.model_args:
+        raise CheckpointError(
+            f"{path}: is {kind.value}, which holds the network itself. Leave --model and"
+            " --model-arg out."
+        )
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    safetensors = require("safetensors", "compiler")
+    from safetensors.torch import load_file
+
+    try:
+        weights: dict[str, torch.Tensor] = load_file(path, device="cpu")
+    except (safetensors.SafetensorError, OSError, ValueError) as cause:
+        raise CheckpointError(
+            f"{path}: damaged safetensors file: {cause}. Save or download it again."
+        ) from cause
+    return weights
+
+
+def _load_torch(path: Path) -> object:
+    import torch
+
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    # Damaged files make the unpickler raise anything: EOFError, KeyError, UnicodeDecodeError …
+    except Exception as cause:
+        found = re.search(r"GLOBAL (\S+)", str(cause))
+        if found is None:
+            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+            raise CheckpointError(
+                f"{path}: damaged, or no file of torch.save: {reason[:200]}"
+                " Save, copy or download it again."
+            ) from cause
+        raise CheckpointError(
+            f"{path}: holds Python objects ({found[1]!r}), not weights alone, and loading"
+            " those runs code from the file. If you trust it, save its weights alone, once:"
+            f"\n  model = torch.load({path.name!r}, weights_only=False)"
+            "\n  torch.save(model.state_dict(), 'weights.pt')"
+            "\n(for a dict: save the state_dict in it), then build from it with --model."
+        ) from cause
+    return content

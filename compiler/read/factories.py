@@ -1,0 +1,173 @@
+"""Building the network: ``--model`` names a factory, ``--model-arg`` its arguments.
+
+A known library (``timm:NAME``, ``torchvision:NAME``, ``transformers:CLASS``,
+``skipc:RECIPE``; see ``libraries.py``) may be named by a checkpoint too. Code of the user's
+own (``PKG.MODULE:FACTORY``) is named on the command line only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import CheckpointError
+from skipc.compiler.read.imported import imported, place_of, reason_of
+from skipc.compiler.read.libraries import LIBRARIES
+from skipc.runtime.errors import SkipcError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import nn
+
+    from skipc.runtime.bundle.manifest import TensorSpec
+
+_FORMS = (
+    "Write PKG.MODULE:FACTORY for code of your own, or name a known library:"
+    " timm:NAME, torchvision:NAME, transformers:CLASS, skipc:RECIPE."
+)
+
+_PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltModel:
+    """A network, not yet with the checkpoint's weights.
+
+    Attributes:
+        module: The network.
+        model: The factory and its arguments, as text for the manifest.
+        inputs: What the library says the network's inputs are; empty if it says nothing.
+    """
+
+    module: nn.Module
+    model: str
+    inputs: tuple[TensorSpec, ...]
+
+
+def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Returns the values of ``--model-arg NAME=VALUE``.
+
+    A value that is a JSON literal is that (``[8,16]``, ``true``, ``0.5``); anything else is
+    text (``basic``).
+
+    Raises:
+        CheckpointError: An empty or repeated name, or a value that looks like Python's or
+            broken JSON, which would otherwise silently become text.
+    """
+    arguments: dict[str, object] = {}
+    for name, text in pairs:
+        if not name or name in arguments:
+            problem = "is given twice" if name else "has no name"
+            raise CheckpointError(
+                f"--model-arg {name}={text}: {problem}."
+                " Give each argument once, as NAME=VALUE."
+            )
+        if text in _PYTHON_WORDS:
+            raise CheckpointError(
+                f"--model-arg {name}={text}: values are JSON."
+                f" Write {name}={_PYTHON_WORDS[text]},"
+                f' or {name}="\\"{text}\\"" if the text is meant.'
+            )
+        try:
+            arguments[name] = json.loads(text)
+        except ValueError as cause:
+            if text.startswith(("[", "{", '"', "(")):
+                raise CheckpointError(
+                    f"--model-arg {name}={text}: not valid JSON: {cause}."
+                    ' Write lists as [8,16] and objects as {"a":1}, in quotes for the shell.'
+                ) from cause
+            arguments[name] = text
+    return arguments
+
+
+def build_named(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
+    """Builds a network of a known library; runs no code but the library's.
+
+    Args:
+        spec: ``LIBRARY:NAME``.
+        arguments: Keyword arguments.
+
+    Raises:
+        CheckpointError: ``spec`` is not of a known library, or the library refused it.
+        ExtraMissingError: The library is not installed.
+    """
+    library, name = _split(spec)
+    if library not in LIBRARIES:
+        raise CheckpointError(
+            f"the model {spec!r} is not of a known library, and a checkpoint never names code"
+            f" to import. Known: {', '.join(sorted(LIBRARIES))}. If you trust that code, name"
+            f" it yourself: --model {spec}"
+        )
+    return _build(spec, arguments, lambda: LIBRARIES[library](name, arguments))
+
+
+def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
+    """Builds the network that ``--model`` names; imports the user's own code if that is it.
+
+    The current directory is importable, as for ``python -m``.
+
+    Raises:
+        CheckpointError: There is no such factory, it failed, or it returned no network.
+        ExtraMissingError: The library is not installed.
+    """
+    library, _ = _split(spec)
+    if library in LIBRARIES:
+        return build_named(spec, arguments)
+    factory = _find_factory(spec)
+    return _build(spec, arguments, lambda: (factory(**arguments), ()))
+
+
+def _split(spec: str) -> tuple[str, str]:
+    left, colon, right = spec.partition(":")
+    if not colon or not left or not right:
+        raise CheckpointError(f"--model {spec!r} names no factory. {_FORMS}")
+    return left, right
+
+
+def _build(
+    spec: str,
+    arguments: Mapping[str, object],
+    build: Callable[[], tuple[object, tuple[TensorSpec, ...]]],
+) -> BuiltModel:
+    from torch import nn
+
+    listed = ", ".join(f"{name}={json.dumps(value)}" for name, value in arguments.items())
+    model = f"{spec}({listed})"
+    try:
+        module, inputs = build()
+    except SkipcError:
+        raise
+    except Exception as cause:
+        raise CheckpointError(
+            f"--model {model} failed{place_of(cause)}: {reason_of(cause)}."
+            " Check the arguments (--model-arg NAME=VALUE)."
+        ) from cause
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(
+            f"--model {model} returned {_kind(module)}, expected a torch.nn.Module."
+            " The factory must return the network itself."
+        )
+    return BuiltModel(module, model, inputs)
+
+
+def _find_factory(spec: str) -> Callable[..., object]:
+    found = imported("--model", spec, CheckpointError, _FORMS)
+    if not callable(found) or _is_network(found):
+        raise CheckpointError(
+            f"--model {spec!r} is {_kind(found)}, expected a factory: a function or class that"
+            " returns the network when it is called."
+        )
+    return found
+
+
+def _is_network(value: object) -> bool:
+    from torch import nn
+
+    return isinstance(value, nn.Module)
+
+
+def _kind(value: object) -> str:
+    text = f"an object of class {type(value).__name__!r}"
+    return text if value is not None else "None"

@@ -1,0 +1,162 @@
+"""The text of ``--input`` and ``--batch``: ``[NAME=]1x3x224x224[:dtype]``, ``1:4:16``."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import CheckpointError
+from skipc.runtime.bundle.manifest import BatchRange, Dimension, TensorSpec
+from skipc.runtime.errors import choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BATCH = "N"
+"""The dynamic batch in a shape; only ever the first dimension."""
+
+DTYPES = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "uint8",
+)
+"""NumPy's names of the element types that an input may have."""
+
+MAX_ELEMENTS = 2**31
+"""An input with more elements than this is a slip of the keyboard."""
+
+_EXAMPLE = "Write it as [NAME=]SHAPE[:DTYPE], e.g. 1x3x224x224 or input_ids=1x128:int64."
+
+
+def parse_inputs(
+    texts: Sequence[str], batch_text: str | None
+) -> tuple[tuple[TensorSpec, ...], BatchRange | None]:
+    """Returns what ``--input`` (any number of times) and ``--batch`` say.
+
+    An input without a name has the name ``""``: it is found later, by position. Where no
+    input is given at all the batch stands alone: the checkpoint may give the inputs.
+
+    Raises:
+        CheckpointError: A text is malformed, a name is given twice, or ``N`` and
+            ``--batch`` do not go together.
+    """
+    inputs = tuple(parse_input(text) for text in texts)
+    batch = None if batch_text is None else parse_batch(batch_text)
+    names = [spec.name for spec in inputs if spec.name]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CheckpointError(f"--input {twice!r} is given twice. Give each input once.")
+    if names and len(names) < len(inputs):
+        raise CheckpointError(
+            f"--input: {len(names)} of {len(inputs)} inputs are named. Name all of them, or"
+            " none: then they are taken in the order of the network's inputs."
+        )
+    if inputs:
+        check_batch(inputs, batch)
+    return inputs, batch
+
+
+def parse_input(text: str) -> TensorSpec:
+    """Returns one ``--input``; its name is ``""`` where the text has none.
+
+    Raises:
+        CheckpointError: The text is not ``[NAME=]SHAPE[:DTYPE]``.
+    """
+    name, equals, rest = text.rpartition("=")
+    if equals and not name.strip():
+        raise CheckpointError(f"--input {text!r}: the name before '=' is empty. {_EXAMPLE}")
+    shape_text, colon, dtype = rest.partition(":")
+    if not colon:
+        dtype = "float32"
+    if dtype not in DTYPES:
+        raise CheckpointError(
+            f"--input {text!r}: unknown dtype {dtype!r}. {choices_text(dtype, DTYPES)}"
+        )
+    return TensorSpec(name.strip(), dtype, _parse_shape(text, shape_text))
+
+
+def parse_batch(text: str) -> BatchRange:
+    """Returns the range that ``--batch MIN:TYP:MAX`` gives.
+
+    Raises:
+        CheckpointError: The text is not three rising whole numbers of at least 1.
+    """
+    example = "Write it as MIN:TYPICAL:MAX, e.g. 1:4:16."
+    parts = text.split(":")
+    if len(parts) != 3 or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+        raise CheckpointError(f"--batch {text!r} is not three whole numbers. {example}")
+    minimum, typical, maximum = (int(part) for part in parts)
+    if not 1 <= minimum <= typical <= maximum:
+        raise CheckpointError(
+            f"--batch {text!r}: needs 1 <= MIN <= TYPICAL <= MAX,"
+            f" found {minimum}, {typical}, {maximum}. {example}"
+        )
+    return BatchRange(minimum, typical, maximum)
+
+
+def check_batch(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None:
+    """Checks that a dynamic batch has a range, and a range a dynamic batch.
+
+    Raises:
+        CheckpointError: One is there without the other.
+    """
+    dynamic = next((spec for spec in inputs if BATCH in spec.shape), None)
+    if dynamic is not None and batch is None:
+        raise CheckpointError(
+            f"the input {input_text(dynamic)!r} has the dynamic batch {BATCH!r}, but its sizes"
+            " are not given. Add --batch MIN:TYPICAL:MAX, e.g. --batch 1:4:16."
+        )
+    if dynamic is None and batch is not None:
+        range_text = f"{batch.minimum}:{batch.typical}:{batch.maximum}"
+        listed = ", ".join(input_text(spec) for spec in inputs)
+        raise CheckpointError(
+            f"--batch {range_text} is given, but no input has a dynamic batch: {listed}."
+            f" Write {BATCH!r} as the first dimension, e.g. --input Nx3x224x224,"
+            " or leave --batch out."
+        )
+
+
+def input_text(spec: TensorSpec) -> str:
+    """Returns the ``--input`` text that means ``spec``."""
+    name = f"{spec.name}=" if spec.name else ""
+    dtype = "" if spec.dtype == "float32" else f":{spec.dtype}"
+    return f"{name}{'x'.join(str(size) for size in spec.shape)}{dtype}"
+
+
+def sizes_for(spec: TensorSpec, batch: BatchRange | None) -> tuple[int, ...]:
+    """Returns the shape with the typical batch in place of ``N``."""
+    typical = 1 if batch is None else batch.typical
+    return tuple(typical if isinstance(size, str) else size for size in spec.shape)
+
+
+def _parse_shape(text: str, shape_text: str) -> tuple[Dimension, ...]:
+    shape: list[Dimension] = []
+    for index, part in enumerate(shape_text.split("x")):
+        if part == BATCH and index == 0:
+            shape.append(BATCH)
+        elif part in (BATCH, BATCH.lower()):
+            raise CheckpointError(
+                f"--input {text!r}: {part!r} as dimension {index}; only the first dimension"
+                f" may be dynamic, written {BATCH!r}, e.g. Nx3x224x224."
+            )
+        elif re.fullmatch(r"[0-9]{1,10}", part) and int(part) > 0:
+            shape.append(int(part))
+        else:
+            raise CheckpointError(
+                f"--input {text!r}: dimension {index} is {part!r}, expected a whole number of"
+                f" at least 1. {_EXAMPLE}"
+            )
+    elements = math.prod(size for size in shape if isinstance(size, int))
+    if elements > MAX_ELEMENTS:
+        raise CheckpointError(
+            f"--input {text!r} has {elements} elements, more than the {MAX_ELEMENTS} that an"
+            " input may have. Check the shape."
+        )
+    return tuple(shape)

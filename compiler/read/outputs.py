@@ -1,0 +1,164 @@
+"""Which outputs a supernet keeps, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skipc.compiler.errors import SupernetError
+from skipc.compiler.read.inputs import BATCH
+from skipc.runtime.bundle.manifest import BatchRange, Dimension, TensorSpec
+from skipc.runtime.errors import choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_ir as ir
+    from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOutput:
+    """An output of an exported network.
+
+    Attributes:
+        name: What it will be called.
+        value: Its name in the graph as exported.
+        node: Its node in the program.
+    """
+
+    name: str
+    value: str
+    node: str
+
+
+def program_outputs(
+    model: ir.Model, program: ExportedProgram, output: str | None
+) -> tuple[KeptOutput, ...]:
+    """Returns the outputs to keep.
+
+    A field is called by its key (``logits``, ``deep.x``), by its place (``output_0``), or
+    ``output`` where it is the only one; a name that an input has gets ``_output`` appended.
+
+    Args:
+        model: The graph as exported.
+        program: The program it was exported from.
+        output: The field to keep; None for the logits, or all where there are none.
+
+    Raises:
+        SupernetError: There is no tensor, or ``output`` is none of them.
+    """
+    fields = _output_fields(program)
+    inputs = {value.name for value in model.graph.inputs}
+    nodes = [name for name in program.graph_signature.user_outputs if isinstance(name, str)]
+    # A field is found by its place: the exporter may rename and copy, it does not reorder.
+    return tuple(
+        KeptOutput(
+            name=f"{field}_output" if field in inputs else field,
+            value=str(model.graph.outputs[fields[field]].name),
+            node=nodes[fields[field]],
+        )
+        for field in _chosen_outputs(fields, output)
+    )
+
+
+def keep_onnx_outputs(model: ir.Model, output: str | None) -> None:
+    """Leaves only the output asked for, or the logits where there are some.
+
+    Raises:
+        SupernetError: ``output`` is none of the graph's.
+    """
+    import onnx_ir.passes.common as common
+
+    graph = model.graph
+    names = [str(value.name) for value in graph.outputs]
+    wanted = output or ("logits" if "logits" in names else None)
+    if wanted is None:
+        return
+    if wanted not in names:
+        raise SupernetError(
+            f"--output {wanted!r}: no such output. {choices_text(wanted, names)}"
+        )
+    for value in [value for value in graph.outputs if value.name != wanted]:
+        graph.outputs.remove(value)
+    common.RemoveUnusedNodesPass()(model)
+
+
+def _output_fields(program: ExportedProgram) -> dict[str, int]:
+    """Returns the place in the graph's list of outputs by field name."""
+    from torch.utils import _pytree as pytree
+
+    outputs = program.graph_signature.user_outputs
+    places: list[int | None] = []
+    tensors = 0
+    for value in outputs:
+        is_tensor = isinstance(value, str)
+        places.append(tensors if is_tensor else None)
+        tensors += is_tensor
+    spec = program.call_spec.out_spec
+    if spec is None:
+        raise SupernetError("the exported program does not say what it returns.")
+    tree = pytree.tree_unflatten([_Leaf(place) for place in places], spec)
+    return {name: place for name, place in _fields(tree, "") if place is not None}
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    place: int | None
+
+
+def _fields(tree: object, prefix: str) -> Iterator[tuple[str, int | None]]:
+    if isinstance(tree, _Leaf):
+        yield prefix or "output", tree.place
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _fields(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, (list, tuple)):
+        single = len(tree) == 1 and not prefix
+        for index, value in enumerate(tree):
+            own = prefix if single else f"{prefix or 'output'}_{index}"
+            yield from _fields(value, own)
+
+
+def _chosen_outputs(fields: Mapping[str, int], output: str | None) -> list[str]:
+    if not fields:
+        raise SupernetError("the network returns no tensor.")
+    if output is not None:
+        if output not in fields:
+            raise SupernetError(
+                f"--output {output!r}: no such output. {choices_text(output, fields)}"
+            )
+        return [output]
+    return ["logits"] if "logits" in fields else list(fields)
+
+
+def output_specs(model: ir.Model, batch: BatchRange | None) -> tuple[TensorSpec, ...]:
+    """Returns the graph's outputs.
+
+    Raises:
+        SupernetError: A shape or type is unknown, or depends on more than the batch.
+    """
+    return tuple(_spec(value, batch) for value in model.graph.outputs)
+
+
+def _spec(value: ir.Value, batch: BatchRange | None) -> TensorSpec:
+    if value.shape is None or value.dtype is None:
+        raise SupernetError(f"output {value.name!r}: its shape or type is unknown.")
+    shape: list[Dimension] = []
+    for axis, dim in enumerate(value.shape):
+        if isinstance(dim, int):
+            shape.append(dim)
+        # Shape inference may lose the batch's name, but not which dimension it is.
+        elif axis == 0 and batch is not None and dim.value in (BATCH, None):
+            shape.append(BATCH)
+        else:
+            size = f" ({dim.value})" if dim.value is not None else ""
+            raise SupernetError(
+                f"output {value.name!r}: the size of dimension {axis}{size} is not known"
+                " before the network runs; only the first may vary, with the batch. Choose"
+                " another output with --output NAME."
+            )
+    return TensorSpec(str(value.name), np.dtype(value.dtype.numpy()).name, tuple(shape))

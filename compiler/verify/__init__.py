@@ -1,0 +1,1 @@
+"""Verification: the same computation by other means, and the comparison."""

@@ -1,0 +1,144 @@
+"""Inputs to verify with: seeded random ones, and the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipc.compiler.bundle.array_files import read_arrays
+from skipc.compiler.errors import CheckpointError
+from skipc.runtime.errors import InputError, choices_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+
+Case = dict[str, "NDArray[Any]"]
+
+MAX_DATA_CASES = 4
+
+
+def draw_inputs(
+    specs: tuple[TensorSpec, ...], batch: int, seed: int, high: dict[str, int] | None = None
+) -> Case:
+    """Returns one array per input: standard normal floats, small whole numbers.
+
+    Args:
+        specs: The network's inputs.
+        batch: The size of the dynamic batch.
+        seed: The same seed gives the same arrays.
+        high: Exclusive upper bound of whole-number inputs by name; where not given, 256 for
+            bytes (images) and 2 for the rest, which is safe for masks and for indices.
+    """
+    rng = np.random.default_rng(seed)
+    case: Case = {}
+    for spec in specs:
+        shape = tuple(dim if isinstance(dim, int) else batch for dim in spec.shape)
+        dtype = np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            case[spec.name] = rng.standard_normal(shape).astype(dtype)
+        else:
+            bound = (high or {}).get(spec.name, 256 if dtype == np.uint8 else 2)
+            values = rng.integers(0, bound, shape)
+            # An attention mask of zeros has no defined result: the first position is kept.
+            if bound == 2 and values.ndim:
+                values[..., 0] = 1
+            case[spec.name] = values.astype(dtype)
+    return case
+
+
+def cases(
+    specs: tuple[TensorSpec, ...],
+    batch: BatchRange | None,
+    high: dict[str, int],
+    data: Path | None,
+) -> list[Case]:
+    """Returns the inputs that every subnet is verified on: random ones, then real ones.
+
+    With a dynamic batch its smallest, typical and largest size are all used.
+
+    Raises:
+        CheckpointError: ``data`` does not hold arrays for these inputs.
+    """
+    sizes = [1, 1] if batch is None else [batch.typical, batch.minimum, batch.maximum]
+    found = [draw_inputs(specs, size, seed, high) for seed, size in enumerate(sizes, start=1)]
+    if data is not None:
+        found += _from_file(data, specs, batch)
+    return found
+
+
+def _from_file(
+    path: Path, specs: tuple[TensorSpec, ...], batch: BatchRange | None
+) -> list[Case]:
+    try:
+        arrays = read_arrays(path, tuple(spec.name for spec in specs))
+    except InputError as cause:
+        raise CheckpointError(f"--data {cause}") from cause
+    missing = [spec.name for spec in specs if spec.name not in arrays]
+    if missing:
+        raise CheckpointError(
+            f"--data {path}: no array named {missing[0]!r}. {choices_text(missing[0], arrays)}"
+        )
+    size = 1 if batch is None else batch.typical
+    rows: dict[str, int] = {}
+    for spec in specs:
+        array = arrays[spec.name]
+        first = spec.shape[0] if spec.shape else 1
+        rows[spec.name] = size if isinstance(first, str) else first
+        tail = tuple(spec.shape[1:])
+        if (
+            array.ndim == 0
+            or array.ndim != len(spec.shape)
+            or array.shape[1:] != tail
+            or array.dtype != spec.dtype
+        ):
+            raise CheckpointError(
+                f"--data {path}: {spec.name!r} has shape {array.shape} and type {array.dtype};"
+                f" the network takes any number of rows of {tail} and type {spec.dtype}."
+            )
+    count = min(len(arrays[spec.name]) // rows[spec.name] for spec in specs)
+    if count == 0:
+        raise CheckpointError(
+            f"--data {path}: holds fewer rows than one call takes ({rows}). Give more."
+        )
+    return [
+        {
+            name: np.ascontiguousarray(arrays[name][i * step : (i + 1) * step])
+            for name, step in rows.items()
+        }
+        for i in range(min(count, MAX_DATA_CASES))
+    ]
+
+
+def whole_number_bounds(model: ir.Model) -> dict[str, int]:
+    """Returns the number of rows of the table that each whole-number input looks up.
+
+    Inputs that look up nothing (masks) are left out.
+    """
+    bounds: dict[str, int] = {}
+    for value in model.graph.inputs:
+        if value.dtype is None or not value.dtype.is_integer():
+            continue
+        rows = _looked_up_rows(value)
+        if rows:
+            bounds[str(value.name)] = min(rows)
+    return bounds
+
+
+def _looked_up_rows(value: ir.Value) -> list[int]:
+    rows = []
+    for node, operand in value.uses():
+        if node.op_type in ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
+            rows += _looked_up_rows(node.outputs[0])
+        elif node.op_type == "Gather" and operand == 1:
+            table = node.inputs[0]
+            axis = node.attributes.get_int("axis", 0)
+            if table is not None and table.shape is not None:
+                size = table.shape[axis]
+                rows += [size] if isinstance(size, int) else []
+    return rows

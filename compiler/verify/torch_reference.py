@@ -1,0 +1,257 @@
+"""What a subnet is compared with: PyTorch running the same configuration.
+
+The exported program is interpreted operator by operator with PyTorch's own kernels; at the
+join of a skipped unit the branch is replaced by zeros. It shares neither the exporter's graph
+nor the pruner with the subnet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from skipc.compiler.errors import SupernetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+    from skipc.compiler.axes.units import Unit
+    from skipc.compiler.norms.apply import EffectiveNorm, NormsByOutput
+    from skipc.compiler.verify.numerics import Case
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScale:
+    """The factor of a kept branch.
+
+    Attributes:
+        operand: Which operand of the join (0 or 1) is the branch.
+        factor: What it is multiplied by.
+    """
+
+    operand: int
+    factor: float
+
+
+class Reference(Protocol):
+    """Runs a configuration of the supernet by other means than its subnet."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for the manifest and for messages."""
+        ...
+
+    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case, with ``skipped`` units left out."""
+        ...
+
+    def trace(
+        self, skipped: tuple[Unit, ...], inputs: Case
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields every intermediate tensor by its name in the graph, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class TorchReference:
+    """Interprets an exported program.
+
+    Attributes:
+        program: The program that the graph was exported from.
+        names: For graph values that were renamed after the export, the program's name.
+        outputs: The program's output names by the graph's.
+        scales: How kept branches are scaled (see ``residual_scale``), by join.
+        norms: The batch norms' statistics, where they are not the program's own.
+    """
+
+    program: ExportedProgram
+    names: Mapping[str, str]
+    outputs: Mapping[str, str]
+    scales: Mapping[str, BranchScale]
+    norms: NormsByOutput | None = None
+    name: str = "pytorch"
+
+    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case, with ``skipped`` units left out."""
+        return [self._outputs(skipped, case) for case in cases]
+
+    def _outputs(self, skipped: tuple[Unit, ...], inputs: Case) -> Case:
+        found: Case = {}
+
+        def keep(node: str, value: object) -> None:
+            if node in wanted:
+                found[node] = _to_numpy(value)
+
+        wanted = set(self.outputs.values())
+        self._interpret(skipped, inputs, keep)
+        return {name: found[node] for name, node in self.outputs.items()}
+
+    def trace(
+        self, skipped: tuple[Unit, ...], inputs: Case
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields every intermediate tensor by its name in the graph, in order."""
+        import torch
+
+        renamed = {node: name for name, node in self.names.items()}
+        found: list[tuple[str, NDArray[Any]]] = []
+
+        def keep(node: str, value: object) -> None:
+            if isinstance(value, torch.Tensor):
+                found.append((renamed.get(node, node), _to_numpy(value)))
+
+        self._interpret(skipped, inputs, keep)
+        yield from found
+
+    def _interpret(
+        self,
+        skipped: tuple[Unit, ...],
+        inputs: Case,
+        keep: Callable[[str, object], None],
+    ) -> None:
+        import torch
+
+        zeros = {self.node_name(unit.join): 1 - unit.shortcut for unit in skipped}
+        scales = {self.node_name(join): scale for join, scale in self.scales.items()}
+        norms = self.norm_nodes()
+
+        class Interpreter(torch.fx.Interpreter):
+            def run_node(self, node: torch.fx.Node) -> Any:
+                if node.op == "call_function" and node not in needed:
+                    return None
+                if node.name in joins:
+                    result = self._join(node)
+                elif node.name in norms:
+                    result = self._norm(node)
+                else:
+                    result = super().run_node(node)
+                keep(node.name, result)
+                return result
+
+            def _join(self, node: torch.fx.Node) -> Any:
+                values, named = self.fetch_args_kwargs_from_env(node)
+                operands = list(values)
+                if node.name in zeros:
+                    branch = zeros[node.name]
+                    # A unit's shortcut has the join's shape and type.
+                    operands[branch] = torch.zeros_like(operands[1 - branch])
+                else:
+                    scale = scales[node.name]
+                    operands[scale.operand] = operands[scale.operand] * scale.factor
+                return self.call_function(node.target, tuple(operands), named)
+
+            def _norm(self, node: torch.fx.Node) -> Any:
+                values, named = self.fetch_args_kwargs_from_env(node)
+                operands = list(values)
+                set_statistics(node, operands, norms[node.name])
+                return self.call_function(node.target, tuple(operands), named)
+
+        joins = zeros.keys() | scales.keys()
+        needed = _needed(self.program.graph, zeros)
+        with torch.no_grad():
+            Interpreter(self.program.graph_module).run(*self._arguments(inputs))
+
+    def node_name(self, join: str) -> str:
+        """Returns the program's name for a value of the graph."""
+        return self.names.get(join, join)
+
+    def norm_nodes(self) -> dict[str, EffectiveNorm]:
+        """Returns the statistics by the program's batch norm."""
+        if self.norms is None:
+            return {}
+        nodes = {node.name: node for node in self.program.graph.nodes}
+        found = {}
+        for output, norm in self.norms.effective().items():
+            node = nodes[self.node_name(output)]
+            # The core operator returns a tuple, of which the graph's value is the first.
+            while "norm" not in str(node.target):
+                (node,) = node.all_input_nodes
+            found[node.name] = norm
+        return found
+
+    def held_tensors(self) -> dict[str, torch.Tensor]:
+        """Returns the program's own tensors, by the placeholder that stands for each."""
+        from torch.export.graph_signature import ConstantArgument, InputKind
+
+        program = self.program
+        found = {}
+        for spec in program.graph_signature.input_specs:
+            if spec.kind is InputKind.USER_INPUT or isinstance(spec.arg, ConstantArgument):
+                continue
+            target = spec.target or ""
+            held = program.state_dict if target in program.state_dict else program.constants
+            found[spec.arg.name] = held[target]
+        return found
+
+    def _arguments(self, inputs: Case) -> list[object]:
+        import torch
+        from torch.export.graph_signature import ConstantArgument
+
+        held = self.held_tensors()
+        values: list[object] = []
+        for spec in self.program.graph_signature.input_specs:
+            if isinstance(spec.arg, ConstantArgument):
+                values.append(spec.arg.value)
+            elif spec.arg.name in held:
+                values.append(held[spec.arg.name])
+            else:
+                values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
+        return values
+
+    def check_joins(self, units: tuple[Unit, ...]) -> None:
+        """Checks that every unit's join is an addition in the program, too.
+
+        Raises:
+            SupernetError: It is not, so the configuration could not be verified.
+        """
+        additions = {
+            node.name
+            for node in self.program.graph.nodes
+            if node.op == "call_function" and "aten.add" in str(node.target)
+        }
+        for unit in units:
+            if self.node_name(unit.join) not in additions:
+                raise SupernetError(
+                    f"unit {unit.name!r}: its join {unit.join!r} has no counterpart among the"
+                    " program's additions, so PyTorch cannot run a configuration that skips"
+                    " it. Please report the model; an ONNX supernet of it can still be built."
+                )
+
+
+def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:
+    """Puts mean and variance into the operands of a batch norm of the program."""
+    import torch
+
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    places = {argument.name: place for place, argument in enumerate(schema)}
+    mean, variance = places["running_mean"], places["running_var"]
+    epsilon = float(operands[places["eps"]])
+    for place, array in ((mean, norm.mean), (variance, norm.variance(epsilon))):
+        operands[place] = torch.tensor(array, dtype=operands[place].dtype)
+
+
+def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Node]:
+    """Returns the nodes that the outputs need once the branches of the joins are zero."""
+    needed: set[torch.fx.Node] = set()
+    pending = [node for node in graph.nodes if node.op == "output"]
+    while pending:
+        node = pending.pop()
+        if node in needed:
+            continue
+        needed.add(node)
+        shortcut = node.args[1 - zeros[node.name]] if node.name in zeros else None
+        pending += [shortcut] if shortcut is not None else node.all_input_nodes
+    return needed
+
+
+def _to_numpy(value: object) -> NDArray[Any]:
+    import torch
+
+    assert isinstance(value, torch.Tensor)
+    array: NDArray[Any] = value.detach().cpu().numpy()
+    return array

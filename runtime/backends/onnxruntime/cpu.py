@@ -1,0 +1,274 @@
+"""ONNX Runtime on the CPU: engines packed ahead, mapped from one store.
+
+The graphs come optimised, so sessions are made with optimisation off; their weights are
+mapped, so six sessions hold the pages of one. Scratch memory comes from one arena per
+process. Threads: one pool per engine, whose threads sleep as soon as its call is over. One
+pool for all would be ONNX Runtime's global one, and with that every other session of the
+application fails to load. The application may make it (``set_global_thread_pool_sizes``):
+then the engines use it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import (
+    BackendUnavailableError,
+    ChoiceError,
+    ClosedError,
+    EngineError,
+    InputError,
+    StaleEngineError,
+    choices_text,
+    install_text,
+)
+from ...load.residency import ResidencyCounts
+from ...options import checked_count
+from .. import Sharing
+from ..host import default_threads, host_key, stale_reason
+from .locations import locations
+from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+    from numpy.typing import NDArray
+
+    from ...bundle.engines import EngineSet
+    from ...bundle.folder import Bundle
+    from .. import Arrays, Backend, Limits
+
+NAME = "onnxruntime-cpu"
+_LIBRARY = "onnxruntime"
+_FATAL_ONLY = 4  # errors come as exceptions
+
+
+def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
+    """Returns the backend that runs ``engines``, built for this host.
+
+    Args:
+        bundle: The bundle that they belong to.
+        engines: The target's engines.
+        limits: Threads per call, the calling one included; None for one per physical core
+            that this process may run on. There is no device memory to limit.
+
+    Raises:
+        ChoiceError: ``device_bytes`` was given.
+        BackendUnavailableError: onnxruntime is not installed.
+        StaleEngineError: The engines were built for another CPU or ONNX Runtime.
+    """
+    if limits.device_bytes is not None:
+        raise ChoiceError(
+            f"device_bytes={limits.device_bytes}: engines of target {engines.target!r} run on"
+            " the CPU, and their weights are mapped files. Leave it out."
+        )
+    reason = stale_reason(engines.host, current_host())
+    if reason is not None:
+        raise StaleEngineError(
+            f"{bundle.path}: the engines of target {engines.target!r} were built for another"
+            f" host: {reason}. Run `skipc finish {bundle.path} --target {engines.target}`"
+            " on this one."
+        )
+    folder = bundle.engine_dir(engines.target)
+    files = {entry.configuration: folder / entry.file for entry in engines.engines}
+    return OnnxRuntimeCpu(files, engines.packed_file, limits.threads)
+
+
+def current_host() -> dict[str, str]:
+    """Returns the key of engines built or run here, see ``host_key``.
+
+    Raises:
+        BackendUnavailableError: onnxruntime is not installed.
+    """
+    return host_key(_LIBRARY, str(_onnxruntime().__version__))
+
+
+class OnnxRuntimeCpu:
+    """The engines of one family on ONNX Runtime; satisfies ``Backend``.
+
+    Args:
+        files: Each configuration's optimised graph.
+        packed_file: Name of the store beside them; empty if the graphs hold all themselves.
+        threads: Threads per call; None for ``default_threads()``.
+
+    Raises:
+        BackendUnavailableError: onnxruntime is not installed.
+        ChoiceError: ``threads`` is less than 1.
+    """
+
+    name = NAME
+    takes_device_arrays = False
+
+    def __init__(
+        self, files: Mapping[str, Path], packed_file: str, threads: int | None
+    ) -> None:
+        self.threads = checked_count("threads", threads) or default_threads()
+        self._ort = _onnxruntime()
+        self._files = dict(files)
+        self._packed_file = packed_file
+        self._arena = shared_arena(self._ort)
+        self._global_pool = False
+
+    def load(self, configuration: str, profile: str = "") -> OnnxRuntimeEngine:
+        """Loads one configuration's engine; its weights are mapped, not read.
+
+        Args:
+            configuration: The configuration.
+            profile: For tools: where ONNX Runtime writes the times of all layers, a path
+                that a date and ``.json`` are added to (see ``end_profiling``). Not empty, it
+                slows every call down.
+
+        Raises:
+            EngineError: There is no such engine, ONNX Runtime refused it, or it takes
+                tensors from another file than the packed store.
+        """
+        if configuration not in self._files:
+            raise EngineError(
+                f"no engine for configuration {configuration!r}."
+                f" {choices_text(configuration, self._files)}"
+            )
+        path = self._files[configuration]
+        self._check_locations(configuration, path)
+        try:
+            options = self._options()
+            if profile:
+                options.enable_profiling = True
+                options.profile_file_prefix = profile
+            session, self._global_pool = new_session(self._ort, str(path), options)
+        except Exception as cause:
+            raise EngineError(
+                f"configuration {configuration!r}: ONNX Runtime cannot load {path}:"
+                f" {_line(cause)} Build the engines again with `skipc finish`."
+            ) from cause
+        return OnnxRuntimeEngine(configuration, session, self._ort)
+
+    def sharing(self) -> Sharing:
+        """Returns what the engines loaded so far share."""
+        if self._global_pool:
+            threads = (
+                "the pool that the application gave ONNX Runtime; its size counts, not the"
+                f" {self.threads} asked for"
+            )
+        elif self.threads == 1:
+            threads = "none: an engine runs on the thread that calls it"
+        else:
+            threads = f"one pool of {self.threads} per engine, asleep between its calls"
+        return Sharing(
+            weights=(
+                f"one mapped file, {self._packed_file}"
+                if self._packed_file
+                else "none: all are small and lie in the graphs"
+            ),
+            arena=self._arena or "one arena per engine",
+            threads=threads,
+        )
+
+    @property
+    def counts(self) -> ResidencyCounts:
+        """Nothing: every engine stays loaded, its weights mapped."""
+        return ResidencyCounts()
+
+    def close(self) -> None:
+        """Does nothing: what the engines share belongs to the process."""
+
+    def _check_locations(self, configuration: str, path: Path) -> None:
+        try:
+            named = locations(path.read_bytes())
+        except (OSError, ValueError) as cause:
+            raise EngineError(
+                f"configuration {configuration!r}: {path} is not an ONNX graph: {cause}."
+                " Build the engines again with `skipc finish`."
+            ) from cause
+        foreign = sorted(named - {self._packed_file})
+        if foreign:
+            raise EngineError(
+                f"configuration {configuration!r}: {path} takes tensors from {foreign[0]!r},"
+                f" but may only use {self._packed_file or 'its own'!r}. The file was altered;"
+                " build the engines again with `skipc finish`."
+            )
+
+    def _options(self) -> Any:
+        options = self._ort.SessionOptions()
+        # The graphs are optimised already; doing it again would undo the packed weights.
+        options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _FATAL_ONLY
+        # Threads that spin after a call take the cores from the next engine's first one.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self._arena:
+            options.add_session_config_entry(USE_ENV_ALLOCATORS, "1")
+        return options
+
+
+class OnnxRuntimeEngine:
+    """One configuration in an ONNX Runtime session; satisfies ``Engine``."""
+
+    def __init__(self, configuration: str, session: Any, ort: ModuleType) -> None:
+        self.configuration = configuration
+        self._session = session
+        self._outputs = tuple(output.name for output in session.get_outputs())
+        state = ort.capi.onnxruntime_pybind11_state
+        self._refusals = (state.InvalidArgument, TypeError, ValueError)
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Returns the outputs by name, in new arrays that belong to the caller.
+
+        Raises:
+            InputError: ONNX Runtime refused the arrays.
+            EngineError: It failed while running.
+            ClosedError: The engine was closed.
+        """
+        session = self._session
+        if session is None:
+            raise ClosedError(f"configuration {self.configuration!r}: the engine is closed.")
+        try:
+            arrays = session.run(self._outputs, inputs)
+        except MemoryError:
+            raise
+        except Exception as cause:
+            if isinstance(cause, self._refusals):
+                raise InputError(
+                    f"configuration {self.configuration!r}: ONNX Runtime refused the inputs:"
+                    f" {_line(cause)}"
+                ) from cause
+            raise EngineError(
+                f"configuration {self.configuration!r}: ONNX Runtime failed: {_line(cause)}"
+            ) from cause
+        return dict(zip(self._outputs, arrays, strict=True))
+
+    def end_profiling(self) -> Path:
+        """Returns the file with the layers' times; for an engine loaded with ``profile``."""
+        return Path(self._session.end_profiling())
+
+    def ready(self) -> bool:
+        """Returns True: a loaded engine stays."""
+        return True
+
+    def prepare(self) -> frozenset[str]:
+        """Returns nothing: a loaded engine stays."""
+        return frozenset()
+
+    def close(self) -> None:
+        """Frees the session; the mapped weights stay while another engine uses them."""
+        self._session = None
+
+
+def _line(error: Exception) -> str:
+    """Returns ONNX Runtime's message, which may span lines and end in one, on one line."""
+    return " ".join(str(error).split())
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        return importlib.import_module(_LIBRARY)
+    except ImportError as cause:
+        missing = isinstance(cause, ModuleNotFoundError) and cause.name == _LIBRARY
+        found = "is not installed" if missing else f"cannot be imported ({cause})"
+        raise BackendUnavailableError(
+            f"the target 'cpu' runs on onnxruntime, which {found}."
+            f" Install it with: {install_text('cpu')}"
+        ) from cause

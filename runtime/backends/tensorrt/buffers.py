@@ -1,0 +1,324 @@
+"""The memory that all engines of a family share: workspace, inputs, outputs, one stream.
+
+Every configuration has the same inputs and outputs, and one runs at a time, so one buffer of
+each is enough, on the device and pinned on the host. Their addresses are in the captured
+graphs: they are allocated once, for the largest batch, and freed last.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import EngineError, InputError
+from ..cuda import LEGACY_STREAM, CudaError, DeviceMemoryError
+from ..cuda.device_arrays import DeviceArray
+from ..phases import Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ...bundle.manifest import BatchRange, TensorSpec
+    from .. import Arrays
+    from ..cuda import Cuda
+
+_EVENTS = 4  # around copy in, computation, copy out, one after the other
+_LEAST_BYTES = 256  # TensorRT wants an aligned address, also of nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The network's inputs and outputs, and the sizes that its batch may have."""
+
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+    batch: BatchRange | None
+
+
+def shape_of(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+    """Returns the shape of ``spec`` at a batch size; 1 where nothing depends on it."""
+    return tuple(batch if isinstance(size, str) else size for size in spec.shape)
+
+
+def size_bytes_of(spec: TensorSpec, batch: int) -> int:
+    """Returns the bytes of ``spec`` at a batch size."""
+    return int(np.prod(shape_of(spec, batch), dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+
+
+class Buffers:
+    """Allocated once; every method but ``close`` is called with the stream to oneself.
+
+    Args:
+        cuda: CUDA on the device.
+        shapes: The network's inputs and outputs.
+        workspace_bytes: What the largest engine needs.
+
+    Attributes:
+        stream: The stream that everything runs on.
+        workspace: The workspace's address.
+        workspace_bytes: Its size.
+        typical: The batch that graphs are captured for.
+
+    Raises:
+        DeviceMemoryError: There is no room; nothing stays allocated.
+    """
+
+    def __init__(self, cuda: Cuda, shapes: Shapes, workspace_bytes: int) -> None:
+        self.cuda = cuda
+        self.typical = shapes.batch.typical if shapes.batch else 1
+        self.workspace_bytes = max(workspace_bytes, _LEAST_BYTES)
+        self._inputs = {spec.name: spec for spec in shapes.inputs}
+        self._outputs = {spec.name: spec for spec in shapes.outputs}
+        self._device: dict[str, int] = {}
+        self._host: dict[str, NDArray[np.uint8]] = {}
+        largest = shapes.batch.maximum if shapes.batch else 1
+        with ExitStack() as stack:
+            self.stream = cuda.new_stream()
+            stack.callback(cuda.free_stream, self.stream)
+            self.workspace = cuda.malloc(self.workspace_bytes)
+            stack.callback(cuda.free, self.workspace)
+            for name, spec in {**self._inputs, **self._outputs}.items():
+                size_bytes = max(size_bytes_of(spec, largest), _LEAST_BYTES)
+                self._device[name] = cuda.malloc(size_bytes)
+                stack.callback(cuda.free, self._device[name])
+                self._host[name] = cuda.malloc_host(size_bytes)
+                stack.callback(cuda.free_host, self._host[name])
+            self._allocated = stack.pop_all()
+        self._results: dict[str, int] = {}
+        self._events: dict[Wait, tuple[int, ...]] = {}
+        self._largest = largest
+
+    def close(self) -> None:
+        """Frees everything."""
+        self._allocated.close()
+
+    @contextmanager
+    def drained_on_error(self, configuration: str) -> Iterator[None]:
+        """Leaves nothing enqueued where the block fails half-way.
+
+        Raises:
+            DeviceMemoryError: As the block did.
+            EngineError: A CUDA call failed, named with its configuration.
+        """
+        try:
+            yield
+        except BaseException as cause:
+            with suppress(CudaError):  # the first error is the one to tell
+                self.cuda.synchronize(self.stream)
+            if isinstance(cause, CudaError) and not isinstance(cause, DeviceMemoryError):
+                raise EngineError(
+                    f"configuration {configuration!r}: the GPU failed: {cause}"
+                ) from cause
+            raise
+
+    def check(self, trt: Any, configuration: str, engine: Any) -> None:
+        """Checks that an engine has the manifest's inputs and outputs.
+
+        Raises:
+            EngineError: A name, a direction, a type, a shape or a place differs.
+        """
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        found = {
+            name: (
+                engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT,
+                _numpy_name(trt, engine.get_tensor_dtype(name)),
+                tuple(engine.get_tensor_shape(name)),
+                engine.get_tensor_location(name) == trt.TensorLocation.DEVICE,
+            )
+            for name in names
+        }
+        both = ((True, self._inputs), (False, self._outputs))
+        expected = {
+            name: (is_input, spec.dtype, shape_of(spec, -1), True)
+            for is_input, specs in both
+            for name, spec in specs.items()
+        }
+        if found != expected:
+            wrong = next(n for n in {**expected, **found} if found.get(n) != expected.get(n))
+            raise EngineError(
+                f"configuration {configuration!r}: the engine's tensor {wrong!r} is not as the"
+                " manifest says. The file belongs to another network; build the engines again"
+                " with `skipc finish`."
+            )
+
+    def write(self, inputs: Arrays) -> int:
+        """Copies the inputs into the pinned buffers and returns their batch."""
+        for name, array in inputs.items():
+            np.copyto(self._view(self._host, name, array.nbytes, array), array)
+        return self._batch({name: array.shape for name, array in inputs.items()})
+
+    def fill_sample(self, case: int) -> None:
+        """Fills the inputs at the typical batch: zeros (0), or values that vary (1)."""
+        for spec in self._inputs.values():
+            shape = shape_of(spec, self.typical)
+            count = int(np.prod(shape, dtype=np.int64))
+            values = np.arange(count) % 2 * case if spec.dtype[0] in "iub" else (
+                np.linspace(-1, 1, count) * case
+            )  # fmt: skip
+            self.write({spec.name: values.reshape(shape).astype(spec.dtype)})
+
+    def enqueue(self, configuration: str, context: Any, batch: int) -> None:
+        """Enqueues copy in, the engine, copy out, at a batch size.
+
+        Raises:
+            EngineError: TensorRT refused.
+        """
+        self.copy_in(batch)
+        self.compute(configuration, context, batch)
+        self.copy_out(batch)
+
+    def copy_in(self, batch: int) -> None:
+        """Enqueues the copies of the inputs to the device."""
+        for name, spec in self._inputs.items():
+            memory = self._host[name][: size_bytes_of(spec, batch)]
+            self.cuda.copy_to_device(self._device[name], memory, self.stream)
+
+    def compute(self, configuration: str, context: Any, batch: int) -> None:
+        """Enqueues the engine alone, between the buffers on the device.
+
+        Raises:
+            EngineError: TensorRT refused.
+        """
+        self._execute(configuration, context, batch, self._device)
+
+    def copy_out(self, batch: int) -> None:
+        """Enqueues the copies of the outputs to the host."""
+        for name, spec in self._outputs.items():
+            memory = self._host[name][: size_bytes_of(spec, batch)]
+            self.cuda.copy_to_host(memory, self._device[name], self.stream)
+
+    def events(self, how: Wait) -> tuple[int, ...]:
+        """Returns the four events of a measured call, made when first wanted.
+
+        Args:
+            how: How the host is to wait for them.
+        """
+        if how not in self._events:
+            made = []
+            for _ in range(_EVENTS):
+                made.append(self.cuda.new_event(blocking=how is Wait.BLOCK))
+                self._allocated.callback(self.cuda.free_event, made[-1])
+            self._events[how] = tuple(made)
+        return self._events[how]
+
+    def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
+        """Returns copies of the inputs on the device, freed with everything else.
+
+        Raises:
+            DeviceMemoryError: There is no room.
+            CudaError: A copy failed. Nothing stays enqueued.
+        """
+        cuda, stream = self.cuda, self.stream
+        found = {}
+        try:
+            self.copy_in(self.write(inputs))
+            for name, array in inputs.items():
+                address = cuda.malloc(max(array.nbytes, _LEAST_BYTES))
+                self._allocated.callback(cuda.free, address)
+                cuda.copy_on_device(address, self._device[name], array.nbytes, stream)
+                found[name] = DeviceArray(address, array.shape, array.dtype, owner=self)
+        finally:
+            cuda.synchronize(stream)
+        return found
+
+    def outputs(self, batch: int) -> dict[str, NDArray[Any]]:
+        """Returns copies of the outputs in the pinned buffers."""
+        found = {}
+        for name, spec in self._outputs.items():
+            memory = self._host[name][: size_bytes_of(spec, batch)]
+            found[name] = memory.copy().view(spec.dtype).reshape(shape_of(spec, batch))
+        return found
+
+    def check_on_device(
+        self, taken: Mapping[str, DeviceArray], inputs: Mapping[str, Any]
+    ) -> int:
+        """Checks inputs that lie on the GPU and returns their batch.
+
+        Raises:
+            InputError: Some lie on the host.
+        """
+        on_host = [name for name in inputs if name not in taken]
+        if on_host:
+            raise InputError(
+                f"input {on_host[0]!r} lies on the host and another on the GPU. Give all of"
+                " them in one place."
+            )
+        return self._batch({name: array.shape for name, array in taken.items()})
+
+    def enqueue_on_device(
+        self, configuration: str, context: Any, batch: int, taken: Mapping[str, DeviceArray]
+    ) -> dict[str, DeviceArray]:
+        """Enqueues the engine on arrays where they lie; returns the output buffers.
+
+        Raises:
+            EngineError: TensorRT refused.
+        """
+        # The caller may have enqueued work on the default stream that fills the inputs, or
+        # that still reads the outputs of the call before.
+        self.cuda.wait_for(self.stream, LEGACY_STREAM)
+        places = dict(self._results_on_device())
+        for name, array in taken.items():
+            if array.stream not in (None, LEGACY_STREAM):
+                self.cuda.wait_for(self.stream, array.stream)
+            places[name] = self._aligned(name, array)
+        self._execute(configuration, context, batch, places)
+        return {
+            name: DeviceArray(
+                self._results[name], shape_of(spec, batch), np.dtype(spec.dtype), owner=self
+            )
+            for name, spec in self._outputs.items()
+        }
+
+    def _results_on_device(self) -> dict[str, int]:
+        """Returns buffers for outputs that stay on the device, which no graph writes to."""
+        for name, spec in self._outputs.items():
+            if name not in self._results:
+                size_bytes = max(size_bytes_of(spec, self._largest), _LEAST_BYTES)
+                self._results[name] = self.cuda.malloc(size_bytes)
+                self._allocated.callback(self.cuda.free, self._results[name])
+        return self._results
+
+    def _aligned(self, name: str, array: DeviceArray) -> int:
+        """Returns the array's address, or a copy's: TensorRT takes aligned ones only."""
+        if array.address % _LEAST_BYTES == 0:
+            return array.address
+        self.cuda.copy_on_device(self._device[name], array.address, array.nbytes, self.stream)
+        return self._device[name]
+
+    def _execute(
+        self, configuration: str, context: Any, batch: int, places: Mapping[str, int]
+    ) -> None:
+        taken = all(
+            context.set_input_shape(name, shape_of(spec, batch))
+            for name, spec in self._inputs.items()
+        ) and all(context.set_tensor_address(name, place) for name, place in places.items())
+        if not taken or not context.execute_async_v3(self.stream):
+            raise EngineError(
+                f"configuration {configuration!r}: TensorRT refused to run at batch {batch}."
+                " Build the engines again with `skipc finish`."
+            )
+
+    def _batch(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        for name, shape in shapes.items():
+            for size, declared in zip(shape, self._inputs[name].shape, strict=True):
+                if isinstance(declared, str):
+                    return size
+        return self.typical
+
+    def _view(
+        self, memory: Mapping[str, NDArray[np.uint8]], name: str, size_bytes: int, like: Any
+    ) -> NDArray[Any]:
+        found: NDArray[Any] = memory[name][:size_bytes].view(like.dtype).reshape(like.shape)
+        return found
+
+
+def _numpy_name(trt: Any, dtype: Any) -> str:
+    try:
+        return str(np.dtype(trt.nptype(dtype)).name)
+    except TypeError:
+        return str(dtype)  # bfloat16 and the like have no counterpart

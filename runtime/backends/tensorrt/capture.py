@@ -1,0 +1,152 @@
+"""An engine's CUDA graph: captured once, tried, and only then trusted.
+
+A capture can fail (control flow, data-dependent shapes) and, worse, can succeed and hold
+nothing: then every launch leaves the last outputs in place. So a graph is compared with the
+plain engine on two inputs before it is used.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import BackendError
+from ..cuda import CudaError, DeviceMemoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .. import Arrays
+    from ..cuda import Graph
+    from .buffers import Buffers
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A graph at the typical batch; or why there is none."""
+
+    graph: Graph | None
+    reason: str = ""
+
+
+def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
+    """Returns the graph of a call: copy in, engine, copy out. The caller holds the stream.
+
+    Raises:
+        DeviceMemoryError: The device is full.
+        BackendError: The engine does not run at all.
+    """
+
+    def enqueue() -> None:
+        buffers.enqueue(configuration, context, buffers.typical)
+
+    def replay(graph: Graph) -> None:
+        graph.launch(buffers.stream)
+
+    return _captured(context, buffers, enqueue, enqueue, replay)
+
+
+def capture_compute(configuration: str, context: Any, buffers: Buffers) -> Captured:
+    """Returns the graph of the engine alone, for measuring; otherwise as ``capture``."""
+
+    def run() -> None:
+        buffers.enqueue(configuration, context, buffers.typical)
+
+    def compute() -> None:
+        buffers.compute(configuration, context, buffers.typical)
+
+    def replay(graph: Graph) -> None:
+        buffers.copy_in(buffers.typical)
+        graph.launch(buffers.stream)
+        buffers.copy_out(buffers.typical)
+
+    return _captured(context, buffers, run, compute, replay)
+
+
+def _captured(
+    context: Any,
+    buffers: Buffers,
+    run: Callable[[], None],
+    recorded: Callable[[], None],
+    replay: Callable[[Graph], None],
+) -> Captured:
+    """Returns the graph of what ``recorded`` enqueues.
+
+    Args:
+        context: What it enqueues.
+        buffers: Where inputs and outputs lie.
+        run: Enqueues a whole call without a graph, which precedes and judges the capture.
+        recorded: Enqueues what is captured.
+        replay: Enqueues a whole call with the graph.
+    """
+    cuda, typical = buffers.cuda, buffers.typical
+    if not cuda.supports_graphs:
+        return Captured(None, f"{cuda.name} captures none")
+    expected = []
+    for case in (0, 1):  # the first one also is the run that must precede a capture
+        buffers.fill_sample(case)
+        run()
+        cuda.synchronize(buffers.stream)
+        expected.append(buffers.outputs(typical))
+    # TensorRT-RTX knows beforehand, as far as it goes.
+    capturable = getattr(context, "is_stream_capturable", None)
+    if capturable is not None and not capturable(buffers.stream):
+        return Captured(None, "TensorRT says that it cannot be captured")
+    try:
+        graph = _recorded(buffers, recorded)
+    except DeviceMemoryError:
+        raise
+    except BackendError as cause:
+        return Captured(None, str(cause))
+    try:
+        reason = _replay_error(graph, buffers, replay, expected)
+    except BaseException:
+        graph.close()
+        raise
+    if reason is None:
+        return Captured(graph)
+    graph.close()
+    return Captured(None, reason)
+
+
+def _recorded(buffers: Buffers, enqueue: Callable[[], None]) -> Graph:
+    cuda = buffers.cuda
+    cuda.begin_capture(buffers.stream)
+    try:
+        enqueue()
+    except BaseException:
+        with suppress(CudaError):  # the stream must not stay in capture
+            cuda.end_capture(buffers.stream).close()
+        raise
+    return cuda.end_capture(buffers.stream)
+
+
+def _replay_error(
+    graph: Graph,
+    buffers: Buffers,
+    replay: Callable[[Graph], None],
+    expected: Sequence[Arrays],
+) -> str | None:
+    """Returns what is wrong with a graph: empty, or blind to its input."""
+    if graph.nodes == 0:
+        return "the captured graph is empty"
+    for case in (1, 0):
+        buffers.fill_sample(case)
+        replay(graph)
+        buffers.cuda.synchronize(buffers.stream)
+        for name, found in buffers.outputs(buffers.typical).items():
+            if not _close(found, expected[case][name]):
+                return f"the captured graph gives another {name!r} than the engine"
+    return None
+
+
+def _close(found: Any, expected: Any) -> bool:
+    """Tells whether two runs of one engine agree, up to the order of its sums."""
+    if found.dtype.kind != "f":
+        return bool(np.array_equal(found, expected))
+    finite = expected[np.isfinite(expected)].astype(np.float64)
+    scale = float(np.ptp(finite)) if finite.size else 0.0
+    return bool(np.allclose(found, expected, rtol=1e-2, atol=1e-3 * scale, equal_nan=True))

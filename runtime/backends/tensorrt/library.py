@@ -1,0 +1,181 @@
+"""The TensorRT library: which module, which version, and what it logs.
+
+Written to the names that TensorRT 10.3 to 11.4 and TensorRT-RTX 1.4 to 1.7 have in common.
+Enumerators are taken by name: their values moved between versions.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...errors import BackendUnavailableError, install_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+# Per backend: the modules to try (the second is what the wheel of the bindings alone brings)
+# and what to say where none is there.
+_MODULES: dict[str, tuple[tuple[str, ...], str]] = {
+    "tensorrt": (
+        ("tensorrt", "tensorrt_bindings"),
+        (
+            "A Jetson brings it with JetPack: make the virtual environment with"
+            " --system-site-packages. Elsewhere: pip install tensorrt"
+        ),
+    ),
+    "tensorrt-rtx": (
+        ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+        f"Install it with: {install_text('rtx')}",
+    ),
+}
+BACKENDS = tuple(_MODULES)
+
+_KEPT_LINES = 400
+_NOISE = ("cudaError 35", "CUDA initialization failure with error: 35")
+
+
+class LogLines(Protocol):
+    """What TensorRT said, the last lines of it."""
+
+    def since(self, mark: int) -> list[str]:
+        """Returns the warnings and errors logged after ``mark``, oldest first."""
+        ...
+
+    @property
+    def mark(self) -> int:
+        """The number of lines logged so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class Library:
+    """An imported TensorRT.
+
+    Attributes:
+        backend: The runtime backend's name: ``tensorrt`` or ``tensorrt-rtx``.
+        module: The Python module.
+        version: Its version.
+        logger: The process's one ``ILogger``: TensorRT keeps the first it is given.
+    """
+
+    backend: str
+    module: Any
+    version: str
+    logger: Any
+
+    @contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """Yields what is logged from here on."""
+        yield Listener(self.logger.lines, self.logger.lines.mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Warnings and errors logged since a moment."""
+
+    lines: LogLines
+    mark: int
+
+    def text(self) -> str:
+        """Returns them as one line, the same ones once, without what a lack of GPU adds."""
+        found = dict.fromkeys(self.lines.since(self.mark))
+        said = [line for line in found if not any(noise in line for noise in _NOISE)]
+        return " ".join(said) or "it gave no reason"
+
+    def out_of_memory(self) -> bool:
+        """Tells whether the device had too little memory."""
+        text = " ".join(self.lines.since(self.mark)).lower()
+        return "out of memory" in text or "outofmemory" in text
+
+
+def open_library(backend: str) -> Library:
+    """Returns the library of a backend, imported now.
+
+    Args:
+        backend: A name of ``BACKENDS``.
+
+    Raises:
+        BackendUnavailableError: It is not installed, or cannot be imported.
+    """
+    modules, advice = _MODULES[backend]
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as cause:
+            if cause.name != name:
+                raise _unusable(backend, cause, advice) from cause
+            continue
+        except ImportError as cause:
+            raise _unusable(backend, cause, advice) from cause
+        # The metapackage of another TensorRT is an empty module.
+        if hasattr(module, "Runtime"):
+            return Library(backend, module, str(module.__version__), _logger(module))
+    raise BackendUnavailableError(
+        f"engines of the backend {backend!r} run on the Python module {modules[0]!r}, which"
+        f" is not installed. {advice}"
+    )
+
+
+def _unusable(backend: str, cause: ImportError, advice: str) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"the library of the backend {backend!r} is installed but cannot be imported:"
+        f" {cause}. {advice}"
+    )
+
+
+class _Lines:
+    """The last warnings and errors, numbered since the process began."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT_LINES)
+        self._count = 0
+        self._lock = Lock()
+
+    def add(self, text: str) -> None:
+        """Keeps a line."""
+        with self._lock:
+            self._count += 1
+            self._lines.append((self._count, " ".join(text.split())))
+
+    def since(self, mark: int) -> list[str]:
+        """Returns the lines logged after ``mark``, oldest first."""
+        with self._lock:
+            return [text for number, text in self._lines if number > mark]
+
+    @property
+    def mark(self) -> int:
+        """The number of lines logged so far."""
+        return self._count
+
+
+_LOGGERS: dict[str, Any] = {}
+
+
+def _logger(module: ModuleType) -> Any:
+    """Returns the process's logger for ``module``; it prints nothing."""
+    if module.__name__ not in _LOGGERS:
+        loud = (
+            module.ILogger.Severity.INTERNAL_ERROR,
+            module.ILogger.Severity.ERROR,
+            module.ILogger.Severity.WARNING,
+        )
+
+        class Logger(module.ILogger):  # type: ignore[misc, name-defined]
+            """Keeps warnings and errors."""
+
+            def __init__(self) -> None:
+                module.ILogger.__init__(self)
+                self.lines = _Lines()
+
+            def log(self, severity: object, message: str) -> None:
+                if severity in loud:
+                    self.lines.add(message)
+
+        _LOGGERS[module.__name__] = Logger()
+    return _LOGGERS[module.__name__]

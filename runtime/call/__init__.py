@@ -1,0 +1,1 @@
+"""One call's way: inputs, choice, run, record."""

@@ -1,0 +1,338 @@
+"""The governor in use: its state, kept for calls from many threads.
+
+The governor is pure; this is where its state lives, under one lock. A call begins here, with
+a choice, and ends here, with what it took.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from threading import Condition, RLock
+from typing import TYPE_CHECKING, final
+
+from ..errors import BudgetError, ClosedError
+from ..governor import (
+    after_call,
+    after_choice,
+    after_failure,
+    after_refusal,
+    before_choice,
+    decide,
+)
+from ..governor.latency import typical_ms
+from .counts import Counts, Tally
+from .health import Health
+from .orders import Orders
+from .readiness import Choice, choose
+from .record import BegunCall, CallRecord, failure_text
+from .timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..backends import Engine
+    from ..governor import Decision, OperatingPoint, State
+    from ..governor.budget import Budget
+    from .metering import Metering
+
+_LOG = logging.getLogger(__name__)
+
+
+@final
+class Controller:
+    """Decides for each call, and learns from it.
+
+    Args:
+        points: What the governor knows of each configuration.
+        engines: The engines by configuration.
+        state: What the governor knows at the start.
+        budget: What calls may take; None for no limit.
+        strict: Whether a call that nothing is predicted to fit is refused.
+        ranked_by: What the points' rank is: ``accuracy`` or something else.
+        metering: The meter; None without one.
+        opened_ns: The clock's time now.
+
+    Raises:
+        BudgetError: No configuration can meet ``budget``, whatever is learnt.
+    """
+
+    def __init__(
+        self,
+        points: Mapping[str, OperatingPoint],
+        engines: Mapping[str, Engine],
+        state: State,
+        *,
+        budget: Budget | None,
+        strict: bool,
+        ranked_by: str,
+        metering: Metering | None,
+        opened_ns: int,
+    ) -> None:
+        self.points = points
+        self._engines = engines
+        self._order = tuple(points.values())
+        self._health = Health(self._order)
+        self._state = state
+        self._strict = strict
+        self._metering = metering
+        energy_known = bool(state.energy.call_mj)
+        self._orders = Orders(points, ranked_by, energy_known, budget)
+        self._timeline = Timeline(opened_ns)
+        self._idle_since_s = 0.0
+        self._tally = Tally(points)
+        self._unsaid: list[str] = []
+        self._in_flight, self._closed = 0, False
+        # One that may be taken twice: what is collected while it is held closes itself.
+        self._lock = RLock()
+        self._ended = Condition(self._lock)
+
+    def begin(self, now_ns: int, deadline_ms: float | None = None) -> BegunCall:
+        """Returns what the call that begins now runs, and what it is granted.
+
+        Every call that begins must ``end``.
+
+        Args:
+            now_ns: The clock's time.
+            deadline_ms: What this call may take instead of the budget's latency.
+
+        Raises:
+            BudgetError: ``strict`` is set and nothing is predicted to fit.
+            ClosedError: The engine was closed.
+        """
+        try:
+            with self._lock:
+                self.check_open()
+                now_s = self._timeline.at(now_ns)
+                budget, pinned = self._orders.budget, self._orders.pinned
+                idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
+                self._idle_since_s = now_s
+                before = self._state
+                if self._metering is not None:
+                    before = self._metering.read(before, idle_s, now_s, now_ns)
+                    self._unsaid += self._metering.take_notes()
+                state = before_choice(before, budget, now_s, idle_s)
+                self._state = after_refusal(state, before)  # until it is sure to run
+                points = self._health.usable() if pinned is None else self._order
+                choice = choose(
+                    points, budget, state, now_s, pinned, deadline_ms, self._engines
+                )
+                decision = choice.decision
+                if not decision.feasible or self._tally.is_episode:
+                    self._note_feasibility(decision, budget, now_s)
+                self._state = after_choice(state, budget, decision, now_s, deadline_ms)
+                self._tally.begins(decision.configuration)
+                if self._closed:  # by a signal's handler, meanwhile
+                    self.check_open()
+                self._in_flight += 1
+        finally:
+            if self._unsaid:
+                self._say()
+        return BegunCall(choice, budget, deadline_ms)
+
+    def end(
+        self,
+        call: BegunCall,
+        now_ns: int,
+        latency_ms: float,
+        failure: str = "",
+        ran: bool = True,
+    ) -> None:
+        """Takes note of what a call took.
+
+        Args:
+            call: What ``begin`` returned.
+            now_ns: The clock's time.
+            latency_ms: What the call took, or how long it took to fail; below zero if the
+                clock went back meanwhile.
+            failure: Why it gave no outputs; empty if it did.
+            ran: Whether the engine ran to its end, even if what it returned was refused.
+        """
+        with self._lock:
+            try:
+                now_s = self._timeline.at(now_ns)
+                learns = call.choice.learns and ran and latency_ms >= 0
+                self._settle(call, now_s, max(latency_ms, 0.0), learns, failure, ran)
+                self._idle_since_s = now_s
+            finally:
+                self._in_flight -= 1
+                if self._closed:
+                    self._ended.notify_all()
+
+    def _settle(
+        self,
+        call: BegunCall,
+        now_s: float,
+        took_ms: float,
+        learns: bool,
+        failure: str,
+        ran: bool,
+    ) -> None:
+        """Learns from a call, charges it and remembers it; the lock is held."""
+        point, budget = self.points[call.configuration], call.budget
+        seen_ms = took_ms if learns else None
+        started_s = now_s - took_ms / 1000
+        waited_s = started_s - self._idle_since_s  # for the choice
+        idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
+        spent_mj = self._state.energy.call_mj.get(call.configuration, 0.0)
+        if not ran:  # one that fails half-way took half of the energy
+            (whole_ms,) = typical_ms([point], self._state.latency)
+            spent_mj *= min(took_ms / whole_ms, 1.0)
+        if failure:
+            self._state = after_failure(self._state, budget, point, seen_ms, spent_mj)
+        else:
+            self._state = after_call(self._state, budget, point, seen_ms, now_s, idle_s)
+        metered_mj = None
+        if self._metering is not None:
+            metered_mj = self._metering.total_mj
+            idle_w, span = self._state.energy.idle_w, (started_s, now_s)
+            self._metering.charge(call.configuration, spent_mj, span, idle_s, idle_w)
+        decision, deadline_ms = call.choice.decision, call.deadline_ms
+        self._tally.ends(
+            CallRecord(now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure)
+        )
+
+    def _is_idle(self) -> bool:
+        """Tells whether nothing runs; a call that hangs does not."""
+        hanging = self._health.hanging
+        return self._in_flight <= (sum(hanging.values()) if hanging else 0)
+
+    def stand_in(self, failed: BegunCall, now_ns: int) -> BegunCall | None:
+        """Returns what runs in place of a call that failed: see ``Health.stand_in``.
+
+        Like ``begin``, it must ``end``. Averages do not speak against one call.
+
+        Args:
+            failed: The call.
+            now_ns: The clock's time.
+
+        Returns:
+            None where the caller had pinned the configuration, there is no other, none fits
+            and ``strict`` is set, or the engine was closed meanwhile.
+        """
+        name, budget = failed.configuration, failed.budget
+        with self._lock:
+            point = self._health.stand_in(self.points[name], budget.min_accuracy)
+            if failed.choice.decision.pinned or point is None or self._closed:
+                return None
+            now_s, other = self._timeline.at(now_ns), point.configuration
+            state = self._state._replace(account=None)
+            decision = decide([point], budget, state, now_s, deadline_ms=failed.deadline_ms)
+            if self._strict and not decision.feasible:
+                return None
+            ready = self._engines[other].ready()
+            self._tally.begins(other)
+            self._in_flight += 1
+        instead = Choice(replace(decision, note=f"{name!r} failed;"), learns=ready)
+        return failed._replace(choice=instead)
+
+    def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
+        """Leaves a configuration out until it is restored: it failed where another did not."""
+        text = failure_text(failure)
+        with self._lock:
+            marked = self._health.mark_bad(configuration, text)
+        if marked:
+            _LOG.error(
+                "configuration %r failed and is left out from now on; %r ran instead."
+                " AdaptiveEngine.restore(%r) takes it back. %s",
+                configuration, instead, configuration, text,
+            )  # fmt: skip
+
+    def restore(self, configuration: str) -> None:
+        """Takes a configuration back that was left out.
+
+        Raises:
+            ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
+        """
+        self.check_open()
+        self._orders.check_name(configuration)
+        with self._lock:
+            self._health.restore(configuration)
+
+    def set_hanging(self, configuration: str, calls: int) -> None:
+        """Takes note of how many calls of a configuration hang; it is avoided meanwhile."""
+        with self._lock:
+            self._health.set_hanging(configuration, calls)
+
+    def _note_feasibility(self, decision: Decision, budget: Budget, now_s: float) -> None:
+        news = self._tally.is_news(decision.feasible, budget, now_s)
+        if self._strict and not decision.feasible:
+            raise BudgetError(
+                f"no call within the budget: {decision.reason} Grant more, or open the engine"
+                " without strict."
+            )
+        if news and not decision.pinned:
+            self._unsaid.append(f"the budget cannot be met: {decision.reason}")
+
+    def _say(self) -> None:
+        """Logs what came up; without the lock, which a log's handler may want."""
+        with self._lock:
+            texts, self._unsaid = self._unsaid, []
+        for text in texts:
+            _LOG.warning("%s", text)
+
+    @property
+    def budget(self) -> Budget:
+        """What calls may take; setting it takes effect from the next call on."""
+        return self._orders.budget
+
+    @budget.setter
+    def budget(self, budget: Budget | None) -> None:
+        self.check_open()
+        self._orders.budget = budget
+
+    def pin(self, configuration: str | None) -> None:
+        """Makes every further call run one configuration; None gives the choice back.
+
+        Raises:
+            ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
+        """
+        self.check_open()
+        self._orders.pin(configuration)
+
+    def records(self) -> tuple[CallRecord, ...]:
+        """Returns the last calls that finished, oldest first."""
+        with self._lock:
+            return tuple(self._tally.records)
+
+    @property
+    def last(self) -> CallRecord | None:
+        """The call that finished last; None before the first."""
+        records = self._tally.records
+        return records[-1] if records else None
+
+    def counts(self) -> Counts:
+        """Returns what happened so far."""
+        with self._lock:
+            metering = self._metering
+            return Counts(
+                calls=dict(self._tally.calls),
+                switches=self._tally.switches,
+                infeasible_calls=self._tally.infeasible,
+                bad=self._health.bad,
+                hanging=self._health.hanging,
+                metered_mj=None if metering is None else metering.total_mj,
+                meter_lost=metering is not None and metering.lost,
+                state=self._state,
+            )
+
+    def check_open(self) -> None:
+        """Raises ``ClosedError`` if the engine was closed."""
+        if self._closed:
+            raise ClosedError(
+                "the engine was closed. Open it again: AdaptiveEngine.open(...)."
+            )
+
+    def close(self) -> None:
+        """Refuses further calls, and waits for those in flight."""
+        with self._lock:
+            self._closed = True
+            self._ended.wait_for(lambda: self._in_flight == 0)
+
+    def abandon(self) -> bool:
+        """Refuses further calls; returns whether none is in flight."""
+        with self._lock:
+            self._closed = True
+            return self._in_flight == 0

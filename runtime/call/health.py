@@ -1,0 +1,85 @@
+"""Which engines may be trusted with a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..governor import OperatingPoint
+
+
+@final
+class Health:
+    """Which engines failed or hang; not for several threads at once.
+
+    An engine is *bad* if it failed where another one then ran on the same inputs: until it is
+    restored, it runs no more. Where both fail, the inputs or the machine are more likely to
+    be at fault, and neither is bad. The last good one is never left out. While a call
+    *hangs*, its configuration is avoided.
+
+    Args:
+        points: All configurations.
+    """
+
+    def __init__(self, points: Sequence[OperatingPoint]) -> None:
+        self._points = points
+        self._names = [point.configuration for point in points]
+        self.bad: Mapping[str, str] = {}
+        """Why a configuration is left out, by its name."""
+        self.hanging: Mapping[str, int] = {}
+        """How many calls of a configuration hang, by its name."""
+
+    def usable(self) -> Sequence[OperatingPoint]:
+        """Returns the configurations that may run: at least one."""
+        bad, hanging = self.bad, self.hanging
+        if not bad and not hanging:
+            return self._points
+        good = [point for point in self._points if point.configuration not in bad]
+        return [point for point in good if point.configuration not in hanging] or good
+
+    def stand_in(
+        self, failed: OperatingPoint, min_accuracy: float | None = None
+    ) -> OperatingPoint | None:
+        """Returns what may run in place of a configuration that failed: the next cheaper.
+
+        Where none is cheaper, that is the cheapest of the others; None if there is no other.
+        Those that reach ``min_accuracy`` come first; where none does, the most accurate runs.
+
+        Args:
+            failed: What failed.
+            min_accuracy: What the budget asks for; None for nothing.
+        """
+        others = [point for point in self.usable() if point != failed]
+        if min_accuracy is not None and others:
+            reaching = [point for point in others if point.rank >= min_accuracy]
+            others = reaching or [max(others, key=lambda point: point.rank)]
+        cheaper = [point for point in others if point.p50_ms < failed.p50_ms]
+        if cheaper:
+            return max(cheaper, key=lambda point: point.p50_ms)
+        return min(others, key=lambda point: point.p50_ms, default=None)
+
+    def mark_bad(self, configuration: str, failure: str) -> bool:
+        """Leaves a configuration out until it is restored.
+
+        Two calls at the same time may each see the other's configuration run where their own
+        failed; so this may be said of every one.
+
+        Returns:
+            Whether it is left out from now on: not if it was before, nor if it is the last.
+        """
+        left = [name for name in self._names if name not in self.bad]
+        if left == [configuration] or configuration not in left:
+            return False
+        self.bad = {**self.bad, configuration: failure}
+        return True
+
+    def restore(self, configuration: str) -> None:
+        """Takes a configuration back that was left out."""
+        self.bad = {name: why for name, why in self.bad.items() if name != configuration}
+
+    def set_hanging(self, configuration: str, calls: int) -> None:
+        """Takes note of how many calls of a configuration hang now."""
+        rest = {name: n for name, n in self.hanging.items() if name != configuration}
+        self.hanging = {**rest, configuration: calls} if calls else rest

@@ -1,0 +1,199 @@
+"""Checks of the caller's arrays. Nothing is cast, reshaped or copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backends.cuda.device_arrays import UNSYNCHRONIZED, borrowed, is_device_array
+from ..errors import ChoiceError, InputError, choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ..bundle.manifest import BatchRange, TensorSpec
+
+NAN_POLICIES = ("pass", "raise")
+
+
+class InputChecker:
+    """The inputs that a network takes.
+
+    Args:
+        inputs: Name, type and shape of each input.
+        batch: The sizes of the dynamic batch; None where no shape has one.
+        nan: ``pass`` lets NaN and infinity through unseen; ``raise`` refuses them, at the
+            cost of reading each array once more.
+        on_device: Whether arrays that lie on a GPU are taken.
+
+    Raises:
+        ChoiceError: ``nan`` is neither.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        batch: BatchRange | None,
+        nan: str = "pass",
+        on_device: bool = False,
+    ) -> None:
+        if nan not in NAN_POLICIES:
+            raise ChoiceError(
+                f"nan={nan!r} is not a policy. {choices_text(str(nan), NAN_POLICIES)}"
+            )
+        self._batch = batch
+        self._finite_only = nan == "raise"
+        self._on_device = on_device
+        self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
+        self._dynamic = any(isinstance(size, str) for s in inputs for size in s.shape)
+        self._only = inputs[0].name if len(inputs) == 1 else None
+
+    def check(self, given: object) -> dict[str, NDArray[Any]]:
+        """Returns the arrays by input name; they are the caller's own.
+
+        Args:
+            given: A mapping from every input's name to its array, or the array itself
+                where the network has one input.
+
+        Raises:
+            InputError: A name is missing or unknown; something is not an array; type,
+                byte order or shape is not the expected one; two inputs differ in the
+                batch; or ``nan`` is ``raise`` and a value is not finite.
+        """
+        arrays = given if isinstance(given, Mapping) else self._single(given)
+        if arrays.keys() != self._specs.keys():
+            self._refuse_names(arrays)
+        for name, (spec, dtype) in self._specs.items():
+            array = arrays[name]
+            if type(array) is not np.ndarray:
+                array = self._on_gpu(name, array)
+            if array.dtype != dtype:
+                _refuse_dtype(name, array.dtype, dtype)
+            if array.shape != spec.shape and not self._fits(array.shape, spec):
+                raise InputError(
+                    f"input {name!r} has the shape {array.shape}, expected"
+                    f" {self._shape_text(spec)}."
+                )
+        if self._dynamic:
+            self._check_batch(arrays)
+        if self._finite_only:
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise InputError(
+                        f"input {name!r} lies on the GPU, where nan='raise' cannot look. Open"
+                        " the engine with nan='pass', or check it there."
+                    )
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise InputError(
+                        f"input {name!r} holds NaN or infinity. Clean it, or open the engine"
+                        " with nan='pass' to run all the same."
+                    )
+        return dict(arrays)
+
+    def sample(self) -> dict[str, NDArray[Any]]:
+        """Returns zeros of the expected types and shapes, at the typical batch."""
+        typical = self._batch.typical if self._batch else 1
+        return {
+            name: np.zeros([typical if isinstance(s, str) else s for s in spec.shape], dtype)
+            for name, (spec, dtype) in self._specs.items()
+        }
+
+    def _on_gpu(self, name: str, array: Any) -> Any:
+        """Returns ``array``, or for one on the GPU what has its shape and type."""
+        if not isinstance(array, np.ndarray) and is_device_array(array):
+            if self._on_device:
+                return borrowed(name, array, UNSYNCHRONIZED)
+            raise InputError(
+                f"input {name!r} lies on the GPU, but this engine runs on the CPU. Give it a"
+                " numpy array: .cpu().numpy() of a tensor."
+            )
+        _refuse_kind(name, array)
+        return array
+
+    def _single(self, given: object) -> Mapping[str, Any]:
+        if self._only is None:
+            raise InputError(
+                f"the network has {len(self._specs)} inputs, found one {_kind(given)}."
+                f" Expected a dict with an array for each of {list(self._specs)}."
+            )
+        return {self._only: given}
+
+    def _refuse_names(self, arrays: Mapping[str, Any]) -> None:
+        unknown = [name for name in arrays if name not in self._specs]
+        if unknown:
+            choices = choices_text(str(unknown[0]), self._specs)
+            raise InputError(f"the network has no input {unknown[0]!r}. {choices}")
+        missing = [name for name in self._specs if name not in arrays]
+        raise InputError(
+            f"input {missing[0]!r} is missing. Expected an array for each of"
+            f" {list(self._specs)}."
+        )
+
+    def _fits(self, shape: tuple[int, ...], spec: TensorSpec) -> bool:
+        if len(shape) != len(spec.shape):
+            return False
+        for found, size in zip(shape, spec.shape, strict=True):
+            if isinstance(size, int):
+                if found != size:
+                    return False
+            elif self._batch and not self._batch.minimum <= found <= self._batch.maximum:
+                return False
+        return True
+
+    def _check_batch(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        first: tuple[str, int] | None = None
+        for name, (spec, _) in self._specs.items():
+            for axis, size in enumerate(spec.shape):
+                if not isinstance(size, str):
+                    continue
+                found = arrays[name].shape[axis]
+                if first is None:
+                    first = (name, found)
+                elif first[1] != found:
+                    raise InputError(
+                        f"inputs {first[0]!r} and {name!r} differ in the batch {size}:"
+                        f" {first[1]} and {found}."
+                    )
+
+    def _shape_text(self, spec: TensorSpec) -> str:
+        sizes = ", ".join(str(size) for size in spec.shape)
+        text = f"({sizes},)" if len(spec.shape) == 1 else f"({sizes})"
+        names = [size for size in spec.shape if isinstance(size, str)]
+        if names and self._batch:
+            text += f" with {names[0]} from {self._batch.minimum} to {self._batch.maximum}"
+        return text
+
+
+def _refuse_kind(name: str, array: object) -> None:
+    """Raises unless ``array`` is of a subclass of ndarray that can be taken as one."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(f"input {name!r} is a masked array; fill it first, with .filled(0).")
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"input {name!r} is a {_kind(array)}, expected a numpy array. Use numpy.asarray,"
+            " or .numpy() of a tensor."
+        )
+
+
+def _refuse_dtype(name: str, found: np.dtype[Any], expected: np.dtype[Any]) -> None:
+    if found.newbyteorder("=") == expected:
+        raise InputError(
+            f"input {name!r} is not in this machine's byte order. Convert it with"
+            f" .astype(np.{_numpy_name(expected)})."
+        )
+    raise InputError(
+        f"input {name!r} is {found}, expected {expected}. Nothing is cast silently: use"
+        f" .astype(np.{_numpy_name(expected)})."
+    )
+
+
+def _numpy_name(dtype: np.dtype[Any]) -> str:
+    return "bool_" if dtype.kind == "b" else dtype.name
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

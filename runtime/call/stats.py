@@ -1,0 +1,150 @@
+"""What an ``AdaptiveEngine`` reports of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..governor.latency import predict_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..backends import Backend, Sharing
+    from ..governor import OperatingPoint
+    from ..load.residency import ResidencyCounts
+    from .controller import Controller
+    from .counts import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationStats:
+    """One configuration of an open engine.
+
+    Attributes:
+        configuration: Its name.
+        rank: Higher is more accurate; ``EngineStats.ranked_by`` says what it is.
+        calls: Calls that it finished.
+        p50_ms: Its median latency before any correction.
+        p95_ms: Its 95th percentile before any correction.
+        source: Where these two are from: ``measured`` (on this device, by ``trtbench
+            --update``), ``table`` (on the host that built the engines), ``front``
+            (``latency_ms`` of ``front.json``) or ``macs`` (estimated from its MACs; the
+            scale comes from the first call).
+        predicted_ms: Its latency as predicted now, at the budget's quantile.
+        residual: What it deviates by beyond the shared slow-down.
+        energy_mj: Energy of a call as expected now, in millijoules; 0 if nothing is known.
+        weights_bytes: Bytes of weights that its engine refers to.
+        own_bytes: Those of them that no other engine refers to.
+    """
+
+    configuration: str
+    rank: float
+    calls: int
+    p50_ms: float
+    p95_ms: float
+    source: str
+    predicted_ms: float
+    residual: float
+    energy_mj: float
+    weights_bytes: int
+    own_bytes: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of weights that its engine shares with at least one other."""
+        return self.weights_bytes - self.own_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """An open engine, at one moment.
+
+    Attributes:
+        backend: The backend's name.
+        threads: Threads that a call runs on.
+        ranked_by: What stands for accuracy: ``accuracy``, ``macs``, or ``rank`` for points
+            that the caller gave.
+        calls: Calls finished.
+        switches: Calls that ran another configuration than the call before.
+        infeasible_calls: Calls whose budget nothing was predicted to meet, refused ones
+            included.
+        slowdown: Measured over tabled latency, shared by all configurations.
+        bad: Why a configuration is left out, by its name.
+        hanging: How many calls of a configuration hang, by its name.
+        metered_mj: Energy that the meter counted since the engine was opened; None without
+            a meter.
+        meter_lost: Whether the meter says nothing that can be believed; energy is then
+            estimated.
+        sharing: What the loaded engines share.
+        residency: How often engines were loaded, had to leave, and were waited for.
+        configurations: One entry per configuration, in the bundle's order.
+    """
+
+    backend: str
+    threads: int
+    ranked_by: str
+    calls: int
+    switches: int
+    infeasible_calls: int
+    slowdown: float
+    bad: Mapping[str, str]
+    hanging: Mapping[str, int]
+    metered_mj: float | None
+    meter_lost: bool
+    sharing: Sharing
+    residency: ResidencyCounts
+    configurations: tuple[ConfigurationStats, ...]
+
+
+def engine_stats(
+    control: Controller, backend: Backend, sharing: Sharing, ranked_by: str
+) -> EngineStats:
+    """Returns what an engine reports of itself.
+
+    Args:
+        control: What its calls did.
+        backend: What runs them.
+        sharing: What its engines share.
+        ranked_by: What stands for accuracy.
+    """
+    counts = control.counts()
+    deviations = control.budget.deviations
+    return EngineStats(
+        backend=backend.name,
+        threads=backend.threads,
+        ranked_by=ranked_by,
+        calls=sum(counts.calls.values()),
+        switches=counts.switches,
+        infeasible_calls=counts.infeasible_calls,
+        slowdown=counts.state.latency.slowdown,
+        bad=counts.bad,
+        hanging=counts.hanging,
+        metered_mj=counts.metered_mj,
+        meter_lost=counts.meter_lost,
+        sharing=sharing,
+        residency=backend.counts,
+        configurations=tuple(
+            _configuration_stats(point, counts, deviations)
+            for point in control.points.values()
+        ),
+    )
+
+
+def _configuration_stats(
+    point: OperatingPoint, counts: Counts, deviations: float
+) -> ConfigurationStats:
+    name, state = point.configuration, counts.state
+    return ConfigurationStats(
+        configuration=name,
+        rank=point.rank,
+        calls=counts.calls[name],
+        p50_ms=point.p50_ms,
+        p95_ms=point.p95_ms,
+        source=point.source,
+        predicted_ms=predict_ms(point, state.latency, deviations),
+        residual=state.latency.residual(name),
+        energy_mj=state.energy.call_mj.get(name, 0.0),
+        weights_bytes=point.weights_bytes,
+        own_bytes=point.own_bytes,
+    )

@@ -1,0 +1,271 @@
+"""What an engine's calls did, as a file: JSON Lines, for ``skipc trace`` and for scripts.
+
+The first line says what the file is; each further line is one call. A reader needs nothing but
+``json``:
+
+    {"format": "skipc.trace/1", "engine": "net.skipc", "ranked_by": "accuracy",
+     "configurations": [{"name": "full", "rank": 0.95, "p50_ms": 8.0, "energy_mj": 80.0}, ...]}
+    {"time_s": 0.012, "configuration": "full", "latency_ms": 8.1, "predicted_ms": 9.4,
+     "feasible": true, "binding": "", "limit_ms": 12.0, "budget": {"latency_ms": 12.0,
+     "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null, "failure": "", "reason": "..."}
+
+Whoever writes it may be stopped within a line. A last line that has no end and is not whole is
+left out by the reader, which says so (``Trace.cut_short``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..bundle.manifest import check_format
+from ..bundle.records import Record, parse_json, read_document
+from ..errors import BudgetError, FormatError, choices_text
+from ..governor.budget import MOST, Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from .record import CallRecord
+    from .stats import EngineStats
+
+FORMAT = "skipc.trace/1"
+_BUDGET_KEYS = (
+    *("latency_ms", "quantile", "energy_mj", "power_w", "window_s"),
+    *("energy_j", "horizon_s", "min_accuracy"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedConfiguration:
+    """One configuration of a traced engine.
+
+    Attributes:
+        name: Its name.
+        rank: Higher is more accurate.
+        p50_ms: Its median latency as tabled.
+        energy_mj: Energy of a call as expected at the end; 0 if nothing was known.
+    """
+
+    name: str
+    rank: float
+    p50_ms: float
+    energy_mj: float
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCall:
+    """One call of a trace.
+
+    Attributes:
+        time_s: When it ended, in seconds since the engine was opened.
+        configuration: What ran.
+        latency_ms: What it took.
+        predicted_ms: What it was expected to stay within.
+        feasible: Whether the budget was expected to be met.
+        binding: The budget that kept something more accurate from running; may be empty.
+        limit_ms: What the call was allowed to take; None for no limit.
+        budget: What was granted.
+        energy_mj: The energy that it was expected to take; 0 if nothing was known.
+        metered_mj: What the meter had counted since the engine was opened; None without one.
+        failure: Why it gave no outputs; empty if it did.
+        reason: Why this configuration, as a sentence.
+    """
+
+    time_s: float
+    configuration: str
+    latency_ms: float
+    predicted_ms: float
+    feasible: bool
+    binding: str
+    limit_ms: float | None
+    budget: Budget
+    energy_mj: float
+    metered_mj: float | None
+    failure: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The calls of an engine.
+
+    Attributes:
+        engine: What was traced, e.g. the bundle's name.
+        ranked_by: What the ranks are: ``accuracy``, ``macs`` or ``rank``.
+        configurations: The engine's configurations.
+        calls: Oldest first, as they ended.
+        cut_short: Whether the file ended within a line, whose call is missing here.
+    """
+
+    engine: str
+    ranked_by: str
+    configurations: tuple[TracedConfiguration, ...]
+    calls: tuple[TracedCall, ...]
+    cut_short: bool = False
+
+
+def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> Trace:
+    """Returns the trace of an ``AdaptiveEngine``.
+
+    Args:
+        engine: What to call it, e.g. the bundle's name.
+        stats: The engine's ``stats()``.
+        records: The engine's ``trace()``.
+    """
+    return Trace(
+        engine,
+        stats.ranked_by,
+        tuple(
+            TracedConfiguration(each.configuration, each.rank, each.p50_ms, each.energy_mj)
+            for each in stats.configurations
+        ),
+        tuple(
+            TracedCall(
+                time_s=record.time_s,
+                configuration=record.configuration,
+                latency_ms=record.latency_ms,
+                predicted_ms=record.predicted_ms,
+                feasible=record.feasible,
+                binding=record.decision.binding,
+                limit_ms=record.limit_ms,
+                budget=record.budget,
+                energy_mj=record.decision.predicted_mj,
+                metered_mj=record.metered_mj,
+                failure=record.failure,
+                reason=record.reason,
+            )
+            for record in records
+        ),
+    )
+
+
+def trace_lines(trace: Trace) -> Iterator[str]:
+    """Yields the lines of a trace's file, each with its line end."""
+    configurations = [
+        {name: getattr(each, name) for name in TracedConfiguration.__dataclass_fields__}
+        for each in trace.configurations
+    ]
+    yield _line(
+        {
+            "format": FORMAT,
+            "engine": trace.engine,
+            "ranked_by": trace.ranked_by,
+            "configurations": configurations,
+        }
+    )
+    for call in trace.calls:
+        document = {name: getattr(call, name) for name in TracedCall.__dataclass_fields__}
+        granted = ((key, getattr(call.budget, key)) for key in _BUDGET_KEYS)
+        document["budget"] = {key: value for key, value in granted if value is not None}
+        yield _line(document)
+
+
+def _line(document: dict[str, object]) -> str:
+    return json.dumps(document, allow_nan=False) + "\n"
+
+
+def read_trace(path: Path) -> Trace:
+    """Returns the trace in ``path``.
+
+    Raises:
+        FormatError: The file cannot be read, or is no trace; the message names the line.
+        VersionError: Its format is not ``skipc.trace/1``.
+    """
+    first, *rest = read_document(path).split(b"\n")
+    if not first.strip():
+        raise FormatError(
+            f"{path}: its first line is empty. Expected a trace, whose first line says"
+            f" {FORMAT!r}."
+        )
+    if not rest and _is_cut(first):
+        raise FormatError(
+            f"{path}: ends within its first line, so no call is in it. Whoever wrote it was"
+            " stopped, or it is no trace. Trace again."
+        )
+    where = f"{path}: line 1"
+    head = parse_json(first, where)
+    check_format(head, FORMAT, where)
+    doc = Record(head, where, ("format", "engine", "ranked_by", "configurations"))
+    configurations = tuple(
+        TracedConfiguration(
+            each.text("name"),
+            _plausible(each, "rank"),
+            _plausible(each, "p50_ms"),
+            _plausible(each, "energy_mj"),
+        )
+        for each in doc.records("configurations", *TracedConfiguration.__dataclass_fields__)
+    )
+    counts = Counter(each.name for each in configurations)
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise FormatError(
+            f"{where}: the configuration {twice[:80]!r} is listed twice. Expected each once."
+        )
+    names = frozenset(counts)
+    cut_short = bool(rest) and _is_cut(rest[-1])
+    if cut_short:
+        rest.pop()
+    calls = tuple(
+        _call(line, f"{path}: line {number}", names)
+        for number, line in enumerate(rest, 2)
+        if line.strip()
+    )
+    return Trace(
+        doc.optional_text("engine"), doc.text("ranked_by"), configurations, calls, cut_short
+    )
+
+
+def _is_cut(last: bytes) -> bool:
+    """Tells whether what follows the last line end is the beginning of a line."""
+    if not last.lstrip().startswith(b"{"):
+        return False  # nothing, or something else, which is an error and not a crash
+    try:
+        json.loads(last)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _call(line: bytes, where: str, names: frozenset[str]) -> TracedCall:
+    doc = Record(parse_json(line, where), where, tuple(TracedCall.__dataclass_fields__))
+    name = doc.text("configuration")
+    if name not in names:
+        raise FormatError(
+            f"{where}: the configuration {name[:80]!r} is not listed in line 1."
+            f" {choices_text(name[:80], names)}"
+        )
+    granted = doc.record("budget", *_BUDGET_KEYS)
+    try:
+        budget = Budget(**{key: granted.number(key) for key in _BUDGET_KEYS if key in granted})
+    except BudgetError as cause:
+        raise FormatError(f"{where}: 'budget': {cause}") from cause
+    return TracedCall(
+        time_s=_plausible(doc, "time_s"),
+        configuration=name,
+        latency_ms=_plausible(doc, "latency_ms"),
+        predicted_ms=_plausible(doc, "predicted_ms"),
+        feasible=doc.boolean("feasible"),
+        binding=doc.optional_text("binding"),
+        limit_ms=doc.optional_number("limit_ms"),
+        budget=budget,
+        energy_mj=_plausible(doc, "energy_mj"),
+        metered_mj=None
+        if doc.optional_number("metered_mj") is None
+        else _plausible(doc, "metered_mj"),
+        failure=doc.optional_text("failure"),
+        reason=doc.optional_text("reason"),
+    )
+
+
+def _plausible(doc: Record, key: str) -> float:
+    number = doc.number(key)
+    if abs(number) > MOST:
+        raise FormatError(
+            f"{doc.where}: {key!r} is {number:g}. Expected at most {MOST:g}; the file was"
+            " damaged, or not written by skipc."
+        )
+    return number

@@ -1,0 +1,204 @@
+"""What the caller grants."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from numbers import Real
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from ..errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from . import OperatingPoint
+
+DEFAULT_WINDOW_S = 10.0
+LEAST, MOST = 1e-9, 1e15
+"""No limit lies outside of these, and no time or energy above: sums of such stay finite."""
+
+_UNITS = {
+    "latency_ms": "milliseconds",
+    "deadline_ms": "milliseconds",
+    "energy_mj": "millijoules per inference",
+    "power_w": "watts",
+    "window_s": "seconds",
+    "energy_j": "joules",
+    "horizon_s": "seconds",
+}
+_LIMITS = ("latency_ms", "energy_mj", "power_w", "window_s", "energy_j", "horizon_s")
+_NORMAL = NormalDist()
+
+
+def checked_budget(budget: object) -> Budget:
+    """Returns ``budget``, or the one that grants everything for None.
+
+    Raises:
+        BudgetError: It is something else.
+    """
+    if budget is None:
+        return Budget()
+    if not isinstance(budget, Budget):
+        raise BudgetError(
+            f"budget={budget!r} is not a Budget. Expected Budget(latency_ms=...) or None."
+        )
+    return budget
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What calls may cost. ``Budget()`` grants everything; the tightest of several wins.
+
+    Attributes:
+        latency_ms: The longest that a call may take, in milliseconds; None for no limit.
+        quantile: The share of calls that stay within ``latency_ms``.
+        energy_mj: Energy of an inference, in millijoules, on average; what the device takes
+            between calls is not counted. None for no limit.
+        power_w: Power of everything that the meter covers, in watts, averaged over
+            ``window_s``; None for no limit.
+        window_s: How long ``power_w`` may be saved up or overdrawn, in seconds; None with
+            ``power_w`` means 10 s.
+        energy_j: Energy that has to last for ``horizon_s``, in joules: a battery. It is
+            counted from the first call under this budget.
+        horizon_s: See ``energy_j``; afterwards ``energy_j`` limits nothing.
+        min_accuracy: Configurations below it do not run, whatever that costs, unless every
+            other one failed or hangs; in the unit of the front's ``accuracy``.
+
+    Raises:
+        BudgetError: A value is not a positive, finite number such as a device may take,
+            ``quantile`` is not between 0.5 and 1, or one of a pair is missing.
+    """
+
+    latency_ms: float | None = None
+    quantile: float = 0.99
+    energy_mj: float | None = None
+    power_w: float | None = None
+    window_s: float | None = None
+    energy_j: float | None = None
+    horizon_s: float | None = None
+    min_accuracy: float | None = None
+    deviations: float = field(init=False, repr=False, compare=False)
+    """The quantile in standard deviations of a normal distribution."""
+    has_average: bool = field(init=False, repr=False, compare=False)
+    """Whether energy or power is limited, which is met on average, by mixing."""
+
+    def __post_init__(self) -> None:
+        for name in _LIMITS:
+            object.__setattr__(self, name, _positive(name, getattr(self, name)))
+        quantile = _number("quantile", self.quantile, "a share of calls, such as 0.99")
+        if not 0.5 <= quantile < 1:
+            raise BudgetError(
+                f"quantile={self.quantile!r} is not a share of calls that a latency can be"
+                " predicted for. Expected 0.5 or more and less than 1, such as 0.99."
+            )
+        object.__setattr__(self, "quantile", quantile)
+        self._check_floor()
+        self._check_pairs()
+        object.__setattr__(self, "deviations", _NORMAL.inv_cdf(quantile))
+        averages = (self.energy_mj, self.power_w, self.energy_j)
+        object.__setattr__(self, "has_average", any(limit is not None for limit in averages))
+
+    def _check_floor(self) -> None:
+        if self.min_accuracy is None:
+            return
+        floor = _number("min_accuracy", self.min_accuracy, "an accuracy as in the front")
+        if not math.isfinite(floor):
+            raise BudgetError(
+                f"min_accuracy={self.min_accuracy!r} is not an accuracy. Expected a finite"
+                " number, as in the front."
+            )
+        object.__setattr__(self, "min_accuracy", floor)
+
+    def _check_pairs(self) -> None:
+        if self.window_s is not None and self.power_w is None:
+            raise BudgetError(
+                f"window_s={self.window_s:g} says over how long power_w is averaged, which is"
+                " missing. Expected Budget(power_w=..., window_s=...)."
+            )
+        if (self.energy_j is None) != (self.horizon_s is None):
+            raise BudgetError(
+                f"energy_j={self.energy_j!r} and horizon_s={self.horizon_s!r} belong together:"
+                " how much energy, and how long it has to last. Expected"
+                " Budget(energy_j=..., horizon_s=...)."
+            )
+        if self.power_w is not None and self.window_s is None:
+            object.__setattr__(self, "window_s", DEFAULT_WINDOW_S)
+
+    @property
+    def averages(self) -> tuple[float | None, ...]:
+        """The limits that are met on average: equal where two budgets grant the same."""
+        return (self.energy_mj, self.power_w, self.window_s, self.energy_j, self.horizon_s)
+
+
+def checked_deadline_ms(deadline_ms: object) -> float | None:
+    """Returns the deadline of one call in milliseconds; None for None.
+
+    Raises:
+        BudgetError: It is not a positive, finite number of milliseconds that pass.
+    """
+    return _positive("deadline_ms", deadline_ms)
+
+
+def check_possible(
+    budget: Budget, points: Sequence[OperatingPoint], ranked_by: str, energy_known: bool
+) -> None:
+    """Checks that ``budget`` grants what can be judged at all.
+
+    Args:
+        budget: What is granted.
+        points: The configurations.
+        ranked_by: What their rank is: ``accuracy`` or something else.
+        energy_known: Whether anything is known of the energy that they take.
+
+    Raises:
+        BudgetError: It asks for an accuracy that none has or that is not known, or for an
+            energy where nothing is known of any.
+    """
+    if budget.min_accuracy is not None:
+        if ranked_by != "accuracy":
+            raise BudgetError(
+                f"min_accuracy={budget.min_accuracy:g}: the accuracies of the configurations"
+                " are not known. Give each one in front.json ('metrics': {'accuracy': ...})"
+                " and build again."
+            )
+        best = max(points, key=lambda point: point.rank)
+        if best.rank < budget.min_accuracy:
+            raise BudgetError(
+                f"min_accuracy={budget.min_accuracy:g} is more than any configuration has."
+                f" The most accurate is {best.configuration!r}: {best.rank:g}."
+            )
+    if budget.has_average and not energy_known:
+        raise BudgetError(
+            "energy and power cannot be kept while neither is known: give each configuration"
+            " an 'energy_mj' in front.json ('metrics') and build again, or open the engine"
+            " with meter='auto' (`skipc meters` lists what this machine has)."
+        )
+
+
+def _positive(name: str, given: object) -> float | None:
+    if given is None:
+        return None
+    expected = f"{_UNITS[name]}, such as {name}=12.5, or None for no limit"
+    number = _number(name, given, expected)
+    if number <= 0 or not math.isfinite(number):
+        raise BudgetError(
+            f"{name}={given!r} is not a limit that can be met. Expected a positive, finite"
+            f" number of {expected}."
+        )
+    if not LEAST <= number <= MOST:
+        raise BudgetError(
+            f"{name}={given!r} is beyond what any device takes. Expected {LEAST:g} to {MOST:g}"
+            f" {expected}."
+        )
+    return number
+
+
+def _number(name: str, given: object, expected: str) -> float:
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise BudgetError(f"{name}={given!r} is not a number. Expected {expected}.")
+    try:
+        return float(given)
+    except OverflowError:
+        return math.inf

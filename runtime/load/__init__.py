@@ -1,0 +1,1 @@
+"""From a bundle to engines that are ready: opening, residency, operating points."""

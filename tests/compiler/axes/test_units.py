@@ -1,0 +1,112 @@
+"""Units are found in exported graphs, with names a reader recognises."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+import torch
+
+from skipc.compiler.axes.units import find_units
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from tests.zoo import NETS, exported, module_of
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_units_are_the_expected_ones_in_network_order(name):
+    _, search = exported(name)
+    assert [unit.name for unit in search.units] == list(NETS[name].units)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_rejected_joins_say_why(name):
+    _, search = exported(name)
+    reasons = [rejected.reason for rejected in search.rejected]
+    assert len(reasons) == len(NETS[name].rejected)
+    for reason, fragment in zip(reasons, NETS[name].rejected, strict=True):
+        assert fragment in reason
+
+
+def test_totals_are_the_networks_parameters():
+    _, search = exported("functional")
+    counted = sum(p.numel() for p in module_of(NETS["functional"]).parameters())
+    assert search.total_parameters == counted
+
+
+def test_unit_parameters_and_macs_are_those_of_the_branch():
+    _, search = exported("functional")
+    # Two 3x3 convolutions of 8 to 8 channels with bias, on 16 x 16 positions.
+    assert search.units[0].parameters == 2 * (8 * 8 * 9 + 8)
+    assert search.units[0].macs == 2 * 8 * 8 * 9 * 16 * 16
+
+
+def test_nested_unit_counts_what_lies_in_it():
+    _, search = exported("residual-in-residual")
+    inner, second, outer = search.units[:3]
+    assert outer.parameters > inner.parameters + second.parameters
+    assert outer.macs > inner.macs + second.macs
+
+
+def test_tied_unit_alone_frees_no_parameters():
+    _, search = exported("tied")
+    assert [unit.parameters for unit in search.units] == [0, 0]
+    assert all(unit.macs > 0 for unit in search.units)
+
+
+@pytest.mark.parametrize("name", ["vit", "tied", "residual-in-residual"])
+def test_names_are_unique_and_found_again_after_a_round_trip(name, tmp_path):
+    graph, search = exported(name)
+    ir.save(graph.model.clone(), tmp_path / "graph.onnx")
+    again = find_units(ir.load(tmp_path / "graph.onnx"))
+    assert again.units == search.units
+    assert len({unit.name for unit in again.units}) == len(again.units)
+
+
+def test_joins_without_modules_are_named_by_their_value():
+    graph, search = exported("torchvision-resnet")
+    model = graph.model.clone()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.name = None
+    found = find_units(model).units
+    assert [unit.name for unit in found] == [unit.join for unit in search.units]
+    assert [unit.macs for unit in found] == [unit.macs for unit in search.units]
+
+
+def test_unknown_shape_is_a_reason():
+    graph, search = exported("torchvision-resnet")
+    model = graph.model.clone()
+    for node in model.graph:
+        if node.outputs[0].name == search.units[1].join:
+            node.outputs[0].shape = None
+    found = find_units(model)
+    assert len(found.units) == len(search.units) - 1
+    assert "a shape is unknown" in found.rejected[0].reason
+
+
+def test_a_dynamic_batch_counts_as_one_image() -> None:
+    """Attention reshapes by the batch: sizes that the graph computes must be counted, too."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = torch.nn.MultiheadAttention(32, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.mix(x, x, x, need_weights=False)[0]
+
+    def macs(shape: tuple[int | str, ...], batch: BatchRange | None) -> int:
+        network = TorchSupernet(
+            module=torch.nn.Sequential(Attention(), Attention()).eval(),
+            inputs=(TensorSpec("input", "float32", shape),),
+            batch=batch,
+            output=None,
+            model="attention",
+            survival={},
+        )
+        return find_units(export_supernet(network).model).total_macs
+
+    fixed = macs((1, 16, 32), None)
+    assert macs(("N", 16, 32), BatchRange(1, 2, 4)) == fixed
+    assert fixed == 2 * (16 * 32 * 96 + 2 * 2 * 16 * 16 * 16 + 16 * 32 * 32)

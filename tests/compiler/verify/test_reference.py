@@ -1,0 +1,103 @@
+"""The references agree with eager PyTorch, in which hooks set branches to zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skipc.compiler.errors import CheckpointError, SupernetError
+from skipc.compiler.verify.eager import eager_module, input_names, output_names
+from skipc.compiler.verify.onnx_reference import OnnxReference
+from tests.zoo import NETS, WITH_UNITS, assert_close, case_for, eager_outputs, exported
+
+
+@pytest.mark.parametrize("name", WITH_UNITS)
+def test_torch_reference_runs_every_single_unit_skipped(name):
+    net = NETS[name]
+    graph, search = exported(name)
+    assert graph.reference is not None
+    case = case_for(net)
+    for unit in search.units[:4]:
+        found = graph.reference.run((unit,), [case])[0]
+        expected = eager_outputs(net, [unit.name], case)
+        for array, eager in zip(found.values(), expected, strict=True):
+            assert_close(array, eager, share=1e-5)
+
+
+@pytest.mark.parametrize("name", ["parallel-right", "tied", "residual-in-residual", "linknet"])
+def test_skipping_a_unit_changes_the_outputs(name):
+    graph, search = exported(name)
+    assert graph.reference is not None
+    case = case_for(NETS[name])
+    full = graph.reference.run((), [case])[0]["output"]
+    for unit in search.units:
+        assert not np.allclose(graph.reference.run((unit,), [case])[0]["output"], full)
+
+
+def test_trace_names_tensors_as_the_graph_does():
+    graph, _ = exported("torchvision-resnet")
+    assert graph.reference is not None
+    case = case_for(NETS["torchvision-resnet"])
+    values = {value.name for node in graph.model.graph for value in node.outputs}
+    traced = [name for name, _ in graph.reference.trace((), case)]
+    assert {"add", "relu_1", "output"} <= values & set(traced)
+
+
+def test_trace_of_both_references_agrees(tmp_path):
+    graph, search = exported("functional")
+    assert graph.reference is not None
+    case = case_for(NETS["functional"])
+    skipped = search.units[:1]
+    torch_side = dict(graph.reference.trace(skipped, case))
+    onnx_side = dict(OnnxReference(graph.model, tmp_path).trace(skipped, case))
+    shared = torch_side.keys() & onnx_side.keys()
+    assert {"add", "output"} <= shared
+    for name in shared:
+        assert_close(onnx_side[name], torch_side[name])
+
+
+def test_onnx_reference_leaves_no_file(tmp_path):
+    graph, search = exported("functional")
+    OnnxReference(graph.model, tmp_path).run(search.units, [case_for(NETS["functional"])])
+    assert not list(tmp_path.iterdir())
+
+
+def test_join_that_the_program_does_not_add_is_refused():
+    graph, search = exported("functional")
+    strange = replace(search.units[0], join="conv2d")
+    assert graph.reference is not None
+    with pytest.raises(SupernetError, match="'conv2d' has no counterpart"):
+        graph.reference.check_joins((strange,))
+
+
+@pytest.mark.parametrize("name", WITH_UNITS)
+def test_eager_module_is_the_network_without_its_units(name):
+    graph, search = exported(name)
+    assert graph.reference is not None
+    case = case_for(NETS[name])
+    for skipped in ((), search.units[:1], search.units):
+        module = eager_module(graph.reference, skipped)
+        inputs = [torch.from_numpy(case[key]) for key in input_names(graph.reference)]
+        with torch.no_grad():
+            outputs = module(*inputs)
+        (expected,) = graph.reference.run(skipped, [case])
+        assert tuple(expected) == output_names(graph.reference)
+        for array, tensor in zip(expected.values(), outputs, strict=True):
+            assert_close(tensor.numpy(), array, share=1e-5)
+
+
+def test_eager_module_does_nothing_for_what_is_skipped():
+    graph, search = exported("functional")
+    assert graph.reference is not None
+    full, least = (eager_module(graph.reference, units) for units in ((), search.units))
+    assert len(least.graph.nodes) < len(full.graph.nodes)
+    assert len(list(least.graph.find_nodes(op="placeholder"))) == 1
+
+
+def test_an_onnx_network_has_no_eager_module(tmp_path):
+    graph, _ = exported("functional")
+    with pytest.raises(CheckpointError, match="an ONNX graph, which PyTorch does not run"):
+        eager_module(OnnxReference(graph.model, tmp_path), ())

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from skipc.runtime import Bundle
+from skipc.runtime.bundle.engines import Latency
+from skipc.runtime.load.points import operating_points, ranked_by, row_for
+from tests.bundles import write_bundle, write_engines
+
+NO_METRICS = {"full": {}, "mid": {}, "fast": {}}
+FRONT_MS = {
+    name: {"latency_ms": ms} for name, ms in [("full", 90.0), ("mid", 50.0), ("fast", 7.0)]
+}
+
+
+def _points(path, threads=1):
+    bundle = Bundle.open(path)
+    engines = bundle.engine_set() if bundle.targets() else None
+    return operating_points(bundle.manifest, engines, threads)
+
+
+def test_points_rank_by_accuracy_when_all_have_it(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    assert [point.rank for point in _points(path)] == [0.95, 0.93, 0.90]
+    assert ranked_by(Bundle.open(path).manifest) == "accuracy"
+
+
+def test_points_rank_by_macs_when_one_accuracy_is_missing(tmp_path):
+    metrics = {"full": {"accuracy": 0.1}, "mid": {"accuracy": 0.9}, "fast": {}}
+    path = write_bundle(tmp_path / "toy.skipc", metrics=metrics)
+    assert [point.rank for point in _points(path)] == [3000, 2000, 1000]
+    assert ranked_by(Bundle.open(path).manifest) == "macs"
+
+
+def test_points_take_the_table_of_the_thread_count(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT_MS)
+    write_engines(path, threads=(1, 2))
+    one, two = _points(path, 1), _points(path, 2)
+    assert (one[0].p50_ms, one[0].p95_ms, one[0].source) == (9.0, pytest.approx(10.8), "table")
+    assert two[0].p50_ms == 4.5
+    assert (one[0].weights_bytes, one[0].own_bytes) == (600, 100)
+
+
+def test_points_take_the_fronts_latency_when_nothing_was_measured(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT_MS)
+    write_engines(path, latencies_ms={})
+    points = _points(path)
+    assert [point.p50_ms for point in points] == [90.0, 50.0, 7.0]
+    assert {point.source for point in points} == {"front"}
+
+
+@pytest.mark.parametrize("metrics", [NO_METRICS, {**FRONT_MS, "mid": {}}])
+def test_points_fall_back_on_macs(tmp_path, metrics):
+    points = _points(write_bundle(tmp_path / "toy.skipc", metrics=metrics))
+    assert {point.source for point in points} == {"macs"}
+    assert points[0].p50_ms == pytest.approx(3 * points[2].p50_ms)
+    assert points[0].weights_bytes == 900
+
+
+def test_points_scale_macs_by_the_configurations_that_have_a_table(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT_MS)
+    write_engines(path, latencies_ms={"full": 9.0, "fast": 3.0})
+    points = _points(path)
+    assert [point.source for point in points] == ["table", "macs", "table"]
+    assert points[1].p50_ms == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, 2), (2, 2), (3, 2), (4, 4), (64, 4)])
+def test_row_for_takes_the_same_count_else_the_next_smaller(threads, expected):
+    rows = [Latency(count, 1.0, 1.0, 1.0, 1) for count in (4, 2)]
+    assert row_for(rows, threads).threads == expected
