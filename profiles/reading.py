@@ -18,8 +18,8 @@ from skipc.profiles.model import (
     ProfileError,
     Software,
 )
-from skipc.runtime.bundle.records import Record, read_document, shown
-from skipc.runtime.errors import choices_text
+from skipc.runtime.bundle.records import Record, read_document
+from skipc.runtime.errors import choices_text, shown
 
 if sys.version_info >= (3, 11):
     import tomllib

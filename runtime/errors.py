@@ -23,6 +23,7 @@ Compiler, profiles and tools hang their own errors below ``SkipcError``.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +105,12 @@ def choices_text(word: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Available: {listed}{more}."
+
+
+def shown(value: object) -> str:
+    """Returns a value for an error message: bounded, however deep or long it is."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."
 
 
 def install_text(extra: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import FormatError
-from .manifest import FileEntry, check_format, read_files
-from .records import Record
+from .manifest import FileEntry, read_files
+from .records import Record, check_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from ..errors import FormatError, VersionError, choices_text
+from ..errors import FormatError, choices_text, shown
 from .contained import check_relative
 from .manifest_checks import check_manifest
 from .recipe import Recipe
-from .records import Record, shown
+from .records import Record, check_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,25 +209,6 @@ class Manifest:
         )
         check_manifest(manifest, where)
         return manifest
-
-
-def check_format(value: object, expected: str, where: str) -> None:
-    """Checks the ``format`` line before anything else is read.
-
-    Raises:
-        FormatError: There is no format line, or it is of another kind of document.
-        VersionError: The format is the expected one in another version.
-    """
-    found = value.get("format") if isinstance(value, dict) else None
-    if found == expected:
-        return
-    kind = expected.rpartition("/")[0]
-    if isinstance(found, str) and found.startswith(f"{kind}/"):
-        raise VersionError(
-            f"{where}: written in format {shown(found)}, this skipc reads {expected!r}."
-            " Install the skipc version that wrote it, or let this one write it anew."
-        )
-    raise FormatError(f"{where}: 'format' must be {expected!r}, found {shown(found)}.")
 
 
 def read_files(doc: Record) -> tuple[FileEntry, ...]:

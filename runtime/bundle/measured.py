@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import FormatError, IntegrityError
 from .contained import inside, names_in, regular_file, status_of
 from .device import Device
-from .manifest import check_format
-from .records import Record, parse_json, read_document
+from .records import Record, check_format, parse_json, read_document
 
 if TYPE_CHECKING:
     from .engines import EngineSet

@@ -1,177 +1,334 @@
-"""Strict reading of JSON documents: every wrong key or value is named by its place."""
+"""Strict reading of documents, by the annotations of the dataclasses that hold them.
+
+``read(cls, value, where)`` makes a frozen dataclass of parsed JSON or TOML. What the object
+may hold is said once, by the annotations:
+
+=============================  ==========================================================
+``str``                        a string that is not empty; ``Text``: one that may be
+``int``                        a whole number from 0, below 2^63; ``Count``: from 1
+``float``                      a finite number; ``Positive``: above zero
+``bool``, ``object``           true or false; anything
+``X | None``                   null, or as X
+``X | Y``                      as the first that the value's JSON type fits
+``tuple[X, ...]``              a list
+``Mapping[str, X]``            an object with any keys
+``Literal[...]``, an ``Enum``  one of its strings
+a dataclass                    an object with its fields as keys
+``Annotated[X, AtLeast(1)]``   as X; then the constraint is checked, see ``constraints``
+=============================  ==========================================================
+
+A key may be left out exactly where its field has a default, and no other key may be there.
+What fields say of each other is checked by the class itself: in an optional method
+``check(self, where)``, or when it is made. A class with a ``FORMAT`` is a document: its object
+begins with that format line, which ``read`` checks and ``written`` writes.
+
+Every wrong key or value is named by its place: ``manifest.json: units[3]: 'macs' must be …``.
+The annotations are resolved when a class is first read, so what they name is imported where it
+is defined, not under ``TYPE_CHECKING``.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import reprlib
 import stat
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from ..errors import FormatError, choices_text
+from ..errors import BundleError, FormatError, SkipcError, VersionError, choices_text, shown
+from .constraints import AtLeast, Constraint, MayBeEmpty, Place
+from .record import Record as Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-_SHA256 = re.compile("[0-9a-f]{64}")
+T = TypeVar("T")
+
 _LARGEST_INTEGER = 2**63 - 1
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """No manifest of a real family comes near this; a larger file is refused unread."""
 
 
-class Record:
-    """One JSON object with a known set of keys.
+class Document(Protocol):
+    """A dataclass that is written with a format line."""
+
+    FORMAT: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def read(cls: type[T], value: object, where: str, error: type[Exception] = FormatError) -> T:
+    """Returns the dataclass ``cls`` that ``value`` describes.
 
     Args:
-        value: The parsed JSON value; must be an object.
-        where: The object's place for error messages, e.g. ``manifest.json: units[3]``.
-        keys: The keys that the object may have.
-        error: The exception class to raise.
+        cls: A dataclass that can be read, as said above.
+        value: The parsed JSON or TOML.
+        where: The object's place for error messages, e.g. ``manifest.json``.
+        error: What to raise where the document is none of a bundle.
+
+    Raises:
+        VersionError: The format line names another version.
+        IntegrityError: A path leads out of the bundle.
+        FormatError: (or ``error`` for all of them) Anything else is not as ``cls`` says.
+    """
+    try:
+        expected: str | None = getattr(cls, "FORMAT", None)
+        if expected is not None:
+            value = _without_format(value, expected, where)
+        made: T = _record(cls, value, where)
+    except BundleError as cause:
+        if error is FormatError:
+            raise
+        raise error(str(cause)) from cause
+    return made
+
+
+def written(document: Document) -> dict[str, object]:
+    """Returns the JSON object of a document, format line first."""
+    return {"format": document.FORMAT, **asdict(document)}
+
+
+def check_format(value: object, expected: str, where: str) -> None:
+    """Checks the ``format`` line before anything else is read.
+
+    Raises:
+        FormatError: There is no format line, or it is of another kind of document.
+        VersionError: The format is the expected one in another version.
+    """
+    found = value.get("format") if isinstance(value, dict) else None
+    if found == expected:
+        return
+    kind = expected.rpartition("/")[0]
+    if isinstance(found, str) and found.startswith(f"{kind}/"):
+        raise VersionError(
+            f"{where}: written in format {shown(found)}, this skipc reads {expected!r}."
+            " Install the skipc version that wrote it, or let this one write it anew."
+        )
+    raise FormatError(f"{where}: 'format' must be {expected!r}, found {shown(found)}.")
+
+
+def _without_format(value: object, expected: str, where: str) -> object:
+    check_format(value, expected, where)
+    assert isinstance(value, dict)
+    return {key: inner for key, inner in value.items() if key != "format"}
+
+
+class _Reader(Protocol):
+    def __call__(self, value: Any, place: Place) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How values of one annotation are read.
+
+    Attributes:
+        types: The types that parsed JSON has for it.
+        plural: What several of them are called; empty for what a list of them shows best.
+        read: Returns what a value, at its place, stands for.
     """
 
-    def __init__(
-        self,
-        value: object,
-        where: str,
-        keys: tuple[str, ...],
-        error: type[Exception] = FormatError,
-    ) -> None:
-        self.where = where
-        self._error = error
-        if not isinstance(value, dict):
-            raise error(f"{where}: expected an object, found {shown(value)}.")
-        unknown = [key for key in value if key not in keys]
-        if unknown:
-            choices = choices_text(unknown[0][:80], keys)
-            raise error(f"{where}: unknown key {shown(unknown[0])}. {choices}")
-        self._value: dict[str, object] = value
+    types: tuple[type, ...]
+    plural: str
+    read: _Reader
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._value
 
-    def holds_text(self, key: str) -> bool:
-        """Tells whether a string is under ``key``, where other types are valid, too."""
-        return isinstance(self._get(key), str)
+def _record(cls: Any, value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise FormatError(f"{where}: expected an object, found {shown(value)}.")
+    kinds, required = _fields(cls)
+    for key in value:
+        if key not in kinds:
+            choices = choices_text(str(key)[:80], kinds)
+            raise FormatError(f"{where}: unknown key {shown(key)}. {choices}")
+    for key in required:
+        if key not in value:
+            raise FormatError(f"{where}: the key {key!r} is missing.")
+    found = {key: kinds[key].read(inner, Place(where, key)) for key, inner in value.items()}
+    try:
+        made = cls(**found)
+    except SkipcError as cause:
+        raise FormatError(f"{where}: {cause}") from cause
+    check: Callable[[str], None] | None = getattr(made, "check", None)
+    if check is not None:
+        check(where)
+    return made
 
-    def _get(self, key: str) -> object:
-        if key not in self._value:
-            raise self._error(f"{self.where}: the key {key!r} is missing.")
-        return self._value[key]
 
-    def _wrong(self, key: str, expected: str, value: object) -> Exception:
-        return self._error(f"{self.where}: {key!r} must be {expected}, found {shown(value)}.")
+@cache
+def _fields(cls: type[Any]) -> tuple[dict[str, _Kind], tuple[str, ...]]:
+    """Returns how each field of a dataclass is read, and which must be there."""
+    hints = get_type_hints(cls, include_extras=True)
+    given = [each for each in fields(cls) if each.init]
+    required = [
+        each.name
+        for each in given
+        if each.default is MISSING and each.default_factory is MISSING
+    ]
+    return {each.name: _kind(hints[each.name]) for each in given}, tuple(required)
 
-    def text(self, key: str) -> str:
-        """Returns the non-empty string under ``key``."""
-        value = self._get(key)
-        if not isinstance(value, str) or not value:
-            raise self._wrong(key, "a non-empty string", value)
-        return value
 
-    def optional_text(self, key: str) -> str:
-        """Returns the string under ``key``, which may be empty."""
-        value = self._get(key)
-        if not isinstance(value, str):
-            raise self._wrong(key, "a string", value)
-        return value
+def _kind(hint: Any) -> _Kind:
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    made = _COMPOSED.get(get_origin(hint))
+    if made is not None:
+        return made(*get_args(hint))
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _Kind((dict,), "", lambda value, place: _record(hint, value, place.inside))
+    if issubclass(hint, Enum):
+        values = _choice(*(member.value for member in hint))
+        return _Kind((str,), "", lambda value, place: hint(values.read(value, place)))
+    raise TypeError(f"{hint!r}: a field of this type cannot be read from a document")
 
-    def integer(self, key: str, minimum: int = 0) -> int:
-        """Returns the whole number under ``key``, at least ``minimum`` and below 2^63."""
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise self._wrong(key, f"a whole number of at least {minimum}", value)
-        if value > _LARGEST_INTEGER:
-            raise self._wrong(key, "a whole number below 2^63", value)
-        return value
 
-    def optional_integer(self, key: str, minimum: int = 0) -> int | None:
-        """Returns the whole number under ``key``, or None where it is ``null``."""
-        return None if self._get(key) is None else self.integer(key, minimum)
+def _constrained(hint: Any, *constraints: Constraint) -> _Kind:
+    plain = _ANY_TEXT if MayBeEmpty() in constraints else _kind(hint)
+    if hint is int:  # the least value is said by its own constraint where it has one
+        plain, constraints = _ANY_INTEGER, (*constraints, _NATURAL)
 
-    def number(self, key: str) -> float:
-        """Returns the finite number under ``key``."""
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._wrong(key, "a number", value)
-        try:
-            number = float(value)
-        except OverflowError as cause:
-            raise self._wrong(key, "a number that a float can hold", value) from cause
-        if not math.isfinite(number):
-            raise self._wrong(key, "a finite number", value)
-        return number
+    def read_constrained(value: object, place: Place) -> object:
+        found = plain.read(value, place)
+        for constraint in constraints:
+            constraint.check(found, place)
+        return found
 
-    def optional_number(self, key: str) -> float | None:
-        """Returns the finite number under ``key``, or None where it is ``null``."""
-        return None if self._get(key) is None else self.number(key)
+    return _Kind(plain.types, plain.plural, read_constrained)
 
-    def boolean(self, key: str) -> bool:
-        """Returns the true or false under ``key``."""
-        value = self._get(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false", value)
-        return value
 
-    def positive(self, key: str) -> float:
-        """Returns the finite number above zero under ``key``."""
-        number = self.number(key)
-        if number <= 0:
-            raise self._wrong(key, "a number above zero", number)
-        return number
+def _either(*hints: Any) -> _Kind:
+    kinds = [_kind(hint) for hint in hints if hint is not NoneType]
+    optional = NoneType in hints
 
-    def sha256(self, key: str) -> str:
-        """Returns the hash under ``key``: 64 hexadecimal digits in lower case."""
-        value = self.text(key)
-        if not _SHA256.fullmatch(value):
-            raise self._wrong(key, "64 hexadecimal digits in lower case", value)
-        return value
+    def read_either(value: object, place: Place) -> object:
+        if value is None and optional:
+            return None
+        fits = (kind for kind in kinds if isinstance(value, kind.types))
+        return next(fits, kinds[0]).read(value, place)
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Returns the list of strings under ``key``."""
-        value = self._get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong(key, "a list of strings", value)
-        return tuple(value)
+    return _Kind(tuple(t for kind in kinds for t in kind.types), "", read_either)
 
-    def items(self, key: str) -> list[object]:
-        """Returns the list under ``key``, whatever it holds."""
-        value = self._get(key)
-        if not isinstance(value, list):
-            raise self._wrong(key, "a list", value)
-        return value
 
-    def record(self, key: str, *keys: str) -> Record:
-        """Returns the object under ``key``, which may have ``keys``."""
-        return Record(self._get(key), f"{self.where}: {key}", keys, self._error)
+def _list(hint: Any, *_: Any) -> _Kind:
+    kind = _kind(hint)
 
-    def optional_record(self, key: str, *keys: str) -> Record | None:
-        """Returns the object under ``key``, or None where it is ``null``."""
-        return None if self._get(key) is None else self.record(key, *keys)
+    def read_list(value: object, place: Place) -> tuple[object, ...]:
+        where, key = place
+        known = not kind.plural or (
+            isinstance(value, list) and all(isinstance(item, kind.types) for item in value)
+        )
+        if not isinstance(value, list) or not known:
+            of = f" of {kind.plural}" if kind.plural else ""
+            raise place.must_be(f"a list{of}", value)
+        return tuple(
+            kind.read(item, Place(where, f"{key}[{index}]"))
+            for index, item in enumerate(value)
+        )
 
-    def records(self, key: str, *keys: str) -> Iterator[Record]:
-        """Yields the objects of the list under ``key``, each of which may have ``keys``."""
-        for index, item in enumerate(self.items(key)):
-            yield Record(item, f"{self.where}: {key}[{index}]", keys, self._error)
+    return _Kind((list,), "", read_list)
 
-    def numbers(self, key: str) -> dict[str, float]:
-        """Returns the object under ``key``, whose values are all finite numbers."""
-        value = self._get(key)
-        if not isinstance(value, dict):
-            raise self._wrong(key, "an object of numbers", value)
-        inner = Record(value, f"{self.where}: {key}", tuple(value), self._error)
-        return {name: inner.number(name) for name in value}
 
-    def strings(self, key: str) -> dict[str, str]:
-        """Returns the object under ``key``, whose values are all non-empty strings."""
-        value = self._get(key)
-        if not isinstance(value, dict):
-            raise self._wrong(key, "an object of strings", value)
-        inner = Record(value, f"{self.where}: {key}", tuple(value), self._error)
-        return {name: inner.text(name) for name in value}
+def _mapping(_: Any, hint: Any) -> _Kind:
+    kind = _kind(hint)
+
+    def read_mapping(value: object, place: Place) -> dict[str, object]:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            of = f" of {kind.plural}" if kind.plural else ""
+            raise place.must_be(f"an object{of}", value)
+        inside = place.inside
+        return {key: kind.read(item, Place(inside, key)) for key, item in value.items()}
+
+    return _Kind((dict,), "", read_mapping)
+
+
+def _choice(*choices: str) -> _Kind:
+    def read_choice(value: object, place: Place) -> str:
+        found = _text(value, place)
+        if found not in choices:
+            raise place.is_none_of(found, choices)
+        return found
+
+    return _Kind((str,), "", read_choice)
+
+
+def _text(value: object, place: Place) -> str:
+    if not isinstance(value, str) or not value:
+        raise place.must_be("a non-empty string", value)
+    return value
+
+
+def _any_text(value: object, place: Place) -> str:
+    if not isinstance(value, str):
+        raise place.must_be("a string", value)
+    return value
+
+
+def _integer(value: object, place: Place) -> int:
+    found = _any_integer(value, place)
+    _NATURAL.check(found, place)
+    return found
+
+
+def _any_integer(value: object, place: Place) -> int:
+    if type(value) is not int:
+        raise place.must_be("a whole number", value)
+    if value > _LARGEST_INTEGER:
+        raise place.must_be("a whole number below 2^63", value)
+    return value
+
+
+def _number(value: object, place: Place) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise place.must_be("a number", value)
+    try:
+        number = float(value)
+    except OverflowError as cause:
+        raise place.must_be("a number that a float can hold", value) from cause
+    if not math.isfinite(number):
+        raise place.must_be("a finite number", value)
+    return number
+
+
+def _boolean(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.must_be("true or false", value)
+    return value
+
+
+_NATURAL = AtLeast(0)
+_ANY_TEXT = _Kind((str,), "strings", _any_text)
+_ANY_INTEGER = _Kind((int,), "whole numbers", _any_integer)
+_SCALARS: dict[Any, _Kind] = {
+    str: _Kind((str,), "strings", _text),
+    int: _Kind((int,), "whole numbers", _integer),
+    float: _Kind((int, float), "numbers", _number),
+    bool: _Kind((bool,), "", _boolean),
+    object: _Kind((object,), "", lambda value, place: value),
+}
+_COMPOSED: dict[Any, Callable[..., _Kind]] = {
+    Annotated: _constrained,
+    Literal: _choice,
+    Mapping: _mapping,
+    Union: _either,
+    UnionType: _either,
+    tuple: _list,
+}
 
 
 def read_document(path: Path, error: type[Exception] = FormatError) -> bytes:
@@ -228,9 +385,3 @@ def read_json(path: Path, error: type[Exception] = FormatError) -> object:
             ``MAX_DOCUMENT_BYTES``, is not JSON, or names a key twice.
     """
     return parse_json(read_document(path, error), str(path), error)
-
-
-def shown(value: object) -> str:
-    """Returns a value for an error message: bounded, however deep or long it is."""
-    text = reprlib.repr(value)
-    return text if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ..bundle.manifest import check_format
-from ..bundle.records import Record, parse_json, read_document
-from ..errors import BudgetError, FormatError, choices_text
+from ..bundle.constraints import Place, Text
+from ..bundle.records import parse_json, read, read_document, written
+from ..errors import FormatError, choices_text
 from ..governor.budget import MOST, Budget
 
 if TYPE_CHECKING:
@@ -32,11 +32,21 @@ if TYPE_CHECKING:
     from .record import CallRecord
     from .stats import EngineStats
 
-FORMAT = "skipc.trace/1"
-_BUDGET_KEYS = (
-    *("latency_ms", "quantile", "energy_mj", "power_w", "window_s"),
-    *("energy_j", "horizon_s", "min_accuracy"),
-)
+
+@dataclass(frozen=True, slots=True)
+class _Plausible:
+    """A number that a sum of many stays finite with."""
+
+    def check(self, value: float, place: Place) -> None:
+        if abs(value) > MOST:
+            raise FormatError(
+                f"{place.where}: {place.key!r} is {value:g}. Expected at most {MOST:g}; the"
+                " file was damaged, or not written by skipc."
+            )
+
+
+_BUDGET_KEYS = tuple(each.name for each in fields(Budget) if each.init)
+Plausible = Annotated[float, _Plausible()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +61,9 @@ class TracedConfiguration:
     """
 
     name: str
-    rank: float
-    p50_ms: float
-    energy_mj: float
+    rank: Plausible
+    p50_ms: Plausible
+    energy_mj: Plausible
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +85,39 @@ class TracedCall:
         reason: Why this configuration, as a sentence.
     """
 
-    time_s: float
+    time_s: Plausible
     configuration: str
-    latency_ms: float
-    predicted_ms: float
+    latency_ms: Plausible
+    predicted_ms: Plausible
     feasible: bool
-    binding: str
+    binding: Text
     limit_ms: float | None
     budget: Budget
-    energy_mj: float
-    metered_mj: float | None
-    failure: str
-    reason: str
+    energy_mj: Plausible
+    metered_mj: Plausible | None
+    failure: Text
+    reason: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The first line of a trace's file."""
+
+    FORMAT: ClassVar[str] = "skipc.trace/1"
+
+    engine: Text
+    ranked_by: str
+    configurations: tuple[TracedConfiguration, ...]
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where a configuration is listed twice."""
+        counts = Counter(each.name for each in self.configurations)
+        twice = next((name for name, count in counts.items() if count > 1), None)
+        if twice is not None:
+            raise FormatError(
+                f"{where}: the configuration {twice[:80]!r} is listed twice. Expected each"
+                " once."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +176,7 @@ def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> 
 
 def trace_lines(trace: Trace) -> Iterator[str]:
     """Yields the lines of a trace's file, each with its line end."""
-    configurations = [
-        {name: getattr(each, name) for name in TracedConfiguration.__dataclass_fields__}
-        for each in trace.configurations
-    ]
-    yield _line(
-        {
-            "format": FORMAT,
-            "engine": trace.engine,
-            "ranked_by": trace.ranked_by,
-            "configurations": configurations,
-        }
-    )
+    yield _line(written(_Head(trace.engine, trace.ranked_by, trace.configurations)))
     for call in trace.calls:
         document = {name: getattr(call, name) for name in TracedCall.__dataclass_fields__}
         granted = ((key, getattr(call.budget, key)) for key in _BUDGET_KEYS)
@@ -179,7 +199,7 @@ def read_trace(path: Path) -> Trace:
     if not first.strip():
         raise FormatError(
             f"{path}: its first line is empty. Expected a trace, whose first line says"
-            f" {FORMAT!r}."
+            f" {_Head.FORMAT!r}."
         )
     if not rest and _is_cut(first):
         raise FormatError(
@@ -187,25 +207,8 @@ def read_trace(path: Path) -> Trace:
             " stopped, or it is no trace. Trace again."
         )
     where = f"{path}: line 1"
-    head = parse_json(first, where)
-    check_format(head, FORMAT, where)
-    doc = Record(head, where, ("format", "engine", "ranked_by", "configurations"))
-    configurations = tuple(
-        TracedConfiguration(
-            each.text("name"),
-            _plausible(each, "rank"),
-            _plausible(each, "p50_ms"),
-            _plausible(each, "energy_mj"),
-        )
-        for each in doc.records("configurations", *TracedConfiguration.__dataclass_fields__)
-    )
-    counts = Counter(each.name for each in configurations)
-    twice = next((name for name, count in counts.items() if count > 1), None)
-    if twice is not None:
-        raise FormatError(
-            f"{where}: the configuration {twice[:80]!r} is listed twice. Expected each once."
-        )
-    names = frozenset(counts)
+    head = read(_Head, parse_json(first, where), where)
+    names = frozenset(each.name for each in head.configurations)
     cut_short = bool(rest) and _is_cut(rest[-1])
     if cut_short:
         rest.pop()
@@ -214,9 +217,7 @@ def read_trace(path: Path) -> Trace:
         for number, line in enumerate(rest, 2)
         if line.strip()
     )
-    return Trace(
-        doc.optional_text("engine"), doc.text("ranked_by"), configurations, calls, cut_short
-    )
+    return Trace(head.engine, head.ranked_by, head.configurations, calls, cut_short)
 
 
 def _is_cut(last: bytes) -> bool:
@@ -231,41 +232,11 @@ def _is_cut(last: bytes) -> bool:
 
 
 def _call(line: bytes, where: str, names: frozenset[str]) -> TracedCall:
-    doc = Record(parse_json(line, where), where, tuple(TracedCall.__dataclass_fields__))
-    name = doc.text("configuration")
-    if name not in names:
+    call = read(TracedCall, parse_json(line, where), where)
+    if call.configuration not in names:
+        name = call.configuration[:80]
         raise FormatError(
-            f"{where}: the configuration {name[:80]!r} is not listed in line 1."
-            f" {choices_text(name[:80], names)}"
+            f"{where}: the configuration {name!r} is not listed in line 1."
+            f" {choices_text(name, names)}"
         )
-    granted = doc.record("budget", *_BUDGET_KEYS)
-    try:
-        budget = Budget(**{key: granted.number(key) for key in _BUDGET_KEYS if key in granted})
-    except BudgetError as cause:
-        raise FormatError(f"{where}: 'budget': {cause}") from cause
-    return TracedCall(
-        time_s=_plausible(doc, "time_s"),
-        configuration=name,
-        latency_ms=_plausible(doc, "latency_ms"),
-        predicted_ms=_plausible(doc, "predicted_ms"),
-        feasible=doc.boolean("feasible"),
-        binding=doc.optional_text("binding"),
-        limit_ms=doc.optional_number("limit_ms"),
-        budget=budget,
-        energy_mj=_plausible(doc, "energy_mj"),
-        metered_mj=None
-        if doc.optional_number("metered_mj") is None
-        else _plausible(doc, "metered_mj"),
-        failure=doc.optional_text("failure"),
-        reason=doc.optional_text("reason"),
-    )
-
-
-def _plausible(doc: Record, key: str) -> float:
-    number = doc.number(key)
-    if abs(number) > MOST:
-        raise FormatError(
-            f"{doc.where}: {key!r} is {number:g}. Expected at most {MOST:g}; the file was"
-            " damaged, or not written by skipc."
-        )
-    return number
+    return call

@@ -206,7 +206,7 @@ def test_a_file_cut_short_in_its_first_line_says_so(tmp_path: Path, length: int)
         ({"configuration": ""}, "'configuration' must be a non-empty string"),
         ({"configuration": ["full"]}, "'configuration' must be a non-empty string"),
         ({"budget": None}, "budget: expected an object, found None"),
-        ({"budget": {"latency_ms": -1}}, "'budget': latency_ms=-1.0 is not a limit"),
+        ({"budget": {"latency_ms": -1}}, "budget: latency_ms=-1.0 is not a limit"),
         ({"budget": {"energy_j": 1}}, "belong together"),
         ({"budget": {"latency": 1}}, "unknown key 'latency'. Did you mean 'latency_ms'?"),
     ],

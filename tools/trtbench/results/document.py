@@ -9,8 +9,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from skipc.runtime.bundle.manifest import check_format
-from skipc.runtime.bundle.records import Record, read_json
+from skipc.runtime.bundle.records import Record, check_format, read_json
 from skipc.runtime.errors import FormatError
 from skipc.tools.trtbench.baselines.document import baselines_json, read_baselines
 from skipc.tools.trtbench.results.document_parts import (
