@@ -1,0 +1,156 @@
+"""What an axis is: a kind of decision that is made when building."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.compiler.network import Network
+
+C = TypeVar("C")
+F = TypeVar("F", bound="Offer")
+
+Genes = tuple[int, ...]
+"""A choice as a search changes it: one value for each gene of its axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One decision that a search makes.
+
+    Attributes:
+        axis: The axis' key.
+        name: What is decided, e.g. a unit's name.
+        values: How many values there are, 0 and up; 0 is the full network's.
+    """
+
+    axis: str
+    name: str
+    values: int
+
+
+class Option(Protocol):
+    """Something that may be chosen."""
+
+    @property
+    def name(self) -> str:
+        """What a front calls it."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Parameters that go when it alone is chosen."""
+        ...
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations that go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A place where nothing may be chosen, and why."""
+
+    module: str
+    join: str
+    reason: str
+
+
+class Offer(Protocol):
+    """What may be chosen of a network; what not, and why.
+
+    It lasts for one build: an axis keeps there what configurations have in common.
+    """
+
+    @property
+    def options(self) -> Sequence[Option]:
+        """What may be chosen, in network order; empty where the network is not asked."""
+        return ()
+
+    @property
+    def rejected(self) -> Sequence[Rejected]:
+        """What may not."""
+        return ()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of the choices applied so far."""
+        return ()
+
+
+class Axis(Protocol[C, F]):
+    """A kind of decision. One that a configuration does not name is left alone.
+
+    Attributes:
+        key: Its key in a front's entries.
+        after_norms: Whether it is applied after the configuration's norm statistics, which
+            belong to the network's structure.
+    """
+
+    key: str
+    after_norms: bool = False
+
+    def offer(self, network: Network) -> F:
+        """Returns what may be chosen."""
+        ...
+
+    def check(self, record: object, where: str) -> None:
+        """Refuses what is said in a front if it can mean nothing, whatever the network.
+
+        Args:
+            record: What stands under the axis' key.
+            where: Names the entry, for messages.
+
+        Raises:
+            FrontError: It can mean nothing.
+        """
+        return
+
+    def read(self, record: object, offer: F, where: str) -> C:
+        """Returns the choice that a front's entry names.
+
+        Args:
+            record: What stands under the axis' key, checked.
+            offer: What may be chosen.
+            where: Names the entry, for messages.
+
+        Raises:
+            FrontError: It is not offered.
+        """
+        ...
+
+    def record(self, choice: C) -> object:
+        """Returns what ``read`` returns ``choice`` for, as JSON."""
+        return list(self.taken(choice))
+
+    def apply(self, network: Network, choice: C, offer: F) -> Network:
+        """Returns the network with the choice made: its graph and reference, by two means.
+
+        Args:
+            network: The network; another choice may have been applied to it.
+            choice: What is chosen.
+            offer: What was offered of the full network.
+        """
+        ...
+
+    def genes(self, offer: F) -> tuple[Gene, ...]:
+        """Returns what a search decides; nothing where it leaves the axis alone."""
+        return ()
+
+    def decode(self, genes: Genes, offer: F) -> C:
+        """Returns the choice that a search made, a value for each gene."""
+        raise LookupError(
+            f"the axis {self.key!r} offers no genes, so there is nothing to decode."
+        )
+
+    def taken(self, choice: C) -> tuple[str, ...]:
+        """Returns the choice in words, names of options where there are some."""
+        ...
+
+    def text(self, choice: C) -> str:
+        """Returns the choice for tables and pages."""
+        return ", ".join(self.taken(choice))

@@ -1,0 +1,126 @@
+"""A network: a graph, and the same computation by other means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from skipc.compiler.cut import Cut
+    from skipc.compiler.norms.apply import NormsByOutput
+    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+
+    Case = dict[str, NDArray[Any]]
+    """Arrays by the name of an input, or of an output."""
+
+
+class Reference(Protocol):
+    """Runs a network by other means than its graph, which it never reads.
+
+    What is done to the network is done to the reference in its own way: each of the methods
+    that do so returns another reference, with that added to what was done before.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it is, for the manifest and for messages."""
+        ...
+
+    def run(self, cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case."""
+        ...
+
+    def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yields every intermediate tensor by its name in the graph, in order."""
+        ...
+
+    def can_cut(self, cut: Cut) -> bool:
+        """Tells whether the operand has a counterpart here."""
+        ...
+
+    def with_cuts(self, cuts: Sequence[Cut]) -> Reference:
+        """Returns the reference with these operands zero."""
+        ...
+
+    def with_scales(self, scales: Mapping[Cut, float]) -> Reference:
+        """Returns the reference with these operands multiplied by a factor each."""
+        ...
+
+    def with_norms(self, norms: NormsByOutput) -> Reference:
+        """Returns the reference with these statistics in its batch norms."""
+        ...
+
+
+class Switching(Protocol):
+    """A network that leaves out parts of itself, and changes more than that when it does.
+
+    No graph of the full network holds what it becomes: it is asked for each of its forms.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be left out, in network order."""
+        ...
+
+    def without(self, names: frozenset[str]) -> Network:
+        """Returns the network without these."""
+        ...
+
+
+class Arithmetic(Enum):
+    """How a graph is run to be compared."""
+
+    AS_WRITTEN = "as written"
+    ROUNDED = "rounded"
+    """In float32, rounded wherever a device that computes in half precision rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a graph may be from its reference.
+
+    Attributes:
+        relative: Largest error, as a fraction of the output's range.
+        runs: How the graph is run to tell; the larger error counts.
+        advice: What to do where it is further away, a sentence or "".
+    """
+
+    relative: float
+    runs: tuple[Arithmetic, ...] = (Arithmetic.AS_WRITTEN,)
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A graph that can be changed, together with what it is compared against.
+
+    Attributes:
+        model: The graph. It is never changed: an axis clones it, and two networks made from
+            one share their tensors by identity, which is what stores them once.
+        reference: The same computation by other means.
+        inputs: The network's inputs.
+        outputs: The network's outputs.
+        batch: The range of the dynamic batch, None for a fixed one.
+        description: The network in one line, for the manifest.
+        tolerance: How far the graph may be from the reference.
+        survival: Survival probability by the path of the stochastic-depth module.
+        switching: Where it leaves out parts of itself by its own means.
+        name: Of the checkpoint; "" where there is one.
+    """
+
+    model: ir.Model
+    reference: Reference
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch: BatchRange | None
+    description: str
+    tolerance: Tolerance
+    survival: Mapping[str, float] = field(default_factory=dict)
+    switching: Switching | None = None
+    name: str = ""
