@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+
 _UNWRAPPED = 10_000
 _LEAST_WIDTH = 8
 _WORTH_SAYING_S = 2.0
@@ -173,3 +174,17 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
         value /= 1000
         power += 1
     return f"{value:.1f} {units[power]}" if power else f"{value:.0f} {units[0]}"
+
+
+def shown(text: str) -> str:
+    """Returns ``text`` with what cannot be printed (line ends, escapes) written out."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def short(text: str, most: int) -> str:
+    """Returns ``shown(text)``, cut to ``most`` characters."""
+    printable = shown(text)
+    return printable if len(printable) <= most else f"{printable[: most - 1]}…"

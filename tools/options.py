@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,19 +13,25 @@ import click
 
 from skipc.compiler.targets.options import LEVELS
 from skipc.profiles import load_profile
+from skipc.runtime import Budget
+from skipc.runtime.errors import BudgetError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from click import Context, Parameter
+
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.remote.device import Device
     from skipc.runtime.bundle import Bundle
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
+_BUDGET_KEYS = tuple(field.name for field in fields(Budget) if field.init)
 _SIZE = re.compile(
     r"(?P<count>\d+(\.\d+)?)\s*(?P<prefix>[kmgt])?(?P<binary>i)?b?", re.IGNORECASE
 )
@@ -107,6 +114,40 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
         base = 1024 if found["binary"] else 1000
         power = "_kmgt".index((found["prefix"] or "_").lower())
         return max(1, int(float(found["count"]) * base**power))
+
+
+class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no argument
+    """A budget, as ``latency_ms=12,quantile=0.95``."""
+
+    name = "budget"
+
+    def get_metavar(self, param: Parameter, ctx: Context | None = None) -> str:
+        """Returns how the value is written in ``--help``."""
+        return "KEY=VALUE,..."
+
+    def convert(self, value: object, param: Parameter | None, ctx: Context | None) -> Budget:
+        """Returns the budget that a text grants."""
+        if isinstance(value, Budget):
+            return value
+        granted: dict[str, float] = {}
+        for part in str(value).split(","):
+            key, equals, number = (text.strip() for text in part.partition("="))
+            if not equals:
+                self.fail(f"{part!r} is not key=value, such as latency_ms=12.", param, ctx)
+            if key not in _BUDGET_KEYS:
+                self.fail(
+                    f"a budget has no {key!r}. {choices_text(key, _BUDGET_KEYS)}", param, ctx
+                )
+            if key in granted:
+                self.fail(f"{key!r} is given twice.", param, ctx)
+            try:
+                granted[key] = float(number)
+            except ValueError:
+                self.fail(f"{key}={number!r} is not a number.", param, ctx)
+        try:
+            return Budget(**granted)
+        except BudgetError as cause:
+            self.fail(str(cause), param, ctx)
 
 
 def device_options(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.read.imported import function_of, place_of, reason_of
+from skipc.compiler.read.factories import function_of, place_of, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

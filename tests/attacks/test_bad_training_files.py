@@ -8,8 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
+from skipc.tools.training import TrainError
 from skipc.tools.training.cifar import is_cifar, read_cifar
-from skipc.tools.training.errors import TrainError
 from skipc.tools.training.images import read_training_data
 
 

@@ -12,8 +12,7 @@ import click
 import pytest
 
 from skipc.runtime.errors import SkipcError
-from skipc.tools.cli import cli
-from skipc.tools.exits import run_and_exit
+from skipc.tools.cli import cli, run_and_exit
 from tests.command_line import mistake, skipc, skipc_without
 
 if TYPE_CHECKING:

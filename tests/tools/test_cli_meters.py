@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipc.runtime import Reading
-from skipc.tools.views.meter_survey import power_w
-from skipc.tools.views.meters import energy_text
+from skipc.tools.views.meters import energy_text, power_w
 from tests import sysfs_trees as trees
 from tests.command_line import mistake, skipc, skipc_without
 from tests.doubles.pynvml import CountingGpu, fake_nvml

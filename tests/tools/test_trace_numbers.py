@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from skipc.runtime import Budget
 from skipc.runtime.call.trace import TracedConfiguration
-from skipc.tools.printable import short, shown
-from skipc.tools.trace.columns import columns_of
-from skipc.tools.trace.content import content_of
-from skipc.tools.trace.energy_panel import energy_panel
-from skipc.tools.trace.palette import colours
-from skipc.tools.trace.strip import strip_of
+from skipc.tools.console import short, shown
+from skipc.tools.trace.columns import columns_of, thinned
+from skipc.tools.trace.content import content_of, strip_of
+from skipc.tools.trace.energy import energy_panel
+from skipc.tools.trace.picture import rank_colours
 from skipc.tools.trace.summary import summary_of
-from skipc.tools.trace.thinning import thinned
 from tests.traces import call, trace
 
 
@@ -230,7 +228,7 @@ def test_calls_are_in_the_order_in_which_they_ended() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])
 def test_colours_grow_lighter_with_the_rank(count: int) -> None:
-    light = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in colours(count)]
+    light = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in rank_colours(count)]
     assert light == sorted(light)
     assert len(set(light)) == count
     assert light[-1] < 0.75  # to be seen on white

@@ -26,8 +26,8 @@ from skipc.tools.bench import (
 )
 from skipc.tools.bench.bars import Bar, write
 from skipc.tools.bench.networks import NETWORKS, prepare
+from skipc.tools.cli import run_and_exit
 from skipc.tools.console import console, table
-from skipc.tools.exits import run_and_exit
 
 
 @click.command()

@@ -15,9 +15,9 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.measured import all_tables
 from skipc.runtime.errors import BackendUnavailableError, StaleEngineError
 from skipc.runtime.load.opening import NULL_TARGET
+from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, plural, print_json, progress, table
 from skipc.tools.options import PATH, target_name
-from skipc.tools.stale import with_fresh_engines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,7 @@ import click
 
 from skipc.tools.console import console, print_json
 from skipc.tools.options import PATH
-from skipc.tools.views.meter_survey import show_all, show_one
-from skipc.tools.views.meters import print_meters
+from skipc.tools.views.meters import print_meters, show_all, show_one
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import click
 from skipc.compiler.bundle.array_files import read_arrays, write_arrays
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
+from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, print_json, progress, table
 from skipc.tools.options import PATH, SizeType, check_place, target_name
-from skipc.tools.stale import with_fresh_engines
 
 if TYPE_CHECKING:
     from pathlib import Path

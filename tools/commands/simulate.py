@@ -11,11 +11,9 @@ from skipc.runtime.backends.host import default_threads
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.call.trace import trace_lines, trace_of
 from skipc.runtime.load.points import points_here, ranked_by
-from skipc.tools.budget_option import BudgetType
 from skipc.tools.console import console, plural, print_json, progress
-from skipc.tools.options import PATH, check_place, target_name
-from skipc.tools.simulate.replay import replay
-from skipc.tools.simulate.scale import scaled, scaled_budget, slow_enough
+from skipc.tools.options import PATH, BudgetType, check_place, target_name
+from skipc.tools.simulate.replay import replay, scaled, scaled_budget, slow_enough
 from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
 from skipc.tools.simulate.view import (
     replay_document,

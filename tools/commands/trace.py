@@ -8,7 +8,7 @@ import click
 
 from skipc.tools.console import console, print_json
 from skipc.tools.options import PATH, check_place
-from skipc.tools.trace.view import print_trace, sentences, trace_json
+from skipc.tools.trace.summary import print_trace, sentences, trace_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,9 +20,9 @@ import numpy as np
 from skipc.compiler.extras import require
 from skipc.compiler.recipes.digits_data import Part, load_digits
 from skipc.runtime import AdaptiveEngine, Budget, Bundle
+from skipc.tools.cli import run_and_exit
 from skipc.tools.console import console, size_text, table
 from skipc.tools.demo.picture import Call, Point, draw
-from skipc.tools.exits import run_and_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

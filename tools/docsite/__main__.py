@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import click
 
-from skipc.tools.docsite.building import build_site
-from skipc.tools.exits import run_and_exit
+from skipc.compiler.extras import require
+from skipc.tools.cli import run_and_exit
+from skipc.tools.docsite import DocsError
+from skipc.tools.docsite.staging import stage
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +22,45 @@ def main(out: Path) -> None:
     """Builds the site of the documentation into --out; a warning is an error."""
     build_site(_ROOT, out)
     click.echo(f"Written: {out / 'index.html'}")
+
+
+def build_site(root: Path, out: Path) -> None:
+    """Builds the site; what mkdocs warns of goes to standard error.
+
+    Args:
+        root: The checkout.
+        out: The site's folder; replaced.
+
+    Raises:
+        DocsError: ``root`` is no checkout, a page cannot be staged, or mkdocs warned or
+            failed.
+        ExtraMissingError: mkdocs is not installed.
+    """
+    if not (root / "mkdocs.yml").is_file():
+        raise DocsError(
+            f"{root} has no mkdocs.yml: the site is built from a checkout of the repository,"
+            " not from an installed skipc."
+        )
+    # mkdocs-material tells of its successor at each build; CONTRIBUTING.md does so once.
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")
+    commands = require("mkdocs.commands.build", "docs")
+    configuration = require("mkdocs.config", "docs")
+    exceptions = require("mkdocs.exceptions", "docs")
+    with tempfile.TemporaryDirectory() as temporary:
+        pages = Path(temporary) / "pages"
+        stage(root, pages)
+        try:
+            config = configuration.load_config(
+                config_file=str(root / "mkdocs.yml"),
+                docs_dir=str(pages),
+                site_dir=str(out.resolve()),
+                strict=True,
+            )
+            config.plugins.on_startup(command="build", dirty=False)
+            commands.build(config)
+            config.plugins.on_shutdown()
+        except exceptions.MkDocsException as error:
+            raise DocsError(f"the site was not built: {error}") from error
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections import (
     baselines,
     energy,

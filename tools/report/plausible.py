@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.report.errors import ReportError
+from skipc.tools.report import ReportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

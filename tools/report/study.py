@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.load.points import ranked_by
-from skipc.tools.report.errors import ReportError
+from skipc.tools.report import ReportError
 from skipc.tools.report.measurement import of_engines, of_front, of_report
 from skipc.tools.report.plausible import check_engines, check_manifest, check_report
 from skipc.tools.report.sharing import sharing_of

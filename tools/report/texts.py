@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

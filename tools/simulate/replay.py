@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,12 @@ import numpy as np
 from skipc import runtime
 from skipc.runtime import AdaptiveEngine, FakeClock, Sampler, TensorSpec
 from skipc.runtime.backends.null import NullBackend
-from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
-from skipc.tools.simulate.grants import budget_of
+from skipc.tools.simulate.device import (
+    SimulatedDevice,
+    SimulatedMeter,
+    budget_of,
+    most_accurate,
+)
 from skipc.tools.simulate.scenario import ScenarioError
 from skipc.tools.simulate.tally import Tally
 
@@ -24,6 +29,13 @@ if TYPE_CHECKING:
     from skipc.tools.simulate.scenario import Scenario
     from skipc.tools.simulate.tally import Replay
 
+
+LEAST_MS = 10.0
+"""What a call of the most accurate configuration takes at least: faster networks are slowed.
+
+Latencies and energies grow alike, and what is granted with them; powers and all times stay. So
+there are fewer calls between two changes than there would be.
+"""
 IDLE_OFF = 1.03
 """How well the idle power was measured before: 3 % too high."""
 _INPUT = np.zeros(1, np.float32)
@@ -118,3 +130,34 @@ def _arrivals_ms(
         for _ in range(arrivals.calls - 1):
             yield clock.now_ns() / 1e6
         next_ms = max(next_ms + period_ms, clock.now_ns() / 1e6 - period_ms)
+
+
+def slow_enough(points: Sequence[OperatingPoint]) -> float:
+    """Returns by what to multiply latencies so that the most accurate takes ``LEAST_MS``.
+
+    1 where it takes that long already.
+    """
+    return max(LEAST_MS / most_accurate(points).p50_ms, 1.0)
+
+
+def scaled(points: Sequence[OperatingPoint], factor: float) -> tuple[OperatingPoint, ...]:
+    """Returns the points with latencies and energies multiplied by ``factor``."""
+    return tuple(
+        replace(
+            point,
+            p50_ms=point.p50_ms * factor,
+            p95_ms=point.p95_ms * factor,
+            p99_ms=None if point.p99_ms is None else point.p99_ms * factor,
+            energy_mj=point.energy_mj * factor,
+        )
+        for point in points
+    )
+
+
+def scaled_budget(budget: Budget, factor: float) -> Budget:
+    """Returns the budget that grants the scaled family what ``budget`` grants the real one."""
+    return replace(
+        budget,
+        latency_ms=None if budget.latency_ms is None else budget.latency_ms * factor,
+        energy_mj=None if budget.energy_mj is None else budget.energy_mj * factor,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import table
-from skipc.tools.simulate.scale import LEAST_MS
+from skipc.tools.simulate.replay import LEAST_MS
 from skipc.tools.simulate.tally import ADAPTATION_CALLS
 
 if TYPE_CHECKING:

@@ -1,14 +1,24 @@
-"""Energy over time: what was metered, else what was expected."""
+"""Energy over time, metered or else expected: the curves, and the panel that shows them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.tools.trace.columns import or_nan
+
 if TYPE_CHECKING:
+    from skipc.runtime.governor.budget import Budget
     from skipc.tools.trace.columns import Columns, Floats
+
+
+_MOMENTS = 400
+_WINDOWS = 40
+_LEAST_CALLS = 10
+_LEAST_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,3 +102,138 @@ def mean_power_w(columns: Columns) -> tuple[float | None, bool]:
     if curve is None:
         return None, False
     return float(curve.total[-1] - curve.total[0]) / curve.span_s, metered is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """One line of the panel.
+
+    Attributes:
+        label: What it is.
+        time_s: Ascending.
+        values: In the panel's unit; NaN where there is nothing.
+        granted: Whether this is what was granted, else what was taken.
+        stepped: Whether a value holds until the next one.
+    """
+
+    label: str
+    time_s: Floats
+    values: Floats
+    granted: bool
+    stepped: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnergyPanel:
+    """The energy panel.
+
+    Attributes:
+        axis: What the vertical axis is, with its unit.
+        lines: What was taken first, then what was granted.
+        window: Over what was averaged, as text.
+        top: Where the vertical axis ends.
+    """
+
+    axis: str
+    lines: tuple[Line, ...]
+    window: str
+    top: float
+
+
+def energy_panel(columns: Columns) -> EnergyPanel | None:
+    """Returns the panel; None where nothing is known of the energy.
+
+    Energy per call where budgets grant that and nothing else, so that the two can be
+    compared; power otherwise.
+    """
+    metered, expected = metered_curve(columns), expected_curve(columns)
+    granted = [_granted(call.budget) for call in columns.calls]
+    per_call = any(mj is not None for _, _, mj in granted) and all(
+        power is battery is None for power, battery, _ in granted
+    )
+    main = expected if per_call and expected is not None else metered or expected
+    calls = call_curve(columns)
+    if main is None or calls is None:
+        return None
+    window_s = _window_s(columns, main)
+    at_s = np.linspace(main.time_s[0], main.time_s[-1], _MOMENTS)
+    from_s = np.clip(at_s - window_s / 2, at_s[0], None)
+    to_s = np.clip(at_s + window_s / 2, None, at_s[-1])
+    made = calls.added(from_s, to_s)
+    divisor = made / 1000 if per_call else to_s - from_s
+    taken = [
+        Line(label, at_s, _over(curve.added(from_s, to_s), divisor), False, False)
+        for label, curve in (
+            ("metered, with what is taken between calls" if per_call else "metered", metered),
+            ("expected of the calls (estimate)", expected),
+        )
+        if curve is main or (curve is not None and per_call)
+    ]
+    over = " and ".join(map(_time_text, _said_s(columns)[:2]))
+    limits = [
+        Line(label, columns.start_s, values, True, True)
+        for label, values in (
+            (f"granted on average over {over}", or_nan([power for power, _, _ in granted])),
+            ("battery: energy over horizon", or_nan([battery for _, battery, _ in granted])),
+        )
+        if not np.isnan(values).all()
+    ]
+    each_mj = or_nan([mj for _, _, mj in granted])
+    if per_call:
+        limits.append(Line("granted per call", columns.start_s, each_mj, True, True))
+    elif not np.isnan(each_mj).all():
+        last = np.clip(np.searchsorted(columns.start_s, at_s, "right") - 1, 0, None)
+        power_w = each_mj[last] / 1000 * _over(made, to_s - from_s)
+        limits.append(Line("granted per call, times calls", at_s, power_w, True, False))
+    axis = "energy (mJ per call)" if per_call else "power (W)"
+    return EnergyPanel(axis, (*taken, *limits), _time_text(window_s), _top(taken, limits))
+
+
+def _granted(budget: Budget) -> tuple[float | None, float | None, float | None]:
+    """Returns power and a battery's mean power in watts, and millijoules per call."""
+    battery_w = None
+    if budget.energy_j is not None and budget.horizon_s is not None:
+        battery_w = budget.energy_j / budget.horizon_s
+    return budget.power_w, battery_w, budget.energy_mj
+
+
+def _window_s(columns: Columns, curve: Curve) -> float:
+    """Returns over what to average: what a budget says, else enough calls and steps."""
+    span_s = curve.span_s
+    fitting = [said_s for said_s in _said_s(columns) if said_s <= span_s / 2]
+    if fitting:
+        return max(fitting)
+    least_s = max(
+        span_s / _WINDOWS,
+        span_s * _LEAST_CALLS / len(columns),
+        span_s * _LEAST_STEPS / len(curve.time_s),
+    )
+    return min(_round_up(least_s), span_s)
+
+
+def _said_s(columns: Columns) -> list[float]:
+    """Returns over what budgets say that power is averaged."""
+    said = {call.budget.window_s for call in columns.calls}
+    return sorted(window_s for window_s in said if window_s is not None)
+
+
+def _round_up(value: float) -> float:
+    """Returns the next of 1, 2, 5, 10, 20 ..."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)
+
+
+def _over(values: Floats, divisor: Floats) -> Floats:
+    none = np.full_like(values, np.nan)
+    return np.divide(values, divisor, out=none, where=divisor > 1e-12)
+
+
+def _top(taken: list[Line], limits: list[Line]) -> float:
+    """Returns where the axis ends: limits far above what was taken are left outside."""
+    top = float(np.nanmax(np.concatenate([line.values for line in taken])))
+    near = [line.values[line.values <= 2 * top] for line in limits]
+    return 1.12 * max([top, *(float(values.max()) for values in near if len(values))]) or 1.0
+
+
+def _time_text(window_s: float) -> str:
+    return f"{window_s:.3g} s" if window_s >= 1 else f"{window_s * 1000:.3g} ms"

@@ -11,12 +11,11 @@ from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
 from skipc.tools.trace.content import content_of
 from skipc.tools.trace.picture import time_unit
-from skipc.tools.trace.view import HEADINGS, cells, sentences
+from skipc.tools.trace.summary import HEADINGS, cells, sentences
 from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label
-from skipc.tools.web.html import element, joined, keyed
+from skipc.tools.web.html import Table, element, joined, keyed
 from skipc.tools.web.page import Page, Section
 from skipc.tools.web.palette import LIGHT, ramp
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import numpy as np
 
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
-from skipc.tools.printable import short
-from skipc.tools.trace import palette
+from skipc.tools.console import short
 from skipc.tools.trace.content import content_of
+from skipc.tools.web.palette import ramp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from skipc.runtime.call.trace import Trace
     from skipc.tools.trace.content import Content
 
+# Told apart by the colour-blind, on paper and in grey.
+_LIMIT, _PREDICTION, _FAILED = "#000000", "#5a5a5a", "#d55e00"
+_POWER, _OTHER_POWER = "#0072b2", "#cc79a7"
+_INFEASIBLE = "#e8e8e8"
 WIDTH_PX = 1200
 _DPI = 150
 _POINTS = 20_000
@@ -89,7 +93,7 @@ def _strip_inches(content: Content) -> float:
 
 def _draw_latency(axes: Axes, content: Content) -> None:
     columns, (scale, _) = content.columns, time_unit(content)
-    colours = palette.colours(len(columns.configurations))
+    colours = rank_colours(len(columns.configurations))
     size = float(np.clip(9000 / max(len(content.drawn), 1), 3, 18))
     for row in content.rows:
         own = content.drawn_of(row, failed=False)
@@ -97,16 +101,14 @@ def _draw_latency(axes: Axes, content: Content) -> None:
         axes.scatter(x, y, s=size, color=colours[row], linewidths=0, zorder=2)
         own = content.drawn_of(row, failed=True)
         x, y = scale * columns.end_s[own], columns.latency_ms[own]
-        axes.scatter(x, y, s=30, color=palette.FAILED, marker="x", zorder=5)
+        axes.scatter(x, y, s=30, color=_FAILED, marker="x", zorder=5)
     x, y = content.predictions
-    axes.plot(scale * x, y, color=palette.PREDICTION, linewidth=0.8, zorder=1.5)
+    axes.plot(scale * x, y, color=_PREDICTION, linewidth=0.8, zorder=1.5)
     x, y = content.limit
-    axes.step(scale * x, y, where="post", color=palette.LIMIT, linewidth=1.4, zorder=4)
+    axes.step(scale * x, y, where="post", color=_LIMIT, linewidth=1.4, zorder=4)
     spans = [] if content.strip is None else content.strip.infeasible_spans_s
     for first_s, last_s in spans:
-        axes.axvspan(
-            scale * first_s, scale * last_s, color=palette.INFEASIBLE, linewidth=0, zorder=0
-        )
+        axes.axvspan(scale * first_s, scale * last_s, color=_INFEASIBLE, linewidth=0, zorder=0)
     if content.logarithmic:
         axes.set_yscale("log")
     axes.set_ylim(*content.range_ms)
@@ -123,14 +125,14 @@ def _draw_legend(axes: Axes, content: Content, infeasible: bool) -> None:
     dots = {"linestyle": "", "markersize": 4}
     entries = [
         line([], [], color="#707070", marker="o", label="call", **dots),
-        line([], [], color=palette.PREDICTION, linewidth=0.8, label="prediction"),
+        line([], [], color=_PREDICTION, linewidth=0.8, label="prediction"),
     ]
     if not np.isnan(content.columns.limit_ms).all():
-        entries.append(line([], [], color=palette.LIMIT, linewidth=1.4, label="limit"))
+        entries.append(line([], [], color=_LIMIT, linewidth=1.4, label="limit"))
     if content.columns.failed.any():
-        entries.append(line([], [], color=palette.FAILED, marker="x", label="failed", **dots))
+        entries.append(line([], [], color=_FAILED, marker="x", label="failed", **dots))
     if infeasible:
-        entries.append(patch(color=palette.INFEASIBLE, label="nothing meets the budget"))
+        entries.append(patch(color=_INFEASIBLE, label="nothing meets the budget"))
     axes.legend(
         handles=entries, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(entries),
         frameon=False, fontsize=8, borderaxespad=0.2, columnspacing=1.4, handlelength=1.4,
@@ -140,7 +142,7 @@ def _draw_legend(axes: Axes, content: Content, infeasible: bool) -> None:
 def _draw_strip(axes: Axes, content: Content) -> None:
     rows, (scale, _) = content.rows, time_unit(content)
     configurations = content.columns.configurations
-    colours = palette.colours(len(configurations))
+    colours = rank_colours(len(configurations))
     if content.strip is not None:
         shares = np.nan_to_num(content.strip.shares[list(rows)])
         cells = np.ones((*shares.shape, 4))
@@ -171,7 +173,7 @@ def _draw_energy(axes: Axes, content: Content) -> None:
     panel, (scale, _) = content.energy, time_unit(content)
     if panel is None:
         return
-    taken = iter((palette.POWER, palette.OTHER_POWER))
+    taken = iter((_POWER, _OTHER_POWER))
     granted = iter(("-", "--", ":"))
     for line in panel.lines:
         x, y = scale * line.time_s, np.minimum(line.values, 10 * panel.top)
@@ -179,7 +181,7 @@ def _draw_energy(axes: Axes, content: Content) -> None:
         if line.granted:
             style = "steps-post" if line.stepped else "default"
             axes.plot(
-                x, y, color=palette.LIMIT, linewidth=2.4, linestyle=next(granted),
+                x, y, color=_LIMIT, linewidth=2.4, linestyle=next(granted),
                 drawstyle=style, label=label, zorder=2,
             )  # fmt: skip
         else:
@@ -192,3 +194,15 @@ def _draw_energy(axes: Axes, content: Content) -> None:
         loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8,
         borderaxespad=0.2, columnspacing=1.4, handlelength=1.6,
     )  # fmt: skip
+
+
+def rank_colours(count: int) -> list[tuple[float, float, float]]:
+    """Returns a colour for each of so many ranks, the darkest for the most accurate.
+
+    Returns:
+        Red, green and blue between 0 and 1.
+    """
+    return [
+        (int(text[1:3], 16) / 255, int(text[3:5], 16) / 255, int(text[5:7], 16) / 255)
+        for text in ramp(count)
+    ]

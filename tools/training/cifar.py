@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.runtime.errors import choices_text
-from skipc.tools.training.errors import TrainError
+from skipc.tools.training import TrainError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from skipc.compiler.errors import SelectError
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.data import DIGITS
 from skipc.compiler.select.data.folder import image_files, read_image
+from skipc.tools.training import TrainError
 from skipc.tools.training.cifar import is_cifar, read_cifar
-from skipc.tools.training.errors import TrainError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,3 +150,25 @@ def _folder(path: Path, size: int | None, seed: int) -> TrainingData:
 
     held_out, train = part(order[:held].tolist()), part(order[held:].tolist())
     return TrainingData(train, held_out, shape, classes, flip=True)
+
+
+def augmented(
+    images: NDArray[np.float32], flip: bool, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Returns shifted images, zeros coming in; half of them mirrored where ``flip`` is set.
+
+    Args:
+        images: (N, C, H, W).
+        flip: Whether an image means the same mirrored.
+        rng: Draws the shifts.
+    """
+    rows, _, height, width = images.shape
+    most = max(height // 8, 1)
+    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
+    top, left = rng.integers(0, 2 * most + 1, (2, rows))
+    mirrored: NDArray[np.bool_] = np.logical_and(rng.random(rows) < 0.5, flip)
+    out = np.empty_like(images)
+    for row in range(rows):
+        cut = padded[row, :, top[row] : top[row] + height, left[row] : left[row] + width]
+        out[row] = cut[..., ::-1] if mirrored[row] else cut
+    return out

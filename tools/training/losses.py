@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch.nn import functional
 
 from skipc.compiler.read.switching import SwitchingNetwork
-from skipc.tools.training.errors import TrainError
+from skipc.tools.training import TrainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from skipc.compiler.bundle.files import write_whole
-from skipc.tools.training.errors import TrainError
+from skipc.tools.training import TrainError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,8 @@ from skipc.compiler.read.factories import build_named
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.runtime.bundle.manifest import TensorSpec
-from skipc.tools.training.augment import augmented
-from skipc.tools.training.errors import TrainError
+from skipc.tools.training import TrainError
+from skipc.tools.training.images import augmented
 from skipc.tools.training.losses import Recipe, find_training_recipe
 from skipc.tools.training.state import LAST_FILE, Log, Row, RunState, load_state, save_state
 

@@ -13,7 +13,7 @@ sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).absolute(
 def main() -> None:
     """Runs the command line and exits the process."""
     try:
-        from skipc.tools.exits import run_and_exit
+        from skipc.tools.cli import run_and_exit
     except ModuleNotFoundError as error:
         if error.name not in ("skipc", "skipc.tools"):
             raise

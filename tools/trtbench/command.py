@@ -10,10 +10,10 @@ from skipc.runtime import Bundle, SystemClock
 from skipc.runtime.backends.phases import OWN_WAY
 from skipc.runtime.errors import ChoiceError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET, bundle_backend
+from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.stale import with_fresh_engines
 from skipc.tools.trtbench.baselines.options import baseline_options, check_baselines
 from skipc.tools.trtbench.measuring import measure
 from skipc.tools.trtbench.options.measuring_options import measuring_options

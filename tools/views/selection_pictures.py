@@ -10,12 +10,11 @@ from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
 from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.pareto import front_of
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label
-from skipc.tools.web.html import element
+from skipc.tools.web.html import Table, element
 from skipc.tools.web.page import Page, Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
-from skipc.tools.web.html import Html, element
+from skipc.tools.console import short
+from skipc.tools.web.html import Html, details, element
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from skipc.tools.web.table import Table
+    from skipc.tools.web.html import Table
 
 Json = object
 """What ``json.dumps`` takes; the keys are those of Plotly's reference."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.read.imported import function_of, place_of, reason_of
+from skipc.compiler.read.factories import function_of, place_of, reason_of
 from skipc.compiler.select.data import MAX_DATA_BYTES
 from skipc.compiler.select.samples import Samples
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skipc.tools.docsite.errors import DocsError
-from skipc.tools.docsite.links import fitted
-from skipc.tools.docsite.staging import page_text, stage
+from skipc.tools.docsite import DocsError
+from skipc.tools.docsite.staging import fitted, page_text, stage
 
 if TYPE_CHECKING:
     from pathlib import Path

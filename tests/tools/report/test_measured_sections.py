@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skipc.tools.report.errors import ReportError
+from skipc.tools.report import ReportError
 from skipc.tools.report.page import SECTIONS
 from skipc.tools.report.sections import baselines, latency, memory, phases, provenance
 from skipc.tools.report.study import Study, read_study

@@ -9,7 +9,7 @@ import pytest
 
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import FormatError, IntegrityError, SkipcError
-from skipc.tools.report.errors import ReportError
+from skipc.tools.report import ReportError
 from skipc.tools.report.measurement import Origin
 from skipc.tools.report.skipped import Evidence, states
 from skipc.tools.report.study import Study, read_study

@@ -9,9 +9,7 @@ import pytest
 from skipc.runtime import Budget, FakeClock, OperatingPoint
 from skipc.runtime.errors import MeterError
 from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
-from skipc.tools.simulate.oracle import Oracle
-from skipc.tools.simulate.replay import replay
-from skipc.tools.simulate.scale import LEAST_MS, scaled, scaled_budget, slow_enough
+from skipc.tools.simulate.replay import LEAST_MS, replay, scaled, scaled_budget, slow_enough
 from skipc.tools.simulate.scenario import (
     Arrivals,
     Grant,
@@ -21,6 +19,7 @@ from skipc.tools.simulate.scenario import (
     ScriptedMeter,
     Slowdown,
 )
+from skipc.tools.simulate.tally import Oracle
 
 POINTS = tuple(
     OperatingPoint(name, rank, ms, 1.03 * ms, 1.06 * ms, energy_mj=mj)

@@ -9,9 +9,8 @@ import torch
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.sub_paths import SwitchedNorm
-from skipc.tools.training.augment import augmented
-from skipc.tools.training.errors import TrainError
-from skipc.tools.training.images import ArrayImages, TrainingData
+from skipc.tools.training import TrainError
+from skipc.tools.training.images import ArrayImages, TrainingData, augmented
 from skipc.tools.training.losses import StochasticDepthRecipe, SubPathsRecipe
 from skipc.tools.training.training import TrainOptions, train
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.marks import (
     TEXT,
     colours_of,
@@ -19,8 +19,8 @@ from skipc.tools.report.texts import NOTHING, exact, number, ratio
 from skipc.tools.trtbench.baselines.found import verdict
 from skipc.tools.trtbench.baselines.registry import BASELINES
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, name_axis
+from skipc.tools.web.html import Table
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.baseline_charts import OURS, Dot, medians_chart, ratios_chart
 from skipc.tools.report.texts import NOTHING, number
 from skipc.tools.trtbench.results.interval import paired_ratio
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.html import Html, Table, details, element, joined
 from skipc.tools.web.page import Section
-from skipc.tools.web.table import Table, details
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

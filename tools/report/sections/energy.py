@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.marks import colours_of, hovering, tick
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
-from skipc.tools.web.html import joined
+from skipc.tools.web.html import Table, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement, Point

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.marks import (
     MOST_LABELS,
     TEXT,
@@ -19,7 +19,7 @@ from skipc.tools.report.sections.marks import (
 )
 from skipc.tools.report.texts import exact, number, percent, skipped
 from skipc.tools.web.chart import LEGEND, Chart, axis, label
-from skipc.tools.web.table import Table
+from skipc.tools.web.html import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import plural
-from skipc.tools.printable import short
+from skipc.tools.console import plural, short
 from skipc.tools.report.measurement import Origin
 from skipc.tools.report.sections.marks import colours_of, dot, hovering, measured_hover, tick
 from skipc.tools.report.sections.ratios import ratio_chart
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.web.chart import Chart, axis, name_axis, rows_height_px
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.html import Html, Table, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement, Point

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from skipc.tools.console import size_text
-from skipc.tools.printable import short
+from skipc.tools.console import short, size_text
 from skipc.tools.report.sections.marks import hovering, tick
 from skipc.tools.report.sections.stacked import (
     Piece,
@@ -17,10 +16,9 @@ from skipc.tools.report.sections.stacked import (
 from skipc.tools.report.texts import exact
 from skipc.tools.trtbench.running.memory import DeviceShare
 from skipc.tools.web.chart import Chart, hover
-from skipc.tools.web.html import Html, element, joined
+from skipc.tools.web.html import Html, Table, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.marks import hovering, tick
 from skipc.tools.report.sections.stacked import (
     Piece,
@@ -14,10 +14,9 @@ from skipc.tools.report.sections.stacked import (
 )
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.web.chart import Chart, hover
-from skipc.tools.web.html import joined
+from skipc.tools.web.html import Table, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

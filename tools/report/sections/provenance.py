@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
-from skipc.tools.web.html import element, joined
+from skipc.tools.console import short
+from skipc.tools.web.html import Table, element, joined
 from skipc.tools.web.page import Section
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

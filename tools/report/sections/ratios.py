@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.marks import TEXT, colours_of, dot, hovering
 from skipc.tools.report.texts import exact, ratio
 from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
+from skipc.tools.web.html import Table
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

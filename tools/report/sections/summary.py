@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import count_text, plural, size_text
-from skipc.tools.printable import short
+from skipc.tools.console import count_text, plural, short, size_text
 from skipc.tools.report.texts import NOTHING, milliseconds, number, percent, ratio
-from skipc.tools.web.html import Html, element, joined, keyed
+from skipc.tools.web.html import Html, Table, element, joined, keyed
 from skipc.tools.web.page import Section
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import ConfigurationEntry

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.web.chart import Chart, axis, hover, label, name_axis, rows_height_px
-from skipc.tools.web.html import joined
+from skipc.tools.web.html import Table, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import HEAT_LIGHT, LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement

@@ -5,12 +5,10 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import count_text, plural
-from skipc.tools.printable import short
+from skipc.tools.console import count_text, plural, short
 from skipc.tools.report.skipped import Evidence, states
-from skipc.tools.web.html import Html, element, joined, keyed
+from skipc.tools.web.html import Html, Table, details, element, joined, keyed
 from skipc.tools.web.page import Section
-from skipc.tools.web.table import Table, details
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import plural
-from skipc.tools.printable import short
+from skipc.tools.console import plural, short
 from skipc.tools.report.sections.marks import TEXT, colours_of, dot, hovering, tick
 from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
-from skipc.tools.web.html import element, joined
+from skipc.tools.web.html import Table, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table
 
 if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import ConfigurationEntry

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import plural, size_text
-from skipc.tools.printable import short
+from skipc.tools.console import plural, short, size_text
 from skipc.tools.report.sections.stacked import (
     Piece,
     stacked_bars,
@@ -14,10 +13,9 @@ from skipc.tools.report.sections.stacked import (
     stacked_layout,
 )
 from skipc.tools.web.chart import Chart, hover
-from skipc.tools.web.html import Html, element, joined, keyed
+from skipc.tools.web.html import Html, Table, details, element, joined, keyed, scrolling
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
-from skipc.tools.web.table import Table, details, scrolling
 
 if TYPE_CHECKING:
     from skipc.tools.report.sharing import SharingSet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.printable import short
+from skipc.tools.console import short
 from skipc.tools.report.sections.cost_series import CostSeries
 from skipc.tools.report.sections.marks import (
     MOST_LABELS,
@@ -18,7 +18,7 @@ from skipc.tools.report.sections.marks import (
 )
 from skipc.tools.report.texts import exact, number, percent, skipped
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label
-from skipc.tools.web.table import Table
+from skipc.tools.web.html import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
