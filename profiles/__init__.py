@@ -15,11 +15,10 @@ from skipc.profiles.model import (
     ProfileError,
     Software,
 )
-from skipc.profiles.reading import FORMAT, read_profile
+from skipc.profiles.reading import read_profile
 from skipc.runtime.errors import choices_text
 
 __all__ = [
-    "FORMAT",
     "PEAK_PRECISIONS",
     "PRECISIONS_OF_BACKEND",
     "Board",

@@ -1,14 +1,14 @@
-"""What a profile says of a kind of device."""
+"""What a profile says of a kind of device, and what its TOML file may hold."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Annotated, ClassVar
 
-from skipc.runtime.errors import SkipcError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from skipc.runtime.bundle.constraints import AtLeast, Distinct, KeysOf, OneOf, Positive
+from skipc.runtime.errors import SkipcError, choices_text
 
 PRECISIONS_OF_BACKEND: dict[str, tuple[str, ...]] = {
     "onnxruntime-cpu": ("fp32", "fp16"),
@@ -21,6 +21,10 @@ PEAK_PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 """The arithmetic whose peak rate a board may give."""
 
 ARCHITECTURES = ("aarch64", "any", "x86_64")
+
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+
+Names = Annotated[tuple[str, ...], Distinct()]
 
 
 class ProfileError(SkipcError):
@@ -37,9 +41,22 @@ class Number:
         derived: Whether it was computed from other numbers instead of being read somewhere.
     """
 
-    value: float
-    source: str
-    derived: bool
+    EXAMPLE: ClassVar[str] = (
+        '{ value = ..., source = "..." }, which says where the number comes from, with'
+        " derived = true where it was computed from others"
+    )
+
+    value: Positive
+    source: str = ""
+    derived: bool = False
+
+    def check(self, where: str) -> None:
+        """Raises ``ProfileError`` where nothing says where the number comes from."""
+        if not self.source and not self.derived:
+            raise ProfileError(
+                f"{where}: no 'source'. Add source = \"...\", or derived = true where it was"
+                " computed from other numbers."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +77,30 @@ class Board:
     """
 
     name: str
-    module_ids: tuple[str, ...] = ()
+    module_ids: Names = ()
     memory_gb: Number | None = None
     bandwidth_gb_s: Number | None = None
-    peak_tops: Mapping[str, Number] = field(default_factory=dict)
+    peak_tops: Annotated[Mapping[str, Number], KeysOf(PEAK_PRECISIONS)] = field(
+        default_factory=dict
+    )
     multiprocessors: Number | None = None
-    power_modes: tuple[str, ...] = ()
-    rails: tuple[str, ...] = ()
-    total_rails: tuple[str, ...] = ()
+    power_modes: Names = ()
+    rails: Names = ()
+    total_rails: Names = ()
+
+    def check(self, where: str) -> None:
+        """Raises ``ProfileError`` where a rail is none, or a processor is a half."""
+        for rail in self.total_rails:
+            if rail not in self.rails:
+                raise ProfileError(
+                    f"{where}: 'total_rails' holds {rail!r}, which is not in 'rails'."
+                    f" {choices_text(rail, self.rails)}"
+                )
+        if self.multiprocessors is not None and not self.multiprocessors.value.is_integer():
+            raise ProfileError(
+                f"{where}: multiprocessors: {self.multiprocessors.value:g} is not a whole"
+                " number."
+            )
 
     def numbers(self) -> dict[str, Number]:
         """Returns every number that is known, by its key, e.g. ``peak_tops.fp16``."""
@@ -109,9 +142,18 @@ class Detection:
         fallback: Whether this profile is right where no other one is.
     """
 
-    compatible: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    compatible: Names = ()
+    files: Names = ()
     fallback: bool = False
+
+    def check(self, where: str) -> None:
+        """Raises ``ProfileError`` where a file is relative to some folder."""
+        for file in self.files:
+            if not file.startswith("/"):
+                raise ProfileError(
+                    f"{where}: 'files' holds {file!r}, which is relative to no folder. Write a"
+                    " path that begins with '/'."
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +165,8 @@ class LatencyTable:
         unit_ms: What each unit adds, by its name.
     """
 
-    base_ms: float
-    unit_ms: Mapping[str, float]
+    base_ms: Positive
+    unit_ms: Mapping[str, Annotated[float, AtLeast(0)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +186,46 @@ class Profile:
         latency: Latencies measured on the device, where the profile is made for one network.
     """
 
+    FORMAT: ClassVar[str] = "skipc.profile/1"
+
     name: str
-    backend: str
+    backend: Annotated[str, OneOf(tuple(PRECISIONS_OF_BACKEND))]
     description: str
-    architecture: str = "any"
-    compute_capabilities: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ("fp32",)
-    boards: tuple[Board, ...] = ()
+    architecture: Annotated[str, OneOf(ARCHITECTURES)] = "any"
+    compute_capabilities: Names = ()
+    precisions: Names = ("fp32",)
+    boards: Annotated[tuple[Board, ...], Distinct("name")] = ()
     software: tuple[Software, ...] = ()
     detect: Detection = field(default_factory=Detection)
     latency: LatencyTable | None = None
+
+    def check(self, where: str) -> None:
+        """Raises ``ProfileError`` where values are no such thing, or contradict each other."""
+        for value in self.compute_capabilities:
+            if not _CAPABILITY.fullmatch(value):
+                raise ProfileError(
+                    f"{where}: 'compute_capabilities' holds {value!r}, which is none. Write"
+                    " major and minor number, e.g. '8.7'."
+                )
+        able = PRECISIONS_OF_BACKEND[self.backend]
+        if not self.precisions:
+            raise ProfileError(
+                f"{where}: 'precisions' is empty. {choices_text('', able)} Name at least one,"
+                " or leave the key out for 'fp32'."
+            )
+        for value in self.precisions:
+            if value not in able:
+                raise ProfileError(
+                    f"{where}: 'precisions' holds {value!r}, which engines of the backend"
+                    f" {self.backend!r} cannot have. {choices_text(value, able)}"
+                )
+        owners: dict[str, str] = {}
+        for index, board in enumerate(self.boards):
+            for module in board.module_ids:
+                if module in owners:
+                    raise ProfileError(
+                        f"{where}: boards[{index}]: 'module_ids' holds {module!r}, which the"
+                        f" board {owners[module]!r} has, too. Boards are told apart by it:"
+                        " remove one."
+                    )
+                owners[module] = board.name

@@ -62,7 +62,7 @@ class AtLeast:
     def check(self, value: float, place: Place) -> None:
         """Raises ``FormatError`` where ``value`` is not so."""
         if value < self.minimum:
-            raise place.must_be(f"{_noun(value)} of at least {self.minimum:g}", value)
+            raise place.must_be(f"{_noun(value)} of at least {self.minimum}", value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class AtMost:
     def check(self, value: float, place: Place) -> None:
         """Raises ``FormatError`` where ``value`` is not so."""
         if value > self.maximum:
-            raise place.must_be(f"{_noun(value)} of at most {self.maximum:g}", value)
+            raise place.must_be(f"{_noun(value)} of at most {self.maximum}", value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Below:
     def check(self, value: float, place: Place) -> None:
         """Raises ``FormatError`` where ``value`` is not so."""
         if value >= self.limit:
-            raise place.must_be(f"{_noun(value)} below {self.limit:g}", value)
+            raise place.must_be(f"{_noun(value)} below {self.limit}", value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ a dataclass                    an object with its fields as keys
 A key may be left out exactly where its field has a default, and no other key may be there.
 What fields say of each other is checked by the class itself: in an optional method
 ``check(self, where)``, or when it is made. A class with a ``FORMAT`` is a document: its object
-begins with that format line, which ``read`` checks and ``written`` writes.
+begins with that format line, which ``read`` checks and ``written`` writes. An ``EXAMPLE`` is
+shown to whoever wrote something else than an object.
 
 Every wrong key or value is named by its place: ``manifest.json: units[3]: 'macs' must be …``.
 The annotations are resolved when a class is first read, so what they name is imported where it
@@ -151,7 +152,8 @@ class _Kind:
 
 def _record(cls: Any, value: object, where: str) -> Any:
     if not isinstance(value, dict):
-        raise FormatError(f"{where}: expected an object, found {shown(value)}.")
+        example = f" Write {cls.EXAMPLE}." if hasattr(cls, "EXAMPLE") else ""
+        raise FormatError(f"{where}: expected an object, found {shown(value)}.{example}")
     kinds, required = _fields(cls)
     for key in value:
         if key not in kinds:

@@ -104,7 +104,7 @@ def _mixing() -> Bar:
             np.random.default_rng(seed).uniform(min(energies_mj), max(energies_mj))
         )
         scenario = Scenario(
-            "mixing", "mixing", "", duration_s=60.0, seed=seed,
+            "mixing", "", duration_s=60.0, seed=seed,
             arrivals=Arrivals("back-to-back"), grants=(Grant(),),
             noise=Noise(latency=0.0, own=0.0, energy=0.0), power=Power(),
         )  # fmt: skip
@@ -128,7 +128,7 @@ def _switches() -> Bar:
     for seed in range(20):
         points = random_family(seed)
         scenario = Scenario(
-            "constant", "constant", "", duration_s=300.0, seed=seed,
+            "constant", "", duration_s=300.0, seed=seed,
             arrivals=Arrivals("periodic", 1.5),
             grants=(Grant(latency=float(np.random.default_rng(seed).uniform(0.6, 1.4))),),
             noise=Noise(latency=0.1),

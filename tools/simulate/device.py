@@ -181,8 +181,6 @@ def full_power_w(scenario: Scenario, device: SimulatedDevice) -> float:
     arrivals = scenario.arrivals
     busy_ms = arrivals.calls * device.full_ms
     period_ms = max(arrivals.period * device.full_ms, busy_ms)
-    if arrivals.kind == "back-to-back":
-        period_ms = busy_ms
     taken_mj = arrivals.calls * device.full_mj + device.idle_w * (period_ms - busy_ms)
     return taken_mj / period_ms
 

@@ -8,10 +8,27 @@ what the device draws when it serves all arrivals with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
+from skipc.runtime.bundle.constraints import (
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Count,
+    NotEmpty,
+    OneOf,
+    Positive,
+    Text,
+)
 from skipc.runtime.errors import SkipcError
 
 ARRIVALS = ("periodic", "back-to-back", "bursts")
+MOST_PERIODS = 100_000
+
+Moment = Annotated[float, AtLeast(0)]
+Factor = Annotated[float, Above(0), AtMost(1000)]
+Share = Annotated[float, AtLeast(0), AtMost(1)]
 
 
 class ScenarioError(SkipcError):
@@ -25,18 +42,34 @@ class Arrivals:
     Attributes:
         kind: ``periodic``; ``back-to-back``, each as soon as the one before has ended; or
             ``bursts`` of calls back to back.
-        period: Time between two arrivals, or between the starts of two bursts.
+        period: Time between two arrivals, or between the starts of two bursts; 0 where each
+            waits for the one before.
         calls: Calls in a burst; 1 otherwise.
     """
 
-    kind: str = "periodic"
-    period: float = 1.5
-    calls: int = 1
+    kind: Annotated[str, OneOf(ARRIVALS)]
+    period: Positive = 0.0
+    calls: Count = 1
 
     @property
     def mean_period(self) -> float:
         """Mean time between two arrivals; 0 where each waits for the one before."""
-        return 0.0 if self.kind == "back-to-back" else self.period / self.calls
+        return self.period / self.calls
+
+    def check(self, where: str) -> None:
+        """Raises ``ScenarioError`` where a value does not belong to the kind."""
+        if (self.kind == "bursts") != (self.calls > 1):
+            raise ScenarioError(
+                f"{where}: 'calls' is {self.calls} and 'kind' {self.kind!r}: bursts have more"
+                " than one call each, other arrivals one."
+            )
+        if self.kind != "back-to-back" and not self.period:
+            raise ScenarioError(f"{where}: the key 'period' is missing.")
+        if self.kind == "back-to-back" and self.period:
+            raise ScenarioError(
+                f"{where}: 'period' is {self.period:g}, but calls back to back have none."
+                " Remove it."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +82,9 @@ class Slowdown:
         over_s: How long the change takes; 0 for a step.
     """
 
-    at_s: float
-    factor: float
-    over_s: float = 0.0
+    at_s: Moment
+    factor: Factor
+    over_s: Moment = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +97,9 @@ class Neighbour:
         factor: Latency over usual latency while it runs.
     """
 
-    period_s: float
-    share: float
-    factor: float
+    period_s: Positive
+    share: Annotated[float, Above(0), AtMost(1)]
+    factor: Factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +115,11 @@ class Noise:
         energy: The same, of a call's energy.
     """
 
-    latency: float = 0.05
-    spike_share: float = 0.0
-    spike_factor: float = 3.0
-    own: float = 0.02
-    energy: float = 0.05
+    latency: Share = 0.05
+    spike_share: Share = 0.0
+    spike_factor: Annotated[float, AtLeast(0), AtMost(1000)] = 3.0
+    own: Share = 0.02
+    energy: Share = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +131,8 @@ class Power:
         idle: While nothing runs, as a share of that of the most accurate configuration.
     """
 
-    running_w: float = 10.0
-    idle: float = 0.3
+    running_w: Positive = 10.0
+    idle: Share = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +148,12 @@ class ScriptedMeter:
         jumps_at_s: When it jumps forward by a thousand calls' energy.
     """
 
-    period_s: float = 0.1
-    resolution: float = 0.01
-    noise: float = 0.02
-    stops_at_s: float = float("inf")
-    back_at_s: float = float("inf")
-    jumps_at_s: float = float("inf")
+    period_s: Positive = 0.1
+    resolution: Positive = 0.01
+    noise: Moment = 0.02
+    stops_at_s: Moment = float("inf")
+    back_at_s: Moment = float("inf")
+    jumps_at_s: Moment = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +171,13 @@ class Grant:
             configuration would take for it; None for no limit.
     """
 
-    at_s: float = 0.0
-    latency: float | None = None
-    quantile: float = 0.99
-    energy: float | None = None
-    power: float | None = None
-    window_s: float | None = None
-    battery: float | None = None
+    at_s: Moment = 0.0
+    latency: Positive | None = None
+    quantile: Annotated[float, AtLeast(0.5), Below(1)] = 0.99
+    energy: Positive | None = None
+    power: Positive | None = None
+    window_s: Positive | None = None
+    battery: Positive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +185,6 @@ class Scenario:
     """What happens to a device and what is asked of it.
 
     Attributes:
-        file: The name of its file, without the suffix.
         name: The scenario's name.
         description: One line for people.
         duration_s: How long it lasts.
@@ -164,20 +196,49 @@ class Scenario:
         noise: What nobody can predict.
         power: What the device draws.
         meter: The meter; None without one.
+        file: The name of its file, without the suffix; in the file itself it is not said.
     """
 
-    file: str
+    FORMAT: ClassVar[str] = "skipc.scenario/1"
+
     name: str
-    description: str
-    duration_s: float
-    seed: int
-    arrivals: Arrivals
-    grants: tuple[Grant, ...]
+    description: Text
+    duration_s: Annotated[float, Above(0), AtMost(30 * 24 * 3600)]  # 30 days
+    grants: Annotated[tuple[Grant, ...], NotEmpty()]
+    seed: int = 0
+    arrivals: Arrivals = Arrivals("periodic", 1.5)  # frozen
     slowdowns: tuple[Slowdown, ...] = ()
     neighbour: Neighbour | None = None
     noise: Noise = Noise()  # frozen
     power: Power = Power()  # frozen
     meter: ScriptedMeter | None = None
+    file: str = ""
+
+    def check(self, where: str) -> None:
+        """Raises ``ScenarioError`` where times are out of order, or beyond the end."""
+        if self.file:
+            raise ScenarioError(f"{where}: unknown key 'file'. Remove it.")
+        if self.grants[0].at_s > 0:
+            raise ScenarioError(f"{where}: 'grants' must begin with one at at_s = 0.")
+        changes: dict[str, tuple[Grant | Slowdown, ...]] = {
+            "grants": self.grants,
+            "slowdowns": self.slowdowns,
+        }
+        for key, entries in changes.items():
+            times_s = [entry.at_s for entry in entries]
+            if times_s != sorted(times_s):
+                raise ScenarioError(f"{where}: {key!r} must be in the order of their 'at_s'.")
+            if times_s and times_s[-1] >= self.duration_s:
+                raise ScenarioError(
+                    f"{where}: 'at_s' is {times_s[-1]:g}, but the scenario ends at"
+                    f" {self.duration_s:g} s."
+                )
+        neighbour = self.neighbour
+        if neighbour is not None and self.duration_s > MOST_PERIODS * neighbour.period_s:
+            raise ScenarioError(
+                f"{where}: neighbour: 'period_s' is {neighbour.period_s:g}, more than"
+                f" {MOST_PERIODS} of them in 'duration_s'."
+            )
 
     def slowdown_at(self, time_s: float) -> float:
         """Returns latency over usual latency at a moment."""

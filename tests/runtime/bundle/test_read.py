@@ -47,6 +47,8 @@ class Colour(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Range:
+    EXAMPLE: ClassVar[str] = '{"low": 1, "high": 2}'
+
     low: int
     high: int
 
@@ -176,7 +178,7 @@ def test_every_kind_is_read() -> None:
         ({"colour": "rot"}, "'colour' is 'rot'. Available: 'blue', 'red'."),
         ({"dtype": "float23"}, "'dtype' is 'float23'. Did you mean 'float32'?"),
         ({"sha256": "abc"}, "'sha256' must be 64 hexadecimal digits in lower case"),
-        ({"range": 3}, "here: range: expected an object, found 3."),
+        ({"range": 3}, 'here: range: expected an object, found 3. Write {"low": 1'),
         ({"range": {"low": 2}}, "here: range: the key 'high' is missing."),
         ({"range": {"low": 2, "high": 1}}, "here: range: low 2 is above high 1."),
         ({"ranges": {}}, "'ranges' must be a list, found {}."),

@@ -31,7 +31,6 @@ POINTS = tuple(
 )
 QUIET = Noise(latency=0.0, own=0.0, energy=0.0)
 PLAIN = Scenario(
-    file="plain",
     name="plain",
     description="",
     duration_s=60.0,
