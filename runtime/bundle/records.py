@@ -254,7 +254,7 @@ def _mapping(_: Any, hint: Any) -> _Kind:
             of = f" of {kind.plural}" if kind.plural else ""
             raise place.must_be(f"an object{of}", value)
         inside = place.inside
-        return {key: kind.read(item, Place(inside, key)) for key, item in value.items()}
+        return {key: kind.read(item, Place(inside, key[:80])) for key, item in value.items()}
 
     return _Kind((dict,), "", read_mapping)
 
