@@ -47,8 +47,8 @@ _DIGITS = (TensorSpec("images", "float32", (1, 1, 8, 8)),)
 RECIPES: dict[str, Recipe] = {
     "resnet": Recipe(".resnet", "ResNet", _DIGITS),
     "vit": Recipe(".vit", "ViT", _DIGITS),
-    "subpath-resnet": Recipe(".subpath_resnet", "SubPathResNet", _DIGITS),
-    "subpath-vit": Recipe(".subpath_vit", "SubPathViT", _DIGITS),
+    "subpath-resnet": Recipe(".sub_paths", "SubPathResNet", _DIGITS),
+    "subpath-vit": Recipe(".sub_paths", "SubPathViT", _DIGITS),
 }
 
 
