@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from skipc.compiler.select.candidates import Candidate
+    from skipc.compiler.select.space import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class ReferencePoint:
 def front_of(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Returns the candidates that no other beats, the cheapest first.
 
-    Of those with the same score and cost one stays: the one that skips fewest units, then the
+    Of those with the same score and cost one stays: the one nearest to the full network, then the
     first in lexicographic order.
     """
     front: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.cost, -c.score, sum(c.bits), c.bits)):
+    for candidate in sorted(candidates, key=lambda c: (c.cost, -c.score, sum(c.genes), c.genes)):
         if not front or candidate.score > front[-1].score:
             front.append(candidate)
     return tuple(front)

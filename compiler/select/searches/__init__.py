@@ -1,8 +1,8 @@
 """Ways to choose what to evaluate, behind one small interface.
 
 A search is a function ``search(space, evaluate, seed)``: it evaluates configurations until it
-has nothing more to try, or ``evaluate`` ends it. ``_SEARCHES`` is the registry: each name is
-that of the module beside this one which holds the search.
+has nothing more to try, or ``evaluate`` ends it. ``_SEARCHES`` is the registry: the module
+beside this one that holds the function of that name, imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -14,21 +14,30 @@ from skipc.compiler.errors import SelectError
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from skipc.compiler.select.candidates import Evaluate, Space
+    from skipc.compiler.select.archive import Archive
+    from skipc.compiler.select.space import Space
 
 DEFAULT_SEARCH = "surrogate"
 
-_SEARCHES = (DEFAULT_SEARCH, "greedy", "rank", "beam", "nsga2", "exhaustive", "stages")
+_SEARCHES = {
+    DEFAULT_SEARCH: "surrogate",
+    "greedy": "trees",
+    "rank": "rank",
+    "beam": "trees",
+    "nsga2": "nsga2",
+    "exhaustive": "trees",
+    "stages": "stages",
+}
 
 
 class Search(Protocol):
     """Evaluates configurations of a space."""
 
-    def __call__(self, space: Space, evaluate: Evaluate, seed: int) -> None:
+    def __call__(self, space: Space, evaluate: Archive, seed: int) -> None:
         """Runs the search.
 
         Args:
-            space: What may be skipped.
+            space: What may be chosen.
             evaluate: Judges configurations; ends the search by an exception of its own.
             seed: The same seed gives the same configurations.
         """
@@ -48,6 +57,6 @@ def find_search(name: str) -> Search:
     """
     if name not in _SEARCHES:
         raise SelectError(f"unknown search {name!r}. {choices_text(name, _SEARCHES)}")
-    module = importlib.import_module(f".{name}", __package__)
-    search: Search = module.search
+    module = importlib.import_module(f".{_SEARCHES[name]}", __package__)
+    search: Search = getattr(module, name)
     return search

@@ -1,4 +1,4 @@
-"""NSGA-II (Deb et al. 2002) over the units as bits, by pymoo."""
+"""NSGA-II (Deb et al. 2002) over the genes as bits, by pymoo."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.extras import require
-from skipc.compiler.select.searches.rank import nested, ranked
+from skipc.compiler.select.searches.rank import nested
 
 if TYPE_CHECKING:
-    from skipc.compiler.select.candidates import Evaluate, Space
+    from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.select.archive import Archive
+    from skipc.compiler.select.space import Space
 
 _LARGEST_POPULATION = 24
 
 
-def search(space: Space, evaluate: Evaluate, seed: int) -> None:
-    """Starts from the ranking's configurations and evolves until the evaluations are spent."""
+def nsga2(space: Space, evaluate: Archive, seed: int) -> None:
+    """Starts from the ranking's configurations and evolves until the evaluations are spent.
+
+    A gene is as many bits as it has values but 0, and as large as the largest that is set.
+    """
     require("pymoo", "select")
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem
@@ -24,28 +29,33 @@ def search(space: Space, evaluate: Evaluate, seed: int) -> None:
     from pymoo.operators.mutation.bitflip import BitflipMutation
     from pymoo.optimize import minimize
 
-    start = [space.full, *nested(space, ranked(space, evaluate))]
+    start = [space.full, *nested(space, evaluate)]
     evaluate(start)
-    free = np.array(space.free)
+    steps = space.steps
 
-    class Units(Problem):  # type: ignore[misc]
+    class Steps(Problem):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__(n_var=len(free), n_obj=2, xl=0, xu=1, vtype=bool)
+            super().__init__(n_var=len(steps), n_obj=2, xl=0, xu=1, vtype=bool)
 
         def _evaluate(self, x: Any, out: Any, *args: Any, **kwargs: Any) -> None:
-            batch = [space.skipping(free[row.astype(bool)].tolist()) for row in x]
+            batch = [
+                space.taking(step for step, bit in zip(steps, row, strict=True) if bit)
+                for row in x.astype(bool)
+            ]
             out["F"] = np.array([(-found.score, found.cost) for found in evaluate(batch)])
 
-    first = np.array([np.array(bits)[free] for bits in start], bool)
+    def bits(genes: Genes) -> list[bool]:
+        return [value <= genes[gene] for gene, value in steps]
+
+    size = min(len(start), _LARGEST_POPULATION)
+    first = np.linspace(0, len(start) - 1, size, dtype=int)
     algorithm = NSGA2(
-        pop_size=min(len(first), _LARGEST_POPULATION),
-        sampling=first[
-            np.linspace(0, len(first) - 1, min(len(first), _LARGEST_POPULATION), dtype=int)
-        ],
+        pop_size=size,
+        sampling=np.array([bits(start[number]) for number in first], bool),
         crossover=TwoPointCrossover(),
         mutation=BitflipMutation(),
         eliminate_duplicates=True,
     )
     # Small spaces run out of configurations before the evaluations are spent.
     generations = 4 * max(evaluate.left, 1) // algorithm.pop_size + 10
-    minimize(Units(), algorithm, ("n_gen", generations), seed=seed, verbose=False)
+    minimize(Steps(), algorithm, ("n_gen", generations), seed=seed, verbose=False)

@@ -1,39 +1,36 @@
-"""Sensitivity of every unit alone, then nested configurations (arXiv 2505.17626)."""
+"""Sensitivity to every step alone, then nested configurations (arXiv 2505.17626)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skipc.compiler.select.candidates import Bits, Evaluate, Space
+    from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.select.archive import Archive
+    from skipc.compiler.select.space import Space
 
 
-def search(space: Space, evaluate: Evaluate, seed: int) -> None:
-    """Evaluates each unit alone, then the nested configurations of the ranking."""
-    evaluate(nested(space, ranked(space, evaluate)))
+def rank(space: Space, evaluate: Archive, seed: int) -> None:
+    """Evaluates each step alone, then the nested configurations of the ranking."""
+    evaluate(nested(space, evaluate))
 
 
-def ranked(space: Space, evaluate: Evaluate) -> list[int]:
-    """Returns the free units, the one that is missed least first.
+def nested(space: Space, evaluate: Archive) -> list[Genes]:
+    """Returns the configurations of the best first steps, one per number of steps.
 
-    Of units that are missed alike the one that saves more comes first, then the one nearer
-    the output, which stochastic depth trained to be missed more often.
+    Of steps that are missed alike the one that saves more comes first, then the one nearer
+    the output, which stochastic depth trained to be missed more often. Numbers that are far
+    apart come first: if not all can be evaluated, what was is spread.
     """
     evaluate([space.full])
-    alone = evaluate([space.skipping([unit]) for unit in space.free])
-    by_unit = dict(zip(space.free, alone, strict=True))
-    return sorted(
-        space.free, key=lambda unit: (-by_unit[unit].score, by_unit[unit].cost, -unit)
+    alone = evaluate([space.taking([step]) for step in space.steps])
+    ranked = sorted(
+        zip(space.steps, alone, strict=True),
+        key=lambda pair: (-pair[1].score, pair[1].cost, -pair[0][0], -pair[0][1]),
     )
-
-
-def nested(space: Space, order: list[int]) -> list[Bits]:
-    """Returns the configurations that skip the first units of ``order``, one per size.
-
-    Sizes that are far apart come first: if not all can be evaluated, what was is spread.
-    """
+    order = [step for step, _ in ranked]
     sizes = range(1, len(order) + 1)
-    return [space.skipping(order[:size]) for size in sorted(sizes, key=_reversed_bits)]
+    return [space.taking(order[:size]) for size in sorted(sizes, key=_reversed_bits)]
 
 
 def _reversed_bits(number: int) -> str:

@@ -8,49 +8,51 @@ stage, as a ViT, counts as groups of three blocks, of which the third is skipped
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.select.searches.exhaustive import MAX_UNITS
+from skipc.compiler.select.space import KEY, MAX_CONFIGURATIONS
 
 if TYPE_CHECKING:
-    from skipc.compiler.select.candidates import Bits, Evaluate, Space
+    from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.select.archive import Archive
+    from skipc.compiler.select.space import Space
 
 _GROUP = 3
 
 
-def search(space: Space, evaluate: Evaluate, seed: int) -> None:
-    """Evaluates every combination of the stages' flags.
+def stages(space: Space, evaluate: Archive, seed: int) -> None:
+    """Evaluates every combination of the stages' flags and of what other axes offer.
 
     Raises:
-        SelectError: There are no stages, or more than twelve.
+        SelectError: There are no stages, or more than 2^12 combinations.
     """
-    stages = stages_of(space)
-    if not stages or len(stages) > MAX_UNITS:
+    found = stages_of(space)
+    flags = [((), tuple((unit, 1) for unit in stage)) for stage in found]
+    others = [
+        tuple(((gene, value),) for value in range(space.genes[gene].values))
+        for gene in space.free
+        if space.genes[gene].axis != KEY
+    ]
+    size = math.prod(map(len, (*flags, *others)))
+    if not found or size > MAX_CONFIGURATIONS:
         raise SelectError(
-            f"--search stages: found {len(stages)} stages with a skippable half; it takes 1 to"
-            f" {MAX_UNITS}. Use another search."
+            f"--search stages: found {len(found)} stages with a skippable half, that is {size}"
+            f" configurations; it takes 2 to {MAX_CONFIGURATIONS}. Use another search."
         )
-    evaluate([configuration(space, stages, flags) for flags in all_flags(len(stages))])
+    evaluate(
+        [
+            space.taking(itertools.chain.from_iterable(chosen))
+            for chosen in itertools.product(*flags, *others)
+        ]
+    )
 
 
-def all_flags(stages: int) -> list[tuple[bool, ...]]:
-    """Returns every combination of flags, nothing skipped first."""
-    return list(itertools.product((False, True), repeat=stages))
-
-
-def configuration(
-    space: Space, stages: tuple[tuple[int, ...], ...], flags: tuple[bool, ...]
-) -> Bits:
-    """Returns the configuration that skips the stages whose flag is set."""
-    skipped = itertools.chain.from_iterable(itertools.compress(stages, flags))
-    return space.skipping(list(skipped))
-
-
-def flags_text(stages: tuple[tuple[int, ...], ...], bits: Bits) -> str:
+def flags_text(stages: tuple[tuple[int, ...], ...], genes: Genes) -> str:
     """Returns the flags of a configuration as the paper writes them, e.g. ``TTFF``."""
-    return "".join("FT"[all(bits[unit] for unit in stage)] for stage in stages)
+    return "".join("FT"[all(genes[unit] for unit in stage)] for stage in stages)
 
 
 def stages_of(space: Space) -> tuple[tuple[int, ...], ...]:
@@ -59,7 +61,9 @@ def stages_of(space: Space) -> tuple[tuple[int, ...], ...]:
         free = set(space.free)
         return tuple(stage for stage in space.stages if free.issuperset(stage))
     containers: dict[str, dict[int, list[int]]] = {}
-    for unit, (container, number) in enumerate(_places(space.units)):
+    units = [place for place, gene in enumerate(space.genes) if gene.axis == KEY]
+    places = _places([space.genes[unit].name for unit in units])
+    for unit, (container, number) in zip(units, places, strict=True):
         containers.setdefault(container, {}).setdefault(number, []).append(unit)
     halves: list[list[int]] = []
     for blocks in containers.values():
@@ -74,7 +78,7 @@ def stages_of(space: Space) -> tuple[tuple[int, ...], ...]:
     return tuple(half for half in found if half)
 
 
-def _places(names: tuple[str, ...]) -> list[tuple[str, int]]:
+def _places(names: list[str]) -> list[tuple[str, int]]:
     """Returns for each unit the container of its block, and the block's number in it.
 
     That is the innermost numbered part of its path of which there are several.

@@ -1,0 +1,88 @@
+"""What a search chooses from, and configurations while they are searched for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from skipc.compiler.axes.axis import Gene, Genes
+
+KEY = "skip"
+"""The axis whose genes are units, of which configurations of one network share parts."""
+
+MAX_CONFIGURATIONS = 1 << 12
+"""So many are evaluated one and all, as those of twelve units; no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An evaluated configuration.
+
+    Attributes:
+        genes: What it is.
+        score: The metric on the selection part; more is better (top-1: a fraction).
+        cost: What is minimised, in the unit of the chosen cost.
+    """
+
+    genes: Genes
+    score: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a search may choose from.
+
+    A *step* is a gene's place and a value of it other than 0.
+
+    Attributes:
+        genes: Every axis' genes; ``Genes`` has one value for each, 0 in the full network.
+        free: Places of the genes that may be other than 0 (the others are kept by ``--keep``).
+        stages: Where the network itself says so, the places of genes that go together.
+    """
+
+    genes: tuple[Gene, ...]
+    free: tuple[int, ...]
+    stages: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def full(self) -> Genes:
+        """The full network."""
+        return (0,) * len(self.genes)
+
+    @property
+    def steps(self) -> tuple[tuple[int, int], ...]:
+        """Every step that may be taken, gene by gene."""
+        return tuple((g, v) for g in self.free for v in range(1, self.genes[g].values))
+
+    @property
+    def size(self) -> int:
+        """How many configurations there are."""
+        return math.prod(self.genes[gene].values for gene in self.free)
+
+    @property
+    def text(self) -> str:
+        """How many genes are free, for messages."""
+        count = Counter(self.genes[gene].axis for gene in self.free)
+        return f"{len(self.free)} {'units' if set(count) == {KEY} else 'decisions'}"
+
+    def taking(self, steps: Iterable[tuple[int, int]]) -> Genes:
+        """Returns the configuration of these steps, of those of one gene the largest."""
+        values = [0] * len(self.genes)
+        for gene, value in steps:
+            values[gene] = max(values[gene], value)
+        return tuple(values)
+
+    def everything(self) -> list[Genes]:
+        """Returns all configurations, the full network first."""
+        values = (range(self.genes[gene].values) for gene in self.free)
+        return [
+            self.taking(zip(self.free, chosen, strict=True))
+            for chosen in itertools.product(*values)
+        ]
