@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING
 from skipc.compiler.errors import SelectError
 from skipc.compiler.select.pareto import ReferencePoint, front_of, thin
 from skipc.compiler.select.searches.stages import flags_text, stages_of
+from skipc.compiler.select.space import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from skipc.compiler.select.candidates import Bits, Candidate, Space
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.select.options import Constraints
+    from skipc.compiler.select.space import Candidate, Space
 
-    Latency = Callable[[Bits], float | None]
+    Latency = Callable[[Genes], float | None]
 
 # What rounding a sum of fractions may add to a drop.
 _ROUNDING = 1e-9
 
 
 def choose(
-    candidates: Mapping[Bits, Candidate],
-    full: Bits,
+    candidates: Mapping[Genes, Candidate],
+    full: Genes,
     constraints: Constraints,
     latency: Latency,
     reference: ReferencePoint,
@@ -47,7 +49,7 @@ def choose(
     limit = float("inf") if constraints.max_drop is None else constraints.max_drop + _ROUNDING
     good = [c for c in candidates.values() if drop_points(c, best) <= limit]
     longest_ms = constraints.max_latency_ms
-    kept = [c for c in good if longest_ms is None or _known(latency(c.bits)) <= longest_ms]
+    kept = [c for c in good if longest_ms is None or _known(latency(c.genes)) <= longest_ms]
     if not kept:
         raise SelectError(_nearest_text(good, best, latency, constraints))
     front = front_of(kept)
@@ -56,7 +58,7 @@ def choose(
     others = thin(front, constraints.size, reference)
     if candidates[full] not in others:
         others = thin(front, constraints.size - 1, reference) if constraints.size > 1 else ()
-    chosen = {candidate.bits: candidate for candidate in (candidates[full], *others[::-1])}
+    chosen = {candidate.genes: candidate for candidate in (candidates[full], *others[::-1])}
     return tuple(chosen.values())
 
 
@@ -65,24 +67,33 @@ def drop_points(candidate: Candidate, full_score: float) -> float:
     return 100 * (full_score - candidate.score)
 
 
-def names_of(chosen: Sequence[Bits], space: Space, by_stage: bool) -> dict[str, Bits]:
+def names_of(chosen: Sequence[Genes], space: Space, by_stage: bool) -> dict[str, Genes]:
     """Returns the configurations by name.
 
-    Names are ``full``, ``skip3``, and where several skip as many ``skip3a``, ``skip3b``;
-    ``by_stage`` the flags of the stages, ``TTFF``.
+    Names are ``full``, ``skip3``, ``skip3-width1``: by axis the sum of its genes; where that
+    is the same for several, ``skip3a``, ``skip3b``. ``by_stage`` skip's part is the flags of
+    the stages, ``TTFF``.
     """
-    if by_stage:
-        stages = stages_of(space)
-        return {flags_text(stages, bits): bits for bits in chosen}
-    counts = Counter(sum(bits) for bits in chosen)
-    seen: Counter[int] = Counter()
-    names: dict[str, Bits] = {}
-    for bits in chosen:
-        size = sum(bits)
-        letter = _letters(seen[size]) if counts[size] > 1 else ""
-        seen[size] += 1
-        names[f"skip{size}{letter}" if size else "full"] = bits
+    stages = stages_of(space) if by_stage else ()
+    bases = [_name(genes, space, stages) for genes in chosen]
+    counts = Counter(bases)
+    seen: Counter[str] = Counter()
+    names: dict[str, Genes] = {}
+    for base, genes in zip(bases, chosen, strict=True):
+        letter = _letters(seen[base]) if counts[base] > 1 else ""
+        seen[base] += 1
+        names[base + letter] = genes
     return names
+
+
+def _name(genes: Genes, space: Space, stages: tuple[tuple[int, ...], ...]) -> str:
+    taken: Counter[str] = Counter()
+    for gene, value in zip(space.genes, genes, strict=True):
+        taken[gene.axis] += value
+    if stages:
+        taken.pop(KEY)
+    parts = [f"{axis}{count}" for axis, count in taken.items() if count]
+    return "-".join([flags_text(stages, genes), *parts] if stages else parts) or "full"
 
 
 def _letters(number: int) -> str:
@@ -103,12 +114,12 @@ def _known(latency_ms: float | None) -> float:
 def _nearest_text(
     good: Sequence[Candidate], best: float, latency: Latency, constraints: Constraints
 ) -> str:
-    nearest = min(good, key=lambda c: (_known(latency(c.bits)), -c.score))
+    nearest = min(good, key=lambda c: (_known(latency(c.genes)), -c.score))
     drop = constraints.max_drop
     allowed = "" if drop is None else f" that loses at most {drop:g} points"
     return (
         f"--max-latency-ms {constraints.max_latency_ms:g}: no evaluated configuration{allowed}"
-        f" is predicted to be that fast. The nearest skips {sum(nearest.bits)} units:"
-        f" {_known(latency(nearest.bits)):.3g} ms, {drop_points(nearest, best):.2f} points"
+        f" is predicted to be that fast. The nearest skips {sum(nearest.genes)} units:"
+        f" {_known(latency(nearest.genes)):.3g} ms, {drop_points(nearest, best):.2f} points"
         " lost. Allow more latency, or a larger drop."
     )

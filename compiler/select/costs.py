@@ -12,8 +12,8 @@ from skipc.compiler.graph.index import node_inputs
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
-    from skipc.compiler.select.candidates import Bits
 
 
 class CostKind(str, Enum):
@@ -54,23 +54,15 @@ class Counter:
         self._outputs = [value.producer() for value in model.graph.outputs]
         self._joins = {unit.join: (index, unit.shortcut) for index, unit in enumerate(units)}
         self._macs = {node: node_macs(node) for node in model.graph}
-        self._known: dict[Bits, Counted] = {}
+        self._known: dict[Genes, Counted] = {}
 
-    def count(self, bits: Bits) -> Counted:
+    def count(self, genes: Genes) -> Counted:
         """Returns what the subnet of a configuration holds."""
-        if bits not in self._known:
-            self._known[bits] = self._count(bits)
-        return self._known[bits]
+        if genes not in self._known:
+            self._known[genes] = self._count(genes)
+        return self._known[genes]
 
-    def macs(self, bits: Bits) -> float:
-        """Returns the MACs of a configuration."""
-        return self.count(bits).macs
-
-    def parameters(self, bits: Bits) -> float:
-        """Returns the parameters of a configuration."""
-        return self.count(bits).parameters
-
-    def _count(self, bits: Bits) -> Counted:
+    def _count(self, genes: Genes) -> Counted:
         needed: set[ir.Node] = set()
         weights: set[ir.Value] = set()
         run: set[int] = set()
@@ -82,7 +74,7 @@ class Counter:
                 continue
             needed.add(node)
             unit, shortcut = self._joins.get(str(node.outputs[0].name), (None, 0))
-            if unit is not None and bits[unit]:
+            if unit is not None and genes[unit]:
                 kept = node.inputs[shortcut]
                 read = [] if kept is None else [kept]
             else:

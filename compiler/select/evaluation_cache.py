@@ -1,9 +1,9 @@
 """Scores on disk: an interrupted search resumes, a wider one starts from the narrower.
 
 One file per search problem, JSON lines: the first says what the scores are for, each further
-one is a configuration, ``{"skip": "0101", "score": 0.99}``. The file is only ever appended to,
-one write per line, so that two processes may use it at once. A line that a crash cut short is
-closed with ``#torn`` by whoever appends next, and is ignored.
+one is a configuration, ``{"genes": [0, 1, 0], "score": 0.99}``. The file is only ever appended
+to, one write per line, so that two processes may use it at once. A line that a crash cut short
+is closed with ``#torn`` by whoever appends next, and is ignored.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from skipc.compiler.errors import SelectError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.axes.axis import Gene, Genes
 
-FORMAT = "skipc.evaluations/1"
+FORMAT = "skipc.evaluations/2"
 _TORN = b"#torn"
 
 
@@ -37,7 +37,7 @@ class EvaluationKey:
         norm: The norm mode.
         metric: The metric's name.
         residual_scale: How kept branches are scaled, with the survival probabilities given.
-        units: The units' names in network order.
+        genes: What is decided, and among how many values.
     """
 
     checkpoint_sha256: str
@@ -45,7 +45,7 @@ class EvaluationKey:
     norm: str
     metric: str
     residual_scale: str
-    units: tuple[str, ...]
+    genes: tuple[Gene, ...]
 
     def line(self) -> bytes:
         """Returns the first line of the file, newline included."""
@@ -73,10 +73,10 @@ class EvaluationCache:
 
     def __init__(self, folder: Path, key: EvaluationKey, note: Callable[[str], None]) -> None:
         self.path = folder / key.file_name()
-        self._units = len(key.units)
+        self._key = key
         self._header = key.line()
         self._note = note
-        self._scores: dict[Bits, float] = {}
+        self._scores: dict[Genes, float] = {}
         self._handle: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,19 +97,18 @@ class EvaluationCache:
             self._append(self._header)
 
     @property
-    def scores(self) -> Mapping[Bits, float]:
+    def scores(self) -> Mapping[Genes, float]:
         """The score of every configuration evaluated so far, also by earlier runs."""
         return self._scores
 
-    def add(self, bits: Bits, score: float) -> None:
+    def add(self, genes: Genes, score: float) -> None:
         """Keeps a finite score, at once on disk."""
-        if len(bits) != self._units or not math.isfinite(score):
-            raise ValueError(f"{len(bits)} units, score {score}: not one of this cache's")
-        if bits in self._scores:
+        if not self._fits(genes) or not math.isfinite(score):
+            raise ValueError(f"{genes}, score {score}: not one of this cache's")
+        if genes in self._scores:
             return
-        self._scores[bits] = score
-        skip = "".join("01"[skipped] for skipped in bits)
-        self._append(json.dumps({"skip": skip, "score": float(score)}).encode() + b"\n")
+        self._scores[genes] = score
+        self._append(json.dumps({"genes": genes, "score": float(score)}).encode() + b"\n")
 
     def close(self) -> None:
         """Closes the file; further scores are kept in memory only."""
@@ -151,25 +150,32 @@ class EvaluationCache:
                 continue
             if place == 0:
                 raise self._damaged(number, "does not say what these scores are for")
-            bits, score = self._entry(number, line)
-            self._scores.setdefault(bits, score)
+            genes, score = self._entry(number, line)
+            self._scores.setdefault(genes, score)
         return bool(lines)
 
-    def _entry(self, number: int, line: bytes) -> tuple[Bits, float]:
+    def _entry(self, number: int, line: bytes) -> tuple[Genes, float]:
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict) or found.keys() != {"skip", "score"}:
-            raise self._damaged(number, 'is not {"skip": "0101", "score": 0.99}')
-        skip, score = found["skip"], found["score"]
-        if not isinstance(skip, str) or len(skip) != self._units or set(skip) - {"0", "1"}:
+        if not isinstance(found, dict) or found.keys() != {"genes", "score"}:
+            raise self._damaged(number, 'is not {"genes": [0, 1, 0], "score": 0.99}')
+        genes, score = found["genes"], found["score"]
+        if not isinstance(genes, list) or not self._fits(genes):
             raise self._damaged(
-                number, f"'skip' needs a 0 or 1 for each of {self._units} units"
+                number, f"'genes' needs a value for each of {len(self._key.genes)} decisions"
             )
         if not isinstance(score, float) or not math.isfinite(score):
             raise self._damaged(number, "'score' is not a finite number with a point")
-        return tuple(bit == "1" for bit in skip), score
+        return tuple(genes), score
+
+    def _fits(self, genes: Sequence[object]) -> bool:
+        """Tells whether these are values of the genes that the scores are for."""
+        return len(genes) == len(self._key.genes) and all(
+            type(value) is int and 0 <= value < gene.values
+            for gene, value in zip(self._key.genes, genes, strict=True)
+        )
 
     def _damaged(self, number: int, what: str) -> SelectError:
         return SelectError(

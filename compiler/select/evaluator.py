@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
     from skipc.compiler.norms.find import Norm
     from skipc.compiler.norms.statistics import NetworkNorms, NormStatistics
     from skipc.compiler.read.export import SupernetGraph
-    from skipc.compiler.select.candidates import Bits
     from skipc.compiler.select.samples import Samples
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -64,7 +64,7 @@ class Evaluator:
 
     Args:
         graph: The supernet's graph, its norms unfolded; it must not change.
-        units: Its units; ``Bits`` has one entry for each.
+        units: Its units; ``Genes`` has one value for each, other than 0 where it is skipped.
         reestimate: What norm statistics are estimated on; not read in mode ``shared``.
         settings: How to evaluate.
 
@@ -85,7 +85,7 @@ class Evaluator:
         self._mode = settings.mode
         self._settings = settings
         self._segments = cut_graph(graph.model, units, self._mode is not NormMode.SHARED)
-        self._full: Bits = (False,) * len(units)
+        self._full: Genes = (0,) * len(units)
         sizes = {spec.shape[0] for spec in graph.inputs if spec.shape}
         fixed = next((size for size in sizes if isinstance(size, int)), None)
         self._padded = fixed is not None
@@ -100,8 +100,8 @@ class Evaluator:
         self.peak_bytes = 0
 
     def outputs(
-        self, batch: Sequence[Bits], samples: Samples
-    ) -> Iterator[tuple[Bits, Arrays]]:
+        self, batch: Sequence[Genes], samples: Samples
+    ) -> Iterator[tuple[Genes, Arrays]]:
         """Yields every configuration with its outputs for all rows of ``samples``.
 
         They come in the order of the walk. What was yielded is done, whatever comes after.
@@ -111,23 +111,23 @@ class Evaluator:
         steps = self._plan(batch)
         names = self._segments.outputs
         groups = chunks.groups(self._group_size(steps, chunks))
-        parts: dict[Bits, list[list[NDArray[Any]]]] = {}
+        parts: dict[Genes, list[list[NDArray[Any]]]] = {}
         for group in groups:
-            for bits, arrays in self._run(steps, group):
-                parts.setdefault(bits, []).append(arrays)
-                if len(parts[bits]) == len(groups):
+            for genes, arrays in self._run(steps, group):
+                parts.setdefault(genes, []).append(arrays)
+                if len(parts[genes]) == len(groups):
                     whole = [
-                        np.concatenate(part) for part in zip(*parts.pop(bits), strict=True)
+                        np.concatenate(part) for part in zip(*parts.pop(genes), strict=True)
                     ]
-                    yield bits, dict(zip(names, whole, strict=True))
+                    yield genes, dict(zip(names, whole, strict=True))
 
-    def statistics(self, bits: Bits) -> NetworkNorms:
+    def statistics(self, genes: Genes) -> NetworkNorms:
         """Returns the statistics of the norms that a configuration runs, by their names.
 
         Empty in mode ``shared``.
         """
-        self._estimate([bits])
-        return {norm.name: self._of_mode(norm, key) for norm, key in self._norms(bits)}
+        self._estimate([genes])
+        return {norm.name: self._of_mode(norm, key) for norm, key in self._norms(genes)}
 
     def base_statistics(self) -> NetworkNorms:
         """Returns the re-estimated statistics of the full network, by the norms' names.
@@ -137,12 +137,12 @@ class Evaluator:
         self._estimate([self._full])
         return {norm.name: self._statistics[key] for norm, key in self._norms(self._full)}
 
-    def _plan(self, batch: Sequence[Bits]) -> Plan:
+    def _plan(self, batch: Sequence[Genes]) -> Plan:
         ordered = sorted(set(batch))
-        wanted = {bits: Resolver(self._segments, bits).outputs() for bits in ordered}
+        wanted = {genes: Resolver(self._segments, genes).outputs() for genes in ordered}
         return plan(self._segments, wanted)
 
-    def _run(self, steps: Plan, chunks: Chunks) -> Iterator[tuple[Bits, list[NDArray[Any]]]]:
+    def _run(self, steps: Plan, chunks: Chunks) -> Iterator[tuple[Genes, list[NDArray[Any]]]]:
         """Yields each configuration with its outputs for these chunks."""
 
         def compute(key: Key, inputs: tuple[list[NDArray[Any]], ...]) -> list[NDArray[Any]]:
@@ -152,7 +152,7 @@ class Evaluator:
         try:
             for done in run.finished():
                 values = [chunks.real(run.value(key)) for key in done.wanted]
-                yield done.bits, [np.concatenate(arrays) for arrays in values]
+                yield done.genes, [np.concatenate(arrays) for arrays in values]
         finally:
             self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
 
@@ -183,13 +183,13 @@ class Evaluator:
         self._row_bytes[key.name] = values[0].nbytes // chunks.rows[0]
         return values
 
-    def _estimate(self, batch: Sequence[Bits]) -> None:
+    def _estimate(self, batch: Sequence[Genes]) -> None:
         """Finds the statistics of every norm that the configurations run."""
         if self._mode is NormMode.SHARED:
             return
         # Scalars are relative to the full network, and so is nobody without it.
         for some in ([self._full], sorted(set(batch))):
-            wanted = {bits: self._unknown(bits) for bits in some}
+            wanted = {genes: self._unknown(genes) for genes in some}
             keys = {key for found in wanted.values() for key in found}
             steps = plan(self._segments, wanted, read=False)
             chunks = self._reestimate
@@ -217,13 +217,13 @@ class Evaluator:
         if key not in self._statistics:
             self._statistics[key] = pooled_statistics(chunks.real(values))
 
-    def _unknown(self, bits: Bits) -> tuple[Key, ...]:
-        keys = {key: None for _, key in self._norms(bits) if key not in self._statistics}
+    def _unknown(self, genes: Genes) -> tuple[Key, ...]:
+        keys = {key: None for _, key in self._norms(genes) if key not in self._statistics}
         return tuple(keys)
 
-    def _norms(self, bits: Bits) -> list[tuple[Norm, Key]]:
+    def _norms(self, genes: Genes) -> list[tuple[Norm, Key]]:
         """Returns the norms that a configuration runs, each with what it reads."""
-        resolver = Resolver(self._segments, bits)
+        resolver = Resolver(self._segments, genes)
         found = []
         for key in resolver.reached():
             segment = self._segments.segments.get(key.name)

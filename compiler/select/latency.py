@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
-    from skipc.compiler.select.candidates import Bits, Space
     from skipc.profiles import Profile
 
     Measure = Callable[[Mapping[str, Path]], Mapping[str, float]]
-    Run = Callable[[Bits], frozenset[int]]
-    Scaled = Callable[[Bits], int]
+    Run = Callable[[Genes], frozenset[int]]
+    Scaled = Callable[[Genes], int]
 
 _MIXED = 4
 """Configurations with a random half of the units, which units measured alone are fitted to."""
@@ -58,7 +58,7 @@ class LatencyModel:
 
 
 def measured_ms(
-    configurations: Mapping[str, Bits], subnet: Callable[[Bits], ir.Model], measure: Measure
+    configurations: Mapping[str, Genes], subnet: Callable[[Genes], ir.Model], measure: Measure
 ) -> dict[str, float]:
     """Returns the latencies of configurations, each measured as a graph of its own.
 
@@ -72,18 +72,18 @@ def measured_ms(
     """
     with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
         graphs = {}
-        for name, bits in configurations.items():
+        for name, genes in configurations.items():
             graphs[name] = Path(folder) / f"{name}.onnx"
-            ir.save(subnet(bits), graphs[name], external_data=f"{name}.data")
+            ir.save(subnet(genes), graphs[name], external_data=f"{name}.data")
         return dict(measure(graphs))
 
 
 def fit_latency(
-    space: Space,
     units: tuple[Unit, ...],
+    free: Sequence[int],
     run: Run,
     scaled: Scaled,
-    measured: Callable[[Mapping[str, Bits]], Mapping[str, float]],
+    measured: Callable[[Mapping[str, Genes]], Mapping[str, float]],
 ) -> LatencyModel:
     """Returns what each unit adds, from a few measured configurations.
 
@@ -92,20 +92,20 @@ def fit_latency(
     the non-negative least squares of the relative error.
 
     Args:
-        space: What may be skipped.
         units: The units.
+        free: Indices of those that may be skipped.
         run: Which units' branches a configuration runs.
         scaled: How many of these branches a norm's scalar multiplies.
         measured: Returns the latencies of configurations in milliseconds.
     """
-    kinds = _kinds(space, units)
-    configurations = design(space, kinds)
+    kinds = _kinds(units, free)
+    configurations = design(len(units), free, kinds)
     found = measured(configurations)
     rows, values = [], []
-    for name, bits in configurations.items():
-        alive = run(bits)
+    for name, genes in configurations.items():
+        alive = run(genes)
         counts = (len(alive.intersection(kind)) for kind in kinds)
-        row = [1.0, float(scaled(bits)), *map(float, counts)]
+        row = [1.0, float(scaled(genes)), *map(float, counts)]
         rows.append(np.array(row) / found[name])
         values.append(1.0)
     solve = require("scipy.optimize", "select").nnls
@@ -118,18 +118,24 @@ def fit_latency(
     return LatencyModel(float(solution[0]), tuple(unit_ms), float(solution[1]))
 
 
-def design(space: Space, kinds: Sequence[Sequence[int]]) -> dict[str, Bits]:
-    """Returns the configurations to measure, the full network first."""
-    found: dict[Bits, str] = {space.full: "full"}
-    found.setdefault(space.skipping(space.free), "none")
+def design(
+    count: int, free: Sequence[int], kinds: Sequence[Sequence[int]]
+) -> dict[str, Genes]:
+    """Returns the configurations of ``count`` units to measure, the full network first."""
+
+    def skipping(units: Sequence[int]) -> Genes:
+        return tuple(int(unit in units) for unit in range(count))
+
+    found: dict[Genes, str] = {skipping(()): "full"}
+    found.setdefault(skipping(free), "none")
     for number, kind in enumerate(kinds):
-        found.setdefault(space.skipping(kind), f"kind{number}")
-        found.setdefault(space.skipping(kind[: (len(kind) + 1) // 2]), f"half{number}")
+        found.setdefault(skipping(kind), f"kind{number}")
+        found.setdefault(skipping(kind[: (len(kind) + 1) // 2]), f"half{number}")
     rng = random.Random(0)
     for number in range(_MIXED):
-        half = rng.sample(space.free, len(space.free) // 2)
-        found.setdefault(space.skipping(half), f"mixed{number}")
-    return {name: bits for bits, name in found.items()}
+        half = rng.sample(free, len(free) // 2)
+        found.setdefault(skipping(half), f"mixed{number}")
+    return {name: genes for genes, name in found.items()}
 
 
 def latency_of_profile(profile: Profile, units: tuple[str, ...]) -> LatencyModel:
@@ -153,9 +159,9 @@ def latency_of_profile(profile: Profile, units: tuple[str, ...]) -> LatencyModel
     return LatencyModel(table.base_ms, tuple(table.unit_ms[unit] for unit in units))
 
 
-def _kinds(space: Space, units: tuple[Unit, ...]) -> list[list[int]]:
+def _kinds(units: tuple[Unit, ...], free: Sequence[int]) -> list[list[int]]:
     """Returns the free units, those that cost alike together."""
     kinds: dict[tuple[int, int], list[int]] = {}
-    for index in space.free:
+    for index in free:
         kinds.setdefault((units[index].macs, units[index].parameters), []).append(index)
     return list(kinds.values())

@@ -30,11 +30,13 @@ class ReferencePoint:
 def front_of(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Returns the candidates that no other beats, the cheapest first.
 
-    Of those with the same score and cost one stays: the one nearest to the full network, then the
-    first in lexicographic order.
+    Of those with the same score and cost one stays: the one nearest to the full network, then
+    the first in lexicographic order.
     """
     front: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.cost, -c.score, sum(c.genes), c.genes)):
+    for candidate in sorted(
+        candidates, key=lambda c: (c.cost, -c.score, sum(c.genes), c.genes)
+    ):
         if not front or candidate.score > front[-1].score:
             front.append(candidate)
     return tuple(front)

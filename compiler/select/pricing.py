@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.problem import Notes, Problem
     from skipc.profiles import Profile
@@ -50,37 +50,37 @@ class Prices:
     measurable: bool
     _counter: Counter | None
 
-    def macs(self, bits: Bits) -> int:
+    def macs(self, genes: Genes) -> int:
         """Returns the MACs of one inference, batch 1."""
-        return self._counts(bits)[0]
+        return self._counts(genes)[0]
 
-    def parameters(self, bits: Bits) -> int:
+    def parameters(self, genes: Genes) -> int:
         """Returns the trained parameters."""
-        return self._counts(bits)[1]
+        return self._counts(genes)[1]
 
-    def predicted_ms(self, bits: Bits) -> float | None:
+    def predicted_ms(self, genes: Genes) -> float | None:
         """Returns the predicted latency; None where nothing is known of the target."""
         if self.latency is None:
             return None
-        run = _run(self._counter, bits)
-        return self.latency.predict_ms(run, _scaled(self.problem, run, bits))
+        run = _run(self._counter, genes)
+        return self.latency.predict_ms(run, _scaled(self.problem, run, genes))
 
-    def cost(self, bits: Bits) -> float:
+    def cost(self, genes: Genes) -> float:
         """Returns what is minimised."""
         if self.kind is CostKind.MACS:
-            return self.macs(bits)
+            return self.macs(genes)
         if self.kind is CostKind.PARAMETERS:
-            return self.parameters(bits)
-        predicted_ms = self.predicted_ms(bits)
+            return self.parameters(genes)
+        predicted_ms = self.predicted_ms(genes)
         assert predicted_ms is not None
         return predicted_ms
 
-    def _counts(self, bits: Bits) -> tuple[int, int]:
+    def _counts(self, genes: Genes) -> tuple[int, int]:
         if self._counter is not None:
-            counted = self._counter.count(bits)
+            counted = self._counter.count(genes)
             return counted.macs, counted.parameters
         search = self.problem.source.search
-        skipped = self.problem.skipped(bits)
+        skipped = self.problem.skipped(genes)
         return (
             search.total_macs - sum(unit.macs for unit in skipped),
             search.total_parameters - sum(unit.parameters for unit in skipped),
@@ -102,15 +102,15 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None
     if profile.latency is not None:
-        latency = latency_of_profile(profile, problem.space.units)
+        latency = latency_of_profile(profile, tuple(unit.name for unit in problem.units))
     elif reason is None and (needed or options.cost is None):
         notes.step(f"measuring what each unit adds on target {profile.name}")
         probe = LatencyProbe(problem, profile, options.threads, notes)
         latency = fit_latency(
-            problem.space,
             problem.units,
-            lambda bits: _run(counter, bits),
-            lambda bits: _scaled(problem, _run(counter, bits), bits),
+            problem.space.free,
+            lambda genes: _run(counter, genes),
+            lambda genes: _scaled(problem, _run(counter, genes), genes),
             probe.measure,
         )
     elif reason is not None and needed:
@@ -141,7 +141,7 @@ class LatencyProbe:
     threads: int
     notes: Notes
 
-    def measure(self, configurations: Mapping[str, Bits]) -> dict[str, float]:
+    def measure(self, configurations: Mapping[str, Genes]) -> dict[str, float]:
         """Returns the latencies in ms by name.
 
         Raises:
@@ -155,10 +155,10 @@ class LatencyProbe:
         bounds = whole_number_bounds(supernet.model)
         inputs = draw_inputs(supernet.inputs, batch, seed=0, high=bounds)
         builder = builder_for(self.profile)
-        names = {bits: name for name, bits in configurations.items()}
+        names = {genes: name for name, genes in configurations.items()}
 
-        def subnet(bits: Bits) -> ir.Model:
-            configuration = Configuration(names[bits], self.problem.skipped(bits), {})
+        def subnet(genes: Genes) -> ir.Model:
+            configuration = Configuration(names[genes], self.problem.skipped(genes), {})
             return source.subnet(configuration).model
 
         def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
@@ -169,14 +169,14 @@ class LatencyProbe:
         return measured_ms(configurations, subnet, measured)
 
 
-def _run(counter: Counter | None, bits: Bits) -> frozenset[int]:
+def _run(counter: Counter | None, genes: Genes) -> frozenset[int]:
     if counter is not None:
-        return counter.count(bits).run
-    return frozenset(index for index, bit in enumerate(bits) if not bit)
+        return counter.count(genes).run
+    return frozenset(index for index, value in enumerate(genes) if not value)
 
 
-def _scaled(problem: Problem, run: frozenset[int], bits: Bits) -> int:
+def _scaled(problem: Problem, run: frozenset[int], genes: Genes) -> int:
     """Returns how many branches are multiplied by a scalar: those behind a skipped unit."""
-    if problem.mode is not NormMode.SCALAR or True not in bits:
+    if problem.mode is not NormMode.SCALAR or not any(genes):
         return 0
-    return sum(unit > bits.index(True) for unit in run)
+    return sum(unit > genes.index(1) for unit in run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from skipc.compiler.axes.axis import Gene
 from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.build import BuildOptions, open_subnets, residual_scale_of
@@ -18,17 +19,18 @@ from skipc.compiler.norms.statistics import FamilyNorms
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.read.traced import TracedSubnets
 from skipc.compiler.select.batched import batched_graph
-from skipc.compiler.select.candidates import Bits, Space
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.metrics import Metric, find_metric
 from skipc.compiler.select.scoring import EvaluatorScorer, Scorer, TracedScorer
+from skipc.compiler.select.space import KEY, Space
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.options import SelectOptions
@@ -78,9 +80,9 @@ class Problem:
         """The units in network order."""
         return self.source.search.units
 
-    def skipped(self, bits: Bits) -> tuple[Unit, ...]:
+    def skipped(self, genes: Genes) -> tuple[Unit, ...]:
         """Returns the units that a configuration skips."""
-        return tuple(unit for unit, bit in zip(self.units, bits, strict=True) if bit)
+        return tuple(unit for unit, value in zip(self.units, genes, strict=True) if value)
 
 
 def open_problem(
@@ -113,7 +115,7 @@ def open_problem(
         norm=mode.value,
         metric=metric.name,
         residual_scale=f"{scale} {survival}".strip(),
-        units=tuple(unit.name for unit in units),
+        genes=space.genes,
     )
     return Problem(source, space, data, metric, mode, scorer, key)
 
@@ -133,7 +135,8 @@ def _space(units: tuple[Unit, ...], keep: tuple[str, ...], own_stages: bool) -> 
     if not free:
         why = "all are kept with --keep" if units else "`skipc units --all` says why"
         raise SelectError(f"there is no unit that may be skipped ({why}): nothing to select.")
-    return Space(names, free, tuple((index,) for index in free) if own_stages else ())
+    genes = tuple(Gene(KEY, name, 2) for name in names)
+    return Space(genes, free, tuple((index,) for index in free) if own_stages else ())
 
 
 def _mode(source: SubnetSource, options: SelectOptions, notes: Notes) -> NormMode:

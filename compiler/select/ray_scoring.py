@@ -19,9 +19,9 @@ from skipc.compiler.select.problem import Problem, open_problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import ModelOptions
-    from skipc.compiler.select.candidates import Bits
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.samples import Samples
     from skipc.compiler.select.scoring import Scores
@@ -132,7 +132,7 @@ class RayScorer:
         remote = self._ray.remote(num_cpus=threads)(_Worker)
         self._workers = [remote.remote(reopening) for _ in range(max(cores // threads, 1))]
 
-    def scores(self, batch: Sequence[Bits], samples: Samples) -> Scores:
+    def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
         """Yields the scores, piece by piece as the workers finish them.
 
         Raises:
@@ -151,13 +151,13 @@ class RayScorer:
             free.append(running.pop(done))
             yield from self._result(done)
 
-    def norms(self, configurations: Mapping[str, Bits]) -> FamilyNorms:
+    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
         """Returns the statistics, estimated in this process."""
         return self._problem.scorer.norms(configurations)
 
-    def _result(self, done: Any) -> list[tuple[Bits, float]]:
+    def _result(self, done: Any) -> list[tuple[Genes, float]]:
         try:
-            found: list[tuple[Bits, float]] = self._ray.get(done)
+            found: list[tuple[Genes, float]] = self._ray.get(done)
         except self._ray.exceptions.RayTaskError as cause:
             raise SelectError(f"a worker of the Ray cluster failed: {cause.cause}") from None
         except self._ray.exceptions.RayError as cause:
@@ -173,7 +173,7 @@ class _Worker:
         self._reopening = reopening
         self._problem: Problem | None = None
 
-    def scores(self, batch: list[Bits], part: _Part) -> list[tuple[Bits, float]]:
+    def scores(self, batch: list[Genes], part: _Part) -> list[tuple[Genes, float]]:
         """Returns the scores of some configurations."""
         # Opened here and not in the constructor, whose errors Ray reports as a lost worker.
         problem = self._problem or self._open()
@@ -207,7 +207,7 @@ class _Silent:
         pass
 
 
-def _pieces(batch: list[Bits], count: int) -> list[list[Bits]]:
+def _pieces(batch: list[Genes], count: int) -> list[list[Genes]]:
     """Returns ``batch`` in up to ``count`` pieces of about the same length."""
     size = max(-(-len(batch) // count), 1)
     return [batch[start : start + size] for start in range(0, len(batch), size)]

@@ -57,5 +57,5 @@ def reestimated_norms(
         graph = scale_branches(graph, units, survival)
     configurations = configurations_from_front(front, units, "the front")
     skipped = {c.name: {unit.name for unit in c.units} for c in configurations}
-    bits = {name: tuple(u.name in gone for u in units) for name, gone in skipped.items()}
-    return family_norms(Evaluator(graph, units, samples, settings), mode, bits)
+    genes = {name: tuple(int(u.name in gone) for u in units) for name, gone in skipped.items()}
+    return family_norms(Evaluator(graph, units, samples, settings), mode, genes)

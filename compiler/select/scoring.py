@@ -12,23 +12,23 @@ from skipc.compiler.select.family_norms import family_norms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.read.traced import TracedSubnets
-    from skipc.compiler.select.candidates import Bits
     from skipc.compiler.select.evaluation_cache import EvaluationCache
     from skipc.compiler.select.metrics import Metric
     from skipc.compiler.select.samples import Samples
 
-    Scores = Iterator[tuple[Bits, float]]
+    Scores = Iterator[tuple[Genes, float]]
 
 
 class Scorer(Protocol):
     """Scores configurations on data."""
 
-    def scores(self, batch: Sequence[Bits], samples: Samples) -> Scores:
+    def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
         """Yields each configuration of ``batch`` with its score, in an order of its own."""
         ...
 
-    def norms(self, configurations: Mapping[str, Bits]) -> FamilyNorms:
+    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
         """Returns the norm statistics that the scores were reached with, by name."""
         ...
 
@@ -41,12 +41,12 @@ class EvaluatorScorer:
         self._mode = mode
         self._metric = metric
 
-    def scores(self, batch: Sequence[Bits], samples: Samples) -> Scores:
+    def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
         """Yields the scores in the order of the walk."""
-        for bits, outputs in self._evaluator.outputs(batch, samples):
-            yield bits, self._metric.score(outputs, samples.targets)
+        for genes, outputs in self._evaluator.outputs(batch, samples):
+            yield genes, self._metric.score(outputs, samples.targets)
 
-    def norms(self, configurations: Mapping[str, Bits]) -> FamilyNorms:
+    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
         """Returns the re-estimated statistics."""
         return family_norms(self._evaluator, self._mode, configurations)
 
@@ -65,30 +65,30 @@ class TracedScorer:
         self._metric = metric
         self._names = tuple(unit.name for unit in subnets.search.units)
 
-    def scores(self, batch: Sequence[Bits], samples: Samples) -> Scores:
+    def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
         """Yields the scores in the order of ``batch``."""
-        for bits in batch:
-            skipped = (name for name, bit in zip(self._names, bits, strict=True) if bit)
+        for genes in batch:
+            skipped = (name for name, value in zip(self._names, genes, strict=True) if value)
             graph = self._subnets.graph(frozenset(skipped))
             evaluator = Evaluator(graph, (), samples, self._settings)
             for _, outputs in evaluator.outputs([()], samples):
-                yield bits, self._metric.score(outputs, samples.targets)
+                yield genes, self._metric.score(outputs, samples.targets)
 
-    def norms(self, configurations: Mapping[str, Bits]) -> FamilyNorms:
+    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
         """Returns none: the network switches its norms itself."""
         return FamilyNorms(NormMode.SHARED)
 
 
 def cached_scores(
     scorer: Scorer, cache: EvaluationCache, samples: Samples
-) -> Callable[[Sequence[Bits]], Scores]:
+) -> Callable[[Sequence[Genes]], Scores]:
     """Returns a function that scores through the cache, what is known first."""
 
-    def scores(batch: Sequence[Bits]) -> Scores:
-        new = [bits for bits in batch if bits not in cache.scores]
-        yield from ((bits, cache.scores[bits]) for bits in batch if bits in cache.scores)
-        for bits, score in scorer.scores(new, samples) if new else ():
-            cache.add(bits, score)
-            yield bits, score
+    def scores(batch: Sequence[Genes]) -> Scores:
+        new = [genes for genes in batch if genes not in cache.scores]
+        yield from ((genes, cache.scores[genes]) for genes in batch if genes in cache.scores)
+        for genes, score in scorer.scores(new, samples) if new else ():
+            cache.add(genes, score)
+            yield genes, score
 
     return scores

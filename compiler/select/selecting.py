@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
-from skipc.compiler.select.candidates import Candidate
 from skipc.compiler.select.choosing import choose, names_of
 from skipc.compiler.select.evaluation_cache import EvaluationCache
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
@@ -17,22 +15,22 @@ from skipc.compiler.select.pricing import LatencyProbe, Prices, price
 from skipc.compiler.select.problem import Notes, Problem, open_problem
 from skipc.compiler.select.scoring import cached_scores
 from skipc.compiler.select.searches import find_search
+from skipc.compiler.select.searches.trees import greedy_evaluations
+from skipc.compiler.select.space import MAX_CONFIGURATIONS, Candidate
 from skipc.profiles import load_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.select.archive import Score
-    from skipc.compiler.select.candidates import Bits, Space
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.searches import Search
-
-SMALL_UNITS = 12
-"""With so many free units the share of the exhaustive optimum can be known."""
+    from skipc.compiler.select.space import Space
 
 _COMPARING_S = 30.0
 """The rest is evaluated for that share if it takes no longer at the search's pace.
@@ -47,7 +45,7 @@ class Chosen:
 
     Attributes:
         name: Its name.
-        bits: The units it skips.
+        genes: What it is.
         score: Its metric on the report part.
         selection_score: ... and on the part that it was selected on.
         macs: Multiply-accumulate operations, batch 1.
@@ -57,7 +55,7 @@ class Chosen:
     """
 
     name: str
-    bits: Bits
+    genes: Genes
     score: float
     selection_score: float
     macs: int
@@ -134,7 +132,7 @@ def _searched(
 ) -> Selection:
     prices = price(problem, options, notes)
     space = problem.space
-    budget = options.evaluations or default_evaluations(options.search, len(space.free))
+    budget = options.evaluations or default_evaluations(options.search, space)
     interrupted = False
     with _scores(problem, options, notes) as (score, known):
         reference = _reference(problem, prices, score)
@@ -150,9 +148,9 @@ def _searched(
             if space.full not in archive.candidates:
                 raise
             interrupted = True
-        new = sum(bits not in before for bits in archive.candidates)
+        new = sum(genes not in before for genes in archive.candidates)
         each_s = (time.monotonic() - start_s) / new if new else 0.0
-        scores = {**known, **{f.bits: f.score for f in archive.candidates.values()}}
+        scores = {**known, **{f.genes: f.score for f in archive.candidates.values()}}
         if not interrupted:
             scores.update(_rest(space, scores, each_s, score, notes))
     notes.step("choosing the front")
@@ -183,16 +181,16 @@ def _reference(problem: Problem, prices: Prices, score: Score) -> ReferencePoint
     cost = prices.cost(space.full)
     if problem.metric.floor is not None:
         return ReferencePoint(cost, problem.metric.floor)
-    ends = dict(score([space.full, space.skipping(space.free)]))
+    ends = dict(score([space.full, space.taking(space.steps)]))
     return ReferencePoint(cost, min(ends.values()), max(ends.values()))
 
 
 def _rest(
-    space: Space, scores: Mapping[Bits, float], each_s: float, score: Score, notes: Notes
-) -> dict[Bits, float]:
+    space: Space, scores: Mapping[Genes, float], each_s: float, score: Score, notes: Notes
+) -> dict[Genes, float]:
     """Returns the scores of all other configurations, if that takes no time to speak of."""
     everything = _everything(space)
-    rest = [bits for bits in everything if bits not in scores]
+    rest = [genes for genes in everything if genes not in scores]
     if not rest or len(rest) * each_s > _COMPARING_S:
         return {}
     notes.step("comparing with the exhaustive front")
@@ -202,29 +200,24 @@ def _rest(
         return {}
 
 
-def _everything(space: Space) -> list[Bits]:
+def _everything(space: Space) -> list[Genes]:
     """Returns all configurations of a small space, none of a larger one."""
-    if len(space.free) > SMALL_UNITS:
-        return []
-    flags = itertools.product((False, True), repeat=len(space.free))
-    return [space.skipping(list(itertools.compress(space.free, f))) for f in flags]
+    return space.everything() if space.size <= MAX_CONFIGURATIONS else []
 
 
-def default_evaluations(search: str, units: int) -> int:
+def default_evaluations(search: str, space: Space) -> int:
     """Returns how many configurations a search evaluates where nothing is said."""
-    everything: int = 2 ** min(units, SMALL_UNITS)
     if search in ("exhaustive", "stages"):
-        return everything
+        return min(space.size, MAX_CONFIGURATIONS)
     if search in ("beam", "greedy"):
-        width = 1 if search == "greedy" else 2
-        return 1 + width * units * (units + 1) // 2
-    return max(60, 3 * units)
+        return 1 + (1 if search == "greedy" else 2) * greedy_evaluations(space)
+    return max(60, 3 * len(space.steps))
 
 
 @contextmanager
 def _scores(
     problem: Problem, options: SelectOptions, notes: Notes
-) -> Iterator[tuple[Score, Mapping[Bits, float]]]:
+) -> Iterator[tuple[Score, Mapping[Genes, float]]]:
     """Yields what scores configurations, and the scores that are known already."""
     samples = problem.data.parts.selection
     if options.cache is None:
@@ -248,7 +241,7 @@ def _reported(
 ) -> tuple[tuple[Chosen, ...], FamilyNorms]:
     """Returns the picked configurations with report scores and measured latencies."""
     by_stage = options.search == "stages"
-    names = names_of([found.bits for found in picked], problem.space, by_stage)
+    names = names_of([found.genes for found in picked], problem.space, by_stage)
     notes.step("evaluating the front on the report part")
     report = problem.data.parts.report
     scores = dict(problem.scorer.scores(list(names.values()), report))
@@ -262,15 +255,15 @@ def _reported(
     chosen = tuple(
         Chosen(
             name=name,
-            bits=bits,
-            score=scores[bits],
+            genes=genes,
+            score=scores[genes],
             selection_score=found.score,
-            macs=prices.macs(bits),
-            parameters=prices.parameters(bits),
-            predicted_ms=prices.predicted_ms(bits),
+            macs=prices.macs(genes),
+            parameters=prices.parameters(genes),
+            predicted_ms=prices.predicted_ms(genes),
             measured_ms=measured.get(name),
         )
-        for (name, bits), found in zip(names.items(), picked, strict=True)
+        for (name, genes), found in zip(names.items(), picked, strict=True)
     )
     return chosen, norms
 
@@ -279,13 +272,13 @@ def _exhaustive_share(
     space: Space,
     prices: Prices,
     reference: ReferencePoint,
-    scores: Mapping[Bits, float],
+    scores: Mapping[Genes, float],
     archive: Archive,
 ) -> float | None:
     """Returns the front's hypervolume over the exhaustive one's, if all scores are known."""
     everything = _everything(space)
-    if not everything or any(bits not in scores for bits in everything):
+    if not everything or any(genes not in scores for genes in everything):
         return None
-    candidates = [Candidate(bits, scores[bits], prices.cost(bits)) for bits in everything]
+    candidates = [Candidate(genes, scores[genes], prices.cost(genes)) for genes in everything]
     best = hypervolume(front_of(candidates), reference)
     return archive.hypervolume / best if best > 0 else None

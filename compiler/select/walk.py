@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.select.segments import Segments
 
 NEVER = 1 << 62
@@ -39,12 +39,12 @@ class Resolver:
 
     Args:
         segments: The network's pieces.
-        bits: The configuration.
+        genes: The configuration.
     """
 
-    def __init__(self, segments: Segments, bits: Bits) -> None:
+    def __init__(self, segments: Segments, genes: Genes) -> None:
         self._segments = segments
-        self._bits = bits
+        self._genes = genes
         self._found: dict[str, tuple[Key, int]] = {}
 
     def key(self, cut: str) -> Key:
@@ -82,7 +82,7 @@ class Resolver:
             return found
         join = self._segments.joins.get(cut)
         segment = self._segments.segments.get(cut)
-        if join is not None and self._bits[join.unit]:
+        if join is not None and self._genes[join.unit]:
             key, skipped = self._resolve(join.shortcut)
             found = key, skipped | 1 << join.unit
         elif segment is None:
@@ -108,7 +108,7 @@ class Step:
 class Finish:
     """A configuration is done: what it wanted is read."""
 
-    bits: Bits
+    genes: Genes
     wanted: tuple[Key, ...]
 
 
@@ -154,7 +154,7 @@ class Plan:
 
 
 def plan(
-    segments: Segments, wanted: Mapping[Bits, tuple[Key, ...]], read: bool = True
+    segments: Segments, wanted: Mapping[Genes, tuple[Key, ...]], read: bool = True
 ) -> Plan:
     """Returns the steps that compute what each configuration wants.
 
@@ -166,8 +166,8 @@ def plan(
     events: list[Step | Finish] = []
     inputs: dict[Key, tuple[Key, ...]] = {}
     uses: defaultdict[Key, list[int]] = defaultdict(list)
-    for bits, keys in wanted.items():
-        resolver = Resolver(segments, bits)
+    for genes, keys in wanted.items():
+        resolver = Resolver(segments, genes)
         pending = [(key, False) for key in reversed(keys)]
         while pending:
             key, ready = pending.pop()
@@ -184,5 +184,5 @@ def plan(
                 pending += [(one, False) for one in reversed(below)]
         for key in keys if read else ():
             uses[key].append(len(events))
-        events.append(Finish(bits, keys if read else ()))
+        events.append(Finish(genes, keys if read else ()))
     return Plan(tuple(events), inputs, {key: tuple(found) for key, found in uses.items()})

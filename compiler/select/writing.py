@@ -34,14 +34,14 @@ def write_selection(path: Path, selection: Selection, options: SelectOptions) ->
     entries = tuple(
         FrontEntry(
             chosen.name,
-            tuple(unit.name for unit in problem.skipped(chosen.bits)),
+            tuple(unit.name for unit in problem.skipped(chosen.genes)),
             _metrics(chosen, problem.metric.is_accuracy),
         )
         for chosen in selection.chosen
     )
     front = Front(
         entries,
-        units=problem.space.units,
+        units=tuple(unit.name for unit in problem.units),
         norm=problem.mode,
         statistics=statistics,
         provenance=_provenance(selection, options),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from skipc.compiler.select.candidates import Bits
+    from skipc.compiler.axes.axis import Genes
 
 NAME = "digits ResNet"
 SEEDS = range(5)
@@ -157,14 +157,14 @@ def _store_ratio(path: Path) -> float:
     return sum(tensor.size_bytes for tensor in manifest.weights) / full.weights_bytes
 
 
-def _evaluator(checkpoint: Path, mode: NormMode) -> tuple[Evaluator, list[Bits]]:
+def _evaluator(checkpoint: Path, mode: NormMode) -> tuple[Evaluator, list[Genes]]:
     """Returns an evaluator of the free units and all their configurations."""
     supernet = read_checkpoint(checkpoint, ModelOptions())
     graph = batched_graph(supernet, export_supernet(supernet), 64, lambda _: None)
     units = tuple(u for u in find_units(graph.model).units if u.name not in MANDATORY)
     train = _samples(load_digits().train)
     evaluator = Evaluator(graph, units, train, EvaluationSettings(mode))
-    return evaluator, list(itertools.product((False, True), repeat=len(units)))
+    return evaluator, list(itertools.product((0, 1), repeat=len(units)))
 
 
 def _unit_forwards(checkpoint: Path) -> float:
@@ -176,7 +176,7 @@ def _unit_forwards(checkpoint: Path) -> float:
     return evaluator.unit_rows / naive
 
 
-def _accuracies(checkpoint: Path) -> Mapping[NormMode, Mapping[Bits, float]]:
+def _accuracies(checkpoint: Path) -> Mapping[NormMode, Mapping[Genes, float]]:
     """Returns the accuracy of all configurations on the report part, by norm mode."""
     samples = _samples(load_digits().report)
     found = {}

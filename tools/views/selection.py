@@ -26,7 +26,7 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
     """Prints the table of the chosen configurations and how they were found."""
     problem = selection.problem
     accuracy = problem.metric.is_accuracy
-    full = next((c for c in selection.chosen if not any(c.bits)), None)
+    full = next((c for c in selection.chosen if not any(c.genes)), None)
     rows = table(
         "configuration", ">skipped", f">{'accuracy' if accuracy else 'score'}", ">drop",
         ">MACs", ">predicted", ">measured", ">off",
@@ -34,7 +34,7 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
     for chosen in selection.chosen:
         rows.add_row(
             chosen.name,
-            str(sum(chosen.bits)),
+            str(sum(chosen.genes)),
             f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
             "-" if full is None else _lost(full.score - chosen.score, accuracy),
             count_text(chosen.macs),
@@ -75,7 +75,6 @@ def _off(chosen: Chosen) -> str:
 def selection_json(selection: Selection, out: Path) -> dict[str, object]:
     """Returns the same as a JSON document."""
     problem = selection.problem
-    names = problem.space.units
     return {
         "front": str(out),
         "norm": problem.mode.value,
@@ -87,12 +86,20 @@ def selection_json(selection: Selection, out: Path) -> dict[str, object]:
         "interrupted": selection.interrupted,
         "configurations": [
             {
-                **asdict(chosen),
-                "bits": "".join("01"[bit] for bit in chosen.bits),
-                "skip": [name for name, bit in zip(names, chosen.bits, strict=True) if bit],
+                **_fields(chosen),
+                "skip": [unit.name for unit in problem.skipped(chosen.genes)],
             }
             for chosen in selection.chosen
         ],
+    }
+
+
+def _fields(chosen: Chosen) -> dict[str, object]:
+    fields = asdict(chosen)
+    return {
+        "name": fields.pop("name"),
+        "bits": "".join(map(str, fields.pop("genes"))),
+        **fields,
     }
 
 

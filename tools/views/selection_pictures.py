@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from skipc.compiler.select.candidates import Candidate
     from skipc.compiler.select.selecting import Chosen, Selection
+    from skipc.compiler.select.space import Candidate
     from skipc.tools.web.chart import Json
 
 _AXES = {
@@ -171,10 +171,10 @@ def _points(selection: Selection) -> _Points:
     problem = selection.problem
     label, scale = _AXES[selection.cost]
     percent = 100.0 if problem.metric.is_accuracy else 1.0
-    by_bits = {candidate.bits: candidate for candidate in selection.candidates}
+    by_genes = {candidate.genes: candidate for candidate in selection.candidates}
 
     def text(candidate: Candidate) -> tuple[str, str]:
-        names = [unit.name for unit in problem.skipped(candidate.bits)]
+        names = [unit.name for unit in problem.skipped(candidate.genes)]
         where = f"{percent * candidate.score:.2f} at {scale * candidate.cost:.4g}"
         return where, f"skips {', '.join(names) or 'nothing'}"
 
@@ -183,7 +183,7 @@ def _points(selection: Selection) -> _Points:
 
     def details(one: Chosen) -> tuple[str, ...]:
         reported = f"report part {percent * one.score:.2f}"
-        where, skips = text(by_bits[one.bits])
+        where, skips = text(by_genes[one.genes])
         return one.name, reported, f"selection {where}", skips
 
     front = front_of(selection.candidates)
@@ -194,7 +194,7 @@ def _points(selection: Selection) -> _Points:
         else f"{problem.metric.name} on the selection part",
         cloud=pairs(selection.candidates),
         front=pairs(front),
-        chosen=pairs([by_bits[one.bits] for one in selection.chosen]),
+        chosen=pairs([by_genes[one.genes] for one in selection.chosen]),
         names=[one.name for one in selection.chosen],
         cloud_texts=[text(candidate) for candidate in selection.candidates],
         chosen_texts=[details(one) for one in selection.chosen],

@@ -10,7 +10,6 @@ from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.axes.units import Unit
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import parameters, total_macs
-from skipc.compiler.select.candidates import Space
 from skipc.compiler.select.costs import Counter
 from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
 from skipc.profiles import LatencyTable, Profile
@@ -23,38 +22,37 @@ def test_counts_are_those_of_the_pruned_graph(name):
     counter = Counter(graph.model, search.units)
     rng = random.Random(0)
     for _ in range(4):
-        bits = tuple(rng.random() < 0.5 for _ in search.units)
-        chosen = tuple(u for u, bit in zip(search.units, bits, strict=True) if bit)
+        genes = tuple(int(rng.random() < 0.5) for _ in search.units)
+        chosen = tuple(u for u, value in zip(search.units, genes, strict=True) if value)
         subnet = subnet_from_units(graph.model, chosen)
-        assert counter.macs(bits) == total_macs(subnet.graph)
-        assert counter.parameters(bits) == parameters(subnet.graph)
+        counted = counter.count(genes)
+        assert counted.macs == total_macs(subnet.graph)
+        assert counted.parameters == parameters(subnet.graph)
 
 
-def problem(kinds):
-    units = tuple(Unit(f"u{i}", "", 0, "", kind, kind) for i, kind in enumerate(kinds))
-    space = Space(tuple(unit.name for unit in units), tuple(range(len(units))))
-    return space, units
+def units_of(kinds):
+    return tuple(Unit(f"u{i}", "", 0, "", kind, kind) for i, kind in enumerate(kinds))
 
 
-def run(bits):
-    return frozenset(index for index, bit in enumerate(bits) if not bit)
+def run(genes):
+    return frozenset(index for index, value in enumerate(genes) if not value)
 
 
-def scaled(bits):
-    return sum(unit > bits.index(True) for unit in run(bits)) if True in bits else 0
+def scaled(genes):
+    return sum(unit > genes.index(1) for unit in run(genes)) if any(genes) else 0
 
 
 def fitted(kinds, true, noise=0.0):
-    space, units = problem(kinds)
+    units = units_of(kinds)
     rng = random.Random(1)
 
     def measured(configurations):
         return {
-            name: true.predict_ms(run(bits), scaled(bits)) * (1 + rng.uniform(-noise, noise))
-            for name, bits in configurations.items()
+            name: true.predict_ms(run(genes), scaled(genes)) * (1 + rng.uniform(-noise, noise))
+            for name, genes in configurations.items()
         }
 
-    return fit_latency(space, units, run, scaled, measured)
+    return fit_latency(units, range(len(units)), run, scaled, measured)
 
 
 KINDS = [1, 1, 1, 2, 2, 2, 3, 3]
@@ -72,9 +70,9 @@ def test_noise_is_averaged():
     found = fitted(KINDS, TRUE, noise=0.02)
     rng = random.Random(2)
     for _ in range(20):
-        bits = tuple(rng.random() < 0.5 for _ in KINDS)
-        expected = TRUE.predict_ms(run(bits), scaled(bits))
-        assert found.predict_ms(run(bits), scaled(bits)) == pytest.approx(expected, rel=0.04)
+        genes = tuple(int(rng.random() < 0.5) for _ in KINDS)
+        expected = TRUE.predict_ms(run(genes), scaled(genes))
+        assert found.predict_ms(run(genes), scaled(genes)) == pytest.approx(expected, rel=0.04)
 
 
 def test_no_unit_is_predicted_to_save_less_than_nothing():

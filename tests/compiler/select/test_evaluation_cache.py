@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from skipc.compiler.axes.axis import Gene
 from skipc.compiler.errors import SelectError
 from skipc.compiler.select.evaluation_cache import EvaluationCache, EvaluationKey
 
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-KEY = EvaluationKey("c" * 64, "d" * 64, "full", "top1", "inverted", ("a", "b", "c"))
-SCORES = {(False, False, False): 0.975, (True, False, True): 0.5, (True, True, True): 0.0}
+
+def genes_of(names: str) -> tuple[Gene, ...]:
+    return tuple(Gene("skip", name, 2) for name in names)
+
+
+KEY = EvaluationKey("c" * 64, "d" * 64, "full", "top1", "inverted", genes_of("abc"))
+SCORES = {(0, 0, 0): 0.975, (1, 0, 1): 0.5, (1, 1, 1): 0.0}
 
 
 def refuse(note: str) -> None:
@@ -34,17 +40,17 @@ def opened(folder: Path) -> EvaluationCache:
 @pytest.fixture
 def filled(tmp_path: Path) -> EvaluationCache:
     cache = opened(tmp_path)
-    for bits, score in SCORES.items():
-        cache.add(bits, score)
+    for genes, score in SCORES.items():
+        cache.add(genes, score)
     cache.close()
     return cache
 
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """Lets no file grow beyond 400 bytes, as a full disk would; undone at the end."""
+    """Lets no file grow beyond 1000 bytes, as a full disk would; undone at the end."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         yield
     finally:
@@ -61,25 +67,25 @@ def test_cache_resumes_with_every_score(filled, tmp_path):
 def test_cache_says_what_it_is_for_in_its_first_line(filled):
     first, *rest = filled.path.read_text().splitlines()
     said = json.loads(first)
-    assert (said["format"], said["norm"], said["units"]) == (
-        "skipc.evaluations/1", "full", ["a", "b", "c"],
+    assert (said["format"], said["norm"], [gene["name"] for gene in said["genes"]]) == (
+        "skipc.evaluations/2", "full", ["a", "b", "c"],
     )  # fmt: skip
-    assert [json.loads(line)["skip"] for line in rest] == ["000", "101", "111"]
+    assert [json.loads(line)["genes"] for line in rest] == list(map(list, SCORES))
 
 
 def test_cache_writes_a_score_once(filled, tmp_path):
     size = filled.path.stat().st_size
     again = opened(tmp_path)
-    again.add((True, True, True), 0.0)
+    again.add((1, 1, 1), 0.0)
     again.close()
     assert filled.path.stat().st_size == size
 
 
 def test_cache_has_each_score_on_disk_before_it_is_closed(tmp_path):
     cache = opened(tmp_path)
-    cache.add((True, False, True), 0.25)
+    cache.add((1, 0, 1), 0.25)
     assert json.loads(cache.path.read_text().splitlines()[-1]) == {
-        "skip": "101",
+        "genes": [1, 0, 1],
         "score": 0.25,
     }
     cache.close()
@@ -93,7 +99,7 @@ def test_cache_has_each_score_on_disk_before_it_is_closed(tmp_path):
         {"norm": "scalar"},
         {"metric": "pkg.mod:f"},
         {"residual_scale": "original"},
-        {"units": ("a", "b", "d")},
+        {"genes": genes_of("abd")},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -111,8 +117,8 @@ def test_cache_ignores_a_line_cut_anywhere_and_goes_on_behind_it(filled, tmp_pat
         kept = whole[:cut].count(b"\n")
         cache = opened(tmp_path)
         assert list(cache.scores.items()) == list(SCORES.items())[: max(kept - 1, 0)]
-        for bits, score in SCORES.items():
-            cache.add(bits, score)
+        for genes, score in SCORES.items():
+            cache.add(genes, score)
         cache.close()
         again = opened(tmp_path)
         assert dict(again.scores) == SCORES
@@ -133,15 +139,15 @@ def test_cache_survives_a_second_crash_while_a_torn_line_is_closed(filled, tmp_p
         ("", "is not"),
         ("[1, 2]", "is not"),
         ("[" * 100_000, "is not"),
-        ('{"skip": "010"}', "is not"),
-        ('{"skip": "010", "score": 1.0, "more": 1}', "is not"),
-        ('{"skip": "01", "score": 1.0}', "each of 3 units"),
-        ('{"skip": "012", "score": 1.0}', "each of 3 units"),
-        ('{"skip": [0, 1, 0], "score": 1.0}', "each of 3 units"),
-        ('{"skip": "010", "score": NaN}', "finite number"),
-        ('{"skip": "010", "score": "1"}', "finite number"),
-        ('{"skip": "010", "score": 1e999}', "finite number"),
-        ('{"skip": "010", "score": true}', "finite number"),
+        ('{"genes": [0, 1, 0]}', "is not"),
+        ('{"genes": [0, 1, 0], "score": 1.0, "more": 1}', "is not"),
+        ('{"genes": [0, 1], "score": 1.0}', "each of 3 decisions"),
+        ('{"genes": [0, 1, 2], "score": 1.0}', "each of 3 decisions"),
+        ('{"genes": "010", "score": 1.0}', "each of 3 decisions"),
+        ('{"genes": [0, 1, 0], "score": NaN}', "finite number"),
+        ('{"genes": [0, 1, 0], "score": "1"}', "finite number"),
+        ('{"genes": [0, 1, 0], "score": 1e999}', "finite number"),
+        ('{"genes": [0, 1, 0], "score": true}', "finite number"),
     ],
 )
 def test_cache_with_a_damaged_line_is_refused(line, said, filled, tmp_path):
@@ -171,17 +177,17 @@ def test_cache_for_something_else_under_its_name_is_refused(filled, tmp_path):
 def test_cache_takes_finite_scores_only(score, tmp_path):
     cache = opened(tmp_path)
     with pytest.raises(ValueError, match="not one of this cache's"):
-        cache.add((True, True, True), score)
+        cache.add((1, 1, 1), score)
     cache.close()
 
 
 def test_full_disk_ends_caching_with_one_note_and_keeps_the_scores(tmp_path, small_files):
     notes: list[str] = []
-    key = replace(KEY, units=tuple("abcdefgh"))
+    key = replace(KEY, genes=genes_of("abcdefgh"))
     cache = EvaluationCache(tmp_path, key, notes.append)
-    every = [tuple(bool(n >> i & 1) for i in range(8)) for n in range(40)]
-    for bits in every:
-        cache.add(bits, 0.5)
+    every = [tuple(n >> i & 1 for i in range(8)) for n in range(40)]
+    for genes in every:
+        cache.add(genes, 0.5)
     assert len(notes) == 1
     assert "can no longer be cached" in notes[0]
     assert str(cache.path) in notes[0]
@@ -199,17 +205,16 @@ def test_folder_that_cannot_be_made_is_a_note(tmp_path):
     (tmp_path / "file").write_text("")
     notes: list[str] = []
     cache = EvaluationCache(tmp_path / "file" / "cache", KEY, notes.append)
-    cache.add((True, True, True), 0.5)
+    cache.add((1, 1, 1), 0.5)
     assert len(notes) == 1
     assert "--cache" in notes[0]
-    assert cache.scores == {(True, True, True): 0.5}
+    assert cache.scores == {(1, 1, 1): 0.5}
 
 
 def append_some(folder: Path, start: int) -> None:
-    units = tuple(str(i) for i in range(10))
-    cache = EvaluationCache(folder, replace(KEY, units=units), refuse)
+    cache = EvaluationCache(folder, replace(KEY, genes=genes_of("0123456789")), refuse)
     for number in range(start, 400, 2):
-        cache.add(tuple(bool(number >> i & 1) for i in range(10)), number / 8)
+        cache.add(tuple(number >> i & 1 for i in range(10)), number / 8)
     cache.close()
 
 
@@ -217,8 +222,7 @@ def test_two_processes_append_to_one_cache(tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for done in [pool.submit(append_some, tmp_path, start) for start in (0, 1)]:
             done.result()
-    units = tuple(str(i) for i in range(10))
-    cache = EvaluationCache(tmp_path, replace(KEY, units=units), refuse)
+    cache = EvaluationCache(tmp_path, replace(KEY, genes=genes_of("0123456789")), refuse)
     assert sorted(cache.scores.values()) == [number / 8 for number in range(400)]
     cache.close()
     assert os.listdir(tmp_path) == [cache.path.name]

@@ -37,13 +37,13 @@ def samples_of(graph, high=None, rows=ROWS):
 
 def some(units, count=6, seed=0):
     rng = random.Random(seed)
-    drawn = [tuple(rng.random() < 0.5 for _ in units) for _ in range(count)]
-    ends = [(False,) * len(units), (True,) * len(units)]
+    drawn = [tuple(int(rng.random() < 0.5) for _ in units) for _ in range(count)]
+    ends = [(0,) * len(units), (1,) * len(units)]
     return list(dict.fromkeys([*drawn, *ends]))
 
 
-def skipped(units, bits):
-    return tuple(unit for unit, bit in zip(units, bits, strict=True) if bit)
+def skipped(units, genes):
+    return tuple(unit for unit, value in zip(units, genes, strict=True) if value)
 
 
 @pytest.mark.parametrize("name", WITH_UNITS)
@@ -51,12 +51,12 @@ def test_outputs_are_the_references(name):
     graph, search = exported(name)
     samples = samples_of(graph, dict(NETS[name].high))
     evaluator = Evaluator(graph, search.units, samples, EvaluationSettings(rows=2))
-    for bits, found in evaluator.outputs(some(search.units), samples):
+    for genes, found in evaluator.outputs(some(search.units), samples):
         chunks = [
             {n: array[start : start + evaluator.rows] for n, array in samples.inputs.items()}
             for start in range(0, len(samples), evaluator.rows)
         ]
-        expected = graph.reference.run(skipped(search.units, bits), chunks)
+        expected = graph.reference.run(skipped(search.units, genes), chunks)
         for output in found:
             assert_close(found[output], np.concatenate([one[output] for one in expected]))
 
@@ -72,15 +72,15 @@ def test_sharing_and_forgetting_change_no_bit(name, mode):
     for memory_bytes in (1, shared.peak_bytes // 2, 1 << 30):
         settings = EvaluationSettings(mode, rows=2, memory_bytes=memory_bytes)
         evaluator = Evaluator(graph, search.units, samples, settings)
-        for bits in batch:
-            ((_, found),) = evaluator.outputs([bits], samples)
-            assert all(np.array_equal(found[k], expected[bits][k]) for k in found)
+        for genes in batch:
+            ((_, found),) = evaluator.outputs([genes], samples)
+            assert all(np.array_equal(found[k], expected[genes][k]) for k in found)
 
 
 def test_memory_cap_is_kept_where_it_can_be():
     graph, search = exported("torchvision-resnet")
     samples = samples_of(graph, rows=32)
-    everything = list(itertools.product((False, True), repeat=len(search.units)))
+    everything = list(itertools.product((0, 1), repeat=len(search.units)))
     free = Evaluator(graph, search.units, samples, EvaluationSettings())
     expected = dict(free.outputs(everything, samples))
     cap_bytes = free.peak_bytes * 3 // 4
@@ -90,9 +90,9 @@ def test_memory_cap_is_kept_where_it_can_be():
     found = dict(capped.outputs(everything, samples))
     assert capped.peak_bytes <= cap_bytes
     assert all(
-        np.array_equal(found[bits][k], expected[bits][k])
-        for bits in found
-        for k in found[bits]
+        np.array_equal(found[genes][k], expected[genes][k])
+        for genes in found
+        for k in found[genes]
     )
 
 
@@ -101,9 +101,9 @@ def test_exhaustive_walk_runs_few_units():
     graph, units = exported_plain(module)
     samples = Samples({"input": np.ones((3, 4), np.float32)}, np.zeros(3))
     evaluator = Evaluator(graph, units, samples, EvaluationSettings())
-    everything = list(itertools.product((False, True), repeat=9))
+    everything = list(itertools.product((0, 1), repeat=9))
     assert len(list(evaluator.outputs(everything, samples))) == 512
-    naive = len(samples) * sum(not bit for bits in everything for bit in bits)
+    naive = len(samples) * sum(not value for genes in everything for value in genes)
     assert evaluator.unit_rows / naive == pytest.approx(511 / 2304)
 
 
@@ -146,7 +146,7 @@ def test_full_statistics_are_those_that_pytorch_finds_layer_by_layer(name):
     units = find_units(graph.model).units
     samples = samples_of(graph, rows=5)
     evaluator = Evaluator(graph, units, samples, EvaluationSettings(NormMode.FULL, rows=2))
-    found = evaluator.statistics((False,) * len(units))
+    found = evaluator.statistics((0,) * len(units))
     expected = pytorch_statistics(module, samples.inputs["x"])
     assert found.keys() == expected.keys()
     for norm, (mean, variance) in expected.items():
@@ -189,18 +189,18 @@ def test_what_is_evaluated_is_what_is_built(tmp_path, name, mode):
     search = find_units(graph.model)
     samples = samples_of(graph)
     evaluator = Evaluator(graph, search.units, samples, EvaluationSettings(mode, rows=3))
-    batch = {f"c{i}": bits for i, bits in enumerate(some(search.units, 3))}
+    batch = {f"c{i}": genes for i, genes in enumerate(some(search.units, 3))}
     found = dict(evaluator.outputs(list(batch.values()), samples))
     subnets = PrunedSubnets(graph, search, family_norms(evaluator, mode, batch))
-    for number, (configuration, bits) in enumerate(batch.items()):
-        entry = Configuration(configuration, skipped(search.units, bits), {})
+    for number, (configuration, genes) in enumerate(batch.items()):
+        entry = Configuration(configuration, skipped(search.units, genes), {})
         path = tmp_path / f"{number}.onnx"
         ir.save(subnets.subnet(entry).model, path)
         runner = GraphRunner(path)
         for row in range(len(samples)):
             case = {n: array[row : row + 1] for n, array in samples.inputs.items()}
             for output, array in runner.run(case).items():
-                assert_close(array, found[bits][output][row : row + 1])
+                assert_close(array, found[genes][output][row : row + 1])
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -209,6 +209,6 @@ def test_scalars_of_the_full_network_are_one(name):
     units = find_units(graph.model).units
     samples = samples_of(graph)
     evaluator = Evaluator(graph, units, samples, EvaluationSettings(NormMode.SCALAR))
-    scales = {s.scale for s in evaluator.statistics((False,) * len(units)).values()}
+    scales = {s.scale for s in evaluator.statistics((0,) * len(units)).values()}
     assert scales <= {1.0, None}
     assert 1.0 in scales

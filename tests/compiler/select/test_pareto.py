@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymoo.indicators.hv import HV
 
-from skipc.compiler.select.candidates import Candidate
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume, thin
+from skipc.compiler.select.space import Candidate
 
 REFERENCE = ReferencePoint(10.0, 0.1)
 
 
 def candidate(number, cost, score):
-    return Candidate(tuple(bit == "1" for bit in f"{number:08b}"), score, cost)
+    return Candidate(tuple(int(bit) for bit in f"{number:08b}"), score, cost)
 
 
 POINTS = st.lists(

@@ -7,12 +7,13 @@ import random
 
 import pytest
 
+from skipc.compiler.axes.axis import Gene
 from skipc.compiler.errors import SelectError
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
-from skipc.compiler.select.candidates import Space
 from skipc.compiler.select.pareto import ReferencePoint
 from skipc.compiler.select.searches import find_search, search_names
 from skipc.compiler.select.searches.stages import flags_text, stages_of
+from skipc.compiler.select.space import Space
 
 UNITS = 9
 
@@ -28,20 +29,25 @@ class Landscape:
         self.asked = []
 
     def score(self, batch):
-        for bits in batch:
-            self.asked.append(bits)
-            alone = sum(loss for loss, bit in zip(self.loss, bits, strict=True) if bit)
-            both = zip(self.pairs, itertools.pairwise(bits), strict=True)
+        for genes in batch:
+            self.asked.append(genes)
+            alone = sum(loss for loss, value in zip(self.loss, genes, strict=True) if value)
+            both = zip(self.pairs, itertools.pairwise(genes), strict=True)
             together = sum(loss for loss, (one, other) in both if one and other)
-            yield bits, round(max(0.99 - alone - together, 0.1), 3)
+            yield genes, round(max(0.99 - alone - together, 0.1), 3)
 
-    def cost(self, bits):
-        return 2 + sum(c for c, bit in zip(self.cost_of, bits, strict=True) if not bit)
+    def cost(self, genes):
+        return 2 + sum(c for c, value in zip(self.cost_of, genes, strict=True) if not value)
+
+
+def space_of(names, free=None, stages=()):
+    genes = tuple(Gene("skip", name, 2) for name in names)
+    return Space(genes, free or tuple(range(len(genes))), stages)
 
 
 def searched(name, landscape, budget, free=None, seed=0):
     units = len(landscape.loss)
-    space = Space(tuple(f"layer1.{i}" for i in range(units)), free or tuple(range(units)))
+    space = space_of([f"layer1.{i}" for i in range(units)], free)
     reference = ReferencePoint(landscape.cost(space.full), 0.1)
     archive = Archive(landscape.score, landscape.cost, reference, budget)
     try:
@@ -66,7 +72,7 @@ def test_search_keeps_to_free_units_and_evaluations(name):
     archive = searched(name, landscape, 30, free)
     assert 2 <= len(archive.candidates) <= 30
     assert len(landscape.asked) == len(set(landscape.asked)) == len(archive.candidates)
-    assert all(not bits[unit] for bits in landscape.asked for unit in (0, 2, 4, 6, 8))
+    assert all(not genes[unit] for genes in landscape.asked for unit in (0, 2, 4, 6, 8))
 
 
 @pytest.mark.parametrize("name", search_names())
@@ -80,7 +86,7 @@ def test_search_is_the_same_for_the_same_seed(name):
 
 def test_few_evaluations_of_a_deep_network_give_a_spread_front():
     archive = searched("surrogate", Landscape(2, units=54), 120)
-    sizes = sorted(sum(candidate.bits) for candidate in archive.front)
+    sizes = sorted(sum(candidate.genes) for candidate in archive.front)
     assert len(archive.candidates) == 120
     assert sizes[0] <= 3
     assert sizes[-1] >= 40
@@ -104,12 +110,12 @@ def test_unknown_search_names_the_nearest():
 
 def test_score_that_is_no_number_names_the_configuration():
     def score(batch):
-        return ((bits, float("nan") if bits[0] else 0.9) for bits in batch)
+        return ((genes, float("nan") if genes[0] else 0.9) for genes in batch)
 
     archive = Archive(score, sum, ReferencePoint(1.0, 0.0), 10)
     with pytest.raises(SelectError, match="configuration 10 is nan"):
-        archive([(False, True), (True, False)])
-    assert (False, True) in archive.candidates
+        archive([(0, 1), (1, 0)])
+    assert (0, 1) in archive.candidates
 
 
 def test_what_was_scored_before_an_interruption_is_kept():
@@ -119,8 +125,8 @@ def test_what_was_scored_before_an_interruption_is_kept():
 
     archive = Archive(score, sum, ReferencePoint(1.0, 0.0), 10)
     with pytest.raises(KeyboardInterrupt):
-        archive([(False,), (True,)])
-    assert list(archive.candidates) == [(False,)]
+        archive([(0,), (1,)])
+    assert list(archive.candidates) == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +142,10 @@ def test_what_was_scored_before_an_interruption_is_kept():
     ],
 )  # fmt: skip
 def test_stages_are_the_second_halves_of_containers(names, expected):
-    space = Space(tuple(names), tuple(range(len(names))))
-    assert stages_of(space) == expected
+    assert stages_of(space_of(names)) == expected
 
 
 def test_stages_of_a_switching_network_are_its_own():
-    space = Space(("stage1", "stage2", "stage3"), (0, 1, 2), stages=((0,), (1,), (2,)))
+    space = space_of(["stage1", "stage2", "stage3"], stages=((0,), (1,), (2,)))
     assert stages_of(space) == ((0,), (1,), (2,))
-    assert flags_text(stages_of(space), (True, False, True)) == "TFT"
+    assert flags_text(stages_of(space), (1, 0, 1)) == "TFT"
