@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 from .errors import ChoiceError
-from .reals import finite
 
 MOST_IDLE_W = 10_000.0
 """What no device draws at rest."""
+
+
+def finite(given: object) -> float:
+    """Returns a finite number as a float; NaN, which no comparison holds for, else.
+
+    Callers give Python's numbers, NumPy's, or something that is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, Real):
+        return math.nan
+    try:
+        number = float(given)
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def checked_flag(name: str, given: object) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 
 from ..errors import ChoiceError
-from ..reals import finite
+from ..options import finite
 from .budget import MOST
 
 DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
