@@ -16,15 +16,26 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
+from skipc.runtime.bundle.records import parse_json, read
+from skipc.runtime.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from skipc.compiler.axes.axis import Gene, Genes
 
 FORMAT = "skipc.evaluations/2"
 _TORN = b"#torn"
+_MEND = "The file is damaged: delete it, and its configurations are evaluated again."
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line: a configuration and its score."""
+
+    genes: tuple[int, ...]
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,36 +160,30 @@ class EvaluationCache:
             if line + b"\n" == self._header:
                 continue
             if place == 0:
-                raise self._damaged(number, "does not say what these scores are for")
+                raise SelectError(
+                    f"{self.path}: line {number} does not say what these scores are for."
+                    f" {_MEND}"
+                )
             genes, score = self._entry(number, line)
             self._scores.setdefault(genes, score)
         return bool(lines)
 
     def _entry(self, number: int, line: bytes) -> tuple[Genes, float]:
+        where = f"{self.path}: line {number}"
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict) or found.keys() != {"genes", "score"}:
-            raise self._damaged(number, 'is not {"genes": [0, 1, 0], "score": 0.99}')
-        genes, score = found["genes"], found["score"]
-        if not isinstance(genes, list) or not self._fits(genes):
-            raise self._damaged(
-                number, f"'genes' needs a value for each of {len(self._key.genes)} decisions"
+            found = read(_Entry, parse_json(line, where), where)
+        except FormatError as cause:
+            raise SelectError(f"{cause} {_MEND}") from cause
+        if not self._fits(found.genes):
+            raise SelectError(
+                f"{where}: 'genes' needs a value for each of {len(self._key.genes)} decisions."
+                f" {_MEND}"
             )
-        if not isinstance(score, float) or not math.isfinite(score):
-            raise self._damaged(number, "'score' is not a finite number with a point")
-        return tuple(genes), score
+        return found.genes, found.score
 
-    def _fits(self, genes: Sequence[object]) -> bool:
+    def _fits(self, genes: Genes) -> bool:
         """Tells whether these are values of the genes that the scores are for."""
         return len(genes) == len(self._key.genes) and all(
-            type(value) is int and 0 <= value < gene.values
+            0 <= value < gene.values
             for gene, value in zip(self._key.genes, genes, strict=True)
-        )
-
-    def _damaged(self, number: int, what: str) -> SelectError:
-        return SelectError(
-            f"{self.path}: line {number} {what}. The file is damaged: delete it, and its"
-            " configurations are evaluated again."
         )

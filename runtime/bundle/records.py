@@ -155,21 +155,21 @@ def _record(cls: Any, value: object, where: str) -> Any:
         example = f" Write {cls.EXAMPLE}." if hasattr(cls, "EXAMPLE") else ""
         raise FormatError(f"{where}: expected an object, found {shown(value)}.{example}")
     kinds, required = _fields(cls)
-    for key in value:
-        if key not in kinds:
-            choices = choices_text(str(key)[:80], kinds)
-            raise FormatError(f"{where}: unknown key {shown(key)}. {choices}")
-    for key in required:
-        if key not in value:
-            raise FormatError(f"{where}: the key {key!r} is missing.")
+    if value.keys() != kinds.keys():
+        for key in value:
+            if key not in kinds:
+                choices = choices_text(str(key)[:80], kinds)
+                raise FormatError(f"{where}: unknown key {shown(key)}. {choices}")
+        for key in required:
+            if key not in value:
+                raise FormatError(f"{where}: the key {key!r} is missing.")
     found = {key: kinds[key].read(inner, Place(where, key)) for key, inner in value.items()}
     try:
         made = cls(**found)
     except SkipcError as cause:
         raise FormatError(f"{where}: {cause}") from cause
-    check: Callable[[str], None] | None = getattr(made, "check", None)
-    if check is not None:
-        check(where)
+    if hasattr(cls, "check"):
+        made.check(where)
     return made
 
 

@@ -135,19 +135,20 @@ def test_cache_survives_a_second_crash_while_a_torn_line_is_closed(filled, tmp_p
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("nonsense", "is not"),
-        ("", "is not"),
-        ("[1, 2]", "is not"),
-        ("[" * 100_000, "is not"),
-        ('{"genes": [0, 1, 0]}', "is not"),
-        ('{"genes": [0, 1, 0], "score": 1.0, "more": 1}', "is not"),
+        ("nonsense", "not valid JSON"),
+        ("", "not valid JSON"),
+        ("[1, 2]", "expected an object"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"genes": [0, 1, 0]}', "the key 'score' is missing"),
+        ('{"genes": [0, 1, 0], "score": 1.0, "more": 1}', "unknown key 'more'"),
         ('{"genes": [0, 1], "score": 1.0}', "each of 3 decisions"),
         ('{"genes": [0, 1, 2], "score": 1.0}', "each of 3 decisions"),
-        ('{"genes": "010", "score": 1.0}', "each of 3 decisions"),
+        ('{"genes": "010", "score": 1.0}', "'genes' must be a list of whole numbers"),
+        ('{"genes": [0, -1, 0], "score": 1.0}', "'genes.1.' must be a whole number of at"),
         ('{"genes": [0, 1, 0], "score": NaN}', "finite number"),
-        ('{"genes": [0, 1, 0], "score": "1"}', "finite number"),
+        ('{"genes": [0, 1, 0], "score": "1"}', "must be a number"),
         ('{"genes": [0, 1, 0], "score": 1e999}', "finite number"),
-        ('{"genes": [0, 1, 0], "score": true}', "finite number"),
+        ('{"genes": [0, 1, 0], "score": true}', "must be a number"),
     ],
 )
 def test_cache_with_a_damaged_line_is_refused(line, said, filled, tmp_path):
@@ -162,7 +163,7 @@ def test_cache_with_a_damaged_line_is_refused(line, said, filled, tmp_path):
 
 def test_cache_with_bytes_that_are_no_text_is_refused(filled, tmp_path):
     filled.path.write_bytes(filled.path.read_bytes() + b"\xff\xfe\x00\n")
-    with pytest.raises(SelectError, match="line 5 is not"):
+    with pytest.raises(SelectError, match="line 5: not valid JSON"):
         opened(tmp_path)
 
 
