@@ -24,16 +24,21 @@ from skipc.runtime.bundle.manifest import (
 )
 from skipc.runtime.bundle.recipe import Recipe
 from skipc.tools.report.subnets import MODULE_KEY
-from skipc.tools.trtbench.baselines.found import BaselineCalls, BaselineFound
-from skipc.tools.trtbench.results.document import encoded
-from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.results.summary import Percentile, Summary
-from skipc.tools.trtbench.running.conditions import Conditions
-from skipc.tools.trtbench.running.energy import Energy
-from skipc.tools.trtbench.running.loop import Stop
-from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
-from skipc.tools.trtbench.running.phases import PhaseSummary, Times
-from skipc.tools.trtbench.running.switching import Switching
+from skipc.tools.trtbench.latency import Latency
+from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching, Times
+from skipc.tools.trtbench.report import (
+    Conditions,
+    DeviceShare,
+    Measured,
+    Memory,
+    MeterInfo,
+    PlainCalls,
+    Regime,
+    Report,
+    Share,
+    encoded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,6 +149,7 @@ def report_of(
         inputs={"x": "1x4 float32"},
         cases=2,
         stop=Stop(200.0, 1.0, 10),
+        average_runs=10,
         warm_up_rounds=10,
         meter=MeterInfo("model:5", "nothing measured", True) if meter else None,
         before=Conditions(41.0, 2000.0, None),
@@ -156,12 +162,15 @@ def report_of(
         medians,
         {a: {b: 1.1 * medians[b] for b in names if b != a} for a in names},
     )
+    latencies = {name: _latency(median_ms) for name, median_ms in medians.items()}
+    reference = latencies[names[0]]
     return Report(
         regime,
         names[0],
         tuple(
             Measured(
                 name=name,
+                graphs=(name,),
                 accuracy=entry.metrics.get("accuracy"),
                 memory=Memory(
                     Share(entry.own_bytes, entry.weights_bytes), None, DeviceShare(0, 0, 0)
@@ -169,34 +178,29 @@ def report_of(
                 load_ms=1.5,
                 load_parts=None,
                 first_call_ms=2.0,
-                latency=_summary(medians[name]),
+                latency=latencies[name],
+                over_reference=None if name == names[0] else latencies[name].over(reference),
                 phases=None,
-                energy=Energy((5 * medians[name], 5.2 * medians[name])) if meter else None,
+                energy=Energy.of((5 * medians[name], 5.2 * medians[name])) if meter else None,
+                plain=None,
             )
             for name, entry in zip(names, entries, strict=True)
         ),
         switching if len(names) > 1 else None,
-        (),
+        "",
     )
 
 
-def with_baselines(report: Report) -> Report:
-    """Returns results that hold two baselines as well: one was run, one could not be."""
-    calls = tuple(
-        BaselineCalls(
-            configuration=entry.name,
-            load_ms=4.5 if index == 0 else None,
-            first_call_ms=3.0,
-            relative_error=1e-7,
-            latency=None
-            if entry.latency is None
-            else _summary(1.25 * entry.latency.median_ms, wobble=7),
-        )
-        for index, entry in enumerate(report.configurations)
-    )
-    not_run = BaselineFound("if", "norms are 'scalar': one graph cannot hold them.", ())
-    found = (BaselineFound("plain", "", calls), not_run)
-    return replace(report, baselines=found)
+def with_plain(report: Report) -> Report:
+    """Returns results that hold plain sessions, too: a quarter slower."""
+    return replace(report, configurations=tuple(map(_with_plain, report.configurations)))
+
+
+def _with_plain(entry: Measured) -> Measured:
+    ours = entry.latency
+    latency = None if ours is None else _latency(1.25 * ours.median_ms, wobble=7)
+    over = None if ours is None or latency is None else latency.over(ours)
+    return replace(entry, plain=PlainCalls(4.5, 3.0, 1e-7, latency, over))
 
 
 def with_phases(report: Report, *, transfers: bool = True) -> Report:
@@ -223,7 +227,7 @@ def with_phases(report: Report, *, transfers: bool = True) -> Report:
 def _phases(median_ms: float, transfers: bool) -> PhaseSummary:
     shares = (1.0, 0.05, 0.125, 0.75, 0.0625)
     latency, enqueue, h2d, compute, d2h = (
-        Times(0.9 * ms, ms, ms, 2 * ms, ()) for ms in (share * median_ms for share in shares)
+        Times(0.9 * ms, ms, ms, 2 * ms, {}) for ms in (share * median_ms for share in shares)
     )
     moved = (h2d, d2h) if transfers else (None, None)
     return PhaseSummary(300, True, latency, enqueue, moved[0], compute, moved[1])
@@ -235,19 +239,20 @@ def write_results(path: Path, report: Report) -> Path:
     return path
 
 
-def _summary(median_ms: float, wobble: int = 5) -> Summary:
+def _latency(median_ms: float, wobble: int = 5) -> Latency:
     steps = [1 + 0.001 * (i % wobble) for i in range(30)]
-    return Summary(
+    return Latency(
         runs=300,
+        throughput_per_s=1000 / median_ms,
         total_ms=300 * median_ms,
         min_ms=0.9 * median_ms,
         max_ms=9.0 * median_ms,
         mean_ms=1.05 * median_ms,
         median_ms=median_ms,
-        percentiles=(Percentile(90.0, 1.1 * median_ms), Percentile(99.0, 1.4 * median_ms)),
-        variation=0.01,
         lowest_average_ms=median_ms,
         highest_average_ms=1.1 * median_ms,
+        percentiles_ms={"90": 1.1 * median_ms, "99": 1.4 * median_ms},
+        coefficient_of_variation=0.01,
         batch_medians_ms=tuple(median_ms * step for step in steps),
     )
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+
+from ..bundle.constraints import AtLeast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from . import Arrays, Backend, Engine
+
+
+_NotNegative = Annotated[float, AtLeast(0)]
 
 
 class Wait(Enum):
@@ -82,8 +87,8 @@ class LoadTimes:
         refit_ms: Putting weights into a stripped plan; None where it holds its own.
     """
 
-    deserialize_ms: float
-    refit_ms: float | None
+    deserialize_ms: _NotNegative
+    refit_ms: _NotNegative | None
 
 
 @runtime_checkable

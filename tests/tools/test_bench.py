@@ -11,10 +11,10 @@ from skipc.compiler.errors import ExtraMissingError
 from skipc.runtime import Bundle
 from skipc.tools.bench.bars import Bar, markdown, write
 from skipc.tools.bench.building import run_and_measure
+from skipc.tools.bench.if_graph import IfSession
 from skipc.tools.bench.networks import NETWORKS, RESNET50, VIT_B16, build_command
 from skipc.tools.bench.pages import find_browser
-from skipc.tools.bench.plain import if_session
-from skipc.tools.trtbench.baselines.plain import plain_session
+from skipc.tools.trtbench.loading import PlainSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,15 +77,16 @@ def test_build_command_is_what_a_user_would_type(tmp_path: Path) -> None:
 def test_if_graph_gives_the_pruned_graphs_outputs(work: Path) -> None:
     path = work / "ckpt.skipc"
     bundle = Bundle.open(path)
-    branching = if_session(path)
+    branching = IfSession(path)
     for case in bundle.golden_inputs():
         for entry in bundle.manifest.configurations:
-            (expected,) = plain_session(path / entry.graph).run(None, case)
-            (found,) = branching.run(entry.skip, case)
+            (expected,) = PlainSession(path / entry.graph).run(case).values()
+            (found,) = branching.run(entry.skip, case).values()
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     full, fast = (entry.skip for entry in bundle.manifest.configurations)
     case = bundle.golden_inputs()[0]
-    assert np.abs(branching.run(full, case)[0] - branching.run(fast, case)[0]).max() > 1e-2
+    (whole,), (less,) = (branching.run(skip, case).values() for skip in (full, fast))
+    assert np.abs(whole - less).max() > 1e-2
 
 
 def test_commands_are_measured() -> None:

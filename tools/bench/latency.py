@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.plain import if_session
-from skipc.tools.trtbench.baselines.plain import plain_session
+from skipc.tools.bench.if_graph import IfSession
+from skipc.tools.trtbench.loading import PlainSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,12 +43,12 @@ def _steady(network: Network, path: Path, rounds: int) -> list[Bar]:
     over_plain: dict[str, float] = {}
     if_over_ours: dict[str, float] = {}
     ours_ms: dict[str, float] = {}
-    branching = if_session(path)
+    branching = IfSession(path)
     with AdaptiveEngine.open(path, threads=1) as engine:
         for entry in bundle.manifest.configurations:
             engine.pin(entry.name)
             ours = _call(engine, case)
-            pairs = _pairs(ours, _run(plain_session(path / entry.graph), case), rounds)
+            pairs = _pairs(ours, _run(PlainSession(path / entry.graph), case), rounds)
             over_plain[entry.name] = statistics.median(a / b for a, b in pairs)
             ours_ms[entry.name] = statistics.median(a for a, _ in pairs)
             pairs = _pairs(_skipping(branching, entry.skip, case), ours, rounds // 3)
@@ -83,12 +83,12 @@ def _call(engine: AdaptiveEngine, case: dict[str, np.ndarray[Any, Any]]) -> Call
     return lambda: engine(case)
 
 
-def _run(session: Any, case: dict[str, np.ndarray[Any, Any]]) -> Call:
-    return lambda: session.run(None, case)
+def _run(session: PlainSession, case: dict[str, np.ndarray[Any, Any]]) -> Call:
+    return lambda: session.run(case)
 
 
 def _skipping(
-    session: Any, skip: tuple[str, ...], case: dict[str, np.ndarray[Any, Any]]
+    session: IfSession, skip: tuple[str, ...], case: dict[str, np.ndarray[Any, Any]]
 ) -> Call:
     return lambda: session.run(skip, case)
 

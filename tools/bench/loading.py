@@ -20,7 +20,7 @@ from skipc.runtime import Bundle
 from skipc.runtime.backends import open_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.latency import timed_ms
-from skipc.tools.trtbench.baselines.plain import plain_session
+from skipc.tools.trtbench.loading import PlainSession
 
 if TYPE_CHECKING:
     from skipc.tools.bench.networks import Network
@@ -60,7 +60,7 @@ def _pairs(path: Path, ours_first: bool) -> list[tuple[float, float]]:
             held.append(backend.load(name))
 
         def plain(graph: str = entry.graph) -> None:
-            held.append(plain_session(path / graph))
+            held.append(PlainSession(path / graph))
 
         if ours_first:
             pair = (timed_ms(ours), timed_ms(plain))

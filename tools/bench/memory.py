@@ -16,9 +16,9 @@ import click
 
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.plain import if_session
+from skipc.tools.bench.if_graph import IfSession
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.baselines.plain import plain_session
+from skipc.tools.trtbench.loading import PlainSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def bars(network: Network, folder: Path) -> list[Bar]:
     limit = 1.10 if network.name == "ResNet-50" else 1.15
     six, one = (_measured("ours", folder / name) for name in ("six.skipc", "one.skipc"))
     plain = _measured("plain", folder / "six.skipc")
-    if_session(folder / "six.skipc")  # writes the graph, outside of what is measured
+    IfSession(folder / "six.skipc")  # writes the graph, outside of what is measured
     branching = _measured("if", folder / "six.skipc")
     what = "memory of all six, over the full configuration alone"
     own, plain_mb = f"{six / 1e6:.0f} over {one / 1e6:.0f} MB", f"{plain / 1e6:.0f} MB"
@@ -64,14 +64,14 @@ def _ours(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
 
 def _plain(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
     entries = Bundle.open(path).manifest.configurations
-    sessions = [plain_session(path / entry.graph) for entry in entries]
+    sessions = [PlainSession(path / entry.graph) for entry in entries]
     for session in sessions:
-        session.run(None, case)
+        session.run(case)
     return sessions
 
 
 def _branching(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
-    session = if_session(path)
+    session = IfSession(path)
     for entry in Bundle.open(path).manifest.configurations:
         session.run(entry.skip, case)
     return session

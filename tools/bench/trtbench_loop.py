@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,15 +21,14 @@ from skipc.runtime.load.opening import bundle_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.building import run_and_measure
 from skipc.tools.bench.networks import RESNET50, build_command, prepare
-from skipc.tools.trtbench.results.interval import independent_ratio, paired_ratio
-from skipc.tools.trtbench.results.summary import batch_medians_ms
-from skipc.tools.trtbench.running.loop import Stop, interleave
+from skipc.tools.trtbench.latency import batch_medians_ms, independent_ratio, paired_ratio
+from skipc.tools.trtbench.loop import Stop, timed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from skipc.runtime.backends import Arrays
-    from skipc.tools.trtbench.running.loop import Callee
+    from skipc.tools.trtbench.loop import Run
 
 NAME = "trtbench"
 _ROUNDS = 100
@@ -53,35 +52,18 @@ def bars(resnet: Path, small: Path) -> list[Bar]:
     return [*_against_others(resnet / "six.skipc"), *_planted(_small(small)), _overhead()]
 
 
-class Slowed:
-    """An engine whose calls take ``share`` longer: it spins; satisfies ``Callee``."""
+def slowed(run: Run, share: float) -> Run:
+    """Returns ``run``, made to take ``share`` longer: it spins."""
 
-    def __init__(self, callee: Callee, share: float) -> None:
-        self._callee = callee
-        self._share = share
-
-    def run(self, inputs: Arrays) -> None:
-        """Callee a call, and goes on for its share."""
+    def slow(inputs: Arrays) -> None:
         start_ns = time.perf_counter_ns()
-        self._callee.run(inputs)
+        run(inputs)
         end_ns = time.perf_counter_ns()
-        until_ns = end_ns + self._share * (end_ns - start_ns)
+        until_ns = end_ns + share * (end_ns - start_ns)
         while time.perf_counter_ns() < until_ns:
             pass
 
-
-class OwnWatch:
-    """An engine's session called as in a loop of one's own, by a watch of one's own."""
-
-    def __init__(self, callee: Callee) -> None:
-        self._callee = callee
-        self.times_ms: list[float] = []
-
-    def run(self, inputs: Arrays) -> None:
-        """Callee a call and notes how long it took."""
-        start_s = time.perf_counter()
-        self._callee.run(inputs)
-        self.times_ms.append((time.perf_counter() - start_s) * 1000)
+    return slow
 
 
 def _against_others(path: Path) -> list[Bar]:
@@ -92,19 +74,24 @@ def _against_others(path: Path) -> list[Bar]:
     assert isinstance(backend, OnnxRuntimeCpu)
     configuration = bundle.manifest.configurations[-1].name
     engine = backend.load(configuration)
-    bare = OwnWatch(_Session(engine._session))
-    stop = Stop(0, 0, _ROUNDS)
-    trace = interleave({"engine": engine, "bare": bare}, cases, stop, time.perf_counter_ns)
+    session, bare_ms = engine._session, []
+
+    def bare(inputs: Arrays) -> None:
+        """A call of the session as in a loop of one's own, by a watch of one's own."""
+        start_s = time.perf_counter()
+        session.run(None, inputs)
+        bare_ms.append((time.perf_counter() - start_s) * 1000)
+
+    stop, now_ns = Stop(0, 0, _ROUNDS), time.perf_counter_ns
+    trace = timed({"engine": engine.run, "bare": bare}, cases, stop, now_ns)
     reported_ms = trace.calls["engine"].latencies_ms
     off = statistics.median(
-        reported / own for reported, own in zip(reported_ms, bare.times_ms, strict=True)
+        reported / own for reported, own in zip(reported_ms, bare_ms, strict=True)
     )
-    note = (
-        f"{configuration}: {np.median(reported_ms):.2f} and {np.median(bare.times_ms):.2f} ms"
-    )
+    note = f"{configuration}: {np.median(reported_ms):.2f} and {np.median(bare_ms):.2f} ms"
     with TemporaryDirectory() as folder:
         profiled = backend.load(configuration, profile=str(Path(folder) / "profile"))
-        trace = interleave({"engine": profiled}, cases, stop, time.perf_counter_ns)
+        trace = timed({"engine": profiled.run}, cases, stop, now_ns)
         events = json.loads(profiled.end_profiling().read_text())
     runs_ms = [event["dur"] / 1000 for event in events if event["name"] == "model_run"]
     by_profiler_ms = statistics.median(runs_ms)
@@ -119,17 +106,6 @@ def _against_others(path: Path) -> list[Bar]:
     ]  # fmt: skip
 
 
-class _Session:
-    """ONNX Runtime's session, without what an engine does around it."""
-
-    def __init__(self, session: Any) -> None:
-        self._run = session.run
-
-    def run(self, inputs: Arrays) -> object:
-        """Callee a call."""
-        return self._run(None, inputs)
-
-
 def _planted(path: Path) -> list[Bar]:
     """How often a planted slowdown is found, and how often one that is not there."""
     bundle = Bundle.open(path)
@@ -138,9 +114,9 @@ def _planted(path: Path) -> list[Bar]:
     engine = backend.load(bundle.manifest.configurations[0].name)
     # All are wrapped: what the wrapper costs must not count as a difference.
     lanes = {
-        "a": Slowed(engine, 0),
-        "same": Slowed(engine, 0),
-        "slow": Slowed(engine, _SLOWDOWN),
+        "a": slowed(engine.run, 0),
+        "same": slowed(engine.run, 0),
+        "slow": slowed(engine.run, _SLOWDOWN),
     }
     medians = [_medians(lanes, cases) for _ in range(_RUNS)]
     slow = [paired_ratio(found["slow"], found["a"]) for found in medians]
@@ -170,24 +146,23 @@ def _planted(path: Path) -> list[Bar]:
 
 
 def _medians(
-    lanes: Mapping[str, Callee], cases: Sequence[Arrays]
+    lanes: Mapping[str, Run], cases: Sequence[Arrays]
 ) -> dict[str, tuple[float, ...]]:
-    trace = interleave(lanes, cases, _SHORT, time.perf_counter_ns)
+    trace = timed(lanes, cases, _SHORT, time.perf_counter_ns)
     return {name: batch_medians_ms(calls.latencies_ms) for name, calls in trace.calls.items()}
 
 
 def _overhead() -> Bar:
     """What the loop itself takes of each call, all that it notes included."""
 
-    class Nothing:
-        def run(self, inputs: Arrays) -> None:
-            pass
+    def nothing(inputs: Arrays) -> None:
+        pass
 
-    rounds, lanes = 20_000, {str(number): Nothing() for number in range(6)}
+    rounds, lanes = 20_000, {str(number): nothing for number in range(6)}
     found = []
     for _ in range(7):
         start_ns = time.perf_counter_ns()
-        interleave(lanes, [{}], Stop(0, 0, rounds), time.perf_counter_ns)
+        timed(lanes, [{}], Stop(0, 0, rounds), time.perf_counter_ns)
         found.append((time.perf_counter_ns() - start_ns) / (rounds * len(lanes)) / 1000)
     return Bar(
         NAME, "the loop itself, per call of nothing", statistics.median(found), 20.0, "µs"

@@ -7,8 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural
-from skipc.tools.trtbench.results.doubts import doubts
-from skipc.tools.trtbench.results.regime import call_text, phases_text
+from skipc.tools.trtbench.compare import doubts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,14 +15,16 @@ if TYPE_CHECKING:
 
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import Manifest
-    from skipc.tools.trtbench.baselines.found import BaselineFound
-    from skipc.tools.trtbench.results.interval import RatioInterval
-    from skipc.tools.trtbench.results.report import Measured, Regime, Report
-    from skipc.tools.trtbench.running.conditions import Conditions
-    from skipc.tools.trtbench.running.energy import Energy
-    from skipc.tools.trtbench.running.memory import Memory
-    from skipc.tools.trtbench.running.phases import PhaseSummary
-    from skipc.tools.trtbench.running.switching import Switching
+    from skipc.tools.trtbench.latency import RatioInterval
+    from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching
+    from skipc.tools.trtbench.report import (
+        Conditions,
+        Measured,
+        Memory,
+        PlainCalls,
+        Regime,
+        Report,
+    )
 
 
 class Origin(Enum):
@@ -63,6 +64,7 @@ class Point:
         first_call_ms: What the first call took; likewise.
         memory: What it takes, by place; likewise.
         phases: Calls taken apart; likewise, or where the backend cannot.
+        plain: A plain session of the same, in the same rounds; None if none was measured.
     """
 
     configuration: str
@@ -76,6 +78,7 @@ class Point:
     first_call_ms: float | None
     memory: Memory | None
     phases: PhaseSummary | None
+    plain: PlainCalls | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class Measurement:
         points: In the manifest's order.
         switching: The cost of switches; None if that was not measured.
         energy_is_estimated: Whether its energy was computed, not metered.
-        baselines: What else was measured in the same rounds, or could not be run.
+        plain_not_run: Why plain sessions could not be run beside it; empty where they were,
+            or were not asked for.
         conditions: What is known of how it was measured, by name.
         warnings: What makes the numbers doubtful.
     """
@@ -100,7 +104,7 @@ class Measurement:
     points: tuple[Point, ...]
     switching: Switching | None
     energy_is_estimated: bool
-    baselines: tuple[BaselineFound, ...]
+    plain_not_run: str
     conditions: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
 
@@ -118,7 +122,6 @@ def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
         order: The configurations in the manifest's order.
     """
     regime = report.regime
-    ratios = {ratio.configuration: ratio.interval for ratio in report.ratios()}
     entries = sorted(report.configurations, key=lambda entry: order.index(entry.name))
     meter, least = regime.meter, plural(regime.stop.iterations, "call")
     conditions = [
@@ -128,13 +131,13 @@ def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
         ("power mode", regime.power_mode or "not known"),
         ("before", _state(regime.before)),
         ("after", _state(regime.after)),
-        ("a call", call_text(regime.backend, regime.way)),
+        ("a call", regime.call_text),
         *_taken_apart(report),
         ("backend", regime.backend),
         ("target", regime.target),
         ("threads", str(regime.threads)),
         *_callers(regime.streams),
-        *_beside(report.baselines),
+        *((("measured beside", "plain sessions"),) if report.plain else ()),
         ("inputs", ", ".join(f"{name} {text}" for name, text in regime.inputs.items())),
         ("duration", f"at least {regime.stop.duration_s:g} s and {least} each"),
         ("meter", "none" if meter is None else f"{meter.name} ({meter.covers})"),
@@ -144,10 +147,10 @@ def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
         label=_label(regime),
         origin=Origin.BENCHMARK,
         reference=report.reference,
-        points=tuple(_measured(entry, ratios.get(entry.name)) for entry in entries),
+        points=tuple(map(_measured, entries)),
         switching=report.switching,
         energy_is_estimated=meter is not None and meter.estimated,
-        baselines=report.baselines,
+        plain_not_run=report.plain_not_run,
         conditions=tuple(conditions),
         warnings=doubts(report),
     )
@@ -164,16 +167,10 @@ def _callers(streams: int) -> tuple[tuple[str, str], ...]:
     return (("streams", f"{streams} calls at a time, begun together"),)
 
 
-def _beside(baselines: Sequence[BaselineFound]) -> tuple[tuple[str, str], ...]:
-    run = [each.name for each in baselines if not each.not_run]
-    return (("measured beside", ", ".join(run)),) if run else ()
-
-
 def _taken_apart(report: Report) -> tuple[tuple[str, str], ...]:
-    way = report.regime.way
-    if way is None or all(entry.phases is None for entry in report.configurations):
+    if all(entry.phases is None for entry in report.configurations):
         return ()
-    return (("phases", phases_text(way)),)
+    return (("phases", report.regime.phases_text),)
 
 
 def _state(found: Conditions) -> str:
@@ -186,11 +183,14 @@ def _state(found: Conditions) -> str:
     return ", ".join(known) or "the system does not tell"
 
 
-def _measured(entry: Measured, ratio: RatioInterval | None) -> Point:
+def _measured(entry: Measured) -> Point:
     latency = entry.latency
     quantiles: list[Quantile] = []
     if latency is not None:
-        named = {p.percent: Quantile(f"{p.percent:.6g} %", p.ms) for p in latency.percentiles}
+        named = {
+            float(percent): Quantile(f"{float(percent):.6g} %", ms)
+            for percent, ms in latency.percentiles_ms.items()
+        }
         named |= {
             0.0: Quantile("min", latency.min_ms),
             50.0: Quantile("median", latency.median_ms),
@@ -203,12 +203,13 @@ def _measured(entry: Measured, ratio: RatioInterval | None) -> Point:
         quantiles=tuple(quantiles),
         batch_medians_ms=() if latency is None else latency.batch_medians_ms,
         runs=0 if latency is None else latency.runs,
-        ratio=ratio,
+        ratio=entry.over_reference,
         energy=entry.energy,
         load_ms=entry.load_ms,
         first_call_ms=entry.first_call_ms,
         memory=entry.memory,
         phases=entry.phases,
+        plain=entry.plain,
     )
 
 
@@ -237,7 +238,7 @@ def of_engines(engines: EngineSet, reference: str) -> tuple[Measurement, ...]:
             ),
             switching=None,
             energy_is_estimated=False,
-            baselines=(),
+            plain_not_run="",
             conditions=(
                 ("target", engines.target),
                 ("backend", engines.backend),
@@ -259,7 +260,7 @@ def of_front(manifest: Manifest, reference: str) -> tuple[Measurement, ...]:
         _plain_point(name, (Quantile("latency", ms),), 0) for name, ms in found.items()
     )
     said = (("source", "latency_ms of the front; the bundle does not say what measured it"),)
-    return (Measurement("front", Origin.FRONT, reference, points, None, False, (), said, ()),)
+    return (Measurement("front", Origin.FRONT, reference, points, None, False, "", said, ()),)
 
 
 def _plain_point(name: str, quantiles: tuple[Quantile, ...], runs: int) -> Point:
@@ -275,4 +276,5 @@ def _plain_point(name: str, quantiles: tuple[Quantile, ...], runs: int) -> Point
         first_call_ms=None,
         memory=None,
         phases=None,
+        plain=None,
     )

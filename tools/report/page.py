@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
 from skipc.tools.report.sections import (
-    baselines,
     energy,
     front,
     latency,
     memory,
     phases,
+    plain,
     provenance,
     summary,
     switching,
@@ -35,7 +35,7 @@ SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
     memory.section,
     latency.section,
     phases.section,
-    baselines.section,
+    plain.section,
     switching.section,
     energy.section,
     verification.section,

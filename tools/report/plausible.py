@@ -6,6 +6,7 @@ end in an error, not in a traceback.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from skipc.tools.report import ReportError
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import Manifest
-    from skipc.tools.trtbench.results.report import Report
-    from skipc.tools.trtbench.results.summary import Summary
+    from skipc.tools.trtbench.report import Report
 
     Found = Iterable[tuple[str, float]]
 
 _MOST = 1e18
 # A picosecond and 30 years, in milliseconds: a float holds every interval of their ratios.
 _LEAST_COST, _MOST_COST = 1e-9, 1e12
+_COSTS = ("_ms", "_mj")
 _METRICS = ("accuracy", "latency_ms", "energy_mj")
 
 
@@ -59,51 +60,26 @@ def check_report(report: Report, where: str) -> None:
     """Checks the measurements of a result.
 
     Raises:
-        ReportError: A latency or an energy is too large or too small.
+        ReportError: A number is too large, or a latency or an energy too small.
     """
-    _check(where, _measured(report), _LEAST_COST, _MOST_COST)
-    _check(where, _may_be_zero(report))
+    parts = {f"configuration {entry.name!r}": entry for entry in report.configurations}
+    for who, part in {**parts, "switching": report.switching}.items():
+        found = [] if part is None else list(_numbers(asdict(part)))
+        costs = [(who, value) for cost, value in found if cost and value]
+        _check(where, costs, _LEAST_COST, _MOST_COST)
+        _check(where, ((who, value) for _, value in found))
 
 
-def _measured(report: Report) -> Iterator[tuple[str, float]]:
-    for entry in report.configurations:
-        found = [entry.load_ms, entry.first_call_ms, *_latencies(entry.latency)]
-        if entry.energy is not None:
-            found += entry.energy.windows_mj
-        yield from ((f"configuration {entry.name!r}", value) for value in found)
-    for baseline in report.baselines:
-        for calls in baseline.configurations:
-            found = [calls.first_call_ms, *_latencies(calls.latency)]
-            found += [] if calls.load_ms is None else [calls.load_ms]
-            yield from ((f"baseline {baseline.name!r}", value) for value in found)
-    if report.switching is not None:
-        steady, first = report.switching.steady_ms, report.switching.first_ms
-        yield from (("switching", ms) for ms in steady.values())
-        yield from (("switching", ms) for row in first.values() for ms in row.values())
-
-
-def _latencies(summary: Summary | None) -> list[float]:
-    if summary is None:
-        return []
-    found = [summary.min_ms, summary.max_ms, summary.median_ms, summary.mean_ms]
-    return [*found, *summary.batch_medians_ms, *(p.ms for p in summary.percentiles)]
-
-
-def _may_be_zero(report: Report) -> Iterator[tuple[str, float]]:
-    """Yields memory, phases and errors."""
-    for entry in report.configurations:
-        memory, phases = entry.memory, entry.phases
-        disk, host, device = memory.disk, memory.host, memory.device
-        found: list[float] = [disk.own_bytes, disk.shared_bytes, device.own_bytes]
-        found += [device.shared_bytes, device.taken_bytes]
-        found += [] if host is None else [host.own_bytes, host.shared_bytes]
-        if phases is not None:
-            times = (phases.latency, phases.enqueue, phases.h2d, phases.compute, phases.d2h)
-            found += [each.median_ms for each in times if each is not None]
-        yield from ((f"configuration {entry.name!r}", value) for value in found)
-    for baseline in report.baselines:
-        for calls in baseline.configurations:
-            yield f"baseline {baseline.name!r}", calls.relative_error
+def _numbers(value: object, cost: bool = False) -> Iterator[tuple[bool, float]]:
+    """Yields the numbers in a document, and whether each is of milliseconds or millijoules."""
+    if isinstance(value, (int, float)):
+        yield cost, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, cost or (key.endswith(_COSTS) and key != "spread_mj"))
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _numbers(inner, cost)
 
 
 def _check(where: str, found: Found, least: float = 0.0, most: float = _MOST) -> None:

@@ -15,7 +15,7 @@ from skipc.tools.report.measurement import of_engines, of_front, of_report
 from skipc.tools.report.plausible import check_engines, check_manifest, check_report
 from skipc.tools.report.sharing import sharing_of
 from skipc.tools.report.subnets import read_subnet
-from skipc.tools.trtbench.results.document import read_report
+from skipc.tools.trtbench.report import read_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.sharing import Sharing
     from skipc.tools.report.subnets import Subnet
-    from skipc.tools.trtbench.results.report import Report
+    from skipc.tools.trtbench.report import Report
 
 
 @dataclass(frozen=True, slots=True)

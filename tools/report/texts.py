@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.tools.report.measurement import Point
-    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.latency import RatioInterval
 
 _MOST_NAMED = 12
 NOTHING = "-"

@@ -1,203 +1,430 @@
-"""The command line of ``trtbench``."""
+"""The command line of ``trtbench``: what may be asked, what may not, and what is done."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from skipc.runtime import Bundle, SystemClock
-from skipc.runtime.backends.phases import OWN_WAY
+from skipc.runtime.backends.phases import OWN_WAY, Wait, Way, phased_backend
 from skipc.runtime.errors import ChoiceError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET, bundle_backend
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.baselines.options import baseline_options, check_baselines
-from skipc.tools.trtbench.measuring import measure
-from skipc.tools.trtbench.options.measuring_options import measuring_options
-from skipc.tools.trtbench.options.refused import refused_options
-from skipc.tools.trtbench.options.way_flags import Asked, check_asked, way_options
-from skipc.tools.trtbench.results.compare import compare
-from skipc.tools.trtbench.results.document import read_report
-from skipc.tools.trtbench.results.result_files import ResultFiles
-from skipc.tools.trtbench.results.update import (
-    check_update,
-    measured_table,
+from skipc.tools.trtbench.cases import are_typical, cases_from, shapes_from
+from skipc.tools.trtbench.compare import compare
+from skipc.tools.trtbench.files import (
+    STDOUT,
+    check_places,
     update_text,
+    write_files,
     write_table,
 )
-from skipc.tools.trtbench.running.cases import cases_from
-from skipc.tools.trtbench.running.layers import check_profile
-from skipc.tools.trtbench.running.loop import Stop
-from skipc.tools.trtbench.running.shapes import cases_of
-from skipc.tools.trtbench.running.streams import check_streams
-from skipc.tools.trtbench.views.layer_view import print_profiles
-from skipc.tools.trtbench.views.view import print_comparison, print_report
-from skipc.tools.trtbench.wanted import Subject, Wanted
+from skipc.tools.trtbench.layers import check_profile
+from skipc.tools.trtbench.loading import Subject
+from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
+from skipc.tools.trtbench.measuring import measure
+from skipc.tools.trtbench.report import HOST_TIMES_ARE_COMPUTE, read_report
+from skipc.tools.trtbench.views import print_comparison, print_profiles, print_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from skipc.tools.trtbench.baselines.options import BaselineOptions
-    from skipc.tools.trtbench.running.shapes import Shapes
+    from skipc.runtime.backends import Arrays, Backend
+    from skipc.tools.trtbench.cases import Shapes
 
 T = TypeVar("T")
 
+LEAST_ITERATIONS = 10
+"""Of ``--update``: fewer calls say nothing of a 95th percentile."""
 
-@click.command(
-    "trtbench",
-    context_settings={"help_option_names": ["-h", "--help"]},
+_LONGEST_S = 86_400.0
+_MOST_STREAMS = 256
+_IN_PARALLEL = ("onnxruntime-cpu",)
+
+
+class GpuFlag(NamedTuple):
+    """A flag of ``trtexec`` that the backends on a GPU honour, and others refuse.
+
+    Attributes:
+        flag: The flag, with its dashes.
+        help: What it does.
+        reason: Why other backends refuse it.
+        opposite: The flag that says the contrary; empty where none does.
+    """
+
+    flag: str
+    help: str
+    reason: str
+    opposite: str = ""
+
+
+_NO_GRAPH = "there are no CUDA graphs"
+_NO_TRANSFERS = "inputs and outputs lie where it computes, so that nothing is transferred"
+_NO_WAIT = "a call is over when it returns, with no device to wait for"
+_NO_PLANS = "there are no plans that could be refitted"
+
+GPU_FLAGS = (
+    GpuFlag("--useCudaGraph", "launch captured CUDA graphs.  [default]", _NO_GRAPH,
+            "--noCudaGraph"),
+    GpuFlag("--noCudaGraph", "enqueue each call's work anew.", _NO_GRAPH),
+    GpuFlag("--includeDataTransfers", "calls copy their inputs in and outputs out.  [default]",
+            _NO_TRANSFERS, "--noDataTransfers"),
+    GpuFlag("--noDataTransfers", "inputs and outputs stay on the device.", _NO_TRANSFERS),
+    GpuFlag("--useSpinWait", "wait by asking without pause.  [default: as the driver decides]",
+            _NO_WAIT, "--noSpinWait"),
+    GpuFlag("--noSpinWait", "wait asleep.", _NO_WAIT),
+    GpuFlag("--timeRefit", "show what reading plans and refitting them took of the load.",
+            _NO_PLANS),
+)  # fmt: skip
+
+_BUILD = (
+    "This tool takes a bundle, whose engines `skipc build` and `skipc finish` made; the flag"
+    " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out."
 )
+_LOOK = (
+    "Outputs are compared by `skipc check`, and `skipc report` shows what a subnet holds."
+    " Leave it out."
+)
+_GAPS = "Calls follow one another at once, on every backend. Leave it out."
+_BUILD_FLAGS = (
+    "onnx loadEngine saveEngine fp16 bf16 int8 fp8 best noTF32 stripWeights minShapes"
+    " optShapes maxShapes memPoolSize plugins timingCacheFile builderOptimizationLevel"
+    " profilingVerbosity useDLACore avgTiming"
+)
+_LOOK_FLAGS = "dumpOutput dumpLayerInfo exportOutput exportLayerInfo"
+
+MEANINGLESS: dict[str, str] = {
+    **{f"--{name}": _BUILD for name in _BUILD_FLAGS.split()},
+    **{f"--{name}": _LOOK for name in _LOOK_FLAGS.split()},
+    "--sleepTime": _GAPS,
+    "--idleTime": _GAPS,
+    "--skipInference": "To load without measuring there is --timeDeserialize.",
+    "--separateProfileRun": (
+        "--dumpProfile and --exportProfile always run on their own. Leave it out."
+    ),
+    "--verbose": "There is nothing more to tell. Leave it out.",
+    "--device": "The first device is used; CUDA_VISIBLE_DEVICES chooses it.",
+}
+"""Flags of ``trtexec`` that mean nothing here: refused with the reason, never ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says; the options' help says what each means."""
+
+    bundle: Path | None
+    warm_up_ms: float
+    duration_s: float
+    iterations: int
+    streams: int
+    average_runs: int
+    percents: tuple[float, ...]
+    inputs: Path | None
+    shapes: Shapes
+    times: Path | None
+    dump_profile: bool
+    profile: Path | None
+    loading_only: bool
+    configurations: str | None
+    target: str | None
+    threads: int | None
+    meter: str | None
+    baseline: str | None
+    update: bool
+    as_json: Path | None
+    compared: tuple[Path, Path] | None
+    margin_percent: float
+    flags: frozenset[str]
+
+    @property
+    def stop(self) -> Stop:
+        """When the loop ends."""
+        return Stop(self.warm_up_ms, self.duration_s, self.iterations)
+
+    @property
+    def plain(self) -> bool:
+        """Whether plain sessions take turns with the engines."""
+        return self.baseline is not None
+
+    @property
+    def layers(self) -> bool:
+        """Whether to find the times of the layers, afterwards."""
+        return self.dump_profile or self.profile is not None
+
+    @property
+    def way(self) -> Way:
+        """How calls are made, where the backend leaves a choice."""
+        spin, block = "--useSpinWait" in self.flags, "--noSpinWait" in self.flags
+        return Way(
+            graph="--noCudaGraph" not in self.flags,
+            transfers="--noDataTransfers" not in self.flags,
+            wait=Wait.SPIN if spin else Wait.BLOCK if block else Wait.DRIVER,
+        )
+
+    @property
+    def of_calls(self) -> tuple[str, ...]:
+        """The flags that say how calls are made."""
+        names = (one.flag for one in GPU_FLAGS if one.flag != "--timeRefit")
+        return tuple(flag for flag in names if flag in self.flags)
+
+    @property
+    def refit(self) -> bool:
+        """Whether the parts of a load are shown."""
+        return "--timeRefit" in self.flags
+
+
+def _percentiles(context: click.Context, parameter: click.Parameter, text: str) -> object:
+    found: dict[float, None] = {}
+    for word in text.split(","):
+        try:
+            percent = float(word)
+        except ValueError:
+            percent = -1.0
+        if not 0 <= percent <= 100:
+            raise click.BadParameter(
+                f"{word.strip()!r} is no percentile: expected numbers from 0 to 100, as in"
+                " 90,95,99."
+            )
+        found[percent] = None
+    return tuple(found)
+
+
+_ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S)
+OPTIONS = (
+    click.option("--warmUp", "warm_up_ms", type=_ms, default=200, show_default=True,
+                 help="Milliseconds of calls of each configuration that are dropped first."),
+    click.option("--duration", "duration_s", type=_s, default=3, show_default=True,
+                 help="Seconds of calls of each configuration, at least."),
+    click.option("--iterations", type=click.IntRange(1, MOST_ROUNDS), default=10,
+                 show_default=True, help="Calls of each configuration, at least."),
+    click.option("--infStreams", "streams", type=click.IntRange(1, _MOST_STREAMS), default=1,
+                 show_default=True, help="Calls of a configuration at the same time."),
+    click.option("--avgRuns", "average_runs", type=click.IntRange(1), default=10,
+                 show_default=True, help="Calls in a row that are averaged; the lowest and"
+                 " highest average are shown."),
+    click.option("--percentile", "percents", metavar="PERCENTILES", default="90,95,99",
+                 callback=_percentiles, show_default=True,
+                 help="Percentiles to show; 0 is the fastest call, 100 the slowest."),
+    click.option("--loadInputs", "inputs", type=PATH, help="Inputs: a .npy, or a .npz by input"
+                 " name.  [default: the bundle's golden inputs]"),
+    click.option("--shapes", metavar="[NAME:]1x3x224x224", default="",
+                 callback=lambda context, parameter, text: shapes_from(text),
+                 help="Golden inputs of this batch, repeated or cut; several with commas."),
+    click.option("--exportTimes", "times", type=PATH, help="Write every call's times here."),
+    click.option("--dumpProfile", "dump_profile", is_flag=True,
+                 help="Print the layers' times, found in a run of its own."),
+    click.option("--exportProfile", "profile", type=PATH,
+                 help="Write the layers' times here."),
+    click.option("--timeDeserialize", "loading_only", is_flag=True,
+                 help="Time loading and the first call."),
+    click.option("--configurations", metavar="NAMES",
+                 help="Only these, e.g. full,fast.  [default: all]"),
+    click.option("--target", help="Whose engines.  [default: the first by name that fit]"),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads of a call."),
+    click.option("--meter", metavar="SPEC", help="Measure energy, too: see `skipc meters`."),
+    click.option("--baseline", type=click.Choice(["plain"]), help="Measure plain ONNX Runtime"
+                 " sessions of the portable graphs beside the engines."),
+    click.option("--update", is_flag=True, help="Write the results into BUNDLE as this"
+                 " device's table, which the governor uses."),
+    click.option("--json", "as_json", type=PATH, help="Write everything here as JSON; - is"
+                 " standard output, and the tables go to standard error."),
+    click.option("--compare", "compared", type=PATH, nargs=2, metavar="OLD NEW",
+                 help="Compare two files of --json; exit code 1 if something became slower."),
+    click.option("--margin", "margin_percent", type=click.FloatRange(0, 1000), default=3,
+                 show_default=True, help="With --compare: percent that two measurements of one"
+                 " thing may differ by."),
+    *(click.option(one.flag, one.flag[2:], is_flag=True, help=f"On a GPU: {one.help}")
+      for one in GPU_FLAGS),
+)  # fmt: skip
+
+
+class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as unknown:
+            reason = MEANINGLESS.get(unknown.option_name)
+            if reason is None:
+                raise
+            raise click.UsageError(f"{unknown.option_name}: {reason}", ctx) from None
+
+
+def _with_options(function: Callable[..., int]) -> Callable[..., int]:
+    for decorate in reversed(OPTIONS):
+        function = decorate(function)
+    return function
+
+
+@click.command("trtbench", _Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bundle", type=PATH, required=False)
-@measuring_options
-@baseline_options
-@way_options
-@refused_options
+@_with_options
+@click.version_option(package_name="skipc", prog_name="trtbench")
 @click.pass_context
-def command(
-    context: click.Context,
-    bundle: Path | None,
-    warm_up_ms: float,
-    duration_s: float,
-    iterations: int,
-    streams: int,
-    average_runs: int,
-    percents: tuple[float, ...],
-    inputs: Path | None,
-    shapes: Shapes | None,
-    times: Path | None,
-    dump_profile: bool,
-    profile: Path | None,
-    loading_only: bool,
-    configurations: str | None,
-    target: str | None,
-    threads: int | None,
-    meter: str | None,
-    update: bool,
-    as_json: Path | None,
-    compared: tuple[Path, Path] | None,
-    margin_percent: float,
-    baselines: BaselineOptions,
-    asked: Asked,
-) -> int:
+def command(context: click.Context, /, **given: Any) -> int:
     """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
-    if compared is not None:
-        _refuse_besides_compare(context)
-        old, new = map(read_report, compared)
-        found = compare(old, new, margin_percent / 100)
-        print_comparison(found, console())
-        return 1 if found.slower else 0
-    if _given(context, "margin_percent"):
-        raise click.UsageError("--margin: only with --compare OLD NEW.")
-    if bundle is None:
+    flags = frozenset(one.flag for one in GPU_FLAGS if given.pop(one.flag[2:]))
+    asked = Asked(**given, flags=flags)
+    if asked.compared is not None:
+        return _compare(context, asked, asked.compared)
+    if asked.bundle is None:
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
-    files = ResultFiles(as_json, times, profile)
-    files.check_places()
-    layers = dump_profile or profile is not None
-    if loading_only and (times is not None or meter is not None or layers or asked.of_calls):
-        raise click.UsageError(
-            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
-            " --meter, --dumpProfile, --exportProfile and flags of how calls are made. Leave"
-            " them or it out."
-        )
-    if update and asked.way != OWN_WAY:
-        raise click.UsageError(
-            "--update writes what the runtime's own calls take. Leave out"
-            f" {' and '.join(asked.of_calls)}."
-        )
-    if shapes is not None and inputs is not None:
-        raise click.UsageError(
-            "--shapes: the inputs of --loadInputs have shapes already. Leave one of them out."
-        )
-    opened = Bundle.open(bundle)
-    names = _chosen(opened, configurations)
-    name = None if target is None else target_name(opened, target)
-    if meter is not None and name == NULL_TARGET:
-        raise click.UsageError(
-            f"--meter {meter}: the target 'null' runs nothing whose energy could be measured."
-        )
-    cases = cases_from(opened, inputs) if shapes is None else cases_of(opened, shapes)
-    rebuilt = target or next(iter(opened.targets()), "cpu")
-    wanted = Wanted(
-        Stop(warm_up_ms, duration_s, iterations),
-        loading_only,
-        percents,
-        average_runs,
-        meter,
-        asked.way,
-        asked.refit,
-        baselines,
-        streams,
-        layers,
-    )
-    if update:
-        check_update(opened, name, names, cases, wanted)
+    _check(context, asked)
+    bundle = Bundle.open(asked.bundle)
+    names = _chosen(bundle, asked.configurations)
+    target = None if asked.target is None else target_name(bundle, asked.target)
+    cases = cases_from(bundle, asked.inputs, asked.shapes)
+    if asked.update:
+        _check_table(asked, bundle, names, cases)
     with progress() as step:
         step("opening the engines")
         (backend, engines, clock), backend_bytes = with_fresh_engines(
-            bundle,
-            rebuilt,
+            asked.bundle,
+            asked.target or next(iter(bundle.targets()), "cpu"),
             step,
-            lambda: _grown(lambda: bundle_backend(Bundle.open(bundle), name, threads, None)),
+            lambda: _grown(
+                lambda: bundle_backend(Bundle.open(bundle.path), target, asked.threads, None)
+            ),
         )
         try:
-            check_asked(asked, backend)
-            files.check_backend(backend)
-            check_baselines(baselines, backend.name)
-            check_streams(wanted, backend.name)
-            if layers:
-                check_profile(backend)
+            _check_backend(asked, backend)
             clock = clock or SystemClock()
-            subject = Subject(opened, backend, engines, clock, names, cases, backend_bytes)
-            measured = measure(subject, wanted, step)
+            subject = Subject(bundle, backend, engines, clock, names, cases, backend_bytes)
+            found = measure(subject, asked, step)
         finally:
             backend.close()
-    print_report(measured.report, average_runs, console())
-    if dump_profile:
-        print_profiles(measured.profiles, console())
-    if update and engines is not None:
-        path = write_table(opened, measured_table(opened, engines, measured))
-        console().print(f"\n{update_text(path, measured.report)}", soft_wrap=True)
-    written = files.write(measured)
-    if written:
-        listed = ", ".join(map(str, written))
-        console().print(f"\nwritten: {listed}", soft_wrap=True)
+    out = console(stderr=asked.as_json == STDOUT)
+    print_report(found.report, out)
+    if asked.dump_profile:
+        print_profiles(found.profiles, out)
+    if asked.update and engines is not None:
+        path = write_table(bundle, engines, found)
+        out.print(f"\n{update_text(path, found.report)}", soft_wrap=True)
+    files = write_files(asked, found)
+    if files:
+        out.print(f"\nwritten: {', '.join(map(str, files))}", soft_wrap=True)
     return 0
 
 
-def _grown(action: Callable[[], T]) -> tuple[T, int | None]:
-    """Returns what ``action`` does, and what it added to this process's memory."""
-    before = pss_bytes()
-    done = action()
-    return done, added_bytes(before, pss_bytes())
-
-
-def _refuse_besides_compare(context: click.Context) -> None:
-    """Raises if anything but ``--compare`` was given: it would be ignored."""
+def _compare(context: click.Context, asked: Asked, files: tuple[Path, Path]) -> int:
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name in ("compared", "margin_percent", "help") or not parameter.expose_value:
-            continue
-        if _given(context, name):
+        alone = name in ("compared", "margin_percent") or not parameter.expose_value
+        if not alone and _given(context, name):
             shown = parameter.opts[0] if parameter.opts[0].startswith("-") else "BUNDLE"
             raise click.UsageError(
                 f"--compare reads two files and measures nothing. Leave out {shown}."
             )
+    old, new = map(read_report, files)
+    found = compare(old, new, asked.margin_percent / 100)
+    print_comparison(found, console())
+    return 1 if found.slower else 0
 
 
 def _given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
+def _check(context: click.Context, asked: Asked) -> None:
+    """Raises ``click.UsageError`` where two things that were asked for exclude one another."""
+    if _given(context, "margin_percent"):
+        raise click.UsageError("--margin: only with --compare OLD NEW.")
+    for one in GPU_FLAGS:
+        if one.opposite and {one.flag, one.opposite} <= asked.flags:
+            raise click.UsageError(
+                f"{one.flag} and {one.opposite} contradict one another. Leave one out."
+            )
+    check_places(asked)
+    if asked.loading_only and (asked.times or asked.meter or asked.layers or asked.of_calls):
+        raise click.UsageError(
+            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
+            " --meter, --dumpProfile, --exportProfile and flags of how calls are made. Leave"
+            " them or it out."
+        )
+    if asked.shapes and asked.inputs is not None:
+        raise click.UsageError(
+            "--shapes: the inputs of --loadInputs have shapes already. Leave one of them out."
+        )
+    if asked.meter is not None and asked.target == NULL_TARGET:
+        raise click.UsageError(
+            f"--meter {asked.meter}: the target 'null' runs nothing whose energy could be"
+            " measured."
+        )
+    if asked.streams > 1 and (asked.loading_only or asked.meter is not None):
+        option, reason = (
+            ("--timeDeserialize", "it ends after the first calls")
+            if asked.loading_only
+            else ("--meter", "energy is measured of one call at a time")
+        )
+        raise click.UsageError(
+            f"--infStreams {asked.streams}: not with {option}: {reason}. Leave one of them"
+            " out."
+        )
+
+
+def _check_table(
+    asked: Asked, bundle: Bundle, names: Sequence[str], cases: Sequence[Arrays]
+) -> None:
+    """Raises ``click.UsageError`` unless ``--update`` makes a table that stands for a call."""
+    refused = {
+        "writes what the runtime's own calls take. Leave out"
+        f" {' and '.join(asked.of_calls)}.": asked.way != OWN_WAY,
+        "with --target null no latency is measured.": asked.target == NULL_TARGET,
+        "with --timeDeserialize no latency is measured.": asked.loading_only,
+        f"a table needs {LEAST_ITERATIONS} calls of each configuration, or more; --iterations"
+        f" is {asked.iterations}.": asked.iterations < LEAST_ITERATIONS,
+        f"writes what a call takes alone, not one of {asked.streams}. Leave out"
+        " --infStreams.": asked.streams > 1,
+        "with --baseline plain calls take turns with those of something else, and find its"
+        " data in the caches. Leave one of them out.": asked.plain,
+        "writes a table of all configurations. Leave out --configurations.": len(names)
+        < len(bundle.manifest.configurations),
+        "writes the table of the typical batch. Give inputs of that size, or none; `skipc"
+        " show` names it.": not are_typical(bundle, cases),
+    }
+    for reason, holds in refused.items():
+        if holds:
+            raise click.UsageError(f"--update: {reason}")
+
+
+def _check_backend(asked: Asked, backend: Backend) -> None:
+    """Raises ``ChoiceError`` where ``backend`` cannot do what was asked for."""
+    name, on_gpu = backend.name, phased_backend(backend) is not None
+    for one in () if on_gpu else GPU_FLAGS:
+        if one.flag in asked.flags:
+            raise ChoiceError(
+                f"{one.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'. With {name!r}"
+                f" {one.reason}. Leave it out."
+            )
+    if asked.times is not None and not on_gpu and name not in HOST_TIMES_ARE_COMPUTE:
+        raise ChoiceError(
+            f"--exportTimes {asked.times}: the backend {name!r} does not tell transfers from"
+            " computation, which trtexec's file does. Leave it out."
+        )
+    if asked.plain and name != "onnxruntime-cpu":
+        raise ChoiceError(
+            f"--baseline plain: plain sessions run on the CPU, and the backend {name!r} does"
+            " not. Leave it out, or measure a CPU target with --target."
+        )
+    if asked.streams > 1 and name not in _IN_PARALLEL:
+        raise ChoiceError(
+            f"--infStreams {asked.streams}: the backend {name!r} runs one call at a time, so"
+            " callers would only wait for each other. Several can be had for"
+            f" {' and '.join(map(repr, _IN_PARALLEL))}; use 1, or leave it out."
+        )
+    if asked.layers:
+        check_profile(backend)
+
+
 def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:
     """Returns the configurations that ``text`` names, in the bundle's order."""
     known = tuple(entry.name for entry in bundle.manifest.configurations)
-    if text is None:
-        return known
-    wanted = [word.strip() for word in text.split(",")]
+    wanted = known if text is None else tuple(word.strip() for word in text.split(","))
     for word in wanted:
         if word not in known:
             raise ChoiceError(
@@ -205,3 +432,10 @@ def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:
                 f" {choices_text(word, known)}"
             )
     return tuple(name for name in known if name in wanted)
+
+
+def _grown(action: Callable[[], T]) -> tuple[T, int | None]:
+    """Returns what ``action`` does, and what it added to this process's memory."""
+    before = pss_bytes()
+    done = action()
+    return done, added_bytes(before, pss_bytes())

@@ -1,205 +1,148 @@
-"""From a bundle to a report: load, loop, switches, energy."""
+"""From a bundle to a report: load, take turns, then switches, energy, phases and layers."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-from skipc.runtime.backends.phases import phased_backend
+import numpy as np
+
+from skipc.runtime.bundle.device import gpu_devices, this_device
 from skipc.runtime.errors import MeterError
 from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
-from skipc.tools.trtbench.baselines.loading import lanes, with_latencies
-from skipc.tools.trtbench.baselines.opening import opened_baselines
-from skipc.tools.trtbench.results.regime import regime_of
-from skipc.tools.trtbench.results.report import Measured, Report
-from skipc.tools.trtbench.results.summary import summarize
-from skipc.tools.trtbench.running.conditions import conditions_now
-from skipc.tools.trtbench.running.energy import measure_energy
-from skipc.tools.trtbench.running.layers import profile_of
-from skipc.tools.trtbench.running.loading import load
-from skipc.tools.trtbench.running.memory import Share, memory_of
-from skipc.tools.trtbench.running.phases import measure_phases, summarize_phases, with_phases
-from skipc.tools.trtbench.running.streams import measured_calls
-from skipc.tools.trtbench.running.switching import measure_switches
+from skipc.tools.trtbench.latency import summarize
+from skipc.tools.trtbench.layers import profile_of
+from skipc.tools.trtbench.loading import PlainSessions, load_family, load_plain, memory_of
+from skipc.tools.trtbench.loop import Trace, timed
+from skipc.tools.trtbench.probes import (
+    measure_energy,
+    measure_phases,
+    measure_switches,
+    summarize_phases,
+)
+from skipc.tools.trtbench.report import Conditions, Measured, MeterInfo, Regime, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from skipc.runtime import Bundle, Meter, Reading, Sampler
-    from skipc.runtime.backends import Arrays, Engine
-    from skipc.runtime.backends.phases import Way
+    from skipc.runtime import Reading, Sampler
     from skipc.tools.console import Steps
-    from skipc.tools.trtbench.baselines.loading import ReadyBaseline
-    from skipc.tools.trtbench.results.summary import Summary
-    from skipc.tools.trtbench.running.energy import Energy
-    from skipc.tools.trtbench.running.layers import Profile
-    from skipc.tools.trtbench.running.loop import Calls, Trace
-    from skipc.tools.trtbench.running.phases import PhasedCalls
-    from skipc.tools.trtbench.running.switching import Switching
-    from skipc.tools.trtbench.wanted import Subject, Wanted
+    from skipc.tools.trtbench.command import Asked
+    from skipc.tools.trtbench.latency import Latency
+    from skipc.tools.trtbench.layers import Profile
+    from skipc.tools.trtbench.loading import Family, Subject
+    from skipc.tools.trtbench.probes import Energy, PhasedCalls, Switching
+    from skipc.tools.trtbench.report import PlainCalls
 
 _WORTH_SAYING_S = 10.0
+_PLAIN = "plain:"  # no configuration's name has a colon
+# Thermal zones that nothing is connected to show other values.
+_POSSIBLE_C = (-40.0, 150.0)
+# What of an engine's host key is not a version.
+_NOT_VERSIONS = ("architecture", "cpu_features")
+
+
+NOTHING_TIMED = Trace(0, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What was timed of a loaded family; nothing where only loading was asked for.
+
+    Attributes:
+        trace: The calls, those of plain sessions under ``plain:NAME``.
+        switching: The cost of switches.
+        energies: By configuration.
+        phased: Further calls, taken apart, by configuration.
+    """
+
+    trace: Trace = NOTHING_TIMED
+    switching: Switching | None = None
+    energies: Mapping[str, Energy] = field(default_factory=dict)
+    phased: Mapping[str, PhasedCalls] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A report, and the single calls that it was made from.
-
-    Attributes:
-        report: The report.
-        calls: Those of the engines, by configuration; empty if only loading was timed.
-        phased: Further calls, taken apart, by configuration; empty where the backend cannot.
-        profiles: Their layers' times; empty if these were not asked for.
-    """
+    """A report, the single calls that it was made from, and the layers' times by graph."""
 
     report: Report
-    calls: Mapping[str, Calls]
-    phased: Mapping[str, PhasedCalls]
+    timed: Timed
     profiles: Mapping[str, Profile]
 
 
-def measure(subject: Subject, wanted: Wanted, step: Steps) -> Found:
+def measure(subject: Subject, asked: Asked, step: Steps) -> Found:
     """Returns what was found of a family.
 
     Args:
         subject: What is measured. Its backend is left open.
-        wanted: What is to be found out.
+        asked: What is to be found out.
         step: Told of the steps.
 
     Raises:
         BackendError: An engine could not be loaded or run.
         MeterError: The meter cannot be read.
-        CompileError: A baseline answers otherwise, or its checkpoint does not fit the bundle.
+        NumericsError: A plain session answers otherwise than our engine.
     """
-    now_ns = subject.clock.now_ns
     before = conditions_now()
-    trace: Trace | None = None
-    switching: Switching | None = None
-    meter: Meter | None = None
-    energies: Mapping[str, Energy] = {}
-    phased: Mapping[str, PhasedCalls] = {}
-    baselines: tuple[ReadyBaseline, ...] = ()
     with ExitStack() as stack:
-        if wanted.meter is not None:
-            sampler = started_sampler(wanted.meter, subject.clock)
-            stack.callback(sampler.close)
-            meter = sampler.meter
+        sampler = _sampler(subject, asked, stack)
         step("loading the engines")
-        loaded = {
-            name: load(subject.backend, name, subject.cases[0], now_ns, stack)
-            for name in subject.names
-        }
-        engines = {name: one.engine for name, one in loaded.items()}
-        way = None if phased_backend(subject.backend) is None else wanted.way
-        baselines = opened_baselines(
-            wanted.baselines,
-            *(subject.bundle, subject.backend.threads, engines, subject.cases[0]),
-            *(now_ns, stack, step),
-        )
-        if not wanted.loading_only:
-            called, cases = _made(subject, engines, way)
-            step("measuring latency")
-            trace = measured_calls(
-                *({**called, **lanes(baselines)}, cases, wanted.stop),
-                *(wanted.streams, now_ns, partial(_tell, step)),
-            )
-            step("measuring switches")
-            patience_s = wanted.stop.duration_s
-            switching = measure_switches(called, cases[0], patience_s, now_ns)
-            if wanted.meter is not None:
-                step("measuring energy")
-                energies = measure_energy(
-                    called, cases, sampler.meter, lambda: _latest(sampler), now_ns
-                )
-            if way is not None:
-                step("measuring phases")
-                phased = measure_phases(engines, subject.cases, way, wanted.stop, now_ns)
-    profiles = _profiles(subject, wanted.stop.duration_s, step) if wanted.layers else {}
-    calls = {} if trace is None else trace.calls
-
-    def summary_of(key: str) -> Summary | None:
-        if key not in calls:
-            return None
-        found = calls[key]
-        return summarize(
-            found.latencies_ms, wanted.percents, wanted.average_runs, found.wall_ms
-        )
-
-    warm_up_rounds = 0 if trace is None else trace.warm_up_rounds
-    regime = regime_of(subject, wanted, way, meter, before, warm_up_rounds)
-    points = {
-        point.configuration: point
-        for point in operating_points(
-            subject.bundle.manifest, subject.engines, subject.backend.threads
-        )
-    }
-    entries = []
-    for name, one in loaded.items():
-        host = (
-            None
-            if one.host_bytes is None or subject.backend_bytes is None
-            else Share(one.host_bytes, subject.backend_bytes)
-        )
-        entries.append(
-            Measured(
-                name=name,
-                accuracy=_accuracy(subject.bundle, name),
-                memory=memory_of(
-                    subject.bundle, subject.engines, name, host, one.device_bytes
-                ),
-                load_ms=one.load_ms,
-                load_parts=one.parts if wanted.load_parts else None,
-                first_call_ms=one.first_call_ms,
-                latency=summary_of(name),
-                phases=summarize_phases(phased[name], wanted.percents, wanted.way.transfers)
-                if name in phased
-                else None,
-                energy=energies.get(name),
-            )
-        )
-    reference = max(loaded, key=lambda name: points[name].rank)
-    others_found = tuple(with_latencies(each, summary_of) for each in baselines)
-    report = Report(regime, reference, tuple(entries), switching, others_found)
-    ours = {name: calls[name] for name in loaded if name in calls}
-    return Found(report, ours, phased, profiles)
+        family = load_family(subject, stack)
+        plain = load_plain(family) if asked.plain else PlainSessions({}, {})
+        found = Timed()
+        if not asked.loading_only:
+            found = _time(family, plain, asked, sampler, step)
+    profiles = _profiles(subject, asked, step)
+    regime = _regime(subject, asked, before, sampler, found.trace.warm_up_rounds)
+    return Found(_report(regime, family, plain, found, asked), found, profiles)
 
 
-def _tell(step: Steps, seconds: float) -> None:
-    """Says how long the loop will take, where that is worth saying."""
-    if seconds >= _WORTH_SAYING_S:
-        step(f"measuring latency, for about {seconds:.0f} s")
+def _time(
+    family: Family, plain: PlainSessions, asked: Asked, sampler: Sampler | None, step: Steps
+) -> Timed:
+    subject, now_ns = family.subject, family.subject.clock.now_ns
+    way = None if subject.phased is None else asked.way
+    runs, cases = family.runs(way), subject.cases
+    if subject.phased is not None and not asked.way.transfers:
+        cases = [subject.phased.upload(case) for case in cases]
+
+    def expect(seconds: float) -> None:
+        if seconds >= _WORTH_SAYING_S:
+            step(f"measuring latency, for about {seconds:.0f} s")
+
+    step("measuring latency")
+    lanes = {**runs, **{f"{_PLAIN}{name}": run for name, run in plain.runs.items()}}
+    trace = timed(lanes, cases, asked.stop, now_ns, asked.streams, expect)
+    step("measuring switches")
+    switching = measure_switches(runs, cases[0], asked.stop.duration_s, now_ns)
+    found = Timed(trace, switching)
+    if sampler is not None:
+        step("measuring energy")
+        meter, latest = sampler.meter, lambda: _latest(sampler)
+        found = replace(found, energies=measure_energy(runs, cases, meter, latest, now_ns))
+    if subject.phased is not None:
+        step("measuring phases")
+        phased = family.phased_routes()
+        calls = measure_phases(phased, subject.cases, asked.way, asked.stop, now_ns)
+        found = replace(found, phased=calls)
+    return found
 
 
-def _made(
-    subject: Subject, engines: Mapping[str, Engine], way: Way | None
-) -> tuple[Mapping[str, Engine], Sequence[Arrays]]:
-    """Returns the engines that make calls in a way, and the inputs where it wants them."""
-    backend = phased_backend(subject.backend)
-    if way is None or backend is None:
-        return engines, subject.cases
-    made = {name: engine.made(way) for name, engine in with_phases(engines).items()}
-    if way.transfers:
-        return made, subject.cases
-    return made, [backend.upload(case) for case in subject.cases]
-
-
-def _profiles(subject: Subject, duration_s: float, step: Steps) -> dict[str, Profile]:
-    step("profiling layers")
-    return {
-        name: profile_of(
-            subject.backend, name, subject.cases, duration_s, subject.clock.now_ns
-        )
-        for name in subject.names
-    }
-
-
-def _accuracy(bundle: Bundle, configuration: str) -> float | None:
-    entries = bundle.manifest.configurations
-    entry = next(entry for entry in entries if entry.name == configuration)
-    return entry.metrics.get("accuracy")
+def _sampler(subject: Subject, asked: Asked, stack: ExitStack) -> Sampler | None:
+    """Returns what reads the meter from now on; None without one."""
+    if asked.meter is None:
+        return None
+    sampler = started_sampler(asked.meter, subject.clock)
+    stack.callback(sampler.close)
+    return sampler
 
 
 def _latest(sampler: Sampler) -> Reading | None:
@@ -209,3 +152,135 @@ def _latest(sampler: Sampler) -> Reading | None:
             " shows with `skipc meters`, or leave out --meter."
         )
     return sampler.latest
+
+
+def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]:
+    """Returns the layers of each graph, found in engines loaded for this."""
+    if not asked.layers:
+        return {}
+    step("profiling layers")
+    duration_s, now_ns = asked.stop.duration_s, subject.clock.now_ns
+    graphs = dict.fromkeys(graph for name in subject.names for graph in subject.graphs(name))
+    return {
+        graph: profile_of(subject.backend, graph, subject.cases, duration_s, now_ns)
+        for graph in graphs
+    }
+
+
+def _report(
+    regime: Regime, family: Family, plain: PlainSessions, found: Timed, asked: Asked
+) -> Report:
+    subject = family.subject
+    manifest, threads = subject.bundle.manifest, subject.backend.threads
+    points = operating_points(manifest, subject.engines, threads)
+    ranks = {point.configuration: point.rank for point in points}
+    reference = max(subject.names, key=lambda name: ranks[name])
+    latencies = {
+        name: summarize(calls.latencies_ms, asked.percents, asked.average_runs, calls.wall_ms)
+        for name, calls in found.trace.calls.items()
+    }
+
+    def row(name: str) -> Measured:
+        loading, latency = family.loading[name], latencies.get(name)
+        phased = found.phased.get(name)
+        return Measured(
+            name=name,
+            graphs=subject.graphs(name),
+            accuracy=subject.entry(name).metrics.get("accuracy"),
+            memory=memory_of(subject, name, loading),
+            load_ms=loading.load_ms,
+            load_parts=loading.parts if asked.refit else None,
+            first_call_ms=loading.first_call_ms,
+            latency=latency,
+            over_reference=latency.over(latencies[reference])
+            if latency is not None and name != reference
+            else None,
+            phases=None
+            if phased is None
+            else summarize_phases(phased, asked.percents, asked.way.transfers),
+            energy=found.energies.get(name),
+            plain=_plain(plain, name, latencies),
+        )
+
+    return Report(
+        regime, reference, tuple(map(row, subject.names)), found.switching, plain.not_run
+    )
+
+
+def _plain(
+    plain: PlainSessions, name: str, latencies: Mapping[str, Latency]
+) -> PlainCalls | None:
+    calls, latency = plain.calls.get(name), latencies.get(f"{_PLAIN}{name}")
+    if calls is None or latency is None:
+        return calls
+    return replace(calls, latency=latency, over_ours=latency.over(latencies[name]))
+
+
+def _regime(
+    subject: Subject,
+    asked: Asked,
+    before: Conditions,
+    sampler: Sampler | None,
+    warm_up_rounds: int,
+) -> Regime:
+    device, engines = this_device(), subject.engines
+    meter = None if sampler is None else sampler.meter
+    host = {} if engines is None else engines.host
+    return Regime(
+        created_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        bundle=subject.bundle.manifest.name,
+        manifest_sha256=subject.bundle.manifest_sha256,
+        backend=subject.backend.name,
+        target="null" if engines is None else engines.target,
+        threads=subject.backend.threads,
+        device=device.name,
+        power_mode=device.power_mode,
+        before=before,
+        after=conditions_now(),
+        versions={
+            "skipc": importlib.metadata.version("skipc"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **{name: text for name, text in host.items() if name not in _NOT_VERSIONS},
+        },
+        inputs={
+            name: f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
+            for name, array in subject.cases[0].items()
+        },
+        cases=len(subject.cases),
+        stop=asked.stop,
+        streams=asked.streams,
+        average_runs=asked.average_runs,
+        warm_up_rounds=warm_up_rounds,
+        meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
+        way=None if subject.phased is None else asked.way,
+    )
+
+
+def conditions_now(root: Path = Path("/")) -> Conditions:
+    """Returns what the device is like now.
+
+    Args:
+        root: The folder to take for ``/``.
+    """
+    zones = _numbers((root / "sys/class/thermal").glob("thermal_zone*/temp"), 1e3)
+    possible = [value for value in zones if _POSSIBLE_C[0] < value < _POSSIBLE_C[1]]
+    policies = (root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
+    cpus = _numbers(policies, 1e3)
+    gpus = _numbers((device / "cur_freq" for device in gpu_devices(root)), 1e6)
+    return Conditions(
+        temperature_c=max(possible, default=None),
+        cpu_mhz=fmean(cpus) if cpus else None,
+        gpu_mhz=max(gpus, default=None),
+    )
+
+
+def _numbers(paths: Iterable[Path], unit: float) -> list[float]:
+    """Returns what the files hold, in ``unit``; those that cannot be read are left out."""
+    found = []
+    for path in sorted(paths):
+        try:
+            found.append(int(path.read_text(encoding="ascii")) / unit)
+        except (OSError, ValueError):  # a zone that is switched off answers with an error
+            continue
+    return found

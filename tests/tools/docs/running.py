@@ -20,7 +20,7 @@ from skipc.profiles import load_profile
 from skipc.runtime.call.trace import read_trace
 from skipc.tools.cli import cli
 from skipc.tools.simulate.scenario_file import read_scenario
-from skipc.tools.trtbench.results.document import read_report
+from skipc.tools.trtbench.report import read_report
 from tests.command_line import Ended, skipc, trtbench
 
 if sys.version_info >= (3, 11):
@@ -251,7 +251,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     "skipc.profile/1": lambda path: load_profile(str(path)),
     "skipc.scenario/1": read_scenario,
     "skipc.trace/1": _trace,
-    "skipc.trtbench/1": read_report,
+    "skipc.trtbench/2": read_report,
 }
 
 _HANDLERS: dict[str, Callable[[PageRun, Fence], None]] = {

@@ -66,7 +66,7 @@ def test_a_real_bundle_with_its_engines(made: Path, tmp_path: Path) -> None:
         (("toy.skipc", "r.html", "-o", "r.html"), "this would replace a result"),
         (("toy.skipc", "absent.json"), "absent.json: cannot be read: No such file"),
         (("toy.skipc", "other.json"), "another bundle: 'other'"),
-        (("toy.skipc", "toy.skipc/manifest.json"), "must be 'skipc.trtbench/1'"),
+        (("toy.skipc", "toy.skipc/manifest.json"), "must be 'skipc.trtbench/2'"),
         (("absent.skipc",), "absent.skipc does not exist"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What only some results hold: memory by place, phases, baselines, streams."""
+"""What only some results hold: memory by place, phases, plain sessions, streams."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 from skipc.tools.report import ReportError
 from skipc.tools.report.page import SECTIONS
-from skipc.tools.report.sections import baselines, latency, memory, phases, provenance
+from skipc.tools.report.sections import latency, memory, phases, plain, provenance
 from skipc.tools.report.study import Study, read_study
-from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
+from skipc.tools.trtbench.report import DeviceShare, Memory, Share
 from tests.bundles import edit_json
 from tests.report_inputs import (
     report_of,
-    with_baselines,
     with_phases,
+    with_plain,
     write_family,
     write_results,
 )
@@ -60,14 +60,14 @@ def traces(page: Parsed, chart: str) -> list[dict[str, Any]]:
 
 def test_without_results_these_sections_are_left_out(bundle: Bundle) -> None:
     study = study_of(bundle)
-    assert [each.section(study) for each in (memory, phases, baselines)] == [None] * 3
+    assert [each.section(study) for each in (memory, phases, plain)] == [None] * 3
 
 
-def test_a_cpu_alone_has_neither_phases_nor_baselines(bundle: Bundle) -> None:
+def test_a_cpu_alone_has_neither_phases_nor_plain_sessions(bundle: Bundle) -> None:
     study = study_of(bundle, report_of(bundle))
     assert phases.section in SECTIONS
     assert phases.section(study) is None
-    assert baselines.section(study) is None
+    assert plain.section(study) is None
     assert "alone" not in "".join(parsed(latency.section(study)).texts)
 
 
@@ -148,53 +148,35 @@ def test_a_computation_without_a_graph_is_said(bundle: Bundle) -> None:
     assert "Enqueued without a CUDA graph: full." in text
 
 
-def test_baselines_stand_beside_ours(bundle: Bundle) -> None:
-    study = study_of(bundle, with_baselines(report_of(bundle)))
-    page = parsed(baselines.section(study))
-    ours, plain = traces(page, "baselines-0")[:2]
-    assert (ours["name"], plain["name"]) == ("ours", "plain")
-    assert [b / a for a, b in zip(ours["x"], plain["x"], strict=True)] == pytest.approx(
-        [1.25] * 3, rel=1e-5
-    )
-    assert ours["marker"]["symbol"] != plain["marker"]["symbol"]
-    assert all(a < b for a, b in zip(ours["y"], plain["y"], strict=True))
-    (over,) = (t for t in traces(page, "baseline-ratios-0") if t["mode"] == "markers")
+def test_plain_sessions_stand_beside_ours(bundle: Bundle) -> None:
+    study = study_of(bundle, with_plain(report_of(bundle)))
+    page = parsed(plain.section(study))
+    (over,) = traces(page, "plain-0")
     assert over["x"] == pytest.approx([1.25] * 3, rel=2e-3)
     assert min(*over["error_x"]["array"], *over["error_x"]["arrayminus"]) > 0
-    text = "".join(page.texts)
-    assert "ours is faster" in text
-    assert "if: norms are 'scalar': one graph cannot hold them." in text
+    assert "ours is faster" in "".join(page.texts)
+    assert "plain load, ms" in page.texts
     beside = "".join(parsed(latency.section(study)).texts)
-    assert "Measured by turns with plain: alone, a call may take less." in beside
-    assert "measured besideplain" in "".join(parsed(provenance.section(study)).texts)
+    assert "Measured by turns with plain sessions: alone, a call may take less." in beside
+    assert "measured besideplain sessions" in "".join(parsed(provenance.section(study)).texts)
 
 
-def test_a_baseline_of_loading_only_has_a_table(bundle: Bundle) -> None:
+def test_plain_sessions_of_loading_only_have_a_table(bundle: Bundle) -> None:
     report = report_of(bundle)
     entries = tuple(replace(entry, latency=None) for entry in report.configurations)
-    report = with_baselines(replace(report, configurations=entries, switching=None))
-    page = parsed(baselines.section(study_of(bundle, report)))
+    report = with_plain(replace(report, configurations=entries, switching=None))
+    page = parsed(plain.section(study_of(bundle, report)))
     assert page.figures == {}
-    assert "Loading, first calls, and how far outputs differ" in page.texts
+    assert "plain load, ms" in page.texts
 
 
-def test_baselines_that_all_could_not_be_run_are_named(bundle: Bundle) -> None:
-    report = with_baselines(report_of(bundle))
-    study = study_of(bundle, replace(report, baselines=report.baselines[1:]))
-    page = parsed(baselines.section(study))
+def test_plain_sessions_that_could_not_be_run_are_told(bundle: Bundle) -> None:
+    report = replace(report_of(bundle), plain_not_run="ONNX Runtime refuses it.")
+    study = study_of(bundle, report)
+    page = parsed(plain.section(study))
     assert page.figures == {}
-    assert "one graph cannot hold them" in "".join(page.texts)
+    assert "not run: ONNX Runtime refuses it." in "".join(page.texts)
     assert "alone" not in "".join(parsed(latency.section(study)).texts)
-
-
-def test_many_dots_have_a_legend_instead_of_names(tmp_path: Path) -> None:
-    units = tuple(f"u.{i}" for i in range(40))
-    skips = {f"skip{i}": units[:i] for i in range(40)}
-    many = write_family(tmp_path / "many.skipc", skips, units)
-    page = parsed(baselines.section(study_of(many, with_baselines(report_of(many)))))
-    figure: Any = page.figures["baselines-0-figure"]
-    assert [trace["mode"] for trace in figure["data"]] == ["markers"] * 2
-    assert figure["layout"]["showlegend"]
 
 
 def test_streams_are_named_where_there_are_several(bundle: Bundle) -> None:
@@ -218,12 +200,12 @@ def test_streams_are_named_where_there_are_several(bundle: Bundle) -> None:
             "'mid': 1e\\+200",
         ),
         (
-            lambda d: d["baselines"][0]["configurations"][0].update(first_call_ms=1e-200),
-            "baseline 'plain': 1e-200 is no number that was measured",
+            lambda d: d["configurations"][0]["plain"].update(first_call_ms=1e-200),
+            "'full': 1e-200 is no number that was measured",
         ),
         (
-            lambda d: d["baselines"][0]["configurations"][0].update(relative_error=1e200),
-            "baseline 'plain': 1e\\+200",
+            lambda d: d["configurations"][0]["plain"].update(relative_error=1e200),
+            "'full': 1e\\+200",
         ),
     ],
 )
@@ -231,25 +213,25 @@ def test_numbers_that_nothing_measured_are_refused(
     change: Callable[[Any], None], told: str, bundle: Bundle
 ) -> None:
     file = bundle.path.parent / "r.json"
-    write_results(file, with_baselines(with_phases(report_of(bundle))))
+    write_results(file, with_plain(with_phases(report_of(bundle))))
     edit_json(file, change)
     with pytest.raises(ReportError, match=told):
         read_study(bundle.path, [file], bundle.path.parent / "page.html")
 
 
-def test_latencies_as_far_apart_as_can_be_are_drawn(bundle: Bundle) -> None:
-    report = with_baselines(report_of(bundle))
+def test_ratios_that_nothing_measured_are_refused(bundle: Bundle) -> None:
+    report = with_plain(report_of(bundle))
     file = write_results(bundle.path.parent / "r.json", report)
 
     def change(document: Any) -> None:
-        ours, theirs = document["configurations"], document["baselines"][0]["configurations"]
-        for entries, ends in ((ours, [1e-9, 1e12]), (theirs, [1e12, 1e-9])):
-            for entry in entries:
-                entry["latency"].update(runs=2, batch_medians_ms=ends)
+        for entry in document["configurations"]:
+            for measured, ends in ((entry, [1e-9, 1e12]), (entry["plain"], [1e12, 1e-9])):
+                measured["latency"].update(runs=2, batch_medians_ms=ends)
+            entry["plain"]["over_ours"] = {"ratio": 1e21, "low": 1e-300, "high": 1e300}
 
     edit_json(file, change)
-    study = read_study(bundle.path, [file], bundle.path.parent / "page.html")
-    assert "baselines-0-figure" in parsed(baselines.section(study)).figures
+    with pytest.raises(ReportError, match="is no number that was measured"):
+        read_study(bundle.path, [file], bundle.path.parent / "page.html")
 
 
 def _memory(document: Any, place: str) -> None:

@@ -16,8 +16,8 @@ from tests.chromium import opened, started
 from tests.report_inputs import (
     NASTY,
     report_of,
-    with_baselines,
     with_phases,
+    with_plain,
     write_family,
     write_results,
 )
@@ -41,14 +41,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a family measured twice: with a meter; with baselines, as of a GPU."""
+    """The page of a family measured twice: with a meter; with plain sessions, as of a GPU."""
     folder = tmp_path_factory.mktemp("usual")
     bundle = write_family(folder / "toy.skipc", SKIPS, UNITS)
     results = [
         write_results(folder / "a.json", report_of(bundle, meter=True)),
         write_results(
             folder / "b.json",
-            with_baselines(with_phases(report_of(bundle, threads=2, slower=0.6))),
+            with_plain(with_phases(report_of(bundle, threads=2, slower=0.6))),
         ),
     ]
     return _written(folder / "usual.html", folder / "toy.skipc", results)
@@ -60,7 +60,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nasty")
     skips = {name: NASTY[:i] for i, name in enumerate(NASTY)}
     bundle = write_family(folder / "nasty.skipc", skips, NASTY, model=NASTY[0])
-    results = [write_results(folder / "r.json", with_baselines(report_of(bundle, meter=True)))]
+    results = [write_results(folder / "r.json", with_plain(report_of(bundle, meter=True)))]
     return _written(folder / "nasty.html", folder / "nasty.skipc", results)
 
 
@@ -99,7 +99,7 @@ def test_every_chart_is_drawn_and_the_page_is_accessible(
 ) -> None:
     with opened(browser, usual, dark=dark) as tab:
         charts = tab.locator(".plot").count()
-        assert charts == 17
+        assert charts == 16
         assert tab.locator(".plot .main-svg >> nth=0").count() == 1
         assert tab.evaluate("[...document.querySelectorAll('.plot')].every(p => p._fullData)")
         tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")

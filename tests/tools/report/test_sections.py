@@ -15,14 +15,14 @@ import pytest
 from skipc.tools.report.page import SECTIONS, page_of
 from skipc.tools.report.study import Study, read_study
 from skipc.tools.report.texts import number, percent, ratio
-from skipc.tools.trtbench.results.interval import RatioInterval
+from skipc.tools.trtbench.latency import RatioInterval
 from skipc.tools.web.html import Html, element, joined
 from skipc.tools.web.palette import DARK, LIGHT, Theme, dark_of_light, ramp
 from tests.report_inputs import (
     NASTY,
     report_of,
-    with_baselines,
     with_phases,
+    with_plain,
     write_family,
     write_results,
 )
@@ -93,7 +93,7 @@ def measured(tmp_path: Path) -> Study:
         write_results(tmp_path / "a.json", report_of(bundle, meter=True)),
         write_results(
             tmp_path / "b.json",
-            with_baselines(with_phases(report_of(bundle, threads=2, slower=50.0))),
+            with_plain(with_phases(report_of(bundle, threads=2, slower=50.0))),
         ),
     ]
     return study_of(bundle, *files)
@@ -108,7 +108,7 @@ def test_a_measured_family_has_every_section(tmp_path: Path) -> None:
     assert {a for a in anchors if a and a.startswith("#")} <= {f"#{name}" for name in ids}
     assert "toy.skipc/0.onnx" in anchors
     figures = sum(tag == "figure" for tag, _ in page.tags)
-    assert figures == len(page.figures) - 1 == 17
+    assert figures == len(page.figures) - 1 == 16
     # Each chart has the same as a table.
     assert sum(text == "The same as a table" for text in page.texts) == figures + 1
 
@@ -189,7 +189,7 @@ def test_a_unit_that_was_not_skipped_is_said(tmp_path: Path) -> None:
 def test_fifty_configurations_of_five_hundred_units(tmp_path: Path) -> None:
     skips = {f"skip{i}": MANY_UNITS[500 - 10 * i :] for i in range(50)}
     bundle = write_family(tmp_path / "many.skipc", skips, MANY_UNITS)
-    report = with_baselines(with_phases(report_of(bundle, meter=True)))
+    report = with_plain(with_phases(report_of(bundle, meter=True)))
     page = parsed(study_of(bundle, write_results(tmp_path / "r.json", report)))
     strips = [attrs for tag, attrs in page.tags if attrs.get("class") == "strip"]
     assert len(strips) == 50

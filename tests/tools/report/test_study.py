@@ -132,7 +132,7 @@ def test_results_become_series_with_names_of_their_own(tmp_path: Path) -> None:
     ]
     point = study.measurements[0].points[1]
     assert [q.label for q in point.quantiles] == ["min", "median", "90 %", "99 %", "max"]
-    assert point.ratio == report.ratios()[0].interval
+    assert point.ratio == report.configurations[1].over_reference
     assert study.measurements[0].energy_is_estimated
     assert not study.measurements[2].energy_is_estimated
 
@@ -165,7 +165,7 @@ def test_a_result_with_a_configuration_that_is_not_there_is_refused(tmp_path: Pa
 def test_a_result_that_is_none_is_refused(tmp_path: Path) -> None:
     bundle = write_family(tmp_path / "toy.skipc", SKIPS, UNITS)
     (tmp_path / "r.json").write_text("{}")
-    with pytest.raises(FormatError, match=r"r\.json: 'format' must be 'skipc\.trtbench/1'"):
+    with pytest.raises(FormatError, match=r"r\.json: 'format' must be 'skipc\.trtbench/2'"):
         study_of(bundle, tmp_path / "r.json")
 
 

@@ -7,76 +7,79 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
-from skipc.runtime.errors import FormatError, VersionError
-from skipc.tools.trtbench.results.document import document, encoded, read_report
-from skipc.tools.trtbench.results.interval import RatioInterval
-from skipc.tools.trtbench.results.report import Measured, MeterInfo, Regime, Report
-from skipc.tools.trtbench.results.summary import Percentile, summarize
-from skipc.tools.trtbench.running.conditions import Conditions
-from skipc.tools.trtbench.running.energy import Energy
-from skipc.tools.trtbench.running.loop import Stop
-from skipc.tools.trtbench.running.memory import DeviceShare, Memory, Share
-from skipc.tools.trtbench.running.phases import PhaseSummary, Times
-from skipc.tools.trtbench.running.switching import Switching
+from skipc.tools.pss import added_bytes, pss_bytes
+from skipc.tools.trtbench.compare import doubts
+from skipc.tools.trtbench.latency import summarize
+from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching, Times
+from skipc.tools.trtbench.report import (
+    Conditions,
+    DeviceShare,
+    Measured,
+    Memory,
+    MeterInfo,
+    Regime,
+    Report,
+    Share,
+    encoded,
+)
 from tests.command_line import told, trtbench
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 import numpy as np
 
 NAMES = ("full", "fast")
 MEMORY = Memory(Share(100, 200), None, DeviceShare(5, 6, 7))
-TIMES = Times(0.0, 0.2, 0.2, 0.5, (Percentile(90.0, 0.4),))
+TIMES = Times(0.0, 0.2, 0.2, 0.5, {"90": 0.4})
 PHASES = PhaseSummary(300, False, *[TIMES] * 5)
 
 
 def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) -> Report:
     """A report of synthetic latencies; the first configuration's are scaled."""
     rng = np.random.default_rng(seed)
-    entries = []
+    entries: list[Measured] = []
     for index, name in enumerate(names):
         times_ms = (10 - 5 * index) * rng.lognormal(0, 0.02, 300)
         times_ms *= scale if index == 0 else 1
         latency = summarize(times_ms, (90.0, 99.0), 10)
-        energy = Energy((1.0, 1.5))
+        over = latency.over(entries[0].latency) if entries else None
         entries.append(
             Measured(
-                *(name, 0.9 - index / 10, MEMORY, 3.0, LoadTimes(1.0, None), 12.0),
-                *(latency, PHASES, energy),
+                *(name, (name,), 0.9 - index / 10, MEMORY, 3.0, LoadTimes(1.0, None), 12.0),
+                *(latency, over, PHASES, Energy.of((1.0, 1.5)), None),
             )
         )
     steady = dict.fromkeys(names, 1.0)
     first = {a: {b: 1.5 for b in names if b != a} for a in names}
     regime = Regime(
-        *(
-            "2026-01-01T00:00:00+00:00",
-            "toy",
-            "0" * 64,
-            "onnxruntime-cpu",
-            "cpu",
-            1,
-            "a CPU",
-            "MAXN",
-        ),
-        *({"skipc": "0"}, {"images": "1x3 float32"}, 2, Stop(200, 3, 10), 1, 7),
-        MeterInfo("model:5", "nothing", True),
-        *(Conditions(41.5, 1500.0, None), Conditions(63.0, 1400.0, None)),
-        Way(graph=False, wait=Wait.BLOCK),
+        created_utc="2026-01-01T00:00:00+00:00",
+        bundle="toy",
+        manifest_sha256="0" * 64,
+        backend="onnxruntime-cpu",
+        target="cpu",
+        threads=1,
+        device="a CPU",
+        power_mode="MAXN",
+        before=Conditions(41.5, 1500.0, None),
+        after=Conditions(63.0, 1400.0, None),
+        versions={"skipc": "0"},
+        inputs={"images": "1x3 float32"},
+        cases=2,
+        stop=Stop(200.0, 3.0, 10),
+        streams=1,
+        average_runs=10,
+        warm_up_rounds=7,
+        meter=MeterInfo("model:5", "nothing", True),
+        way=Way(graph=False, wait=Wait.BLOCK),
     )
-    return Report(regime, names[0], tuple(entries), Switching(3, steady, first), ())
+    return Report(regime, names[0], tuple(entries), Switching(3, steady, first), "")
 
 
 def write(path: Path, found: Report) -> Path:
     path.write_bytes(encoded(found))
     return path
-
-
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    found = report()
-    assert read_report(write(tmp_path / "a.json", found)) == found
-    assert document(read_report(tmp_path / "a.json")) == document(found)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +142,6 @@ def test_a_common_factor_is_the_machines(tmp_path: Path) -> None:
     assert "All changed by about the same factor, 1.100" in " ".join(ended.out.split())
 
 
-def test_an_interval_holds_the_quotient_of_the_medians_shown() -> None:
-    interval = RatioInterval(1.85, 1.6, 2.1)
-    assert interval.covering(2.89) == RatioInterval(1.85, 1.6, 2.89)
-    assert interval.covering(1.9) == interval
-    assert RatioInterval(1.85, None, None).covering(3.0) == RatioInterval(1.85, None, None)
-
-
 def test_the_margin_may_be_chosen(tmp_path: Path) -> None:
     old = write(tmp_path / "old.json", report())
     new = write(tmp_path / "new.json", report(1.05, seed=1))
@@ -184,81 +180,70 @@ def test_configurations_of_one_file_only(tmp_path: Path) -> None:
     assert "no configuration in common" in told(trtbench("--compare", old, other))
 
 
-def _first(value: Any) -> Any:
-    return value["configurations"][0]
+def times(ms: float) -> Times:
+    return Times(ms, ms, ms, ms, {})
 
 
-ATTACKS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "unknown key": (lambda v: v.update(extra=1), "unknown key 'extra'"),
-    "no regime": (lambda v: v.pop("regime"), "the key 'regime' is missing"),
-    "regime": (lambda v: v.update(regime=[]), "expected an object"),
-    "threads": (lambda v: v["regime"].update(threads=0), "'threads' must be a whole number"),
-    "hash": (lambda v: v["regime"].update(manifest_sha256="x"), "64 hexadecimal digits"),
-    "versions": (lambda v: v["regime"]["versions"].update(skipc=1), "non-empty string"),
-    "meter": (lambda v: v["regime"].update(meter={}), "the key 'name' is missing"),
-    "reference": (lambda v: v.update(reference="mid"), "'reference' is 'mid'"),
-    "empty": (lambda v: v.update(configurations=[]), "none of []"),
-    "twice": (lambda v: v["configurations"].append(_first(v)), "is given twice"),
-    "name": (lambda v: _first(v).update(name=3), "'name' must be a non-empty string"),
-    "load": (lambda v: _first(v).update(load_ms=-1), "'load_ms' must be a number above zero"),
-    "median": (lambda v: _first(v)["latency"].update(median_ms="1"), "must be a number"),
-    "nan": (lambda v: _first(v)["latency"].update(mean_ms=float("nan")), "finite number"),
-    "huge": (lambda v: _first(v)["latency"].update(mean_ms=10**400), "a float can hold"),
-    "runs": (lambda v: _first(v)["latency"].update(runs=0), "at least 1"),
-    "no batches": (lambda v: _first(v)["latency"].update(batch_medians_ms=[]), "is empty"),
-    "few batches": (lambda v: _first(v)["latency"].update(batch_medians_ms=[1]), "300 runs"),
-    "zero batch": (
-        lambda v: _first(v)["latency"]["batch_medians_ms"].__setitem__(3, 0),
-        "'batch_medians_ms[3]' must be a number above zero",
-    ),
-    "one untimed": (lambda v: _first(v).update(latency=None), "the same rounds"),
-    "percentile": (
-        lambda v: _first(v)["latency"].update(percentiles_ms={"200": 1}),
-        "'200' is no percentile",
-    ),
-    "memory": (lambda v: _first(v)["memory"].pop("disk"), "the key 'disk' is missing"),
-    "host": (lambda v: _first(v)["memory"].update(host=3), "expected an object"),
-    "device": (lambda v: _first(v)["memory"]["device"].update(own_bytes=-1), "at least 0"),
-    "parts": (
-        lambda v: _first(v)["load_parts"].update(refit_ms=-1),
-        "'refit_ms' is -1, expected a number from 0 on",
-    ),
-    "phase": (lambda v: _first(v)["phases"].pop("compute"), "'compute' is missing"),
-    "phase time": (
-        lambda v: _first(v)["phases"]["h2d"].update(mean_ms=-0.1),
-        "'mean_ms' is -0.1, expected a number from 0 on",
-    ),
-    "way": (lambda v: v["regime"]["way"].update(wait="spinn"), "Did you mean 'spin'?"),
-    "energy": (lambda v: _first(v)["energy"].update(windows_mj=3), "must be a list"),
-    "switches": (lambda v: v["switching"]["first_ms"].pop("full"), "'full' is missing"),
-    "ratios": (lambda v: v.update(ratios=3), "'ratios' must be a list"),
-}
+def with_phases(enqueue_ms: float, moved_ms: float, *, graph: bool = True) -> Report:
+    """A report whose configurations compute for 1 ms; the second one enqueues in no time."""
+    found = report()
+    entries = []
+    for entry, spent_ms in zip(found.configurations, (enqueue_ms, 0.0), strict=True):
+        phases = PhaseSummary(
+            *(300, graph, times(1 + 2 * moved_ms), times(spent_ms)),
+            *(times(moved_ms), times(1), times(moved_ms)),
+        )
+        entries.append(replace(entry, phases=phases))
+    regime = replace(found.regime, way=Way())
+    return replace(found, regime=regime, configurations=tuple(entries))
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_malformed_documents_are_refused(tmp_path: Path, attack: str) -> None:
-    good = write(tmp_path / "good.json", report())
-    value = json.loads(good.read_text())
-    change, expected = ATTACKS[attack]
-    change(value)
-    bad = tmp_path / "bad.json"
-    bad.write_text(json.dumps(value))
-    with pytest.raises(FormatError) as refusal:
-        read_report(bad)
-    assert expected in str(refusal.value)
-    assert str(bad) in told(trtbench("--compare", good, bad))
+def test_stable_and_quick_calls_raise_none() -> None:
+    assert doubts(with_phases(0.8, 0.99)) == ()
 
 
-def test_other_documents_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    for text, error in (
-        ('{"format": "skipc.trtbench/2"}', VersionError),
-        ('{"format": "skipc.bundle/1"}', FormatError),
-        ("[1]", FormatError),
-        ("{", FormatError),
-        ('{"format": "skipc.trtbench/1", "format": "skipc.trtbench/1"}', FormatError),
-        ("[" * 100_000, FormatError),
-    ):
+def test_enqueueing_that_takes_most_of_the_computation_is_told() -> None:
+    (doubt,) = doubts(with_phases(0.81, 0.1))
+    assert doubt.startswith(
+        "enqueueing takes more than 0.8 of the computation's median: full."
+    )
+
+
+def test_transfers_as_long_as_the_computation_are_told() -> None:
+    (doubt,) = doubts(with_phases(0.1, 1.0))
+    assert "as long as computing, or longer: full, fast." in doubt
+
+
+def test_a_graph_that_was_asked_for_and_not_had_is_told() -> None:
+    (doubt,) = doubts(with_phases(0.1, 0.1, graph=False))
+    assert doubt.startswith("phases measured without a CUDA graph: full, fast.")
+
+
+def test_unstable_configurations_are_told_together() -> None:
+    found = report()
+    entries = tuple(
+        replace(
+            entry, phases=None, latency=replace(entry.latency, coefficient_of_variation=0.031)
+        )
+        for entry in found.configurations
+        if entry.latency is not None
+    )
+    (doubt,) = doubts(replace(found, configurations=entries))
+    assert "coefficient of variation above 2.5%: full 3.1%, fast 3.1%. Fix" in doubt
+
+
+def test_memory_of_this_process_is_read() -> None:
+    size_bytes = pss_bytes()
+    assert size_bytes is not None
+    assert size_bytes > 1_000_000
+    assert added_bytes(100, 80) == 0
+    assert added_bytes(80, 100) == 20
+
+
+@pytest.mark.parametrize("text", [None, "", "Pss:\n", "Pss: many kB\n", "Rss: 3 kB\n"])
+def test_memory_that_the_system_does_not_tell(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "smaps_rollup"
+    if text is not None:
         path.write_text(text)
-        with pytest.raises(error):
-            read_report(path)
+    assert pss_bytes(path) is None
+    assert added_bytes(None, 3) is None

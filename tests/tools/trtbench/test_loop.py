@@ -1,14 +1,45 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
+from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
-from skipc.runtime import FakeClock, MeterError, open_meter
+from skipc.runtime import FakeClock
 from skipc.runtime.backends.null import NullBackend
-from skipc.tools.trtbench.running.energy import LEAST_STEPS, WINDOWS, measure_energy
-from skipc.tools.trtbench.running.loop import Stop, interleave
-from skipc.tools.trtbench.running.switching import measure_switches
+from skipc.tools.trtbench.loop import (
+    Callers,
+    Calls,
+    Lane,
+    Stop,
+    take_turns,
+    timed,
+    turn_orders,
+)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_each_follows_each_other_equally_often_and_has_every_place(count: int) -> None:
+    rows = turn_orders(count)
+    assert all(sorted(row) == list(range(count)) for row in rows)
+    followers = Counter(pair for row in rows for pair in pairwise(row))
+    assert len(followers) == count * (count - 1)
+    assert len(set(followers.values())) <= 1
+    places = Counter(pair for row in rows for pair in enumerate(row))
+    assert len(places) == count**2
+    assert len(set(places.values())) == 1
+
+
+@pytest.mark.parametrize("count", range(3, 12))
+def test_nobody_has_two_turns_running(count: int) -> None:
+    rows = turn_orders(count)
+    assert all(row[-1] != after[0] for row, after in pairwise((*rows, rows[0])))
+
 
 LATENCIES_MS = {"a": 4.0, "b": 2.0, "c": 1.0}
 
@@ -21,7 +52,7 @@ class Family:
         self.order: list[str] = []
         self.cases: list[int] = []
         backend = NullBackend(latencies_ms, self._outputs, self.clock)
-        self.engines = {name: backend.load(name) for name in latencies_ms}
+        self.runs = {name: backend.load(name).run for name in latencies_ms}
 
     def _outputs(self, configuration: str, inputs: Any) -> dict[str, Any]:
         self.order.append(configuration)
@@ -30,7 +61,7 @@ class Family:
 
     def trace(self, stop: Stop, cases: int = 1):
         inputs = [{"case": index} for index in range(cases)]
-        return interleave(self.engines, inputs, stop, self.clock.now_ns)
+        return timed(self.runs, inputs, stop, self.clock.now_ns)
 
 
 def test_configurations_take_turns_in_orders_that_are_balanced() -> None:
@@ -52,7 +83,7 @@ def test_how_long_it_will_take_is_told_after_the_warm_up() -> None:
     family = Family(LATENCIES_MS)
     expected_s: list[float] = []
     stop = Stop(10, 0.1, 3)
-    trace = interleave(family.engines, [{}], stop, family.clock.now_ns, expected_s.append)
+    trace = timed(family.runs, [{}], stop, family.clock.now_ns, expect=expected_s.append)
     assert expected_s == [pytest.approx(0.7)]  # 100 rounds, since the fastest takes 1 ms
     last_ns = max(calls.ends_ns.max() for calls in trace.calls.values())
     assert last_ns / 1e9 == pytest.approx(0.7)
@@ -87,9 +118,10 @@ def test_it_stops_when_both_conditions_are_met(stop: Stop, rounds: int) -> None:
 
 def test_warm_up_and_measurement_are_bounded_by_rounds() -> None:
     """As with the null target, whose calls may take nanoseconds of its clock."""
-    trace = Family(LATENCIES_MS).trace(Stop(1e6, 1e6, 2, most_rounds=5))
-    assert trace.warm_up_rounds == 5
-    assert {len(one.starts_ns) for one in trace.calls.values()} == {5}
+    family = Family(LATENCIES_MS)
+    lanes = [Lane(run, family.clock.now_ns) for run in family.runs.values()]
+    assert take_turns(lanes, [{}], Stop(1e6, 1e6, 2), most_rounds=5) == 5
+    assert {len(lane.starts) for lane in lanes} == {5}
 
 
 def test_a_clock_that_stands_still_ends_all_the_same() -> None:
@@ -97,69 +129,63 @@ def test_a_clock_that_stands_still_ends_all_the_same() -> None:
     assert calls["a"].latencies_ms.tolist() == [1e-6] * 10
 
 
-def test_the_cost_of_each_switch_is_told_from_steady_calls() -> None:
-    def latency_of_c(call: int) -> float:
-        return 1.0 if family.order[-1] == "c" else 4.0  # a switch to c costs 3 ms
+class Meeting:
+    """A callee whose calls end only once ``count`` of them have begun."""
 
-    family = Family({"a": 4.0, "b": 2.0, "c": latency_of_c})
-    found = measure_switches(family.engines, {}, 0, family.clock.now_ns)
-    assert found is not None
-    assert found.repeats == 3
-    assert found.steady_ms == LATENCIES_MS
-    assert found.ratios() == {
-        "a": {"b": 1, "c": 4},
-        "b": {"a": 1, "c": 4},
-        "c": {"a": 1, "b": 1},
-    }
-    assert found.worst() == ("a", "c", 4)
-    patient = measure_switches(family.engines, {}, 1e9, family.clock.now_ns)
-    assert patient is not None
-    assert patient.repeats == 20
+    def __init__(self, count: int) -> None:
+        self.barrier = threading.Barrier(count)
+        self.threads: set[int] = set()
+
+    def run(self, inputs: object) -> None:
+        self.threads.add(threading.get_ident())
+        self.barrier.wait(timeout=30)
 
 
-def test_a_single_configuration_has_no_switches() -> None:
-    family = Family({"a": 1.0})
-    assert measure_switches(family.engines, {}, 0, family.clock.now_ns) is None
+def test_calls_of_a_turn_run_at_the_same_time_on_threads_started_once() -> None:
+    callees = {"a": Meeting(3), "b": Meeting(3)}
+    runs = {name: callee.run for name, callee in callees.items()}
+    trace = timed(runs, [{}], Stop(0, 0, 4), time.perf_counter_ns, 3)
+    assert callees["a"].threads == callees["b"].threads
+    assert len(callees["a"].threads) == 3
+    for calls in trace.calls.values():
+        assert len(calls.latencies_ms) == 12
+        starts = calls.starts_ns.reshape(4, 3)
+        ends = calls.ends_ns.reshape(4, 3)
+        assert (starts.max(axis=1) <= ends.min(axis=1)).all()
+        assert (np.diff(starts) >= 0).all()
+    first = min(calls.starts_ns[0] for calls in trace.calls.values())
+    assert first == 0
+    alive = {thread.ident for thread in threading.enumerate()}
+    assert not callees["a"].threads & alive
 
 
-def test_energy_per_call_is_power_times_latency() -> None:
-    family = Family(LATENCIES_MS)
-    meter = open_meter("model:5", family.clock)
-    found = measure_energy(family.engines, [{}], meter, meter.read, family.clock.now_ns)
-    for name, energy in found.items():
-        assert energy.mean_mj == pytest.approx(5 * LATENCIES_MS[name])
-        assert energy.spread_mj == pytest.approx(0, abs=1e-9)
-        assert len(energy.windows_mj) == WINDOWS
-    windows = [family.order[0]]
-    for name in family.order:
-        if name != windows[-1]:
-            windows.append(name)
-    assert "".join(windows) == "abc" * WINDOWS
-    assert family.order.count("c") > WINDOWS * LEAST_STEPS  # periods of 1 ms, calls of 1 ms
+def test_warm_up_turns_are_dropped() -> None:
+    callee = Meeting(2)
+    trace = timed({"a": callee.run}, [{}], Stop(1, 0, 3), time.perf_counter_ns, 2)
+    assert trace.warm_up_rounds >= 1
+    assert len(trace.calls["a"].starts_ns) == 6
+    assert trace.calls["a"].starts_ns[0] == 0
 
 
-def test_a_meter_that_shows_nothing_new_is_told() -> None:
-    family = Family({"a": 500.0})
-    meter = open_meter("model:5", family.clock)
-    first = meter.read()
-    with pytest.raises(MeterError, match="'model:5' did not move by 20 of its steps"):
-        measure_energy(family.engines, [{}], meter, lambda: first, family.clock.now_ns)
+def test_one_stream_is_called_from_this_thread() -> None:
+    callee = Meeting(1)
+    calls = timed({"a": callee.run}, [{}], Stop(0, 0, 2), time.perf_counter_ns)
+    assert callee.threads == {threading.get_ident()}
+    assert calls.calls["a"].streams == 1
 
 
-def test_calls_cut_by_a_reading_count_by_their_share() -> None:
-    """Readings every 2.5 ms of a meter, calls of 1 ms: windows end within calls."""
-    family = Family({"a": 1.0})
-    meter = open_meter("model:5", family.clock)
-    readings = [meter.read()]
+def test_what_turns_took_is_from_the_first_start_to_the_last_end() -> None:
+    calls = Calls(np.array([0, 1, 10, 14]) * 10**6, np.array([5, 4, 13, 16]) * 10**6, 2)
+    assert calls.wall_ms == 5 + 6
+    assert calls.latencies_ms.tolist() == [5, 3, 3, 2]
 
-    def latest():
-        if family.clock.now_ns() - readings[-1].time_ns >= 2.5e6:
-            before = meter.read()
-            time_ns = before.time_ns - 500_000
-            readings.append(type(before)(before.energy_mj - 2.5, time_ns))
-        return readings[-1]
 
-    (energy,) = measure_energy(
-        family.engines, [{}], meter, latest, family.clock.now_ns
-    ).values()
-    assert energy.mean_mj == pytest.approx(5)
+def test_a_call_that_fails_is_told() -> None:
+    def fail(inputs: object) -> None:
+        raise ValueError("went wrong")
+
+    with (
+        closing(Callers(2, time.perf_counter_ns)) as callers,
+        pytest.raises(ValueError, match="went wrong"),
+    ):
+        callers.together(fail, {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skipc.tools.trtbench.results.document import read_report
+from skipc.tools.trtbench.report import read_report
 from tests.command_line import skipc, trtbench
 from tests.doubles.gpu import FakeGpu, fake_gpu
 from tests.tools.trtbench.times_of_trtexec import read_as_trtexec_writes

@@ -11,11 +11,11 @@ import pytest
 from skipc.runtime import Bundle
 from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 from skipc.runtime.errors import ChoiceError
-from skipc.tools.trtbench.running.shapes import ShapesType, cases_of
+from skipc.tools.trtbench.cases import cases_of, shapes_from
 from tests.bundles import write_bundle
 from tests.command_line import skipc, trtbench
-from tests.tools.trtbench.test_baselines import told_late
-from tests.tools.trtbench.test_trtbench_cli import QUICK
+from tests.tools.trtbench.test_command import QUICK
+from tests.tools.trtbench.test_plain import told_late
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def several(tmp_path: Path) -> Bundle:
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
 def test_rows_are_repeated_or_cut_in_all_inputs(several: Bundle, batch: int) -> None:
     golden = several.golden_inputs()
-    cases = cases_of(several, ShapesType().convert(f"ids:{batch}x5", None, None))
+    cases = cases_of(several, shapes_from(f"ids:{batch}x5"))
     assert len(cases) == len(golden)
     for case, before in zip(cases, golden, strict=True):
         for name in ("ids", "mask"):
@@ -45,7 +45,7 @@ def test_rows_are_repeated_or_cut_in_all_inputs(several: Bundle, batch: int) -> 
 
 
 def test_what_is_as_it_was_changes_nothing(several: Bundle) -> None:
-    cases = cases_of(several, ShapesType().convert("scale:3", None, None))
+    cases = cases_of(several, shapes_from("scale:3"))
     assert cases[0].keys() == {"ids", "mask", "scale"}
     np.testing.assert_array_equal(cases[0]["ids"], several.golden_inputs()[0]["ids"])
 
@@ -67,7 +67,7 @@ def test_shapes_that_the_manifest_does_not_allow_are_refused(
 ) -> None:
     text, expected = REFUSED[case]
     with pytest.raises(ChoiceError) as raised:
-        cases_of(several, ShapesType().convert(text, None, None))
+        cases_of(several, shapes_from(text))
     assert expected in str(raised.value)
 
 
@@ -94,11 +94,12 @@ def test_a_dynamic_batch_is_measured_beside_its_baselines(made: Path, tmp_path: 
     assert skipc("build", made / "ckpt.pt", *front, *network).code == 0
     ended = trtbench(
         *(bundle, *QUICK, "--shapes", "3x1x8x8", "--json", tmp_path / "found.json"),
-        *("--baseline", "plain,if,eager", "--checkpoint", made / "ckpt.pt", *network),
+        *("--baseline", "plain"),
     )
     assert ended.code == 0, ended.err
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert found["regime"]["inputs"] == {"images": "3x1x8x8 float32"}
-    assert [each["not_run"] for each in found["baselines"]] == ["", "", ""]
+    assert found["plain_not_run"] == ""
+    assert all(entry["plain"] for entry in found["configurations"])
     typical = ("--update", "--shapes", "3x1x8x8")
     assert "the table of the typical batch" in told_late(trtbench(bundle, *typical))

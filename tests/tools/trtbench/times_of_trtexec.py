@@ -34,8 +34,8 @@ def read_as_trtexec_writes(path: Path) -> list[dict[str, float]]:
             took_ms = entry[f"end{name}Ms"] - entry[f"start{name}Ms"]
             assert entry[f"{part}Ms"] == pytest.approx(took_ms, abs=1e-6)
         assert entry["latencyMs"] == entry["h2dMs"] + entry["computeMs"] + entry["d2hMs"]
-        # Not <= endD2hMs: a busy host may still enqueue when a double's device is through.
-        assert entry["startEnqMs"] <= min(entry["endEnqMs"], entry["endD2hMs"])
+        # No order to endD2hMs: a busy host still enqueues when a double's device is through.
+        assert entry["startEnqMs"] <= entry["endEnqMs"]
     starts = [entry["startComputeMs"] for entry in entries]
     assert starts == sorted(starts)
     return entries

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from skipc.tools.console import plural, short
 from skipc.tools.report.measurement import Origin
 from skipc.tools.report.sections.marks import colours_of, dot, hovering, measured_hover, tick
-from skipc.tools.report.sections.ratios import ratio_chart
+from skipc.tools.report.sections.ratios import Ratios, ratio_chart
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.web.chart import Chart, axis, name_axis, rows_height_px
 from skipc.tools.web.html import Html, Table, element, joined
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
+    from skipc.tools.trtbench.latency import RatioInterval
 
 # The slowest call of all would leave no room for the others; the median has its dot.
 _NO_TICK = ("max", "median", "latency")
@@ -34,7 +35,7 @@ def section(study: Study) -> Section | None:
         parts.append(_distribution(study, one, timed, f"latency-{index}").html())
         ratios = [(p.configuration, p.ratio) for p in timed if p.ratio is not None]
         if ratios:
-            parts.append(ratio_chart(study, one, ratios, f"ratios-{index}").html())
+            parts.append(_ratios(study, one, ratios, f"ratios-{index}").html())
         parts.append(_warnings(one))
     if not parts:
         return None
@@ -45,6 +46,18 @@ def section(study: Study) -> Section | None:
         " what is drawn are percentiles and medians of stretches, not a density.",
         joined(*parts),
     )
+
+
+def _ratios(
+    study: Study, one: Measurement, found: list[tuple[str, RatioInterval]], name: str
+) -> Chart:
+    words = Ratios(
+        f"{one.label}: latency over that of {short(one.reference, 40)}",
+        "left of the line is faster. Another start of the program may differ by more.",
+        one.reference,
+        lambda interval: interval.verdict,
+    )
+    return ratio_chart(study, words, found, name)
 
 
 def _distribution(study: Study, one: Measurement, points: list[Point], name: str) -> Chart:
@@ -118,9 +131,8 @@ def _caption(one: Measurement, points: list[Point]) -> str:
     )
     if slowest is not None:
         said += f" The slowest call, {number(slowest)} ms, is in the table only."
-    beside = [each.name for each in one.baselines if each.configurations]
-    if beside:
-        said += f" Measured by turns with {', '.join(beside)}: alone, a call may take less."
+    if any(point.plain is not None for point in points):
+        said += " Measured by turns with plain sessions: alone, a call may take less."
     return said
 
 

@@ -14,7 +14,7 @@ from skipc.tools.report.sections.stacked import (
     stacked_layout,
 )
 from skipc.tools.report.texts import exact
-from skipc.tools.trtbench.running.memory import DeviceShare
+from skipc.tools.trtbench.report import DeviceShare
 from skipc.tools.web.chart import Chart, hover
 from skipc.tools.web.html import Html, Table, element, joined
 from skipc.tools.web.page import Section
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.running.memory import Memory, Share
+    from skipc.tools.trtbench.report import Memory, Share
 
 _Shares: TypeAlias = "tuple[tuple[str, Share | DeviceShare | None], ...]"
 

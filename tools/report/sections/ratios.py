@@ -1,7 +1,8 @@
-"""Latencies over the reference's, with their intervals."""
+"""Latencies over others, with their intervals."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
@@ -12,11 +13,10 @@ from skipc.tools.web.html import Table
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.results.interval import RatioInterval
+    from skipc.tools.trtbench.latency import RatioInterval
     from skipc.tools.web.chart import Json
 
 _MOST_NUMBERED = 24
@@ -28,14 +28,31 @@ UNITY: dict[str, Json] = {
 """A line where two latencies are the same."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """Ratios of one series, in words.
+
+    Attributes:
+        title: The chart's title.
+        beside: What lies on which side of the line, with what stands in the caption.
+        of: What the latencies are compared with.
+        verdict: Says what an interval comes to.
+    """
+
+    title: str
+    beside: str
+    of: str
+    verdict: Callable[[RatioInterval], str]
+
+
 def ratio_chart(
-    study: Study, one: Measurement, found: Sequence[tuple[str, RatioInterval]], name: str
+    study: Study, words: Ratios, found: Sequence[tuple[str, RatioInterval]], name: str
 ) -> Chart:
     """Returns the ratios of a series.
 
     Args:
         study: The study.
-        one: The series.
+        words: What the ratios are.
         found: Configurations with their ratios, at least one.
         name: The chart's name.
     """
@@ -45,17 +62,17 @@ def ratio_chart(
         "type": "scatter",
         "mode": "markers+text" if len(found) <= _MOST_NUMBERED else "markers",
         "x": middle, "y": list(range(len(found))),
-        "error_x": interval_bars([each for _, each in found]),
+        "error_x": _interval_bars([each for _, each in found]),
         "text": [f"{value:.2f}" for value in middle], "textfont": TEXT,
         "textposition": "top center", "marker": dot(colours_of(study, names), 11),
-        **hovering(hover(who, f"{ratio(each)} of {one.reference}") for who, each in found),
+        **hovering(hover(who, f"{ratio(each)} of {words.of}") for who, each in found),
     }  # fmt: skip
     end = 1.05 * max(1.0, *(each.high or each.ratio for _, each in found))
     return Chart(
         name,
-        f"{one.label}: latency over that of {short(one.reference, 40)}",
-        "Bars are intervals of 95 % from this one run, often too narrow to see; left of the"
-        " line is faster. Another start of the program may differ by more.",
+        words.title,
+        "Bars are intervals of 95 % from this one run, often too narrow to see;"
+        f" {words.beside}",
         [trace],
         {
             "xaxis": axis("ratio of latencies", range=[0, end]),
@@ -64,14 +81,14 @@ def ratio_chart(
         },
         rows_height_px(len(names), 36),
         Table(
-            f"{one.label}: ratios to {short(one.reference, 60)}",
+            f"{words.title}: ratios",
             ("configuration", ">ratio (95 %)", "verdict"),
-            tuple((short(who, 60), ratio(each), each.verdict) for who, each in found),
+            tuple((short(who, 60), ratio(each), words.verdict(each)) for who, each in found),
         ),
     )
 
 
-def interval_bars(found: Sequence[RatioInterval]) -> dict[str, Json]:
+def _interval_bars(found: Sequence[RatioInterval]) -> dict[str, Json]:
     """Returns Plotly's ``error_x`` for the intervals of these ratios; none where unknown."""
     return {
         "type": "data", "symmetric": False, "color": LIGHT.ink, "thickness": 1.5, "width": 5,

@@ -1,0 +1,164 @@
+"""The inputs that are measured: given ones, golden ones, or these at another batch."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from skipc.compiler.bundle.array_files import read_arrays
+from skipc.runtime.call.inputs import InputChecker
+from skipc.runtime.errors import ChoiceError, InputError, choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from skipc.runtime import Bundle
+    from skipc.runtime.backends import Arrays
+    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+
+    Shapes = Mapping[str, tuple[int, ...]]
+
+
+_SHAPE = re.compile(r"[1-9]\d{0,8}(x[1-9]\d{0,8})*|scalar", re.ASCII)
+
+
+def shapes_from(text: str) -> Shapes:
+    """Returns the shapes in ``images:1x3x224x224,ids:1x128``, or in one without its name.
+
+    Raises:
+        click.BadParameter: Something else is in it.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for word in text.split(",") if text else ():
+        name, colon, shape = word.strip().rpartition(":")
+        if not _SHAPE.fullmatch(shape) or (colon and not name):
+            raise click.BadParameter(
+                f"{word.strip()!r} is no shape: write NAME:1x3x224x224, or 1x3x224x224 alone"
+                " for the only input."
+            )
+        if name in found:
+            raise click.BadParameter(f"{name or shape!r}: each input has one shape.")
+        found[name] = () if shape == "scalar" else tuple(map(int, shape.split("x")))
+    return found
+
+
+def cases_from(bundle: Bundle, inputs: Path | None, shapes: Shapes) -> Sequence[Arrays]:
+    """Returns the inputs to measure with.
+
+    Args:
+        bundle: The bundle.
+        inputs: The file that holds them; None for its golden inputs.
+        shapes: What these are to be repeated or cut to; see ``cases_of``.
+
+    Raises:
+        InputError: They do not fit the network.
+        ChoiceError: The shapes do not.
+    """
+    specs = bundle.manifest.inputs
+    checker = InputChecker(specs, bundle.manifest.batch)
+    if inputs is None:
+        given = cases_of(bundle, shapes)
+    else:
+        given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
+    try:
+        return [checker.check(case) for case in given]
+    except InputError as cause:
+        source = "the bundle's golden inputs" if inputs is None else str(inputs)
+        raise InputError(f"{source}: {cause}") from cause
+
+
+def typical_cases(bundle: Bundle) -> Sequence[Arrays]:
+    """Returns the golden inputs at the typical batch; zeros where there is none of that size.
+
+    With a dynamic batch there are golden inputs of its smallest and largest size, too: they
+    would be measured as if they were one thing.
+    """
+    golden = [case for case in bundle.golden_inputs() if are_typical(bundle, [case])]
+    return golden or [_sample(bundle)]
+
+
+def are_typical(bundle: Bundle, cases: Sequence[Arrays]) -> bool:
+    """Tells whether all of ``cases`` have the typical batch."""
+    sample = _sample(bundle)
+    return all(c[name].shape == array.shape for c in cases for name, array in sample.items())
+
+
+def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
+    """Returns the golden inputs at another batch: repeated, or cut.
+
+    An input that is not named keeps its sizes, and takes the others' batch.
+
+    Args:
+        bundle: The bundle.
+        shapes: By input, each as the manifest allows it; an only input may be named ``""``.
+
+    Raises:
+        ChoiceError: There is no such input, or it does not take that shape.
+    """
+    specs = {spec.name: spec for spec in bundle.manifest.inputs}
+    found: dict[str, int] = {}
+    for name, shape in _named(shapes, tuple(specs)).items():
+        batch = _batch(specs[name], shape, bundle.manifest.batch)
+        found |= {} if batch is None else {name: batch}
+    batches = set(found.values())
+    if len(batches) > 1:
+        listed = ", ".join(f"{name} {batch}" for name, batch in found.items())
+        raise ChoiceError(f"--shapes: the batches differ: {listed}. Give all the same one.")
+    cases = typical_cases(bundle)
+    for batch in batches:
+        cases = [{k: _resized(case[k], specs[k], batch) for k in specs} for case in cases]
+    return cases
+
+
+def _sample(bundle: Bundle) -> Arrays:
+    return InputChecker(bundle.manifest.inputs, bundle.manifest.batch).sample()
+
+
+def _named(shapes: Shapes, names: tuple[str, ...]) -> Shapes:
+    if "" in shapes:
+        if len(names) > 1 or len(shapes) > 1:
+            raise ChoiceError(
+                f"--shapes: the network has the inputs {', '.join(names)}: name them, as in"
+                f" {names[0]}:1x3x224x224."
+            )
+        return {names[0]: shapes[""]}
+    for name in shapes:
+        if name not in names:
+            raise ChoiceError(f"--shapes: no input {name!r}. {choices_text(name, names)}")
+    return shapes
+
+
+def _batch(spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None) -> int | None:
+    """Returns the batch in ``shape``; None where the input has none."""
+    pairs = list(zip(spec.shape, shape, strict=False))
+    batches = [given for size, given in pairs if isinstance(size, str)]
+    fits = len(shape) == len(spec.shape) and all(
+        size == given or isinstance(size, str) for size, given in pairs
+    )
+    if allowed is not None:
+        fits = fits and all(allowed.minimum <= one <= allowed.maximum for one in batches)
+    if not fits:
+        wanted = "x".join(map(str, shape)) or "scalar"
+        takes = "x".join(map(str, spec.shape)) or "scalar"
+        if allowed is not None and any(isinstance(size, str) for size in spec.shape):
+            takes += f" with a batch of {allowed.minimum} to {allowed.maximum}"
+        raise ChoiceError(
+            f"--shapes: the input {spec.name!r} does not take {wanted}, but {takes}. The"
+            " bundle was built for that; build another one for other sizes."
+        )
+    return batches[-1] if batches else None
+
+
+def _resized(array: NDArray[Any], spec: TensorSpec, batch: int) -> NDArray[Any]:
+    """Returns ``array`` with its rows repeated, or cut, to ``batch`` of them."""
+    for axis, size in enumerate(spec.shape):
+        if isinstance(size, str):
+            rows = np.arange(batch) % array.shape[axis]
+            array = np.ascontiguousarray(np.take(array, rows, axis))
+    return array

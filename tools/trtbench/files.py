@@ -1,0 +1,200 @@
+"""The files that ``trtbench`` writes: results, ``trtexec``'s two, and the device's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+import numpy as np
+
+from skipc.compiler.bundle.files import write_whole
+from skipc.runtime.bundle.contained import inside
+from skipc.runtime.bundle.device import Device
+from skipc.runtime.bundle.measured import FOLDER, MeasuredTable, Row, table_key
+from skipc.tools.console import plural
+from skipc.tools.options import check_place
+from skipc.tools.trtbench.latency import percentile_ms
+from skipc.tools.trtbench.report import encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from skipc.runtime import Bundle
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.tools.trtbench.command import Asked
+    from skipc.tools.trtbench.layers import Profile
+    from skipc.tools.trtbench.loop import Calls
+    from skipc.tools.trtbench.measuring import Found
+    from skipc.tools.trtbench.probes import PhasedCalls
+    from skipc.tools.trtbench.report import Report
+
+STDOUT = Path("-")
+"""Where ``--json`` writes to standard output."""
+
+
+def check_places(asked: Asked) -> None:
+    """Raises ``click.UsageError`` where nothing could be written."""
+    named = {"--exportTimes": asked.times, "--exportProfile": asked.profile}
+    if asked.as_json != STDOUT:
+        named["--json"] = asked.as_json
+    places = {option: path for option, path in named.items() if path is not None}
+    for option, path in places.items():
+        if path == STDOUT:
+            raise click.UsageError(f"{option} -: this may be several files. Name one.")
+        check_place(option, path)
+    if len({path.absolute() for path in places.values()}) < len(places):
+        raise click.UsageError(
+            "--json, --exportTimes and --exportProfile name one file for two things. Name a"
+            " file for each."
+        )
+
+
+def write_files(asked: Asked, found: Found) -> list[Path]:
+    """Writes what was found; returns the files, in the order of writing."""
+    contents: dict[Path, bytes] = {}
+    names = [entry.name for entry in found.report.configurations]
+    if asked.as_json == STDOUT:
+        click.echo(encoded(found.report).decode(), nl=False)
+    elif asked.as_json is not None:
+        contents[asked.as_json] = encoded(found.report)
+    if asked.times is not None:
+        phased, calls = found.timed.phased, found.timed.trace.calls
+        for name, path in paths_of(asked.times, names).items():
+            one = phased[name] if name in phased else phases_of(calls[name])
+            contents[path] = encoded_times(one)
+    if asked.profile is not None:
+        for name, path in paths_of(asked.profile, found.profiles).items():
+            contents[path] = encoded_profile(found.profiles[name])
+    for path, data in contents.items():
+        write_whole(path, data)
+    return [*contents]
+
+
+def paths_of(path: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Returns each one's file: ``times.fast.json`` for ``times.json`` and ``fast``.
+
+    A single one gets ``path`` itself. What a file name cannot hold is escaped.
+    """
+    listed = tuple(names)
+    if len(listed) == 1:
+        return {listed[0]: path}
+    return {
+        name: path.with_name(f"{path.stem}.{quote(name, safe='')}{path.suffix}")
+        for name in listed
+    }
+
+
+def phases_of(calls: Calls) -> PhasedCalls:
+    """Returns the calls of a CPU as calls taken apart.
+
+    A call is computation from its start to its end: nothing is enqueued or moved.
+    """
+    starts_ns, none = calls.starts_ns.astype(np.float64), np.zeros(len(calls.starts_ns))
+    return {
+        "start_ns": starts_ns,
+        "enqueue_start_ns": starts_ns,
+        "enqueue_end_ns": starts_ns,
+        "h2d_ms": none,
+        "compute_ms": (calls.ends_ns - calls.starts_ns) / 1e6,
+        "d2h_ms": none,
+    }
+
+
+def encoded_times(calls: PhasedCalls) -> bytes:
+    """Returns the file of ``--exportTimes``: an object for each call, times in ms.
+
+    Enqueueing is on the host's clock. The device's phases are put on it by taking the first
+    event of a call, recorded on an idle stream, as passed when the call began.
+    """
+    start_ms = calls["start_ns"] / 1e6
+    computing_ms = start_ms + calls["h2d_ms"]
+    computed_ms = computing_ms + calls["compute_ms"]
+    columns: dict[str, NDArray[np.float64]] = {
+        "startEnqMs": calls["enqueue_start_ns"] / 1e6,
+        "endEnqMs": calls["enqueue_end_ns"] / 1e6,
+        "startH2dMs": start_ms,
+        "endH2dMs": computing_ms,
+        "startComputeMs": computing_ms,
+        "endComputeMs": computed_ms,
+        "startD2hMs": computed_ms,
+        "endD2hMs": computed_ms + calls["d2h_ms"],
+        "h2dMs": calls["h2d_ms"],
+        "computeMs": calls["compute_ms"],
+        "d2hMs": calls["d2h_ms"],
+        "latencyMs": calls["h2d_ms"] + calls["compute_ms"] + calls["d2h_ms"],
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return _encoded([dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def encoded_profile(profile: Profile) -> bytes:
+    """Returns the file of ``--exportProfile``, in the form that ``trtexec`` writes."""
+    layers = [
+        {
+            "name": layer.name,
+            "timeMs": layer.total_ms,
+            "averageMs": layer.average_ms,
+            "medianMs": layer.median_ms,
+            "percentage": layer.percentage,
+        }
+        for layer in profile.layers
+    ]
+    return _encoded([{"count": profile.calls}, *layers])
+
+
+def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
+    """Writes what was found as the device's table, and returns its place.
+
+    Energies are taken where a meter measured them, not where they are estimated. The table of
+    the same device, engines and threads is replaced.
+
+    Raises:
+        IntegrityError: Its place lies outside of the bundle.
+        OSError: It cannot be written.
+    """
+    regime = found.report.regime
+    measured = None if regime.meter is None or regime.meter.estimated else regime.meter
+    rows = []
+    for entry in found.report.configurations:
+        ordered_ms = np.sort(found.timed.trace.calls[entry.name].latencies_ms)
+        energy = None if measured is None else entry.energy
+        rows.append(
+            Row(
+                configuration=entry.name,
+                p50_ms=float(np.median(ordered_ms)),
+                p95_ms=percentile_ms(ordered_ms, 95),
+                p99_ms=percentile_ms(ordered_ms, 99),
+                runs=len(ordered_ms),
+                energy_mj=None if energy is None else energy.mean_mj,
+                energy_spread_mj=None if energy is None else energy.spread_mj,
+            )
+        )
+    device = Device(regime.device, regime.power_mode)
+    key = table_key(bundle, engines, device, regime.threads)
+    meter = "" if measured is None else measured.name
+    table = MeasuredTable(key, regime.created_utc, dict(regime.versions), meter, tuple(rows))
+    inside(bundle.path, FOLDER).mkdir(exist_ok=True)
+    path = inside(bundle.path, key.path())
+    write_whole(path, _encoded(table.to_json()))
+    return path
+
+
+def update_text(path: Path, report: Report) -> str:
+    """Returns what is said of a table that was written to ``path``."""
+    regime = report.regime
+    mode = f", {regime.power_mode}" if regime.power_mode else ""
+    estimated = regime.meter is not None and regime.meter.estimated
+    energy = " Energies are left out: they were estimated." if estimated else ""
+    return (
+        f"Written: {path}. With {plural(regime.threads, 'thread')} on this device"
+        f" ({regime.device}{mode}) AdaptiveEngine starts from these latencies.{energy}"
+    )
+
+
+def _encoded(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

@@ -1,0 +1,277 @@
+"""Latencies: what they come to by ``trtexec``'s definitions, and intervals of their ratios.
+
+An interval is Student's, of 95 %, on the logarithms of the ratios, so that A over B and B over
+A say the same. It is made of medians of stretches (batches) rather than of single calls, which
+resemble their neighbours and have outliers: a bootstrap over them would take both for
+information. Stretches hardly resemble one another (the method of batch means: Law, Simulation
+Modeling and Analysis, chapter 9).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+
+from skipc.runtime.bundle.constraints import Count, NotEmpty, Positive
+from skipc.runtime.errors import FormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_BATCHES = 30
+"""Beyond this many, Student's factor hardly falls (2.045 for 30, 1.960 without end)."""
+
+LEAST_DIFFERENCE = 0.001
+"""A smaller relative difference is not called one. An engine that was measured against itself
+came out up to 0.09 % off, the same way for all of a run: where its memory lies stays as it is
+for as long, and no interval within the run shows that (see tools/bench/trtbench_loop.py)."""
+
+# Student's t, two-sided 95 %, for 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook of
+# Statistical Methods, 1.3.6.7.2).
+_STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RatioInterval:
+    """A ratio of two latencies and where it lies with 95 % confidence.
+
+    Attributes:
+        ratio: The estimate: the geometric mean over the batches.
+        low: The interval's lower end; None where there are too few batches to tell.
+        high: Its upper end; likewise.
+    """
+
+    ratio: Positive
+    low: Positive | None
+    high: Positive | None
+
+    def covering(self, ratio: float) -> RatioInterval:
+        """Returns the interval widened to hold ``ratio``, too.
+
+        Args:
+            ratio: The quotient of the medians of all calls. Where calls are of two kinds (a
+                neighbour that comes and goes) it differs from what the batches say, and
+                neither is wrong.
+        """
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=min(self.low, ratio), high=max(self.high, ratio))
+
+    @property
+    def slower(self) -> bool:
+        """Whether the whole interval lies above 1 and ``LEAST_DIFFERENCE``."""
+        return self.low is not None and self.low > 1 + LEAST_DIFFERENCE
+
+    @property
+    def faster(self) -> bool:
+        """Whether the whole interval lies below 1 and ``LEAST_DIFFERENCE``."""
+        return self.high is not None and self.high < 1 / (1 + LEAST_DIFFERENCE)
+
+    @property
+    def verdict(self) -> str:
+        """``slower``, ``faster``, or why neither can be said."""
+        if self.low is None or self.high is None:
+            return "too few runs to tell"
+        if self.slower:
+            return "slower"
+        return "faster" if self.faster else "no difference shown"
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The latencies of one configuration.
+
+    Attributes:
+        runs: How many calls were measured.
+        throughput_per_s: Calls per second of ``total_ms``.
+        total_ms: What they took together: of calls made at the same time, from the start of
+            the first to the end of the last.
+        min_ms: The fastest.
+        max_ms: The slowest.
+        mean_ms: Their mean.
+        median_ms: Their median; between the two middle ones where their number is even.
+        lowest_average_ms: The lowest mean of ``--avgRuns`` calls in a row.
+        highest_average_ms: The highest such mean.
+        percentiles_ms: Those asked for, by percent: ``0`` is the fastest call, ``100`` the
+            slowest.
+        coefficient_of_variation: The population's standard deviation over the mean.
+        batch_medians_ms: The medians of up to ``MOST_BATCHES`` equal stretches, in the order
+            of time; the stretches of all configurations hold the same rounds.
+    """
+
+    runs: Count
+    throughput_per_s: Positive
+    total_ms: Positive
+    min_ms: Positive
+    max_ms: Positive
+    mean_ms: Positive
+    median_ms: Positive
+    lowest_average_ms: Positive
+    highest_average_ms: Positive
+    percentiles_ms: Mapping[str, float]
+    coefficient_of_variation: float
+    batch_medians_ms: Annotated[tuple[Positive, ...], NotEmpty()]
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where two values contradict one another."""
+        check_percentiles(self.percentiles_ms, where)
+        batches = min(self.runs, MOST_BATCHES)
+        if len(self.batch_medians_ms) != batches:
+            raise FormatError(
+                f"{where}: {self.runs} runs make {batches} of 'batch_medians_ms', found"
+                f" {len(self.batch_medians_ms)}."
+            )
+
+    def over(self, reference: Latency) -> RatioInterval:
+        """Returns the ratio to a latency that was measured in the same rounds."""
+        ratio = paired_ratio(self.batch_medians_ms, reference.batch_medians_ms)
+        return ratio.covering(self.median_ms / reference.median_ms)
+
+    def since(self, old: Latency) -> RatioInterval:
+        """Returns the ratio to a latency that was measured at another time."""
+        ratio = independent_ratio(self.batch_medians_ms, old.batch_medians_ms)
+        return ratio.covering(self.median_ms / old.median_ms)
+
+
+def check_percentiles(percentiles_ms: Mapping[str, float], where: str) -> None:
+    """Raises ``FormatError`` where a key is no percentile."""
+    for text in percentiles_ms:
+        try:
+            percent = float(text)
+        except ValueError:
+            percent = -1.0
+        if not 0 <= percent <= 100:
+            raise FormatError(
+                f"{where}: percentiles_ms: {text[:40]!r} is no percentile: expected a number"
+                " from 0 to 100."
+            )
+
+
+def summarize(
+    times_ms: NDArray[np.float64],
+    percents: Sequence[float],
+    average_runs: int,
+    total_ms: float | None = None,
+) -> Latency:
+    """Returns what the latencies ``times_ms`` come to.
+
+    Args:
+        times_ms: At least one, all above zero, in the order of time.
+        percents: The percentiles wanted, 0 to 100.
+        average_runs: How many calls in a row are averaged; what is left over at the end is
+            averaged, too, if there is nothing else.
+        total_ms: What they took together; None for their sum.
+    """
+    total_ms = float(times_ms.sum()) if total_ms is None else total_ms
+    mean_ms = float(times_ms.mean())
+    whole = len(times_ms) // average_runs * average_runs
+    rows = times_ms[:whole].reshape(-1, average_runs) if whole else times_ms.reshape(1, -1)
+    averages_ms = rows.mean(axis=1)
+    return Latency(
+        runs=len(times_ms),
+        throughput_per_s=len(times_ms) / total_ms * 1000,
+        total_ms=total_ms,
+        min_ms=float(times_ms.min()),
+        max_ms=float(times_ms.max()),
+        mean_ms=mean_ms,
+        median_ms=float(np.median(times_ms)),
+        lowest_average_ms=float(averages_ms.min()),
+        highest_average_ms=float(averages_ms.max()),
+        percentiles_ms=percentiles_ms(times_ms, percents),
+        coefficient_of_variation=float(times_ms.std()) / mean_ms,
+        batch_medians_ms=batch_medians_ms(times_ms),
+    )
+
+
+def percentiles_ms(
+    times_ms: NDArray[np.float64], percents: Sequence[float]
+) -> dict[str, float]:
+    """Returns percentiles by percent, written as it was asked for."""
+    ordered_ms = np.sort(times_ms)
+    return {f"{percent:.12g}": percentile_ms(ordered_ms, percent) for percent in percents}
+
+
+def percentile_ms(ordered_ms: NDArray[np.float64], percent: float) -> float:
+    """Returns a percentile as ``trtexec`` defines it (``sampleReporting.cpp``).
+
+    Of N ascending values ``int((1 - percent / 100) * N)`` are left out at the top, and the
+    largest of the others is the percentile; no values are interpolated. The arithmetic is in
+    single precision, as there: in double precision the 90th percentile of ten values would be
+    another one.
+
+    Args:
+        ordered_ms: Ascending, at least one.
+        percent: 0 to 100.
+    """
+    count = len(ordered_ms)
+    share = np.float32(1) - np.float32(percent) / np.float32(100)
+    left_out = int(share * np.float32(count))
+    return float(ordered_ms[max(count - 1 - left_out, 0)])
+
+
+def batch_medians_ms(times_ms: NDArray[np.float64]) -> tuple[float, ...]:
+    """Returns the median of each of up to ``MOST_BATCHES`` stretches of nearly equal size."""
+    batches = np.array_split(times_ms, min(MOST_BATCHES, len(times_ms)))
+    return tuple(float(np.median(batch)) for batch in batches)
+
+
+def paired_ratio(times_ms: Sequence[float], reference_ms: Sequence[float]) -> RatioInterval:
+    """Returns the ratio of two configurations that were measured in the same rounds.
+
+    What slows a stretch of rounds slows both, and falls out of their ratio.
+
+    Args:
+        times_ms: A configuration's batch medians, above zero.
+        reference_ms: The reference's, of the same batches.
+    """
+    logs = np.log(times_ms) - np.log(reference_ms)
+    if len(logs) < 2:
+        return RatioInterval(math.exp(float(logs.mean())), None, None)
+    error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    return _interval(float(logs.mean()), error, len(logs) - 1)
+
+
+def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> RatioInterval:
+    """Returns the ratio of new latencies to old ones, measured at different times.
+
+    Welch's interval (B. L. Welch, Biometrika 34, 1947): the variances may differ.
+
+    Args:
+        new_ms: Batch medians, above zero.
+        old_ms: Batch medians, above zero; their number may be another.
+    """
+    new, old = np.log(new_ms), np.log(old_ms)
+    mean = float(new.mean() - old.mean())
+    if min(len(new), len(old)) < 2:
+        return RatioInterval(math.exp(mean), None, None)
+    parts = [float(logs.var(ddof=1)) / len(logs) for logs in (new, old)]
+    total = sum(parts)
+    # Tiny variances vanish when squared.
+    shares = [part / total for part in parts] if total > 0 else [0.5, 0.5]
+    freedom = 1 / sum(
+        share**2 / (len(logs) - 1) for share, logs in zip(shares, (new, old), strict=True)
+    )
+    return _interval(mean, math.sqrt(total), freedom)
+
+
+def student_factor(freedom: float) -> float:
+    """Returns how many standard errors 95 % takes to either side.
+
+    Args:
+        freedom: Degrees of freedom, at least 1; rounded down and at most 30, which makes the
+            interval wider, never narrower.
+    """
+    return _STUDENT[min(int(freedom + 1e-9), len(_STUDENT)) - 1]
+
+
+def _interval(mean: float, error: float, freedom: float) -> RatioInterval:
+    half = student_factor(freedom) * error
+    return RatioInterval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))

@@ -1,0 +1,305 @@
+"""What is measured, loaded: engines by graph, configurations as functions, plain sessions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import NumericsError
+from skipc.compiler.extras import require
+from skipc.compiler.verify.numerics import difference
+from skipc.runtime.backends.phases import LoadTimes, PhasedEngine, phased_backend
+from skipc.runtime.errors import EngineError, SkipcError
+from skipc.tools.pss import added_bytes, pss_bytes
+from skipc.tools.trtbench.report import DeviceShare, Memory, PlainCalls, Share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from skipc.runtime import Bundle, Clock
+    from skipc.runtime.backends import Arrays, Backend, Engine
+    from skipc.runtime.backends.phases import PhasedBackend, Way
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
+
+    Route = Callable[[Arrays], dict[str, NDArray[Any]]]
+
+_FATAL_ONLY = 4  # errors come as exceptions
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        bundle: The bundle.
+        backend: Its backend, opened.
+        engines: The target's engines; None where the null backend stands in.
+        clock: What is timed with.
+        names: The configurations, in the bundle's order.
+        cases: The inputs, checked; at least one.
+        backend_bytes: What this process grew by as the backend was opened; None where the
+            system does not tell.
+    """
+
+    bundle: Bundle
+    backend: Backend
+    engines: EngineSet | None
+    clock: Clock
+    names: tuple[str, ...]
+    cases: Sequence[Arrays]
+    backend_bytes: int | None
+
+    @property
+    def phased(self) -> PhasedBackend | None:
+        """The backend, where it can tell the phases of a call."""
+        return phased_backend(self.backend)
+
+    def entry(self, name: str) -> ConfigurationEntry:
+        """Returns the manifest's entry of a configuration."""
+        return next(e for e in self.bundle.manifest.configurations if e.name == name)
+
+    def graphs(self, name: str) -> tuple[str, ...]:
+        """Returns the graphs that a configuration's route runs."""
+        return (name,)
+
+    def run(self, name: str, engines: Mapping[str, Engine]) -> Route:
+        """Returns the function that a configuration is, on engines by graph."""
+        (graph,) = self.graphs(name)
+        return engines[graph].run
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What it took to load a configuration's engines and to call it once.
+
+    Attributes:
+        load_ms: What loading took.
+        first_call_ms: What the first call took.
+        parts: Parts of the load, where the backend tells them.
+        host_bytes: What the process grew by; None where the system does not tell.
+        device_bytes: What the device's free memory fell by; 0 without a device.
+    """
+
+    load_ms: float
+    first_call_ms: float
+    parts: LoadTimes | None
+    host_bytes: int | None
+    device_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """All that is measured, loaded and called once.
+
+    Attributes:
+        subject: What it was loaded from.
+        engines: By graph.
+        loading: By configuration.
+    """
+
+    subject: Subject
+    engines: Mapping[str, Engine]
+    loading: Mapping[str, Loading]
+
+    def runs(self, way: Way | None) -> dict[str, Route]:
+        """Returns each configuration as a function that makes its calls in a way."""
+        engines = self.engines
+        if way is not None:
+            engines = {graph: one.made(way) for graph, one in _phased(engines).items()}
+        return {name: self.subject.run(name, engines) for name in self.subject.names}
+
+    def phased_routes(self) -> dict[str, PhasedEngine]:
+        """Returns the engine of each configuration that runs a single one, with its phases.
+
+        Raises:
+            TypeError: One cannot tell the phases of a call: its backend promised too much.
+        """
+        routes = {name: self.subject.graphs(name) for name in self.subject.names}
+        phased = _phased(self.engines)
+        return {name: phased[graphs[0]] for name, graphs in routes.items() if not graphs[1:]}
+
+
+def _phased(engines: Mapping[str, Engine]) -> dict[str, PhasedEngine]:
+    found: dict[str, PhasedEngine] = {
+        g: one for g, one in engines.items() if isinstance(one, PhasedEngine)
+    }
+    for graph in engines.keys() - found.keys():
+        raise TypeError(f"the engine of {graph!r} cannot tell the phases of a call.")
+    return found
+
+
+def load_family(subject: Subject, stack: ExitStack) -> Family:
+    """Returns the family: each graph loaded once, each configuration called once.
+
+    Args:
+        subject: What to load.
+        stack: Closes the engines.
+
+    Raises:
+        BackendError: One could not be loaded or run; the configuration is named.
+    """
+    engines: dict[str, Engine] = {}
+    loading = {name: _loading(subject, name, engines, stack) for name in subject.names}
+    return Family(subject, engines, loading)
+
+
+def _loading(
+    subject: Subject, name: str, engines: dict[str, Engine], stack: ExitStack
+) -> Loading:
+    """Loads what ``engines`` lacks of a configuration, adds it there, and makes a call."""
+    phased, now_ns = subject.phased, subject.clock.now_ns
+    new = [graph for graph in subject.graphs(name) if graph not in engines]
+    free_bytes = None if phased is None else phased.device_free_bytes()
+    before = pss_bytes()
+    try:
+        start_ns = now_ns()
+        for graph in new:
+            engines[graph] = subject.backend.load(graph)
+            stack.callback(engines[graph].close)
+        loaded_ns = now_ns()
+        subject.run(name, engines)(subject.cases[0])
+        end_ns = now_ns()
+    except SkipcError as cause:
+        if repr(name) in str(cause):
+            raise
+        raise EngineError(f"configuration {name!r} could not be loaded: {cause}") from cause
+    host_bytes = added_bytes(before, pss_bytes())
+    left_bytes = None if phased is None else phased.device_free_bytes()
+    return Loading(
+        load_ms=max(loaded_ns - start_ns, 1) / 1e6,
+        first_call_ms=max(end_ns - loaded_ns, 1) / 1e6,
+        parts=None if phased is None else _sum([phased.load_times(graph) for graph in new]),
+        host_bytes=host_bytes,
+        device_bytes=added_bytes(left_bytes, free_bytes) or 0,
+    )
+
+
+def _sum(parts: Sequence[LoadTimes]) -> LoadTimes:
+    refits_ms = [each.refit_ms for each in parts if each.refit_ms is not None]
+    return LoadTimes(
+        sum(each.deserialize_ms for each in parts), sum(refits_ms) if refits_ms else None
+    )
+
+
+def memory_of(subject: Subject, name: str, loading: Loading) -> Memory:
+    """Returns what a configuration takes on disk, on the host and on the device."""
+    seen = loading.host_bytes, subject.backend_bytes
+    host = None if seen[0] is None or seen[1] is None else Share(seen[0], seen[1])
+    if subject.engines is None:
+        subnet = subject.entry(name)
+        disk = Share(subnet.own_bytes, subnet.weights_bytes - subnet.own_bytes)
+        return Memory(disk, host, DeviceShare(0, 0, loading.device_bytes))
+    own_bytes = all_bytes = 0
+    others = {graph for n in subject.names if n != name for graph in subject.graphs(n)}
+    entries = [subject.engines.engine(graph) for graph in subject.graphs(name)]
+    sizes = {file.path: file.size_bytes for file in subject.engines.files}
+    for entry in entries:
+        # A plan that holds its weights itself: there is no telling them from the rest.
+        whole = 0 if entry.weights_bytes else sizes[entry.file]
+        all_bytes += entry.weights_bytes + whole
+        own_bytes += 0 if entry.configuration in others else entry.own_bytes + whole
+    device = DeviceShare(
+        sum(entry.device_bytes for entry in entries),
+        max(entry.workspace_bytes for entry in entries),
+        loading.device_bytes,
+    )
+    return Memory(Share(own_bytes, all_bytes - own_bytes), host, device)
+
+
+class PlainUnavailableError(Exception):
+    """ONNX Runtime refuses a portable graph; the message says why.
+
+    No mistake of the user's: the engines are measured, and the reason is told.
+    """
+
+
+class PlainSession:
+    """ONNX Runtime on a portable graph, as one uses it without skipc.
+
+    With its defaults, all optimisations and weights of its own, but for one thing: threads
+    that spin on after a call would take the cores from whatever is timed next. Within a call
+    they spin as ever.
+
+    Args:
+        path: The graph.
+        threads: Threads of a call.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        onnxruntime = require("onnxruntime", "cpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _FATAL_ONLY
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as cause:  # its errors have no common class
+            reason = " ".join(str(cause).split())
+            raise PlainUnavailableError(
+                f"ONNX Runtime refuses {path.name} as it stands: {reason}"
+            ) from cause
+        self._outputs = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Returns the outputs by name, as an engine does."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSessions:
+    """A plain session for each configuration, ready to be timed.
+
+    Attributes:
+        runs: By configuration; empty where they could not be run.
+        calls: What is known of each before it is timed.
+        not_run: Why they could not be run; empty where they could.
+    """
+
+    runs: Mapping[str, Route]
+    calls: Mapping[str, PlainCalls]
+    not_run: str = ""
+
+
+def load_plain(family: Family) -> PlainSessions:
+    """Returns plain sessions that answer as the engines do.
+
+    Raises:
+        NumericsError: One answers otherwise than our engine.
+    """
+    runs: dict[str, Route] = {}
+    calls = {}
+    try:
+        for name, ours in family.runs(None).items():
+            runs[name], calls[name] = _plain(family.subject, name, ours)
+    except PlainUnavailableError as reason:
+        return PlainSessions({}, {}, str(reason))
+    return PlainSessions(runs, calls)
+
+
+def _plain(subject: Subject, name: str, ours: Route) -> tuple[Route, PlainCalls]:
+    entry, case = subject.entry(name), subject.cases[0]
+    start_ns = time.perf_counter_ns()
+    session = PlainSession(subject.bundle.file(entry.graph), subject.backend.threads)
+    loaded_ns = time.perf_counter_ns()
+    outputs = session.run(case)
+    end_ns = time.perf_counter_ns()
+    error = difference([outputs], [ours(case)]).relative_error
+    # Each of the two may be that far from the reference, to either side.
+    tolerance = 2 * entry.verification.tolerance
+    if not error <= tolerance:  # NaN must be refused
+        raise NumericsError(
+            f"baseline 'plain', configuration {name!r}: its outputs differ from the engine's"
+            f" by {error:.3g} of their range, more than {tolerance:.3g}, twice the tolerance"
+            " that the bundle was verified with. Times of different answers are not compared."
+            " Please report it, or leave it out of --baseline."
+        )
+    load_ms, first_call_ms = (loaded_ns - start_ns) / 1e6, (end_ns - loaded_ns) / 1e6
+    return session.run, PlainCalls(load_ms, first_call_ms, error, None, None)

@@ -1,0 +1,284 @@
+"""The loop that is timed: everything takes turns, warm-up first.
+
+What drifts (clock, heat, neighbours) drifts for all alike, and what a call leaves behind meets
+all alike: ``turn_orders`` has the orders. Where three or more take turns every call follows
+one of another; of two, every second call does. Memory is bounded: no more than ``MOST_ROUNDS``
+are kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from skipc.runtime.bundle.constraints import AtLeast, Count
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skipc.runtime.backends import Arrays
+
+    Run = Callable[[Arrays], Any]
+    Clock = Callable[[], int]
+
+MOST_ROUNDS = 1_000_000
+"""Warm-up ends after so many rounds, and so does what is measured; 16 bytes a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """When warm-up and measurement end. All of it is per configuration.
+
+    Attributes:
+        warm_up_ms: Rounds that begin before every configuration has run for this long are
+            dropped.
+        duration_s: Each configuration's measured calls take this long together, at least.
+        iterations: Each configuration has this many measured calls, at least.
+    """
+
+    warm_up_ms: Annotated[float, AtLeast(0)]
+    duration_s: Annotated[float, AtLeast(0)]
+    iterations: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The measured calls of one configuration, in the order of time.
+
+    Attributes:
+        starts_ns: When each began, in nanoseconds since the first measured call began.
+        ends_ns: When it ended.
+        streams: How many were made at a time; they lie one after the other.
+    """
+
+    starts_ns: NDArray[np.int64]
+    ends_ns: NDArray[np.int64]
+    streams: int = 1
+
+    @property
+    def latencies_ms(self) -> NDArray[np.float64]:
+        """What each took; a nanosecond where the clock did not move."""
+        took_ns = np.maximum(self.ends_ns - self.starts_ns, 1)
+        took_ms: NDArray[np.float64] = took_ns / 1e6
+        return took_ms
+
+    @property
+    def wall_ms(self) -> float:
+        """What the turns took: each from its first call's start to its last one's end."""
+        starts_ns = self.starts_ns.reshape(-1, self.streams).min(axis=1)
+        ends_ns = self.ends_ns.reshape(-1, self.streams).max(axis=1)
+        return float(np.maximum(ends_ns - starts_ns, 1).sum()) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the loop measured.
+
+    Attributes:
+        warm_up_rounds: Rounds dropped; a round is one turn of each.
+        calls: By name; each has a turn in every round.
+    """
+
+    warm_up_rounds: int
+    calls: Mapping[str, Calls]
+
+
+def turn_orders(count: int) -> tuple[tuple[int, ...], ...]:
+    """Returns the orders of the rounds, to be gone through again and again.
+
+    In them each goes first, second and so on equally often, and follows each other one
+    equally often within a round. This is a Latin square balanced for what is carried over
+    (E. J. Williams, Australian Journal of Scientific Research A 2, 1949): ``count`` rounds,
+    twice that where ``count`` is odd and above 1.
+
+    Args:
+        count: How many take turns, at least 1.
+    """
+    first = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(count)]
+    rows = [tuple((start + step) % count for step in first) for start in range(count)]
+    if count % 2 == 0 or count == 1:
+        return tuple(rows)
+    # Backwards, and in this order nobody has two turns running from one round to the next.
+    backwards = [row[::-1] for row in (rows[0], *rows[:0:-1])]
+    return (*rows, *backwards)
+
+
+class Lane:
+    """One of those that take turns: makes a call in each, and keeps when it began and ended.
+
+    Args:
+        run: Makes the call.
+        now_ns: The clock.
+    """
+
+    def __init__(self, run: Run, now_ns: Clock) -> None:
+        self.run = run
+        self.now_ns = now_ns
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops what was kept: it was warm-up."""
+        self.starts, self.ends = array("q"), array("q")
+        self.spent_ns = 0
+
+    def turn(self, inputs: Arrays) -> None:
+        """Takes a turn."""
+        run, now_ns = self.run, self.now_ns
+        start_ns = now_ns()
+        run(inputs)
+        self.keep(start_ns, now_ns())
+
+    def keep(self, start_ns: int, end_ns: int) -> None:
+        """Notes a turn of one call."""
+        self.starts.append(start_ns)
+        self.ends.append(end_ns)
+        # A clock that stands still must not make the loop endless.
+        self.spent_ns += max(end_ns - start_ns, 1)
+
+    def calls(self, first_ns: int) -> Calls:
+        """Returns what was kept, counted from ``first_ns``."""
+        starts_ns, ends_ns = (
+            np.array(t, np.int64) - first_ns for t in (self.starts, self.ends)
+        )
+        return Calls(starts_ns, ends_ns)
+
+
+class CrowdedLane(Lane):
+    """A lane whose turn is one call of each caller, begun together."""
+
+    def __init__(self, run: Run, callers: Callers, now_ns: Clock) -> None:
+        super().__init__(run, now_ns)
+        self._callers = callers
+
+    def turn(self, inputs: Arrays) -> None:
+        """Takes a turn."""
+        times_ns = self._callers.together(self.run, inputs)
+        self.starts.extend(start for start, _ in times_ns)
+        self.ends.extend(end for _, end in times_ns)
+        first_ns, last_ns = times_ns[0][0], max(end for _, end in times_ns)
+        self.spent_ns += max(last_ns - first_ns, 1)
+
+    def calls(self, first_ns: int) -> Calls:
+        """Returns what was kept, counted from ``first_ns``."""
+        kept = super().calls(first_ns)
+        return Calls(kept.starts_ns, kept.ends_ns, self._callers.count)
+
+
+class Callers:
+    """Threads that make one call each, together; the first turn starts them.
+
+    Args:
+        count: How many, at least 1.
+        now_ns: The clock.
+    """
+
+    def __init__(self, count: int, now_ns: Clock) -> None:
+        self.count = count
+        self._now_ns = now_ns
+        self._begin = threading.Barrier(count)
+        self._pool = ThreadPoolExecutor(count)
+
+    def together(self, run: Run, inputs: Arrays) -> list[tuple[int, int]]:
+        """Returns when each call of ``run`` began and ended, in the order of their beginnings.
+
+        Raises:
+            Exception: What the first call to fail raised.
+        """
+        calls = [self._pool.submit(self._call, run, inputs) for _ in range(self.count)]
+        return sorted(call.result() for call in calls)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown()
+
+    def _call(self, run: Run, inputs: Arrays) -> tuple[int, int]:
+        self._begin.wait()  # until each thread has one
+        start_ns = self._now_ns()
+        run(inputs)
+        return start_ns, self._now_ns()
+
+
+def timed(
+    runs: Mapping[str, Run],
+    cases: Sequence[Arrays],
+    stop: Stop,
+    now_ns: Clock,
+    streams: int = 1,
+    expect: Callable[[float], None] = lambda seconds: None,
+) -> Trace:
+    """Returns the calls of all, made by turns until ``stop`` says so.
+
+    Args:
+        runs: What is timed, by name; at least one.
+        cases: Inputs; each round takes the next, the same for all.
+        stop: When to end.
+        now_ns: The clock.
+        streams: Calls at the same time; above 1 a turn is so many, each on its own thread.
+        expect: Told after warm-up how many seconds it will take, as far as can be told.
+
+    Raises:
+        BackendError: A call failed.
+    """
+    with ExitStack() as stack:
+        if streams == 1:
+            lanes = {name: Lane(run, now_ns) for name, run in runs.items()}
+        else:
+            callers = stack.enter_context(closing(Callers(streams, now_ns)))
+            lanes = {name: CrowdedLane(run, callers, now_ns) for name, run in runs.items()}
+        warm_up_rounds = take_turns(tuple(lanes.values()), cases, stop, expect)
+    first_ns = min(lane.starts[0] for lane in lanes.values())
+    return Trace(warm_up_rounds, {name: lane.calls(first_ns) for name, lane in lanes.items()})
+
+
+def take_turns(
+    lanes: Sequence[Lane],
+    cases: Sequence[Arrays],
+    stop: Stop,
+    expect: Callable[[float], None] = lambda seconds: None,
+    most_rounds: int = MOST_ROUNDS,
+) -> int:
+    """Lets ``lanes`` take turns until ``stop`` says so; returns the rounds of warm-up.
+
+    Args:
+        lanes: Those that take turns; they keep their calls after warm-up.
+        cases: Inputs; each round takes the next.
+        stop: When to end.
+        expect: As of ``timed``.
+        most_rounds: Rounds after which warm-up and measurement end in any case; no fewer
+            than ``stop.iterations``.
+
+    Raises:
+        BackendError: A call failed.
+    """
+    turns = [
+        [lane.turn for lane in map(lanes.__getitem__, row)] for row in turn_orders(len(lanes))
+    ]
+    rounds, warm_up_rounds, warming = 0, 0, stop.warm_up_ms > 0
+    while True:
+        measured, least_ns = rounds - warm_up_rounds, min(lane.spent_ns for lane in lanes)
+        if warming and (least_ns >= stop.warm_up_ms * 1e6 or measured >= most_rounds):
+            expect(_expected_s(lanes, rounds, stop, most_rounds))
+            warming, warm_up_rounds, measured, least_ns = False, rounds, 0, 0
+            for lane in lanes:
+                lane.forget()
+        enough = measured >= stop.iterations and least_ns >= stop.duration_s * 1e9
+        if not warming and (enough or measured >= most_rounds):
+            return warm_up_rounds
+        case = cases[rounds % len(cases)]
+        for turn in turns[rounds % len(turns)]:
+            turn(case)
+        rounds += 1
+
+
+def _expected_s(lanes: Sequence[Lane], rounds: int, stop: Stop, most_rounds: int) -> float:
+    """Returns how long the measured calls will take if they are like those of the warm-up."""
+    spent_ns = [lane.spent_ns for lane in lanes]
+    wanted = max(stop.iterations, stop.duration_s * 1e9 * rounds / min(spent_ns))
+    return min(wanted, most_rounds) * sum(spent_ns) / rounds / 1e9

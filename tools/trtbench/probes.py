@@ -1,0 +1,344 @@
+"""What is measured beside latency, after the loop: switches, energy, the phases of a call."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, permutations
+from operator import attrgetter
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import numpy as np
+
+from skipc.runtime.backends.phases import Phases
+from skipc.runtime.bundle.constraints import AtLeast, Count, NotEmpty, Positive
+from skipc.runtime.errors import MeterError
+from skipc.tools.trtbench.latency import check_percentiles, percentiles_ms
+from skipc.tools.trtbench.loop import Lane, take_turns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from skipc.runtime import Meter, Reading
+    from skipc.runtime.backends import Arrays
+    from skipc.runtime.backends.phases import PhasedEngine, Way
+    from skipc.tools.trtbench.loop import Clock, Run, Stop
+
+NotNegative = Annotated[float, AtLeast(0)]
+
+WINDOWS = 5
+"""Windows of each configuration that its energy is measured in."""
+
+LEAST_STEPS = 20
+"""A window spans this many periods and this many resolutions of its meter, at least: then a
+step more or less at either end changes it by 5 %."""
+
+_LONGEST_WINDOW_S = 60.0
+_LEAST_REPEATS, _MOST_REPEATS = 3, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """The cost of every switch.
+
+    The loop's median of B would not do as what a first call of B is compared with: there, too,
+    every call follows one of another configuration.
+
+    Attributes:
+        repeats: How often each was made.
+        steady_ms: Per configuration, the median of its calls that follow one of its own.
+        first_ms: Per configuration A and other configuration B, the median of B's calls that
+            follow one of A.
+    """
+
+    repeats: Count
+    steady_ms: Mapping[str, Positive]
+    first_ms: Mapping[str, Mapping[str, Positive]]
+
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """Returns, for A and B, B's first call after A over B's steady median."""
+        return {
+            before: {after: ms / self.steady_ms[after] for after, ms in row.items()}
+            for before, row in self.first_ms.items()
+        }
+
+    def worst(self) -> tuple[str, str, float]:
+        """Returns the pair that costs most, relatively: A, B and the ratio."""
+        pairs = [(a, b, ratio) for a, row in self.ratios().items() for b, ratio in row.items()]
+        return max(pairs, key=lambda pair: pair[2])
+
+
+def measure_switches(
+    runs: Mapping[str, Run], case: Arrays, patience_s: float, now_ns: Clock
+) -> Switching | None:
+    """Returns the cost of every switch, or None if there is only one configuration.
+
+    Every ordered pair is run as A, B, B, between 3 and 20 times.
+
+    Args:
+        runs: By configuration, warm.
+        case: The inputs of each call.
+        patience_s: No further repeat begins after this many seconds.
+        now_ns: The clock.
+
+    Raises:
+        BackendError: A call failed.
+    """
+    if len(runs) < 2:
+        return None
+
+    def timed_ms(run: Run) -> float:
+        start_ns = now_ns()
+        run(case)
+        return max(now_ns() - start_ns, 1) / 1e6
+
+    pairs = list(permutations(runs, 2))
+    first_ms: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
+    steady_ms: dict[str, list[float]] = {name: [] for name in runs}
+    end_ns, repeats = now_ns() + patience_s * 1e9, 0
+    while repeats < _LEAST_REPEATS or (repeats < _MOST_REPEATS and now_ns() < end_ns):
+        for before, after in pairs:
+            runs[before](case)
+            first_ms[before, after].append(timed_ms(runs[after]))
+            steady_ms[after].append(timed_ms(runs[after]))
+        repeats += 1
+    return Switching(
+        repeats,
+        {name: median(times_ms) for name, times_ms in steady_ms.items()},
+        {a: {b: median(first_ms[a, b]) for b in runs if b != a} for a in runs},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy of one configuration, in millijoules per call.
+
+    Attributes:
+        mean_mj: The mean over the windows.
+        spread_mj: The standard deviation over the windows; None if there is only one.
+        windows_mj: One value for each window.
+    """
+
+    mean_mj: Positive
+    spread_mj: NotNegative | None
+    windows_mj: Annotated[tuple[Positive, ...], NotEmpty()]
+
+    @classmethod
+    def of(cls, windows_mj: Sequence[float]) -> Energy:
+        """Returns the energy that these windows come to."""
+        spread_mj = stdev(windows_mj) if len(windows_mj) > 1 else None
+        return cls(fmean(windows_mj), spread_mj, tuple(windows_mj))
+
+
+def measure_energy(
+    runs: Mapping[str, Run],
+    cases: Sequence[Arrays],
+    meter: Meter,
+    latest: Callable[[], Reading | None],
+    now_ns: Clock,
+) -> dict[str, Energy]:
+    """Returns the energy of every configuration, from ``WINDOWS`` windows each, by turns.
+
+    Args:
+        runs: By configuration, warm.
+        cases: Inputs, taken in turn.
+        meter: What is read.
+        latest: Returns its last reading, timed with ``now_ns``'s clock.
+        now_ns: The clock.
+
+    Raises:
+        MeterError: The meter shows nothing new, or too little, for a minute.
+        BackendError: A call failed.
+    """
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(WINDOWS):
+        for name, run in runs.items():
+            found[name].append(_window_mj(run, cases, meter, latest, now_ns))
+    return {name: Energy.of(windows_mj) for name, windows_mj in found.items()}
+
+
+def _window_mj(
+    run: Run,
+    cases: Sequence[Arrays],
+    meter: Meter,
+    latest: Callable[[], Reading | None],
+    now_ns: Clock,
+) -> float:
+    """Returns millijoules per call between two readings that were taken during the calls."""
+    least_ns = LEAST_STEPS * meter.period_s * 1e9
+    least_mj = LEAST_STEPS * meter.resolution_mj
+    begun_ns = now_ns()
+    ends_ns = [begun_ns]
+    first: Reading | None = None
+    while True:
+        run(cases[len(ends_ns) % len(cases)])
+        ends_ns.append(now_ns())
+        reading = latest()
+        if reading is None or reading.time_ns < begun_ns:
+            pass  # of the configuration before
+        elif first is None or reading.energy_mj < first.energy_mj:
+            first = reading  # lower than before: the device's counter began anew
+        else:
+            spent_mj = reading.energy_mj - first.energy_mj
+            if reading.time_ns - first.time_ns >= least_ns and spent_mj >= least_mj:
+                return spent_mj / _calls_between(ends_ns, first.time_ns, reading.time_ns)
+        if ends_ns[-1] - begun_ns > max(_LONGEST_WINDOW_S * 1e9, 10 * least_ns):
+            raise MeterError(
+                f"the meter {meter.name!r} did not move by {LEAST_STEPS} of its steps of"
+                f" {meter.resolution_mj:g} mJ in {(ends_ns[-1] - begun_ns) / 1e9:.0f} s of"
+                " inferences. See what it shows with `skipc meters`, or leave out --meter."
+            )
+
+
+def _calls_between(ends_ns: Sequence[int], first_ns: int, last_ns: int) -> float:
+    """Returns how many calls lie between two times; of one cut by a time, its share.
+
+    Args:
+        ends_ns: When the calls ended, one after the other without a gap; the first value is
+            when the first call began.
+        first_ns: The earlier time, at or after the first value.
+        last_ns: The later time; what lies after the last value counts nothing.
+    """
+    calls = 0.0
+    for start_ns, end_ns in pairwise(ends_ns):
+        inside_ns = min(end_ns, last_ns) - max(start_ns, first_ns)
+        if inside_ns > 0:
+            calls += inside_ns / (end_ns - start_ns)
+    return calls
+
+
+PhasedCalls: TypeAlias = "Mapping[str, NDArray[np.float64]]"
+"""Calls taken apart, in the order of time: the attributes of ``Phases``, a column for each;
+``_ns`` counts from the first of all calls. ``graph`` is 1 or 0."""
+
+_COLUMNS = tuple(Phases.__dataclass_fields__)
+_row = attrgetter(*_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What the times of one phase come to.
+
+    Attributes:
+        min_ms: The shortest.
+        mean_ms: Their mean.
+        median_ms: Their median.
+        max_ms: The longest.
+        percentiles_ms: Those asked for, by percent, as ``trtexec`` defines them.
+    """
+
+    min_ms: NotNegative
+    mean_ms: NotNegative
+    median_ms: NotNegative
+    max_ms: NotNegative
+    percentiles_ms: Mapping[str, float]
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where a key is no percentile."""
+        check_percentiles(self.percentiles_ms, where)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSummary:
+    """The phases of one configuration's calls.
+
+    Attributes:
+        runs: How many calls were taken apart.
+        graph: Whether the computation of every one was a CUDA graph.
+        latency: The device's phases together, which is what ``trtexec`` calls latency.
+        enqueue: What enqueueing the computation took the host.
+        h2d: Copying the inputs in; None without transfers.
+        compute: Computing.
+        d2h: Copying the outputs out; None without transfers.
+    """
+
+    runs: Count
+    graph: bool
+    latency: Times
+    enqueue: Times
+    h2d: Times | None
+    compute: Times
+    d2h: Times | None
+
+
+class PhasedLane(Lane):
+    """A lane whose calls are taken apart; what is kept are numbers, not objects."""
+
+    def __init__(self, engine: PhasedEngine, way: Way, now_ns: Clock) -> None:
+        super().__init__(lambda inputs: engine.run_in_phases(inputs, way, now_ns), now_ns)
+        self._rows = array("d")
+
+    def turn(self, inputs: Arrays) -> None:
+        """Takes a turn."""
+        found = self.run(inputs)
+        self.keep(found.start_ns, self.now_ns())
+        self._rows.extend(_row(found))
+
+    def phased_calls(self, first_ns: int) -> PhasedCalls:
+        """Returns what was kept, counted from ``first_ns``."""
+        rows = np.array(self._rows).reshape(-1, len(_COLUMNS))
+        columns = dict(zip(_COLUMNS, rows.T, strict=True))
+        return {k: v - first_ns if k.endswith("_ns") else v for k, v in columns.items()}
+
+
+def measure_phases(
+    engines: Mapping[str, PhasedEngine],
+    cases: Sequence[Arrays],
+    way: Way,
+    stop: Stop,
+    now_ns: Clock,
+) -> dict[str, PhasedCalls]:
+    """Returns the calls of all configurations, made by turns and taken apart.
+
+    Each configuration makes one call first that is dropped: it prepares events and graphs.
+
+    Args:
+        engines: By configuration, warm; at least one.
+        cases: Inputs on the host; each round takes the next.
+        way: How calls are made.
+        stop: When to end; its warm-up is not repeated.
+        now_ns: The clock.
+
+    Raises:
+        BackendError: A call failed.
+    """
+    for engine in engines.values():
+        engine.run_in_phases(cases[0], way, now_ns)
+    lanes = {name: PhasedLane(engine, way, now_ns) for name, engine in engines.items()}
+    take_turns(tuple(lanes.values()), cases, replace(stop, warm_up_ms=0))
+    first_ns = min(lane.starts[0] for lane in lanes.values())
+    return {name: lane.phased_calls(first_ns) for name, lane in lanes.items()}
+
+
+def summarize_phases(
+    calls: PhasedCalls, percents: Sequence[float], transfers: bool
+) -> PhaseSummary:
+    """Returns the summary of calls taken apart.
+
+    Args:
+        calls: At least one.
+        percents: The percentiles wanted, 0 to 100.
+        transfers: Whether inputs and outputs were copied.
+    """
+
+    def times(times_ms: NDArray[np.float64]) -> Times:
+        return Times(
+            min_ms=float(times_ms.min()),
+            mean_ms=float(times_ms.mean()),
+            median_ms=float(np.median(times_ms)),
+            max_ms=float(times_ms.max()),
+            percentiles_ms=percentiles_ms(times_ms, percents),
+        )
+
+    h2d_ms, compute_ms, d2h_ms = (calls[name] for name in ("h2d_ms", "compute_ms", "d2h_ms"))
+    return PhaseSummary(
+        runs=len(compute_ms),
+        graph=bool(calls["graph"].all()),
+        latency=times(h2d_ms + compute_ms + d2h_ms),
+        enqueue=times((calls["enqueue_end_ns"] - calls["enqueue_start_ns"]) / 1e6),
+        h2d=times(h2d_ms) if transfers else None,
+        compute=times(compute_ms),
+        d2h=times(d2h_ms) if transfers else None,
+    )

@@ -1,0 +1,320 @@
+"""What a benchmark found: the document ``skipc.trtbench/2``, and what the tables print.
+
+docs/trtbench.md says what its keys mean: they are these attributes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from skipc.runtime.backends.phases import LoadTimes, Wait, Way
+from skipc.runtime.bundle.constraints import Count, Distinct, NotEmpty, Positive, Sha256, Text
+from skipc.runtime.bundle.records import read, read_json, written
+from skipc.runtime.errors import FormatError
+from skipc.tools.trtbench.latency import Latency, RatioInterval
+from skipc.tools.trtbench.loop import Stop
+from skipc.tools.trtbench.probes import Energy, NotNegative, PhaseSummary, Switching
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_REMARKS: dict[str, str] = {
+    "onnxruntime-cpu": "there are no transfers or graphs: a call is computation",
+    "null": "nothing is run: times are scripted",
+}
+HOST_TIMES_ARE_COMPUTE = tuple(_REMARKS)
+"""Backends whose calls hold nothing but computation."""
+
+_WAITS: dict[Wait, str] = {
+    Wait.DRIVER: "the host waits as the driver decides",
+    Wait.SPIN: "the host waits without pause (spin)",
+    Wait.BLOCK: "the host waits asleep (blocking)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a device was like; None where the system does not tell.
+
+    Attributes:
+        temperature_c: Of its hottest zone, in degrees Celsius.
+        cpu_mhz: Mean of the CPUs' clocks.
+        gpu_mhz: The GPU's clock, where the kernel scales it (Jetsons).
+    """
+
+    temperature_c: float | None
+    cpu_mhz: float | None
+    gpu_mhz: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeterInfo:
+    """The meter that was read.
+
+    Attributes:
+        name: Its spec.
+        covers: What its energy is spent on.
+        estimated: Whether nothing was measured.
+    """
+
+    name: str
+    covers: str
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """Under what conditions was measured: numbers of two regimes are not comparable.
+
+    Attributes:
+        created_utc: ISO 8601 date and time.
+        bundle: The bundle's name.
+        manifest_sha256: Hash of its manifest.
+        backend: The runtime backend.
+        target: Whose engines ran.
+        threads: Threads of a call.
+        device: Board, processor, cores, architecture, GPUs.
+        power_mode: What capped the clocks; empty where the system does not tell.
+        before: What the device was like before the first engine was loaded.
+        after: What it was like after the last call.
+        versions: Versions by name.
+        inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
+        cases: How many inputs were taken in turn.
+        stop: Warm-up, duration and iterations asked for.
+        streams: Calls of an engine at the same time.
+        average_runs: How many calls in a row were averaged.
+        warm_up_rounds: Rounds dropped as warm-up.
+        meter: The meter; None without one.
+        way: How calls were made; None where the backend leaves no choice.
+    """
+
+    created_utc: str
+    bundle: str
+    manifest_sha256: Annotated[str, Sha256()]
+    backend: str
+    target: str
+    threads: Count
+    device: str
+    power_mode: Text
+    before: Conditions
+    after: Conditions
+    versions: Mapping[str, str]
+    inputs: Mapping[str, str]
+    cases: Count
+    stop: Stop
+    streams: Count
+    average_runs: Count
+    warm_up_rounds: int
+    meter: MeterInfo | None
+    way: Way | None
+
+    @property
+    def call_text(self) -> str:
+        """What a call includes, and how it is made."""
+        if self.way is None:
+            return _REMARKS.get(self.backend, "what a call includes is the backend's affair")
+        if not self.way.transfers:
+            # The runtime captures none over arrays that are not its own.
+            made = "no transfers, all arrays stay on the GPU; enqueued without a CUDA graph"
+        elif self.way.graph:
+            made = "transfers included; one captured CUDA graph of copies and engine"
+        else:
+            made = "transfers included; enqueued without a CUDA graph"
+        return f"{made}; one stream; {_WAITS[self.way.wait]}"
+
+    @property
+    def phases_text(self) -> str:
+        """How the calls are made that are taken apart; empty where the backend cannot."""
+        if self.way is None:
+            return ""
+        moved = self.way.transfers
+        parts = "copy in, computation, copy out" if moved else "the computation"
+        kind = "as a CUDA graph of its own" if self.way.graph else "without a graph"
+        launched = "launched" if self.way.graph else "enqueued"
+        return f"further calls, with CUDA events around {parts}; computation {launched} {kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Memory of one configuration.
+
+    Attributes:
+        own_bytes: What no other configuration uses.
+        shared_bytes: What others use, too.
+    """
+
+    own_bytes: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceShare:
+    """Device memory of one configuration; all 0 on a CPU.
+
+    Attributes:
+        own_bytes: What its loaded engines take, as the bundle lists it; 0 where they were
+            built without the device.
+        shared_bytes: Workspace that they need while they run, as the bundle lists it, which
+            engines that take turns share.
+        taken_bytes: By how much the device's free memory fell while they were loaded, whoever
+            took it; 0 where it rose.
+    """
+
+    own_bytes: int
+    shared_bytes: int
+    taken_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of one configuration, by place.
+
+    Attributes:
+        disk: Weights on disk. A plan that holds its weights itself counts as a whole: there
+            is no telling them from the rest.
+        host: What this process grew by: ``own_bytes`` by loading its engines and its first
+            call, after those listed before it; ``shared_bytes`` by opening the backend,
+            before any engine. None where the system does not tell.
+        device: Device memory.
+    """
+
+    disk: Share
+    host: Share | None
+    device: DeviceShare
+
+
+@dataclass(frozen=True, slots=True)
+class PlainCalls:
+    """What was found of a plain session of a configuration's portable graph.
+
+    Attributes:
+        load_ms: What loading it took.
+        first_call_ms: What the first call took.
+        relative_error: How far its outputs are from the engine's, over their range.
+        latency: Its latencies; None if only loading was timed.
+        over_ours: Its latency over the engine's; None likewise.
+    """
+
+    load_ms: Positive
+    first_call_ms: Positive
+    relative_error: NotNegative
+    latency: Latency | None
+    over_ours: RatioInterval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found of one configuration.
+
+    Attributes:
+        name: The configuration's name.
+        graphs: The graphs that its route runs.
+        accuracy: Its accuracy, 0 to 1; None where the bundle does not know it.
+        memory: What it takes on disk, in host memory, on the device.
+        load_ms: What loading its engines took, those that another one loaded before it left
+            out; the first one also loads what all share.
+        load_parts: What reading and refitting took of it; None where that was not asked.
+        first_call_ms: What the first call took.
+        latency: Its latencies; None if only loading was timed.
+        over_reference: Its latency over the reference's; None for the reference, or likewise.
+        phases: Calls taken apart; None likewise, or where the backend cannot.
+        energy: Its energy per call; None without a meter.
+        plain: A plain session of the same, in the same rounds; None where that was not asked
+            or not run.
+    """
+
+    name: str
+    graphs: Annotated[tuple[str, ...], NotEmpty()]
+    accuracy: float | None
+    memory: Memory
+    load_ms: Positive
+    load_parts: LoadTimes | None
+    first_call_ms: Positive
+    latency: Latency | None
+    over_reference: RatioInterval | None
+    phases: PhaseSummary | None
+    energy: Energy | None
+    plain: PlainCalls | None
+
+    @property
+    def rounds(self) -> frozenset[int]:
+        """How many batches each of its latencies has: one number where all were measured."""
+        found = (self.latency, *((self.plain.latency,) if self.plain else ()))
+        return frozenset(0 if one is None else len(one.batch_medians_ms) for one in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A benchmark of a family.
+
+    Attributes:
+        regime: Under what conditions.
+        reference: The most accurate of the configurations, by the runtime's ranking.
+        configurations: In the bundle's order.
+        switching: The cost of switches; None for a single configuration, or if only loading
+            was timed.
+        plain_not_run: Why the plain sessions could not be run; empty where they were, or were
+            not asked for.
+    """
+
+    FORMAT: ClassVar[str] = "skipc.trtbench/2"
+
+    regime: Regime
+    reference: str
+    configurations: Annotated[tuple[Measured, ...], Distinct(by="name")]
+    switching: Switching | None
+    plain_not_run: Text
+
+    @property
+    def timed(self) -> dict[str, Latency]:
+        """The latencies by configuration; empty if only loading was timed."""
+        return {e.name: e.latency for e in self.configurations if e.latency is not None}
+
+    @property
+    def plain(self) -> dict[str, PlainCalls]:
+        """The plain sessions by configuration; empty where there were none."""
+        return {e.name: e.plain for e in self.configurations if e.plain is not None}
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where two values contradict one another."""
+        names = [entry.name for entry in self.configurations]
+        if self.reference not in names:
+            raise FormatError(
+                f"{where}: 'reference' is {self.reference!r}, which is none of {names}."
+            )
+        if len(frozenset().union(*(entry.rounds for entry in self.configurations))) > 1:
+            raise FormatError(
+                f"{where}: the latencies differ in the number of 'batch_medians_ms', but all"
+                " were measured in the same rounds."
+            )
+        if self.switching is None:
+            return
+        steady_ms, first_ms = self.switching.steady_ms, self.switching.first_ms
+        pairs = {(name, other) for name, row in first_ms.items() for other in row}
+        if {*steady_ms} != {*names} or pairs != {*permutations(names, 2)}:
+            raise FormatError(
+                f"{where}: switching: 'steady_ms' and 'first_ms' are not of the configurations"
+                f" {names} and of each pair of them."
+            )
+
+
+def encoded(report: Report) -> bytes:
+    """Returns the document as it is written to a file."""
+    text = json.dumps(
+        written(report), indent=1, allow_nan=False, default=lambda one: one.value
+    )
+    return f"{text}\n".encode()
+
+
+def read_report(path: Path) -> Report:
+    """Returns the report that ``--json`` wrote to ``path``.
+
+    Raises:
+        VersionError: It is of another version of the format.
+        FormatError: It cannot be read, or is not as docs/trtbench.md says.
+    """
+    return read(Report, read_json(path), str(path))

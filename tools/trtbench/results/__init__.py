@@ -1,1 +1,0 @@
-"""What was found: statistics, the report, its files, the comparison of two of them."""

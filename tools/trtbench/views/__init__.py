@@ -1,1 +1,0 @@
-"""What ``trtbench`` prints."""
