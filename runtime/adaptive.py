@@ -5,22 +5,26 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, final, overload
 
 from .bundle.folder import Bundle
+from .call.chain import runs_of
 from .call.controller import Controller
 from .call.inputs import InputChecker
 from .call.lifetime import Lifetime
 from .call.metering import Metering
 from .call.nan_outputs import OutputChecker
+from .call.orders import Orders
+from .call.readiness import Readiness
 from .call.runner import Runner
 from .call.stats import EngineStats, engine_stats
 from .call.watchdog import started_watchdog
 from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget, checked_deadline_ms
-from .load.loading import load_all
-from .load.opening import bundle_backend, started_sampler
+from .load.loading import Family, load_all
+from .load.opening import bundle_backend, family_of, started_sampler
 from .load.points import points_by_name, points_here, ranked_by
 from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
 
@@ -54,30 +58,22 @@ class AdaptiveEngine:
     (``stats().bad``, ``restore``). A call that hangs cannot be stopped from here: ``close``
     waits for it (``hang_ms``, ``stats().hanging``).
 
+    The options that ``open`` has, too, are described there.
+
     Args:
         points: What the governor knows of each configuration.
         inputs: The network's inputs.
-        backend: Loads and runs the configurations. It belongs to the engine from now on: it
-            is closed with it, or if anything is raised here.
+        backend: Loads and runs the graphs. It belongs to the engine from now on: it is closed
+            with it, or if anything is raised here.
         batch: The sizes of the dynamic batch; None where no shape has one.
-        budget: What a call may take; None for no limit.
-        strict: Whether a call that no configuration is predicted to fit raises
-            ``BudgetError`` instead of running the one predicted to be fastest.
-        nan: ``pass`` lets NaN and infinity in inputs through; ``raise`` refuses them.
-        nan_outputs: What happens when a network computes NaN or infinity: ``pass`` does not
-            look, ``warn`` logs it once for each configuration, ``fall-back`` runs the next
-            cheaper configuration instead.
-        clock: Where latency is read from; None for the monotonic clock.
         warm_up: Inputs of the warm-up calls, by name; None for zeros.
         warm_up_runs: Calls of each configuration before the first of yours; 0 for none.
         ranked_by: What the points' rank is, for ``stats()``; ``min_accuracy`` needs
             ``accuracy``.
         sampler: Reads an energy meter in the background. It belongs to the engine like the
             backend; None without a meter.
-        idle_w: What the device draws while nothing runs, in watts; None lets the meter find
-            out, which takes minutes where calls come at a steady pace.
-        hang_ms: How long a call may take before it is reported to hang, and other calls avoid
-            its configuration while it does; None does not look.
+        family: The graphs that the configurations run; None where each runs the one of its
+            own name.
 
     Raises:
         ChoiceError: There is no point, two have one name, or an option is not one of its
@@ -106,6 +102,7 @@ class AdaptiveEngine:
         sampler: Sampler | None = None,
         idle_w: float | None = None,
         hang_ms: float | None = None,
+        family: Family | None = None,
     ) -> None:
         with ExitStack() as stack:
             if sampler is not None:
@@ -113,28 +110,32 @@ class AdaptiveEngine:
             stack.callback(backend.close)
             named = points_by_name(points)
             checked_budget(budget)  # before the engines are loaded
-            self._inputs = InputChecker(inputs, batch, nan, backend.takes_device_arrays)
+            self._inputs = InputChecker(inputs, batch, nan)
             outputs, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
             strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
+            family = Family.of_names(named) if family is None else family
+            held = self._residency = family.residency(backend.load)
+            stack.callback(held.close)
+            runs = partial(runs_of, family, inputs, batch, held, now_ns)
             sample = self._inputs.sample() if warm_up is None else warm_up
-            loaded = load_all(backend, named, sample, warm_up_runs, now_ns, stack)
+            warm_up_ms = load_all(family, held, runs(), sample, warm_up_runs, now_ns)
+            state = first_state(points, warm_up_ms, sampler is not None, watts)
+            self._orders = Orders(named, ranked_by, bool(state.energy.call_mj), budget)
             self._control = Controller(
                 named,
-                loaded.engines,
-                first_state(points, loaded.warm_up_ms, sampler is not None, watts),
-                budget=budget,
+                state,
+                self._orders,
                 strict=strict,
-                ranked_by=ranked_by,
                 metering=None if sampler is None else Metering(sampler),
+                readiness=None if held.all_stay else Readiness.of(family.routes, held),
                 opened_ns=now_ns(),
             )
             watchdog = started_watchdog(limit_ms, now_ns, self._control.set_hanging, stack)
-            self._runner = Runner(loaded.engines, self._control, outputs, watchdog, now_ns)
+            self._runner = Runner(runs(), self._control, outputs, watchdog, now_ns)
             self._sharing = backend.sharing()
             resources = stack.pop_all()
         self._backend = backend
-        self._ranked_by = ranked_by
         self._life = Lifetime(self, self._control, resources)
         self._closed = False
 
@@ -164,18 +165,21 @@ class AdaptiveEngine:
                 that fit this host. ``null`` needs no engines: outputs are zeros, latencies
                 those of ``front.json`` (else proportional to the MACs) on a fake clock.
             threads: Threads that a call runs on; None for the backend's default.
-            strict: Whether a call that nothing fits raises instead of running the fastest.
+            strict: Whether a call that no configuration is predicted to fit raises
+                ``BudgetError`` instead of running the one predicted to be fastest.
             nan: ``pass`` lets NaN and infinity in inputs through; ``raise`` refuses them.
             clock: Where latency is read from; None for the monotonic clock.
             device_bytes: Most GPU memory that loaded engines may take together; the rest are
                 loaded when they are wanted. None keeps all of them loaded.
-            nan_outputs: What happens when a network computes NaN or infinity: ``pass``,
-                ``warn`` or ``fall-back``.
+            nan_outputs: What happens when a network computes NaN or infinity: ``pass`` does
+                not look, ``warn`` logs it once for each configuration, ``fall-back`` runs the
+                next cheaper configuration instead.
             meter: The energy meter: ``auto`` for the best that this machine has, or one as
                 ``skipc meters`` lists them, e.g. ``rapl``. None for none; energies are then
                 those of ``front.json``.
             idle_w: What the device draws while nothing runs, in watts (``skipc meters`` says
-                so on a device at rest); None lets the meter find out, in some minutes.
+                so on a device at rest); None lets the meter find out, which takes minutes
+                where calls come at a steady pace.
             hang_ms: How long a call may take before it is reported to hang, and other calls
                 avoid its configuration while it does; None does not look. It cannot be
                 stopped: ``close`` waits for it.
@@ -199,6 +203,7 @@ class AdaptiveEngine:
             )
             stack.callback(backend.close)
             points = points_here(bundle, engines, backend.threads)
+            family = family_of(bundle, engines, device_bytes)
             # On the clock of the calls, which is not the system's for the null backend.
             sampler = None if meter is None else started_sampler(meter, clock)
             stack.pop_all()  # from here on both belong to the engine
@@ -217,6 +222,7 @@ class AdaptiveEngine:
             sampler=sampler,
             idle_w=idle_w,
             hang_ms=hang_ms,
+            family=family,
         )
 
     @overload
@@ -267,12 +273,13 @@ class AdaptiveEngine:
     @property
     def budget(self) -> Budget:
         """What a call may take; setting it takes effect from the next call on."""
-        return self._control.budget
+        return self._orders.budget
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
         self._life.check()
-        self._control.budget = budget
+        self._control.check_open()
+        self._orders.budget = budget
 
     @property
     def last(self) -> CallRecord | None:
@@ -295,7 +302,8 @@ class AdaptiveEngine:
             ClosedError: The engine was closed.
         """
         self._life.check()
-        self._control.pin(configuration)
+        self._control.check_open()
+        self._orders.pin(configuration)
 
     def restore(self, configuration: str) -> None:
         """Takes a configuration back that was left out because it failed (``stats().bad``).
@@ -310,8 +318,9 @@ class AdaptiveEngine:
     def stats(self) -> EngineStats:
         """Returns counts, factors and sizes as they are now; works after ``close()`` too."""
         self._life.check()
+        residency = self._residency.counts
         return engine_stats(
-            self._control, self._backend, self._sharing, ranked_by=self._ranked_by
+            self._control, self._orders, self._backend, self._sharing, residency
         )
 
     def close(self) -> None:

@@ -1,32 +1,33 @@
 """Backends: what loads and runs engines. Each is imported only when it is used.
 
 A backend module has one function ``open_backend(bundle, engines, limits)`` that returns a
-``Backend``. ``_MODULES`` is the registry.
+``Backend``. ``_MODULES`` is the registry. Which engines are loaded, and what a configuration
+runs, is decided above all backends, in ``load/``.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BackendError, choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ..bundle.engines import EngineSet
     from ..bundle.folder import Bundle
-    from ..load.residency import ResidencyCounts
 
-    Arrays = Mapping[str, NDArray[np.generic]]
+Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
+Outputs: TypeAlias = dict[str, NDArray[Any]]
+Run: TypeAlias = Callable[[Arrays], Outputs]
+"""An engine's ``run``, or what does the same."""
 
 _MODULES: dict[str, str] = {
     "onnxruntime-cpu": ".onnxruntime.cpu",
-    "null": ".null",
     "tensorrt": ".tensorrt.backend",
     "tensorrt-rtx": ".tensorrt.backend",
 }
@@ -38,7 +39,8 @@ class Limits:
 
     Attributes:
         threads: Threads that a call runs on; None for the backend's default.
-        device_bytes: Most device memory that loaded engines may take; None for no limit.
+        device_bytes: Most device memory that loaded engines may take; None for no limit. It
+            is kept above the backend, which refuses it where there is no device.
     """
 
     threads: int | None = None
@@ -46,27 +48,18 @@ class Limits:
 
 
 class Engine(Protocol):
-    """One configuration, loaded. ``run`` may be called from several threads at once."""
+    """One graph, loaded. ``run`` may be called from several threads at once."""
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> Outputs:
         """Returns the outputs by name, in new arrays that belong to the caller.
 
         Args:
             inputs: Every input by name, already checked against the manifest's shapes and
                 types; the backend may read them only until it returns.
-        """
-        ...
 
-    def ready(self) -> bool:
-        """Tells whether ``run`` would begin at once; False while it is not loaded."""
-        ...
-
-    def prepare(self) -> frozenset[str]:
-        """Begins to load it in the background; called where ``ready`` is False.
-
-        Returns:
-            The configurations that stay ready until it is there; empty where only ``run``
-            would load it.
+        Raises:
+            InputError: Arrays lie on a GPU, and the engine does not take them from there.
+            EngineError: The library failed.
         """
         ...
 
@@ -96,28 +89,22 @@ class Backend(Protocol):
     Attributes:
         name: The backend's name in the registry.
         threads: Threads that one call runs on; picks the row of the latency table.
-        takes_device_arrays: Whether inputs may lie on the GPU.
     """
 
     name: str
     threads: int
-    takes_device_arrays: bool
 
-    def load(self, configuration: str) -> Engine:
-        """Loads one configuration's engine.
+    def load(self, graph: str) -> Engine:
+        """Loads one graph's engine.
 
         Raises:
+            DeviceMemoryError: The device is full.
             EngineError: The library refused it.
         """
         ...
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
-        ...
-
-    @property
-    def counts(self) -> ResidencyCounts:
-        """How often engines were loaded, had to leave, and were waited for."""
         ...
 
     def close(self) -> None:

@@ -126,8 +126,8 @@ class PhasedBackend(Protocol):
         """Returns copies of ``inputs`` on the device, which live as long as the backend."""
         ...
 
-    def load_times(self, configuration: str) -> LoadTimes:
-        """Returns what the last load of a loaded configuration spent its time on."""
+    def load_times(self, graph: str) -> LoadTimes:
+        """Returns what the last load of a graph spent its time on."""
         ...
 
     def device_free_bytes(self) -> int:

@@ -23,20 +23,22 @@ from ..governor import (
 from ..governor.latency import typical_ms
 from .counts import Counts, Tally
 from .health import Health
-from .orders import Orders
-from .readiness import Choice, choose
+from .readiness import choose
 from .record import BegunCall, CallRecord, failure_text
-from .timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..backends import Engine
     from ..governor import Decision, OperatingPoint, State
     from ..governor.budget import Budget
     from .metering import Metering
+    from .orders import Orders
+    from .readiness import Readiness
 
 _LOG = logging.getLogger(__name__)
+
+STEP_BACK_S = 1.0
+"""Threads read the clock before they take turns, so it seems to go back by less than this."""
 
 
 @final
@@ -45,40 +47,34 @@ class Controller:
 
     Args:
         points: What the governor knows of each configuration.
-        engines: The engines by configuration.
         state: What the governor knows at the start.
-        budget: What calls may take; None for no limit.
+        orders: The budget and the pin.
         strict: Whether a call that nothing is predicted to fit is refused.
-        ranked_by: What the points' rank is: ``accuracy`` or something else.
         metering: The meter; None without one.
+        readiness: Which configurations are loaded; None where all of them stay.
         opened_ns: The clock's time now.
-
-    Raises:
-        BudgetError: No configuration can meet ``budget``, whatever is learnt.
     """
 
     def __init__(
         self,
         points: Mapping[str, OperatingPoint],
-        engines: Mapping[str, Engine],
         state: State,
+        orders: Orders,
         *,
-        budget: Budget | None,
-        strict: bool,
-        ranked_by: str,
-        metering: Metering | None,
-        opened_ns: int,
+        strict: bool = False,
+        metering: Metering | None = None,
+        readiness: Readiness | None = None,
+        opened_ns: int = 0,
     ) -> None:
         self.points = points
-        self._engines = engines
         self._order = tuple(points.values())
         self._health = Health(self._order)
         self._state = state
+        self._orders = orders
         self._strict = strict
         self._metering = metering
-        energy_known = bool(state.energy.call_mj)
-        self._orders = Orders(points, ranked_by, energy_known, budget)
-        self._timeline = Timeline(opened_ns)
+        self._readiness = readiness
+        self._opened_ns, self._now_s = opened_ns, 0.0
         self._idle_since_s = 0.0
         self._tally = Tally(points)
         self._unsaid: list[str] = []
@@ -103,7 +99,7 @@ class Controller:
         try:
             with self._lock:
                 self.check_open()
-                now_s = self._timeline.at(now_ns)
+                now_s = self._time_s(now_ns)
                 budget, pinned = self._orders.budget, self._orders.pinned
                 idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
                 self._idle_since_s = now_s
@@ -114,10 +110,11 @@ class Controller:
                 state = before_choice(before, budget, now_s, idle_s)
                 self._state = after_refusal(state, before)  # until it is sure to run
                 points = self._health.usable() if pinned is None else self._order
-                choice = choose(
-                    points, budget, state, now_s, pinned, deadline_ms, self._engines
-                )
-                decision = choice.decision
+                about = points, budget, state, now_s, pinned, deadline_ms
+                if self._readiness is None:
+                    decision = decide(*about)
+                else:
+                    decision = choose(*about, self._readiness)
                 if not decision.feasible or self._tally.is_episode:
                     self._note_feasibility(decision, budget, now_s)
                 self._state = after_choice(state, budget, decision, now_s, deadline_ms)
@@ -128,7 +125,7 @@ class Controller:
         finally:
             if self._unsaid:
                 self._say()
-        return BegunCall(choice, budget, deadline_ms)
+        return BegunCall(decision, budget, deadline_ms)
 
     def end(
         self,
@@ -137,6 +134,8 @@ class Controller:
         latency_ms: float,
         failure: str = "",
         ran: bool = True,
+        stage: int = 0,
+        alike: bool = True,
     ) -> None:
         """Takes note of what a call took.
 
@@ -147,12 +146,14 @@ class Controller:
                 clock went back meanwhile.
             failure: Why it gave no outputs; empty if it did.
             ran: Whether the engine ran to its end, even if what it returned was refused.
+            stage: The last stage of its route that it reached.
+            alike: Whether all rows of its batch stopped there.
         """
         with self._lock:
             try:
-                now_s = self._timeline.at(now_ns)
-                learns = call.choice.learns and ran and latency_ms >= 0
-                self._settle(call, now_s, max(latency_ms, 0.0), learns, failure, ran)
+                now_s = self._time_s(now_ns)
+                learns = ran and alike and latency_ms >= 0 and not call.decision.loading
+                self._settle(call, now_s, max(latency_ms, 0.0), learns, failure, ran, stage)
                 self._idle_since_s = now_s
             finally:
                 self._in_flight -= 1
@@ -167,6 +168,7 @@ class Controller:
         learns: bool,
         failure: str,
         ran: bool,
+        stage: int,
     ) -> None:
         """Learns from a call, charges it and remembers it; the lock is held."""
         point, budget = self.points[call.configuration], call.budget
@@ -179,18 +181,29 @@ class Controller:
             (whole_ms,) = typical_ms([point], self._state.latency)
             spent_mj *= min(took_ms / whole_ms, 1.0)
         if failure:
-            self._state = after_failure(self._state, budget, point, seen_ms, spent_mj)
+            self._state = after_failure(self._state, budget, point, seen_ms, spent_mj, stage)
         else:
-            self._state = after_call(self._state, budget, point, seen_ms, now_s, idle_s)
+            self._state = after_call(self._state, budget, point, seen_ms, now_s, idle_s, stage)
         metered_mj = None
         if self._metering is not None:
             metered_mj = self._metering.total_mj
             idle_w, span = self._state.energy.idle_w, (started_s, now_s)
             self._metering.charge(call.configuration, spent_mj, span, idle_s, idle_w)
-        decision, deadline_ms = call.choice.decision, call.deadline_ms
-        self._tally.ends(
-            CallRecord(now_s, took_ms, decision, budget, deadline_ms, metered_mj, failure)
-        )
+        self._tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
+
+    def _time_s(self, now_ns: int) -> float:
+        """Returns the seconds since it was opened at which the clock shows ``now_ns``.
+
+        Never fewer than before: where the clock was set back, time goes on from where it was;
+        neither does it stand still until the clock has caught up, nor is any of it counted
+        twice.
+        """
+        now_s = (now_ns - self._opened_ns) / 1e9
+        if now_s >= self._now_s:
+            self._now_s = now_s
+        elif self._now_s - now_s > STEP_BACK_S:
+            self._opened_ns = now_ns - round(self._now_s * 1e9)
+        return self._now_s
 
     def _is_idle(self) -> bool:
         """Tells whether nothing runs; a call that hangs does not."""
@@ -213,18 +226,18 @@ class Controller:
         name, budget = failed.configuration, failed.budget
         with self._lock:
             point = self._health.stand_in(self.points[name], budget.min_accuracy)
-            if failed.choice.decision.pinned or point is None or self._closed:
+            if failed.decision.pinned or point is None or self._closed:
                 return None
-            now_s, other = self._timeline.at(now_ns), point.configuration
+            now_s, other = self._time_s(now_ns), point.configuration
             state = self._state._replace(account=None)
             decision = decide([point], budget, state, now_s, deadline_ms=failed.deadline_ms)
             if self._strict and not decision.feasible:
                 return None
-            ready = self._engines[other].ready()
+            loading = self._readiness is not None and not self._readiness.ready(other)
             self._tally.begins(other)
             self._in_flight += 1
-        instead = Choice(replace(decision, note=f"{name!r} failed;"), learns=ready)
-        return failed._replace(choice=instead)
+        instead = replace(decision, note=f"{name!r} failed;", loading=loading)
+        return failed._replace(decision=instead)
 
     def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
         """Leaves a configuration out until it is restored: it failed where another did not."""
@@ -271,26 +284,6 @@ class Controller:
             texts, self._unsaid = self._unsaid, []
         for text in texts:
             _LOG.warning("%s", text)
-
-    @property
-    def budget(self) -> Budget:
-        """What calls may take; setting it takes effect from the next call on."""
-        return self._orders.budget
-
-    @budget.setter
-    def budget(self, budget: Budget | None) -> None:
-        self.check_open()
-        self._orders.budget = budget
-
-    def pin(self, configuration: str | None) -> None:
-        """Makes every further call run one configuration; None gives the choice back.
-
-        Raises:
-            ChoiceError: There is no such configuration.
-            ClosedError: The engine was closed.
-        """
-        self.check_open()
-        self._orders.pin(configuration)
 
     def records(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first."""

@@ -28,7 +28,6 @@ class InputChecker:
         batch: The sizes of the dynamic batch; None where no shape has one.
         nan: ``pass`` lets NaN and infinity through unseen; ``raise`` refuses them, at the
             cost of reading each array once more.
-        on_device: Whether arrays that lie on a GPU are taken.
 
     Raises:
         ChoiceError: ``nan`` is neither.
@@ -39,7 +38,6 @@ class InputChecker:
         inputs: Sequence[TensorSpec],
         batch: BatchRange | None,
         nan: str = "pass",
-        on_device: bool = False,
     ) -> None:
         if nan not in NAN_POLICIES:
             raise ChoiceError(
@@ -47,7 +45,6 @@ class InputChecker:
             )
         self._batch = batch
         self._finite_only = nan == "raise"
-        self._on_device = on_device
         self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
         self._dynamic = any(isinstance(size, str) for s in inputs for size in s.shape)
         self._only = inputs[0].name if len(inputs) == 1 else None
@@ -103,14 +100,12 @@ class InputChecker:
         }
 
     def _on_gpu(self, name: str, array: Any) -> Any:
-        """Returns ``array``, or for one on the GPU what has its shape and type."""
+        """Returns ``array``, or for one on the GPU what has its shape and type.
+
+        Whether it is taken from there is the backend's affair.
+        """
         if not isinstance(array, np.ndarray) and is_device_array(array):
-            if self._on_device:
-                return borrowed(name, array, UNSYNCHRONIZED)
-            raise InputError(
-                f"input {name!r} lies on the GPU, but this engine runs on the CPU. Give it a"
-                " numpy array: .cpu().numpy() of a tensor."
-            )
+            return borrowed(name, array, UNSYNCHRONIZED)
         _refuse_kind(name, array)
         return array
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from ..errors import ChoiceError, choices_text
-from ..governor.budget import check_possible, checked_budget
+from ..errors import BudgetError, ChoiceError, choices_text
+from ..governor.budget import checked_budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ class Orders:
 
     Attributes:
         pinned: The configuration that every call runs; None where the governor chooses.
+        ranked_by: What the points' rank is.
 
     Raises:
         BudgetError: No configuration can meet ``budget``, whatever is learnt.
@@ -39,21 +40,20 @@ class Orders:
         budget: Budget | None,
     ) -> None:
         self._points = points
-        self._ranked_by = ranked_by
+        self.ranked_by = ranked_by
         self._energy_known = energy_known
         self.pinned: str | None = None
         self.budget = budget
 
     @property
     def budget(self) -> Budget:
-        """What calls may take."""
+        """What calls may take; setting it takes effect from the next call on."""
         return self._budget
 
     @budget.setter
     def budget(self, given: Budget | None) -> None:
         budget = checked_budget(given)
-        points = tuple(self._points.values())
-        check_possible(budget, points, self._ranked_by, self._energy_known)
+        self._check_possible(budget)
         self._budget = budget
 
     def pin(self, configuration: str | None) -> None:
@@ -76,4 +76,27 @@ class Orders:
             raise ChoiceError(
                 f"there is no configuration {configuration!r}."
                 f" {choices_text(str(configuration), self._points)}"
+            )
+
+    def _check_possible(self, budget: Budget) -> None:
+        """Raises ``BudgetError`` where a budget asks for what cannot be judged at all."""
+        if budget.min_accuracy is not None:
+            if self.ranked_by != "accuracy":
+                raise BudgetError(
+                    f"min_accuracy={budget.min_accuracy:g}: the accuracies of the"
+                    " configurations are not known. Give each one in front.json ('metrics':"
+                    " {'accuracy': ...}) and build again."
+                )
+            best = max(self._points.values(), key=lambda point: point.rank)
+            if best.rank < budget.min_accuracy:
+                raise BudgetError(
+                    f"min_accuracy={budget.min_accuracy:g} is more than any configuration has."
+                    f" The most accurate is {best.configuration!r}: {best.rank:g}."
+                )
+        if budget.has_average and not self._energy_known:
+            raise BudgetError(
+                "energy and power cannot be kept while neither is known: give each"
+                " configuration an 'energy_mj' in front.json ('metrics') and build again, or"
+                " open the engine with meter='auto' (`skipc meters` lists what this machine"
+                " has)."
             )

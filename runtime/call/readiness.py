@@ -1,6 +1,6 @@
 """A choice that does not make the caller wait, where one can be made.
 
-The governor knows nothing of device memory. Where not all engines are loaded, the one it
+The governor knows nothing of device memory. Where not all engines are loaded, the one that it
 wants may have to be loaded first: it is then loaded in the background, and until it is there
 the best of the loaded ones runs.
 """
@@ -8,30 +8,55 @@ the best of the loaded ones runs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..governor import decide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..backends import Engine
+    from ..bundle.route import Stage
     from ..governor import Decision, OperatingPoint, State
     from ..governor.budget import Budget
 
 
+class Loads(Protocol):
+    """What knows which engines are loaded: ``Residency``."""
+
+    def ready(self, graph: str) -> bool:
+        """Tells whether a graph's engine is loaded."""
+        ...
+
+    def prepare(self, graph: str) -> frozenset[str]:
+        """Begins to load one; returns the graphs that stay at hand until it is there."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What runs now.
+class Readiness:
+    """Which configurations begin at once: those whose first graph is loaded.
 
     Attributes:
-        decision: The configuration, and why.
-        learns: Whether its latency says something about the configuration: not while an
-            engine is loaded, which the call waits for or runs beside.
+        loads: Knows which engines are loaded.
+        first: The graph that each configuration runs first.
     """
 
-    decision: Decision
-    learns: bool
+    loads: Loads
+    first: Mapping[str, str]
+
+    @classmethod
+    def of(cls, routes: Mapping[str, Sequence[Stage]], loads: Loads) -> Readiness:
+        """Returns the readiness of configurations with these routes."""
+        return cls(loads, {name: route[0].graph for name, route in routes.items()})
+
+    def ready(self, configuration: str) -> bool:
+        """Tells whether a configuration begins at once."""
+        return self.loads.ready(self.first[configuration])
+
+    def prepare(self, configuration: str) -> frozenset[str]:
+        """Begins to load a configuration; returns those that stay ready until it is there."""
+        staying = self.loads.prepare(self.first[configuration])
+        return frozenset(name for name, graph in self.first.items() if graph in staying)
 
 
 def choose(
@@ -41,8 +66,8 @@ def choose(
     now_s: float,
     pinned: str | None,
     deadline_ms: float | None,
-    engines: Mapping[str, Engine],
-) -> Choice:
+    readiness: Readiness,
+) -> Decision:
     """Returns what the governor decides, or the best of what is loaded until that is there.
 
     A loaded configuration stands in only if it fits the budget, or nothing does. A pinned
@@ -55,22 +80,22 @@ def choose(
         now_s: The time.
         pinned: The name of the point that must run, or None.
         deadline_ms: What this call may take instead of the budget's latency.
-        engines: The engines by configuration.
+        readiness: Which configurations are loaded.
     """
     wanted = decide(points, budget, state, now_s, pinned, deadline_ms)
-    engine = engines[wanted.configuration]
-    if engine.ready():
-        return Choice(wanted, learns=True)
-    staying = engine.prepare() if pinned is None else frozenset()
+    if readiness.ready(wanted.configuration):
+        return wanted
+    staying = readiness.prepare(wanted.configuration) if pinned is None else frozenset()
     loaded = [point for point in points if point.configuration in staying]
     if loaded:
         instead = decide(loaded, budget, state, now_s, deadline_ms=deadline_ms)
         on_average = instead.binding not in ("latency", "accuracy")
         if instead.feasible or on_average or not wanted.feasible:
-            note = f"{wanted.configuration!r} is being loaded; until then"
-            feasible = wanted.feasible if on_average else instead.feasible
-            ceiling = wanted.ceiling
-            standing_in = replace(instead, note=note, feasible=feasible, ceiling=ceiling)
-            return Choice(standing_in, learns=False)
-    note = "The call waits while the engine is loaded:"
-    return Choice(replace(wanted, note=note), learns=False)
+            return replace(
+                instead,
+                note=f"{wanted.configuration!r} is being loaded; until then",
+                feasible=wanted.feasible if on_average else instead.feasible,
+                ceiling=wanted.ceiling,
+                loading=True,
+            )
+    return replace(wanted, note="The call waits while the engine is loaded:", loading=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ..governor import Decision
     from ..governor.budget import Budget
-    from .readiness import Choice
 
 _LONGEST_TEXT = 1000
 
@@ -23,19 +22,19 @@ class BegunCall(NamedTuple):
     """A call that was begun, and that must end.
 
     Attributes:
-        choice: What runs.
+        decision: What runs, and why.
         budget: What was granted.
         deadline_ms: What this call alone was granted; None if nothing was said.
     """
 
-    choice: Choice
+    decision: Decision
     budget: Budget
     deadline_ms: float | None
 
     @property
     def configuration(self) -> str:
         """What runs."""
-        return self.choice.decision.configuration
+        return self.decision.configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,7 @@ class CallRecord:
         deadline_ms: What this call alone was granted; None if nothing was said.
         metered_mj: What the meter had counted since the engine was opened; None without one.
         failure: Why the configuration gave no outputs; empty if it did.
+        stage: The last stage of its route that it reached; 0 where there is one.
     """
 
     time_s: float
@@ -60,6 +60,7 @@ class CallRecord:
     deadline_ms: float | None = None
     metered_mj: float | None = None
     failure: str = ""
+    stage: int = 0
 
     @property
     def configuration(self) -> str:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from ..errors import InputError
 from .nan_outputs import NotFiniteError
 from .record import failure_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    from ..backends import Engine
+    from ..backends import Arrays, Outputs
+    from .chain import Runs
     from .controller import Controller
     from .nan_outputs import OutputChecker
     from .record import BegunCall
     from .watchdog import Watchdog
 
-    Arrays = Mapping[str, NDArray[Any]]
-
 
 @final
 class Runner:
-    """Runs calls on the engines that the controller chooses.
+    """Runs the configurations that the controller chooses.
 
     Args:
-        engines: By configuration.
+        runs: What each configuration runs.
         control: Chooses, and learns from what calls took.
         outputs: Looks at outputs.
         watchdog: Looks for calls that hang; None does not.
@@ -36,19 +33,19 @@ class Runner:
 
     def __init__(
         self,
-        engines: Mapping[str, Engine],
+        runs: Runs,
         control: Controller,
         outputs: OutputChecker,
         watchdog: Watchdog | None,
         now_ns: Callable[[], int],
     ) -> None:
-        self._engines = engines
+        self._plain, self._chains = runs.plain, runs.chains
         self._control = control
         self._outputs = outputs
         self._watchdog = watchdog
         self._now_ns = now_ns
 
-    def call(self, arrays: Arrays, deadline_ms: float | None) -> dict[str, NDArray[Any]]:
+    def call(self, arrays: Arrays, deadline_ms: float | None) -> Outputs:
         """Returns the outputs of the configuration that is chosen now.
 
         If its engine fails, the next cheaper configuration runs once in its place.
@@ -69,15 +66,19 @@ class Runner:
         except Exception as failure:
             return self._run_instead(begun, arrays, failure)
 
-    def _run(self, begun: BegunCall, arrays: Arrays, begun_ns: int) -> dict[str, NDArray[Any]]:
+    def _run(self, begun: BegunCall, arrays: Arrays, begun_ns: int) -> Outputs:
         start_ns = end_ns = begun_ns
-        ticket, ran, failure = 0, False, "interrupted"
+        ticket, ran, failure, stage, alike = 0, False, "interrupted", 0, True
         name, watchdog = begun.configuration, self._watchdog
         try:
             if watchdog is not None:
                 ticket = watchdog.begin(name)
             start_ns = end_ns = self._now_ns()
-            outputs = self._engines[name].run(arrays)
+            run = self._plain.get(name)
+            if run is not None:
+                outputs = run(arrays)
+            else:
+                outputs, stage, alike = self._chains[name].run(arrays)
             end_ns = self._now_ns()
             ran = True
             self._outputs.check(name, outputs)
@@ -93,12 +94,10 @@ class Runner:
                     watchdog.end(ticket)
             finally:
                 latency_ms = (end_ns - start_ns) / 1e6
-                self._control.end(begun, end_ns, latency_ms, failure, ran)
+                self._control.end(begun, end_ns, latency_ms, failure, ran, stage, alike)
         return outputs
 
-    def _run_instead(
-        self, failed: BegunCall, arrays: Arrays, failure: Exception
-    ) -> dict[str, NDArray[Any]]:
+    def _run_instead(self, failed: BegunCall, arrays: Arrays, failure: Exception) -> Outputs:
         now_ns = self._now_ns()
         instead = self._control.stand_in(failed, now_ns)
         if instead is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..load.residency import ResidencyCounts
     from .controller import Controller
     from .counts import Counts
+    from .orders import Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +99,27 @@ class EngineStats:
 
 
 def engine_stats(
-    control: Controller, backend: Backend, sharing: Sharing, ranked_by: str
+    control: Controller,
+    orders: Orders,
+    backend: Backend,
+    sharing: Sharing,
+    residency: ResidencyCounts,
 ) -> EngineStats:
     """Returns what an engine reports of itself.
 
     Args:
         control: What its calls did.
+        orders: What is asked of them.
         backend: What runs them.
         sharing: What its engines share.
-        ranked_by: What stands for accuracy.
+        residency: What became of its engines.
     """
     counts = control.counts()
-    deviations = control.budget.deviations
+    deviations = orders.budget.deviations
     return EngineStats(
         backend=backend.name,
         threads=backend.threads,
-        ranked_by=ranked_by,
+        ranked_by=orders.ranked_by,
         calls=sum(counts.calls.values()),
         switches=counts.switches,
         infeasible_calls=counts.infeasible_calls,
@@ -123,7 +129,7 @@ def engine_stats(
         metered_mj=counts.metered_mj,
         meter_lost=counts.meter_lost,
         sharing=sharing,
-        residency=backend.counts,
+        residency=residency,
         configurations=tuple(
             _configuration_stats(point, counts, deviations)
             for point in control.points.values()

@@ -6,14 +6,8 @@ import math
 from dataclasses import dataclass, field
 from numbers import Real
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 from ..errors import BudgetError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from . import OperatingPoint
 
 DEFAULT_WINDOW_S = 10.0
 LEAST, MOST = 1e-9, 1e15
@@ -139,42 +133,6 @@ def checked_deadline_ms(deadline_ms: object) -> float | None:
         BudgetError: It is not a positive, finite number of milliseconds that pass.
     """
     return _positive("deadline_ms", deadline_ms)
-
-
-def check_possible(
-    budget: Budget, points: Sequence[OperatingPoint], ranked_by: str, energy_known: bool
-) -> None:
-    """Checks that ``budget`` grants what can be judged at all.
-
-    Args:
-        budget: What is granted.
-        points: The configurations.
-        ranked_by: What their rank is: ``accuracy`` or something else.
-        energy_known: Whether anything is known of the energy that they take.
-
-    Raises:
-        BudgetError: It asks for an accuracy that none has or that is not known, or for an
-            energy where nothing is known of any.
-    """
-    if budget.min_accuracy is not None:
-        if ranked_by != "accuracy":
-            raise BudgetError(
-                f"min_accuracy={budget.min_accuracy:g}: the accuracies of the configurations"
-                " are not known. Give each one in front.json ('metrics': {'accuracy': ...})"
-                " and build again."
-            )
-        best = max(points, key=lambda point: point.rank)
-        if best.rank < budget.min_accuracy:
-            raise BudgetError(
-                f"min_accuracy={budget.min_accuracy:g} is more than any configuration has."
-                f" The most accurate is {best.configuration!r}: {best.rank:g}."
-            )
-    if budget.has_average and not energy_known:
-        raise BudgetError(
-            "energy and power cannot be kept while neither is known: give each configuration"
-            " an 'energy_mj' in front.json ('metrics') and build again, or open the engine"
-            " with meter='auto' (`skipc meters` lists what this machine has)."
-        )
 
 
 def _positive(name: str, given: object) -> float | None:

@@ -29,6 +29,8 @@ class Decision:
         waiting: How many more accurate ones fit, but were left lately and are admitted again
             only when that has lasted for a while.
         note: What else is to be said, as a sentence or its beginning.
+        loading: Whether an engine is loaded meanwhile, which the call waits for or runs
+            beside: its latency then says nothing about the configuration.
     """
 
     configuration: str
@@ -44,6 +46,7 @@ class Decision:
     pinned: bool = False
     waiting: int = 0
     note: str = ""
+    loading: bool = False
 
     @property
     def reason(self) -> str:

@@ -158,8 +158,12 @@ def observe(
     latency_ms: float,
     quantile: float = 0.99,
     deviations: float = DEVIATIONS_AT_99,
+    stage: int = -1,
 ) -> LatencyEstimate:
     """Returns ``estimate`` with one more measurement of ``point``.
+
+    A call that stopped early is compared with what it takes to get there: else it would be
+    learnt as a faster device. The tail is that of the whole route.
 
     Args:
         point: What ran.
@@ -167,10 +171,11 @@ def observe(
         latency_ms: What the call took; at least zero.
         quantile: The share of calls that were to stay within the prediction.
         deviations: The same in standard deviations: ``Budget.deviations``.
+        stage: The stage that it reached.
     """
     name, residuals = point.configuration, estimate.log_residuals
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
-    seen = _clamp(measured - point.log_p50 - residuals[name], _LOG_SLOWDOWN_LIMIT)
+    seen = _clamp(measured - point.log_upto[stage] - residuals[name], _LOG_SLOWDOWN_LIMIT)
     if not estimate.recent:
         return estimate._replace(
             log_slowdown=seen, recent=(seen,), calls=1, configuration=name
@@ -191,7 +196,7 @@ def observe(
         beyond = max(tabled + tail * reach, 0.0)
         gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
         step = gain * reach * max(scatter, beyond / DEVIATIONS_AT_99)
-        if seen - level > beyond:
+        if off + (point.log_upto[stage] - point.log_p50) > beyond:
             tail = min(tail + step * quantile, LARGEST_TAIL)
         elif beyond > 0:
             tail += step * (quantile - 1)

@@ -33,6 +33,8 @@ class OperatingPoint:
         energy_mj: Energy of a call in millijoules; 0 where it is not known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.
+        upto_ms: Median latency up to the end of each stage, where there are several; its
+            quantiles above are those of the whole route.
 
     Raises:
         ChoiceError: A number is none, not finite, or none that a device may take.
@@ -47,12 +49,15 @@ class OperatingPoint:
     energy_mj: float = 0.0
     weights_bytes: int = 0
     own_bytes: int = 0
+    upto_ms: tuple[float, ...] = ()
     log_p50: float = field(init=False, repr=False, compare=False)
     """Logarithm of ``p50_ms``."""
     log_slope: float = field(init=False, repr=False, compare=False)
     """Logarithm of the latency per standard deviation, up to ``p95_ms``."""
     log_tail_slope: float = field(init=False, repr=False, compare=False)
     """The same, from ``p95_ms`` on."""
+    log_upto: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """Logarithms of ``upto_ms``, or of ``p50_ms`` where there is one stage."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -62,6 +67,8 @@ class OperatingPoint:
         if self.p99_ms is not None:
             rise = max(math.log(max(self.p99_ms, _TINY_MS) / p95_ms), 0.0)
             tail = rise / (DEVIATIONS_AT_99 - DEVIATIONS_AT_95)
+        upto_ms = self.upto_ms or (p50_ms,)
+        object.__setattr__(self, "log_upto", tuple(math.log(ms) for ms in upto_ms))
         object.__setattr__(self, "log_p50", math.log(p50_ms))
         object.__setattr__(self, "log_slope", slope)
         object.__setattr__(self, "log_tail_slope", tail)
@@ -70,6 +77,8 @@ class OperatingPoint:
         for name in ("p50_ms", "p95_ms", *(() if self.p99_ms is None else ("p99_ms",))):
             if not 0 < finite(getattr(self, name)) <= MOST:
                 raise self._wrong(name, f"milliseconds above 0, {MOST:g} at most")
+        if any(not _TINY_MS <= finite(ms) <= MOST for ms in self.upto_ms):
+            raise self._wrong("upto_ms", f"milliseconds above 0, {MOST:g} at most")
         if not 0 <= finite(self.energy_mj) <= MOST:
             raise self._wrong("energy_mj", f"millijoules from 0 to {MOST:g}")
         if math.isnan(finite(self.rank)):

@@ -102,6 +102,7 @@ def after_call(
     latency_ms: float | None,
     now_s: float,
     idle_s: float = 0.0,
+    stage: int = -1,
 ) -> State:
     """Returns the state after a call of ``point``.
 
@@ -112,10 +113,12 @@ def after_call(
         latency_ms: What it took; None where that says nothing about the configuration.
         now_s: The time.
         idle_s: How long nothing ran between the choice and the call.
+        stage: The stage that it reached.
     """
     latency, account = state.latency, state.account
     if latency_ms is not None:
-        latency = observe(point, latency, latency_ms, budget.quantile, budget.deviations)
+        quantile, deviations = budget.quantile, budget.deviations
+        latency = observe(point, latency, latency_ms, quantile, deviations, stage)
     if account is not None:
         spent_mj = state.energy.call_mj.get(point.configuration, 0.0)
         account = call_ends(
@@ -130,6 +133,7 @@ def after_failure(
     point: OperatingPoint,
     latency_ms: float | None,
     spent_mj: float,
+    stage: int = -1,
 ) -> State:
     """Returns the state after a call of ``point`` that gave no outputs.
 
@@ -141,10 +145,12 @@ def after_failure(
         point: What ran.
         latency_ms: What it took; None where that says nothing about the configuration.
         spent_mj: What it is expected to have spent.
+        stage: The stage that it reached.
     """
     latency, account = state.latency, state.account
     if latency_ms is not None:
-        latency = observe(point, latency, latency_ms, budget.quantile, budget.deviations)
+        quantile, deviations = budget.quantile, budget.deviations
+        latency = observe(point, latency, latency_ms, quantile, deviations, stage)
     if account is not None:
         account = corrected(account, spent_mj, 0.0)
     return State(latency, state.energy, state.ceiling, account)

@@ -1,64 +1,100 @@
-"""Loading and warming up every configuration, or none."""
+"""What there is to load of a family, and loading and warming up all of it, or nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
+from ..bundle.route import Stage
 from ..errors import EngineError, SkipcError
+from .residency import Item, Residency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from contextlib import ExitStack
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from ..backends import Backend, Engine
+    from ..backends import Arrays
+    from ..bundle.manifest import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """The loaded engines.
+class Family:
+    """What there is to load: the routes of the configurations, and the graphs that they run.
 
     Attributes:
-        engines: By configuration.
-        warm_up_ms: What the last warm-up call of each took; empty without warm-up.
+        routes: By configuration.
+        outputs: The family's outputs; needed where a route is more than its one graph.
+        inputs: Each graph's inputs; needed where a stage has settings.
+        size_bytes: The device memory that each engine takes, by graph; 0 on a CPU.
+        limit_bytes: What all loaded engines may take of it; None for no limit.
+        keep: The graph whose engine leaves the device last.
     """
 
-    engines: Mapping[str, Engine]
-    warm_up_ms: Mapping[str, float]
+    routes: Mapping[str, Sequence[Stage]]
+    outputs: Sequence[TensorSpec] = ()
+    inputs: Mapping[str, Sequence[TensorSpec]] = field(default_factory=dict)
+    size_bytes: Mapping[str, int] = field(default_factory=dict)
+    limit_bytes: int | None = None
+    keep: str | None = None
+
+    @classmethod
+    def of_names(cls, configurations: Iterable[str]) -> Family:
+        """Returns the family whose configurations each run the graph of their own name."""
+        return cls({name: (Stage(name),) for name in configurations})
+
+    def residency(self, load: Callable[[str], Item]) -> Residency[Item]:
+        """Returns what loads the graphs that the routes run.
+
+        Args:
+            load: Loads a graph's engine.
+
+        Raises:
+            ChoiceError: An engine is larger than the limit.
+        """
+        graphs = (stage.graph for route in self.routes.values() for stage in route)
+        size_bytes = {graph: self.size_bytes.get(graph, 0) for graph in graphs}
+        return Residency(load, size_bytes, self.limit_bytes, self.keep)
+
+
+class WarmsUp(Protocol):
+    """What runs configurations: ``call.chain.Runs``."""
+
+    def warm_up(self, configuration: str, inputs: Arrays) -> None:
+        """Calls a configuration once, all its stages."""
+        ...
 
 
 def load_all(
-    backend: Backend,
-    configurations: Iterable[str],
-    sample: Mapping[str, NDArray[Any]],
-    runs: int,
+    family: Family,
+    residency: Residency[Item],
+    runs: WarmsUp,
+    sample: Arrays,
+    times: int,
     now_ns: Callable[[], int],
-    stack: ExitStack,
-) -> Loaded:
-    """Returns the engine of every configuration, warmed up by ``runs`` calls.
+) -> dict[str, float]:
+    """Loads every configuration, and warms it up by ``times`` calls.
 
     Args:
-        backend: Loads them.
-        configurations: Their names.
-        sample: The inputs of the warm-up calls.
-        runs: Warm-up calls of each.
+        family: What there is to load.
+        residency: Loads its graphs.
+        runs: Makes the warm-up calls.
+        sample: Their inputs.
+        times: How many of each configuration.
         now_ns: The clock.
-        stack: Gets each engine's ``close``.
+
+    Returns:
+        What the last warm-up call of each configuration took, in ms; empty without warm-up.
 
     Raises:
         BackendError: A configuration could not be loaded or run; the message names it.
     """
-    engines: dict[str, Engine] = {}
     warm_up_ms: dict[str, float] = {}
-    for name in configurations:
+    for name, route in family.routes.items():
         try:
-            engine = backend.load(name)
-            stack.callback(engine.close)
-            for _ in range(runs):
+            for stage in route:
+                residency.load(stage.graph)
+            for _ in range(times):
                 start_ns = now_ns()
-                engine.run(sample)
+                runs.warm_up(name, sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6
         except SkipcError as cause:
             if repr(name) in str(cause):
@@ -70,5 +106,4 @@ def load_all(
             raise EngineError(
                 f"configuration {name!r} could not be loaded: {cause}"
             ) from cause
-        engines[name] = engine
-    return Loaded(engines, warm_up_ms)
+    return warm_up_ms

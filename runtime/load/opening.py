@@ -1,15 +1,21 @@
-"""From a bundle to the backend that runs it."""
+"""From a bundle to the backend that runs it, and to what there is to load."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..backends import open_backend
+from ..backends.null import NullBackend
+from ..bundle.route import Stage
 from ..clock import FakeClock
 from ..errors import BackendUnavailableError, StaleEngineError
+from .loading import Family
+from .points import operating_points
 
 if TYPE_CHECKING:
-    from ..backends import Backend
+    from ..backends import Arrays, Backend, Outputs
     from ..bundle.engines import EngineSet
     from ..bundle.folder import Bundle
     from ..clock import Clock
@@ -41,23 +47,87 @@ def bundle_backend(
         BackendError: No engines fit this host; with several targets, all reasons are given.
     """
     if target == NULL_TARGET and NULL_TARGET not in bundle.targets():
-        from ..backends.null import null_backend
-
         moved = FakeClock() if clock is None else clock
         scripted = moved if isinstance(moved, FakeClock) else None
         return null_backend(bundle, None, scripted), None, moved
     names = bundle.targets()
     if target is not None or len(names) < 2:
         engines = bundle.engine_set(target)
-        return open_backend(bundle, engines, threads, device_bytes), engines, clock
+        return _backend(bundle, engines, threads, device_bytes), engines, clock
     reasons = []
     for name in names:
         engines = bundle.engine_set(name)
         try:
-            return open_backend(bundle, engines, threads, device_bytes), engines, clock
+            return _backend(bundle, engines, threads, device_bytes), engines, clock
         except (StaleEngineError, BackendUnavailableError) as reason:
             reasons.append(f"{name}: {reason}")
     raise StaleEngineError(f"{bundle.path}: no engines fit this host. {' '.join(reasons)}")
+
+
+def _backend(
+    bundle: Bundle, engines: EngineSet, threads: int | None, device_bytes: int | None
+) -> Backend:
+    if engines.backend == NullBackend.name:
+        return null_backend(bundle, engines)
+    return open_backend(bundle, engines, threads, device_bytes)
+
+
+def null_backend(
+    bundle: Bundle, engines: EngineSet | None, clock: FakeClock | None = None
+) -> NullBackend:
+    """Returns a null backend with a bundle's graphs.
+
+    Its outputs are zeros of the manifest's shapes and types, with the inputs' batch; its
+    latencies are those of ``operating_points``: tabled, else the front's, else from MACs.
+    """
+    inputs, outputs = bundle.manifest.inputs, bundle.manifest.outputs
+
+    def zeros(_: str, given: Arrays) -> Outputs:
+        batches = [
+            given[spec.name].shape[axis]
+            for spec in inputs
+            for axis, size in enumerate(spec.shape)
+            if isinstance(size, str)
+        ]
+        return {
+            spec.name: np.zeros(
+                [batches[0] if isinstance(size, str) else size for size in spec.shape],
+                spec.dtype,
+            )
+            for spec in outputs
+        }
+
+    points = operating_points(bundle.manifest, engines, NullBackend.threads)
+    latencies_ms = {point.configuration: point.p50_ms for point in points}
+    return NullBackend(latencies_ms, zeros, clock)
+
+
+def family_of(
+    bundle: Bundle, engines: EngineSet | None, device_bytes: int | None = None
+) -> Family:
+    """Returns what there is to load of a bundle.
+
+    Args:
+        bundle: The bundle.
+        engines: The target's engines; None for the null backend.
+        device_bytes: Most device memory that loaded engines may take; None for no limit.
+    """
+    manifest = bundle.manifest
+    sizes = {}
+    if engines is not None:
+        folder = bundle.engine_dir(engines.target)
+        # Built ahead, nobody saw it on a device: what it holds has to lie there at least.
+        sizes = {
+            entry.configuration: entry.device_bytes or (folder / entry.file).stat().st_size
+            for entry in engines.engines
+        }
+    return Family(
+        routes={entry.name: (Stage(entry.name),) for entry in manifest.configurations},
+        outputs=manifest.outputs,
+        size_bytes=sizes,
+        limit_bytes=None if engines is None else device_bytes,
+        keep=min(manifest.configurations, key=lambda entry: entry.macs).name,
+    )
 
 
 def started_sampler(meter: str, clock: Clock | None) -> Sampler:

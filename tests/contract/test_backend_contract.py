@@ -10,9 +10,9 @@ import pytest
 
 from skipc.compiler.targets import finish
 from skipc.runtime.backends import open_backend
-from skipc.runtime.backends.null import null_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import EngineError
+from skipc.runtime.load.opening import null_backend
 from tests.doubles.gpu import fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 
@@ -32,18 +32,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(path)
 
 
-@pytest.fixture(params=["null", "onnxruntime-cpu", "tensorrt", "tensorrt in little memory"])
+@pytest.fixture(params=["null", "onnxruntime-cpu", "tensorrt"])
 def backend(
     request: pytest.FixtureRequest, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Backend]:
     if request.param == "null":
         opened: Backend = null_backend(bundle, None)
-    elif request.param.startswith("tensorrt"):
+    elif request.param == "tensorrt":
         with fake_gpu(monkeypatch) as gpu:
-            engines = bundle.engine_set("tensorrt")
-            sizes = [entry.device_bytes for entry in engines.engines]
-            limit = max(sizes) if "little" in request.param else None
-            opened = open_backend(bundle, engines, device_bytes=limit)
+            opened = open_backend(bundle, bundle.engine_set("tensorrt"))
             yield opened
             opened.close()
             gpu.check()
@@ -72,7 +69,7 @@ def test_run_returns_the_manifests_outputs_for_any_batch(
         }
 
 
-def test_load_names_the_choices_when_the_configuration_is_unknown(backend: Backend) -> None:
+def test_load_names_the_choices_when_the_graph_is_unknown(backend: Backend) -> None:
     with pytest.raises(EngineError, match=r"'skip9'.*Did you mean 'skip"):
         backend.load("skip9")
 

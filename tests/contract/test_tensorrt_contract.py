@@ -50,7 +50,7 @@ void *getPluginRegistry(void) { return 0; }
 unsigned char initLibNvInferPlugins(void *a, const char *b) { return 0; }
 """
 SOURCES = (
-    *(ROOT / "runtime/backends").glob("tensorrt*.py"),
+    *(ROOT / "runtime/backends/tensorrt").glob("*.py"),
     *(ROOT / "compiler/targets/tensorrt").glob("*.py"),
 )
 

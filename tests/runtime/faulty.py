@@ -56,9 +56,9 @@ class CountingBackend(NullBackend):
         super().__init__(latencies_ms, outputs or Script(), clock)
         self.closed = []
 
-    def load(self, configuration):
-        engine = super().load(configuration)
-        engine.close = lambda: self.closed.append(configuration)
+    def load(self, graph):
+        engine = super().load(graph)
+        engine.close = lambda: self.closed.append(graph)
         return engine
 
     def close(self):

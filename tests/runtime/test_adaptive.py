@@ -212,14 +212,14 @@ def test_close_frees_every_engine_and_then_the_backend():
 
 def test_failing_load_names_the_configuration_and_frees_the_others():
     backend = CountingBackend({"full": 1.0, "mid": 1.0})
-    with pytest.raises(EngineError, match="no latency for configuration 'fast'"):
+    with pytest.raises(EngineError, match="no latency for graph 'fast'"):
         AdaptiveEngine(POINTS, INPUTS, backend)
     assert backend.closed == ["mid", "full", "backend"]
 
 
 def test_failing_load_is_named_when_the_backend_does_not_say_which():
     class Forgetful(NullBackend):
-        def load(self, configuration):
+        def load(self, graph):
             raise EngineError("no memory.")
 
     with pytest.raises(EngineError, match=r"'full' could not be loaded: no memory\."):

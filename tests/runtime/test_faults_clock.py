@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipc.runtime import Budget, Reading, Sampler
-from skipc.runtime.call.timeline import Timeline
-from tests.runtime.faulty import ENERGY_MJ, HandMeter, Script, X, scripted
+from skipc.runtime.call.controller import Controller
+from skipc.runtime.call.orders import Orders
+from skipc.runtime.governor import first_state
+from tests.runtime.faulty import ENERGY_MJ, POINTS, HandMeter, Script, X, scripted
 
 HOUR_MS = 3_600_000.0
 
@@ -45,22 +47,28 @@ def _account(engine):
     return engine._control.counts().state.account
 
 
+def _times(opened_ns):
+    points = {point.configuration: point for point in POINTS}
+    orders = Orders(points, "rank", True, None)
+    return Controller(points, first_state(POINTS), orders, opened_ns=opened_ns)._time_s
+
+
 def test_time_goes_on_from_where_it_was():
-    timeline = Timeline(10**18)
-    assert timeline.at(10**18) == 0.0
-    assert timeline.at(10**18 + 2 * 10**9) == 2.0
-    assert timeline.at(10**18 + 1_500_000_000) == 2.0
-    assert timeline.at(10**18 + 2_500_000_000) == 2.5
-    assert timeline.at(0) == 2.5
-    assert timeline.at(10**9) == pytest.approx(3.5)
-    assert timeline.at(10**18) == pytest.approx(10**9 + 2.5)
+    at = _times(10**18)
+    assert at(10**18) == 0.0
+    assert at(10**18 + 2 * 10**9) == 2.0
+    assert at(10**18 + 1_500_000_000) == 2.0
+    assert at(10**18 + 2_500_000_000) == 2.5
+    assert at(0) == 2.5
+    assert at(10**9) == pytest.approx(3.5)
+    assert at(10**18) == pytest.approx(10**9 + 2.5)
 
 
 @given(st.lists(st.integers(0, 2**63)))
 def test_time_never_goes_back(shown):
-    timeline, last_s = Timeline(2**62), 0.0
+    at, last_s = _times(2**62), 0.0
     for now_ns in shown:
-        now_s = timeline.at(now_ns)
+        now_s = at(now_ns)
         assert last_s <= now_s < math.inf
         last_s = now_s
 

@@ -93,9 +93,9 @@ def test_open_lists_the_targets_when_the_one_asked_for_is_missing(tmp_path):
 
 def test_open_names_the_backends_when_one_is_unknown(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc")
-    write_engines(path, "cpu", backend="nul")
+    write_engines(path, "cpu", backend="tensort")
     with pytest.raises(
-        BackendError, match=r"needs the backend 'nul', which.*Did you mean 'null'"
+        BackendError, match=r"needs the backend 'tensort', which.*Did you mean 'tensorrt'"
     ):
         AdaptiveEngine.open(path)
 

@@ -12,6 +12,7 @@ from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.manifest import TensorSpec
 from skipc.runtime.call.controller import Controller
+from skipc.runtime.call.orders import Orders
 from skipc.runtime.governor import OperatingPoint, first_state
 from skipc.tools.bench.bars import Bar
 
@@ -64,12 +65,7 @@ def _governor(name: str, budget: Budget) -> Bar:
     """Times the choice and what is learnt from a call, without calling anything."""
     points = _points()
     named = {point.configuration: point for point in points}
-    backend = NullBackend(dict.fromkeys(named, 1.0), {})
-    engines = {configuration: backend.load(configuration) for configuration in named}
-    control = Controller(
-        named, engines, first_state(points), budget=budget, strict=False,
-        ranked_by="rank", metering=None, opened_ns=0,
-    )  # fmt: skip
+    control = Controller(named, first_state(points), Orders(named, "rank", True, budget))
     now_ns = 0
 
     def call() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +46,12 @@ class Gpu:
         """
         manifest = bundle.manifest
         graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
-        unknown = Plan(file, graph, store, entry.weights_bytes, 0)
-        backend = TensorRT(self.library, self.cuda, {entry.name: unknown}, shapes_of(manifest))
-        try:
+        unknown = Plan(file, graph, store, shapes_of(manifest), entry.weights_bytes, 0)
+        with closing(TensorRT(self.library, self.cuda, {entry.name: unknown})) as backend:
             before_bytes = self.cuda.free_bytes()
-            engine = backend.load(entry.name)
-            taken_bytes = before_bytes - self.cuda.free_bytes()
-            found = [engine.run(case) for case in bundle.golden_inputs()]
-        finally:
-            backend.close()
+            with closing(backend.load(entry.name)) as engine:
+                taken_bytes = before_bytes - self.cuda.free_bytes()
+                found = [engine.run(case) for case in bundle.golden_inputs()]
         check_golden(
             entry,
             found,
@@ -71,27 +69,17 @@ class Gpu:
         """Loads a plan once: what CUDA and TensorRT take on first use is no engine's own."""
         manifest = bundle.manifest
         graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
-        plan = Plan(file, graph, store, entry.weights_bytes, 0)
-        backend = TensorRT(self.library, self.cuda, {entry.name: plan}, shapes_of(manifest))
-        try:
-            backend.load(entry.name)
-        finally:
-            backend.close()
+        plan = Plan(file, graph, store, shapes_of(manifest), entry.weights_bytes, 0)
+        with closing(TensorRT(self.library, self.cuda, {entry.name: plan})) as backend:
+            backend.load(entry.name).close()
 
-    def latencies(
-        self, manifest: Manifest, plans: Mapping[str, Plan], inputs: Case
-    ) -> dict[str, Latency]:
+    def latencies(self, plans: Mapping[str, Plan], inputs: Case) -> dict[str, Latency]:
         """Returns the latency of every engine, copies to and from the GPU included.
 
         One engine is loaded at a time: memory does not grow with their number.
         """
-        largest_bytes = max(plan.device_bytes for plan in plans.values())
-        shapes = shapes_of(manifest)
-        backend = TensorRT(self.library, self.cuda, plans, shapes, largest_bytes)
-        try:
+        with closing(TensorRT(self.library, self.cuda, plans)) as backend:
             return measure_latencies(backend, tuple(plans), inputs)
-        finally:
-            backend.close()
 
 
 def shapes_of(manifest: Manifest) -> Shapes:

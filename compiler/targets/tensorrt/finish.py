@@ -160,7 +160,7 @@ class _Build:
         if self.gpu is not None:
             progress("measuring latency")
             inputs = self.bundle.golden_inputs()[0]
-            latencies = self.gpu.latencies(self.bundle.manifest, plans, inputs)
+            latencies = self.gpu.latencies(plans, inputs)
         self.store.take({file.name: file for file in files.values()}, staging)
         return EngineSet(
             target=self.profile.name,

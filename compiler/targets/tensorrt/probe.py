@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +55,11 @@ def measure_graphs(
             cache = plan.timing_cache
             file = Path(folder) / f"{len(plans)}.plan"
             file.write_bytes(memoryview(plan.data))
-            plans[name] = Plan(file, file, file, file.stat().st_size, 0)
+            plans[name] = Plan(file, file, file, shapes, file.stat().st_size, 0)
         read = {spec.name: inputs[spec.name] for spec in shapes.inputs}
-        largest_bytes = max(plan.device_bytes for plan in plans.values())
-        backend = TensorRT(library, cuda, plans, shapes, largest_bytes)
-        try:
+        with closing(TensorRT(library, cuda, plans)) as backend:
             progress("measuring")
             found = measure_latencies(backend, tuple(plans), read)
-        finally:
-            backend.close()
     return {name: row.p50_ms for name, row in found.items()}
 
 

@@ -24,9 +24,9 @@ from ...errors import (
     choices_text,
     install_text,
 )
-from ...load.residency import ResidencyCounts
 from ...options import checked_count
 from .. import Sharing
+from ..cuda.device_arrays import is_device_array
 from ..host import default_threads, host_key, stale_reason
 from .locations import locations
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
-    from numpy.typing import NDArray
-
     from ...bundle.engines import EngineSet
     from ...bundle.folder import Bundle
-    from .. import Arrays, Backend, Limits
+    from .. import Arrays, Backend, Limits, Outputs
 
 NAME = "onnxruntime-cpu"
 _LIBRARY = "onnxruntime"
@@ -90,7 +88,7 @@ class OnnxRuntimeCpu:
     """The engines of one family on ONNX Runtime; satisfies ``Backend``.
 
     Args:
-        files: Each configuration's optimised graph.
+        files: Each graph's optimised file.
         packed_file: Name of the store beside them; empty if the graphs hold all themselves.
         threads: Threads per call; None for ``default_threads()``.
 
@@ -100,7 +98,6 @@ class OnnxRuntimeCpu:
     """
 
     name = NAME
-    takes_device_arrays = False
 
     def __init__(
         self, files: Mapping[str, Path], packed_file: str, threads: int | None
@@ -112,11 +109,11 @@ class OnnxRuntimeCpu:
         self._arena = shared_arena(self._ort)
         self._global_pool = False
 
-    def load(self, configuration: str, profile: str = "") -> OnnxRuntimeEngine:
-        """Loads one configuration's engine; its weights are mapped, not read.
+    def load(self, graph: str, profile: str = "") -> OnnxRuntimeEngine:
+        """Loads one graph's engine; its weights are mapped, not read.
 
         Args:
-            configuration: The configuration.
+            graph: The graph's name.
             profile: For tools: where ONNX Runtime writes the times of all layers, a path
                 that a date and ``.json`` are added to (see ``end_profiling``). Not empty, it
                 slows every call down.
@@ -125,13 +122,12 @@ class OnnxRuntimeCpu:
             EngineError: There is no such engine, ONNX Runtime refused it, or it takes
                 tensors from another file than the packed store.
         """
-        if configuration not in self._files:
+        if graph not in self._files:
             raise EngineError(
-                f"no engine for configuration {configuration!r}."
-                f" {choices_text(configuration, self._files)}"
+                f"no engine for graph {graph!r}. {choices_text(graph, self._files)}"
             )
-        path = self._files[configuration]
-        self._check_locations(configuration, path)
+        path = self._files[graph]
+        self._check_locations(graph, path)
         try:
             options = self._options()
             if profile:
@@ -140,10 +136,10 @@ class OnnxRuntimeCpu:
             session, self._global_pool = new_session(self._ort, str(path), options)
         except Exception as cause:
             raise EngineError(
-                f"configuration {configuration!r}: ONNX Runtime cannot load {path}:"
-                f" {_line(cause)} Build the engines again with `skipc finish`."
+                f"graph {graph!r}: ONNX Runtime cannot load {path}: {_line(cause)} Build the"
+                " engines again with `skipc finish`."
             ) from cause
-        return OnnxRuntimeEngine(configuration, session, self._ort)
+        return OnnxRuntimeEngine(graph, session, self._ort)
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
@@ -166,28 +162,23 @@ class OnnxRuntimeCpu:
             threads=threads,
         )
 
-    @property
-    def counts(self) -> ResidencyCounts:
-        """Nothing: every engine stays loaded, its weights mapped."""
-        return ResidencyCounts()
-
     def close(self) -> None:
         """Does nothing: what the engines share belongs to the process."""
 
-    def _check_locations(self, configuration: str, path: Path) -> None:
+    def _check_locations(self, graph: str, path: Path) -> None:
         try:
             named = locations(path.read_bytes())
         except (OSError, ValueError) as cause:
             raise EngineError(
-                f"configuration {configuration!r}: {path} is not an ONNX graph: {cause}."
-                " Build the engines again with `skipc finish`."
+                f"graph {graph!r}: {path} is not an ONNX graph: {cause}. Build the engines"
+                " again with `skipc finish`."
             ) from cause
         foreign = sorted(named - {self._packed_file})
         if foreign:
             raise EngineError(
-                f"configuration {configuration!r}: {path} takes tensors from {foreign[0]!r},"
-                f" but may only use {self._packed_file or 'its own'!r}. The file was altered;"
-                " build the engines again with `skipc finish`."
+                f"graph {graph!r}: {path} takes tensors from {foreign[0]!r}, but may only use"
+                f" {self._packed_file or 'its own'!r}. The file was altered; build the engines"
+                " again with `skipc finish`."
             )
 
     def _options(self) -> Any:
@@ -205,56 +196,53 @@ class OnnxRuntimeCpu:
 
 
 class OnnxRuntimeEngine:
-    """One configuration in an ONNX Runtime session; satisfies ``Engine``."""
+    """One graph in an ONNX Runtime session; satisfies ``Engine``."""
 
-    def __init__(self, configuration: str, session: Any, ort: ModuleType) -> None:
-        self.configuration = configuration
+    def __init__(self, graph: str, session: Any, ort: ModuleType) -> None:
+        self._graph = graph
         self._session = session
         self._outputs = tuple(output.name for output in session.get_outputs())
         state = ort.capi.onnxruntime_pybind11_state
         self._refusals = (state.InvalidArgument, TypeError, ValueError)
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> Outputs:
         """Returns the outputs by name, in new arrays that belong to the caller.
 
         Raises:
-            InputError: ONNX Runtime refused the arrays.
+            InputError: ONNX Runtime refused the arrays, or one lies on a GPU.
             EngineError: It failed while running.
             ClosedError: The engine was closed.
         """
         session = self._session
         if session is None:
-            raise ClosedError(f"configuration {self.configuration!r}: the engine is closed.")
+            raise ClosedError(f"graph {self._graph!r}: the engine is closed.")
         try:
             arrays = session.run(self._outputs, inputs)
         except MemoryError:
             raise
         except Exception as cause:
-            if isinstance(cause, self._refusals):
-                raise InputError(
-                    f"configuration {self.configuration!r}: ONNX Runtime refused the inputs:"
-                    f" {_line(cause)}"
-                ) from cause
-            raise EngineError(
-                f"configuration {self.configuration!r}: ONNX Runtime failed: {_line(cause)}"
-            ) from cause
+            raise self._error(cause, inputs) from cause
         return dict(zip(self._outputs, arrays, strict=True))
 
     def end_profiling(self) -> Path:
         """Returns the file with the layers' times; for an engine loaded with ``profile``."""
         return Path(self._session.end_profiling())
 
-    def ready(self) -> bool:
-        """Returns True: a loaded engine stays."""
-        return True
-
-    def prepare(self) -> frozenset[str]:
-        """Returns nothing: a loaded engine stays."""
-        return frozenset()
-
     def close(self) -> None:
         """Frees the session; the mapped weights stay while another engine uses them."""
         self._session = None
+
+    def _error(self, cause: Exception, inputs: Arrays) -> Exception:
+        for name, array in inputs.items():
+            if is_device_array(array):
+                return InputError(
+                    f"input {name!r} lies on the GPU, but this engine runs on the CPU. Give it"
+                    " a numpy array: .cpu().numpy() of a tensor."
+                )
+        text = f"graph {self._graph!r}: ONNX Runtime"
+        if isinstance(cause, self._refusals):
+            return InputError(f"{text} refused the inputs: {_line(cause)}")
+        return EngineError(f"{text} failed: {_line(cause)}")
 
 
 def _line(error: Exception) -> str:

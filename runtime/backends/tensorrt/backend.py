@@ -1,4 +1,4 @@
-"""TensorRT: an engine per configuration, all on one stream, one workspace, one set of buffers.
+"""TensorRT: an engine per graph, all on one stream, one workspace, one set of buffers.
 
 As NVIDIA advises for engines that take turns: contexts with ``USER_MANAGED`` memory over a
 workspace as large as the largest needs, and a captured CUDA graph per engine, so that a
@@ -6,16 +6,15 @@ switch is the launch of another graph. Nothing that a graph has seen is ever mov
 and workspace are allocated first and freed last. A call holds the stream until it is done.
 
 Weights are one file on disk and in host memory; on the device every loaded engine has a copy
-of its own, since TensorRT lays them out anew for each. ``device_bytes`` bounds how many are
-loaded at once.
+of its own, since TensorRT lays them out anew for each.
 """
 
 from __future__ import annotations
 
 import logging
 import mmap
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,15 @@ from ...errors import (
     StaleEngineError,
     choices_text,
 )
-from ...load.residency import Residency
 from .. import Sharing
-from ..cuda import DeviceMemoryError, open_cuda
+from ..cuda import open_cuda
 from ..phases import LoadTimes
-from .buffers import Buffers, Shapes
+from .buffers import Buffers, Memory, Shapes
 from .capture import capture
-from .engine import LoadedEngine, TensorRTEngine
-from .errors import engine_error
+from .engine import TensorRTEngine
 from .host import current_host, stale
 from .library import open_library
+from .loaded import LoadedEngine
 from .refit import refit
 
 if TYPE_CHECKING:
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 
     from ...bundle.engines import EngineSet
     from ...bundle.folder import Bundle
-    from ...load.residency import ResidencyCounts
     from .. import Arrays, Backend, Limits
     from ..cuda import Cuda
     from ..cuda.device_arrays import DeviceArray
@@ -61,8 +58,9 @@ class Plan:
 
     Attributes:
         file: The serialised engine.
-        graph: The subnet's graph, whose weights a stripped engine is refitted with.
+        graph: The graph's file, whose weights a stripped engine is refitted with.
         store: The weight store beside the graph.
+        shapes: The graph's inputs and outputs.
         device_bytes: Device memory that the loaded engine takes, without the workspace.
         workspace_bytes: Scratch memory that it needs while it runs; 0 where it was built
             without the GPU to ask.
@@ -71,6 +69,7 @@ class Plan:
     file: Path
     graph: Path
     store: Path
+    shapes: Shapes
     device_bytes: int
     workspace_bytes: int
 
@@ -81,7 +80,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
     Raises:
         BackendUnavailableError: TensorRT or a CUDA library is missing, or there is no GPU.
         StaleEngineError: The engines were built for another TensorRT or GPU.
-        ChoiceError: A thread count was asked for, or ``device_bytes`` is too small.
+        ChoiceError: A thread count was asked for.
     """
     if limits.threads is not None:
         raise ChoiceError(
@@ -96,24 +95,23 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
             f" host: {reason}. Run `skipc finish {bundle.path} --target {engines.target}`"
             " on this one."
         )
-    folder = bundle.engine_dir(engines.target)
-    graphs = {entry.name: bundle.file(entry.graph) for entry in bundle.manifest.configurations}
-    store = bundle.file(bundle.manifest.weights_file)
+    folder, manifest = bundle.engine_dir(engines.target), bundle.manifest
+    graphs = {entry.name: bundle.file(entry.graph) for entry in manifest.configurations}
+    store = bundle.file(manifest.weights_file)
+    shapes = Shapes(manifest.inputs, manifest.outputs, manifest.batch)
     plans = {
         entry.configuration: Plan(
             file=folder / entry.file,
             graph=graphs[entry.configuration],
             store=store,
+            shapes=shapes,
             # Built ahead, nobody saw it on a device: what it holds has to lie there at least.
             device_bytes=entry.device_bytes or (folder / entry.file).stat().st_size,
             workspace_bytes=entry.workspace_bytes,
         )
         for entry in engines.engines
     }
-    fastest = min(bundle.manifest.configurations, key=lambda entry: entry.macs).name
-    manifest = bundle.manifest
-    shapes = Shapes(manifest.inputs, manifest.outputs, manifest.batch)
-    return TensorRT(library, cuda, plans, shapes, limits.device_bytes, fastest)
+    return TensorRT(library, cuda, plans)
 
 
 class TensorRT:
@@ -122,71 +120,57 @@ class TensorRT:
     Args:
         library: TensorRT.
         cuda: CUDA on the device.
-        plans: Each configuration's engine.
-        shapes: The network's inputs and outputs.
-        device_bytes: Most device memory that loaded engines may take together, besides
-            workspace and buffers; None for no limit.
-        keep: The configuration that leaves the device last.
+        plans: Each graph's engine.
 
     Raises:
         DeviceMemoryError: There is no room for workspace and buffers.
-        ChoiceError: ``device_bytes`` is less than one engine takes.
     """
 
     threads = 1
-    takes_device_arrays = True
 
-    def __init__(
-        self,
-        library: Library,
-        cuda: Cuda,
-        plans: Mapping[str, Plan],
-        shapes: Shapes,
-        device_bytes: int | None = None,
-        keep: str | None = None,
-    ) -> None:
+    def __init__(self, library: Library, cuda: Cuda, plans: Mapping[str, Plan]) -> None:
         self.name = library.backend
         self._library = library
         self._cuda = cuda
         self._plans = dict(plans)
-        sizes = {name: plan.device_bytes for name, plan in plans.items()}
-        self._residency: Residency[LoadedEngine] = Residency(
-            self._load, sizes, device_bytes, keep, DeviceMemoryError
-        )
         self._runtime = library.module.Runtime(library.logger)
         with cuda.current():
             self._workspace_bytes = max(
                 plan.workspace_bytes or self._deserialized(name).device_memory_size_v2
                 for name, plan in plans.items()
             )
-            self._buffers = Buffers(cuda, shapes, self._workspace_bytes)
+            shapes = [plan.shapes for plan in plans.values()]
+            self._memory = Memory(cuda, shapes, self._workspace_bytes)
         self._running = Lock()
         self._ungraphed: dict[str, str] = {}
         self._load_times: dict[str, LoadTimes] = {}
 
-    def load(self, configuration: str) -> TensorRTEngine:
-        """Loads one configuration's engine.
+    def load(self, graph: str) -> TensorRTEngine:
+        """Loads one graph's engine; may happen while another one runs.
 
         Raises:
+            DeviceMemoryError: The device is full.
             EngineError: There is no such engine, or TensorRT refused it.
         """
-        if configuration not in self._plans:
+        if graph not in self._plans:
             raise EngineError(
-                f"no engine for configuration {configuration!r}."
-                f" {choices_text(configuration, self._plans)}"
+                f"no engine for graph {graph!r}. {choices_text(graph, self._plans)}"
             )
-        self._residency.load(configuration)
-        return TensorRTEngine(configuration, self._residency, self._buffers, self._running)
+        plan = self._plans[graph]
+        try:
+            with self._cuda.current():
+                return TensorRTEngine(self._loaded(graph, plan), self._running)
+        except SkipcError:
+            raise
+        except Exception as cause:  # of the file system or of the bindings
+            raise EngineError(
+                f"graph {graph!r}: {plan.file} cannot be loaded: {cause}"
+            ) from cause
 
     @property
     def workspace_bytes(self) -> int:
         """Scratch memory that the largest engine needs."""
         return self._workspace_bytes
-
-    @property
-    def counts(self) -> ResidencyCounts:
-        """Loads, evictions and waits so far."""
-        return self._residency.counts
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
@@ -199,12 +183,13 @@ class TensorRT:
 
     def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
         """Returns copies of ``inputs`` on the device, freed with the backend."""
+        taking = (p.shapes for p in self._plans.values() if inputs.keys() == p.shapes.names)
         with self._running, self._cuda.current():
-            return self._buffers.upload(inputs)
+            return Buffers(self._memory, next(taking)).upload(inputs)
 
-    def load_times(self, configuration: str) -> LoadTimes:
-        """Returns what the last load of a loaded configuration spent its time on."""
-        return self._load_times[configuration]
+    def load_times(self, graph: str) -> LoadTimes:
+        """Returns what the last load of a graph spent its time on."""
+        return self._load_times[graph]
 
     def device_free_bytes(self) -> int:
         """Returns the device memory that is free, whoever took the rest."""
@@ -212,23 +197,9 @@ class TensorRT:
             return self._cuda.free_bytes()
 
     def close(self) -> None:
-        """Frees engines, buffers and workspace, after the calls in flight."""
-        with self._cuda.current(), ExitStack() as stack:
-            stack.callback(self._buffers.close)
-            stack.callback(self._residency.close)
-
-    def _load(self, name: str) -> LoadedEngine:
-        """Returns an engine ready to run; may happen while another one runs."""
-        plan = self._plans[name]
-        try:
-            with self._cuda.current():
-                return self._loaded(name, plan)
-        except SkipcError:
-            raise
-        except Exception as cause:  # of the file system or of the bindings
-            raise EngineError(
-                f"configuration {name!r}: {plan.file} cannot be loaded: {cause}"
-            ) from cause
+        """Frees buffers and workspace."""
+        with self._cuda.current():
+            self._memory.close()
 
     def _loaded(self, name: str, plan: Plan) -> LoadedEngine:
         now_ns = SystemClock().now_ns
@@ -244,32 +215,31 @@ class TensorRT:
         needed = engine.device_memory_size_v2
         if needed > self._workspace_bytes:
             raise IntegrityError(
-                f"configuration {name!r}: {plan.file} needs a workspace of {needed} bytes,"
-                f" more than the {self._workspace_bytes} listed. Build the engines again"
-                " with `skipc finish`."
+                f"graph {name!r}: {plan.file} needs a workspace of {needed} bytes, more than"
+                f" the {self._workspace_bytes} listed. Build the engines again with `skipc"
+                " finish`."
             )
-        self._buffers.check(self._library.module, name, engine)
+        buffers = Buffers(self._memory, plan.shapes)
+        buffers.check(self._library.module, name, engine)
         context = self._context(name, engine)
         # What follows runs on the shared stream and workspace.
-        with self._running, self._buffers.drained_on_error(name):
-            captured = capture(name, context, self._buffers)
+        with self._running, buffers.drained_on_error(name):
+            captured = capture(name, context, buffers)
         if captured.graph is None:
-            _LOG.warning("configuration %r has no CUDA graph: %s", name, captured.reason)
+            _LOG.warning("graph %r has no CUDA graph: %s", name, captured.reason)
             self._ungraphed[name] = captured.reason
-        return LoadedEngine(
-            engine, captured.graph, context, lambda: self._context(name, engine)
-        )
+        another = partial(self._context, name, engine)
+        return LoadedEngine(name, engine, captured.graph, context, another, buffers)
 
     def _context(self, name: str, engine: Any) -> Any:
         strategy = self._library.module.ExecutionContextAllocationStrategy.USER_MANAGED
         with self._library.listening() as heard:
             context = engine.create_execution_context(strategy)
             if context is None:
-                raise engine_error(
-                    heard,
-                    f"configuration {name!r}: TensorRT cannot make a context: {heard.text()}.",
+                raise heard.error(
+                    f"graph {name!r}: TensorRT cannot make a context: {heard.text()}."
                 )
-        context.set_device_memory(self._buffers.workspace, self._buffers.workspace_bytes)
+        context.set_device_memory(self._memory.workspace, self._memory.workspace_bytes)
         return context
 
     def _deserialized(self, name: str) -> Any:
@@ -278,10 +248,9 @@ class TensorRT:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 engine = self._runtime.deserialize_cuda_engine(data)
             if engine is None:
-                raise engine_error(
-                    heard,
-                    f"configuration {name!r}: TensorRT cannot load {plan.file}:"
-                    f" {heard.text()}. Build the engines again with `skipc finish`.",
+                raise heard.error(
+                    f"graph {name!r}: TensorRT cannot load {plan.file}: {heard.text()}. Build"
+                    " the engines again with `skipc finish`.",
                     short=self._cuda.free_bytes() < plan.device_bytes,
                 )
         return engine

@@ -1,8 +1,8 @@
 """The memory that all engines of a family share: workspace, inputs, outputs, one stream.
 
-Every configuration has the same inputs and outputs, and one runs at a time, so one buffer of
-each is enough, on the device and pinned on the host. Their addresses are in the captured
-graphs: they are allocated once, for the largest batch, and freed last.
+One engine runs at a time, so one buffer for each tensor is enough, on the device and pinned on
+the host, for all graphs that have it. Their addresses are in the captured graphs: they are
+allocated once, for the largest batch, and freed last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..cuda.device_arrays import DeviceArray
 from ..phases import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,11 +33,16 @@ _LEAST_BYTES = 256  # TensorRT wants an aligned address, also of nothing
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The network's inputs and outputs, and the sizes that its batch may have."""
+    """A graph's inputs and outputs, and the sizes that the family's batch may have."""
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
     batch: BatchRange | None
+
+    @property
+    def names(self) -> set[str]:
+        """The inputs' names."""
+        return {spec.name for spec in self.inputs}
 
 
 def shape_of(spec: TensorSpec, batch: int) -> tuple[int, ...]:
@@ -50,60 +55,111 @@ def size_bytes_of(spec: TensorSpec, batch: int) -> int:
     return int(np.prod(shape_of(spec, batch), dtype=np.int64)) * np.dtype(spec.dtype).itemsize
 
 
-class Buffers:
-    """Allocated once; every method but ``close`` is called with the stream to oneself.
+class Memory:
+    """What all graphs share: one stream, a workspace, memory for each tensor by its name.
 
     Args:
         cuda: CUDA on the device.
-        shapes: The network's inputs and outputs.
+        graphs: The inputs and outputs of every graph.
         workspace_bytes: What the largest engine needs.
 
     Attributes:
         stream: The stream that everything runs on.
         workspace: The workspace's address.
         workspace_bytes: Its size.
-        typical: The batch that graphs are captured for.
+        device: Each tensor's place on the device.
+        host: Each tensor's place on the host, pinned.
 
     Raises:
         DeviceMemoryError: There is no room; nothing stays allocated.
     """
 
-    def __init__(self, cuda: Cuda, shapes: Shapes, workspace_bytes: int) -> None:
+    def __init__(self, cuda: Cuda, graphs: Iterable[Shapes], workspace_bytes: int) -> None:
         self.cuda = cuda
-        self.typical = shapes.batch.typical if shapes.batch else 1
         self.workspace_bytes = max(workspace_bytes, _LEAST_BYTES)
-        self._inputs = {spec.name: spec for spec in shapes.inputs}
-        self._outputs = {spec.name: spec for spec in shapes.outputs}
-        self._device: dict[str, int] = {}
-        self._host: dict[str, NDArray[np.uint8]] = {}
-        largest = shapes.batch.maximum if shapes.batch else 1
+        self.device: dict[str, int] = {}
+        self.host: dict[str, NDArray[np.uint8]] = {}
+        self._size_bytes: dict[str, int] = {}
+        for shapes in graphs:
+            for spec in (*shapes.inputs, *shapes.outputs):
+                size_bytes = size_bytes_of(spec, shapes.batch.maximum if shapes.batch else 1)
+                least_bytes = self._size_bytes.get(spec.name, _LEAST_BYTES)
+                self._size_bytes[spec.name] = max(size_bytes, least_bytes)
         with ExitStack() as stack:
             self.stream = cuda.new_stream()
             stack.callback(cuda.free_stream, self.stream)
             self.workspace = cuda.malloc(self.workspace_bytes)
             stack.callback(cuda.free, self.workspace)
-            for name, spec in {**self._inputs, **self._outputs}.items():
-                size_bytes = max(size_bytes_of(spec, largest), _LEAST_BYTES)
-                self._device[name] = cuda.malloc(size_bytes)
-                stack.callback(cuda.free, self._device[name])
-                self._host[name] = cuda.malloc_host(size_bytes)
-                stack.callback(cuda.free_host, self._host[name])
+            for name, size_bytes in self._size_bytes.items():
+                self.device[name] = cuda.malloc(size_bytes)
+                stack.callback(cuda.free, self.device[name])
+                self.host[name] = cuda.malloc_host(size_bytes)
+                stack.callback(cuda.free_host, self.host[name])
             self._allocated = stack.pop_all()
         self._results: dict[str, int] = {}
         self._events: dict[Wait, tuple[int, ...]] = {}
-        self._largest = largest
 
     def close(self) -> None:
         """Frees everything."""
         self._allocated.close()
 
+    def malloc(self, size_bytes: int) -> int:
+        """Returns new memory on the device, freed with everything else."""
+        address = self.cuda.malloc(max(size_bytes, _LEAST_BYTES))
+        self._allocated.callback(self.cuda.free, address)
+        return address
+
+    def result(self, name: str) -> int:
+        """Returns memory for an output that stays on the device, which no graph writes to."""
+        if name not in self._results:
+            self._results[name] = self.malloc(self._size_bytes[name])
+        return self._results[name]
+
+    def events(self, how: Wait) -> tuple[int, ...]:
+        """Returns the four events of a measured call, made when first wanted.
+
+        Args:
+            how: How the host is to wait for them.
+        """
+        if how not in self._events:
+            made = []
+            for _ in range(_EVENTS):
+                made.append(self.cuda.new_event(blocking=how is Wait.BLOCK))
+                self._allocated.callback(self.cuda.free_event, made[-1])
+            self._events[how] = tuple(made)
+        return self._events[how]
+
+
+class Buffers:
+    """A graph's inputs and outputs in the shared memory.
+
+    Every method is called with the stream to oneself.
+
+    Args:
+        memory: The memory.
+        shapes: The graph's inputs and outputs.
+
+    Attributes:
+        memory: The memory.
+        cuda: CUDA on the device.
+        stream: The stream that everything runs on.
+        typical: The batch that CUDA graphs are captured for.
+    """
+
+    def __init__(self, memory: Memory, shapes: Shapes) -> None:
+        self.cuda, self.stream = memory.cuda, memory.stream
+        self.typical = shapes.batch.typical if shapes.batch else 1
+        self.memory, self._device, self._host = memory, memory.device, memory.host
+        self._inputs = {spec.name: spec for spec in shapes.inputs}
+        self._outputs = {spec.name: spec for spec in shapes.outputs}
+
     @contextmanager
-    def drained_on_error(self, configuration: str) -> Iterator[None]:
+    def drained_on_error(self, graph: str) -> Iterator[None]:
         """Leaves nothing enqueued where the block fails half-way.
 
         Raises:
             DeviceMemoryError: As the block did.
-            EngineError: A CUDA call failed, named with its configuration.
+            EngineError: A CUDA call failed, named with the graph.
         """
         try:
             yield
@@ -111,12 +167,10 @@ class Buffers:
             with suppress(CudaError):  # the first error is the one to tell
                 self.cuda.synchronize(self.stream)
             if isinstance(cause, CudaError) and not isinstance(cause, DeviceMemoryError):
-                raise EngineError(
-                    f"configuration {configuration!r}: the GPU failed: {cause}"
-                ) from cause
+                raise EngineError(f"graph {graph!r}: the GPU failed: {cause}") from cause
             raise
 
-    def check(self, trt: Any, configuration: str, engine: Any) -> None:
+    def check(self, trt: Any, graph: str, engine: Any) -> None:
         """Checks that an engine has the manifest's inputs and outputs.
 
         Raises:
@@ -141,9 +195,9 @@ class Buffers:
         if found != expected:
             wrong = next(n for n in {**expected, **found} if found.get(n) != expected.get(n))
             raise EngineError(
-                f"configuration {configuration!r}: the engine's tensor {wrong!r} is not as the"
-                " manifest says. The file belongs to another network; build the engines again"
-                " with `skipc finish`."
+                f"graph {graph!r}: the engine's tensor {wrong!r} is not as the manifest says."
+                " The file belongs to another network; build the engines again with `skipc"
+                " finish`."
             )
 
     def write(self, inputs: Arrays) -> int:
@@ -162,14 +216,14 @@ class Buffers:
             )  # fmt: skip
             self.write({spec.name: values.reshape(shape).astype(spec.dtype)})
 
-    def enqueue(self, configuration: str, context: Any, batch: int) -> None:
+    def enqueue(self, graph: str, context: Any, batch: int) -> None:
         """Enqueues copy in, the engine, copy out, at a batch size.
 
         Raises:
             EngineError: TensorRT refused.
         """
         self.copy_in(batch)
-        self.compute(configuration, context, batch)
+        self.compute(graph, context, batch)
         self.copy_out(batch)
 
     def copy_in(self, batch: int) -> None:
@@ -178,33 +232,19 @@ class Buffers:
             memory = self._host[name][: size_bytes_of(spec, batch)]
             self.cuda.copy_to_device(self._device[name], memory, self.stream)
 
-    def compute(self, configuration: str, context: Any, batch: int) -> None:
+    def compute(self, graph: str, context: Any, batch: int) -> None:
         """Enqueues the engine alone, between the buffers on the device.
 
         Raises:
             EngineError: TensorRT refused.
         """
-        self._execute(configuration, context, batch, self._device)
+        self._execute(graph, context, batch, self._device)
 
     def copy_out(self, batch: int) -> None:
         """Enqueues the copies of the outputs to the host."""
         for name, spec in self._outputs.items():
             memory = self._host[name][: size_bytes_of(spec, batch)]
             self.cuda.copy_to_host(memory, self._device[name], self.stream)
-
-    def events(self, how: Wait) -> tuple[int, ...]:
-        """Returns the four events of a measured call, made when first wanted.
-
-        Args:
-            how: How the host is to wait for them.
-        """
-        if how not in self._events:
-            made = []
-            for _ in range(_EVENTS):
-                made.append(self.cuda.new_event(blocking=how is Wait.BLOCK))
-                self._allocated.callback(self.cuda.free_event, made[-1])
-            self._events[how] = tuple(made)
-        return self._events[how]
 
     def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
         """Returns copies of the inputs on the device, freed with everything else.
@@ -218,10 +258,9 @@ class Buffers:
         try:
             self.copy_in(self.write(inputs))
             for name, array in inputs.items():
-                address = cuda.malloc(max(array.nbytes, _LEAST_BYTES))
-                self._allocated.callback(cuda.free, address)
+                address = self.memory.malloc(array.nbytes)
                 cuda.copy_on_device(address, self._device[name], array.nbytes, stream)
-                found[name] = DeviceArray(address, array.shape, array.dtype, owner=self)
+                found[name] = DeviceArray(address, array.shape, array.dtype, owner=self.memory)
         finally:
             cuda.synchronize(stream)
         return found
@@ -251,7 +290,7 @@ class Buffers:
         return self._batch({name: array.shape for name, array in taken.items()})
 
     def enqueue_on_device(
-        self, configuration: str, context: Any, batch: int, taken: Mapping[str, DeviceArray]
+        self, graph: str, context: Any, batch: int, taken: Mapping[str, DeviceArray]
     ) -> dict[str, DeviceArray]:
         """Enqueues the engine on arrays where they lie; returns the output buffers.
 
@@ -261,27 +300,19 @@ class Buffers:
         # The caller may have enqueued work on the default stream that fills the inputs, or
         # that still reads the outputs of the call before.
         self.cuda.wait_for(self.stream, LEGACY_STREAM)
-        places = dict(self._results_on_device())
+        results = {name: self.memory.result(name) for name in self._outputs}
+        places = dict(results)
         for name, array in taken.items():
             if array.stream not in (None, LEGACY_STREAM):
                 self.cuda.wait_for(self.stream, array.stream)
             places[name] = self._aligned(name, array)
-        self._execute(configuration, context, batch, places)
+        self._execute(graph, context, batch, places)
         return {
             name: DeviceArray(
-                self._results[name], shape_of(spec, batch), np.dtype(spec.dtype), owner=self
+                results[name], shape_of(spec, batch), np.dtype(spec.dtype), owner=self.memory
             )
             for name, spec in self._outputs.items()
         }
-
-    def _results_on_device(self) -> dict[str, int]:
-        """Returns buffers for outputs that stay on the device, which no graph writes to."""
-        for name, spec in self._outputs.items():
-            if name not in self._results:
-                size_bytes = max(size_bytes_of(spec, self._largest), _LEAST_BYTES)
-                self._results[name] = self.cuda.malloc(size_bytes)
-                self._allocated.callback(self.cuda.free, self._results[name])
-        return self._results
 
     def _aligned(self, name: str, array: DeviceArray) -> int:
         """Returns the array's address, or a copy's: TensorRT takes aligned ones only."""
@@ -291,7 +322,7 @@ class Buffers:
         return self._device[name]
 
     def _execute(
-        self, configuration: str, context: Any, batch: int, places: Mapping[str, int]
+        self, graph: str, context: Any, batch: int, places: Mapping[str, int]
     ) -> None:
         taken = all(
             context.set_input_shape(name, shape_of(spec, batch))
@@ -299,8 +330,8 @@ class Buffers:
         ) and all(context.set_tensor_address(name, place) for name, place in places.items())
         if not taken or not context.execute_async_v3(self.stream):
             raise EngineError(
-                f"configuration {configuration!r}: TensorRT refused to run at batch {batch}."
-                " Build the engines again with `skipc finish`."
+                f"graph {graph!r}: TensorRT refused to run at batch {batch}. Build the engines"
+                " again with `skipc finish`."
             )
 
     def _batch(self, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -32,7 +32,7 @@ class Captured:
     reason: str = ""
 
 
-def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
+def capture(name: str, context: Any, buffers: Buffers) -> Captured:
     """Returns the graph of a call: copy in, engine, copy out. The caller holds the stream.
 
     Raises:
@@ -41,7 +41,7 @@ def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
     """
 
     def enqueue() -> None:
-        buffers.enqueue(configuration, context, buffers.typical)
+        buffers.enqueue(name, context, buffers.typical)
 
     def replay(graph: Graph) -> None:
         graph.launch(buffers.stream)
@@ -49,14 +49,14 @@ def capture(configuration: str, context: Any, buffers: Buffers) -> Captured:
     return _captured(context, buffers, enqueue, enqueue, replay)
 
 
-def capture_compute(configuration: str, context: Any, buffers: Buffers) -> Captured:
+def capture_compute(name: str, context: Any, buffers: Buffers) -> Captured:
     """Returns the graph of the engine alone, for measuring; otherwise as ``capture``."""
 
     def run() -> None:
-        buffers.enqueue(configuration, context, buffers.typical)
+        buffers.enqueue(name, context, buffers.typical)
 
     def compute() -> None:
-        buffers.compute(configuration, context, buffers.typical)
+        buffers.compute(name, context, buffers.typical)
 
     def replay(graph: Graph) -> None:
         buffers.copy_in(buffers.typical)

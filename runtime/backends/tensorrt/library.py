@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...errors import BackendUnavailableError, install_text
+from ...errors import BackendUnavailableError, EngineError, install_text
+from ..cuda import DeviceMemoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,10 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Warnings and errors logged since a moment."""
+    """Warnings and errors logged since a moment.
+
+    TensorRT is silent where the application gave the process's logger before us.
+    """
 
     lines: LogLines
     mark: int
@@ -92,6 +96,18 @@ class Listener:
         """Tells whether the device had too little memory."""
         text = " ".join(self.lines.since(self.mark)).lower()
         return "out of memory" in text or "outofmemory" in text
+
+    def error(self, message: str, *, short: bool = False) -> EngineError:
+        """Returns a ``DeviceMemoryError`` if the log speaks of memory, or an ``EngineError``.
+
+        A full device is the one error that TensorRT does not tell apart by itself.
+
+        Args:
+            message: The error's text.
+            short: Whether the device has less memory left than was wanted.
+        """
+        full = short or self.out_of_memory()
+        return DeviceMemoryError(message) if full else EngineError(message)
 
 
 def open_library(backend: str) -> Library:

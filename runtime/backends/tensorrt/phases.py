@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .. import Arrays
     from .buffers import Buffers
-    from .engine import LoadedEngine
+    from .loaded import LoadedEngine
 
 
 def wait(buffers: Buffers, how: Wait) -> None:
@@ -28,18 +28,13 @@ def wait(buffers: Buffers, how: Wait) -> None:
         buffers.cuda.synchronize(buffers.stream)
         return
     # By an event: the device's scheduling flags belong to the whole process.
-    done = buffers.events(how)[-1]
+    done = buffers.memory.events(how)[-1]
     buffers.cuda.record(done, buffers.stream)
     buffers.cuda.wait_event(done)
 
 
 def call_in_phases(
-    configuration: str,
-    loaded: LoadedEngine,
-    buffers: Buffers,
-    inputs: Arrays,
-    way: Way,
-    now_ns: Callable[[], int],
+    loaded: LoadedEngine, inputs: Arrays, way: Way, now_ns: Callable[[], int]
 ) -> Phases:
     """Makes a call on the shared buffers and returns its phases.
 
@@ -48,13 +43,14 @@ def call_in_phases(
     Raises:
         EngineError: TensorRT or CUDA failed.
     """
+    buffers = loaded.buffers
     cuda, stream = buffers.cuda, buffers.stream
     # Before the inputs are written: a capture tries itself on inputs of its own.
-    captured = loaded.compute_graph(configuration, buffers) if way.graph else None
+    captured = loaded.captured_computing() if way.graph else None
     batch = buffers.write(inputs)
     graph = captured if batch == buffers.typical else None
     context = None if graph is not None else loaded.context
-    began, copied, computed, done = buffers.events(way.wait)
+    began, copied, computed, done = buffers.memory.events(way.wait)
     if not way.transfers:
         buffers.copy_in(batch)
         cuda.synchronize(stream)
@@ -67,7 +63,7 @@ def call_in_phases(
     if graph is not None:
         graph.launch(stream)
     else:
-        buffers.compute(configuration, context, batch)
+        buffers.compute(loaded.name, context, batch)
     enqueue_end_ns = now_ns()
     cuda.record(computed, stream)
     if way.transfers:

@@ -14,7 +14,6 @@ import numpy as np
 
 from ...errors import IntegrityError
 from ..onnxruntime.locations import external_tensors
-from .errors import engine_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
     from .library import Library
 
 
-def refit(library: Library, engine: Any, configuration: str, graph: Path, store: Path) -> None:
-    """Gives a stripped engine the weights of the subnet it was built from.
+def refit(library: Library, engine: Any, name: str, graph: Path, store: Path) -> None:
+    """Gives a stripped engine the weights of the graph it was built from.
 
     Args:
         library: TensorRT.
         engine: The deserialised ``ICudaEngine``.
-        configuration: Its configuration's name, for messages.
-        graph: The subnet's graph.
+        name: Its graph's name, for messages.
+        graph: The graph's file.
         store: The weight store beside it, the only file that it may take tensors from.
 
     Raises:
@@ -43,14 +42,14 @@ def refit(library: Library, engine: Any, configuration: str, graph: Path, store:
     memory = (
         np.memmap(store, np.uint8, mode="r") if store.stat().st_size else np.empty(0, "u1")
     )
-    _refit(library, engine, configuration, graph, _addresses(graph, store, memory))
+    _refit(library, engine, name, graph, _addresses(graph, store, memory))
     del memory  # the parser and the refitter are gone by now
 
 
 def _refit(
     library: Library,
     engine: Any,
-    configuration: str,
+    name: str,
     graph: Path,
     tensors: list[tuple[str, int, int]],
 ) -> None:
@@ -73,11 +72,10 @@ def _refit(
         lacking = (
             f" {len(missing)} weights are missing, {missing[0]!r} first." if missing else ""
         )
-        raise engine_error(
-            heard,
-            f"configuration {configuration!r}: TensorRT cannot put the weights of {graph} into"
-            f" its engine: {' '.join(errors) or heard.text()}.{lacking} Build the engines"
-            " again with `skipc finish`.",
+        raise heard.error(
+            f"graph {name!r}: TensorRT cannot put the weights of {graph} into its engine:"
+            f" {' '.join(errors) or heard.text()}.{lacking} Build the engines again with"
+            " `skipc finish`."
         )
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from skipc.runtime import Bundle, EngineError, FakeClock
-from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.null import NullBackend
+from skipc.runtime.load.opening import bundle_backend
 from tests.bundles import write_bundle, write_engines
 
 Y = {"y": np.arange(3.0)}
@@ -46,22 +46,20 @@ def test_null_engine_computes_outputs_when_given_a_function():
 
 
 def test_null_backend_names_the_nearest_when_unknown():
-    with pytest.raises(
-        EngineError, match=r"no latency for configuration 'ful'\. Did you mean"
-    ):
+    with pytest.raises(EngineError, match=r"no latency for graph 'ful'\. Did you mean"):
         NullBackend({"full": 1.0}, Y).load("ful")
 
 
 def test_null_backend_refuses_an_empty_script():
-    with pytest.raises(EngineError, match="latencies of configuration 'a' are empty"):
+    with pytest.raises(EngineError, match="latencies of graph 'a' are empty"):
         NullBackend({"a": []}, Y).load("a")
 
 
-def test_open_backend_of_engines_for_null(tmp_path):
+def test_engines_may_be_for_the_null_backend(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc")
     write_engines(path)
     bundle = Bundle.open(path)
-    backend = open_backend(bundle, bundle.engine_set(), None)
+    backend, _, _ = bundle_backend(bundle, None, None, None)
     outputs = backend.load("mid").run(bundle.golden_inputs()[0])
     assert outputs["logits"].shape == (1, 10)
     assert outputs["logits"].dtype == np.float32

@@ -96,6 +96,8 @@ def test_switching_launches_another_graph_and_enqueues_nothing_else(
     engines[0].run({"images": images(3)})
     assert gpu.device.calls - calls == 4  # copy in, engine, copy out, synchronisation
     assert backend.sharing().threads == "one stream"
+    for engine in engines:
+        engine.close()
     backend.close()
 
 

@@ -14,7 +14,8 @@ from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.backends.phases import Phases, Wait, Way, phased_backend
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.errors import BackendError, InputError
+from skipc.runtime.errors import BackendError, ClosedError, InputError
+from skipc.runtime.load.opening import family_of
 from tests.doubles.gpu import FakeGpu, fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 from tests.runtime.backends.test_cuda import install_pycuda
@@ -48,6 +49,13 @@ def backend(bundle: Bundle) -> Iterator[Any]:
     opened = open_backend(bundle, bundle.engine_set())
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def engine(backend: Any) -> Iterator[Any]:
+    loaded = backend.load("skip0")
+    yield loaded
+    loaded.close()
 
 
 def counter() -> Any:
@@ -86,9 +94,9 @@ TAKEN_APART = {
 
 
 @pytest.mark.parametrize("case", TAKEN_APART)
-def test_events_lie_between_the_phases(backend: Any, gpu: FakeGpu, case: str) -> None:
+def test_events_lie_between_the_phases(engine: Any, gpu: FakeGpu, case: str) -> None:
     way, expected = TAKEN_APART[case]
-    found, history = phases_of(backend.load("skip0"), IMAGES, way, gpu.device)
+    found, history = phases_of(engine, IMAGES, way, gpu.device)
     assert history == expected
     copies_ms = gpu.device.op_ms if way.transfers else 0
     assert (found.h2d_ms, found.compute_ms, found.d2h_ms) == (copies_ms, 0.25, copies_ms)
@@ -96,16 +104,13 @@ def test_events_lie_between_the_phases(backend: Any, gpu: FakeGpu, case: str) ->
     assert found.graph == way.graph
 
 
-def test_a_batch_that_no_graph_was_captured_for_is_enqueued(
-    backend: Any, gpu: FakeGpu
-) -> None:
-    found, history = phases_of(backend.load("skip0"), LARGER, Way(), gpu.device)
+def test_a_batch_that_no_graph_was_captured_for_is_enqueued(engine: Any, gpu: FakeGpu) -> None:
+    found, history = phases_of(engine, LARGER, Way(), gpu.device)
     assert not found.graph
     assert history[3] == "enqueue"
 
 
-def test_measuring_leaves_the_runtimes_own_calls_alone(backend: Any, gpu: FakeGpu) -> None:
-    engine = backend.load("skip0")
+def test_measuring_leaves_the_runtimes_own_calls_alone(engine: Any, gpu: FakeGpu) -> None:
     before = engine.run(IMAGES)["logits"]
     engine.run_in_phases(IMAGES, Way(), counter())
     gpu.device.history.clear()
@@ -122,9 +127,8 @@ def test_measuring_leaves_the_runtimes_own_calls_alone(backend: Any, gpu: FakeGp
     ],
 )
 def test_calls_made_another_way_give_the_same(
-    backend: Any, gpu: FakeGpu, way: Way, expected: list[str]
+    engine: Any, gpu: FakeGpu, way: Way, expected: list[str]
 ) -> None:
-    engine = backend.load("skip0")
     usual = engine.run(IMAGES)["logits"]
     other = engine.made(way)
     other.run(IMAGES)
@@ -133,13 +137,15 @@ def test_calls_made_another_way_give_the_same(
     assert gpu.device.history == expected
 
 
-def test_calls_without_transfers_take_what_was_uploaded(backend: Any, gpu: FakeGpu) -> None:
-    engine = backend.load("skip0").made(Way(transfers=False))
+def test_calls_without_transfers_take_what_was_uploaded(
+    backend: Any, engine: Any, gpu: FakeGpu
+) -> None:
+    other = engine.made(Way(transfers=False))
     with pytest.raises(InputError, match="Upload the inputs"):
-        engine.run(IMAGES)
+        other.run(IMAGES)
     uploaded = backend.upload(IMAGES)
-    usual = backend.load("skip0").run(IMAGES)["logits"]
-    found = engine.run(uploaded)["logits"]
+    usual = engine.run(IMAGES)["logits"]
+    found = other.run(uploaded)["logits"]
     on_host = gpu.device.view(found.address, found.nbytes).view(np.float32)
     np.testing.assert_allclose(on_host.reshape(found.shape), usual, rtol=1e-6)
 
@@ -164,6 +170,7 @@ def test_a_failure_at_any_step_leaves_nothing_enqueued(
         assert all(not ops for ops in gpu.device._streams.values())
         assert engine.run_in_phases(IMAGES, way, counter()).compute_ms == 0.25
         np.testing.assert_allclose(engine.run(IMAGES)["logits"], expected, rtol=1e-6)
+        engine.close()
         backend.close()
         del engine, backend
         gpu.check()
@@ -188,18 +195,20 @@ def test_a_failed_upload_leaves_nothing_enqueued(bundle: Bundle, gpu: FakeGpu) -
 def test_an_engine_that_leaves_takes_its_graph_along(bundle: Bundle, gpu: FakeGpu) -> None:
     engines = bundle.engine_set()
     size = max(entry.device_bytes for entry in engines.engines)
-    backend: Any = open_backend(bundle, engines, device_bytes=size)
+    backend: Any = open_backend(bundle, engines)
+    held = family_of(bundle, engines, size).residency(backend.load)
     for _ in range(2):
         for name in ("skip0", "skip1"):
-            assert backend.load(name).run_in_phases(IMAGES, Way(), counter()).graph
-    assert backend.counts.evictions == 3
+            with held.use(name) as loaded:
+                assert loaded.run_in_phases(IMAGES, Way(), counter()).graph
+    assert held.counts.evictions == 3
+    held.close()
     backend.close()
 
 
 def test_a_graph_that_cannot_be_had_is_told_once(
-    backend: Any, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
+    engine: Any, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = backend.load("skip0")
     gpu.device.drop_captured = True
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -218,12 +227,13 @@ def test_pycuda_tells_phases_without_graphs(
             found = engine.run_in_phases(IMAGES, Way(wait=wait), counter())
             assert not found.graph
             assert (found.h2d_ms, found.compute_ms, found.d2h_ms) == (0.25, 0.25, 0.25)
+        engine.close()
         backend.close()
         del engine, backend
 
 
+@pytest.mark.usefixtures("engine")
 def test_loading_is_told_apart_from_refitting(backend: Any, gpu: FakeGpu) -> None:
-    backend.load("skip0")
     times = backend.load_times("skip0")
     assert times.deserialize_ms > 0
     assert times.refit_ms is not None
@@ -235,3 +245,12 @@ def test_loading_is_told_apart_from_refitting(backend: Any, gpu: FakeGpu) -> Non
 def test_only_backends_with_phases_say_so(backend: Any) -> None:
     assert phased_backend(backend) is backend
     assert phased_backend(NullBackend({}, {})) is None
+
+
+def test_a_closed_engine_refuses_to_run(backend: Any) -> None:
+    engine = backend.load("skip0")
+    other = engine.made(Way(wait=Wait.SPIN))
+    engine.close()
+    for closed in (engine, other):
+        with pytest.raises(ClosedError, match="graph 'skip0': the engine is closed"):
+            closed.run(IMAGES)

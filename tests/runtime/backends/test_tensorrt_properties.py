@@ -14,6 +14,7 @@ from skipc.compiler.targets import finish
 from skipc.runtime.backends import open_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import SkipcError
+from skipc.runtime.load.opening import family_of
 from tests.doubles.gpu import fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 
@@ -44,11 +45,13 @@ def expected(bundle: Bundle) -> dict[tuple[str, int], NDArray[np.float32]]:
     """What each configuration answers at each batch, on a device without limits."""
     with pytest.MonkeyPatch.context() as patch, fake_gpu(patch) as gpu:
         backend = open_backend(bundle, bundle.engine_set())
+        held = family_of(bundle, bundle.engine_set()).residency(backend.load)
         found = {
-            (name, batch): backend.load(name).run({"images": images(batch)})["logits"]
+            (name, batch): held.run(name, {"images": images(batch)})["logits"]
             for name in NAMES
             for batch in (1, 2, 3)
         }
+        held.close()
         backend.close()
         gpu.check()
     return found
@@ -81,28 +84,28 @@ def test_any_order_with_a_failure_at_any_call(
     ):
         gpu.device.fail_at = fail_at
         try:
-            backend = open_backend(bundle, bundle.engine_set(), device_bytes=limit)
+            backend = open_backend(bundle, bundle.engine_set())
         except SkipcError:
             gpu.check()
             return
-        engines, unnamed = {}, []
+        held = family_of(bundle, bundle.engine_set(), limit).residency(backend.load)
+        unnamed = []
         for kind, name, batch in steps:
             try:
-                if name not in engines:
-                    engines[name] = backend.load(name)
-                elif kind == "prepare" and not engines[name].ready():
-                    engines[name].prepare()
-                elif kind == "run":
-                    found = engines[name].run({"images": images(batch)})["logits"]
+                if kind == "prepare":
+                    held.prepare(name)
+                else:
+                    found = held.run(name, {"images": images(batch)})["logits"]
                     np.testing.assert_allclose(found, expected[name, batch], rtol=1e-6)
             except SkipcError as failure:
                 unnamed += [] if repr(name) in str(failure) else [str(failure)]
         gpu.device.fail_at = None
-        for name, engine in engines.items():  # whatever failed before, all of them run now
-            found = engine.run({"images": images(1)})["logits"]
+        for name in NAMES:  # whatever failed before, all of them run now
+            found = held.run(name, {"images": images(1)})["logits"]
             np.testing.assert_allclose(found, expected[name, 1], rtol=1e-6)
         assert unnamed == []
+        held.close()
         backend.close()
-        del engines, backend
+        del held, backend
         gc.collect()
         gpu.check()

@@ -7,26 +7,31 @@ import traceback
 import weakref
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skipc.runtime.backends.cuda import DeviceMemoryError
 from skipc.runtime.errors import BackendError, ChoiceError, ClosedError, EngineError
 from skipc.runtime.load.residency import Residency, ResidencyCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
 SIZES = {"full": 40, "mid": 30, "fast": 10, "next": 40}
-
-
-class FullError(EngineError):
-    """The device is full."""
 
 
 class Item:
     def __init__(self, device: Device, name: str) -> None:
         self.device, self.name, self.closed, self.used = device, name, False, False
+
+    def run(self, inputs: object) -> dict[str, NDArray[np.float64]]:
+        assert not self.closed
+        assert inputs == {}
+        return {self.name: np.zeros(1)}
 
     def close(self) -> None:
         assert not self.closed, f"{self.name} closed twice"
@@ -49,7 +54,7 @@ class Device:
         if name in self.broken:
             raise EngineError(f"{name} is broken")
         if self.held + SIZES[name] > self.capacity:
-            raise FullError(f"no room for {name}")
+            raise DeviceMemoryError(f"no room for {name}")
         self.held += SIZES[name]
         self.largest = max(self.largest, self.held)
         return Item(self, name)
@@ -58,7 +63,7 @@ class Device:
 def residency(
     device: Device, limit_bytes: int | None = None, keep: str | None = None
 ) -> Residency[Item]:
-    return Residency(device.load, SIZES, limit_bytes, keep, FullError)
+    return Residency(device.load, SIZES, limit_bytes, keep)
 
 
 def touch(held: Residency[Item], *names: str) -> None:
@@ -93,6 +98,31 @@ def test_everything_stays_without_a_limit() -> None:
     assert held.counts == ResidencyCounts(loads=3, evictions=0, waits=3)
     held.close()
     assert device.held == 0
+
+
+def test_what_runs_a_graph_is_its_engine_where_all_of_them_stay() -> None:
+    held = residency(Device())
+    for name in SIZES:
+        assert not held.all_stay
+        held.load(name)
+    assert held.all_stay
+    items = {name: held.use(name) for name in SIZES}
+    for name, run in held.runs().items():
+        with items[name] as item:
+            assert run == item.run
+    held.close()
+
+
+def test_where_not_all_stay_a_graph_is_loaded_when_it_runs() -> None:
+    held = residency(Device(), limit_bytes=50)
+    for name in ("full", "fast"):
+        held.load(name)
+    runs = held.runs()
+    for name in SIZES:
+        assert list(runs[name]({})) == [name]
+        assert held.ready(name)
+    assert held.counts.evictions > 0
+    held.close()
 
 
 def test_load_ahead_is_no_wait() -> None:
@@ -326,10 +356,10 @@ def test_an_engine_that_did_not_fit_is_not_held_by_its_error() -> None:
         alive.append(weakref.ref(item))
         if name == "next" and "full" in held.resident:
             item.close()
-            raise FullError("no room for its context")
+            raise DeviceMemoryError("no room for its context")
         return item
 
-    held = Residency(late, SIZES, None, None, FullError)
+    held = Residency(late, SIZES, None, None)
     touch(held, "fast", "full")
     gc.disable()
     try:
@@ -374,7 +404,7 @@ def test_one_that_cannot_be_freed_does_not_keep_another_from_coming(
     touch(held, "full")
     assert held.resident == ("full",)
     assert held.counts.evictions == 1
-    assert "configuration 'mid' could not be freed" in caplog.text
+    assert "the engine of graph 'mid' could not be freed" in caplog.text
     close()
     held.close()
     assert device.held == 0

@@ -1,0 +1,304 @@
+"""A configuration of several stages: feeds, runs, answers, tests.
+
+The rows of a batch leave one by one: each is a call of its own, since on a CPU a batch costs
+what its rows cost, and what is put together again for the rest would only be copied. All rows
+pass a stage before one goes on to the next, so that whoever runs out of time has an answer
+for each. Where a batch cannot be taken apart (its size is fixed, or may not be 1), it stays
+together and stops when no row of it wants to go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, final
+
+import numpy as np
+
+from ..bundle.route import source_of
+from ..errors import FormatError, InputError
+from .tests import goes_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..backends import Arrays, Engine, Outputs, Run
+    from ..bundle.manifest import BatchRange, TensorSpec
+    from ..bundle.route import Stage, Test
+    from ..load.loading import Family
+    from ..load.residency import Residency
+
+    Feeds = tuple[tuple[str, int | None, str], ...]
+
+
+class Reached(NamedTuple):
+    """What a chain answered.
+
+    Attributes:
+        outputs: The family's outputs.
+        stage: The last stage that a row reached.
+        alike: Whether every row stopped there: else the time says nothing about a stage.
+    """
+
+    outputs: Outputs
+    stage: int
+    alike: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A stage, ready to run.
+
+    Attributes:
+        run: Runs its graph.
+        feeds: Input of the graph, the stage that it comes from or None for the call's own, and
+            its name there.
+        constants: The inputs with a fixed value.
+        answers: The graph's output for each of the family's; empty if it never answers.
+        test: Looks at the answer; None where the route ends.
+        ahead: Begins to load the next stage, where it may not be there.
+    """
+
+    run: Run
+    feeds: Feeds
+    constants: Arrays
+    answers: Mapping[str, str]
+    test: Test | None
+    ahead: Callable[[], object] | None
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows on their way together.
+
+    Attributes:
+        inputs: The family's inputs.
+        at: The stage that runs next; past the last one when they are answered.
+        reached: The stage that ran last.
+        found: The outputs of the stages that ran.
+        answer: The family's outputs, as far as they are known.
+    """
+
+    inputs: Arrays
+    at: int = 0
+    reached: int = 0
+    found: dict[int, Outputs] = field(default_factory=dict)
+    answer: Outputs = field(default_factory=dict)
+
+    def pass_stage(self, number: int, step: _Step) -> None:
+        """Runs a stage, and takes its answer."""
+        if step.ahead is not None:
+            step.ahead()
+        found = self.found
+        arrays = dict(step.constants)
+        for name, stage, source in step.feeds:
+            arrays[name] = self.inputs[source] if stage is None else found[stage][source]
+        outputs = found[number] = step.run(arrays)
+        self.reached = number
+        if step.answers:
+            self.answer = {name: outputs[own] for name, own in step.answers.items()}
+
+
+@final
+class Chain:
+    """Runs the stages of one configuration. May be called from several threads at once.
+
+    Args:
+        steps: The stages.
+        inputs: The family's inputs.
+        outputs: The family's outputs.
+        batch: The sizes of the dynamic batch; None where no shape has one.
+        now_ns: The clock.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[_Step],
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        batch: BatchRange | None,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._steps = tuple(steps)
+        self._now_ns = now_ns
+        apart = batch is not None and batch.minimum == 1 and len(steps) > 1
+        self._row_axes = _row_axes(inputs) if apart else {}
+        self._answer_axes = _row_axes(outputs)
+
+    def run(
+        self, inputs: Arrays, until_ns: int | None = None, upto_ms: Sequence[float] = ()
+    ) -> Reached:
+        """Returns the answer, and the stage that it is from.
+
+        Args:
+            inputs: The family's inputs, already checked.
+            until_ns: The clock's time at which the answer must be there: a stage that is
+                predicted to end later is not begun, once there is an answer. None for no
+                limit.
+            upto_ms: What the route is predicted to take up to the end of each stage; needed
+                with ``until_ns``.
+
+        Raises:
+            InputError: An array lies on a GPU, where no test can look.
+            EngineError: A stage failed.
+        """
+        for name, array in inputs.items():
+            if not isinstance(array, np.ndarray):
+                raise InputError(
+                    f"input {name!r} lies on the GPU, where the tests of this configuration's"
+                    " stages cannot look. Give it a numpy array: .cpu().numpy() of a tensor."
+                )
+        parts = [_Rows(part) for part in self._apart(inputs)]
+        for number, step in enumerate(self._steps):
+            for rows in parts:
+                if rows.at != number:
+                    continue
+                if until_ns is not None and rows.answer:
+                    stage_ms = upto_ms[number] - upto_ms[rows.reached]
+                    if self._now_ns() + stage_ms * 1e6 > until_ns:
+                        rows.at = len(self._steps)
+                        continue
+                rows.pass_stage(number, step)
+                rows.at = len(self._steps)
+                if step.test is not None:
+                    tested = rows.found[number][step.test.output]
+                    following = int(goes_to(step.test, number, tested).max())
+                    if following > number:
+                        rows.at = following
+        stages = {rows.reached for rows in parts}
+        return Reached(self._together(parts), max(stages), len(stages) == 1)
+
+    def run_through(self, inputs: Arrays) -> list[Outputs]:
+        """Returns what every stage answers, whatever the tests say; empty of one without."""
+        rows, answers = _Rows(inputs), []
+        for number, step in enumerate(self._steps):
+            rows.pass_stage(number, step)
+            answers.append(rows.answer if step.answers else {})
+        return answers
+
+    def _apart(self, inputs: Arrays) -> list[Arrays]:
+        """Returns the inputs row by row; all together where they cannot be parted."""
+        axes = self._row_axes
+        rows = next((inputs[name].shape[axis] for name, axis in axes.items()), 1)
+        if rows == 1:
+            return [inputs]
+        return [
+            {
+                name: array[(slice(None),) * axes[name] + (slice(row, row + 1),)]
+                if name in axes
+                else array
+                for name, array in inputs.items()
+            }
+            for row in range(rows)
+        ]
+
+    def _together(self, parts: Sequence[_Rows]) -> Outputs:
+        first = parts[0].answer
+        if len(parts) == 1:
+            return first
+        return {
+            name: np.concatenate(
+                [rows.answer[name] for rows in parts], self._answer_axes[name]
+            )
+            if name in self._answer_axes
+            else array
+            for name, array in first.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What each configuration runs.
+
+    Attributes:
+        plain: Of one graph on the family's inputs: what runs the graph itself.
+        chains: Of all others.
+    """
+
+    plain: Mapping[str, Run]
+    chains: Mapping[str, Chain]
+
+    def warm_up(self, configuration: str, inputs: Arrays) -> None:
+        """Calls a configuration once, all its stages."""
+        run = self.plain.get(configuration)
+        if run is None:
+            self.chains[configuration].run_through(inputs)
+        else:
+            run(inputs)
+
+
+def runs_of(
+    family: Family,
+    inputs: Sequence[TensorSpec],
+    batch: BatchRange | None,
+    residency: Residency[Engine],
+    now_ns: Callable[[], int],
+) -> Runs:
+    """Returns what each configuration runs, as far as its engines are loaded now.
+
+    Args:
+        family: The routes.
+        inputs: The family's inputs.
+        batch: The sizes of the dynamic batch; None where no shape has one.
+        residency: Has the engines.
+        now_ns: The clock.
+    """
+    runs, plain, chains = residency.runs(), {}, {}
+    for name, route in family.routes.items():
+        if len(route) == 1 and route[0].is_plain:
+            plain[name] = runs[route[0].graph]
+            continue
+        steps = []
+        for number, stage in enumerate(route):
+            ahead = None
+            if number + 1 < len(route) and not residency.all_stay:
+                ahead = partial(residency.prepare, route[number + 1].graph)
+            steps.append(_step(stage, number, runs[stage.graph], family, inputs, ahead))
+        chains[name] = Chain(steps, inputs, family.outputs, batch, now_ns)
+    return Runs(plain, chains)
+
+
+def _step(
+    stage: Stage,
+    number: int,
+    run: Run,
+    family: Family,
+    inputs: Sequence[TensorSpec],
+    ahead: Callable[[], object] | None,
+) -> _Step:
+    specs = {spec.name: spec for spec in family.inputs.get(stage.graph, inputs)}
+    constants = {
+        name: _constant(specs[name], values, stage) for name, values in stage.settings.items()
+    }
+    feeds: list[tuple[str, int | None, str]] = []
+    for name in specs:
+        if name not in constants:
+            feed = stage.feeds.get(name, name)
+            feeds.append((name, *(source_of(feed) or (None, feed))))
+    never = stage.test is not None and stage.test.stages and number not in stage.test.stages
+    answers = {} if never else {
+        spec.name: stage.answers.get(spec.name, spec.name) for spec in family.outputs
+    }  # fmt: skip
+    return _Step(run, tuple(feeds), constants, answers, stage.test, ahead)
+
+
+def _constant(
+    spec: TensorSpec, values: Sequence[float], stage: Stage
+) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    shape = tuple(size for size in spec.shape if isinstance(size, int))
+    if len(shape) < len(spec.shape) or int(np.prod(shape)) != len(values):
+        raise FormatError(
+            f"graph {stage.graph!r}: the input {spec.name!r} is set to {len(values)} values,"
+            f" but its shape is {spec.shape}. Build again."
+        )
+    return np.asarray(values, spec.dtype).reshape(shape)
+
+
+def _row_axes(specs: Sequence[TensorSpec]) -> dict[str, int]:
+    """Returns the dimension that the rows lie in, of each tensor that has one."""
+    return {
+        spec.name: axis
+        for spec in specs
+        for axis, size in enumerate(spec.shape)
+        if isinstance(size, str)
+    }
