@@ -84,6 +84,59 @@ def test_import_check_finds_every_form():
     ]
 
 
+# Who may import whom inside the runtime, read upwards; the files beside the folders are below
+# all of them, but for ``adaptive``, which is on top.
+RUNTIME_ORDER = {
+    "bundle": set(),
+    "governor": set(),
+    "meters": set(),
+    "backends": {"bundle"},
+    "load": {"backends", "bundle", "governor", "meters"},
+    "call": {"load", "backends", "bundle", "governor", "meters"},
+}
+BELOW_ALL = {"errors.py", "clock.py", "options.py"}
+
+
+def relative_imports(file, source):
+    """Yields (line, file of ours) for each relative import, those for types included."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        folder = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        for alias in node.names:
+            places = (folder / f"{alias.name}.py", folder / alias.name / "__init__.py")
+            modules = (folder.with_suffix(".py"), folder / "__init__.py")
+            found = (place for place in (*places, *modules) if (ROOT / place).is_file())
+            yield node.lineno, next(found)
+
+
+def test_the_runtimes_folders_import_down():
+    wrong = []
+    for file in SOURCES:
+        if file.parts[0] != "runtime" or file.name in ("adaptive.py", "__init__.py"):
+            continue
+        room = file.parts[1]
+        allowed = BELOW_ALL | RUNTIME_ORDER.get(room, set()) | {room}
+        for line, other in relative_imports(file, (ROOT / file).read_text(encoding="utf-8")):
+            if other.parts[1] not in allowed:
+                wrong.append(f"{file}:{line}: imports {other}")
+    assert wrong == []
+
+
+def test_relative_imports_are_found_in_every_form():
+    source = (
+        "from . import Sharing\nfrom ..errors import EngineError\nif TYPE_CHECKING:\n"
+        "    from .cuda import pycuda\n    from ..governor import decide\n"
+    )
+    found = list(relative_imports(Path("runtime/backends/null.py"), source))
+    assert [(line, str(other)) for line, other in found] == [
+        (1, "runtime/backends/__init__.py"),
+        (2, "runtime/errors.py"),
+        (4, "runtime/backends/cuda/pycuda.py"),
+        (5, "runtime/governor/decide.py"),
+    ]
+
+
 def test_only_tools_print():
     wrong = [
         f"{file}:{node.lineno}"
