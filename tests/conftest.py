@@ -1,21 +1,62 @@
 from __future__ import annotations
 
+import os
+import re
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.remote import Producer
+
+# Whether this is one of several processes that share the tests (pytest-xdist).
+_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 
 # A busy machine is no failure; reproducible, so that a commit cannot fail by another's luck.
 settings.register_profile("skipc", deadline=None, derandomize=True)
 settings.load_profile("skipc")
 
 
+class _ByWhatIsShared(LoadFileScheduling):
+    """Keeps in one process the tests of a file, and all that export the zoo's networks.
+
+    An export takes seconds, and ``exported`` keeps the graphs of its own process only.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "zoo" if file in _zoo_files() else file
+
+
+@cache
+def _zoo_files() -> frozenset[str]:
+    tests = Path(__file__).parent
+    return frozenset(
+        file.relative_to(tests.parent).as_posix()
+        for file in tests.rglob("test_*.py")
+        if re.search(r"from tests\.zoo import[^)]*?\bexported\b", file.read_text("utf-8"))
+    )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Returns how the tests are shared among several processes."""
+    return _ByWhatIsShared(config, log)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keeps what `skipc select` caches out of the user's folders, and theirs out of tests."""
+    """Keeps the commands' caches out of the user's folders, and the user's out of tests.
+
+    The processes of one run share theirs.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if _SEVERAL else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
