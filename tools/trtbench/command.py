@@ -24,6 +24,7 @@ from skipc.tools.trtbench.files import (
     write_files,
     write_table,
 )
+from skipc.tools.trtbench.latency import percent_of
 from skipc.tools.trtbench.layers import check_profile
 from skipc.tools.trtbench.loading import Subject
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
@@ -182,11 +183,8 @@ class Asked:
 def _percentiles(context: click.Context, parameter: click.Parameter, text: str) -> object:
     found: dict[float, None] = {}
     for word in text.split(","):
-        try:
-            percent = float(word)
-        except ValueError:
-            percent = -1.0
-        if not 0 <= percent <= 100:
+        percent = percent_of(word)
+        if percent is None:
             raise click.BadParameter(
                 f"{word.strip()!r} is no percentile: expected numbers from 0 to 100, as in"
                 " 90,95,99."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from skipc.runtime.bundle.constraints import Count, NotEmpty, Positive
+from skipc.runtime.bundle.constraints import Count, NotEmpty, Place, Positive
 from skipc.runtime.errors import FormatError
 
 if TYPE_CHECKING:
@@ -37,6 +37,33 @@ _STUDENT = (
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class OfPercents:
+    """An object whose keys are percentiles: a constraint of ``records.read``."""
+
+    def check(self, value: Mapping[str, float], place: Place) -> None:
+        """Raises ``FormatError`` where a key is none."""
+        for text in value:
+            if percent_of(text) is None:
+                raise FormatError(
+                    f"{place.inside}: {text[:40]!r} is no percentile: expected a number from"
+                    " 0 to 100."
+                )
+
+
+Percentiles = Annotated[Mapping[str, float], OfPercents()]
+"""Milliseconds by percent: ``0`` is the fastest call, ``100`` the slowest."""
+
+
+def percent_of(text: str) -> float | None:
+    """Returns the number in ``text`` if it is one from 0 to 100."""
+    try:
+        percent = float(text)
+    except ValueError:
+        return None
+    return percent if 0 <= percent <= 100 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +127,7 @@ class Latency:
         median_ms: Their median; between the two middle ones where their number is even.
         lowest_average_ms: The lowest mean of ``--avgRuns`` calls in a row.
         highest_average_ms: The highest such mean.
-        percentiles_ms: Those asked for, by percent: ``0`` is the fastest call, ``100`` the
-            slowest.
+        percentiles_ms: Those asked for.
         coefficient_of_variation: The population's standard deviation over the mean.
         batch_medians_ms: The medians of up to ``MOST_BATCHES`` equal stretches, in the order
             of time; the stretches of all configurations hold the same rounds.
@@ -116,13 +142,12 @@ class Latency:
     median_ms: Positive
     lowest_average_ms: Positive
     highest_average_ms: Positive
-    percentiles_ms: Mapping[str, float]
+    percentiles_ms: Percentiles
     coefficient_of_variation: float
     batch_medians_ms: Annotated[tuple[Positive, ...], NotEmpty()]
 
     def check(self, where: str) -> None:
         """Raises ``FormatError`` where two values contradict one another."""
-        check_percentiles(self.percentiles_ms, where)
         batches = min(self.runs, MOST_BATCHES)
         if len(self.batch_medians_ms) != batches:
             raise FormatError(
@@ -139,20 +164,6 @@ class Latency:
         """Returns the ratio to a latency that was measured at another time."""
         ratio = independent_ratio(self.batch_medians_ms, old.batch_medians_ms)
         return ratio.covering(self.median_ms / old.median_ms)
-
-
-def check_percentiles(percentiles_ms: Mapping[str, float], where: str) -> None:
-    """Raises ``FormatError`` where a key is no percentile."""
-    for text in percentiles_ms:
-        try:
-            percent = float(text)
-        except ValueError:
-            percent = -1.0
-        if not 0 <= percent <= 100:
-            raise FormatError(
-                f"{where}: percentiles_ms: {text[:40]!r} is no percentile: expected a number"
-                " from 0 to 100."
-            )
 
 
 def summarize(

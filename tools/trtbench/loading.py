@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle, Clock
     from skipc.runtime.backends import Arrays, Backend, Engine
-    from skipc.runtime.backends.phases import PhasedBackend, Way
+    from skipc.runtime.backends.phases import Way
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import ConfigurationEntry
 
@@ -55,11 +55,6 @@ class Subject:
     cases: Sequence[Arrays]
     backend_bytes: int | None
 
-    @property
-    def phased(self) -> PhasedBackend | None:
-        """The backend, where it can tell the phases of a call."""
-        return phased_backend(self.backend)
-
     def entry(self, name: str) -> ConfigurationEntry:
         """Returns the manifest's entry of a configuration."""
         return next(e for e in self.bundle.manifest.configurations if e.name == name)
@@ -75,85 +70,67 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Loading:
+class Loaded:
     """What it took to load a configuration's engines and to call it once.
 
     Attributes:
         load_ms: What loading took.
         first_call_ms: What the first call took.
         parts: Parts of the load, where the backend tells them.
-        host_bytes: What the process grew by; None where the system does not tell.
-        device_bytes: What the device's free memory fell by; 0 without a device.
+        memory: What it takes on disk, on the host and on the device.
     """
 
     load_ms: float
     first_call_ms: float
     parts: LoadTimes | None
-    host_bytes: int | None
-    device_bytes: int
+    memory: Memory
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """All that is measured, loaded and called once.
+    """A family, each graph of which was loaded once, each configuration called once.
 
     Attributes:
         subject: What it was loaded from.
         engines: By graph.
-        loading: By configuration.
+        loaded: By configuration.
     """
 
     subject: Subject
     engines: Mapping[str, Engine]
-    loading: Mapping[str, Loading]
+    loaded: Mapping[str, Loaded]
 
-    def runs(self, way: Way | None) -> dict[str, Route]:
+    def runs(self, way: Way | None = None) -> dict[str, Route]:
         """Returns each configuration as a function that makes its calls in a way."""
         engines = self.engines
         if way is not None:
-            engines = {graph: one.made(way) for graph, one in _phased(engines).items()}
+            engines = {graph: one.made(way) for graph, one in self._phased().items()}
         return {name: self.subject.run(name, engines) for name in self.subject.names}
 
     def phased_routes(self) -> dict[str, PhasedEngine]:
-        """Returns the engine of each configuration that runs a single one, with its phases.
-
-        Raises:
-            TypeError: One cannot tell the phases of a call: its backend promised too much.
-        """
+        """Returns the engine of each configuration that runs a single one, with its phases."""
         routes = {name: self.subject.graphs(name) for name in self.subject.names}
-        phased = _phased(self.engines)
+        phased = self._phased()
         return {name: phased[graphs[0]] for name, graphs in routes.items() if not graphs[1:]}
 
-
-def _phased(engines: Mapping[str, Engine]) -> dict[str, PhasedEngine]:
-    found: dict[str, PhasedEngine] = {
-        g: one for g, one in engines.items() if isinstance(one, PhasedEngine)
-    }
-    for graph in engines.keys() - found.keys():
-        raise TypeError(f"the engine of {graph!r} cannot tell the phases of a call.")
-    return found
+    def _phased(self) -> dict[str, PhasedEngine]:
+        return {g: one for g, one in self.engines.items() if isinstance(one, PhasedEngine)}
 
 
 def load_family(subject: Subject, stack: ExitStack) -> Family:
-    """Returns the family: each graph loaded once, each configuration called once.
-
-    Args:
-        subject: What to load.
-        stack: Closes the engines.
+    """Returns the family, loaded; ``stack`` closes the engines.
 
     Raises:
-        BackendError: One could not be loaded or run; the configuration is named.
+        BackendError: An engine could not be loaded or run; the configuration is named.
     """
     engines: dict[str, Engine] = {}
-    loading = {name: _loading(subject, name, engines, stack) for name in subject.names}
-    return Family(subject, engines, loading)
+    loaded = {name: _load(subject, name, engines, stack) for name in subject.names}
+    return Family(subject, engines, loaded)
 
 
-def _loading(
-    subject: Subject, name: str, engines: dict[str, Engine], stack: ExitStack
-) -> Loading:
+def _load(subject: Subject, name: str, engines: dict[str, Engine], stack: ExitStack) -> Loaded:
     """Loads what ``engines`` lacks of a configuration, adds it there, and makes a call."""
-    phased, now_ns = subject.phased, subject.clock.now_ns
+    phased, now_ns = phased_backend(subject.backend), subject.clock.now_ns
     new = [graph for graph in subject.graphs(name) if graph not in engines]
     free_bytes = None if phased is None else phased.device_free_bytes()
     before = pss_bytes()
@@ -169,14 +146,17 @@ def _loading(
         if repr(name) in str(cause):
             raise
         raise EngineError(f"configuration {name!r} could not be loaded: {cause}") from cause
-    host_bytes = added_bytes(before, pss_bytes())
+    own_bytes, shared_bytes = added_bytes(before, pss_bytes()), subject.backend_bytes
+    host = None
+    if own_bytes is not None and shared_bytes is not None:
+        host = Share(own_bytes, shared_bytes)
     left_bytes = None if phased is None else phased.device_free_bytes()
-    return Loading(
+    parts = [] if phased is None else [phased.load_times(graph) for graph in new]
+    return Loaded(
         load_ms=max(loaded_ns - start_ns, 1) / 1e6,
         first_call_ms=max(end_ns - loaded_ns, 1) / 1e6,
-        parts=None if phased is None else _sum([phased.load_times(graph) for graph in new]),
-        host_bytes=host_bytes,
-        device_bytes=added_bytes(left_bytes, free_bytes) or 0,
+        parts=None if phased is None else _sum(parts),
+        memory=_memory(subject, name, host, added_bytes(left_bytes, free_bytes) or 0),
     )
 
 
@@ -187,27 +167,24 @@ def _sum(parts: Sequence[LoadTimes]) -> LoadTimes:
     )
 
 
-def memory_of(subject: Subject, name: str, loading: Loading) -> Memory:
-    """Returns what a configuration takes on disk, on the host and on the device."""
-    seen = loading.host_bytes, subject.backend_bytes
-    host = None if seen[0] is None or seen[1] is None else Share(seen[0], seen[1])
+def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -> Memory:
     if subject.engines is None:
         subnet = subject.entry(name)
         disk = Share(subnet.own_bytes, subnet.weights_bytes - subnet.own_bytes)
-        return Memory(disk, host, DeviceShare(0, 0, loading.device_bytes))
+        return Memory(disk, host, DeviceShare(0, 0, taken_bytes))
     own_bytes = all_bytes = 0
     others = {graph for n in subject.names if n != name for graph in subject.graphs(n)}
-    entries = [subject.engines.engine(graph) for graph in subject.graphs(name)]
+    entries = {graph: subject.engines.engine(graph) for graph in subject.graphs(name)}
     sizes = {file.path: file.size_bytes for file in subject.engines.files}
-    for entry in entries:
+    for graph, entry in entries.items():
         # A plan that holds its weights itself: there is no telling them from the rest.
         whole = 0 if entry.weights_bytes else sizes[entry.file]
         all_bytes += entry.weights_bytes + whole
-        own_bytes += 0 if entry.configuration in others else entry.own_bytes + whole
+        own_bytes += 0 if graph in others else entry.own_bytes + whole
     device = DeviceShare(
-        sum(entry.device_bytes for entry in entries),
-        max(entry.workspace_bytes for entry in entries),
-        loading.device_bytes,
+        sum(entry.device_bytes for entry in entries.values()),
+        max(entry.workspace_bytes for entry in entries.values()),
+        taken_bytes,
     )
     return Memory(Share(own_bytes, all_bytes - own_bytes), host, device)
 
@@ -255,7 +232,7 @@ class PlainSession:
 
 @dataclass(frozen=True, slots=True)
 class PlainSessions:
-    """A plain session for each configuration, ready to be timed.
+    """A plain session for each configuration, ready to be timed; nothing if none was wanted.
 
     Attributes:
         runs: By configuration; empty where they could not be run.
@@ -263,8 +240,8 @@ class PlainSessions:
         not_run: Why they could not be run; empty where they could.
     """
 
-    runs: Mapping[str, Route]
-    calls: Mapping[str, PlainCalls]
+    runs: Mapping[str, Route] = field(default_factory=dict)
+    calls: Mapping[str, PlainCalls] = field(default_factory=dict)
     not_run: str = ""
 
 
@@ -274,32 +251,28 @@ def load_plain(family: Family) -> PlainSessions:
     Raises:
         NumericsError: One answers otherwise than our engine.
     """
-    runs: dict[str, Route] = {}
-    calls = {}
-    try:
-        for name, ours in family.runs(None).items():
-            runs[name], calls[name] = _plain(family.subject, name, ours)
-    except PlainUnavailableError as reason:
-        return PlainSessions({}, {}, str(reason))
+    subject, runs, calls = family.subject, {}, {}
+    for name, ours in family.runs().items():
+        entry, case = subject.entry(name), subject.cases[0]
+        start_ns = time.perf_counter_ns()
+        try:
+            session = PlainSession(subject.bundle.file(entry.graph), subject.backend.threads)
+        except PlainUnavailableError as reason:
+            return PlainSessions(not_run=str(reason))
+        loaded_ns = time.perf_counter_ns()
+        outputs = session.run(case)
+        first_call_ms = (time.perf_counter_ns() - loaded_ns) / 1e6
+        error = difference([outputs], [ours(case)]).relative_error
+        # Each of the two may be that far from the reference, to either side.
+        tolerance = 2 * entry.verification.tolerance
+        if not error <= tolerance:  # NaN must be refused
+            raise NumericsError(
+                f"baseline 'plain', configuration {name!r}: its outputs differ from the"
+                f" engine's by {error:.3g} of their range, more than {tolerance:.3g}, twice"
+                " the tolerance that the bundle was verified with. Times of different answers"
+                " are not compared. Please report it, or leave it out of --baseline."
+            )
+        load_ms = (loaded_ns - start_ns) / 1e6
+        runs[name] = session.run
+        calls[name] = PlainCalls(load_ms, first_call_ms, error, None, None)
     return PlainSessions(runs, calls)
-
-
-def _plain(subject: Subject, name: str, ours: Route) -> tuple[Route, PlainCalls]:
-    entry, case = subject.entry(name), subject.cases[0]
-    start_ns = time.perf_counter_ns()
-    session = PlainSession(subject.bundle.file(entry.graph), subject.backend.threads)
-    loaded_ns = time.perf_counter_ns()
-    outputs = session.run(case)
-    end_ns = time.perf_counter_ns()
-    error = difference([outputs], [ours(case)]).relative_error
-    # Each of the two may be that far from the reference, to either side.
-    tolerance = 2 * entry.verification.tolerance
-    if not error <= tolerance:  # NaN must be refused
-        raise NumericsError(
-            f"baseline 'plain', configuration {name!r}: its outputs differ from the engine's"
-            f" by {error:.3g} of their range, more than {tolerance:.3g}, twice the tolerance"
-            " that the bundle was verified with. Times of different answers are not compared."
-            " Please report it, or leave it out of --baseline."
-        )
-    load_ms, first_call_ms = (loaded_ns - start_ns) / 1e6, (end_ns - loaded_ns) / 1e6
-    return session.run, PlainCalls(load_ms, first_call_ms, error, None, None)

@@ -7,19 +7,21 @@ import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.runtime.backends.phases import phased_backend
 from skipc.runtime.bundle.device import gpu_devices, this_device
 from skipc.runtime.errors import MeterError
 from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench.latency import summarize
 from skipc.tools.trtbench.layers import profile_of
-from skipc.tools.trtbench.loading import PlainSessions, load_family, load_plain, memory_of
+from skipc.tools.trtbench.loading import PlainSessions, load_family, load_plain
 from skipc.tools.trtbench.loop import Trace, timed
 from skipc.tools.trtbench.probes import (
     measure_energy,
@@ -49,7 +51,7 @@ _POSSIBLE_C = (-40.0, 150.0)
 _NOT_VERSIONS = ("architecture", "cpu_features")
 
 
-NOTHING_TIMED = Trace(0, {})
+NOTHING = Trace(0, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Timed:
         phased: Further calls, taken apart, by configuration.
     """
 
-    trace: Trace = NOTHING_TIMED
+    trace: Trace = NOTHING
     switching: Switching | None = None
     energies: Mapping[str, Energy] = field(default_factory=dict)
     phased: Mapping[str, PhasedCalls] = field(default_factory=dict)
@@ -96,23 +98,32 @@ def measure(subject: Subject, asked: Asked, step: Steps) -> Found:
         sampler = _sampler(subject, asked, stack)
         step("loading the engines")
         family = load_family(subject, stack)
-        plain = load_plain(family) if asked.plain else PlainSessions({}, {})
+        plain = load_plain(family) if asked.plain else PlainSessions()
         found = Timed()
         if not asked.loading_only:
-            found = _time(family, plain, asked, sampler, step)
-    profiles = _profiles(subject, asked, step)
+            found = _time(family, plain, sampler, asked, step)
+    profiles = _profiles(subject, asked, step) if asked.layers else {}
     regime = _regime(subject, asked, before, sampler, found.trace.warm_up_rounds)
     return Found(_report(regime, family, plain, found, asked), found, profiles)
 
 
+def _sampler(subject: Subject, asked: Asked, stack: ExitStack) -> Sampler | None:
+    """Returns what reads the meter from now on; None without one."""
+    if asked.meter is None:
+        return None
+    sampler = started_sampler(asked.meter, subject.clock)
+    stack.callback(sampler.close)
+    return sampler
+
+
 def _time(
-    family: Family, plain: PlainSessions, asked: Asked, sampler: Sampler | None, step: Steps
+    family: Family, plain: PlainSessions, sampler: Sampler | None, asked: Asked, step: Steps
 ) -> Timed:
     subject, now_ns = family.subject, family.subject.clock.now_ns
-    way = None if subject.phased is None else asked.way
-    runs, cases = family.runs(way), subject.cases
-    if subject.phased is not None and not asked.way.transfers:
-        cases = [subject.phased.upload(case) for case in cases]
+    phased = phased_backend(subject.backend)
+    runs, cases = family.runs(None if phased is None else asked.way), subject.cases
+    if phased is not None and not asked.way.transfers:
+        cases = [phased.upload(case) for case in cases]
 
     def expect(seconds: float) -> None:
         if seconds >= _WORTH_SAYING_S:
@@ -123,26 +134,17 @@ def _time(
     trace = timed(lanes, cases, asked.stop, now_ns, asked.streams, expect)
     step("measuring switches")
     switching = measure_switches(runs, cases[0], asked.stop.duration_s, now_ns)
-    found = Timed(trace, switching)
+    energies: Mapping[str, Energy] = {}
     if sampler is not None:
         step("measuring energy")
-        meter, latest = sampler.meter, lambda: _latest(sampler)
-        found = replace(found, energies=measure_energy(runs, cases, meter, latest, now_ns))
-    if subject.phased is not None:
-        step("measuring phases")
-        phased = family.phased_routes()
-        calls = measure_phases(phased, subject.cases, asked.way, asked.stop, now_ns)
-        found = replace(found, phased=calls)
-    return found
-
-
-def _sampler(subject: Subject, asked: Asked, stack: ExitStack) -> Sampler | None:
-    """Returns what reads the meter from now on; None without one."""
-    if asked.meter is None:
-        return None
-    sampler = started_sampler(asked.meter, subject.clock)
-    stack.callback(sampler.close)
-    return sampler
+        meter, latest = sampler.meter, partial(_latest, sampler)
+        energies = measure_energy(runs, cases, meter, latest, now_ns)
+    if phased is None:
+        return Timed(trace, switching, energies)
+    step("measuring phases")
+    routes = family.phased_routes()
+    calls = measure_phases(routes, subject.cases, asked.way, asked.stop, now_ns)
+    return Timed(trace, switching, energies, calls)
 
 
 def _latest(sampler: Sampler) -> Reading | None:
@@ -156,8 +158,6 @@ def _latest(sampler: Sampler) -> Reading | None:
 
 def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]:
     """Returns the layers of each graph, found in engines loaded for this."""
-    if not asked.layers:
-        return {}
     step("profiling layers")
     duration_s, now_ns = asked.stop.duration_s, subject.clock.now_ns
     graphs = dict.fromkeys(graph for name in subject.names for graph in subject.graphs(name))
@@ -181,16 +181,16 @@ def _report(
     }
 
     def row(name: str) -> Measured:
-        loading, latency = family.loading[name], latencies.get(name)
+        loaded, latency = family.loaded[name], latencies.get(name)
         phased = found.phased.get(name)
         return Measured(
             name=name,
             graphs=subject.graphs(name),
             accuracy=subject.entry(name).metrics.get("accuracy"),
-            memory=memory_of(subject, name, loading),
-            load_ms=loading.load_ms,
-            load_parts=loading.parts if asked.refit else None,
-            first_call_ms=loading.first_call_ms,
+            memory=loaded.memory,
+            load_ms=loaded.load_ms,
+            load_parts=loaded.parts if asked.refit else None,
+            first_call_ms=loaded.first_call_ms,
             latency=latency,
             over_reference=latency.over(latencies[reference])
             if latency is not None and name != reference
@@ -253,7 +253,7 @@ def _regime(
         average_runs=asked.average_runs,
         warm_up_rounds=warm_up_rounds,
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
-        way=None if subject.phased is None else asked.way,
+        way=asked.way if phased_backend(subject.backend) else None,
     )
 
 

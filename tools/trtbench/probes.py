@@ -15,7 +15,7 @@ import numpy as np
 from skipc.runtime.backends.phases import Phases
 from skipc.runtime.bundle.constraints import AtLeast, Count, NotEmpty, Positive
 from skipc.runtime.errors import MeterError
-from skipc.tools.trtbench.latency import check_percentiles, percentiles_ms
+from skipc.tools.trtbench.latency import Percentiles, percentiles_ms
 from skipc.tools.trtbench.loop import Lane, take_turns
 
 if TYPE_CHECKING:
@@ -226,18 +226,14 @@ class Times:
         mean_ms: Their mean.
         median_ms: Their median.
         max_ms: The longest.
-        percentiles_ms: Those asked for, by percent, as ``trtexec`` defines them.
+        percentiles_ms: Those asked for.
     """
 
     min_ms: NotNegative
     mean_ms: NotNegative
     median_ms: NotNegative
     max_ms: NotNegative
-    percentiles_ms: Mapping[str, float]
-
-    def check(self, where: str) -> None:
-        """Raises ``FormatError`` where a key is no percentile."""
-        check_percentiles(self.percentiles_ms, where)
+    percentiles_ms: Percentiles
 
 
 @dataclass(frozen=True, slots=True)

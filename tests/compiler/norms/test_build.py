@@ -6,29 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from skipc.compiler.axes.precision.mode import Precision
 from skipc.compiler.axes.units import find_units
-from skipc.compiler.build import BuildOptions, build_bundle, open_subnets
+from skipc.compiler.build import BuildOptions, build_bundle
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     Front,
     FrontEntry,
     StatisticsFile,
-    configurations_from_front,
-    read_front,
     write_front,
 )
 from skipc.compiler.norms.find import find_norms
 from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
 from skipc.compiler.norms.statistics_file import write_statistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.targets import finish
-from skipc.compiler.verify.eager import eager_module
 from skipc.runtime.bundle import Bundle
 from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, export, random_norms
 
@@ -133,23 +128,3 @@ def test_what_makes_the_estimation_slow_is_a_note(tmp_path):
     assert "the first dimension of the input" in notes[0]
     assert "re-estimating norms" in steps
     assert notes[0] not in steps
-
-
-@pytest.mark.parametrize("mode", [NormMode.SCALAR, NormMode.FULL])
-def test_eager_modules_have_the_norms_of_their_configuration(tmp_path, mode):
-    supernet = make_front(tmp_path, "bottleneck", mode)
-    front = read_front(tmp_path / "front.json")
-    norms = norms_of_front(tmp_path / "front.json", front, tmp_path / "ckpt.pt")
-    source = open_subnets(supernet, BuildOptions(), norms)
-    case = {"x": np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)}
-    outputs = []
-    for configuration in configurations_from_front(front, source.search.units, "front"):
-        reference = source.reference(configuration, tmp_path)
-        with torch.no_grad():
-            (found,) = eager_module(reference, configuration.units)(
-                torch.from_numpy(case["x"])
-            )
-        (expected,) = reference.run(configuration.units, [case])
-        outputs.append(found.numpy())
-        np.testing.assert_allclose(outputs[-1], *expected.values(), rtol=1e-4, atol=1e-5)
-    assert np.abs(outputs[0] - outputs[1]).max() > 1e-2

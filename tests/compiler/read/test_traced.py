@@ -12,12 +12,11 @@ from torch import nn
 from skipc.compiler.axes.residual_scale import ResidualScale
 from skipc.compiler.build import BuildOptions, build_bundle, open_subnets
 from skipc.compiler.errors import FrontError, SupernetError, UnitError
-from skipc.compiler.front import Front, FrontEntry, configurations_from_front, write_front
+from skipc.compiler.front import Front, FrontEntry, write_front
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.targets import finish
-from skipc.compiler.verify.eager import eager_module, input_names, output_names
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from tests.compiler.norms.norm_nets import INPUTS
@@ -100,21 +99,6 @@ def test_every_configuration_computes_what_the_network_does(made, bundle):
             with torch.no_grad():
                 expected = made.module(torch.from_numpy(X)).numpy()
             assert_close(engine(X), expected)
-    made.module.set_skipped(())
-
-
-def test_eager_modules_are_what_was_traced(made, tmp_path):
-    source = open_subnets(made.network, BuildOptions(), SHARED)
-    front = Front((FrontEntry("FF", ()), FrontEntry("TF", ("stage1",))))
-    for configuration in configurations_from_front(front, source.search.units, "front"):
-        reference = source.reference(configuration, tmp_path)
-        module = eager_module(reference, configuration.units)
-        made.module.set_skipped(SKIPS[configuration.name])
-        x = torch.from_numpy(X)
-        with torch.no_grad():
-            assert_close(*(y.numpy() for y in module(x)), made.module(x).numpy())
-    assert input_names(reference) == ("x",)
-    assert output_names(reference) == ("output",)
     made.module.set_skipped(())
 
 

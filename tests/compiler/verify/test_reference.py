@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from skipc.compiler.errors import CheckpointError, SupernetError
-from skipc.compiler.verify.eager import eager_module, input_names, output_names
+from skipc.compiler.errors import SupernetError
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from tests.zoo import NETS, WITH_UNITS, assert_close, case_for, eager_outputs, exported
 
@@ -71,33 +69,3 @@ def test_join_that_the_program_does_not_add_is_refused():
     assert graph.reference is not None
     with pytest.raises(SupernetError, match="'conv2d' has no counterpart"):
         graph.reference.check_joins((strange,))
-
-
-@pytest.mark.parametrize("name", WITH_UNITS)
-def test_eager_module_is_the_network_without_its_units(name):
-    graph, search = exported(name)
-    assert graph.reference is not None
-    case = case_for(NETS[name])
-    for skipped in ((), search.units[:1], search.units):
-        module = eager_module(graph.reference, skipped)
-        inputs = [torch.from_numpy(case[key]) for key in input_names(graph.reference)]
-        with torch.no_grad():
-            outputs = module(*inputs)
-        (expected,) = graph.reference.run(skipped, [case])
-        assert tuple(expected) == output_names(graph.reference)
-        for array, tensor in zip(expected.values(), outputs, strict=True):
-            assert_close(tensor.numpy(), array, share=1e-5)
-
-
-def test_eager_module_does_nothing_for_what_is_skipped():
-    graph, search = exported("functional")
-    assert graph.reference is not None
-    full, least = (eager_module(graph.reference, units) for units in ((), search.units))
-    assert len(least.graph.nodes) < len(full.graph.nodes)
-    assert len(list(least.graph.find_nodes(op="placeholder"))) == 1
-
-
-def test_an_onnx_network_has_no_eager_module(tmp_path):
-    graph, _ = exported("functional")
-    with pytest.raises(CheckpointError, match="an ONNX graph, which PyTorch does not run"):
-        eager_module(OnnxReference(graph.model, tmp_path), ())
