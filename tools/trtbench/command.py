@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -10,7 +10,7 @@ import click
 from skipc.runtime import Bundle, SystemClock
 from skipc.runtime.backends.phases import OWN_WAY, Wait, Way, phased_backend
 from skipc.runtime.errors import ChoiceError, choices_text
-from skipc.runtime.load.opening import NULL_TARGET, bundle_backend
+from skipc.runtime.load.opening import NULL_TARGET, bundle_backend, family_of
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
@@ -143,6 +143,12 @@ class Asked:
     margin_percent: float
     flags: frozenset[str]
 
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Asked:
+        """Returns what the options of ``command`` say, by their names."""
+        flags = frozenset(one.flag for one in GPU_FLAGS if given.pop(one.flag[2:]))
+        return cls(**given, flags=flags)
+
     @property
     def stop(self) -> Stop:
         """When the loop ends."""
@@ -266,8 +272,7 @@ def _with_options(function: Callable[..., int]) -> Callable[..., int]:
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> int:
     """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
-    flags = frozenset(one.flag for one in GPU_FLAGS if given.pop(one.flag[2:]))
-    asked = Asked(**given, flags=flags)
+    asked = Asked.of(given)
     if asked.compared is not None:
         return _compare(context, asked, asked.compared)
     if asked.bundle is None:
@@ -291,8 +296,9 @@ def command(context: click.Context, /, **given: Any) -> int:
         )
         try:
             _check_backend(asked, backend)
-            clock = clock or SystemClock()
-            subject = Subject(bundle, backend, engines, clock, names, cases, backend_bytes)
+            clock, family = clock or SystemClock(), family_of(bundle, engines)
+            family = replace(family, routes={name: family.routes[name] for name in names})
+            subject = Subject(bundle, backend, engines, clock, family, cases, backend_bytes)
             found = measure(subject, asked, step)
         finally:
             backend.close()

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
 from skipc.compiler.verify.numerics import difference
 from skipc.runtime.backends.phases import LoadTimes, PhasedEngine, phased_backend
+from skipc.runtime.call.chain import runs_of
 from skipc.runtime.errors import EngineError, SkipcError
 from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.trtbench.report import DeviceShare, Memory, PlainCalls, Share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from skipc.runtime import Bundle, Clock
-    from skipc.runtime.backends import Arrays, Backend, Engine
+    from skipc.runtime.backends import Arrays, Backend, Engine, Outputs, Run
     from skipc.runtime.backends.phases import Way
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import ConfigurationEntry
-
-    Route = Callable[[Arrays], dict[str, NDArray[Any]]]
+    from skipc.runtime.call.chain import Chain, Runs
+    from skipc.runtime.load.loading import Family
+    from skipc.runtime.load.residency import Residency
 
 _FATAL_ONLY = 4  # errors come as exceptions
 
@@ -41,7 +44,7 @@ class Subject:
         backend: Its backend, opened.
         engines: The target's engines; None where the null backend stands in.
         clock: What is timed with.
-        names: The configurations, in the bundle's order.
+        family: The routes of the configurations, in the bundle's order.
         cases: The inputs, checked; at least one.
         backend_bytes: What this process grew by as the backend was opened; None where the
             system does not tell.
@@ -51,7 +54,7 @@ class Subject:
     backend: Backend
     engines: EngineSet | None
     clock: Clock
-    names: tuple[str, ...]
+    family: Family
     cases: Sequence[Arrays]
     backend_bytes: int | None
 
@@ -60,13 +63,13 @@ class Subject:
         return next(e for e in self.bundle.manifest.configurations if e.name == name)
 
     def graphs(self, name: str) -> tuple[str, ...]:
-        """Returns the graphs that a configuration's route runs."""
-        return (name,)
+        """Returns the graphs that a configuration's route runs, each once."""
+        return tuple(dict.fromkeys(stage.graph for stage in self.family.routes[name]))
 
-    def run(self, name: str, engines: Mapping[str, Engine]) -> Route:
-        """Returns the function that a configuration is, on engines by graph."""
-        (graph,) = self.graphs(name)
-        return engines[graph].run
+    def runs(self, residency: Residency[Engine]) -> Runs:
+        """Returns what each configuration runs, on the engines of ``residency``."""
+        manifest, now_ns = self.bundle.manifest, self.clock.now_ns
+        return runs_of(self.family, manifest.inputs, manifest.batch, residency, now_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class LoadedFamily:
     """A family, each graph of which was loaded once, each configuration called once.
 
     Attributes:
@@ -100,47 +103,62 @@ class Family:
     engines: Mapping[str, Engine]
     loaded: Mapping[str, Loaded]
 
-    def runs(self, way: Way | None = None) -> dict[str, Route]:
+    def runs(self, way: Way | None = None) -> dict[str, Run]:
         """Returns each configuration as a function that makes its calls in a way."""
         engines = self.engines
         if way is not None:
             engines = {graph: one.made(way) for graph, one in self._phased().items()}
-        return {name: self.subject.run(name, engines) for name in self.subject.names}
+        residency = self.subject.family.residency(engines.__getitem__)
+        for graph in engines:
+            residency.load(graph)
+        runs = self.subject.runs(residency)
+        return {**{name: partial(_answer, c) for name, c in runs.chains.items()}, **runs.plain}
 
     def phased_routes(self) -> dict[str, PhasedEngine]:
-        """Returns the engine of each configuration that runs a single one, with its phases."""
-        routes = {name: self.subject.graphs(name) for name in self.subject.names}
-        phased = self._phased()
-        return {name: phased[graphs[0]] for name, graphs in routes.items() if not graphs[1:]}
+        """Returns the engine of each configuration that runs a single graph as it is."""
+        routes, phased = self.subject.family.routes, self._phased()
+        return {
+            n: phased[r[0].graph] for n, r in routes.items() if r[0].is_plain and not r[1:]
+        }
 
     def _phased(self) -> dict[str, PhasedEngine]:
         return {g: one for g, one in self.engines.items() if isinstance(one, PhasedEngine)}
 
 
-def load_family(subject: Subject, stack: ExitStack) -> Family:
+def _answer(chain: Chain, inputs: Arrays) -> Outputs:
+    return chain.run(inputs).outputs
+
+
+def load_family(subject: Subject, stack: ExitStack) -> LoadedFamily:
     """Returns the family, loaded; ``stack`` closes the engines.
 
     Raises:
         BackendError: An engine could not be loaded or run; the configuration is named.
     """
     engines: dict[str, Engine] = {}
-    loaded = {name: _load(subject, name, engines, stack) for name in subject.names}
-    return Family(subject, engines, loaded)
+
+    def load(graph: str) -> Engine:
+        engines[graph] = subject.backend.load(graph)
+        return engines[graph]
+
+    residency = subject.family.residency(load)
+    stack.callback(residency.close)
+    loaded = {name: _load(subject, name, residency) for name in subject.family.routes}
+    return LoadedFamily(subject, engines, loaded)
 
 
-def _load(subject: Subject, name: str, engines: dict[str, Engine], stack: ExitStack) -> Loaded:
-    """Loads what ``engines`` lacks of a configuration, adds it there, and makes a call."""
+def _load(subject: Subject, name: str, residency: Residency[Engine]) -> Loaded:
+    """Loads what is not yet loaded of a configuration, and makes a call."""
     phased, now_ns = phased_backend(subject.backend), subject.clock.now_ns
-    new = [graph for graph in subject.graphs(name) if graph not in engines]
+    new = [graph for graph in subject.graphs(name) if not residency.ready(graph)]
     free_bytes = None if phased is None else phased.device_free_bytes()
-    before = pss_bytes()
+    runs, before = subject.runs(residency), pss_bytes()
     try:
         start_ns = now_ns()
         for graph in new:
-            engines[graph] = subject.backend.load(graph)
-            stack.callback(engines[graph].close)
+            residency.load(graph)
         loaded_ns = now_ns()
-        subject.run(name, engines)(subject.cases[0])
+        runs.warm_up(name, subject.cases[0])
         end_ns = now_ns()
     except SkipcError as cause:
         if repr(name) in str(cause):
@@ -173,7 +191,9 @@ def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -
         disk = Share(subnet.own_bytes, subnet.weights_bytes - subnet.own_bytes)
         return Memory(disk, host, DeviceShare(0, 0, taken_bytes))
     own_bytes = all_bytes = 0
-    others = {graph for n in subject.names if n != name for graph in subject.graphs(n)}
+    others = {
+        g for other in subject.family.routes if other != name for g in subject.graphs(other)
+    }
     entries = {graph: subject.engines.engine(graph) for graph in subject.graphs(name)}
     sizes = {file.path: file.size_bytes for file in subject.engines.files}
     for graph, entry in entries.items():
@@ -240,12 +260,12 @@ class PlainSessions:
         not_run: Why they could not be run; empty where they could.
     """
 
-    runs: Mapping[str, Route] = field(default_factory=dict)
+    runs: Mapping[str, Run] = field(default_factory=dict)
     calls: Mapping[str, PlainCalls] = field(default_factory=dict)
     not_run: str = ""
 
 
-def load_plain(family: Family) -> PlainSessions:
+def load_plain(family: LoadedFamily) -> PlainSessions:
     """Returns plain sessions that answer as the engines do.
 
     Raises:
@@ -254,6 +274,11 @@ def load_plain(family: Family) -> PlainSessions:
     subject, runs, calls = family.subject, {}, {}
     for name, ours in family.runs().items():
         entry, case = subject.entry(name), subject.cases[0]
+        if len(subject.family.routes[name]) > 1:
+            reason = (
+                f"configuration {name!r} runs several graphs, which no plain session does."
+            )
+            return PlainSessions(not_run=reason)
         start_ns = time.perf_counter_ns()
         try:
             session = PlainSession(subject.bundle.file(entry.graph), subject.backend.threads)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.command import Asked
     from skipc.tools.trtbench.latency import Latency
     from skipc.tools.trtbench.layers import Profile
-    from skipc.tools.trtbench.loading import Family, Subject
+    from skipc.tools.trtbench.loading import LoadedFamily, Subject
     from skipc.tools.trtbench.probes import Energy, PhasedCalls, Switching
     from skipc.tools.trtbench.report import PlainCalls
 
@@ -117,7 +117,11 @@ def _sampler(subject: Subject, asked: Asked, stack: ExitStack) -> Sampler | None
 
 
 def _time(
-    family: Family, plain: PlainSessions, sampler: Sampler | None, asked: Asked, step: Steps
+    family: LoadedFamily,
+    plain: PlainSessions,
+    sampler: Sampler | None,
+    asked: Asked,
+    step: Steps,
 ) -> Timed:
     subject, now_ns = family.subject, family.subject.clock.now_ns
     phased = phased_backend(subject.backend)
@@ -160,7 +164,9 @@ def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]
     """Returns the layers of each graph, found in engines loaded for this."""
     step("profiling layers")
     duration_s, now_ns = asked.stop.duration_s, subject.clock.now_ns
-    graphs = dict.fromkeys(graph for name in subject.names for graph in subject.graphs(name))
+    graphs = dict.fromkeys(
+        graph for name in subject.family.routes for graph in subject.graphs(name)
+    )
     return {
         graph: profile_of(subject.backend, graph, subject.cases, duration_s, now_ns)
         for graph in graphs
@@ -168,13 +174,13 @@ def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]
 
 
 def _report(
-    regime: Regime, family: Family, plain: PlainSessions, found: Timed, asked: Asked
+    regime: Regime, family: LoadedFamily, plain: PlainSessions, found: Timed, asked: Asked
 ) -> Report:
     subject = family.subject
     manifest, threads = subject.bundle.manifest, subject.backend.threads
     points = operating_points(manifest, subject.engines, threads)
     ranks = {point.configuration: point.rank for point in points}
-    reference = max(subject.names, key=lambda name: ranks[name])
+    reference = max(subject.family.routes, key=lambda name: ranks[name])
     latencies = {
         name: summarize(calls.latencies_ms, asked.percents, asked.average_runs, calls.wall_ms)
         for name, calls in found.trace.calls.items()
@@ -203,7 +209,11 @@ def _report(
         )
 
     return Report(
-        regime, reference, tuple(map(row, subject.names)), found.switching, plain.not_run
+        regime,
+        reference,
+        tuple(map(row, subject.family.routes)),
+        found.switching,
+        plain.not_run,
     )
 
 
