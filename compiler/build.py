@@ -17,11 +17,11 @@ from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import (
     GOLDEN_INPUTS_FILE,
     WEIGHTS_FILE,
-    WrittenSubnet,
+    WrittenConfiguration,
     golden_outputs_file,
     write_golden,
+    write_graph,
     write_manifest,
-    write_subnet,
 )
 from skipc.compiler.errors import CompileError, SupernetError, UnitError
 from skipc.compiler.front import Configuration, configurations_from_front, read_front
@@ -32,13 +32,20 @@ from skipc.compiler.read.export import SupernetGraph, export_supernet
 from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.compiler.select.costs import Counter
 from skipc.compiler.subnets import PrunedSubnets, SubnetSource
-from skipc.compiler.targets.tensorrt.store import carry_over
+from skipc.compiler.targets import carry_over
 from skipc.compiler.verify.golden import cases, whole_number_bounds
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.compiler.verify.verify import TOLERANCE, default_tolerance, verify_subnet
 from skipc.runtime.bundle.folder import MANIFEST_FILE
-from skipc.runtime.bundle.manifest import Provenance, Verification
-from skipc.runtime.bundle.recipe import Recipe
+from skipc.runtime.bundle.manifest import (
+    AxisEntry,
+    ChoiceEntry,
+    NetworkEntry,
+    OptionEntry,
+    PartEntry,
+    Provenance,
+    Recipe,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,19 +286,27 @@ def _write_bundle(
     tolerance = options.tolerance
     if tolerance is None:
         tolerance = default_tolerance(graph.outputs, options.precision)
-    subnets: list[tuple[WrittenSubnet, Verification]] = []
+    subnets: list[WrittenConfiguration] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
         for number, configuration in enumerate(configurations, start=1):
             place = f"({number} of {len(configurations)})"
             progress(f"pruning and verifying {configuration.name} {place}")
             subnet = caster.subnet(source.subnet(configuration))
-            written = write_subnet(subnet, configuration, store, folder)
+            written = write_graph(subnet, configuration.name, store, folder)
             reference = source.reference(configuration, folder)
             verified = verify_subnet(
-                written.graph, configuration, reference, inputs, tolerance, options.precision
+                written.file, configuration, reference, inputs, tolerance, options.precision
             )
             write_golden(folder / golden_outputs_file(configuration.name), verified.expected)
-            subnets.append((written, verified.verification))
+            subnets.append(
+                WrittenConfiguration(
+                    configuration.name,
+                    (_part(configuration),),
+                    written,
+                    verified.verification,
+                    configuration.metrics,
+                )
+            )
     write_golden(folder / GOLDEN_INPUTS_FILE, inputs)
     progress("hashing")
     name = out.name.removesuffix(BUNDLE_SUFFIX) or out.name
@@ -300,7 +315,16 @@ def _write_bundle(
     if options.profile is not None:
         recipe = replace(recipe, profile=options.profile.name)
         write_whole(folder / options.profile.name, options.profile.read_bytes())
-    write_manifest(folder, name, provenance, recipe, graph, source.search, subnets, store)
+    options_of_skip = tuple(
+        OptionEntry(unit.name, unit.parameters, unit.macs) for unit in source.search.units
+    )
+    networks = (NetworkEntry("", (AxisEntry("skip", options_of_skip),)),)
+    write_manifest(folder, name, provenance, recipe, graph, networks, subnets, store)
+
+
+def _part(configuration: Configuration) -> PartEntry:
+    skipped = tuple(unit.name for unit in configuration.units)
+    return PartEntry("", (ChoiceEntry("skip", skipped, f"{len(skipped)} skipped"),))
 
 
 def _provenance(

@@ -10,20 +10,27 @@ import numpy as np
 
 from skipc.runtime.bundle.engines import EngineEntry, EngineSet, Latency
 from skipc.runtime.bundle.manifest import (
+    AxisEntry,
     BatchRange,
+    ChoiceEntry,
     ConfigurationEntry,
     FileEntry,
+    GraphEntry,
     Manifest,
+    NetworkEntry,
+    OptionEntry,
+    PartEntry,
     Provenance,
+    Recipe,
     StoredTensor,
     TensorSpec,
-    UnitEntry,
     Verification,
 )
-from skipc.runtime.bundle.recipe import Recipe
+from skipc.runtime.bundle.records import written
+from skipc.runtime.bundle.route import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 PAGE_BYTES = 4096
@@ -67,21 +74,25 @@ def write_bundle(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         batch=batch,
-        units=tuple(UnitEntry(name, 75, 1000) for name in units),
-        configurations=tuple(
-            ConfigurationEntry(
+        networks=(skip_network(OptionEntry(name, 75, 1000) for name in units),),
+        graphs=tuple(
+            GraphEntry(
                 name=name,
-                skip=skips[name],
-                graph=f"{name}.onnx",
-                golden=f"golden/{name}.npz",
+                network="",
+                file=f"{name}.onnx",
+                inputs=tuple(inputs),
+                outputs=tuple(outputs),
                 macs=macs,
                 parameters=225,
                 weights_bytes=900,
                 own_bytes=0,
-                metrics=metrics[name],
                 verification=Verification("pytorch", cases, 1e-6, 1e-7, 1e-4),
             )
             for name, macs in MACS.items()
+        ),
+        configurations=tuple(
+            plain_entry(name, skips[name], f"golden/{name}.npz", metrics[name])
+            for name in MACS
         ),
         weights_file="weights.bin",
         weights=tuple(
@@ -91,8 +102,26 @@ def write_bundle(
         golden_inputs="golden/inputs.npz",
         files=files_of(path),
     )
-    (path / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
+    (path / "manifest.json").write_text(json.dumps(written(manifest)), encoding="utf-8")
     return path
+
+
+def skip_network(units: Iterable[OptionEntry]) -> NetworkEntry:
+    """Returns the one network of a family whose units may be skipped."""
+    return NetworkEntry("", (AxisEntry("skip", tuple(units)),))
+
+
+def plain_entry(
+    name: str,
+    skipped: Sequence[str],
+    golden: str,
+    metrics: Mapping[str, float],
+    graph: str | None = None,
+) -> ConfigurationEntry:
+    """Returns a configuration that skips units and is one graph, by default of its name."""
+    choice = ChoiceEntry("skip", tuple(skipped), f"{len(skipped)} skipped")
+    parts, route = (PartEntry("", (choice,)),), (Stage(graph or name),)
+    return ConfigurationEntry(name, parts, route, golden, (1.0,), metrics)
 
 
 def write_engines(
@@ -105,7 +134,7 @@ def write_engines(
 ) -> Path:
     """Writes engines with placeholder files; returns the target's folder.
 
-    A configuration without a latency gets no table; n threads are n times as fast as one.
+    A graph without a latency gets no table; n threads are n times as fast as one.
     """
     folder = path / "engines" / target
     folder.mkdir(parents=True)
@@ -119,7 +148,7 @@ def write_engines(
         bundle_sha256=_sha256(path / "manifest.json"),
         engines=tuple(
             EngineEntry(
-                configuration=name,
+                graph=name,
                 file=f"{name}.engine",
                 weights_bytes=600,
                 own_bytes=100,
@@ -138,7 +167,7 @@ def write_engines(
         packed_file="packed.bin",
         files=files_of(folder),
     )
-    (folder / "engines.json").write_text(json.dumps(engines.to_json()), encoding="utf-8")
+    (folder / "engines.json").write_text(json.dumps(written(engines)), encoding="utf-8")
     return folder
 
 

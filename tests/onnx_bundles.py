@@ -14,16 +14,18 @@ from onnx import TensorProto, helper, numpy_helper
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.manifest import (
     BatchRange,
-    ConfigurationEntry,
     FileEntry,
+    GraphEntry,
     Manifest,
+    OptionEntry,
     Provenance,
+    Recipe,
     StoredTensor,
     TensorSpec,
-    UnitEntry,
     Verification,
 )
-from skipc.runtime.bundle.recipe import Recipe
+from skipc.runtime.bundle.records import written
+from tests.bundles import plain_entry, skip_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,6 +82,7 @@ def write_onnx_bundle(
     for name, outputs in golden.items():
         np.savez(path / f"golden/{name}.npz", **outputs)
     first = next(iter(graphs.values()))
+    units = [f"unit{i}" for i in range(len(graphs) - 1)]
     manifest = Manifest(
         name=path.stem,
         provenance=Provenance(
@@ -90,13 +93,14 @@ def write_onnx_bundle(
         inputs=tuple(_spec(value) for value in first.graph.input),
         outputs=tuple(_spec(value) for value in first.graph.output),
         batch=batch if any("N" in _spec(value).shape for value in first.graph.input) else None,
-        units=tuple(UnitEntry(f"unit{i}", 1, 1) for i in range(len(graphs) - 1)),
-        configurations=tuple(
-            ConfigurationEntry(
+        networks=(skip_network(OptionEntry(unit, 1, 1) for unit in units),),
+        graphs=tuple(
+            GraphEntry(
                 name=name,
-                skip=tuple(f"unit{i}" for i in range(index)),
-                graph=f"{name}.onnx",
-                golden=f"golden/{name}.npz",
+                network="",
+                file=f"{name}.onnx",
+                inputs=tuple(_spec(value) for value in model.graph.input),
+                outputs=tuple(_spec(value) for value in model.graph.output),
                 macs=1000 - index,
                 parameters=1,
                 weights_bytes=sum(sizes[digest] for digest in used[name]),
@@ -105,9 +109,12 @@ def write_onnx_bundle(
                     for digest in used[name]
                     if sum(digest in others for others in used.values()) == 1
                 ),
-                metrics={},
                 verification=Verification("onnxruntime", len(cases), 0.0, 0.0, tolerance),
             )
+            for index, (name, model) in enumerate(graphs.items())
+        ),
+        configurations=tuple(
+            plain_entry(name, units[:index], f"golden/{name}.npz", {})
             for index, name in enumerate(graphs)
         ),
         weights_file="weights.bin",
@@ -121,7 +128,7 @@ def write_onnx_bundle(
             if f.is_file()
         ),
     )
-    (path / "manifest.json").write_text(json.dumps(manifest.to_json()))
+    (path / "manifest.json").write_text(json.dumps(written(manifest)))
     return Bundle.open(path)
 
 

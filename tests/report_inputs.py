@@ -13,16 +13,17 @@ from onnx import TensorProto, helper
 from skipc.runtime.backends.phases import Wait, Way
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.manifest import (
-    ConfigurationEntry,
     FileEntry,
+    GraphEntry,
     Manifest,
+    OptionEntry,
     Provenance,
+    Recipe,
     StoredTensor,
     TensorSpec,
-    UnitEntry,
     Verification,
 )
-from skipc.runtime.bundle.recipe import Recipe
+from skipc.runtime.bundle.records import written
 from skipc.tools.report.subnets import MODULE_KEY
 from skipc.tools.trtbench.latency import Latency
 from skipc.tools.trtbench.loop import Stop
@@ -39,6 +40,7 @@ from skipc.tools.trtbench.report import (
     Share,
     encoded,
 )
+from tests.bundles import plain_entry, skip_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +77,8 @@ def write_family(
     (path / "golden").mkdir(parents=True)
     (path / "weights.bin").write_bytes(bytes(TENSOR_BYTES * (len(units) + 1)))
     (path / "golden/inputs.npz").write_bytes(b"inputs")
-    entries = []
+    ends = (TensorSpec("x", "float32", (1, 4)),), (TensorSpec("y", "float32", (1, 4)),)
+    graphs, entries = [], []
     for index, (name, skip) in enumerate(skips.items()):
         kept = [unit for unit in units if unit not in skip or unit in not_skipped]
         graph = _graph(kept, [units.index(unit) + 1 for unit in kept], named)
@@ -83,16 +86,25 @@ def write_family(
         (path / f"golden/{index}.npz").write_bytes(b"outputs")
         own: Mapping[str, float] = {"accuracy": 0.99 - 0.01 * len(skip) / len(units)}
         entries.append(
-            ConfigurationEntry(
-                name=name,
-                skip=tuple(unit for unit in units if unit in skip),
-                graph=f"{index}.onnx",
-                golden=f"golden/{index}.npz",
+            plain_entry(
+                name,
+                [unit for unit in units if unit in skip],
+                f"golden/{index}.npz",
+                own if metrics is None else metrics[name],
+                f"graph{index}",
+            )
+        )
+        graphs.append(
+            GraphEntry(
+                name=f"graph{index}",
+                network="",
+                file=f"{index}.onnx",
+                inputs=ends[0],
+                outputs=ends[1],
                 macs=1000 * (len(units) - len(skip)) + 500,
                 parameters=len(kept),
                 weights_bytes=TENSOR_BYTES * (len(kept) + 1),
                 own_bytes=0,
-                metrics=own if metrics is None else metrics[name],
                 verification=Verification("pytorch", 2, 1e-6, 1e-7 * index, 1e-4),
             )
         )
@@ -103,10 +115,11 @@ def write_family(
             {"skipc": "0"},
         ),
         recipe=Recipe("cpu"),
-        inputs=(TensorSpec("x", "float32", (1, 4)),),
-        outputs=(TensorSpec("y", "float32", (1, 4)),),
+        inputs=ends[0],
+        outputs=ends[1],
         batch=None,
-        units=tuple(UnitEntry(unit, 10, 1000) for unit in units),
+        networks=(skip_network(OptionEntry(unit, 10, 1000) for unit in units),),
+        graphs=tuple(graphs),
         configurations=tuple(entries),
         weights_file="weights.bin",
         weights=tuple(
@@ -124,7 +137,7 @@ def write_family(
             if file.is_file()
         ),
     )
-    (path / "manifest.json").write_text(json.dumps(manifest.to_json()), encoding="utf-8")
+    (path / "manifest.json").write_text(json.dumps(written(manifest)), encoding="utf-8")
     return Bundle.open(path)
 
 
@@ -134,8 +147,8 @@ def report_of(
     """Returns results for every configuration of a bundle: what computes less is faster."""
     entries = bundle.manifest.configurations
     names = [entry.name for entry in entries]
-    most = max(entry.macs for entry in entries)
-    medians = {entry.name: slower * entry.macs / most for entry in entries}
+    macs = {entry.name: bundle.manifest.macs(entry) for entry in entries}
+    medians = {name: slower * macs[name] / max(macs.values()) for name in names}
     regime = Regime(
         created_utc="2026-01-02T00:00:00+00:00",
         bundle=bundle.manifest.name,
@@ -170,10 +183,12 @@ def report_of(
         tuple(
             Measured(
                 name=name,
-                graphs=(name,),
+                graphs=tuple(graph.name for graph in bundle.manifest.graphs_of(entry)),
                 accuracy=entry.metrics.get("accuracy"),
                 memory=Memory(
-                    Share(entry.own_bytes, entry.weights_bytes), None, DeviceShare(0, 0, 0)
+                    Share(0, bundle.manifest.graphs_of(entry)[0].weights_bytes),
+                    None,
+                    DeviceShare(0, 0, 0),
                 ),
                 load_ms=1.5,
                 load_parts=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from skipc.runtime.bundle.manifest import FileEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _CHUNK_BYTES = 1 << 20
 
@@ -38,6 +39,15 @@ def write_whole(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def write_json(path: Path, document: Mapping[str, object]) -> None:
+    """Writes a JSON document, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; the error names ``path``.
+    """
+    write_whole(path, json.dumps(document, indent=1).encode() + b"\n")
 
 
 @contextmanager

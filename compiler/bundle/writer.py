@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from skipc.compiler.bundle.array_files import write_arrays
-from skipc.compiler.bundle.files import file_entries, write_whole
+from skipc.compiler.bundle.files import file_entries, write_json
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph.costs import total_macs
 from skipc.runtime.bundle.folder import MANIFEST_FILE
 from skipc.runtime.bundle.manifest import (
     ConfigurationEntry,
+    GraphEntry,
     Manifest,
+    NetworkEntry,
+    PartEntry,
     Provenance,
-    UnitEntry,
     Verification,
 )
+from skipc.runtime.bundle.records import written
+from skipc.runtime.bundle.route import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from skipc.compiler.axes.units import UnitSearch
     from skipc.compiler.bundle.weights import WeightStoreWriter
-    from skipc.compiler.front import Configuration
     from skipc.compiler.read.export import SupernetGraph
     from skipc.compiler.subnets import Subnet
     from skipc.compiler.verify.golden import Case
-    from skipc.runtime.bundle.recipe import Recipe
+    from skipc.runtime.bundle.manifest import Recipe
 
 WEIGHTS_FILE = "weights.bin"
 GOLDEN_INPUTS_FILE = "golden/inputs.npz"
@@ -38,28 +41,47 @@ MAX_GOLDEN_CASES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenSubnet:
-    """A subnet whose graph is on disk.
+class WrittenGraph:
+    """A graph that is on disk.
 
     Attributes:
-        configuration: Its configuration.
-        graph: Its file.
+        name: Its name.
+        file: Its file.
         tensors: Hashes of the stored tensors that it uses.
         macs: Multiply-accumulate operations of one inference.
         parameters: Its parameters.
     """
 
-    configuration: Configuration
-    graph: Path
+    name: str
+    file: Path
     tensors: frozenset[str]
     macs: int
     parameters: int
 
 
-def write_subnet(
-    subnet: Subnet, configuration: Configuration, store: WeightStoreWriter, folder: Path
-) -> WrittenSubnet:
-    """Writes one subnet's graph into ``folder``, its weights into ``store``.
+@dataclass(frozen=True, slots=True)
+class WrittenConfiguration:
+    """A configuration whose graph is on disk and verified.
+
+    Attributes:
+        name: Its name.
+        parts: What was chosen for it.
+        graph: Its graph, which is its whole route.
+        verification: How far the graph is from its reference.
+        metrics: The front's.
+    """
+
+    name: str
+    parts: tuple[PartEntry, ...]
+    graph: WrittenGraph
+    verification: Verification
+    metrics: Mapping[str, float]
+
+
+def write_graph(
+    subnet: Subnet, name: str, store: WeightStoreWriter, folder: Path
+) -> WrittenGraph:
+    """Writes a graph into ``folder``, its weights into ``store``.
 
     Raises:
         SupernetError: ``onnx.checker`` refuses the graph.
@@ -70,17 +92,17 @@ def write_subnet(
     macs = total_macs(model.graph)
     stored = store.store(model)
     model.producer_name = "skipc"
-    model.graph.name = configuration.name
-    path = folder / f"{configuration.name}.onnx"
+    model.graph.name = name
+    path = folder / f"{name}.onnx"
     ir.save(stored.model, path)
     store.flush()
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as cause:
         raise SupernetError(
-            f"configuration {configuration.name!r}: onnx.checker refuses its graph: {cause}"
+            f"configuration {name!r}: onnx.checker refuses its graph: {cause}"
         ) from cause
-    return WrittenSubnet(configuration, path, stored.tensors, macs, subnet.parameters)
+    return WrittenGraph(name, path, stored.tensors, macs, subnet.parameters)
 
 
 def golden_outputs_file(configuration: str) -> str:
@@ -105,31 +127,12 @@ def write_manifest(
     provenance: Provenance,
     recipe: Recipe,
     supernet: SupernetGraph,
-    search: UnitSearch,
-    subnets: list[tuple[WrittenSubnet, Verification]],
+    networks: tuple[NetworkEntry, ...],
+    configurations: list[WrittenConfiguration],
     store: WeightStoreWriter,
 ) -> None:
     """Writes ``manifest.json``, the last file of a bundle."""
-    entries = []
-    for subnet, verification in subnets:
-        others: set[str] = set()
-        for other, _ in subnets:
-            if other is not subnet:
-                others |= other.tensors
-        entries.append(
-            ConfigurationEntry(
-                name=subnet.configuration.name,
-                skip=tuple(unit.name for unit in subnet.configuration.units),
-                graph=subnet.graph.name,
-                golden=golden_outputs_file(subnet.configuration.name),
-                macs=subnet.macs,
-                parameters=subnet.parameters,
-                weights_bytes=store.size_bytes(subnet.tensors),
-                own_bytes=store.size_bytes(subnet.tensors - others),
-                metrics=subnet.configuration.metrics,
-                verification=verification,
-            )
-        )
+    users = Counter(key for one in configurations for key in one.graph.tensors)
     manifest = Manifest(
         name=name,
         provenance=provenance,
@@ -137,12 +140,38 @@ def write_manifest(
         inputs=supernet.inputs,
         outputs=supernet.outputs,
         batch=supernet.batch,
-        units=tuple(UnitEntry(u.name, u.parameters, u.macs) for u in search.units),
-        configurations=tuple(entries),
+        networks=networks,
+        graphs=tuple(
+            GraphEntry(
+                name=one.graph.name,
+                network=one.parts[0].network,
+                file=one.graph.file.name,
+                inputs=supernet.inputs,
+                outputs=supernet.outputs,
+                macs=one.graph.macs,
+                parameters=one.graph.parameters,
+                weights_bytes=store.size_bytes(one.graph.tensors),
+                own_bytes=store.size_bytes(
+                    frozenset(key for key in one.graph.tensors if users[key] == 1)
+                ),
+                verification=one.verification,
+            )
+            for one in configurations
+        ),
+        configurations=tuple(
+            ConfigurationEntry(
+                name=one.name,
+                parts=one.parts,
+                route=(Stage(one.graph.name),),
+                golden=golden_outputs_file(one.name),
+                stops=(1.0,),
+                metrics=one.metrics,
+            )
+            for one in configurations
+        ),
         weights_file=WEIGHTS_FILE,
         weights=store.tensors,
         golden_inputs=GOLDEN_INPUTS_FILE,
         files=file_entries(folder),
     )
-    text = json.dumps(manifest.to_json(), indent=1)
-    write_whole(folder / MANIFEST_FILE, text.encode() + b"\n")
+    write_json(folder / MANIFEST_FILE, written(manifest))

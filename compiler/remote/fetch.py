@@ -13,7 +13,7 @@ from skipc.compiler.remote.copy import StreamEndedError, read_tar
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.engines import EngineSet
 from skipc.runtime.bundle.folder import ENGINES_FILE, ENGINES_FOLDER
-from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES, parse_json
+from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES, parse_json, read
 from skipc.runtime.errors import SkipcError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_FILES = 10_000
 """More files than this are not taken from a device."""
 
-CONFIGURATION_SPARE_BYTES = 256 * 1024 * 1024
+ENGINE_SPARE_BYTES = 256 * 1024 * 1024
 """Engines may hold this, and twice the portable files, for every configuration."""
 
 
@@ -48,7 +48,7 @@ def fetch_engines(
     folder = bundle.engine_dir(target)
     data = _read_document(connection, f"{remote}/{target}/{ENGINES_FILE}")
     try:
-        listed = EngineSet.from_json(parse_json(data, ENGINES_FILE), ENGINES_FILE)
+        listed = read(EngineSet, parse_json(data, ENGINES_FILE), ENGINES_FILE)
     except SkipcError as cause:
         raise RemoteError(
             f"{connection.host}: what it built cannot be used: {cause}"
@@ -94,8 +94,8 @@ def _read_document(connection: Connection, path: str) -> bytes:
 
 def _check_bounds(sizes_bytes: Mapping[str, int], bundle: Bundle) -> None:
     portable_bytes = sum(entry.size_bytes for entry in bundle.manifest.files)
-    each_bytes = 2 * portable_bytes + CONFIGURATION_SPARE_BYTES
-    most_bytes = each_bytes * len(bundle.manifest.configurations)
+    each_bytes = 2 * portable_bytes + ENGINE_SPARE_BYTES
+    most_bytes = each_bytes * len(bundle.manifest.graphs)
     total_bytes = sum(sizes_bytes.values())
     if len(sizes_bytes) > MAX_FILES or total_bytes > most_bytes:
         raise RemoteError(

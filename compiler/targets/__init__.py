@@ -7,14 +7,21 @@ builds engines for it. Each is imported when it is used.
 from __future__ import annotations
 
 import importlib
+import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from skipc.compiler.bundle.files import file_entries, staged_folder, write_json
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.profiles.detect import machine_name
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.errors import choices_text
+from skipc.runtime.bundle.contained import inside
+from skipc.runtime.bundle.engines import EngineSet
+from skipc.runtime.bundle.folder import ENGINES_FILE, ENGINES_FOLDER, file_sha256
+from skipc.runtime.bundle.records import written
+from skipc.runtime.errors import BundleError, choices_text
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.profiles import Profile
-    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.engines import EngineEntry
 
     Progress = Callable[[str], None]
 
@@ -33,6 +40,21 @@ _BUILDERS: dict[str, str] = {
     "tensorrt": "skipc.compiler.targets.tensorrt.finish",
     "tensorrt-rtx": "skipc.compiler.targets.tensorrt.finish",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Engines whose files lie in a folder that is still to be published.
+
+    Attributes:
+        host: What they depend on, by name.
+        engines: One for each graph, in the manifest's order.
+        packed_file: The packed store; empty where the target has none.
+    """
+
+    host: Mapping[str, str]
+    engines: tuple[EngineEntry, ...]
+    packed_file: str = ""
 
 
 class EngineBuilder(Protocol):
@@ -68,23 +90,37 @@ class EngineBuilder(Protocol):
         """
         ...
 
-    def build_engines(
-        self, bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
-    ) -> EngineSet:
-        """Builds and writes the engines of every configuration.
+    def reusable(self, path: str) -> bool:
+        """Tells whether a file of finished engines may spare a later build work.
 
-        Either all of them are in ``engines/<target>`` afterwards, checked against the
-        golden outputs where they can be run, or what was there before is untouched.
+        Args:
+            path: Its path in the target's folder.
+        """
+        ...
+
+    def build_engines(
+        self,
+        bundle: Bundle,
+        profile: Profile,
+        options: TargetOptions,
+        staging: Path,
+        progress: Progress,
+    ) -> Built:
+        """Builds one engine for each graph, checked against the golden outputs.
+
+        What an interrupted build should leave for the next one it keeps in ``kept_folder``,
+        where it also finds what ``carry_over`` has put.
 
         Args:
             bundle: The portable bundle.
-            profile: The target; its name is the folder's.
+            profile: The target.
             options: The user's options.
+            staging: The folder to write to, which becomes the target's when all is well.
             progress: Called with a short line before each step.
 
         Raises:
             TargetError: They cannot be built on this host.
-            NumericsError: An engine's outputs are not those of its subnet.
+            NumericsError: An engine's outputs are not those of its graph.
         """
         ...
 
@@ -174,7 +210,7 @@ def finish(
         ProfileError: The target is unknown.
         BundleError: The bundle cannot be used, or a file of it is damaged.
         TargetError: Engines cannot be built on this host.
-        NumericsError: An engine's outputs are not those of its subnet.
+        NumericsError: An engine's outputs are not those of its graph.
     """
     bundle = Bundle.open(path)
     profile = load_profile(target_of(bundle, target))
@@ -187,9 +223,79 @@ def finish(
     told = progress or (lambda line: None)
     told("checking the portable files")
     manifest = bundle.manifest
-    for file in (manifest.weights_file, *(entry.graph for entry in manifest.configurations)):
+    for file in dict.fromkeys((manifest.weights_file, *(g.file for g in manifest.graphs))):
         bundle.verify_file(file)
     chosen = options or TargetOptions()
     if profile.name == bundle.manifest.recipe.target:
         chosen = chosen.or_else(bundle.manifest.recipe)
-    return builder_for(profile).build_engines(bundle, profile, chosen, told)
+    _refuse_stages(bundle)
+    return _published(bundle, profile, chosen, told)
+
+
+def _refuse_stages(bundle: Bundle) -> None:
+    for entry in bundle.manifest.configurations:
+        if entry.only_graph is None:
+            raise TargetError(
+                f"configuration {entry.name!r} runs a route of {len(entry.route)} stages, with"
+                " feeds, settings or answers of its own. This skipc builds engines of plain"
+                " routes: one stage that takes the family's inputs and answers its outputs."
+            )
+
+
+def _published(
+    bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
+) -> EngineSet:
+    """Builds engines; all of them are in the target's folder afterwards, or none is."""
+    folder = bundle.engine_dir(profile.name)
+    try:
+        with staged_folder(folder) as staging:
+            built = builder_for(profile).build_engines(
+                bundle, profile, options, staging, progress
+            )
+            engines = EngineSet(
+                target=profile.name,
+                backend=profile.backend,
+                host=built.host,
+                bundle_sha256=bundle.manifest_sha256,
+                engines=built.engines,
+                packed_file=built.packed_file,
+                files=file_entries(staging),
+            )
+            write_json(staging / ENGINES_FILE, written(engines))
+    except OSError as cause:
+        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
+    shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
+    return engines
+
+
+def kept_folder(bundle: Path, target: str) -> Path:
+    """Returns where an interrupted build of a target's engines keeps what is ready.
+
+    Raises:
+        IntegrityError: It leads out of the bundle.
+    """
+    return inside(bundle, f"{ENGINES_FOLDER}/.{target}.kept")
+
+
+def carry_over(path: Path, new: Path, target: str) -> None:
+    """Gives a bundle that replaces another one what spares its engines' builder work.
+
+    Args:
+        path: The bundle that will be gone; there may be none.
+        new: The folder of the one that takes its place.
+        target: The target whose engines are wanted.
+    """
+    try:
+        old = Bundle.open(path)
+        engines = old.engine_set(target)
+    except BundleError:
+        return  # none, without such engines, or damaged: they are built
+    if engines.backend not in _BUILDERS:
+        return
+    builder: EngineBuilder = importlib.import_module(_BUILDERS[engines.backend])
+    kept = kept_folder(new, target)
+    for file in engines.files:
+        finished = old.engine_dir(target) / file.path
+        if builder.reusable(file.path) and file_sha256(finished) == file.sha256:
+            kept.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(finished, kept / file.path)

@@ -10,7 +10,8 @@ from skipc.compiler.verify.numerics import difference
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
 
     Case = dict[str, NDArray[Any]]
 
@@ -20,37 +21,38 @@ LEAST_TOLERANCES = {"tensorrt": 2e-3, "tensorrt-rtx": 2e-3}
 rounded to TF32's 10 bits, sums taken in another order. Half precision brings a larger one."""
 
 
-def tolerance_on(backend: str, entry: ConfigurationEntry) -> float:
-    """Returns the largest error that an engine of ``backend`` may have."""
-    return max(entry.verification.tolerance, LEAST_TOLERANCES.get(backend, 0.0))
+def tolerance_on(backend: str, manifest: Manifest, entry: ConfigurationEntry) -> float:
+    """Returns the largest error that a configuration may have with engines of ``backend``."""
+    allowed = manifest.verification(entry).tolerance
+    return max(allowed, LEAST_TOLERANCES.get(backend, 0.0))
 
 
 def check_golden(
-    entry: ConfigurationEntry,
-    found: list[Case],
-    golden: list[Case],
-    tolerance: float,
-    here: str,
+    bundle: Bundle, graph: GraphEntry, found: list[Case], backend: str, here: str
 ) -> None:
     """Checks that this device computes what the reference did when the bundle was built.
 
     Args:
-        entry: The configuration.
+        bundle: The bundle.
+        graph: The graph whose engine ran; every configuration that it runs alone is checked.
         found: The engine's outputs, for each golden input.
-        golden: The reference's.
-        tolerance: Largest error over the range of the reference's output.
+        backend: The backend that ran it.
         here: What computed, e.g. ``this CPU``.
 
     Raises:
         NumericsError: They differ by more than the tolerance.
     """
-    error = difference(found, golden)
-    # Not <=: NaN must fail.
-    if not error.relative_error <= tolerance:
-        raise NumericsError(
-            f"configuration {entry.name!r}: on {here} its outputs differ from"
-            f" {entry.verification.reference} by {error.relative_error:.3g} of the output's"
-            f" range ({error.max_abs_error:.3g} absolute), more than the tolerance of"
-            f" {tolerance:.3g}. Build the bundle with a larger --tolerance, or try another"
-            " version of the library that runs it."
-        )
+    for entry in bundle.manifest.configurations:
+        if entry.only_graph != graph.name:
+            continue
+        error = difference(found, bundle.golden_outputs(entry.name))
+        tolerance = tolerance_on(backend, bundle.manifest, entry)
+        # Not <=: NaN must fail.
+        if not error.relative_error <= tolerance:
+            raise NumericsError(
+                f"configuration {entry.name!r}: on {here} its outputs differ from"
+                f" {graph.verification.reference} by {error.relative_error:.3g} of the"
+                f" output's range ({error.max_abs_error:.3g} absolute), more than the"
+                f" tolerance of {tolerance:.3g}. Build the bundle with a larger --tolerance,"
+                " or try another version of the library that runs it."
+            )

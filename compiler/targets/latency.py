@@ -1,4 +1,4 @@
-"""The latency table: a short measurement that all configurations share fairly."""
+"""The latency table: a short measurement that all graphs share fairly."""
 
 from __future__ import annotations
 
@@ -26,37 +26,35 @@ _LONG_S = 2.0
 
 
 def measure_latencies(
-    backend: Backend, configurations: tuple[str, ...], inputs: Case
+    backend: Backend, graphs: tuple[str, ...], inputs: Case
 ) -> dict[str, Latency]:
-    """Returns every configuration's latency with the threads of ``backend``.
+    """Returns every engine's latency with the threads of ``backend``.
 
-    The configurations take turns in up to three passes, so that a change of the clock rate
+    The engines take turns in up to three passes, so that a change of the clock rate
     meets all of them. One engine is loaded at a time: memory does not grow with their number.
     It takes about 0.8 s, or one pass of two calls each where that is longer.
 
     Args:
         backend: Loads the engines.
-        configurations: Their names.
+        graphs: The names of their graphs.
         inputs: What to run on: the golden input with the typical batch.
 
     Raises:
         EngineError: An engine cannot be loaded or run.
     """
     table = {}
-    for name, found in _passes(backend, configurations, inputs).items():
+    for name, found in _passes(backend, graphs, inputs).items():
         p50, p95, p99 = (float(p) for p in np.percentile(found, (50, 95, 99)))
         table[name] = Latency(backend.threads, p50, p95, p99, len(found))
     return table
 
 
-def _passes(
-    backend: Backend, configurations: tuple[str, ...], inputs: Case
-) -> dict[str, list[float]]:
-    times_ms: dict[str, list[float]] = {name: [] for name in configurations}
-    turn_s = _ENOUGH_S / (_MAX_PASSES * len(configurations))
+def _passes(backend: Backend, graphs: tuple[str, ...], inputs: Case) -> dict[str, list[float]]:
+    times_ms: dict[str, list[float]] = {name: [] for name in graphs}
+    turn_s = _ENOUGH_S / (_MAX_PASSES * len(graphs))
     end_s = time.monotonic() + _LONG_S
     for _ in range(_MAX_PASSES):
-        for name in configurations:
+        for name in graphs:
             engine = backend.load(name)
             engine.run(inputs)  # the first call maps the weights and sizes the arena
             times_ms[name] += _turn(engine, inputs, turn_s)

@@ -9,7 +9,7 @@ from skipc.compiler.errors import TargetError
 
 if TYPE_CHECKING:
     from skipc.profiles import Profile
-    from skipc.runtime.bundle.recipe import Recipe
+    from skipc.runtime.bundle.manifest import Recipe
 
 LEVELS = range(6)
 """TensorRT's ``builder_optimization_level``: 0 builds fastest, 5 tries most."""

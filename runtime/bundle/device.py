@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .constraints import Text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,7 +33,7 @@ class Device:
     """
 
     name: str
-    power_mode: str
+    power_mode: Text
 
 
 def this_device(root: Path = Path("/")) -> Device:

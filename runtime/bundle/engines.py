@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from ..errors import FormatError
-from .manifest import FileEntry, read_files
-from .records import Record, check_format
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FORMAT = "skipc.engines/1"
+from .constraints import Count, Distinct, Positive, Sha256, Text
+from .manifest import Files, check_listed
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Measured latency of one configuration on the host that built the engines.
+    """Measured latency of one engine on the host that built the engines.
 
     Attributes:
         threads: Threads the engine ran with.
@@ -28,19 +23,19 @@ class Latency:
         runs: How many calls were measured.
     """
 
-    threads: int
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    runs: int
+    threads: Count
+    p50_ms: Positive
+    p95_ms: Positive
+    p99_ms: Positive
+    runs: Count
 
 
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """One configuration's engine.
+    """One graph's engine.
 
     Attributes:
-        configuration: The configuration's name.
+        graph: The graph's name.
         file: The engine's file, relative to the target's folder.
         weights_bytes: Bytes of the shared weights that the engine refers to: of the packed
             store, or of the bundle's weight store where the target has none. 0 where the
@@ -53,7 +48,7 @@ class EngineEntry:
         latency: One entry per thread count measured; may be empty.
     """
 
-    configuration: str
+    graph: str
     file: str
     weights_bytes: int
     own_bytes: int
@@ -72,78 +67,32 @@ class EngineSet:
         host: What the engines depend on (library version, CPU features …), by name; they
             run only where the host's own values are equal.
         bundle_sha256: Hash of the ``manifest.json`` that the engines were built from.
-        engines: One entry per configuration, in the manifest's order.
+        engines: One entry per graph, in the manifest's order.
         packed_file: The packed store, relative to the target's folder; empty if none.
         files: Every file of the target's folder except ``engines.json``.
     """
 
+    FORMAT: ClassVar[str] = "skipc.engines/2"
+    AGAIN: ClassVar[str] = "build the engines again with `skipc finish`"
+
     target: str
     backend: str
     host: Mapping[str, str]
-    bundle_sha256: str
-    engines: tuple[EngineEntry, ...]
-    packed_file: str
-    files: tuple[FileEntry, ...]
+    bundle_sha256: Annotated[str, Sha256()]
+    engines: Annotated[tuple[EngineEntry, ...], Distinct("graph")]
+    packed_file: Text
+    files: Files
 
-    def engine(self, configuration: str) -> EngineEntry:
-        """Returns the entry of ``configuration``, which the bundle is known to have."""
-        return next(e for e in self.engines if e.configuration == configuration)
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where a file is used that is not listed."""
+        used = [entry.file for entry in self.engines]
+        check_listed([*used, *filter(None, [self.packed_file])], self.files, where)
+
+    def engine(self, graph: str) -> EngineEntry:
+        """Returns the engine of ``graph``, which the bundle is known to have."""
+        return next(entry for entry in self.engines if entry.graph == graph)
 
     def files_sha256(self) -> str:
         """Returns one hash of all files, by which measured tables name their engines."""
         lines = sorted(f"{file.sha256} {file.path}\n" for file in self.files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def to_json(self) -> dict[str, object]:
-        """Returns the JSON document, format line first."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, value: object, where: str) -> EngineSet:
-        """Reads a JSON document.
-
-        Raises:
-            VersionError: The document's format is not ``skipc.engines/1``.
-            FormatError: Anything else is not as FORMAT.md says.
-        """
-        check_format(value, FORMAT, where)
-        doc = Record(value, where, ("format", *cls.__dataclass_fields__))
-        result = cls(
-            target=doc.text("target"),
-            backend=doc.text("backend"),
-            host=doc.strings("host"),
-            bundle_sha256=doc.sha256("bundle_sha256"),
-            engines=tuple(
-                _engine(r) for r in doc.records("engines", *EngineEntry.__dataclass_fields__)
-            ),
-            packed_file=doc.optional_text("packed_file"),
-            files=read_files(doc),
-        )
-        listed = {file.path for file in result.files}
-        needed = [entry.file for entry in result.engines]
-        needed += [result.packed_file] if result.packed_file else []
-        missing = [path for path in needed if path not in listed]
-        if missing:
-            raise FormatError(f"{where}: {missing[0]!r} is used but not listed in 'files'.")
-        return result
-
-
-def _engine(record: Record) -> EngineEntry:
-    return EngineEntry(
-        configuration=record.text("configuration"),
-        file=record.text("file"),
-        weights_bytes=record.integer("weights_bytes"),
-        own_bytes=record.integer("own_bytes"),
-        device_bytes=record.integer("device_bytes"),
-        workspace_bytes=record.integer("workspace_bytes"),
-        latency=tuple(
-            Latency(
-                r.integer("threads", 1),
-                r.positive("p50_ms"),
-                r.positive("p95_ms"),
-                r.positive("p99_ms"),
-                r.integer("runs", 1),
-            )
-            for r in record.records("latency", *Latency.__dataclass_fields__)
-        ),
-    )

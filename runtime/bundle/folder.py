@@ -15,7 +15,7 @@ from .contained import inside, names_in, regular_file, status_of
 from .engines import EngineSet
 from .manifest import Manifest
 from .npz import read_cases
-from .records import parse_json, read_document
+from .records import parse_json, read, read_document, read_json
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .manifest import FileEntry, TensorSpec
+    from .manifest import FileEntry
+    from .tensors import TensorSpec
 
     Case = dict[str, NDArray[Any]]
 
@@ -71,7 +72,7 @@ class Bundle:
             )
         file = regular_file(root, MANIFEST_FILE)
         data = read_document(file)
-        manifest = Manifest.from_json(parse_json(data, str(file)), str(file))
+        manifest = read(Manifest, parse_json(data, str(file)), str(file))
         for entry in manifest.files:
             regular_file(root, entry.path, entry.size_bytes)
         return cls(root, manifest, hashlib.sha256(data).hexdigest())
@@ -135,11 +136,11 @@ class Bundle:
                 f" `skipc finish {self.path} --target {name}` on the device."
             )
         file = regular_file(self.path, f"{ENGINES_FOLDER}/{name}/{ENGINES_FILE}")
-        engines = EngineSet.from_json(parse_json(read_document(file), str(file)), str(file))
+        engines = read(EngineSet, read_json(file), str(file))
         self._check_engines(engines, name, str(file))
         for entry in engines.files:
             regular_file(self.path, f"{ENGINES_FOLDER}/{name}/{entry.path}", entry.size_bytes)
-        in_order = tuple(engines.engine(entry.name) for entry in self.manifest.configurations)
+        in_order = tuple(engines.engine(graph.name) for graph in self.manifest.graphs)
         return replace(engines, engines=in_order)
 
     def _only_target(self) -> str:
@@ -167,18 +168,16 @@ class Bundle:
                 f"{where}: the engines were built from another manifest than"
                 f" {self.path / MANIFEST_FILE}. {again}"
             )
-        found = [entry.configuration for entry in engines.engines]
-        known = [entry.name for entry in self.manifest.configurations]
-        missing = [name for name in known if name not in found]
-        if missing:
+        found = {entry.graph for entry in engines.engines}
+        known = {graph.name for graph in self.manifest.graphs}
+        if known - found:
             raise IntegrityError(
-                f"{where}: no engine for configuration {missing[0]!r}. {again}"
+                f"{where}: no engine for the graph {min(known - found)!r}. {again}"
             )
-        if len(found) != len(known):
-            extra = next(n for n in found if n not in known or found.count(n) > 1)
+        if found - known:
             raise FormatError(
-                f"{where}: the engine of {extra!r} is given twice, or the bundle has no such"
-                f" configuration. {again}"
+                f"{where}: an engine of {min(found - known)!r}, which is no graph of the"
+                f" bundle. {again}"
             )
 
     def verify_hashes(self, progress: Callable[[str], None] | None = None) -> None:

@@ -2,128 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from ..errors import FormatError, choices_text, shown
-from .contained import check_relative
-from .manifest_checks import check_manifest
-from .recipe import Recipe
-from .records import Record, check_format
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-FORMAT = "skipc.bundle/1"
-
-DTYPES = (
-    *("bool", "float16", "float32", "float64"),
-    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+from ..errors import FormatError, choices_text
+from .constraints import (
+    AtLeast,
+    AtMost,
+    Count,
+    Distinct,
+    NotEmpty,
+    RelativePath,
+    Sha256,
+    Text,
 )
-"""Element types that an input or an output may have, by NumPy's names."""
+from .route import Stage, check_route
+from .tensors import Dimension as Dimension
+from .tensors import TensorSpec as TensorSpec
 
-Dimension = int | str
-"""A dimension: a fixed size, or the name of the dynamic batch (``"N"``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output of the network.
-
-    Attributes:
-        name: The tensor's name in every graph of the family.
-        dtype: NumPy's name of the element type, e.g. ``float32`` or ``int64``.
-        shape: One entry per dimension; a string marks the dynamic batch.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[Dimension, ...]
+_NOT_PORTABLE = ("engines/", "measured/")
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRange:
     """The sizes that a dynamic batch may have, and the one to optimise for."""
 
-    minimum: int
-    typical: int
-    maximum: int
+    minimum: Count
+    typical: Count
+    maximum: Count
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where the sizes are not in ascending order."""
+        if not self.minimum <= self.typical <= self.maximum:
+            raise FormatError(f"{where}: needs minimum <= typical <= maximum, found {self}.")
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file: its path relative to the manifest's folder, its size and its SHA-256."""
 
-    path: str
+    path: Annotated[str, RelativePath()]
     size_bytes: int
-    sha256: str
+    sha256: Annotated[str, Sha256()]
+
+
+Files = Annotated[tuple[FileEntry, ...], Distinct("path")]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
     """Where one distinct tensor lies in the weight store."""
 
-    sha256: str
+    sha256: Annotated[str, Sha256()]
     offset_bytes: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnitEntry:
-    """One unit of the supernet, in network order."""
-
-    name: str
-    parameters: int
-    macs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """How far a subnet's outputs are from the reference's.
-
-    Attributes:
-        reference: What it was compared with, e.g. ``pytorch``.
-        inputs: How many inputs were compared.
-        max_abs_error: The largest absolute difference over all outputs and inputs.
-        relative_error: The largest difference, over the range (largest minus smallest
-            value) of the reference's output.
-        tolerance: The ``relative_error`` from which on the build would have stopped.
-    """
-
-    reference: str
-    inputs: int
-    max_abs_error: float
-    relative_error: float
-    tolerance: float
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigurationEntry:
-    """One configuration and its subnet.
-
-    Attributes:
-        name: The configuration's name.
-        skip: The units skipped, in network order.
-        graph: The subnet's file.
-        golden: The file with the reference's outputs for the golden inputs.
-        macs: Multiply-accumulate operations of one inference, batch 1.
-        parameters: The subnet's parameters.
-        weights_bytes: Bytes of the weight store that the subnet refers to.
-        own_bytes: Those of them that no other configuration refers to.
-        metrics: The front's metrics with their unit suffixes, e.g. ``accuracy``.
-        verification: The comparison with the reference.
-    """
-
-    name: str
-    skip: tuple[str, ...]
-    graph: str
-    golden: str
-    macs: int
-    parameters: int
-    weights_bytes: int
-    own_bytes: int
-    metrics: Mapping[str, float]
-    verification: Verification
+    size_bytes: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,145 +86,351 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """What ``skipc finish`` does on the device unless it is told otherwise.
+
+    Attributes:
+        target: The profile's name.
+        profile: The profile's file in the bundle; empty for one that comes with skipc.
+        workspace_bytes: Most scratch memory that a layer may ask for; None for the library's
+            default.
+        optimization_level: How much the builder tries; None for the library's default.
+    """
+
+    target: str
+    profile: Annotated[Text, RelativePath()] = ""
+    workspace_bytes: Count | None = None
+    optimization_level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OptionEntry:
+    """One of the things that a choice on an axis may take, e.g. a unit that may be skipped.
+
+    Attributes:
+        name: Its name.
+        parameters: The parameters that it is about.
+        macs: The multiply-accumulate operations, for a batch of 1.
+    """
+
+    name: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class AxisEntry:
+    """What may be decided about a network in one way, in network order."""
+
+    key: str
+    options: Annotated[tuple[OptionEntry, ...], Distinct("name")]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEntry:
+    """A checkpoint's network: its name, empty where there is one, and its axes."""
+
+    name: Text
+    axes: Annotated[tuple[AxisEntry, ...], Distinct("key")]
+
+    def options(self, axis: str) -> tuple[OptionEntry, ...]:
+        """Returns the options of an axis; none where the network does not have it."""
+        return next((entry.options for entry in self.axes if entry.key == axis), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far a graph's outputs are from the reference's.
+
+    Attributes:
+        reference: What it was compared with, e.g. ``pytorch``.
+        inputs: How many inputs were compared.
+        max_abs_error: The largest absolute difference over all outputs and inputs.
+        relative_error: The largest difference, over the range (largest minus smallest
+            value) of the reference's output.
+        tolerance: The ``relative_error`` from which on the build would have stopped.
+    """
+
+    reference: str
+    inputs: Count
+    max_abs_error: float
+    relative_error: float
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class GraphEntry:
+    """What a target makes one engine of: an ONNX file, or a piece of one.
+
+    Attributes:
+        name: The graph's name.
+        network: The network that it is of.
+        file: The ONNX file.
+        inputs: The tensors where it begins.
+        outputs: The tensors where it ends.
+        macs: Multiply-accumulate operations of one inference, batch 1.
+        parameters: Its parameters.
+        weights_bytes: Bytes of the weight store that it refers to.
+        own_bytes: Those of them that no other graph refers to.
+        verification: The comparison with the reference.
+    """
+
+    name: Annotated[str, RelativePath()]
+    network: Text
+    file: str
+    inputs: Annotated[tuple[TensorSpec, ...], NotEmpty(), Distinct("name")]
+    outputs: Annotated[tuple[TensorSpec, ...], NotEmpty(), Distinct("name")]
+    macs: int
+    parameters: int
+    weights_bytes: int
+    own_bytes: int
+    verification: Verification
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEntry:
+    """What a configuration takes on one axis.
+
+    Attributes:
+        axis: The axis' key.
+        taken: Names of the axis' options, in network order.
+        text: The choice in a few words, for tables and pages.
+    """
+
+    axis: str
+    taken: Annotated[tuple[str, ...], Distinct()]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One network of a configuration, with the choices made about it."""
+
+    network: Text
+    choices: Annotated[tuple[ChoiceEntry, ...], Distinct("axis")]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationEntry:
+    """One configuration: what was chosen, and how it runs.
+
+    Attributes:
+        name: The configuration's name.
+        parts: Its networks, one or several in a row.
+        route: Its stages.
+        golden: The file with the reference's outputs for the golden inputs.
+        stops: By stage, the share of rows that stop there.
+        metrics: The front's metrics with their unit suffixes, e.g. ``accuracy``.
+    """
+
+    name: str
+    parts: Annotated[tuple[PartEntry, ...], NotEmpty()]
+    route: Annotated[tuple[Stage, ...], NotEmpty()]
+    golden: str
+    stops: tuple[Annotated[float, AtLeast(0), AtMost(1)], ...]
+    metrics: Mapping[str, float]
+
+    @property
+    def only_graph(self) -> str | None:
+        """The graph that runs it alone, by the family's names; None for any other route."""
+        first, *more = self.route
+        return first.graph if first.is_plain and not more else None
+
+    def taken(self, axis: str) -> tuple[str, ...]:
+        """Returns the options that it takes on an axis, over all parts."""
+        chosen = (choice for part in self.parts for choice in part.choices)
+        return tuple(name for choice in chosen if choice.axis == axis for name in choice.taken)
+
+    def text(self, axis: str = "") -> str:
+        """Returns its choices in words, of one axis or of all; empty where it makes none."""
+        chosen = (choice for part in self.parts for choice in part.choices)
+        return ", ".join(choice.text for choice in chosen if axis in ("", choice.axis))
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A family bundle's table of contents."""
+
+    FORMAT: ClassVar[str] = "skipc.bundle/2"
+    AGAIN: ClassVar[str] = "build the bundle again with `skipc build`"
 
     name: str
     provenance: Provenance
     recipe: Recipe
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Annotated[tuple[TensorSpec, ...], NotEmpty(), Distinct("name")]
+    outputs: Annotated[tuple[TensorSpec, ...], NotEmpty(), Distinct("name")]
     batch: BatchRange | None
-    units: tuple[UnitEntry, ...]
-    configurations: tuple[ConfigurationEntry, ...]
+    networks: Annotated[tuple[NetworkEntry, ...], NotEmpty(), Distinct("name")]
+    graphs: Annotated[tuple[GraphEntry, ...], NotEmpty(), Distinct("name")]
+    configurations: Annotated[tuple[ConfigurationEntry, ...], NotEmpty(), Distinct("name")]
     weights_file: str
-    weights: tuple[StoredTensor, ...]
+    weights: Annotated[tuple[StoredTensor, ...], Distinct("sha256")]
     golden_inputs: str
-    files: tuple[FileEntry, ...]
+    files: Files
 
-    def to_json(self) -> dict[str, object]:
-        """Returns the JSON document, format line first."""
-        return {"format": FORMAT, **asdict(self)}
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The keys of all networks' axes, each once."""
+        return tuple(dict.fromkeys(axis.key for one in self.networks for axis in one.axes))
 
-    @classmethod
-    def from_json(cls, value: object, where: str) -> Manifest:
-        """Reads a JSON document.
+    def options(self, axis: str) -> tuple[OptionEntry, ...]:
+        """Returns an axis' options in all networks."""
+        return tuple(option for one in self.networks for option in one.options(axis))
+
+    def graph(self, name: str) -> GraphEntry:
+        """Returns the graph ``name``, which is known to be there."""
+        return next(graph for graph in self.graphs if graph.name == name)
+
+    def configuration(self, name: str) -> ConfigurationEntry:
+        """Returns the configuration ``name``, which is known to be there."""
+        return next(entry for entry in self.configurations if entry.name == name)
+
+    def graphs_of(self, entry: ConfigurationEntry) -> tuple[GraphEntry, ...]:
+        """Returns the graphs that a configuration runs, each once, in the route's order."""
+        return tuple(self.graph(name) for name in dict.fromkeys(s.graph for s in entry.route))
+
+    def macs(self, entry: ConfigurationEntry) -> int:
+        """Returns the operations of one inference through all stages of a route, batch 1."""
+        return sum(self.graph(stage.graph).macs for stage in entry.route)
+
+    def verification(self, entry: ConfigurationEntry) -> Verification:
+        """Returns the comparison that came out worst among a configuration's graphs."""
+        checks = (graph.verification for graph in self.graphs_of(entry))
+        return max(checks, key=lambda check: check.relative_error)
+
+    def check(self, where: str) -> None:
+        """Checks what one field says against another.
 
         Raises:
-            VersionError: The document's format is not ``skipc.bundle/1``.
-            FormatError: Anything else is not as FORMAT.md says.
+            FormatError: They contradict each other; the message begins with ``where``.
         """
-        check_format(value, FORMAT, where)
-        doc = Record(value, where, ("format", *_names(cls)))
-        manifest = cls(
-            name=doc.text("name"),
-            provenance=_provenance(doc.record("provenance", *_names(Provenance))),
-            recipe=Recipe.from_record(doc.record("recipe", *_names(Recipe))),
-            inputs=tuple(_tensor(r) for r in doc.records("inputs", *_names(TensorSpec))),
-            outputs=tuple(_tensor(r) for r in doc.records("outputs", *_names(TensorSpec))),
-            batch=_batch(doc),
-            units=tuple(
-                UnitEntry(r.text("name"), r.integer("parameters"), r.integer("macs"))
-                for r in doc.records("units", *_names(UnitEntry))
-            ),
-            configurations=tuple(
-                _configuration(r)
-                for r in doc.records("configurations", *_names(ConfigurationEntry))
-            ),
-            weights_file=doc.text("weights_file"),
-            weights=tuple(
-                StoredTensor(
-                    r.sha256("sha256"), r.integer("offset_bytes"), r.integer("size_bytes", 1)
+        self._check_batch(where)
+        self._check_graphs(where)
+        self._check_configurations(where)
+        self._check_files(where)
+        self._check_weights(where)
+
+    def _check_batch(self, where: str) -> None:
+        tensors = [*self.inputs, *self.outputs]
+        tensors += [spec for graph in self.graphs for spec in (*graph.inputs, *graph.outputs)]
+        dynamic = sorted(_names_in(tensors))
+        if len(dynamic) > 1:
+            raise FormatError(
+                f"{where}: only the batch may be dynamic, found the names {dynamic}."
+            )
+        if dynamic and self.batch is None:
+            raise FormatError(f"{where}: a shape names {dynamic[0]!r}, but 'batch' is null.")
+        if self.batch is not None and not _names_in(self.inputs):
+            raise FormatError(
+                f"{where}: 'batch' is given, but no input has a dynamic dimension."
+            )
+
+    def _check_graphs(self, where: str) -> None:
+        networks = {network.name for network in self.networks}
+        pieces: dict[object, str] = {}
+        for graph in self.graphs:
+            place = f"{where}: graph {graph.name!r}"
+            if graph.network not in networks:
+                raise _unknown(place, "network", graph.network, networks)
+            if "/" in graph.name:
+                raise FormatError(f"{place}: a file cannot be named so, as its engine is.")
+            begins = tuple(spec.name for spec in graph.inputs)
+            ends = tuple(spec.name for spec in graph.outputs)
+            same = pieces.setdefault((graph.file, begins, ends), graph.name)
+            if same != graph.name:
+                raise FormatError(
+                    f"{place}: is {same!r} once more: both are the same piece of"
+                    f" {graph.file!r}."
                 )
-                for r in doc.records("weights", *_names(StoredTensor))
-            ),
-            golden_inputs=doc.text("golden_inputs"),
-            files=read_files(doc),
-        )
-        check_manifest(manifest, where)
-        return manifest
+
+    def _check_configurations(self, where: str) -> None:
+        graphs = {graph.name: graph for graph in self.graphs}
+        run: set[str] = set()
+        for entry in self.configurations:
+            place = f"{where}: configuration {entry.name!r}"
+            self._check_choices(entry, place)
+            check_route(entry.route, graphs, self, place)
+            run |= {stage.graph for stage in entry.route}
+            if len(entry.stops) != len(entry.route):
+                raise FormatError(
+                    f"{place}: 'stops' has {len(entry.stops)} entries, expected one for each"
+                    f" of the {len(entry.route)} stages of its route."
+                )
+            if abs(sum(entry.stops) - 1) > _ROUNDING:
+                raise FormatError(
+                    f"{place}: 'stops' sums up to {sum(entry.stops):g}, expected 1: every row"
+                    " stops somewhere."
+                )
+        idle = [name for name in graphs if name not in run]
+        if idle:
+            raise FormatError(f"{where}: graph {idle[0]!r}: no configuration runs it.")
+
+    def _check_choices(self, entry: ConfigurationEntry, where: str) -> None:
+        networks = {network.name: network for network in self.networks}
+        for number, part in enumerate(entry.parts):
+            place = f"{where}: parts[{number}]"
+            if part.network not in networks:
+                raise _unknown(place, "network", part.network, networks)
+            axes = [axis.key for axis in networks[part.network].axes]
+            for choice in part.choices:
+                if choice.axis not in axes:
+                    raise _unknown(place, "axis", choice.axis, axes)
+                options = {one.name for one in networks[part.network].options(choice.axis)}
+                for name in choice.taken:
+                    if name not in options:
+                        what = f"option of the axis {choice.axis!r}"
+                        raise _unknown(place, what, name, options)
+
+    def _check_files(self, where: str) -> None:
+        used = [self.weights_file, self.golden_inputs]
+        used += [graph.file for graph in self.graphs]
+        used += [entry.golden for entry in self.configurations]
+        check_listed(used, self.files, where)
+        listed = {file.path for file in self.files}
+        foreign = [path for path in listed if path.startswith(_NOT_PORTABLE)]
+        foreign += {"manifest.json"} & listed
+        if foreign:
+            raise FormatError(
+                f"{where}: {min(foreign)!r} may not be listed in 'files': the manifest cannot"
+                " hold its own hash, engines are listed in engines/<target>/engines.json, and"
+                " measured tables come and go."
+            )
+
+    def _check_weights(self, where: str) -> None:
+        end_bytes = 0
+        for index, tensor in enumerate(self.weights):
+            if tensor.offset_bytes < end_bytes:
+                raise FormatError(
+                    f"{where}: weights[{index}] starts at {tensor.offset_bytes} bytes and"
+                    f" overlaps the tensor before it, which ends at {end_bytes}."
+                )
+            end_bytes = tensor.offset_bytes + tensor.size_bytes
+        store = next(file for file in self.files if file.path == self.weights_file)
+        if end_bytes > store.size_bytes:
+            raise FormatError(
+                f"{where}: the weights end at {end_bytes} bytes, but {store.path!r} has"
+                f" {store.size_bytes}."
+            )
 
 
-def read_files(doc: Record) -> tuple[FileEntry, ...]:
-    """Returns the ``files`` list of a manifest.
+def check_listed(used: Iterable[str], files: Iterable[FileEntry], where: str) -> None:
+    """Checks that the files that a document uses are in its list of files.
 
     Raises:
-        IntegrityError: A path leads out of the manifest's folder.
-        FormatError: Two entries have one path, or an entry is malformed.
+        FormatError: One is not.
     """
-    files: dict[str, FileEntry] = {}
-    for r in doc.records("files", *_names(FileEntry)):
-        path = r.text("path")
-        check_relative(path, f"{r.where}: 'path'")
-        if path in files:
-            raise FormatError(f"{r.where}: {path!r} is listed twice in 'files'.")
-        files[path] = FileEntry(path, r.integer("size_bytes"), r.sha256("sha256"))
-    return tuple(files.values())
+    listed = {file.path for file in files}
+    missing = [path for path in used if path not in listed]
+    if missing:
+        raise FormatError(f"{where}: {missing[0]!r} is used but not listed in 'files'.")
 
 
-def _names(cls: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(cls))
+def _names_in(tensors: Iterable[TensorSpec]) -> set[str]:
+    """Returns the names of dynamic dimensions."""
+    return {size for tensor in tensors for size in tensor.shape if isinstance(size, str)}
 
 
-def _tensor(record: Record) -> TensorSpec:
-    shape: list[Dimension] = []
-    for item in record.items("shape"):
-        positive = isinstance(item, int) and not isinstance(item, bool) and item > 0
-        if not positive and not (isinstance(item, str) and item):
-            raise FormatError(
-                f"{record.where}: 'shape' must hold positive whole numbers or the name of"
-                f" the batch, found {shown(item)}."
-            )
-        assert isinstance(item, (int, str))
-        shape.append(item)
-    dtype = record.text("dtype")
-    if dtype not in DTYPES:
-        choices = choices_text(dtype[:40], DTYPES)
-        raise FormatError(f"{record.where}: 'dtype' {dtype[:40]!r} is unknown. {choices}")
-    return TensorSpec(record.text("name"), dtype, tuple(shape))
-
-
-def _batch(doc: Record) -> BatchRange | None:
-    record = doc.optional_record("batch", *_names(BatchRange))
-    if record is None:
-        return None
-    batch = BatchRange(*(record.integer(name, 1) for name in _names(BatchRange)))
-    if not batch.minimum <= batch.typical <= batch.maximum:
-        raise FormatError(
-            f"{record.where}: needs minimum <= typical <= maximum, found {batch}."
-        )
-    return batch
-
-
-def _provenance(record: Record) -> Provenance:
-    return Provenance(
-        created_utc=record.text("created_utc"),
-        checkpoint=record.text("checkpoint"),
-        checkpoint_sha256=record.text("checkpoint_sha256"),
-        model=record.text("model"),
-        norm=record.text("norm"),
-        precision=record.text("precision"),
-        versions=record.strings("versions"),
-    )
-
-
-def _configuration(record: Record) -> ConfigurationEntry:
-    errors = record.record("verification", *_names(Verification))
-    return ConfigurationEntry(
-        name=record.text("name"),
-        skip=record.texts("skip"),
-        graph=record.text("graph"),
-        golden=record.text("golden"),
-        macs=record.integer("macs"),
-        parameters=record.integer("parameters"),
-        weights_bytes=record.integer("weights_bytes"),
-        own_bytes=record.integer("own_bytes"),
-        metrics=record.numbers("metrics"),
-        verification=Verification(
-            reference=errors.text("reference"),
-            inputs=errors.integer("inputs", 1),
-            max_abs_error=errors.number("max_abs_error"),
-            relative_error=errors.number("relative_error"),
-            tolerance=errors.number("tolerance"),
-        ),
+def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> FormatError:
+    return FormatError(
+        f"{where}: {name[:80]!r} is no {what} of this bundle. {choices_text(name[:80], known)}"
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ..errors import FormatError, IntegrityError
+from .constraints import Count, Positive, Sha256, Text
 from .contained import inside, names_in, regular_file, status_of
 from .device import Device
-from .records import Record, check_format, parse_json, read_document
+from .records import read, read_json
 
 if TYPE_CHECKING:
     from .engines import EngineSet
     from .folder import Bundle
 
-FORMAT = "skipc.measured/1"
 FOLDER = "measured"
 _SUFFIX = ".json"
 
@@ -33,11 +34,11 @@ class TableKey:
         threads: Threads of a call.
     """
 
-    bundle_sha256: str
+    bundle_sha256: Annotated[str, Sha256()]
     target: str
-    engines_sha256: str
+    engines_sha256: Annotated[str, Sha256()]
     device: Device
-    threads: int
+    threads: Count
 
     def path(self) -> str:
         """Returns the table's place, relative to the bundle."""
@@ -47,10 +48,10 @@ class TableKey:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured of one configuration.
+    """What was measured of one graph's engine.
 
     Attributes:
-        configuration: Its name.
+        graph: The graph's name.
         p50_ms: Median latency.
         p95_ms: 95th percentile.
         p99_ms: 99th percentile.
@@ -59,66 +60,39 @@ class Row:
         energy_spread_mj: Its standard deviation; None where it is not known.
     """
 
-    configuration: str
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    runs: int
-    energy_mj: float | None
+    graph: str
+    p50_ms: Positive
+    p95_ms: Positive
+    p99_ms: Positive
+    runs: Count
+    energy_mj: Positive | None
     energy_spread_mj: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTable:
-    """Latencies and energies of all configurations on one device.
+    """Latencies and energies of all engines on one device.
 
     Attributes:
         key: What they hold for.
         created_utc: When they were measured: ISO 8601 date and time.
         versions: Versions of the libraries that ran, by name; for people.
         meter: Spec of the meter that the energies are from; empty without one.
-        rows: One for each configuration, in the manifest's order.
+        rows: One for each graph, in the manifest's order.
     """
+
+    FORMAT: ClassVar[str] = "skipc.measured/2"
+    AGAIN: ClassVar[str] = "measure again with `trtbench BUNDLE --update`"
 
     key: TableKey
     created_utc: str
-    versions: dict[str, str]
-    meter: str
+    versions: Mapping[str, str]
+    meter: Text
     rows: tuple[Row, ...]
 
-    def row(self, configuration: str) -> Row:
-        """Returns the row of ``configuration``, which the bundle is known to have."""
-        return next(row for row in self.rows if row.configuration == configuration)
-
-    def to_json(self) -> dict[str, object]:
-        """Returns the JSON document, format line first."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, value: object, where: str) -> MeasuredTable:
-        """Reads a JSON document.
-
-        Raises:
-            VersionError: The document's format is not ``skipc.measured/1``.
-            FormatError: Anything else is not as FORMAT.md says.
-        """
-        check_format(value, FORMAT, where)
-        doc = Record(value, where, ("format", *cls.__dataclass_fields__))
-        key = doc.record("key", *TableKey.__dataclass_fields__)
-        device = key.record("device", *Device.__dataclass_fields__)
-        return cls(
-            key=TableKey(
-                bundle_sha256=key.sha256("bundle_sha256"),
-                target=key.text("target"),
-                engines_sha256=key.sha256("engines_sha256"),
-                device=Device(device.text("name"), device.optional_text("power_mode")),
-                threads=key.integer("threads", 1),
-            ),
-            created_utc=doc.text("created_utc"),
-            versions=doc.strings("versions"),
-            meter=doc.optional_text("meter"),
-            rows=tuple(_row(r) for r in doc.records("rows", *Row.__dataclass_fields__)),
-        )
+    def row(self, graph: str) -> Row:
+        """Returns the row of ``graph``, which the bundle is known to have."""
+        return next(row for row in self.rows if row.graph == graph)
 
 
 def table_key(bundle: Bundle, engines: EngineSet, device: Device, threads: int) -> TableKey:
@@ -169,26 +143,13 @@ def all_tables(bundle: Bundle) -> tuple[MeasuredTable, ...]:
 
 def _read(bundle: Bundle, path: str) -> MeasuredTable:
     file = regular_file(bundle.path, path)
-    table = MeasuredTable.from_json(parse_json(read_document(file), str(file)), str(file))
-    found = [row.configuration for row in table.rows]
-    known = [entry.name for entry in bundle.manifest.configurations]
+    table = read(MeasuredTable, read_json(file), str(file))
+    found = [row.graph for row in table.rows]
+    known = [graph.name for graph in bundle.manifest.graphs]
     if found != known:
         raise FormatError(
-            f"{file}: has rows for {found}, expected one for each configuration of the"
+            f"{file}: has rows for {found}, expected one for each graph of the"
             f" bundle, in its order: {known}. Remove it, or measure again with"
             f" `trtbench {bundle.path} --update`."
         )
     return table
-
-
-def _row(record: Record) -> Row:
-    energy_mj = record.optional_number("energy_mj")
-    return Row(
-        configuration=record.text("configuration"),
-        p50_ms=record.positive("p50_ms"),
-        p95_ms=record.positive("p95_ms"),
-        p99_ms=record.positive("p99_ms"),
-        runs=record.integer("runs", 1),
-        energy_mj=None if energy_mj is None else record.positive("energy_mj"),
-        energy_spread_mj=record.optional_number("energy_spread_mj"),
-    )

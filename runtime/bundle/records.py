@@ -20,8 +20,9 @@ a dataclass                    an object with its fields as keys
 A key may be left out exactly where its field has a default, and no other key may be there.
 What fields say of each other is checked by the class itself: in an optional method
 ``check(self, where)``, or when it is made. A class with a ``FORMAT`` is a document: its object
-begins with that format line, which ``read`` checks and ``written`` writes. An ``EXAMPLE`` is
-shown to whoever wrote something else than an object.
+begins with that format line, which ``read`` checks and ``written`` writes; its ``AGAIN`` tells
+the user of another version how to get one of this. An ``EXAMPLE`` is shown to whoever wrote
+something else than an object.
 
 Every wrong key or value is named by its place: ``manifest.json: units[3]: 'macs' must be …``.
 The annotations are resolved when a class is first read, so what they name is imported where it
@@ -64,6 +65,8 @@ T = TypeVar("T")
 
 _LARGEST_INTEGER = 2**63 - 1
 
+_AGAIN = "let this one write it anew"
+
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """No manifest of a real family comes near this; a larger file is refused unread."""
 
@@ -92,7 +95,8 @@ def read(cls: type[T], value: object, where: str, error: type[Exception] = Forma
     try:
         expected: str | None = getattr(cls, "FORMAT", None)
         if expected is not None:
-            value = _without_format(value, expected, where)
+            again: str = getattr(cls, "AGAIN", _AGAIN)
+            value = _without_format(value, expected, where, again)
         made: T = _record(cls, value, where)
     except BundleError as cause:
         if error is FormatError:
@@ -106,8 +110,14 @@ def written(document: Document) -> dict[str, object]:
     return {"format": document.FORMAT, **asdict(document)}
 
 
-def check_format(value: object, expected: str, where: str) -> None:
+def check_format(value: object, expected: str, where: str, again: str = _AGAIN) -> None:
     """Checks the ``format`` line before anything else is read.
+
+    Args:
+        value: The document.
+        expected: The format that it must have.
+        where: Its place, for messages.
+        again: What the user of another version may do about it.
 
     Raises:
         FormatError: There is no format line, or it is of another kind of document.
@@ -120,13 +130,13 @@ def check_format(value: object, expected: str, where: str) -> None:
     if isinstance(found, str) and found.startswith(f"{kind}/"):
         raise VersionError(
             f"{where}: written in format {shown(found)}, this skipc reads {expected!r}."
-            " Install the skipc version that wrote it, or let this one write it anew."
+            f" Install the skipc version that wrote it, or {again}."
         )
     raise FormatError(f"{where}: 'format' must be {expected!r}, found {shown(found)}.")
 
 
-def _without_format(value: object, expected: str, where: str) -> object:
-    check_format(value, expected, where)
+def _without_format(value: object, expected: str, where: str, again: str) -> object:
+    check_format(value, expected, where, again)
     assert isinstance(value, dict)
     return {key: inner for key, inner in value.items() if key != "format"}
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import numpy as np
 
 from ..errors import FormatError, choices_text
+from .constraints import KeysOf, Positive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
+
+    from .tensors import TensorSpec
 
 SCORES = ("max-softmax", "margin", "entropy", "value")
 """What a test may know of an answer: see ``call/tests.py``."""
@@ -34,10 +41,17 @@ class Test:
     __test__ = False  # for pytest, which takes a class of this name for its own
 
     output: str
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Annotated[Mapping[str, float], KeysOf(SCORES)] = field(default_factory=dict)
     threshold: float = 0.0
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     stages: tuple[int, ...] = ()
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where it is neither a test of scores nor a router."""
+        if bool(self.scores) == bool(self.stages):
+            raise FormatError(f"{where}: a test has either 'scores' or 'stages'.")
+        if "value" in self.scores and len(self.scores) > 1:
+            raise FormatError(f"{where}: 'value' is the whole score, found others beside it.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ class Stage:
 
     graph: str
     feeds: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    settings: Mapping[str, tuple[bool | float, ...]] = field(default_factory=dict)
     answers: Mapping[str, str] = field(default_factory=dict)
     test: Test | None = None
 
@@ -73,27 +87,34 @@ def source_of(feed: str) -> tuple[int, str] | None:
     return (int(stage), output) if dot and stage.isascii() and stage.isdigit() else None
 
 
+class Graph(Protocol):
+    """What a route asks of a graph."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The tensors where it begins."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The tensors where it ends."""
+        ...
+
+
 def check_route(
-    route: Sequence[Stage],
-    graphs: Mapping[str, tuple[Iterable[str], Iterable[str]]],
-    inputs: Iterable[str],
-    outputs: Iterable[str],
-    where: str,
+    route: Sequence[Stage], graphs: Mapping[str, Graph], family: Graph, where: str
 ) -> None:
     """Checks that a route can be run.
 
     Args:
-        route: The stages.
-        graphs: The inputs and the outputs of each graph, by its name.
-        inputs: The family's inputs.
-        outputs: The family's outputs.
+        route: The stages, at least one.
+        graphs: The graphs by name.
+        family: What every route begins and ends with.
         where: The route's place, which messages begin with.
 
     Raises:
-        FormatError: A stage names what there is not, or its number leads nowhere.
+        FormatError: A stage names what there is not, or what does not fit.
     """
-    if not route:
-        raise FormatError(f"{where}: the route is empty, expected at least one stage.")
     ran_before: dict[int, frozenset[int]] = {0: frozenset()}
     for number, stage in enumerate(route):
         here = f"{where}: stage {number}"
@@ -104,97 +125,142 @@ def check_route(
             )
         if number not in ran_before:
             raise FormatError(f"{here} is reached by no test of an earlier stage.")
-        takes, gives = (set(names) for names in graphs[stage.graph])
-        _check_feeds(stage, takes, set(inputs), route, graphs, ran_before[number], here)
-        _check_answers(stage, number, gives, set(outputs), here)
-        for following in _following(stage, number, len(route), gives, here):
+        ends = {
+            earlier: {spec.name: spec for spec in graphs[route[earlier].graph].outputs}
+            for earlier in (*ran_before[number], number)
+        }
+        graph, made = graphs[stage.graph], ends.pop(number)
+        _check_inputs(stage, graph, {spec.name: spec for spec in family.inputs}, ends, here)
+        following = _following(stage, number, len(route), made, here)
+        if stage.test is None or not stage.test.stages or number in following:
+            _check_answers(stage, made, family.outputs, here)
+        for later in set(following) - {number}:
             path = ran_before[number] | {number}
-            ran_before[following] = path & ran_before.get(following, path)
+            ran_before[later] = path & ran_before.get(later, path)
 
 
-def _check_feeds(
+def _check_inputs(
     stage: Stage,
-    takes: set[str],
-    inputs: set[str],
-    route: Sequence[Stage],
-    graphs: Mapping[str, tuple[Iterable[str], Iterable[str]]],
-    ran_before: frozenset[int],
+    graph: Graph,
+    family: Mapping[str, TensorSpec],
+    ends: Mapping[int, Mapping[str, TensorSpec]],
     here: str,
 ) -> None:
+    """Checks that each input has one source that fits; ``ends`` are the stages that ran."""
     both = [name for name in stage.feeds if name in stage.settings]
     if both:
         raise FormatError(f"{here}: the input {both[0]!r} is both fed and set.")
+    takes = {spec.name for spec in graph.inputs}
     for name in (*stage.feeds, *stage.settings):
         if name not in takes:
             raise FormatError(
                 f"{here}: the graph {stage.graph!r} has no input {name!r}."
                 f" {choices_text(name, takes)}"
             )
-    for name in sorted(takes - stage.settings.keys()):
-        feed = stage.feeds.get(name, name)
-        source = source_of(feed)
-        if source is None:
-            if feed not in inputs:
-                raise FormatError(
-                    f"{here}: the input {name!r} is to be {feed!r}, which is not an input of"
-                    f" the family. {choices_text(feed, inputs)}"
-                )
+    for spec in graph.inputs:
+        place = f"{here}: the input {spec.name!r}"
+        if spec.name in stage.settings:
+            _check_setting(spec, stage.settings[spec.name], place)
             continue
-        earlier, output = source
-        if earlier not in ran_before:
+        feed = stage.feeds.get(spec.name, spec.name)
+        source = source_of(feed)
+        if source is not None and source[0] not in ends:
             raise FormatError(
-                f"{here}: the input {name!r} is to be {feed!r}, but stage {earlier} does not"
-                " always run before."
+                f"{place} is to be {feed!r}, but stage {source[0]} does not always run before."
             )
-        if output not in graphs[route[earlier].graph][1]:
-            choices = choices_text(output, graphs[route[earlier].graph][1])
-            raise FormatError(f"{here}: stage {earlier} has no output {output!r}. {choices}")
+        given = family if source is None else ends[source[0]]
+        name = feed if source is None else source[1]
+        if name not in given:
+            whose = "an input of the family" if source is None else "an output of that stage"
+            raise FormatError(
+                f"{place} is to be {feed!r}, which is not {whose}. {choices_text(name, given)}"
+            )
+        _check_kind(given[name], spec, f"{place} is to be {feed!r}")
+
+
+def _check_setting(spec: TensorSpec, value: tuple[bool | float, ...], place: str) -> None:
+    sizes = [size for size in spec.shape if isinstance(size, int)]
+    if len(sizes) < len(spec.shape):
+        raise FormatError(f"{place} grows with the batch ({spec.kind}), so it cannot be set.")
+    if len(value) != math.prod(sizes):
+        raise FormatError(
+            f"{place} is set to {len(value)} numbers, expected {math.prod(sizes)}: it is"
+            f" {spec.kind}."
+        )
+    unfit = [number for number in value if not _fits(number, spec.dtype)]
+    if unfit:
+        raise FormatError(f"{place} is set to {unfit[0]!r}, which {spec.dtype} cannot hold.")
+
+
+def _fits(number: bool | float, dtype: str) -> bool:
+    if isinstance(number, bool) or dtype == "bool":
+        return isinstance(number, bool) and dtype == "bool"
+    if dtype.startswith("float"):
+        return abs(number) <= float(np.finfo(dtype).max)
+    limits = np.iinfo(dtype)
+    return float(number).is_integer() and limits.min <= number <= limits.max
 
 
 def _check_answers(
-    stage: Stage, number: int, gives: set[str], outputs: set[str], here: str
+    stage: Stage,
+    made: Mapping[str, TensorSpec],
+    outputs: tuple[TensorSpec, ...],
+    here: str,
 ) -> None:
-    unknown = sorted(stage.answers.keys() - outputs)
+    names = [spec.name for spec in outputs]
+    unknown = [name for name in stage.answers if name not in names]
     if unknown:
         raise FormatError(
             f"{here} answers {unknown[0]!r}, which is not an output of the family."
-            f" {choices_text(unknown[0], outputs)}"
+            f" {choices_text(unknown[0], names)}"
         )
-    never = stage.test is not None and stage.test.stages and number not in stage.test.stages
-    for name in () if never else sorted(outputs):
-        given = stage.answers.get(name, name)
-        if given not in gives:
+    for spec in outputs:
+        given = stage.answers.get(spec.name, spec.name)
+        place = f"{here}: the answer {spec.name!r} is to be {given!r}"
+        if given not in made:
             raise FormatError(
-                f"{here}: the answer {name!r} is to be {given!r}, which is not an output of"
-                f" the graph {stage.graph!r}. {choices_text(given, gives)}"
+                f"{place}, which is not an output of the graph {stage.graph!r}."
+                f" {choices_text(given, made)}"
             )
+        _check_kind(made[given], spec, place)
+
+
+def _check_kind(found: TensorSpec, expected: TensorSpec, place: str) -> None:
+    if (found.dtype, found.shape) != (expected.dtype, expected.shape):
+        raise FormatError(f"{place}: that is {found.kind}, expected {expected.kind}.")
 
 
 def _following(
-    stage: Stage, number: int, stages: int, gives: set[str], here: str
+    stage: Stage, number: int, stages: int, made: Mapping[str, TensorSpec], here: str
 ) -> tuple[int, ...]:
-    """Returns the stages that may run after this one."""
+    """Returns the stages that may run after this one; its own number stands for an answer."""
     test = stage.test
     if test is None:
         return ()
-    if test.output not in gives:
+    if test.output not in made:
         raise FormatError(
             f"{here} tests {test.output!r}, which is not an output of the graph"
-            f" {stage.graph!r}. {choices_text(test.output, gives)}"
+            f" {stage.graph!r}. {choices_text(test.output, made)}"
         )
-    unknown = [name for name in test.scores if name not in SCORES]
-    if unknown:
-        choices = choices_text(unknown[0], SCORES)
-        raise FormatError(f"{here} tests the score {unknown[0]!r}. {choices}")
-    if bool(test.scores) == bool(test.stages):
-        raise FormatError(f"{here}: a test has either 'scores' or 'stages'.")
-    if test.temperature <= 0:
-        raise FormatError(f"{here}: the temperature {test.temperature:g} is not above 0.")
+    shape = made[test.output].shape
+    row = math.prod(size for size in shape[1:] if isinstance(size, int))
+    one = "value" in test.scores
+    if not shape or one != (row == 1):
+        wanted = "one number" if one else "a number for each class"
+        raise FormatError(
+            f"{here} tests {test.output!r}, which is {made[test.output].kind}. Expected"
+            f" {wanted} in each row."
+        )
+    if test.stages and len(test.stages) != row:
+        raise FormatError(
+            f"{here}: its router names {len(test.stages)} stages, expected {row}: one for each"
+            f" class of {test.output!r}."
+        )
     following = test.stages or (number + 1,)
-    wrong = [other for other in following if not number <= other < stages]
+    wrong = [later for later in following if not number <= later < stages]
     if wrong:
         raise FormatError(
             f"{here} goes on to stage {wrong[0]}, expected a later one of {stages}"
             f" (0 to {stages - 1})."
         )
-    return tuple(other for other in following if other != number)
+    return following

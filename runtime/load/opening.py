@@ -8,7 +8,6 @@ import numpy as np
 
 from ..backends import open_backend
 from ..backends.null import NullBackend
-from ..bundle.route import Stage
 from ..clock import FakeClock
 from ..errors import BackendUnavailableError, StaleEngineError
 from .loading import Family
@@ -80,12 +79,13 @@ def null_backend(
     Its outputs are zeros of the manifest's shapes and types, with the inputs' batch; its
     latencies are those of ``operating_points``: tabled, else the front's, else from MACs.
     """
-    inputs, outputs = bundle.manifest.inputs, bundle.manifest.outputs
+    manifest = bundle.manifest
+    graphs = {graph.name: graph for graph in manifest.graphs}
 
-    def zeros(_: str, given: Arrays) -> Outputs:
+    def zeros(graph: str, given: Arrays) -> Outputs:
         batches = [
             given[spec.name].shape[axis]
-            for spec in inputs
+            for spec in graphs[graph].inputs
             for axis, size in enumerate(spec.shape)
             if isinstance(size, str)
         ]
@@ -94,11 +94,17 @@ def null_backend(
                 [batches[0] if isinstance(size, str) else size for size in spec.shape],
                 spec.dtype,
             )
-            for spec in outputs
+            for spec in graphs[graph].outputs
         }
 
-    points = operating_points(bundle.manifest, engines, NullBackend.threads)
-    latencies_ms = {point.configuration: point.p50_ms for point in points}
+    latencies_ms: dict[str, float] = {}
+    points = operating_points(manifest, engines, NullBackend.threads)
+    for entry, point in zip(manifest.configurations, points, strict=True):
+        for stage in entry.route:  # each takes its share of the work
+            share = (graphs[stage.graph].macs or 1) / (
+                manifest.macs(entry) or len(entry.route)
+            )
+            latencies_ms.setdefault(stage.graph, share * point.p50_ms)
     return NullBackend(latencies_ms, zeros, clock)
 
 
@@ -118,15 +124,16 @@ def family_of(
         folder = bundle.engine_dir(engines.target)
         # Built ahead, nobody saw it on a device: what it holds has to lie there at least.
         sizes = {
-            entry.configuration: entry.device_bytes or (folder / entry.file).stat().st_size
+            entry.graph: entry.device_bytes or (folder / entry.file).stat().st_size
             for entry in engines.engines
         }
     return Family(
-        routes={entry.name: (Stage(entry.name),) for entry in manifest.configurations},
+        routes={entry.name: entry.route for entry in manifest.configurations},
+        inputs={graph.name: graph.inputs for graph in manifest.graphs},
         outputs=manifest.outputs,
         size_bytes=sizes,
         limit_bytes=None if engines is None else device_bytes,
-        keep=min(manifest.configurations, key=lambda entry: entry.macs).name,
+        keep=min(manifest.graphs, key=lambda graph: graph.macs).name,
     )
 
 

@@ -11,12 +11,12 @@ from ..errors import ChoiceError
 from ..governor import OperatingPoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..bundle.engines import EngineSet, Latency
     from ..bundle.folder import Bundle
     from ..bundle.manifest import Manifest
-    from ..bundle.measured import MeasuredTable
+    from ..bundle.measured import MeasuredTable, Row
 
 GUESSED_MS_PER_MAC = 1e-8
 """100 G MAC/s; only the ratios matter, as the first call sets the scale."""
@@ -53,11 +53,12 @@ def operating_points(
 ) -> tuple[OperatingPoint, ...]:
     """Returns one point per configuration, in the manifest's order.
 
-    The latency of a configuration is, in this order: what was measured on this device
-    (``source`` is ``measured``); its engine's table for ``threads`` (``table``); where no
-    engine has a table, the front's ``latency_ms`` if every configuration has one above zero
-    (``front``); else its MACs at the speed of the configurations that have a table, or at a
-    guessed speed (``macs``). The energy is what was measured, else the front's.
+    A configuration takes what the stages of its route take together. The latency of a stage's
+    engine is, in this order: what was measured on this device (``source`` is ``measured``);
+    its table for ``threads`` (``table``). Where no engine has a table, the latency is the
+    front's ``latency_ms`` if every configuration has one above zero (``front``); else the MACs
+    at the speed of the engines that have a table, or at a guessed speed (``macs``). The energy
+    is what was measured, else the front's.
 
     Args:
         manifest: The bundle's.
@@ -65,47 +66,58 @@ def operating_points(
         threads: Threads that a call runs on.
         measured: The table for this device, these engines and ``threads``, if there is one.
     """
-    entries = manifest.configurations
-    built = {engine.configuration: engine for engine in engines.engines} if engines else {}
+    built = {engine.graph: engine for engine in engines.engines} if engines else {}
     tables = {name: row_for(e.latency, threads) for name, e in built.items() if e.latency}
-    front = [entry.metrics.get("latency_ms", 0.0) for entry in entries]
-    accuracy = ranked_by(manifest) == "accuracy"
-    speeds = [
-        tables[entry.name].p50_ms / max(entry.macs, 1)
-        for entry in entries
-        if entry.name in tables
-    ]
-    ms_per_mac = median(speeds) if speeds else GUESSED_MS_PER_MAC
+    rows: Mapping[str, Latency | Row] = tables
+    source, energies_mj = "table", {}
+    if measured is not None:
+        rows, source = {row.graph: row for row in measured.rows}, "measured"
+        energies_mj = {row.graph: row.energy_mj for row in measured.rows}
+    front = [entry.metrics.get("latency_ms", 0.0) for entry in manifest.configurations]
+    by_front = not rows and min(front) > 0
+    ms_per_mac = _ms_per_mac(manifest, tables)
+    by_accuracy = ranked_by(manifest) == "accuracy"
     points = []
-    for entry, front_ms in zip(entries, front, strict=True):
-        energy_mj = entry.metrics.get("energy_mj", 0.0)
-        if measured is not None:
-            here = measured.row(entry.name)
-            p50_ms, p95_ms, p99_ms, source = here.p50_ms, here.p95_ms, here.p99_ms, "measured"
-            energy_mj = energy_mj if here.energy_mj is None else here.energy_mj
-        elif entry.name in tables:
-            row = tables[entry.name]
-            p50_ms, p95_ms, p99_ms, source = row.p50_ms, row.p95_ms, row.p99_ms, "table"
-        elif not tables and min(front) > 0:
-            p50_ms, p95_ms, p99_ms, source = front_ms, front_ms, None, "front"
+    for entry in manifest.configurations:
+        names = [stage.graph for stage in entry.route]
+        macs = manifest.macs(entry)
+        if all(name in rows for name in names):
+            known = [rows[name] for name in names]
+            p50_ms, p95_ms = sum(r.p50_ms for r in known), sum(r.p95_ms for r in known)
+            p99_ms: float | None = sum(row.p99_ms for row in known)
+            found = source
         else:
-            p50_ms = p95_ms = max(entry.macs, 1) * ms_per_mac
-            p99_ms, source = None, "macs"
-        sizes = built.get(entry.name, entry)
+            p50_ms = entry.metrics["latency_ms"] if by_front else max(macs, 1) * ms_per_mac
+            p95_ms, p99_ms = p50_ms, None
+            found = "front" if by_front else "macs"
+        seen_mj = [energies_mj.get(name) for name in names]
+        energy_mj = max(entry.metrics.get("energy_mj", 0.0), 0.0)
+        if None not in seen_mj:
+            energy_mj = sum(filter(None, seen_mj))
+        sizes = [built.get(graph.name, graph) for graph in manifest.graphs_of(entry)]
         points.append(
             OperatingPoint(
                 configuration=entry.name,
-                rank=entry.metrics["accuracy"] if accuracy else float(entry.macs),
+                rank=entry.metrics["accuracy"] if by_accuracy else float(macs),
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
                 p99_ms=p99_ms,
-                source=source,
-                energy_mj=max(energy_mj, 0.0),
-                weights_bytes=sizes.weights_bytes,
-                own_bytes=sizes.own_bytes,
+                source=found,
+                energy_mj=energy_mj,
+                weights_bytes=sum(each.weights_bytes for each in sizes),
+                own_bytes=sum(each.own_bytes for each in sizes),
             )
         )
     return tuple(points)
+
+
+def _ms_per_mac(manifest: Manifest, tables: Mapping[str, Latency]) -> float:
+    speeds = [
+        tables[graph.name].p50_ms / max(graph.macs, 1)
+        for graph in manifest.graphs
+        if graph.name in tables
+    ]
+    return median(speeds) if speeds else GUESSED_MS_PER_MAC
 
 
 def points_by_name(points: Sequence[OperatingPoint]) -> dict[str, OperatingPoint]:

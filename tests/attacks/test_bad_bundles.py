@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
-from contextlib import suppress
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skipc.runtime.bundle import Bundle, records
 from skipc.runtime.bundle.device import Device
 from skipc.runtime.bundle.measured import TableKey, all_tables, find_table
-from skipc.runtime.bundle.npz import read_npz
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError, VersionError
 from tests.bundles import edit_json, write_bundle, write_engines
 from tests.sysfs_trees import unprivileged
@@ -71,11 +65,11 @@ def test_open_refuses_a_huge_manifest_unread(path):
         (b"\xff\xfe", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"format": "a", "format": "b"}', "'format' is given twice"),
-        (b"[]", "'format' must be 'skipc.bundle/1', found None"),
+        (b"[]", "'format' must be 'skipc.bundle/2', found None"),
         (b'{"format": "skipc.front/1"}', "found 'skipc.front/1'"),
-        (b'{"format": "skipc.bundle/1"}', "'name' is missing"),
+        (b'{"format": "skipc.bundle/2"}', "'name' is missing"),
         (
-            b'{"format": "skipc.bundle/1", "nmae": 1}',
+            b'{"format": "skipc.bundle/2", "nmae": 1}',
             "unknown key 'nmae'. Did you mean 'name'",
         ),
     ],
@@ -86,11 +80,11 @@ def test_open_refuses_a_malformed_manifest(path, text, message):
         Bundle.open(path)
 
 
-def test_open_refuses_an_unknown_version(path):
-    _manifest(path, _set("format", value="skipc.bundle/2"))
-    with pytest.raises(
-        VersionError, match=r"manifest\.json: written in format 'skipc.bundle/2'"
-    ):
+@pytest.mark.parametrize("version", [1, 3])
+def test_open_refuses_another_version_and_says_to_build_again(path, version):
+    _manifest(path, _set("format", value=f"skipc.bundle/{version}"))
+    message = f"written in format 'skipc.bundle/{version}', .* build the bundle again with `sk"
+    with pytest.raises(VersionError, match=rf"manifest\.json: {message}"):
         Bundle.open(path)
 
 
@@ -236,7 +230,7 @@ def _same_name(doc):
 
 
 def _same_graph(doc):
-    doc["configurations"][1]["graph"] = "full.onnx"
+    doc["graphs"][1]["file"] = "full.onnx"
 
 
 def _overlap(doc):
@@ -247,24 +241,77 @@ def _beyond(doc):
     doc["weights"][2]["size_bytes"] = 10**6
 
 
+def _twice_chosen(doc):
+    choices = doc["configurations"][1]["parts"][0]["choices"]
+    choices.append(choices[0])
+
+
+_MID = ("configurations", 1)
+_CHOICE = (*_MID, "parts", 0, "choices", 0)
+_STAGE = (*_MID, "route", 0)
+_TEST = {"output": "logits", "scores": {"margin": 1.0}, "threshold": 0.5}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_duplicate_file, "is listed twice in 'files'"),
-        (_same_name, "the configuration name 'full' is given twice"),
-        (_same_graph, "the graph file 'full.onnx' is given twice"),
+        (_duplicate_file, r"files: the path '.*' is given twice"),
+        (_same_name, "configurations: the name 'full' is given twice"),
+        (_same_graph, "graph 'mid': is 'full' once more: both are the same piece of"),
         (_overlap, r"weights\[1\] starts at 200 bytes and overlaps"),
         (_beyond, "the weights end at 1008192 bytes, but 'weights.bin' has 12288"),
-        (_set("configurations", value=[]), "holds no configuration"),
+        (_set("configurations", value=[]), "'configurations' is empty"),
+        (_set("graphs", value=[]), "'graphs' is empty"),
+        (_set("networks", value=[]), "'networks' is empty"),
+        (_set("graphs", 1, "inputs", value=[]), r"graphs\[1\]: 'inputs' is empty"),
+        (_set("graphs", 1, "name", value="full"), "graphs: the name 'full' is given twice"),
+        (_set("graphs", 1, "name", value="a/b"), "'a/b': a file cannot be named so"),
+        (_set("graphs", 1, "network", value="x"), "graph 'mid': 'x' is no network of this"),
+        (_set("graphs", 1, "outputs", 0, "shape", value=["N", 3]), "but 'batch' is null"),
+        (
+            _set("graphs", 1, "outputs", 0, "shape", value=[1, 3]),
+            "that is float32 1x3, expect",
+        ),
         (_set("inputs", value=[]), "'inputs' is empty"),
-        (_set("configurations", 1, "skip", value=["x"]), "skips 'x', which is not a unit"),
-        (_set("configurations", 1, "golden", value="x.npz"), "'x.npz' is used but not listed"),
-        (_set("configurations", 1, "macs", value=-1), "'macs' must be a whole number of at"),
-        (_set("configurations", 1, "macs", value=True), "'macs' must be a whole number"),
-        (_set("configurations", 1, "macs", value=2**63), r"a whole number below 2\^63"),
+        (_set(*_MID, "parts", value=[]), "'parts' is empty"),
+        (_set(*_CHOICE, "taken", value=["x"]), "'x' is no option of the axis 'skip' of this"),
+        (_set(*_CHOICE, "taken", value=["block.0"] * 2), "names 'block.0' twice"),
+        (_set(*_CHOICE, "axis", value="ski"), "'ski' is no axis .*Did you mean 'skip'"),
+        (_set(*_MID, "parts", 0, "network", value="x"), r"parts\[0\]: 'x' is no network of"),
+        (_twice_chosen, r"parts\[0\]: choices: the axis 'skip' is given twice"),
+        (
+            _set("networks", 0, "axes", 0, "options", 1, "name", value="block.0"),
+            "is given twi",
+        ),
+        (_set(*_MID, "golden", value="x.npz"), "'x.npz' is used but not listed"),
+        (
+            _set(*_MID, "stops", value=[]),
+            "'mid': 'stops' has 0 entries, expected one for each",
+        ),
+        (_set(*_MID, "stops", value=[0.5]), "'stops' sums up to 0.5, expected 1"),
+        (_set(*_MID, "stops", value=[-1]), r"'stops\[0\]' must be a number of at least 0"),
+        (_set(*_MID, "route", value=[]), "'route' is empty"),
+        (_set(*_STAGE, "graph", value="mi"), "stage 0 runs the graph 'mi', .* mean 'mid'"),
+        (_set(*_STAGE, "graph", value="full"), "graph 'mid': no configuration runs it"),
+        (_set(*_STAGE, "feeds", value={"image": "images"}), "stage 0: .* no input 'image'"),
+        (_set(*_STAGE, "feeds", value={"images": "0.logits"}), "stage 0 does not always run"),
+        (_set(*_STAGE, "feeds", value={"images": "image"}), "is not an input of the family"),
+        (_set(*_STAGE, "settings", value={"images": [1.0]}), "expected 48: it is float32 1x3"),
+        (_set(*_STAGE, "settings", value={"images": ["a"]}), r"'images\[0\]' must be"),
+        (
+            _set(*_STAGE, "answers", value={"logits": "x"}),
+            "'x', which is not an output of the",
+        ),
+        (_set(*_STAGE, "test", value=_TEST), "stage 0 goes on to stage 1, expected a later"),
+        (_set("graphs", 1, "macs", value=-1), "'macs' must be a whole number of at"),
+        (_set("graphs", 1, "macs", value=True), "'macs' must be a whole number"),
+        (_set("graphs", 1, "macs", value=2**63), r"a whole number below 2\^63"),
         (_set("inputs", 0, "dtype", value="float23"), "Did you mean 'float32'"),
         (_set("inputs", 0, "shape", value=["N", 3]), "a shape names 'N', but 'batch' is null"),
-        (_set("inputs", 0, "shape", value=[0, 3]), "must hold positive whole numbers"),
+        (
+            _set("inputs", 0, "shape", value=[0, 3]),
+            r"'shape\[0\]' must be a whole number of at l",
+        ),
         (
             _set("batch", value={"minimum": 1, "typical": 2, "maximum": 4}),
             "no input has a dynamic dimension",
@@ -386,12 +433,22 @@ def test_engine_set_refuses_an_unknown_version(path):
         (
             lambda doc: doc["engines"].pop(),
             IntegrityError,
-            "no engine for configuration 'fast'",
+            "no engine for the graph 'fast'",
         ),
         (
             lambda doc: doc["engines"].append(doc["engines"][0]),
             FormatError,
             "'full' is given tw",
+        ),
+        (
+            _set("engines", 0, "graph", value="x"),
+            IntegrityError,
+            "no engine for the graph 'full'",
+        ),
+        (
+            lambda doc: doc["engines"].append({**doc["engines"][0], "graph": "x"}),
+            FormatError,
+            "an engine of 'x', which is no graph of the bundle",
         ),
         (_set("target", value="board"), FormatError, "'target' is 'board', but the folder"),
         (_set("packed_file", value="x"), FormatError, "'x' is used but not listed"),
@@ -406,85 +463,3 @@ def test_engine_set_refuses_a_contradiction(path, change, error, message):
     with pytest.raises(error, match=message) as caught:
         Bundle.open(path).engine_set("cpu")
     assert "engines.json" in str(caught.value)
-
-
-def test_npz_refuses_a_pickle(tmp_path):
-    file = tmp_path / "bad.npz"
-    np.savez(file, a=np.array([{"x": 1}], dtype=object))
-    with pytest.raises(FormatError, match=r"bad\.npz: 'a': holds Python objects"):
-        read_npz(file)
-
-
-def test_npz_refuses_a_compressed_bomb(tmp_path):
-    file = tmp_path / "bad.npz"
-    np.savez_compressed(file, a=np.zeros(10**6))
-    with pytest.raises(FormatError, match="'a' is compressed"):
-        read_npz(file)
-
-
-def test_npz_refuses_a_header_that_claims_more_than_follows(tmp_path):
-    file = tmp_path / "bad.npz"
-    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }\n"
-    npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("a.npy", npy + b"\0" * 8)
-    with pytest.raises(FormatError, match=r"'a': the header says .* but 8 bytes follow"):
-        read_npz(file)
-
-
-def test_npz_refuses_two_arrays_of_one_name(tmp_path):
-    file = tmp_path / "bad.npz"
-    np.savez(file, a=np.zeros(1))
-    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("a.npy", archive.read("a.npy"))
-    with pytest.raises(FormatError, match="'a' is given twice"):
-        read_npz(file)
-
-
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"x" * 1000])
-def test_npz_refuses_what_is_no_archive(tmp_path, data):
-    file = tmp_path / "bad.npz"
-    file.write_bytes(data)
-    with pytest.raises(FormatError, match=r"bad\.npz: not an \.npz file"):
-        read_npz(file)
-
-
-def test_npz_refuses_an_entry_that_is_no_array(tmp_path):
-    file = tmp_path / "bad.npz"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("a.npy", b"cos\nsystem\n")
-    with pytest.raises(FormatError, match=r"bad\.npz: not an \.npz file"):
-        read_npz(file)
-
-
-def test_npz_reads_column_major_and_empty_arrays(tmp_path):
-    file = tmp_path / "good.npz"
-    columns = np.asfortranarray(np.arange(6).reshape(2, 3))
-    np.savez(file, a=columns, b=np.zeros((0, 3), np.float32), c=np.float32(7))
-    arrays = read_npz(file)
-    assert np.array_equal(arrays["a"], columns)
-    assert arrays["b"].shape == (0, 3)
-    assert arrays["c"] == 7
-
-
-@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=3))
-def test_npz_raises_nothing_but_its_error_when_bytes_change(tmp_path_factory, changes):
-    file = tmp_path_factory.getbasetemp() / "fuzzed.npz"
-    np.savez(file, a=np.arange(4, dtype=np.float32))
-    data = bytearray(file.read_bytes())
-    for place, value in changes:
-        data[place % len(data)] = value
-    file.write_bytes(data)
-    with suppress(FormatError):
-        read_npz(file)
-
-
-@given(st.text(max_size=60))
-def test_npz_raises_nothing_but_its_error_on_any_header(tmp_path_factory, header):
-    file = tmp_path_factory.getbasetemp() / "header.npz"
-    text = header.encode("utf-8", "surrogatepass")
-    with zipfile.ZipFile(file, "w") as archive:
-        magic = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little")
-        archive.writestr("a.npy", magic + text + b"\0" * 8)
-    with suppress(FormatError):
-        read_npz(file)

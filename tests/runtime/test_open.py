@@ -194,9 +194,14 @@ def test_open_refuses_a_bare_number_as_budget(tmp_path):
         AdaptiveEngine.open(tmp_path, budget=5)
 
 
+def _with_larger_images(document):
+    for each in (document, *document["graphs"]):
+        each["inputs"][0].update(shape=[1, 3, 8, 8])
+
+
 def test_open_checks_the_golden_inputs_it_warms_up_with(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc")
-    edit_json(path / "manifest.json", lambda doc: doc["inputs"][0].update(shape=[1, 3, 8, 8]))
+    edit_json(path / "manifest.json", _with_larger_images)
     with pytest.raises(
         BundleError, match=r"inputs\.npz: '0/images' is float32 \(1, 3, 4, 4\)"
     ):

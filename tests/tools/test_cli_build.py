@@ -66,8 +66,8 @@ def test_build_prints_json_and_nothing_else(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.skipc"
     document = skipc("build", made / "ckpt.pt", *arguments, "--out", out, "--json").json()
     assert document["path"] == str(out)
-    assert document["manifest"]["format"] == "skipc.bundle/1"
-    assert document["engines"]["cpu"]["format"] == "skipc.engines/1"
+    assert document["manifest"]["format"] == "skipc.bundle/2"
+    assert document["engines"]["cpu"]["format"] == "skipc.engines/2"
 
 
 def test_build_takes_an_onnx_supernet(made: Path, tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_build_and_run_take_several_whole_number_inputs_and_a_batch(tmp_path: Pa
 
 def test_build_takes_real_inputs_to_verify_on(work: Path) -> None:
     arguments = ("--front", work / "front.json", "--target", "cpu", "--overwrite")
-    before = Bundle.open(work / "ckpt.skipc").manifest.configurations[0].verification.inputs
+    before = Bundle.open(work / "ckpt.skipc").manifest.graphs[0].verification.inputs
     ended = skipc("build", work / "ckpt.pt", *arguments, "--data", work / "images.npy")
     assert ended.code == 0, ended.err
-    after = Bundle.open(work / "ckpt.skipc").manifest.configurations[0].verification.inputs
+    after = Bundle.open(work / "ckpt.skipc").manifest.graphs[0].verification.inputs
     assert after == before + 1
 
 

@@ -69,7 +69,7 @@ def test_build_finishes_there(made: Path, tmp_path: Path, server: Server) -> Non
     out = tmp_path / "b.skipc"
     arguments = ("--front", made / "front.json", "--target", "cpu", "--out", out)
     document = skipc("build", made / "ckpt.pt", *arguments, *server.on, "--json").json()
-    assert document["engines"]["cpu"]["format"] == "skipc.engines/1"
+    assert document["engines"]["cpu"]["format"] == "skipc.engines/2"
 
 
 def test_build_keeps_the_bundle_where_the_device_fails(

@@ -31,9 +31,9 @@ def test_show_prints_configurations_and_engines(made: Path) -> None:
     assert lines[0] == str(made / "ckpt.skipc")
     assert "  inputs   images 1x1x8x8 float32" in lines
     rows = [line.split() for line in lines]
-    assert ["configuration", "skipped", "accuracy", "MACs", "weights", "own", "error"] in rows
+    assert ["configuration", "skip", "accuracy", "MACs", "weights", "own", "error"] in rows
     portable = next(row for row in rows if row[:1] == ["fast"])
-    assert portable[1:4] == ["2", "95.0", "%"]
+    assert portable[1:5] == ["2", "skipped", "95.0", "%"]
     assert any(line.startswith("  host     architecture") for line in lines)
 
 
@@ -87,7 +87,7 @@ def test_show_needs_only_the_base_install(made: Path) -> None:
 
 def test_finish_prints_json_and_nothing_else(work: Path) -> None:
     document = skipc("finish", work / "ckpt.skipc", "--json").json()
-    assert [engine["configuration"] for engine in document["engines"]] == ["full", "fast"]
+    assert [engine["graph"] for engine in document["engines"]] == ["full", "fast"]
 
 
 def test_finish_refuses_unknown_targets_and_leaves_the_engines(work: Path) -> None:

@@ -76,12 +76,12 @@ def bars(network: Network, folder: Path, rounds: int = 3) -> list[Bar]:
 
 def _written(folder: Path) -> tuple[float, float, float]:
     six, one = Bundle.open(folder / "six.skipc"), Bundle.open(folder / "one.skipc")
-    full = six.manifest.configurations[0]
+    full = six.manifest.graphs[0]
     store = six.file(six.manifest.weights_file).stat().st_size / full.weights_bytes
     sizes = []
     for bundle in (six, one):
         engines = bundle.engine_set("cpu")
         packed = next(f for f in engines.files if f.path == engines.packed_file)
         sizes.append(packed.size_bytes)
-    error = max(c.verification.relative_error for c in six.manifest.configurations)
+    error = max(graph.verification.relative_error for graph in six.manifest.graphs)
     return store, sizes[0] / sizes[1], error

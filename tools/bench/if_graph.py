@@ -33,9 +33,9 @@ class IfSession:
 
     def __init__(self, bundle: Path) -> None:
         opened = Bundle.open(bundle)
-        entries = opened.manifest.configurations
-        skipped = {name for entry in entries for name in entry.skip}
-        model = ir.load(opened.file(entries[0].graph))
+        manifest = opened.manifest
+        skipped = {name for entry in manifest.configurations for name in entry.taken("skip")}
+        model = ir.load(opened.file(manifest.graphs[0].file))
         units = tuple(unit for unit in find_units(model).units if unit.name in skipped)
         self._units = [unit.name for unit in units]
         path = bundle.with_suffix(".if.onnx")

@@ -47,11 +47,12 @@ def _steady(network: Network, path: Path, rounds: int) -> list[Bar]:
     with AdaptiveEngine.open(path, threads=1) as engine:
         for entry in bundle.manifest.configurations:
             engine.pin(entry.name)
+            file = bundle.manifest.graphs_of(entry)[0].file
             ours = _call(engine, case)
-            pairs = _pairs(ours, _run(PlainSession(path / entry.graph), case), rounds)
+            pairs = _pairs(ours, _run(PlainSession(path / file), case), rounds)
             over_plain[entry.name] = statistics.median(a / b for a, b in pairs)
             ours_ms[entry.name] = statistics.median(a for a, _ in pairs)
-            pairs = _pairs(_skipping(branching, entry.skip, case), ours, rounds // 3)
+            pairs = _pairs(_skipping(branching, entry.taken("skip"), case), ours, rounds // 3)
             if_over_ours[entry.name] = statistics.median(a / b for a, b in pairs)
     worst = max(over_plain, key=lambda name: over_plain[name])
     listed = " ".join(f"{ms:.1f}" for ms in ours_ms.values())

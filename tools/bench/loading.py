@@ -54,13 +54,13 @@ def _pairs(path: Path, ours_first: bool) -> list[tuple[float, float]]:
     backend = open_backend(bundle, bundle.engine_set("cpu"), 1)
     held: list[object] = []
     found = []
-    for entry in bundle.manifest.configurations:
+    for graph in bundle.manifest.graphs:
 
-        def ours(name: str = entry.name) -> None:
+        def ours(name: str = graph.name) -> None:
             held.append(backend.load(name))
 
-        def plain(graph: str = entry.graph) -> None:
-            held.append(PlainSession(path / graph))
+        def plain(file: str = graph.file) -> None:
+            held.append(PlainSession(path / file))
 
         if ours_first:
             pair = (timed_ms(ours), timed_ms(plain))

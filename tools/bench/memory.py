@@ -63,8 +63,8 @@ def _ours(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
 
 
 def _plain(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
-    entries = Bundle.open(path).manifest.configurations
-    sessions = [PlainSession(path / entry.graph) for entry in entries]
+    graphs = Bundle.open(path).manifest.graphs
+    sessions = [PlainSession(path / graph.file) for graph in graphs]
     for session in sessions:
         session.run(case)
     return sessions
@@ -73,7 +73,7 @@ def _plain(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
 def _branching(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
     session = IfSession(path)
     for entry in Bundle.open(path).manifest.configurations:
-        session.run(entry.skip, case)
+        session.run(entry.taken("skip"), case)
     return session
 
 

@@ -147,14 +147,15 @@ def _latency_ratio(path: Path, chosen: list[dict[str, Any]]) -> float:
     best = next(one["score"] for one in chosen if one["name"] == "full")
     kept = {one["name"] for one in chosen if 100 * (best - one["score"]) <= MAX_DROP}
     engines = Bundle.open(path).engine_set("cpu").engines
-    p50_ms = {engine.configuration: engine.latency[0].p50_ms for engine in engines}
+    p50_ms = {engine.graph: engine.latency[0].p50_ms for engine in engines}
     return min(p50_ms[name] for name in kept) / p50_ms["full"]
 
 
 def _store_ratio(path: Path) -> float:
     manifest = Bundle.open(path).manifest
-    full = next(c for c in manifest.configurations if not c.skip)
-    return sum(tensor.size_bytes for tensor in manifest.weights) / full.weights_bytes
+    full = next(c for c in manifest.configurations if not c.taken("skip"))
+    full_bytes = manifest.graphs_of(full)[0].weights_bytes
+    return sum(tensor.size_bytes for tensor in manifest.weights) / full_bytes
 
 
 def _evaluator(checkpoint: Path, mode: NormMode) -> tuple[Evaluator, list[Genes]]:

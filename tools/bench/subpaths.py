@@ -40,7 +40,7 @@ def bars(folder: Path) -> list[Bar]:
         network, folder / "ckpt.pt", folder / "front.json", BuildOptions(overwrite=True)
     )
     manifest = Bundle.open(path).manifest
-    macs = {entry.name: entry.macs for entry in manifest.configurations}
+    macs = {entry.name: manifest.macs(entry) for entry in manifest.configurations}
     shares = {name: count / macs["FFFF"] for name, count in macs.items()}
     worst = max(abs(shares[name] - share) for name, share in SHARES.items())
     tensors = [t for t in module.state_dict().values() if t.is_floating_point()]

@@ -110,7 +110,7 @@ def command(
     from skipc.profiles import load_profile
     from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.recipe import Recipe
+    from skipc.runtime.bundle.manifest import Recipe
     from skipc.tools.commands.show import bundle_json, print_bundle
 
     # What is cheap to get wrong is checked before the network is read.

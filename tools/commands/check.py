@@ -104,7 +104,7 @@ class _Golden:
                 engine.pin(entry.name)
                 actual = [engine(case) for case in inputs]
                 found = difference(actual, bundle.golden_outputs(entry.name))
-                tolerance = tolerance_on(backend, entry)
+                tolerance = tolerance_on(backend, bundle.manifest, entry)
                 results.append(
                     GoldenResult(
                         target=self.target,

@@ -8,6 +8,7 @@ import click
 
 from skipc.compiler.targets import finish, unavailable_reason
 from skipc.profiles import load_profile
+from skipc.runtime.bundle.records import written
 from skipc.runtime.errors import SkipcError, StaleEngineError
 from skipc.tools.console import console, print_json, progress
 from skipc.tools.options import PATH, device_from, device_options, target_options
@@ -55,7 +56,7 @@ def command(
         else:
             engines = finish_on(device, bundle, target, step, options)
     if as_json:
-        print_json(engines.to_json())
+        print_json(written(engines))
     else:
         print_engines(engines, console())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.records import written
 from skipc.tools.console import console, count_text, plural, print_json, size_text, table
 from skipc.tools.options import PATH
 from skipc.tools.views.engines import print_engines
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.table import Table
 
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.manifest import Manifest, TensorSpec
 
 
 @click.command("show")
@@ -40,8 +42,8 @@ def bundle_json(bundle: Bundle) -> dict[str, object]:
     found = estimates_of(bundle)
     return {
         "path": str(bundle.path),
-        "manifest": bundle.manifest.to_json(),
-        "engines": {name: bundle.engine_set(name).to_json() for name in bundle.targets()},
+        "manifest": written(bundle.manifest),
+        "engines": {name: written(bundle.engine_set(name)) for name in bundle.targets()},
         "measured": measured_json(bundle),
         "estimates": None if found is None else asdict(found),
     }
@@ -64,22 +66,11 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
         out.print(f"  batch N  {batch.minimum} to {batch.maximum}, typically {batch.typical}")
     tensors = plural(len(manifest.weights), "tensor")
     out.print(f"  weights  {size_text(store.size_bytes)} in {tensors}, each stored once")
-    out.print(f"  units    {len(manifest.units)} that may be skipped\n")
-    rows = table(
-        "configuration", ">skipped", ">accuracy", ">MACs", ">weights", ">own", ">error"
+    offered = (
+        f"{axis}: {plural(len(manifest.options(axis)), 'option')}" for axis in manifest.axes
     )
-    for entry in manifest.configurations:
-        accuracy = entry.metrics.get("accuracy")
-        rows.add_row(
-            entry.name,
-            str(len(entry.skip)),
-            "-" if accuracy is None else f"{100 * accuracy:.1f} %",
-            count_text(entry.macs),
-            size_text(entry.weights_bytes),
-            size_text(entry.own_bytes),
-            f"{entry.verification.relative_error:.0e}",
-        )
-    out.print(rows)
+    out.print(f"  axes     {'; '.join(offered) or 'none'}\n")
+    out.print(_configurations(manifest))
     for target in bundle.targets():
         print_engines(bundle.engine_set(target), out)
     print_measured(bundle, out)
@@ -93,6 +84,27 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
             " USER@HOST)",
             soft_wrap=True,
         )
+
+
+def _configurations(manifest: Manifest) -> Table:
+    rows = table(
+        "configuration",
+        *(f">{axis}" for axis in manifest.axes),
+        *(">accuracy", ">MACs", ">weights", ">own", ">error"),
+    )
+    for entry in manifest.configurations:
+        accuracy = entry.metrics.get("accuracy")
+        graphs = manifest.graphs_of(entry)
+        rows.add_row(
+            entry.name,
+            *(entry.text(axis) or "-" for axis in manifest.axes),
+            "-" if accuracy is None else f"{100 * accuracy:.1f} %",
+            count_text(manifest.macs(entry)),
+            size_text(sum(graph.weights_bytes for graph in graphs)),
+            size_text(sum(graph.own_bytes for graph in graphs)),
+            f"{manifest.verification(entry).relative_error:.0e}",
+        )
+    return rows
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

@@ -65,7 +65,7 @@ def main(out: Path, epochs: int) -> None:
     report = load_digits().report
     entries = Bundle.open(bundle).manifest.configurations
     with AdaptiveEngine.open(bundle, threads=1) as engine:
-        measured = [_measure(engine, e.name, len(e.skip), report) for e in entries]
+        measured = [_measure(engine, e.name, len(e.taken("skip")), report) for e in entries]
         calls = list(_under_changing_budget(engine, report))
     _report(printed, measured, calls)
     picture = out / "demo.png"

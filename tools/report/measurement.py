@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from skipc.runtime.bundle.engines import EngineSet
-    from skipc.runtime.bundle.manifest import Manifest
+    from skipc.runtime.bundle.engines import EngineSet, Latency
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.tools.trtbench.latency import RatioInterval
     from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching
     from skipc.tools.trtbench.report import (
@@ -213,7 +213,9 @@ def _measured(entry: Measured) -> Point:
     )
 
 
-def of_engines(engines: EngineSet, reference: str) -> tuple[Measurement, ...]:
+def of_engines(
+    manifest: Manifest, engines: EngineSet, reference: str
+) -> tuple[Measurement, ...]:
     """Returns the latency tables of one target's engines, a series per count of threads."""
     counts = sorted({row.threads for entry in engines.engines for row in entry.latency})
     host = tuple((key.replace("_", " "), value) for key, value in engines.host.items())
@@ -224,17 +226,17 @@ def of_engines(engines: EngineSet, reference: str) -> tuple[Measurement, ...]:
             reference=reference,
             points=tuple(
                 _plain_point(
-                    entry.configuration,
+                    entry.name,
                     (
-                        Quantile("median", row.p50_ms),
-                        Quantile("95 %", row.p95_ms),
-                        Quantile("99 %", row.p99_ms),
+                        Quantile("median", sum(row.p50_ms for row in rows)),
+                        Quantile("95 %", sum(row.p95_ms for row in rows)),
+                        Quantile("99 %", sum(row.p99_ms for row in rows)),
                     ),
-                    row.runs,
+                    min(row.runs for row in rows),
                 )
-                for entry in engines.engines
-                for row in entry.latency
-                if row.threads == threads
+                for entry in manifest.configurations
+                for rows in [_rows(engines, entry, threads)]
+                if rows
             ),
             switching=None,
             energy_is_estimated=False,
@@ -249,6 +251,16 @@ def of_engines(engines: EngineSet, reference: str) -> tuple[Measurement, ...]:
         )
         for threads in counts
     )
+
+
+def _rows(engines: EngineSet, entry: ConfigurationEntry, threads: int) -> list[Latency]:
+    """Returns a row for each stage; none where one was not measured."""
+    found = [
+        next((r for r in engines.engine(stage.graph).latency if r.threads == threads), None)
+        for stage in entry.route
+    ]
+    rows = [row for row in found if row is not None]
+    return rows if len(rows) == len(found) else []
 
 
 def of_front(manifest: Manifest, reference: str) -> tuple[Measurement, ...]:

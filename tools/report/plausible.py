@@ -33,14 +33,17 @@ def check_manifest(manifest: Manifest, where: str) -> None:
     Raises:
         ReportError: A number is too large.
     """
-    units = ((f"unit {u.name!r}", v) for u in manifest.units for v in (u.macs, u.parameters))
-    _check(where, units)
+    for axis in manifest.axes:
+        for option in manifest.options(axis):
+            who = f"option {option.name!r} of the axis {axis!r}"
+            _check(where, ((who, value) for value in (option.macs, option.parameters)))
+    for graph in manifest.graphs:
+        who, checked = f"graph {graph.name!r}", graph.verification
+        _check(where, ((who, value) for value in (graph.macs, graph.parameters)))
+        _check(where, ((who, value) for value in (checked.relative_error, checked.tolerance)))
     for entry in manifest.configurations:
         who = f"configuration {entry.name!r}"
-        checked = entry.verification
-        _check(where, ((who, value) for value in (entry.macs, entry.parameters)))
         _check(where, ((who, entry.metrics.get(key, 0.0)) for key in _METRICS))
-        _check(where, ((who, value) for value in (checked.relative_error, checked.tolerance)))
 
 
 def check_engines(engines: EngineSet, where: str) -> None:
@@ -52,7 +55,7 @@ def check_engines(engines: EngineSet, where: str) -> None:
     for entry in engines.engines:
         for row in entry.latency:
             times = (row.p50_ms, row.p95_ms, row.p99_ms)
-            _check(where, ((f"configuration {entry.configuration!r}", ms) for ms in times),
+            _check(where, ((f"graph {entry.graph!r}", ms) for ms in times),
                    _LEAST_COST, _MOST_COST)  # fmt: skip
 
 

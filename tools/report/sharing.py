@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from skipc.runtime.bundle.manifest import Manifest
     from skipc.tools.report.subnets import Subnet
@@ -35,8 +35,8 @@ class Sharing:
         sets: By falling size; together every tensor that a graph refers to.
         graphs_bytes: Size of all graphs.
         store_bytes: Size of the weight store's file.
-        plain_bytes: What a plain file for each configuration would take: its graph and the
-            tensors that it refers to.
+        plain_bytes: What plain files for each configuration would take: its graphs and the
+            tensors that they refer to.
     """
 
     sets: tuple[SharingSet, ...]
@@ -50,23 +50,32 @@ class Sharing:
         return self.graphs_bytes + self.store_bytes
 
 
-def sharing_of(manifest: Manifest, subnets: Sequence[Subnet]) -> Sharing:
-    """Returns how the subnets share the weight store."""
+def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:
+    """Returns how the configurations share the weight store, by what their graphs hold."""
+    parts = {
+        entry.name: [subnets[graph.name] for graph in manifest.graphs_of(entry)]
+        for entry in manifest.configurations
+    }
     names: dict[tuple[str, ...], list[str]] = {}
     sizes: dict[tuple[str, ...], int] = {}
     for tensor in manifest.weights:
-        users = [s for s in subnets if tensor.offset_bytes in s.tensors]
-        key = tuple(subnet.configuration for subnet in users)
-        if key:
-            names.setdefault(key, []).append(users[0].tensors[tensor.offset_bytes])
+        called = {
+            name: subnet.tensors[tensor.offset_bytes]
+            for name, own in parts.items()
+            for subnet in own
+            if tensor.offset_bytes in subnet.tensors
+        }
+        if called:
+            key = tuple(called)
+            names.setdefault(key, []).append(called[key[0]])
             sizes[key] = sizes.get(key, 0) + tensor.size_bytes
     sets = [SharingSet(key, tuple(names[key]), size) for key, size in sizes.items()]
-    graphs_bytes = sum(subnet.graph_bytes for subnet in subnets)
     used_bytes = sum(one.size_bytes * len(one.configurations) for one in sets)
-    store = next(f for f in manifest.files if f.path == manifest.weights_file)
+    files = {file.path: file.size_bytes for file in manifest.files}
+    graph_files = {graph.file for graph in manifest.graphs}
     return Sharing(
         sets=tuple(sorted(sets, key=lambda one: (-one.size_bytes, one.configurations))),
-        graphs_bytes=graphs_bytes,
-        store_bytes=store.size_bytes,
-        plain_bytes=graphs_bytes + used_bytes,
+        graphs_bytes=sum(files[path] for path in graph_files),
+        store_bytes=files[manifest.weights_file],
+        plain_bytes=used_bytes + sum(s.graph_bytes for own in parts.values() for s in own),
     )

@@ -37,18 +37,18 @@ class Study:
         manifest: The bundle's manifest.
         manifest_sha256: Its hash.
         engines: The engines of every target that has some.
-        subnets: What the graphs hold, in the manifest's order.
+        subnets: What the graphs hold, by name.
         sharing: How they share the weight store.
         measurements: What was measured; empty where nothing was.
         ranks: By configuration its place, the most accurate first: its colour everywhere.
         reference: The most accurate configuration, by the runtime's ranking.
-        links: By configuration, the address of its graph, relative to the page.
+        links: By graph, the address of its file, relative to the page.
     """
 
     manifest: Manifest
     manifest_sha256: str
     engines: tuple[EngineSet, ...]
-    subnets: tuple[Subnet, ...]
+    subnets: Mapping[str, Subnet]
     sharing: Sharing
     measurements: tuple[Measurement, ...]
     ranks: Mapping[str, int]
@@ -95,9 +95,9 @@ def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
     names = [entry.name for entry in manifest.configurations]
     found = [of_report(report, file, names) for file, report in reports]
     if not results:
-        found = [one for built in engines for one in of_engines(built, reference)]
+        found = [one for built in engines for one in of_engines(manifest, built, reference)]
         found = found or list(of_front(manifest, reference))
-    subnets = tuple(read_subnet(bundle, entry) for entry in manifest.configurations)
+    subnets = {graph.name: read_subnet(bundle, graph) for graph in manifest.graphs}
     return Study(
         manifest=manifest,
         manifest_sha256=bundle.manifest_sha256,
@@ -107,7 +107,7 @@ def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
         measurements=_with_unique_labels(found),
         ranks=ranks,
         reference=reference,
-        links={e.name: _link(bundle.file(e.graph), page) for e in manifest.configurations},
+        links={g.name: _link(bundle.file(g.file), page) for g in manifest.graphs},
     )
 
 
@@ -136,7 +136,8 @@ def _ranks(manifest: Manifest) -> dict[str, int]:
     by_accuracy = ranked_by(manifest) == "accuracy"
 
     def key(entry: ConfigurationEntry) -> tuple[float, int]:
-        return (-entry.metrics["accuracy"] if by_accuracy else -entry.macs, -entry.macs)
+        macs = manifest.macs(entry)
+        return (-entry.metrics["accuracy"] if by_accuracy else -macs, -macs)
 
     ordered = sorted(manifest.configurations, key=key)
     return {entry.name: rank for rank, entry in enumerate(ordered)}

@@ -1,4 +1,4 @@
-"""What the subnets' graphs hold: nodes by module, tensors by place in the weight store."""
+"""What the graphs hold: nodes by module, tensors by place in the weight store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import GraphEntry
 
 # `skipc build` writes it to every node (compiler/graph/index.py, which needs onnx_ir).
 MODULE_KEY = "skipc.module"
@@ -23,25 +23,25 @@ MODULE_KEY = "skipc.module"
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """What one configuration's graph holds.
+    """What a graph holds.
 
     Attributes:
-        configuration: The configuration's name.
+        graph: The graph's name.
         graph_bytes: Size of the graph's file.
         nodes: How many nodes it has.
         operators: By module path, the operators of the nodes in it or in a module inside.
         tensors: By offset in the weight store, the tensors that it refers to: their names.
     """
 
-    configuration: str
+    graph: str
     graph_bytes: int
     nodes: int
     operators: Mapping[str, Mapping[str, int]]
     tensors: Mapping[int, str]
 
 
-def read_subnet(bundle: Bundle, entry: ConfigurationEntry) -> Subnet:
-    """Returns what the graph of a configuration holds. No weights are read.
+def read_subnet(bundle: Bundle, entry: GraphEntry) -> Subnet:
+    """Returns what a graph holds. No weights are read.
 
     Raises:
         ExtraMissingError: onnx is not installed.

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from skipc.tools.console import short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from skipc.runtime.bundle.manifest import ChoiceEntry, ConfigurationEntry
     from skipc.tools.report.measurement import Point
     from skipc.tools.trtbench.latency import RatioInterval
 
@@ -57,13 +56,17 @@ def ratio(interval: RatioInterval | None) -> str:
     return f"{interval.ratio:.{decimals}f} ({ends})"
 
 
-def skipped(names: Sequence[str]) -> str:
-    """Returns which units are skipped, cut where there are many."""
-    if not names:
-        return "skips nothing"
-    listed = ", ".join(short(name, 40) for name in names[:_MOST_NAMED])
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"skips {listed}{more}"
+def chosen(entry: ConfigurationEntry) -> str:
+    """Returns a configuration's choices with what each takes, cut where that is much."""
+    return "; ".join(_choice(choice) for part in entry.parts for choice in part.choices)
+
+
+def _choice(choice: ChoiceEntry) -> str:
+    listed = ", ".join(short(name, 40) for name in choice.taken[:_MOST_NAMED])
+    left = len(choice.taken) - _MOST_NAMED
+    more = f" and {left} more" if left > 0 else ""
+    text = short(choice.text, 60)
+    return text if listed in ("", text) else f"{text}: {listed}{more}"
 
 
 def quantiles(point: Point) -> str:

@@ -14,6 +14,7 @@ from skipc.compiler.bundle.files import write_whole
 from skipc.runtime.bundle.contained import inside
 from skipc.runtime.bundle.device import Device
 from skipc.runtime.bundle.measured import FOLDER, MeasuredTable, Row, table_key
+from skipc.runtime.bundle.records import written
 from skipc.tools.console import plural
 from skipc.tools.options import check_place
 from skipc.tools.trtbench.latency import percentile_ms
@@ -159,13 +160,16 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
     """
     regime = found.report.regime
     measured = None if regime.meter is None or regime.meter.estimated else regime.meter
-    rows = []
+    rows: list[Row] = []
     for entry in found.report.configurations:
+        graph = bundle.manifest.configuration(entry.name).only_graph
+        if graph is None or any(row.graph == graph for row in rows):
+            continue  # a row is of an engine: routes of several are made of theirs
         ordered_ms = np.sort(found.timed.trace.calls[entry.name].latencies_ms)
         energy = None if measured is None else entry.energy
         rows.append(
             Row(
-                configuration=entry.name,
+                graph=graph,
                 p50_ms=float(np.median(ordered_ms)),
                 p95_ms=percentile_ms(ordered_ms, 95),
                 p99_ms=percentile_ms(ordered_ms, 99),
@@ -180,7 +184,7 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
     table = MeasuredTable(key, regime.created_utc, dict(regime.versions), meter, tuple(rows))
     inside(bundle.path, FOLDER).mkdir(exist_ok=True)
     path = inside(bundle.path, key.path())
-    write_whole(path, _encoded(table.to_json()))
+    write_whole(path, _encoded(written(table)))
     return path
 
 

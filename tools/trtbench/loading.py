@@ -60,7 +60,7 @@ class Subject:
 
     def entry(self, name: str) -> ConfigurationEntry:
         """Returns the manifest's entry of a configuration."""
-        return next(e for e in self.bundle.manifest.configurations if e.name == name)
+        return self.bundle.manifest.configuration(name)
 
     def graphs(self, name: str) -> tuple[str, ...]:
         """Returns the graphs that a configuration's route runs, each once."""
@@ -187,8 +187,9 @@ def _sum(parts: Sequence[LoadTimes]) -> LoadTimes:
 
 def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -> Memory:
     if subject.engines is None:
-        subnet = subject.entry(name)
-        disk = Share(subnet.own_bytes, subnet.weights_bytes - subnet.own_bytes)
+        graphs = subject.bundle.manifest.graphs_of(subject.entry(name))
+        own_bytes = sum(graph.own_bytes for graph in graphs)
+        disk = Share(own_bytes, sum(graph.weights_bytes for graph in graphs) - own_bytes)
         return Memory(disk, host, DeviceShare(0, 0, taken_bytes))
     own_bytes = all_bytes = 0
     others = {
@@ -272,16 +273,18 @@ def load_plain(family: LoadedFamily) -> PlainSessions:
         NumericsError: One answers otherwise than our engine.
     """
     subject, runs, calls = family.subject, {}, {}
+    manifest = subject.bundle.manifest
     for name, ours in family.runs().items():
         entry, case = subject.entry(name), subject.cases[0]
-        if len(subject.family.routes[name]) > 1:
+        if entry.only_graph is None:
             reason = (
                 f"configuration {name!r} runs several graphs, which no plain session does."
             )
             return PlainSessions(not_run=reason)
+        file = manifest.graph(entry.only_graph).file
         start_ns = time.perf_counter_ns()
         try:
-            session = PlainSession(subject.bundle.file(entry.graph), subject.backend.threads)
+            session = PlainSession(subject.bundle.file(file), subject.backend.threads)
         except PlainUnavailableError as reason:
             return PlainSessions(not_run=str(reason))
         loaded_ns = time.perf_counter_ns()
@@ -289,7 +292,7 @@ def load_plain(family: LoadedFamily) -> PlainSessions:
         first_call_ms = (time.perf_counter_ns() - loaded_ns) / 1e6
         error = difference([outputs], [ours(case)]).relative_error
         # Each of the two may be that far from the reference, to either side.
-        tolerance = 2 * entry.verification.tolerance
+        tolerance = 2 * manifest.verification(entry).tolerance
         if not error <= tolerance:  # NaN must be refused
             raise NumericsError(
                 f"baseline 'plain', configuration {name!r}: its outputs differ from the"

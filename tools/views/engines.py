@@ -33,10 +33,10 @@ def _print_packed(engines: EngineSet, out: Console) -> None:
     out.print()
     counts = _counts(engines)
     names = [f">p50/p99 ms\n{plural(count, 'thread')}" for count in counts]
-    rows = table("\nconfiguration", *names, ">\nweights", ">\nown")
+    rows = table("\ngraph", *names, ">\nweights", ">\nown")
     for entry in engines.engines:
         sizes = (entry.weights_bytes, entry.own_bytes)
-        rows.add_row(entry.configuration, *_times(entry, counts), *map(size_text, sizes))
+        rows.add_row(entry.graph, *_times(entry, counts), *map(size_text, sizes))
     out.print(rows)
 
 
@@ -60,12 +60,12 @@ def _print_on_device(engines: EngineSet, out: Console) -> None:
     counts = _counts(engines)
     names = [">p50/p99 ms\n" for _ in counts]
     rows = table(
-        "\nconfiguration", *names, ">disk\nown", ">disk\nshared", ">device\nown",
+        "\ngraph", *names, ">disk\nown", ">disk\nshared", ">device\nown",
         ">workspace\nshared",
     )  # fmt: skip
     for entry in engines.engines:
         rows.add_row(
-            entry.configuration,
+            entry.graph,
             *_times(entry, counts),
             size_text(plans[entry.file]),
             size_text(entry.weights_bytes),

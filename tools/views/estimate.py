@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """The least latency of every configuration on one board.
+    """The least latency of every graph on one board.
 
     Attributes:
         board: The board.
         arithmetic: The precision whose peak rate is taken.
-        rooflines: By configuration.
+        rooflines: By graph.
     """
 
     board: Board
@@ -58,8 +58,8 @@ def estimates_of(bundle: Bundle) -> Estimates | None:
         arithmetic = "tf32"  # what TensorRT computes float32 products in
     try:
         rooflines = {
-            entry.name: estimate(ir.load(bundle.file(entry.graph)), batch, board, arithmetic)
-            for entry in manifest.configurations
+            graph.name: estimate(ir.load(bundle.file(graph.file)), batch, board, arithmetic)
+            for graph in manifest.graphs
         }
     except TargetError:
         return None  # the profile lacks a number
@@ -76,7 +76,7 @@ def print_estimates(found: Estimates, target: str, out: Console) -> None:
         " board's peak; nothing was measured. `skipc finish` on the device measures.\n",
         soft_wrap=True,
     )
-    rows = table("configuration", ">at least", ">compute", ">memory", ">traffic", "limit")
+    rows = table("graph", ">at least", ">compute", ">memory", ">traffic", "limit")
     for name, roofline in found.rooflines.items():
         rows.add_row(
             name,

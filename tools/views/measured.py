@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from skipc.runtime.bundle.device import this_device
 from skipc.runtime.bundle.measured import all_tables
+from skipc.runtime.bundle.records import written
 from skipc.tools.console import table
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def print_measured(bundle: Bundle, out: Console) -> None:
 
 def measured_json(bundle: Bundle) -> list[dict[str, object]]:
     """Returns the documents of all tables."""
-    return [found.to_json() for found in all_tables(bundle)]
+    return [written(found) for found in all_tables(bundle)]
 
 
 def _device(device: Device, here: Device) -> str:

@@ -55,7 +55,6 @@ class PackedStore:
         self.path = path
         self._file = path.open("xb")
         self._end_bytes = 0
-        self._file_hash = hashlib.sha256()
         self._blobs: dict[bytes, Blob] = {}
 
     def __enter__(self) -> PackedStore:  # noqa: PYI034 - typing.Self is Python 3.11
@@ -73,11 +72,6 @@ class PackedStore:
     def size_bytes(self) -> int:
         """The file's size so far."""
         return self._end_bytes
-
-    @property
-    def sha256(self) -> str:
-        """The hash of the file so far."""
-        return self._file_hash.hexdigest()
 
     def add(self, data: bytes) -> Blob:
         """Returns where ``data`` lies, written now unless the store already has it."""
@@ -98,7 +92,6 @@ class PackedStore:
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
-        self._file_hash.update(data)
         self._end_bytes += len(data)
 
 

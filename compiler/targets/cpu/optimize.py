@@ -1,4 +1,4 @@
-"""One configuration's graph as ONNX Runtime would run it, written down."""
+"""A graph as ONNX Runtime would run it, written down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
-from skipc.compiler.targets.half import holds_half
+from skipc.compiler.targets.graphs import holds_half
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
     """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
 
     Args:
-        graph: A configuration's graph in the bundle.
+        graph: A graph of the bundle.
         folder: An empty folder to write to.
         inputs: What to run the plain session on: every optimisation (see ``holds_half``),
             one thread.

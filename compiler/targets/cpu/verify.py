@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     Case = dict[str, NDArray[Any]]
 
 
-def check_same_bits(configuration: str, before: list[Case], after: list[Case]) -> None:
+def check_same_bits(graph: str, before: list[Case], after: list[Case]) -> None:
     """Checks that packing changed nothing: a wrong offset gives wrong numbers and no error.
 
     Args:
-        configuration: The configuration's name.
+        graph: The graph's name.
         before: Outputs of the plain session, for each golden input.
         after: Outputs of the session on the packed store.
 
@@ -34,7 +34,7 @@ def check_same_bits(configuration: str, before: list[Case], after: list[Case]) -
             if not same:
                 error = difference([{name: found[name]}], [{name: array}]).max_abs_error
                 raise NumericsError(
-                    f"configuration {configuration!r}: output {name!r} of golden input {index}"
+                    f"graph {graph!r}: output {name!r} of golden input {index}"
                     f" changes by {error:.3g} when the weights are packed. Expected the same"
                     " bits; this onnxruntime version packs weights in a way that skipc does"
                     " not know. Try another version, and report it."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def possible_capabilities(
-    library: Library, configuration: str, graph: Path, settings: PlanSettings, note: Progress
+    library: Library, name: str, graph: Path, settings: PlanSettings, note: Progress
 ) -> tuple[str, ...]:
     """Returns the compute capabilities that the graph can be built for.
 
@@ -29,20 +29,20 @@ def possible_capabilities(
 
     Args:
         library: TensorRT-RTX.
-        configuration: The configuration to try, for messages.
-        graph: Its graph.
+        name: The name of the graph to try, for messages.
+        graph: Its file.
         settings: The settings; its capabilities are tried together, then one by one.
         note: Told what is left out, and why.
 
     Raises:
         TargetError: The graph can be built for none of them.
     """
-    together = _failure(library, configuration, graph, settings)
+    together = _failure(library, name, graph, settings)
     if together is None:
         return settings.capabilities
     alone = {
         capability: _failure(
-            library, configuration, graph, replace(settings, capabilities=(capability,))
+            library, name, graph, replace(settings, capabilities=(capability,))
         )
         for capability in settings.capabilities
     }
@@ -69,11 +69,11 @@ def _brief(text: str) -> str:
 
 
 def _failure(
-    library: Library, configuration: str, graph: Path, settings: PlanSettings
+    library: Library, name: str, graph: Path, settings: PlanSettings
 ) -> TargetError | None:
     try:
-        network = parse(library, configuration, graph)
-        build_plan(library, configuration, network, settings, b"", lambda text: None)
+        network = parse(library, name, graph)
+        build_plan(library, name, network, settings, b"", lambda text: None)
     except TargetError as cause:
         return cause
     return None

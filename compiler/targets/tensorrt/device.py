@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from skipc.compiler.targets.golden import check_golden, tolerance_on
+from skipc.compiler.targets.golden import check_golden
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
 from skipc.runtime.backends.tensorrt.buffers import Shapes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.manifest import GraphEntry
 
     Case = dict[str, NDArray[Any]]
 
@@ -33,7 +33,7 @@ class Gpu:
     library: Library
     cuda: Cuda
 
-    def examine(self, bundle: Bundle, entry: ConfigurationEntry, file: Path) -> Plan:
+    def examine(self, bundle: Bundle, graph: GraphEntry, file: Path) -> Plan:
         """Returns the plan in ``file``, which computes the golden outputs, with its sizes.
 
         Its device memory is what the device lost when it was loaded: weights, contexts, CUDA
@@ -44,34 +44,25 @@ class Gpu:
             NumericsError: It is further from the golden outputs than its precision explains.
             EngineError: It cannot be loaded or run.
         """
-        manifest = bundle.manifest
-        graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
-        unknown = Plan(file, graph, store, shapes_of(manifest), entry.weights_bytes, 0)
-        with closing(TensorRT(self.library, self.cuda, {entry.name: unknown})) as backend:
+        unknown = _plan(bundle, graph, file)
+        with closing(TensorRT(self.library, self.cuda, {graph.name: unknown})) as backend:
             before_bytes = self.cuda.free_bytes()
-            with closing(backend.load(entry.name)) as engine:
+            with closing(backend.load(graph.name)) as engine:
                 taken_bytes = before_bytes - self.cuda.free_bytes()
                 found = [engine.run(case) for case in bundle.golden_inputs()]
-        check_golden(
-            entry,
-            found,
-            bundle.golden_outputs(entry.name),
-            tolerance_on(self.library.backend, entry),
-            f"this GPU ({self.cuda.device().name})",
-        )
+        here = f"this GPU ({self.cuda.device().name})"
+        check_golden(bundle, graph, found, self.library.backend, here)
         return replace(
             unknown,
-            device_bytes=max(taken_bytes, entry.weights_bytes, 1),
+            device_bytes=max(taken_bytes, graph.weights_bytes, 1),
             workspace_bytes=backend.workspace_bytes,
         )
 
-    def warm_up(self, bundle: Bundle, entry: ConfigurationEntry, file: Path) -> None:
+    def warm_up(self, bundle: Bundle, graph: GraphEntry, file: Path) -> None:
         """Loads a plan once: what CUDA and TensorRT take on first use is no engine's own."""
-        manifest = bundle.manifest
-        graph, store = bundle.file(entry.graph), bundle.file(manifest.weights_file)
-        plan = Plan(file, graph, store, shapes_of(manifest), entry.weights_bytes, 0)
-        with closing(TensorRT(self.library, self.cuda, {entry.name: plan})) as backend:
-            backend.load(entry.name).close()
+        plans = {graph.name: _plan(bundle, graph, file)}
+        with closing(TensorRT(self.library, self.cuda, plans)) as backend:
+            backend.load(graph.name).close()
 
     def latencies(self, plans: Mapping[str, Plan], inputs: Case) -> dict[str, Latency]:
         """Returns the latency of every engine, copies to and from the GPU included.
@@ -82,6 +73,14 @@ class Gpu:
             return measure_latencies(backend, tuple(plans), inputs)
 
 
-def shapes_of(manifest: Manifest) -> Shapes:
-    """Returns the shapes of a bundle's network."""
-    return Shapes(manifest.inputs, manifest.outputs, manifest.batch)
+def _plan(bundle: Bundle, graph: GraphEntry, file: Path) -> Plan:
+    """Returns a plan of which nothing is known yet but what it is made of."""
+    manifest = bundle.manifest
+    return Plan(
+        file=file,
+        graph=bundle.file(graph.file),
+        store=bundle.file(manifest.weights_file),
+        shapes=Shapes(graph.inputs, graph.outputs, manifest.batch),
+        device_bytes=graph.weights_bytes,
+        workspace_bytes=0,
+    )

@@ -1,26 +1,22 @@
-"""Builds the engines of the TensorRT targets: one after the other, all or none."""
+"""Builds the engines of the TensorRT targets, one graph after the other."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from skipc.compiler.bundle.files import staged_folder, write_whole
-from skipc.compiler.errors import TargetError
+from skipc.compiler.targets import Built
 from skipc.compiler.targets.graphs import checked_graph
 from skipc.compiler.targets.tensorrt import probe
 from skipc.compiler.targets.tensorrt.ahead import possible_capabilities
 from skipc.compiler.targets.tensorrt.device import Gpu
 from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
-from skipc.compiler.targets.tensorrt.store import PlanStore
+from skipc.compiler.targets.tensorrt.store import PlanStore, reusable
 from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.host import ahead_host, current_host
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.engines import EngineEntry, EngineSet
-from skipc.runtime.bundle.folder import ENGINES_FILE, file_sha256
-from skipc.runtime.bundle.manifest import FileEntry
+from skipc.runtime.bundle.engines import EngineEntry
 from skipc.runtime.errors import BackendUnavailableError, SkipcError
 
 if TYPE_CHECKING:
@@ -36,7 +32,15 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import GraphEntry
+
+__all__ = [
+    "build_engines",
+    "measure_graphs",
+    "reusable",
+    "unavailable_reason",
+    "unmeasurable_reason",
+]
 
 AHEAD_BACKEND = "tensorrt-rtx"
 """Builds plans without the GPU that they are for."""
@@ -75,31 +79,25 @@ def measure_graphs(
 
 
 def build_engines(
-    bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
-) -> EngineSet:
-    """Builds ``engines/<target>``; see ``EngineBuilder``.
+    bundle: Bundle,
+    profile: Profile,
+    options: TargetOptions,
+    staging: Path,
+    progress: Progress,
+) -> Built:
+    """Builds the engines in ``staging``; see ``EngineBuilder``.
 
     Where a GPU is at hand plans are stripped, refitted, compared with the golden outputs and
     measured. Without one (TensorRT-RTX) they hold their weights and nothing of this is done.
 
     Raises:
-        TargetError: TensorRT cannot build an engine, or the folder cannot be written.
+        TargetError: TensorRT cannot build an engine.
         IntegrityError: A graph of the bundle is damaged or reads another file.
         EngineError: An engine cannot be loaded or run.
         NumericsError: An engine is further from the golden outputs than its precision allows.
         KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
     """
-    build = _Build.of(bundle, profile, options, progress)
-    folder = bundle.engine_dir(profile.name)
-    try:
-        with staged_folder(folder) as staging:
-            engines = build.run(staging, progress)
-            text = json.dumps(engines.to_json(), indent=1)
-            write_whole(staging / ENGINES_FILE, text.encode() + b"\n")
-        build.store.clear()
-    except OSError as cause:
-        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
-    return engines
+    return _Build.of(bundle, profile, options, progress).run(staging, progress)
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class _Build:
             settings = PlanSettings(options, manifest.batch, stripped=True)
             store = PlanStore(bundle, profile.name, current_host(library, cuda), settings)
             return cls(bundle, profile, library, Gpu(library, cuda), store)
-        first = manifest.configurations[0]
+        first = manifest.graphs[0]
         settings = PlanSettings(
             options, manifest.batch, stripped=False, capabilities=profile.compute_capabilities
         )
@@ -138,57 +136,47 @@ class _Build:
         store = PlanStore(bundle, profile.name, ahead_host(library, possible), settings)
         return cls(bundle, profile, library, None, store)
 
-    def run(self, staging: Path, progress: Progress) -> EngineSet:
+    def run(self, staging: Path, progress: Progress) -> Built:
         """Builds what is not there, checks everything, and fills ``staging``."""
-        entries = self.bundle.manifest.configurations
+        graphs = self.bundle.manifest.graphs
         files: dict[str, Path] = {}
         plans: dict[str, Plan] = {}
-        for number, entry in enumerate(entries, start=1):
-            place = f"({number} of {len(entries)})"
-            kept = self.store.find(entry)
+        for number, graph in enumerate(graphs, start=1):
+            place = f"({number} of {len(graphs)})"
+            kept = self.store.find(graph)
             progress(
-                f"keeping {entry.name} {place}" if kept else f"building {entry.name} {place}"
+                f"keeping {graph.name} {place}" if kept else f"building {graph.name} {place}"
             )
-            file = kept or self._built(entry, progress)
+            file = kept or self._built(graph, progress)
             if self.gpu is not None:
                 if number == 1:
-                    self.gpu.warm_up(self.bundle, entry, file)
-                progress(f"checking {entry.name} {place}")
-                file, plans[entry.name] = self._examined(self.gpu, entry, file, kept, progress)
-            files[entry.name] = file
+                    self.gpu.warm_up(self.bundle, graph, file)
+                progress(f"checking {graph.name} {place}")
+                file, plans[graph.name] = self._examined(self.gpu, graph, file, kept, progress)
+            files[graph.name] = file
         latencies: dict[str, Latency] = {}
         if self.gpu is not None:
             progress("measuring latency")
             inputs = self.bundle.golden_inputs()[0]
             latencies = self.gpu.latencies(plans, inputs)
         self.store.take({file.name: file for file in files.values()}, staging)
-        return EngineSet(
-            target=self.profile.name,
-            backend=self.profile.backend,
-            host=self.store.host,
-            bundle_sha256=self.bundle.manifest_sha256,
-            engines=tuple(self._entry(entry, files, plans, latencies) for entry in entries),
-            packed_file="",
-            files=tuple(
-                FileEntry(path.name, path.stat().st_size, file_sha256(path))
-                for path in sorted(staging.iterdir())
-            ),
-        )
+        engines = tuple(self._entry(graph, files, plans, latencies) for graph in graphs)
+        return Built(self.store.host, engines)
 
-    def _built(self, entry: ConfigurationEntry, progress: Progress) -> Path:
-        """Returns the configuration's plan, built now."""
+    def _built(self, graph: GraphEntry, progress: Progress) -> Path:
+        """Returns the graph's plan, built now."""
         detail = getattr(progress, "detail", lambda text: None)
-        network = parse(self.library, entry.name, checked_graph(self.bundle, entry))
+        network = parse(self.library, graph.name, checked_graph(self.bundle, graph))
         cache = self.store.timing_cache()
         plan = build_plan(
-            self.library, entry.name, network, self.store.settings, cache, detail
+            self.library, graph.name, network, self.store.settings, cache, detail
         )
-        return self.store.keep(entry, plan.data, plan.timing_cache)
+        return self.store.keep(graph, plan.data, plan.timing_cache)
 
     def _examined(
         self,
         gpu: Gpu,
-        entry: ConfigurationEntry,
+        graph: GraphEntry,
         file: Path,
         kept: Path | None,
         progress: Progress,
@@ -199,35 +187,35 @@ class _Build:
         depends on beyond its key (a driver, say) may have changed.
         """
         try:
-            return file, gpu.examine(self.bundle, entry, file)
+            return file, gpu.examine(self.bundle, graph, file)
         except SkipcError as cause:
             self.store.drop(file)
             if kept is None:
                 raise
-            progress(f"building {entry.name} again: {cause}")
+            progress(f"building {graph.name} again: {cause}")
         except BaseException:
             self.store.drop(file)
             raise
-        file = self._built(entry, progress)
-        return self._examined(gpu, entry, file, None, progress)
+        file = self._built(graph, progress)
+        return self._examined(gpu, graph, file, None, progress)
 
     def _entry(
         self,
-        entry: ConfigurationEntry,
+        graph: GraphEntry,
         files: dict[str, Path],
         plans: dict[str, Plan],
         latencies: dict[str, Latency],
     ) -> EngineEntry:
         stripped = self.store.settings.stripped
-        plan = plans.get(entry.name)
+        plan = plans.get(graph.name)
         return EngineEntry(
-            configuration=entry.name,
-            file=files[entry.name].name,
-            weights_bytes=entry.weights_bytes if stripped else 0,
-            own_bytes=entry.own_bytes if stripped else 0,
+            graph=graph.name,
+            file=files[graph.name].name,
+            weights_bytes=graph.weights_bytes if stripped else 0,
+            own_bytes=graph.own_bytes if stripped else 0,
             device_bytes=plan.device_bytes if plan else 0,
             workspace_bytes=plan.workspace_bytes if plan else 0,
-            latency=(latencies[entry.name],) if entry.name in latencies else (),
+            latency=(latencies[graph.name],) if graph.name in latencies else (),
         )
 
 

@@ -31,7 +31,7 @@ class Network:
     parser: Any
 
 
-def parse(library: Library, configuration: str, graph: Path) -> Network:
+def parse(library: Library, name: str, graph: Path) -> Network:
     """Returns the network of ``graph``, whose weights are read from the store beside it.
 
     Types come from the graph alone: precision is decided before pruning (``--precision``).
@@ -49,8 +49,8 @@ def parse(library: Library, configuration: str, graph: Path) -> Network:
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         said = "; ".join(dict.fromkeys(_error_text(error) for error in errors[:_MAX_NAMED]))
         raise TargetError(
-            f"configuration {configuration!r}: {library.backend} {library.version} does not"
-            f" take its graph {graph.name}: {said or heard.text()}. {heard.text()}"
+            f"graph {name!r}: {library.backend} {library.version} does not take"
+            f" {graph.name}: {said or heard.text()}. {heard.text()}"
         )
 
 

@@ -56,7 +56,7 @@ class Plan:
 
 def build_plan(
     library: Library,
-    configuration: str,
+    name: str,
     network: Network,
     settings: PlanSettings,
     timing_cache: bytes,
@@ -66,7 +66,7 @@ def build_plan(
 
     Args:
         library: TensorRT.
-        configuration: Its configuration's name, for messages.
+        name: Its graph's name, for messages.
         network: The parsed network.
         settings: How it is built.
         timing_cache: What earlier builds timed; may be empty.
@@ -88,7 +88,7 @@ def build_plan(
         )
         if data is None:
             raise TargetError(
-                f"configuration {configuration!r}: {library.backend} {library.version} cannot"
+                f"graph {name!r}: {library.backend} {library.version} cannot"
                 f" build its engine: {heard.text()}"
             )
     kept = b"" if cache is None else bytes(memoryview(config.get_timing_cache().serialize()))

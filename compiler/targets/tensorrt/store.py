@@ -2,7 +2,7 @@
 
 A plan's file carries a key in its name: the hash of the graph, of the weights that it takes
 from the store, of the library, the GPU and the options. Plans of an interrupted build wait
-in ``engines/.<target>.plans``; a finished build takes them over and removes that folder.
+in ``kept_folder``; a finished build takes them over.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.bundle.files import write_whole
+from skipc.compiler.targets import kept_folder
 from skipc.runtime.backends.onnxruntime.locations import external_tensors
-from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.contained import inside
-from skipc.runtime.bundle.folder import ENGINES_FOLDER, file_sha256
+from skipc.runtime.bundle.folder import file_sha256
 from skipc.runtime.errors import BundleError, IntegrityError
 
 if TYPE_CHECKING:
@@ -25,13 +24,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.targets.tensorrt.plan import PlanSettings
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.manifest import GraphEntry
 
 _KEY_DIGITS = 16
 _SUFFIX = ".plan"
 _BUILT_HOW = 1
 """Raised whenever plans are built otherwise than before, so that none of before is kept."""
 _CACHE_FILE = "timing.cache"
+
+
+def reusable(path: str) -> bool:
+    """Tells whether a file is a plan or what was timed for one."""
+    return path == _CACHE_FILE or (path.endswith(_SUFFIX) and "/" not in path)
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,15 @@ class PlanStore:
     @property
     def waiting(self) -> Path:
         """The folder of plans that no finished build has taken over."""
-        return inside(self.bundle.path, _waiting(self.target))
+        return kept_folder(self.bundle.path, self.target)
 
-    def file_name(self, entry: ConfigurationEntry) -> str:
-        """Returns the name of the configuration's plan, its key included."""
-        return f"{entry.name}.{self._key(entry)}{_SUFFIX}"
+    def file_name(self, graph: GraphEntry) -> str:
+        """Returns the name of the graph's plan, its key included."""
+        return f"{graph.name}.{self._key(graph)}{_SUFFIX}"
 
-    def find(self, entry: ConfigurationEntry) -> Path | None:
+    def find(self, graph: GraphEntry) -> Path | None:
         """Returns the plan if it was built before, here or in the finished set."""
-        name = self.file_name(entry)
+        name = self.file_name(graph)
         waiting = self.waiting / name
         if waiting.is_file() and not waiting.is_symlink():
             return waiting
@@ -75,10 +80,10 @@ class PlanStore:
                 return finished
         return None
 
-    def keep(self, entry: ConfigurationEntry, data: object, timing_cache: bytes) -> Path:
+    def keep(self, graph: GraphEntry, data: object, timing_cache: bytes) -> Path:
         """Writes a plan whole, and what was timed for it; returns the plan's file."""
         self.waiting.mkdir(parents=True, exist_ok=True)
-        path = self.waiting / self.file_name(entry)
+        path = self.waiting / self.file_name(graph)
         write_whole(path, bytes(memoryview(data)))  # type: ignore[arg-type]
         if timing_cache:
             write_whole(self.waiting / _CACHE_FILE, timing_cache)
@@ -108,64 +113,25 @@ class PlanStore:
         if cache:
             write_whole(staging / _CACHE_FILE, cache)
 
-    def clear(self) -> None:
-        """Removes the plans that wait."""
-        shutil.rmtree(self.waiting, ignore_errors=True)
-
-    def _key(self, entry: ConfigurationEntry) -> str:
-        graph = self.bundle.file(entry.graph)
+    def _key(self, graph: GraphEntry) -> str:
+        file = self.bundle.file(graph.file)
         weights = {place.offset_bytes: place.sha256 for place in self.bundle.manifest.weights}
         try:
             used = [
                 (tensor.name, weights[tensor.offset_bytes])
-                for tensor in external_tensors(graph.read_bytes())
+                for tensor in external_tensors(file.read_bytes())
             ]
         except (KeyError, ValueError) as cause:
             raise IntegrityError(
-                f"{graph}: takes tensors from places that the manifest does not list"
+                f"{file}: takes tensors from places that the manifest does not list"
                 f" ({cause}). Copy the bundle again."
             ) from cause
         made_of = {
             "how": _BUILT_HOW,
-            "graph": file_sha256(graph),
+            "graph": file_sha256(file),
             "weights": used,
             "host": dict(self.host),
             "settings": asdict(self.settings),
         }
         text = json.dumps(made_of, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
-
-
-def carry_over(path: Path, new: Path, target: str) -> None:
-    """Gives a bundle that replaces another one its plans, for what did not change.
-
-    Args:
-        path: The bundle that will be gone; there may be none.
-        new: The folder of the one that takes its place.
-        target: The target whose plans are wanted.
-    """
-    try:
-        old = Bundle.open(path)
-        files = old.engine_set(target).files
-    except BundleError:
-        return  # none, without such engines, or damaged: they are built
-    folder = old.engine_dir(target)
-    plans = [
-        file
-        for file in files
-        if file.path.endswith(_SUFFIX)
-        and "/" not in file.path
-        and file_sha256(folder / file.path) == file.sha256
-    ]
-    if not plans:
-        return
-    place = new / _waiting(target)
-    place.mkdir(parents=True)
-    for file in plans:
-        shutil.copyfile(folder / file.path, place / file.path)
-    if any(file.path == _CACHE_FILE for file in files):
-        shutil.copyfile(folder / _CACHE_FILE, place / _CACHE_FILE)
-
-
-def _waiting(target: str) -> str:
-    return f"{ENGINES_FOLDER}/.{target}.plans"

@@ -71,7 +71,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
             " on this one."
         )
     folder = bundle.engine_dir(engines.target)
-    files = {entry.configuration: folder / entry.file for entry in engines.engines}
+    files = {entry.graph: folder / entry.file for entry in engines.engines}
     return OnnxRuntimeCpu(files, engines.packed_file, limits.threads)
 
 

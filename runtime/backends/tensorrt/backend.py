@@ -96,15 +96,16 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
             " on this one."
         )
     folder, manifest = bundle.engine_dir(engines.target), bundle.manifest
-    graphs = {entry.name: bundle.file(entry.graph) for entry in manifest.configurations}
+    graphs = {graph.name: graph for graph in manifest.graphs}
     store = bundle.file(manifest.weights_file)
-    shapes = Shapes(manifest.inputs, manifest.outputs, manifest.batch)
     plans = {
-        entry.configuration: Plan(
+        entry.graph: Plan(
             file=folder / entry.file,
-            graph=graphs[entry.configuration],
+            graph=bundle.file(graphs[entry.graph].file),
             store=store,
-            shapes=shapes,
+            shapes=Shapes(
+                graphs[entry.graph].inputs, graphs[entry.graph].outputs, manifest.batch
+            ),
             # Built ahead, nobody saw it on a device: what it holds has to lie there at least.
             device_bytes=entry.device_bytes or (folder / entry.file).stat().st_size,
             workspace_bytes=entry.workspace_bytes,

@@ -63,20 +63,25 @@ def test_manifest_says_what_was_built(built):
     _, path = built
     manifest = Bundle.open(path).manifest
     _, search = exported(NAME)
-    assert [unit.name for unit in manifest.units] == [unit.name for unit in search.units]
-    assert {c.name: c.skip for c in manifest.configurations} == SKIPS
-    full, mid, fast = manifest.configurations
+    assert [option.name for option in manifest.options("skip")] == [
+        unit.name for unit in search.units
+    ]
+    assert {c.name: c.taken("skip") for c in manifest.configurations} == SKIPS
+    assert [c.text() for c in manifest.configurations] == [
+        f"{len(units)} skipped" for units in SKIPS.values()
+    ]
+    full, mid, fast = manifest.graphs
     assert full.macs == search.total_macs
     assert full.parameters == search.total_parameters
     assert full.macs - mid.macs == search.units[1].macs
     assert full.parameters - mid.parameters == search.units[1].parameters
-    assert full.metrics == {"accuracy": 0.9}
+    assert manifest.configuration("full").metrics == {"accuracy": 0.9}
     assert full.weights_bytes > mid.weights_bytes > fast.weights_bytes
     # Each tensor of a smaller configuration is the full one's, too.
     assert (mid.own_bytes, fast.own_bytes) == (0, 0)
     assert sum(tensor.size_bytes for tensor in manifest.weights) == full.weights_bytes
-    for entry in manifest.configurations:
-        assert entry.verification.relative_error <= entry.verification.tolerance
+    for graph in manifest.graphs:
+        assert graph.verification.relative_error <= graph.verification.tolerance
     assert manifest.provenance.model == NAME
     assert manifest.provenance.versions.keys() >= {"torch", "onnx-ir", "onnxruntime"}
 
@@ -219,8 +224,7 @@ def test_real_inputs_are_verified_on_too(build_folder):
     rows = np.random.default_rng(0).standard_normal((3, 3, 16, 16)).astype(np.float32)
     np.save(build_folder.folder / "rows.npy", rows)
     path = build_folder.build(options=BuildOptions(data=build_folder.folder / "rows.npy"))
-    entry = Bundle.open(path).manifest.configurations[0]
-    assert entry.verification.inputs == 5
+    assert Bundle.open(path).manifest.graphs[0].verification.inputs == 5
 
 
 @pytest.mark.parametrize(
@@ -246,8 +250,8 @@ def test_dynamic_batch_and_whole_number_inputs_are_built(tmp_path):
     bundle = Bundle.open(place.build(supernet("bert-any-batch")))
     assert bundle.manifest.batch == BatchRange(1, 2, 5)
     assert bundle.manifest.inputs[0].shape == ("N", 8)
-    assert len(bundle.manifest.configurations[1].skip) == 3
-    assert bundle.manifest.configurations[0].verification.inputs == 3
+    assert len(bundle.manifest.configurations[1].taken("skip")) == 3
+    assert bundle.manifest.graphs[0].verification.inputs == 3
     ids = bundle.golden_inputs()[0]["input_ids"]
     assert ids.shape == (2, 8)
     assert 2 < ids.max() < 50

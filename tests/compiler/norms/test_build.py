@@ -75,7 +75,7 @@ def build(folder, supernet, precision=None):
 def test_norms_of_a_family_in_half_precision_share_its_kernels(tmp_path, mode):
     supernet = make_front(tmp_path, "bottleneck", mode)
     bundle = Bundle.open(build(tmp_path, supernet, Precision.FP16))
-    full = bundle.manifest.configurations[0]
+    full = bundle.manifest.graphs[0]
     kernels = [t.size_bytes for t in bundle.manifest.weights if t.size_bytes >= 1024]
     assert sum(kernels) <= full.weights_bytes
     assert bundle.manifest.provenance.precision == "fp16"
@@ -85,10 +85,10 @@ def test_norms_of_a_family_in_half_precision_share_its_kernels(tmp_path, mode):
 @pytest.mark.parametrize("name", ["bottleneck", "pre-activation"])
 def test_bundle_is_verified_and_holds_each_kernel_once(tmp_path, name, mode):
     bundle = Bundle.open(build(tmp_path, make_front(tmp_path, name, mode)))
-    full = bundle.manifest.configurations[0]
+    full = bundle.manifest.graphs[0]
     total_bytes = sum(tensor.size_bytes for tensor in bundle.manifest.weights)
     assert bundle.manifest.provenance.norm == mode.value
-    assert all(c.verification.relative_error < 1e-5 for c in bundle.manifest.configurations)
+    assert all(g.verification.relative_error < 1e-5 for g in bundle.manifest.graphs)
     kernels = [t.size_bytes for t in bundle.manifest.weights if t.size_bytes >= 1024]
     assert sum(kernels) <= full.weights_bytes
     assert total_bytes <= full.weights_bytes + 3 * 2048  # per-channel numbers of three

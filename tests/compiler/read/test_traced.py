@@ -119,7 +119,7 @@ def test_units_are_what_the_network_names(made, bundle):
         ("stage2", kernel * 256),
     ]
     manifest = Bundle.open(bundle).manifest
-    macs = {c.name: c.macs for c in manifest.configurations}
+    macs = {graph.name: graph.macs for graph in manifest.graphs}
     assert macs["FF"] - macs["TT"] == 2 * kernel * 256
 
 

@@ -69,10 +69,10 @@ def test_engines_give_the_same_bits_as_plain_sessions(tmp_path: Path, family: st
     finish(path, "cpu")
     bundle = Bundle.open(path)
     backend = open_backend(bundle, bundle.engine_set(), 1)
-    for entry in bundle.manifest.configurations:
-        engine = backend.load(entry.name)
+    for graph in bundle.manifest.graphs:
+        engine = backend.load(graph.name)
         for case in bundle.golden_inputs():
-            expected = _plain(path / entry.graph, case)
+            expected = _plain(path / graph.file, case)
             found = engine.run(case)
             assert list(found) == list(expected)
             for name, array in expected.items():
@@ -89,7 +89,7 @@ def test_engine_set_describes_what_is_on_disk(conv: Path) -> None:
     assert engines == written
     assert (engines.target, engines.backend) == ("cpu", "onnxruntime-cpu")
     assert engines.host["onnxruntime"] == onnxruntime.__version__
-    assert [e.configuration for e in engines.engines] == ["skip0", "skip1", "skip2", "skip3"]
+    assert [e.graph for e in engines.engines] == ["skip0", "skip1", "skip2", "skip3"]
     assert _names(conv / "engines/cpu") == sorted(
         ["engines.json", *(file.path for file in engines.files)]
     )

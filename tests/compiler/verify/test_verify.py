@@ -8,7 +8,7 @@ import pytest
 
 from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.bundle.weights import WeightStoreWriter
-from skipc.compiler.bundle.writer import write_subnet
+from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.errors import NumericsError, SupernetError
 from skipc.compiler.front import Configuration
 from skipc.compiler.subnets import Subnet
@@ -28,7 +28,7 @@ def written(tmp_path):
     configuration = Configuration("fast", search.units[1:2], {})
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
         subnet = Subnet(subnet_from_units(graph.model, configuration.units), 0)
-        path = write_subnet(subnet, configuration, store, tmp_path).graph
+        path = write_graph(subnet, configuration.name, store, tmp_path).file
     return path, configuration, [case_for(NETS[NAME], seed) for seed in (1, 2)]
 
 

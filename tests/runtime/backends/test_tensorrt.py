@@ -115,7 +115,7 @@ def test_an_empty_graph_is_noticed_and_not_used(
 def test_limited_memory_loads_in_the_background_and_says_so(
     bundle: Bundle, gpu: FakeGpu
 ) -> None:
-    sizes = {e.configuration: e.device_bytes for e in bundle.engine_set().engines}
+    sizes = {e.graph: e.device_bytes for e in bundle.engine_set().engines}
     limit = sizes["skip0"] + sizes["skip2"]
     with AdaptiveEngine.open(bundle.path, device_bytes=limit) as engine:
         held = sum(gpu.device._engines.values())
@@ -155,7 +155,7 @@ def test_a_device_that_is_too_small_is_a_clear_error(
 def test_out_of_memory_makes_another_engine_leave(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = {e.configuration: e.device_bytes for e in bundle.engine_set().engines}
+    sizes = {e.graph: e.device_bytes for e in bundle.engine_set().engines}
     room = sizes["skip0"] + 20_000  # workspace and buffers at batch 8
     with fake_gpu(monkeypatch, memory_bytes=room) as gpu:
         with AdaptiveEngine.open(bundle.path, budget=Budget()) as engine:
@@ -256,7 +256,7 @@ def test_another_library_as_current_device_is_left_as_it_was(
 def test_a_plan_that_is_gone_is_an_error_also_in_the_background(
     bundle: Bundle, gpu: FakeGpu
 ) -> None:
-    sizes = {e.configuration: e.device_bytes for e in bundle.engine_set().engines}
+    sizes = {e.graph: e.device_bytes for e in bundle.engine_set().engines}
     limit = sizes["skip0"] + sizes["skip2"]
     with AdaptiveEngine.open(bundle.path, device_bytes=limit) as engine:
         entry = bundle.engine_set().engine("skip0")

@@ -76,7 +76,7 @@ def test_any_order_with_a_failure_at_any_call(
     spare_bytes: int,
     limited: bool,
 ) -> None:
-    sizes = {entry.configuration: entry.device_bytes for entry in bundle.engine_set().engines}
+    sizes = {entry.graph: entry.device_bytes for entry in bundle.engine_set().engines}
     limit = max(sizes.values()) + spare_bytes if limited else None
     with (
         pytest.MonkeyPatch.context() as patch,

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.manifest import BatchRange, Manifest
+from skipc.runtime.bundle.records import read, written
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError
 from tests.bundles import edit_json, write_bundle, write_engines
 
@@ -28,8 +30,8 @@ def test_open_takes_a_path_as_text(tmp_path):
 
 def test_manifest_survives_json(tmp_path):
     bundle = Bundle.open(write_bundle(tmp_path / "toy.skipc"))
-    again = json.loads(json.dumps(bundle.manifest.to_json()))
-    assert type(bundle.manifest).from_json(again, "again") == bundle.manifest
+    again = json.loads(json.dumps(written(bundle.manifest)))
+    assert read(Manifest, again, "again") == bundle.manifest
 
 
 def test_file_names_the_nearest_when_unknown(tmp_path):
@@ -68,7 +70,7 @@ def test_engine_set_is_in_the_manifests_order(tmp_path):
     folder = write_engines(path)
     edit_json(folder / "engines.json", lambda doc: doc["engines"].reverse())
     entries = Bundle.open(path).engine_set("cpu").engines
-    assert [entry.configuration for entry in entries] == ["full", "mid", "fast"]
+    assert [entry.graph for entry in entries] == ["full", "mid", "fast"]
 
 
 def test_engine_set_asks_for_a_name_when_there_are_several(tmp_path):

@@ -6,12 +6,13 @@ import json
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import skipc.runtime
-from skipc.runtime.bundle import device, engines, manifest, measured
-from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES
+from skipc.runtime.bundle import device, engines, manifest, measured, route, tensors
+from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES, read, written
 
 TEXT = (Path(skipc.runtime.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
 EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
@@ -28,10 +29,18 @@ DOCUMENTED = {
     [
         manifest.Manifest,
         manifest.Provenance,
-        manifest.TensorSpec,
+        manifest.Recipe,
+        tensors.TensorSpec,
         manifest.BatchRange,
-        manifest.UnitEntry,
+        manifest.NetworkEntry,
+        manifest.AxisEntry,
+        manifest.OptionEntry,
+        manifest.GraphEntry,
         manifest.ConfigurationEntry,
+        manifest.PartEntry,
+        manifest.ChoiceEntry,
+        route.Stage,
+        route.Test,
         manifest.Verification,
         manifest.StoredTensor,
         manifest.FileEntry,
@@ -49,23 +58,40 @@ def test_every_key_is_documented(record):
     assert {field.name for field in fields(record)} <= DOCUMENTED
 
 
-def test_manifest_example_is_valid():
-    read = manifest.Manifest.from_json(EXAMPLES[0], "FORMAT.md")
-    assert json.loads(json.dumps(read.to_json())) == EXAMPLES[0]
+@pytest.mark.parametrize(
+    ("document", "example"),
+    [
+        (manifest.Manifest, EXAMPLES[0]),
+        (engines.EngineSet, EXAMPLES[2]),
+        (measured.MeasuredTable, EXAMPLES[3]),
+    ],
+)
+def test_an_example_is_valid(document, example):
+    made = read(document, example, "FORMAT.md")
+    assert json.loads(json.dumps(written(made))) == example
 
 
-def test_engines_example_is_valid():
-    read = engines.EngineSet.from_json(EXAMPLES[1], "FORMAT.md")
-    assert json.loads(json.dumps(read.to_json())) == EXAMPLES[1]
+class _Graph(NamedTuple):
+    inputs: tuple[tensors.TensorSpec, ...]
+    outputs: tuple[tensors.TensorSpec, ...]
 
 
-def test_measured_example_is_valid():
-    read = measured.MeasuredTable.from_json(EXAMPLES[2], "FORMAT.md")
-    assert json.loads(json.dumps(read.to_json())) == EXAMPLES[2]
+def test_the_example_of_a_route_can_be_run():
+    images = tensors.TensorSpec("images", "float32", ("N", 3, 32, 32))
+    hidden = tensors.TensorSpec("hidden", "float32", ("N", 64, 8, 8))
+    cap = tensors.TensorSpec("cap", "float32", (1,))
+    early, logits = (tensors.TensorSpec(n, "float32", ("N", 10)) for n in ("early", "logits"))
+    graphs = {
+        "head": _Graph((images,), (early, hidden)),
+        "rest": _Graph((hidden, cap), (logits,)),
+    }
+    stages = [read(route.Stage, stage, "FORMAT.md") for stage in EXAMPLES[1]]
+    route.check_route(stages, graphs, _Graph((images,), (logits,)), "FORMAT.md")
 
 
 def test_versions_and_limits_are_those_of_the_reader():
-    assert f"`{manifest.FORMAT}`" in TEXT
-    assert f"`{engines.FORMAT}`" in TEXT
-    assert f"`{measured.FORMAT}`" in TEXT
+    for document in (manifest.Manifest, engines.EngineSet, measured.MeasuredTable):
+        assert f"`{document.FORMAT}`" in TEXT
     assert f"{MAX_DOCUMENT_BYTES // 2**20} MiB" in TEXT
+    for score in route.SCORES:
+        assert f"`{score}`" in TEXT

@@ -11,6 +11,7 @@ import pytest
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.runtime.bundle.device import Device, this_device
 from skipc.runtime.bundle.measured import MeasuredTable, Row, all_tables, find_table, table_key
+from skipc.runtime.bundle.records import written
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError, VersionError
 from skipc.runtime.load.points import points_here
 from tests.bundles import LATENCIES_MS, edit_json, write_bundle, write_engines
@@ -38,7 +39,7 @@ def write_table(path: Path, energy_mj: float | None = None, **changes: Any) -> P
     table = MeasuredTable(key, "2026-01-01T00:00:00+00:00", {"skipc": "0"}, "", rows)
     file = path / key.path()
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(table.to_json()), encoding="utf-8")
+    file.write_text(json.dumps(written(table)), encoding="utf-8")
     return file
 
 
@@ -101,7 +102,7 @@ def _set(*keys: str | int, value: object) -> Callable[[Any], None]:
         (_set("format", value="skipc.measured/9"), VersionError, "skipc.measured/9"),
         (_set("rows", 0, "p50_ms", value=0), FormatError, "'p50_ms' must be"),
         (_set("rows", 0, "energy_mj", value=-1.0), FormatError, "'energy_mj' must be"),
-        (_set("rows", 0, "configuration", value="odd"), FormatError, "expected one for each"),
+        (_set("rows", 0, "graph", value="odd"), FormatError, "expected one for each"),
         (lambda doc: doc["rows"].pop(), FormatError, "expected one for each"),
         (_set("surprise", value=1), FormatError, "unknown key 'surprise'"),
         (_set("key", "threads", value=2), IntegrityError, "under other conditions"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skipc.runtime.bundle.engines import EngineSet
 from skipc.runtime.bundle.manifest import Manifest
-from skipc.runtime.bundle.records import Record, parse_json
+from skipc.runtime.bundle.records import Record, parse_json, read, written
 from skipc.runtime.errors import BundleError, FormatError
 from tests.bundles import write_bundle, write_engines
 
@@ -43,7 +43,7 @@ def test_record_raises_nothing_but_its_error(value):
 @given(json_values, st.sampled_from([Manifest, EngineSet]))
 def test_reader_raises_nothing_but_bundle_errors_on_any_json(value, reader):
     with pytest.raises(BundleError):
-        reader.from_json(value, "here")
+        read(reader, value, "here")
 
 
 def _paths(value, prefix=()):
@@ -77,10 +77,10 @@ def test_reader_survives_any_one_change_of_a_valid_document(documents, data, rea
         place = place[key]
     place[last] = value
     try:
-        read = reader.from_json(document, "here")
+        made = read(reader, document, "here")
     except BundleError:
         return
-    assert reader.from_json(json.loads(json.dumps(read.to_json())), "again") == read
+    assert read(reader, json.loads(json.dumps(written(made))), "again") == made
 
 
 @given(st.binary(max_size=40))

@@ -131,7 +131,7 @@ def test_the_front_steps_over_what_nothing_dominates(tmp_path: Path) -> None:
     assert steps["y"] == [80, 95, 95]
     assert steps["x"] == points["x"]
     assert "mid" in points["hovertext"][1]
-    assert "skips a.1" in points["hovertext"][1]
+    assert "1 skipped: a.1" in points["hovertext"][1]
 
 
 def test_nothing_of_a_name_is_markup(tmp_path: Path) -> None:

@@ -47,24 +47,25 @@ def test_sharing_of_a_real_bundle_agrees_with_its_manifest(made: Path) -> None:
     study = study_of(Bundle.open(made / "ckpt.skipc"))
     for entry in study.manifest.configurations:
         sets = [one for one in study.sharing.sets if entry.name in one.configurations]
-        assert sum(one.size_bytes for one in sets) == entry.weights_bytes
+        (graph,) = study.manifest.graphs_of(entry)
+        assert sum(one.size_bytes for one in sets) == graph.weights_bytes
         own = [one.size_bytes for one in sets if one.configurations == (entry.name,)]
-        assert sum(own) == entry.own_bytes
+        assert sum(own) == graph.own_bytes
 
 
 def test_skipped_units_of_a_real_bundle_are_gone(made: Path) -> None:
     study = study_of(Bundle.open(made / "ckpt.skipc"))
     rows = states(study.manifest, study.subnets)
-    for entry, row in zip(study.manifest.configurations, rows, strict=True):
-        for unit, cell in zip(study.manifest.units, row, strict=True):
-            expected = Evidence.GONE if unit.name in entry.skip else Evidence.KEPT
+    for entry in study.manifest.configurations:
+        for unit, cell in zip(study.manifest.options("skip"), rows[entry.name], strict=True):
+            expected = Evidence.GONE if unit.name in entry.taken("skip") else Evidence.KEPT
             assert cell.evidence is expected, (entry.name, unit.name)
 
 
 def test_a_unit_that_is_not_skipped_is_found(tmp_path: Path) -> None:
     bundle = write_family(tmp_path / "toy.skipc", SKIPS, UNITS, not_skipped=["b.0"])
     study = study_of(bundle)
-    fast = states(study.manifest, study.subnets)[2]
+    fast = states(study.manifest, study.subnets)["fast"]
     assert [cell.evidence for cell in fast] == [Evidence.KEPT, Evidence.GONE, Evidence.WRONG]
     assert fast[2].left == {"Add": 1}
 
@@ -72,11 +73,11 @@ def test_a_unit_that_is_not_skipped_is_found(tmp_path: Path) -> None:
 def test_a_shortcut_that_stays_is_told_from_a_unit_that_stays(tmp_path: Path) -> None:
     study = study_of(write_family(tmp_path / "toy.skipc", SKIPS, UNITS))
     # As if the units had a projection beside their branch.
-    more = [
-        replace(subnet, operators={**subnet.operators, "b.0": {"Conv": count}})
-        for subnet, count in zip(study.subnets, (3, 3, 1), strict=True)
-    ]
-    cell = states(study.manifest, more)[2][2]
+    more = {
+        name: replace(subnet, operators={**subnet.operators, "b.0": {"Conv": count}})
+        for (name, subnet), count in zip(study.subnets.items(), (3, 3, 1), strict=True)
+    }
+    cell = states(study.manifest, more)["fast"][2]
     assert (cell.evidence, cell.left) == (Evidence.LESS, {"Conv": 1})
 
 
@@ -87,7 +88,7 @@ def test_graphs_that_do_not_name_their_nodes_prove_nothing(
     skips = {"full": (), "fast": (units[1],)}
     bundle = write_family(tmp_path / "t.skipc", skips, units, named=units is not UNITS)
     study = study_of(bundle)
-    assert states(study.manifest, study.subnets)[1][1].evidence is Evidence.UNSEEN
+    assert states(study.manifest, study.subnets)["fast"][1].evidence is Evidence.UNSEEN
 
 
 def test_without_results_the_engines_tables_are_taken(made: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_damaged_graph_is_refused(data: bytes, tmp_path: Path) -> None:
         with pytest.raises(IntegrityError, match=r"0\.onnx"):
             study_of(Bundle.open(bundle.path))
     else:  # an empty message: a graph without nodes
-        assert study_of(Bundle.open(bundle.path)).subnets[0].nodes == 0
+        assert study_of(Bundle.open(bundle.path)).subnets["graph0"].nodes == 0
 
 
 @pytest.mark.parametrize(
@@ -212,8 +213,9 @@ def test_a_damaged_graph_is_refused(data: bytes, tmp_path: Path) -> None:
         ),
         (
             "toy.skipc/manifest.json",
-            lambda d: d["units"][1].update(macs=10**400),
-            "unit 'a.1': 1000|'macs' must be",  # by the report, or already by the reader
+            lambda d: d["networks"][0]["axes"][0]["options"][1].update(macs=10**400),
+            # By the report, or already by the reader.
+            "option 'a.1' of the axis 'skip': 1000|'macs' must be",
         ),
     ],
 )
@@ -231,4 +233,4 @@ def test_links_lead_from_the_page_to_the_graphs(tmp_path: Path) -> None:
     bundle = write_family(tmp_path / "a #b?.skipc", SKIPS, UNITS)
     (tmp_path / "pages").mkdir()
     study = read_study(bundle.path, (), tmp_path / "pages/p.html")
-    assert study.links["full"] == "../a%20%23b%3F.skipc/0.onnx"
+    assert study.links["graph0"] == "../a%20%23b%3F.skipc/0.onnx"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.tools.report.sections.marks import measured_hover
-from skipc.tools.report.texts import exact, number, percent, skipped
+from skipc.tools.report.texts import chosen, exact, number, percent
 from skipc.tools.web.chart import hover
 
 if TYPE_CHECKING:
@@ -86,5 +86,5 @@ def _front_hover(entry: ConfigurationEntry) -> str:
         entry.name,
         f"accuracy {percent(entry.metrics.get('accuracy'))}",
         f"{number(entry.metrics['energy_mj'])} mJ per call, as the front says",
-        skipped(entry.skip),
+        chosen(entry),
     )

@@ -17,7 +17,7 @@ from skipc.tools.report.sections.marks import (
     series_line,
     series_symbol,
 )
-from skipc.tools.report.texts import exact, number, percent, skipped
+from skipc.tools.report.texts import chosen, exact, number, percent
 from skipc.tools.web.chart import LEGEND, Chart, axis, label
 from skipc.tools.web.html import Table
 
@@ -124,14 +124,14 @@ def _text_positions(x: Sequence[float], y: Sequence[float]) -> list[str]:
 def _table(title: str, cost: str, series: Sequence[CostSeries]) -> Table:
     return Table(
         title,
-        ("configuration", "series", ">accuracy", f">{cost}", "units"),
+        ("configuration", "series", ">accuracy", f">{cost}", "choices"),
         tuple(
             (
                 short(entry.name, 60),
                 short(one.label, 60),
                 percent(entry.metrics["accuracy"]),
                 number(value, 4),
-                skipped(entry.skip),
+                chosen(entry),
             )
             for one in series
             for entry, value in zip(one.entries, one.costs, strict=True)

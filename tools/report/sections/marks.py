@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.report.texts import exact, number, percent, quantiles, ratio, skipped
+from skipc.tools.report.texts import chosen, exact, number, percent, quantiles, ratio
 from skipc.tools.web.chart import hover, label
 from skipc.tools.web.palette import LIGHT, ramp
 
@@ -86,8 +86,7 @@ def reference_ring(x: float, y: float) -> Trace:
 
 def measured_hover(study: Study, one: Measurement, point: Point) -> str:
     """Returns what is known of a configuration on one device."""
-    configurations = study.manifest.configurations
-    entry = next(e for e in configurations if e.name == point.configuration)
+    entry = study.manifest.configuration(point.configuration)
     lines = [f"accuracy {percent(entry.metrics['accuracy'])}"] if study.knows_accuracy else []
     if point.quantiles:
         lines.append(quantiles(point))
@@ -98,4 +97,4 @@ def measured_hover(study: Study, one: Measurement, point: Point) -> str:
     if point.energy is not None:
         mark = ", an estimate" if one.energy_is_estimated else ""
         lines.append(f"{number(point.energy.mean_mj)} mJ per call{mark}")
-    return hover(point.configuration, one.label, *lines, skipped(entry.skip))
+    return hover(point.configuration, one.label, *lines, chosen(entry))

@@ -10,28 +10,28 @@ from skipc.tools.web.html import Html, Table, element, joined, keyed
 from skipc.tools.web.page import Section
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from skipc.runtime.bundle.manifest import ConfigurationEntry
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
     from skipc.tools.web.html import Part
 
 _LONGEST_TITLE = 160
-_HEADINGS = (
-    *("configuration", ">accuracy", ">skipped", ">MACs", ">median", ">99 %"),
-    *(">over the reference", ">energy", ">error", "graph"),
-)
+_MEASURED = (">MACs", ">median", ">99 %", ">over the reference", ">energy", ">error", "graph")
 
 
 def header(study: Study) -> Html:
     """Returns the name, what it is in one sentence, and the key figures."""
     manifest = study.manifest
     whose = manifest.provenance
-    units = plural(len(manifest.units), "unit")
-    count = len(manifest.configurations)
+    checkpoints = len(manifest.networks)
+    said = "one checkpoint" if checkpoints == 1 else f"{checkpoints} checkpoints"
+    axes = short(", ".join(manifest.axes), _LONGEST_TITLE)
     sentence = (
-        f"{short(whose.model, _LONGEST_TITLE)}, compiled from one checkpoint: {units} may be"
-        f" skipped, {plural(count, 'configuration')}"
-        f" {'says' if count == 1 else 'say'} which, and every weight is stored once."
+        f"{short(whose.model, _LONGEST_TITLE)}, compiled from {said} to"
+        f" {plural(len(manifest.configurations), 'configuration')}"
+        f"{f' (axes: {axes})' if axes else ''}; every weight is stored once."
     )
     return joined(
         element("p", "skipc report · family bundle", class_="eyebrow"),
@@ -46,8 +46,10 @@ def section(study: Study) -> Section:
     first = study.measurements[0] if study.measurements else None
     rows = [_row(study, entry, first) for entry in study.ordered]
     # A column in which nothing is known is left out.
-    columns = [i for i in range(len(_HEADINGS)) if any(row[i] != NOTHING for row in rows)]
-    headings = [_HEADINGS[i] for i in columns]
+    named = ("configuration", ">accuracy", *(short(a, 40) for a in study.manifest.axes))
+    every = (*named, *_MEASURED)
+    columns = [i for i in range(len(every)) if any(row[i] != NOTHING for row in rows)]
+    headings = [every[i] for i in columns]
     if first is not None and first.energy_is_estimated:
         headings = [f"{text}, estimate" if text == ">energy" else text for text in headings]
     told = tuple(tuple(row[i] for i in columns) for row in rows)
@@ -88,25 +90,32 @@ def _row(
     return (
         keyed(short(entry.name, 120), study.ranks[entry.name]),
         percent(entry.metrics.get("accuracy")),
-        str(len(entry.skip)),
-        count_text(entry.macs),
+        *(short(entry.text(axis), 60) or NOTHING for axis in study.manifest.axes),
+        count_text(study.manifest.macs(entry)),
         milliseconds(None if point is None else point.median_ms),
         milliseconds(quantiles.get("99 %")),
         "1, the reference" if is_reference else ratio(None if point is None else point.ratio),
         NOTHING if energy is None else f"{number(energy.mean_mj)} mJ",
-        f"{entry.verification.relative_error:.0e}",
-        element("a", short(entry.graph, 40), href=study.links[entry.name]),
+        f"{study.manifest.verification(entry).relative_error:.0e}",
+        joined(*_graphs(study, entry)),
     )
+
+
+def _graphs(study: Study, entry: ConfigurationEntry) -> Iterator[Html]:
+    for index, graph in enumerate(study.manifest.graphs_of(entry)):
+        if index:
+            yield element("span", ", ")
+        yield element("a", short(graph.file, 40), href=study.links[graph.name])
 
 
 def _figures(study: Study) -> list[Html]:
     manifest, sharing = study.manifest, study.sharing
     entries = manifest.configurations
-    skips = [len(entry.skip) for entry in entries]
-    found = [
-        _figure("Configurations", str(len(entries)), f"skip {_span(skips, str)} of"
-                f" {plural(len(manifest.units), 'unit')}"),
-    ]  # fmt: skip
+    offered = ", ".join(
+        f"{short(axis, 40)}: {plural(len(manifest.options(axis)), 'option')}"
+        for axis in manifest.axes
+    )
+    found = [_figure("Configurations", str(len(entries)), offered or "nothing to choose")]
     if study.knows_accuracy:
         values = [entry.metrics["accuracy"] for entry in entries]
         # Each end is rounded by itself, the unit is said once.

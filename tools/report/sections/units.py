@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import count_text, plural, short
-from skipc.tools.report.skipped import Evidence, states
+from skipc.tools.report.skipped import SKIP, Evidence, states
 from skipc.tools.web.html import Html, Table, details, element, joined, keyed
 from skipc.tools.web.page import Section
 
@@ -40,16 +40,10 @@ _LEAST_WIDTH = 0.25
 
 def section(study: Study) -> Section | None:
     """Returns the strips; None for a network without units."""
-    units = study.manifest.units
+    units = study.manifest.options(SKIP)
     if not units:
         return None
-    rows = dict(
-        zip(
-            (entry.name for entry in study.manifest.configurations),
-            states(study.manifest, study.subnets),
-            strict=True,
-        )
-    )
+    rows = states(study.manifest, study.subnets)
     by_macs = any(unit.macs for unit in units)
     widths = _widths([unit.macs if by_macs else unit.parameters for unit in units])
     strips = element(
@@ -77,7 +71,7 @@ def _widths(values: Sequence[int]) -> list[float]:
 
 def _heads(study: Study, widths: Sequence[float]) -> list[Html]:
     """Returns the names above the strips: the modules, and in each the units' own."""
-    names = [unit.name for unit in study.manifest.units]
+    names = [unit.name for unit in study.manifest.options(SKIP)]
     paths = [name.split(".") for name in names]
     common = 0
     while all(
@@ -130,8 +124,8 @@ def _strip_row(
 ) -> Html:
     few = len(row) * len(study.ranks) <= _MOST_CELLS
     cells = _cells(study, row, widths) if few else _runs(row, widths)
-    skipped = len(entry.skip)
-    told = f"{skipped} of {plural(len(row), 'unit')} skipped, {count_text(entry.macs)} MACs"
+    skipped, macs = len(entry.taken(SKIP)), count_text(study.manifest.macs(entry))
+    told = f"{skipped} of {plural(len(row), 'unit')} skipped, {macs} MACs"
     rank = study.ranks[entry.name]
     return element(
         "div",
@@ -142,7 +136,7 @@ def _strip_row(
         ),
         element(
             "div", element("span", f"{skipped} of {len(row)} skipped"), " ",
-            element("span", f"{count_text(entry.macs)} MACs"),
+            element("span", f"{macs} MACs"),
             class_="strip-told", aria_hidden="true",
         ),
         class_="strip-row",
@@ -152,7 +146,7 @@ def _strip_row(
 def _cells(
     study: Study, row: Sequence[UnitInSubnet], widths: Sequence[float]
 ) -> Iterator[Html]:
-    for cell, width, unit in zip(row, widths, study.manifest.units, strict=True):
+    for cell, width, unit in zip(row, widths, study.manifest.options(SKIP), strict=True):
         sizes = f"{count_text(unit.macs)} MACs, {count_text(unit.parameters)} parameters"
         title = f"{short(unit.name, 80)}: {_words(cell)}; {sizes}"
         yield element(
@@ -197,7 +191,7 @@ def _problems(study: Study, rows: dict[str, list[UnitInSubnet]]) -> list[Html]:
     found = [
         f"{short(name, 80)}: {short(unit.name, 80)}"
         for name, row in rows.items()
-        for unit, cell in zip(study.manifest.units, row, strict=True)
+        for unit, cell in zip(study.manifest.options(SKIP), row, strict=True)
         if cell.evidence is Evidence.WRONG
     ]
     if not found:
@@ -211,12 +205,12 @@ def _problems(study: Study, rows: dict[str, list[UnitInSubnet]]) -> list[Html]:
 
 
 def _table(study: Study, rows: dict[str, list[UnitInSubnet]]) -> Html:
-    units, entries = study.manifest.units, study.ordered
+    units, entries = study.manifest.options(SKIP), study.ordered
     if len(units) * len(entries) > _MOST_IN_TABLE:
         shorter = Table(
             "Units that are skipped",
             ("configuration", "units"),
-            tuple((short(e.name, 60), ", ".join(short(s, 60) for s in e.skip) or "none")
+            tuple((short(e.name, 60), ", ".join(short(s, 60) for s in e.taken(SKIP)) or "none")
                   for e in entries),
         )  # fmt: skip
         return details("The same as a table", shorter.html())

@@ -13,16 +13,16 @@ from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.manifest import Verification
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
 
 
 def section(study: Study) -> Section:
     """Returns errors against their tolerance."""
-    cases = {entry.verification.inputs for entry in study.ordered}
-    said = plural(max(cases), "golden input")
-    references = sorted({short(e.verification.reference, 40) for e in study.ordered})
+    checks = [graph.verification for graph in study.manifest.graphs]
+    said = plural(max(check.inputs for check in checks), "golden input")
+    references = sorted({short(check.reference, 40) for check in checks})
     return Section(
         "verification",
         "Verification",
@@ -43,7 +43,7 @@ def section(study: Study) -> Section:
 
 def _chart(study: Study) -> Chart:
     entries = study.ordered
-    checks = [entry.verification for entry in entries]
+    checks = [study.manifest.verification(entry) for entry in entries]
     known = [value for v in checks for value in (v.relative_error, v.tolerance) if value > 0]
     low = math.floor(math.log10(min(known, default=1e-8))) - 1
     high = math.ceil(math.log10(max(known, default=1.0)))
@@ -60,7 +60,7 @@ def _chart(study: Study) -> Chart:
     errors: Trace = {
         "type": "scatter", "mode": "markers", "x": at, "y": rows, "cliponaxis": False,
         "marker": dot(colours_of(study, [e.name for e in entries]), symbol=symbols),
-        **hovering(_hover(entry) for entry in entries),
+        **hovering(_hover(e.name, v) for e, v in zip(entries, checks, strict=True)),
     }  # fmt: skip
     exact = "" if all(v.relative_error for v in checks) else " At the left end: exactly equal."
     return Chart(
@@ -87,10 +87,9 @@ def _chart(study: Study) -> Chart:
     )  # fmt: skip
 
 
-def _hover(entry: ConfigurationEntry) -> str:
-    found = entry.verification
+def _hover(name: str, found: Verification) -> str:
     return hover(
-        entry.name,
+        name,
         f"{found.relative_error:.1e} of the outputs' range; {found.tolerance:.0e} allowed",
         f"largest error {found.max_abs_error:.1e} over {plural(found.inputs, 'golden input')}",
     )

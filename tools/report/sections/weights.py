@@ -182,13 +182,17 @@ def _packed(study: Study) -> list[Html]:
     for engines in study.engines:
         sizes = {file.path: file.size_bytes for file in engines.files}
         total = sum(sizes.values())
-        entries = sorted(engines.engines, key=lambda e: study.ranks[e.configuration])
-        plain = sum(entry.weights_bytes + sizes[entry.file] for entry in entries)
+        used = [
+            (entry, engines.engine(graph.name))
+            for entry in study.ordered
+            for graph in study.manifest.graphs_of(entry)
+        ]
+        plain = sum(engine.weights_bytes + sizes[engine.file] for _, engine in used)
         rows = tuple(
-            (keyed(short(entry.configuration, 120), study.ranks[entry.configuration]),
-             size_text(sizes[entry.file]), size_text(entry.weights_bytes),
-             size_text(entry.own_bytes))
-            for entry in entries
+            (keyed(short(entry.name, 120), study.ranks[entry.name]),
+             size_text(sizes[engine.file]), size_text(engine.weights_bytes),
+             size_text(engine.own_bytes))
+            for entry, engine in used
         )  # fmt: skip
         found.append(
             joined(

@@ -16,7 +16,7 @@ from skipc.tools.report.sections.marks import (
     series_line,
     series_symbol,
 )
-from skipc.tools.report.texts import exact, number, percent, skipped
+from skipc.tools.report.texts import chosen, exact, number, percent
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label
 from skipc.tools.web.html import Table
 
@@ -48,7 +48,7 @@ def accuracy_over_work(study: Study) -> Chart:
         entries,
         tuple(exact(100 * entry.metrics["accuracy"]) for entry in entries),
         tuple(
-            hover(e.name, f"accuracy {percent(e.metrics['accuracy'])}", skipped(e.skip))
+            hover(e.name, f"accuracy {percent(e.metrics['accuracy'])}", chosen(e))
             for e in entries
         ),
     )
@@ -68,7 +68,7 @@ def _chart(
     series: Sequence[CostSeries],
     vertical: Mapping[str, Json],
 ) -> Chart:
-    most = max(entry.macs for entry in study.ordered)
+    most = max(study.manifest.macs(entry) for entry in study.ordered)
     scale, word = (1e9, "billions") if most >= 1e9 else (1e6, "millions")
     traces = []
     for index, one in enumerate(series):
@@ -76,7 +76,8 @@ def _chart(
         named = len(names) <= MOST_LABELS and not index
         traces.append({
             "type": "scatter", "mode": "lines+markers+text" if named else "lines+markers",
-            "x": [exact(entry.macs / scale) for entry in one.entries], "y": list(one.costs),
+            "x": [exact(study.manifest.macs(e) / scale) for e in one.entries],
+            "y": list(one.costs),
             "text": [label(name, 14) for name in names] if named else "",
             "textposition": "top left", "textfont": TEXT, "cliponaxis": False,
             "line": series_line(index), "showlegend": False, **hovering(one.hovers),
@@ -86,7 +87,12 @@ def _chart(
         traces += [legend_trace(index, one.label) for index, one in enumerate(series)]
     heading = "accuracy, %" if study.knows_accuracy else "median latency, ms"
     rows = tuple(
-        (short(entry.name, 60), short(one.label, 60), number(entry.macs, 4), number(value, 4))
+        (
+            short(entry.name, 60),
+            short(one.label, 60),
+            number(study.manifest.macs(entry), 4),
+            number(value, 4),
+        )
         for one in series
         for entry, value in zip(one.entries, one.costs, strict=True)
     )

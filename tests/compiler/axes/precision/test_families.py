@@ -16,7 +16,7 @@ from skipc.compiler.axes.precision.mode import Precision
 from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.build import BuildOptions
 from skipc.compiler.bundle.weights import WeightStoreWriter
-from skipc.compiler.bundle.writer import write_subnet
+from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.front import Configuration
 from skipc.compiler.norms.mode import NormMode
@@ -74,7 +74,7 @@ def test_every_network_is_verified_in_half_precision(
         for called, units in skips.items():
             configuration = Configuration(called, tuple(units), {})
             subnet = caster.subnet(source.subnet(configuration))
-            path = write_subnet(subnet, configuration, store, tmp_path).graph
+            path = write_graph(subnet, configuration.name, store, tmp_path).file
             check_file(path)
             found = verify_subnet(
                 *(path, configuration, source.reference(configuration, tmp_path), inputs),
@@ -153,7 +153,7 @@ def test_weight_store_is_half_and_nothing_is_in_it_twice(
         place = BuildFolder(folder, skips, wide)
         manifest = Bundle.open(place.build(options=BuildOptions(precision=precision))).manifest
         sizes[precision] = sum(tensor.size_bytes for tensor in manifest.weights)
-        full, mid, fast = manifest.configurations
+        full, mid, fast = manifest.graphs
         assert full.weights_bytes == sizes[precision]
         assert (mid.own_bytes, fast.own_bytes) == (0, 0)
         assert manifest.provenance.precision == (precision or Precision.FP32).value
@@ -174,9 +174,9 @@ def test_onnx_supernet_is_built_and_keeps_its_interface(
     place = BuildFolder(tmp_path, network=network)
     manifest = Bundle.open(place.build(options=BuildOptions(precision=precision))).manifest
     assert [spec.dtype for spec in (*manifest.inputs, *manifest.outputs)] == ["float32"] * 2
-    assert {c.own_bytes for c in manifest.configurations[1:]} == {0}
+    assert {graph.own_bytes for graph in manifest.graphs[1:]} == {0}
     tolerance = {FP16: 1e-2, BF16: 3e-2}[precision]
-    assert {c.verification.tolerance for c in manifest.configurations} == {tolerance}
+    assert {graph.verification.tolerance for graph in manifest.graphs} == {tolerance}
     assert place.left() == ["ckpt.pt", "ckpt.skipc", "front.json"]
     assert not list((tmp_path / "ckpt.skipc").glob("_*"))
 

@@ -111,9 +111,7 @@ def test_an_engine_that_computes_wrong_numbers_is_not_kept(path: Path, gpu: Fake
     gpu.tensorrt.spoiled.add("skip1")
     with pytest.raises(NumericsError, match=r"'skip1': on this GPU \(Fake GPU\) its outputs"):
         finish(path, "tensorrt")
-    waiting = sorted(
-        p.name.split(".")[0] for p in (path / "engines/.tensorrt.plans").iterdir()
-    )
+    waiting = sorted(p.name.split(".")[0] for p in (path / "engines/.tensorrt.kept").iterdir())
     assert waiting == ["skip0", "timing"]
     assert Bundle.open(path).targets() == ()
 
@@ -236,8 +234,8 @@ def test_what_is_shared_where_is_shown(
     text = capsys.readouterr().out
     assert "one file on disk and in host memory (shared by all)" in text
     assert "a copy of the weights per loaded engine; one workspace of" in text
-    header = next(line for line in text.splitlines() if line.startswith("configuration"))
-    assert header.split() == ["configuration", "own", "shared", "own", "shared"]
+    header = next(line for line in text.splitlines() if line.startswith("graph"))
+    assert header.split() == ["graph", "own", "shared", "own", "shared"]
 
 
 def test_copy_of_a_bundle_keeps_its_engines(path: Path, gpu: FakeGpu, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from skipc.compiler.axes.precision.caster import PrecisionCaster
 from skipc.compiler.axes.precision.mode import Precision
 from skipc.compiler.bundle.weights import WeightStoreWriter
-from skipc.compiler.bundle.writer import write_subnet
+from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.front import Configuration
 from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.statistics import FamilyNorms
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for key, skipped in skips.items():
                     configuration = Configuration(key, tuple(skipped), {})
                     subnet = caster.subnet(source.subnet(configuration))
-                    write_subnet(subnet, configuration, store, place)
+                    write_graph(subnet, configuration.name, store, place)
     return root
 
 
