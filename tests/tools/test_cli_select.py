@@ -23,7 +23,7 @@ from skipc.runtime import AdaptiveEngine
 from tests.command_line import mistake, skipc
 
 UNITS = [f"stages.{stage}.{block}" for stage in range(3) for block in range(2)]
-FAST = ("--data", "digits", "--samples", "120", "--cost", "macs", "--no-cache")
+FAST = ("--data", "digits", "--samples", "120", "--cost", "macs", "--evaluations", "12")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,10 @@ def trained(tmp_path_factory):
 
 
 def selected(trained, out, *arguments):
-    ended = skipc("select", trained / "ckpt.pt", *FAST, "--out", out, "--json", *arguments)
+    scores = ("--cache", out.with_suffix(".scores"))  # its own, while exports are shared
+    ended = skipc(
+        "select", trained / "ckpt.pt", *FAST, *scores, "--out", out, "--json", *arguments
+    )
     assert ended.code == 0, ended.err
     return ended.json()
 
@@ -112,7 +115,7 @@ def test_constraints_are_kept(trained, tmp_path):
 
 @pytest.mark.parametrize("search", ["rank", "greedy", "beam", "exhaustive", "stages"])
 def test_every_search_writes_a_front(trained, tmp_path, search):
-    found = selected(trained, tmp_path / "f.json", "--search", search)
+    found = selected(trained, tmp_path / "f.json", "--search", search, "--evaluations", 64)
     names = [one["name"] for one in found["configurations"]]
     assert names[0] == ("FFF" if search == "stages" else "full")
     if search == "exhaustive":
