@@ -131,6 +131,7 @@ def write_engines(
     backend: str = "null",
     threads: Sequence[int] = (1,),
     latencies_ms: Mapping[str, float] = LATENCIES_MS,
+    graphs: Sequence[str] = tuple(MACS),
 ) -> Path:
     """Writes engines with placeholder files; returns the target's folder.
 
@@ -138,7 +139,7 @@ def write_engines(
     """
     folder = path / "engines" / target
     folder.mkdir(parents=True)
-    for name in MACS:
+    for name in graphs:
         (folder / f"{name}.engine").write_bytes(f"engine of {name}".encode())
     (folder / "packed.bin").write_bytes(b"packed" * 100)
     engines = EngineSet(
@@ -162,7 +163,7 @@ def write_engines(
                 if name in latencies_ms
                 else (),
             )
-            for name in MACS
+            for name in graphs
         ),
         packed_file="packed.bin",
         files=files_of(folder),
@@ -176,6 +177,38 @@ def edit_json(file: Path, change: Callable[[Any], None]) -> None:
     document = json.loads(file.read_text(encoding="utf-8"))
     change(document)
     file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def add_axis(manifest: Path, key: str, options: Sequence[str]) -> None:
+    """Gives every configuration one of ``options`` on an axis that skipc knows nothing of."""
+
+    def change(document: dict[str, Any]) -> None:
+        entries = [{"name": name, "parameters": 0, "macs": 0} for name in options]
+        document["networks"][0]["axes"].append({"key": key, "options": entries})
+        for index, entry in enumerate(document["configurations"]):
+            name = options[index % len(options)]
+            choice = {"axis": key, "taken": [name], "text": f"{key} {name}"}
+            entry["parts"][0]["choices"].append(choice)
+
+    edit_json(manifest, change)
+
+
+def make_cascade(manifest: Path, name: str, graphs: Sequence[str], output: str) -> None:
+    """Gives a configuration a route over ``graphs`` that stops where ``output`` is sure."""
+    test = {"output": output, "scores": {"max-softmax": 1.0}, "threshold": 0.9}
+
+    def change(document: dict[str, Any]) -> None:
+        entry = next(each for each in document["configurations"] if each["name"] == name)
+        last = len(graphs) - 1
+        entry["route"] = [
+            {"graph": graph, "test": None if number == last else test}
+            for number, graph in enumerate(graphs)
+        ]
+        entry["stops"] = [1 / len(graphs)] * len(graphs)
+        run = {s["graph"] for each in document["configurations"] for s in each["route"]}
+        document["graphs"] = [graph for graph in document["graphs"] if graph["name"] in run]
+
+    edit_json(manifest, change)
 
 
 def list_anew(bundle: Path, name: str) -> None:

@@ -236,9 +236,9 @@ def _refuse_stages(bundle: Bundle) -> None:
     for entry in bundle.manifest.configurations:
         if entry.only_graph is None:
             raise TargetError(
-                f"configuration {entry.name!r} runs a route of {len(entry.route)} stages, with"
-                " feeds, settings or answers of its own. This skipc builds engines of plain"
-                " routes: one stage that takes the family's inputs and answers its outputs."
+                f"configuration {entry.name!r}: its route is more than one graph that takes"
+                " the family's inputs and answers its outputs by their names. This skipc"
+                " builds engines for no other."
             )
 
 

@@ -18,6 +18,8 @@ from .constraints import (
     Text,
 )
 from .route import Stage, check_route
+
+# What describes a bundle is imported from here; a route needs tensors, too.
 from .tensors import Dimension as Dimension
 from .tensors import TensorSpec as TensorSpec
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime.bundle import Bundle
-from tests.bundles import list_anew
+from tests.bundles import add_axis, list_anew, make_cascade, write_bundle
 from tests.command_line import mistake, skipc, skipc_without
 
 if TYPE_CHECKING:
@@ -35,6 +35,25 @@ def test_show_prints_configurations_and_engines(made: Path) -> None:
     portable = next(row for row in rows if row[:1] == ["fast"])
     assert portable[1:5] == ["2", "skipped", "95.0", "%"]
     assert any(line.startswith("  host     architecture") for line in lines)
+
+
+def test_show_prints_an_axis_that_it_does_not_know(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "toy.skipc")
+    add_axis(path / "manifest.json", "width", ["half", "whole"])
+    lines = skipc("show", path).out.splitlines()
+    assert "  axes     skip: 2 options; width: 2 options" in lines
+    rows = [line.split() for line in lines]
+    assert rows[rows.index([]) + 1][:4] == ["configuration", "skip", "width", "accuracy"]
+    full = ["full", "0", "skipped", "width", "half", "95.0", "%"]
+    assert full in [row[: len(full)] for row in rows]
+
+
+def test_show_prints_a_route_of_several_stages(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "toy.skipc")
+    make_cascade(path / "manifest.json", "mid", ["fast", "full"], "logits")
+    rows = [line.split() for line in skipc("show", path).out.splitlines()]
+    mid = ["mid", "1", "skipped", "93.0", "%", "4.0", "k", "1.8", "kB", "0", "B"]
+    assert mid in [row[: len(mid)] for row in rows]
 
 
 @pytest.mark.parametrize("command", ["show", "check"])

@@ -17,7 +17,7 @@ from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.host import default_threads
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import IntegrityError
-from tests.bundles import list_anew
+from tests.bundles import list_anew, make_cascade
 from tests.onnx_bundles import (
     conv_family,
     image_cases,
@@ -231,3 +231,10 @@ def test_check_same_bits_tells_the_smallest_change() -> None:
 def test_check_same_bits_takes_equal_nan_for_equal() -> None:
     case = {"logits": np.array([np.nan, 1], np.float32)}
     check_same_bits("fast", [case], [{"logits": case["logits"].copy()}])
+
+
+def test_finish_refuses_a_route_that_it_cannot_check(conv: Path) -> None:
+    make_cascade(conv / "manifest.json", "skip1", ["skip3", "skip0"], "logits")
+    with pytest.raises(TargetError, match="'skip1': its route is more than one graph"):
+        finish(conv, "cpu")
+    assert not (conv / "engines").exists()

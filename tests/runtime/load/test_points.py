@@ -5,7 +5,7 @@ import pytest
 from skipc.runtime import Bundle
 from skipc.runtime.bundle.engines import Latency
 from skipc.runtime.load.points import operating_points, ranked_by, row_for
-from tests.bundles import write_bundle, write_engines
+from tests.bundles import make_cascade, write_bundle, write_engines
 
 NO_METRICS = {"full": {}, "mid": {}, "fast": {}}
 FRONT_MS = {
@@ -63,6 +63,29 @@ def test_points_scale_macs_by_the_configurations_that_have_a_table(tmp_path):
     points = _points(path)
     assert [point.source for point in points] == ["table", "macs", "table"]
     assert points[1].p50_ms == pytest.approx(6.0)
+
+
+def test_points_of_a_route_take_what_its_stages_take_together(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics=NO_METRICS)
+    make_cascade(path / "manifest.json", "mid", ["fast", "full"], "logits")
+    full, mid, fast = _points(path)
+    assert (mid.source, mid.rank) == ("macs", 4000)
+    assert mid.p50_ms == pytest.approx(full.p50_ms + fast.p50_ms)
+    assert (mid.weights_bytes, mid.own_bytes) == (1800, 0)
+    write_engines(path, graphs=("full", "fast"))
+    full, mid, fast = _points(path)
+    assert (mid.source, mid.p50_ms) == ("table", 12.0)
+    assert mid.p99_ms == full.p99_ms + fast.p99_ms
+    assert (mid.weights_bytes, mid.own_bytes) == (1200, 200)
+
+
+def test_one_graph_serves_several_configurations(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc")
+    make_cascade(path / "manifest.json", "mid", ["full"], "logits")
+    write_engines(path, graphs=("full", "fast"))
+    full, mid, _ = _points(path)
+    assert mid.p50_ms == full.p50_ms == 9.0
+    assert mid.rank < full.rank
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, 2), (2, 2), (3, 2), (4, 4), (64, 4)])

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects
 import pytest
 
+from skipc.runtime.bundle import Bundle
 from skipc.tools.report.page import SECTIONS, page_of
 from skipc.tools.report.study import Study, read_study
 from skipc.tools.report.texts import number, percent, ratio
 from skipc.tools.trtbench.latency import RatioInterval
 from skipc.tools.web.html import Html, element, joined
 from skipc.tools.web.palette import DARK, LIGHT, Theme, dark_of_light, ramp
+from tests.bundles import add_axis
 from tests.report_inputs import (
     NASTY,
     report_of,
@@ -29,8 +31,6 @@ from tests.report_inputs import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from skipc.runtime.bundle import Bundle
 
 UNITS = ("a.0", "a.1", "b.0")
 SKIPS = {"full": (), "mid": ("a.1",), "fast": ("a.1", "b.0")}
@@ -132,6 +132,17 @@ def test_the_front_steps_over_what_nothing_dominates(tmp_path: Path) -> None:
     assert steps["x"] == points["x"]
     assert "mid" in points["hovertext"][1]
     assert "1 skipped: a.1" in points["hovertext"][1]
+
+
+def test_an_axis_that_the_report_does_not_know_is_a_column(tmp_path: Path) -> None:
+    path = write_family(tmp_path / "t.skipc", SKIPS, UNITS).path
+    add_axis(path / "manifest.json", "width", ["half", "whole"])
+    bundle = Bundle.open(path)
+    study = study_of(bundle, write_results(tmp_path / "a.json", report_of(bundle)))
+    page = parsed(study)
+    assert {"width", "width half", "width whole", "1 skipped"} <= set(page.texts)
+    points = page.figures["front-latency-figure"]["data"][1]  # type: ignore[index]
+    assert any("1 skipped: a.1; width whole" in text for text in points["hovertext"])
 
 
 def test_nothing_of_a_name_is_markup(tmp_path: Path) -> None:
