@@ -84,14 +84,9 @@ def _moved_ms(phases: PhaseSummary) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What changed of one configuration.
+    """What changed of one configuration: ``interval`` is new over old.
 
-    Attributes:
-        configuration: Its name.
-        old: Its latencies then.
-        new: Its latencies now.
-        interval: New over old.
-        margin: The relative change that is expected between two measurements of one thing.
+    ``margin`` is the relative change to be expected between two measurements of one thing.
     """
 
     configuration: str
@@ -129,14 +124,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What changed between two reports.
+    """What changed between two reports, of each configuration that both have.
 
-    Attributes:
-        differences: In what the regimes differ, in words; empty where like is compared with
-            like.
-        changes: One entry for each configuration that both have.
-        only_old: Configurations that only the old report has.
-        only_new: Configurations that only the new one has.
+    ``differences`` says in what the regimes differ; it is empty for like with like.
     """
 
     differences: tuple[str, ...]

@@ -121,12 +121,8 @@ class Latency:
         throughput_per_s: Calls per second of ``total_ms``.
         total_ms: What they took together: of calls made at the same time, from the start of
             the first to the end of the last.
-        min_ms: The fastest.
-        max_ms: The slowest.
-        mean_ms: Their mean.
         median_ms: Their median; between the two middle ones where their number is even.
         lowest_average_ms: The lowest mean of ``--avgRuns`` calls in a row.
-        highest_average_ms: The highest such mean.
         percentiles_ms: Those asked for.
         coefficient_of_variation: The population's standard deviation over the mean.
         batch_medians_ms: The medians of up to ``MOST_BATCHES`` equal stretches, in the order
@@ -235,13 +231,9 @@ def batch_medians_ms(times_ms: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def paired_ratio(times_ms: Sequence[float], reference_ms: Sequence[float]) -> RatioInterval:
-    """Returns the ratio of two configurations that were measured in the same rounds.
+    """Returns the ratio of two batches of medians that were measured in the same rounds.
 
     What slows a stretch of rounds slows both, and falls out of their ratio.
-
-    Args:
-        times_ms: A configuration's batch medians, above zero.
-        reference_ms: The reference's, of the same batches.
     """
     logs = np.log(times_ms) - np.log(reference_ms)
     if len(logs) < 2:
@@ -251,13 +243,10 @@ def paired_ratio(times_ms: Sequence[float], reference_ms: Sequence[float]) -> Ra
 
 
 def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> RatioInterval:
-    """Returns the ratio of new latencies to old ones, measured at different times.
+    """Returns the ratio of new batch medians to old ones, measured at different times.
 
-    Welch's interval (B. L. Welch, Biometrika 34, 1947): the variances may differ.
-
-    Args:
-        new_ms: Batch medians, above zero.
-        old_ms: Batch medians, above zero; their number may be another.
+    Welch's interval (B. L. Welch, Biometrika 34, 1947): the variances may differ, and so may
+    the numbers of batches.
     """
     new, old = np.log(new_ms), np.log(old_ms)
     mean = float(new.mean() - old.mean())
@@ -276,9 +265,7 @@ def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> Ratio
 def student_factor(freedom: float) -> float:
     """Returns how many standard errors 95 % takes to either side.
 
-    Args:
-        freedom: Degrees of freedom, at least 1; rounded down and at most 30, which makes the
-            interval wider, never narrower.
+    Degrees of freedom are rounded down and at most 30: the interval is wider, never narrower.
     """
     return _STUDENT[min(int(freedom + 1e-9), len(_STUDENT)) - 1]
 

@@ -30,14 +30,9 @@ _SUFFIX = "_kernel_time"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The time of one layer.
+    """One layer, by its name in the engine's graph and its operator.
 
-    Attributes:
-        name: Its name in the engine's graph, and its operator.
-        total_ms: What it took in all calls.
-        average_ms: The mean of a call.
-        median_ms: The median of a call.
-        percentage: Its share of the time of all layers, 0 to 100.
+    ``total_ms`` is of all calls, ``percentage`` its share of what all layers took.
     """
 
     name: str
@@ -49,12 +44,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The layers of one graph.
-
-    Attributes:
-        calls: How many calls were profiled.
-        layers: In the order in which they run.
-    """
+    """The layers of one graph, in the order in which they run, over so many calls."""
 
     calls: int
     layers: tuple[Layer, ...]
@@ -82,14 +72,10 @@ def check_profile(backend: Backend) -> None:
 def profile_of(
     backend: Backend, graph: str, cases: Sequence[Arrays], duration_s: float, now_ns: Clock
 ) -> Profile:
-    """Returns the layers of a graph, in an engine loaded for this.
+    """Returns the layers of a graph of the family's inputs, in an engine loaded for this.
 
-    Args:
-        backend: The backend; ``check_profile`` has passed it.
-        graph: The graph; it reads the family's inputs.
-        cases: The inputs, taken in turn.
-        duration_s: After ten calls no further one begins once these have taken that long.
-        now_ns: The clock.
+    ``check_profile`` has passed the backend. After ten calls no further one begins once these
+    have taken ``duration_s``.
 
     Raises:
         BackendError: The engine could not be loaded or run.
@@ -113,12 +99,9 @@ def profile_of(
 
 
 def read_events(graph: str, events: Sequence[Mapping[str, object]], calls: int) -> Profile:
-    """Returns the layers in the events of ONNX Runtime's profiler.
+    """Returns the layers in the events of ONNX Runtime's profiler, of the last ``calls``.
 
-    Args:
-        graph: For messages.
-        events: What the profiler wrote: one entry per layer and call, times in microseconds.
-        calls: How many calls to keep: the last ones.
+    There is an event per layer and call, with its time in microseconds.
 
     Raises:
         EngineError: A layer has fewer times than there were calls.

@@ -76,11 +76,7 @@ class Subject:
 class Loaded:
     """What it took to load a configuration's engines and to call it once.
 
-    Attributes:
-        load_ms: What loading took.
-        first_call_ms: What the first call took.
-        parts: Parts of the load, where the backend tells them.
-        memory: What it takes on disk, on the host and on the device.
+    ``parts`` are those of the load, where the backend tells them.
     """
 
     load_ms: float

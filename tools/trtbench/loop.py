@@ -52,10 +52,8 @@ class Stop:
 class Calls:
     """The measured calls of one configuration, in the order of time.
 
-    Attributes:
-        starts_ns: When each began, in nanoseconds since the first measured call began.
-        ends_ns: When it ended.
-        streams: How many were made at a time; they lie one after the other.
+    Each began and ended so many nanoseconds after the first measured call of all began;
+    ``streams`` of them, one after the other, were made at a time.
     """
 
     starts_ns: NDArray[np.int64]
@@ -79,12 +77,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What the loop measured.
-
-    Attributes:
-        warm_up_rounds: Rounds dropped; a round is one turn of each.
-        calls: By name; each has a turn in every round.
-    """
+    """The calls by name, each with a turn in every round, and the rounds that were dropped."""
 
     warm_up_rounds: int
     calls: Mapping[str, Calls]
@@ -111,12 +104,7 @@ def turn_orders(count: int) -> tuple[tuple[int, ...], ...]:
 
 
 class Lane:
-    """One of those that take turns: makes a call in each, and keeps when it began and ended.
-
-    Args:
-        run: Makes the call.
-        now_ns: The clock.
-    """
+    """One of those that take turns: makes a call in each, and keeps its beginning and end."""
 
     def __init__(self, run: Run, now_ns: Clock) -> None:
         self.run = run
@@ -144,10 +132,7 @@ class Lane:
 
     def calls(self, first_ns: int) -> Calls:
         """Returns what was kept, counted from ``first_ns``."""
-        starts_ns, ends_ns = (
-            np.array(t, np.int64) - first_ns for t in (self.starts, self.ends)
-        )
-        return Calls(starts_ns, ends_ns)
+        return Calls(*(np.array(t, np.int64) - first_ns for t in (self.starts, self.ends)))
 
 
 class CrowdedLane(Lane):
@@ -172,12 +157,7 @@ class CrowdedLane(Lane):
 
 
 class Callers:
-    """Threads that make one call each, together; the first turn starts them.
-
-    Args:
-        count: How many, at least 1.
-        now_ns: The clock.
-    """
+    """Threads that make one call each, together; the first turn starts them."""
 
     def __init__(self, count: int, now_ns: Clock) -> None:
         self.count = count
@@ -246,16 +226,8 @@ def take_turns(
 ) -> int:
     """Lets ``lanes`` take turns until ``stop`` says so; returns the rounds of warm-up.
 
-    Args:
-        lanes: Those that take turns; they keep their calls after warm-up.
-        cases: Inputs; each round takes the next.
-        stop: When to end.
-        expect: As of ``timed``.
-        most_rounds: Rounds after which warm-up and measurement end in any case; no fewer
-            than ``stop.iterations``.
-
-    Raises:
-        BackendError: A call failed.
+    Arguments are those of ``timed``. Warm-up and measurement end after ``most_rounds`` each in
+    any case, no fewer than ``stop.iterations``.
     """
     turns = [
         [lane.turn for lane in map(lanes.__getitem__, row)] for row in turn_orders(len(lanes))

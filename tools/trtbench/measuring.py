@@ -58,11 +58,7 @@ NOTHING = Trace(0, {})
 class Timed:
     """What was timed of a loaded family; nothing where only loading was asked for.
 
-    Attributes:
-        trace: The calls, those of plain sessions under ``plain:NAME``.
-        switching: The cost of switches.
-        energies: By configuration.
-        phased: Further calls, taken apart, by configuration.
+    The calls of plain sessions are under ``plain:NAME``; those taken apart are further ones.
     """
 
     trace: Trace = NOTHING

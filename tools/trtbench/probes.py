@@ -75,13 +75,8 @@ def measure_switches(
 ) -> Switching | None:
     """Returns the cost of every switch, or None if there is only one configuration.
 
-    Every ordered pair is run as A, B, B, between 3 and 20 times.
-
-    Args:
-        runs: By configuration, warm.
-        case: The inputs of each call.
-        patience_s: No further repeat begins after this many seconds.
-        now_ns: The clock.
+    Every ordered pair is run as A, B, B, between 3 and 20 times; no further repeat begins
+    after ``patience_s`` seconds.
 
     Raises:
         BackendError: A call failed.
@@ -113,13 +108,7 @@ def measure_switches(
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """Energy of one configuration, in millijoules per call.
-
-    Attributes:
-        mean_mj: The mean over the windows.
-        spread_mj: The standard deviation over the windows; None if there is only one.
-        windows_mj: One value for each window.
-    """
+    """Millijoules per call in each window; their mean and, of several, standard deviation."""
 
     mean_mj: Positive
     spread_mj: NotNegative | None
@@ -219,15 +208,7 @@ _row = attrgetter(*_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What the times of one phase come to.
-
-    Attributes:
-        min_ms: The shortest.
-        mean_ms: Their mean.
-        median_ms: Their median.
-        max_ms: The longest.
-        percentiles_ms: Those asked for.
-    """
+    """What the times of one phase come to, with the percentiles asked for."""
 
     min_ms: NotNegative
     mean_ms: NotNegative
@@ -289,13 +270,7 @@ def measure_phases(
     """Returns the calls of all configurations, made by turns and taken apart.
 
     Each configuration makes one call first that is dropped: it prepares events and graphs.
-
-    Args:
-        engines: By configuration, warm; at least one.
-        cases: Inputs on the host; each round takes the next.
-        way: How calls are made.
-        stop: When to end; its warm-up is not repeated.
-        now_ns: The clock.
+    Inputs lie on the host; warm-up is not repeated.
 
     Raises:
         BackendError: A call failed.
@@ -311,13 +286,7 @@ def measure_phases(
 def summarize_phases(
     calls: PhasedCalls, percents: Sequence[float], transfers: bool
 ) -> PhaseSummary:
-    """Returns the summary of calls taken apart.
-
-    Args:
-        calls: At least one.
-        percents: The percentiles wanted, 0 to 100.
-        transfers: Whether inputs and outputs were copied.
-    """
+    """Returns what the phases come to; copies are left out where there were no transfers."""
 
     def times(times_ms: NDArray[np.float64]) -> Times:
         return Times(

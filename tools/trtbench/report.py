@@ -38,13 +38,7 @@ _WAITS: dict[Wait, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a device was like; None where the system does not tell.
-
-    Attributes:
-        temperature_c: Of its hottest zone, in degrees Celsius.
-        cpu_mhz: Mean of the CPUs' clocks.
-        gpu_mhz: The GPU's clock, where the kernel scales it (Jetsons).
-    """
+    """A device's hottest zone, its CPUs' mean clock, its GPU's clock; None if not told."""
 
     temperature_c: float | None
     cpu_mhz: float | None
@@ -53,13 +47,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class MeterInfo:
-    """The meter that was read.
-
-    Attributes:
-        name: Its spec.
-        covers: What its energy is spent on.
-        estimated: Whether nothing was measured.
-    """
+    """The meter that was read: what it covers, and whether it estimates without measuring."""
 
     name: str
     covers: str
@@ -133,19 +121,14 @@ class Regime:
             return ""
         moved = self.way.transfers
         parts = "copy in, computation, copy out" if moved else "the computation"
-        kind = "as a CUDA graph of its own" if self.way.graph else "without a graph"
-        launched = "launched" if self.way.graph else "enqueued"
-        return f"further calls, with CUDA events around {parts}; computation {launched} {kind}"
+        graph = "launched as a CUDA graph of its own" if self.way.graph else "enqueued"
+        how = graph if self.way.graph else f"{graph} without a graph"
+        return f"further calls, with CUDA events around {parts}; computation {how}"
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Memory of one configuration.
-
-    Attributes:
-        own_bytes: What no other configuration uses.
-        shared_bytes: What others use, too.
-    """
+    """Memory that no other configuration uses, and memory that others use, too."""
 
     own_bytes: int
     shared_bytes: int
@@ -192,11 +175,9 @@ class PlainCalls:
     """What was found of a plain session of a configuration's portable graph.
 
     Attributes:
-        load_ms: What loading it took.
-        first_call_ms: What the first call took.
         relative_error: How far its outputs are from the engine's, over their range.
-        latency: Its latencies; None if only loading was timed.
-        over_ours: Its latency over the engine's; None likewise.
+        over_ours: Its latency over the engine's; None, as ``latency``, if only loading was
+            timed.
     """
 
     load_ms: Positive
