@@ -272,12 +272,11 @@ def load_plain(family: LoadedFamily) -> PlainSessions:
     manifest = subject.bundle.manifest
     for name, ours in family.runs().items():
         entry, case = subject.entry(name), subject.cases[0]
-        if entry.only_graph is None:
-            reason = (
-                f"configuration {name!r} runs several graphs, which no plain session does."
-            )
-            return PlainSessions(not_run=reason)
-        file = manifest.graph(entry.only_graph).file
+        stage, *others = subject.family.routes[name]
+        if others:
+            told = f"configuration {name!r} runs several graphs, which no plain session does."
+            return PlainSessions(not_run=told)
+        file = manifest.graph(stage.graph).file
         start_ns = time.perf_counter_ns()
         try:
             session = PlainSession(subject.bundle.file(file), subject.backend.threads)

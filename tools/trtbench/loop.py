@@ -132,7 +132,8 @@ class Lane:
 
     def calls(self, first_ns: int) -> Calls:
         """Returns what was kept, counted from ``first_ns``."""
-        return Calls(*(np.array(t, np.int64) - first_ns for t in (self.starts, self.ends)))
+        times_ns = np.array([self.starts, self.ends], np.int64) - first_ns
+        return Calls(times_ns[0], times_ns[1])
 
 
 class CrowdedLane(Lane):
