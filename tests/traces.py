@@ -36,6 +36,7 @@ def call(
     return TracedCall(
         time_s,
         configuration,
+        0,
         latency_ms,
         1.2 * latency_ms,
         feasible,

@@ -3,11 +3,12 @@
 The first line says what the file is; each further line is one call. A reader needs nothing but
 ``json``:
 
-    {"format": "skipc.trace/1", "engine": "net.skipc", "ranked_by": "accuracy",
+    {"format": "skipc.trace/2", "engine": "net.skipc", "ranked_by": "accuracy",
      "configurations": [{"name": "full", "rank": 0.95, "p50_ms": 8.0, "energy_mj": 80.0}, ...]}
-    {"time_s": 0.012, "configuration": "full", "latency_ms": 8.1, "predicted_ms": 9.4,
-     "feasible": true, "binding": "", "limit_ms": 12.0, "budget": {"latency_ms": 12.0,
-     "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null, "failure": "", "reason": "..."}
+    {"time_s": 0.012, "configuration": "full", "stage": 0, "latency_ms": 8.1,
+     "predicted_ms": 9.4, "feasible": true, "binding": "", "limit_ms": 12.0,
+     "budget": {"latency_ms": 12.0, "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null,
+     "failure": "", "reason": "..."}
 
 Whoever writes it may be stopped within a line. A last line that has no end and is not whole is
 left out by the reader, which says so (``Trace.cut_short``).
@@ -73,6 +74,7 @@ class TracedCall:
     Attributes:
         time_s: When it ended, in seconds since the engine was opened.
         configuration: What ran.
+        stage: The last stage of its route that was reached; 0 where there is one.
         latency_ms: What it took.
         predicted_ms: What it was expected to stay within.
         feasible: Whether the budget was expected to be met.
@@ -87,6 +89,7 @@ class TracedCall:
 
     time_s: Plausible
     configuration: str
+    stage: int
     latency_ms: Plausible
     predicted_ms: Plausible
     feasible: bool
@@ -103,7 +106,7 @@ class TracedCall:
 class _Head:
     """The first line of a trace's file."""
 
-    FORMAT: ClassVar[str] = "skipc.trace/1"
+    FORMAT: ClassVar[str] = "skipc.trace/2"
 
     engine: Text
     ranked_by: str
@@ -158,6 +161,7 @@ def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> 
             TracedCall(
                 time_s=record.time_s,
                 configuration=record.configuration,
+                stage=record.stage,
                 latency_ms=record.latency_ms,
                 predicted_ms=record.predicted_ms,
                 feasible=record.feasible,
@@ -193,7 +197,7 @@ def read_trace(path: Path) -> Trace:
 
     Raises:
         FormatError: The file cannot be read, or is no trace; the message names the line.
-        VersionError: Its format is not ``skipc.trace/1``.
+        VersionError: Its format is not ``skipc.trace/2``.
     """
     first, *rest = read_document(path).split(b"\n")
     if not first.strip():

@@ -30,7 +30,7 @@ from skipc.runtime.call.trace import (
 )
 
 HEAD = {
-    "format": "skipc.trace/1",
+    "format": "skipc.trace/2",
     "engine": "net.skipc",
     "ranked_by": "accuracy",
     "configurations": [{"name": "full", "rank": 0.95, "p50_ms": 8.0, "energy_mj": 80.0}],
@@ -38,6 +38,7 @@ HEAD = {
 CALL = {
     "time_s": 0.012,
     "configuration": "full",
+    "stage": 0,
     "latency_ms": 8.1,
     "predicted_ms": 9.4,
     "feasible": True,
@@ -83,6 +84,7 @@ def traces(draw: st.DrawFn) -> Trace:
         TracedCall,
         time_s=numbers,
         configuration=st.sampled_from(listed),
+        stage=st.integers(0, 9),
         latency_ms=numbers,
         predicted_ms=numbers,
         feasible=st.booleans(),
@@ -223,7 +225,7 @@ def test_wrong_calls_are_told(tmp_path: Path, changes: dict[str, object], told: 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": "skipc.bundle/1"}, "'format' must be 'skipc.trace/1', found 'skipc.bun"),
+        ({"format": "skipc.bundle/1"}, "'format' must be 'skipc.trace/2', found 'skipc.bun"),
         ({"engine": 3}, "'engine' must be a string"),
         ({"configurations": {}}, "'configurations' must be a list"),
         ({"configurations": HEAD["configurations"] * 2}, "'full' is listed twice"),
@@ -238,8 +240,8 @@ def test_wrong_heads_are_told(tmp_path: Path, changes: dict[str, object], told: 
 
 
 def test_another_version_is_told(tmp_path: Path) -> None:
-    with pytest.raises(VersionError, match=r"written in format 'skipc\.trace/2'"):
-        read_trace(written(tmp_path, HEAD | {"format": "skipc.trace/2"}))
+    with pytest.raises(VersionError, match=r"written in format 'skipc\.trace/1'"):
+        read_trace(written(tmp_path, HEAD | {"format": "skipc.trace/1"}))
 
 
 @pytest.mark.parametrize(

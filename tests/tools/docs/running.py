@@ -250,7 +250,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     "skipc.front/1": _front,
     "skipc.profile/1": lambda path: load_profile(str(path)),
     "skipc.scenario/1": read_scenario,
-    "skipc.trace/1": _trace,
+    "skipc.trace/2": _trace,
     "skipc.trtbench/2": read_report,
 }
 
