@@ -80,6 +80,20 @@ class Stage:
         """Whether it runs its graph on the family's inputs, for the family's outputs."""
         return not (self.feeds or self.settings or self.answers or self.test)
 
+    def following(self, number: int) -> tuple[int, ...]:
+        """Returns the stages that may run after this one; its own number stands for an answer.
+
+        Args:
+            number: The stage's own number.
+        """
+        if self.test is None:
+            return ()
+        return self.test.stages or (number, number + 1)
+
+    def answers_at(self, number: int) -> bool:
+        """Tells whether a row may be answered here; a router may send all of them on."""
+        return self.test is None or number in self.following(number)
+
 
 def source_of(feed: str) -> tuple[int, str] | None:
     """Returns the stage and the output that a feed names; None for an input of the family."""
@@ -131,10 +145,11 @@ def check_route(
         }
         graph, made = graphs[stage.graph], ends.pop(number)
         _check_inputs(stage, graph, {spec.name: spec for spec in family.inputs}, ends, here)
-        following = _following(stage, number, len(route), made, here)
-        if stage.test is None or not stage.test.stages or number in following:
+        if stage.test is not None:
+            _check_test(stage.test, stage, number, len(route), made, here)
+        if stage.answers_at(number):
             _check_answers(stage, made, family.outputs, here)
-        for later in set(following) - {number}:
+        for later in set(stage.following(number)) - {number}:
             path = ran_before[number] | {number}
             ran_before[later] = path & ran_before.get(later, path)
 
@@ -230,13 +245,15 @@ def _check_kind(found: TensorSpec, expected: TensorSpec, place: str) -> None:
         raise FormatError(f"{place}: that is {found.kind}, expected {expected.kind}.")
 
 
-def _following(
-    stage: Stage, number: int, stages: int, made: Mapping[str, TensorSpec], here: str
-) -> tuple[int, ...]:
-    """Returns the stages that may run after this one; its own number stands for an answer."""
-    test = stage.test
-    if test is None:
-        return ()
+def _check_test(
+    test: Test,
+    stage: Stage,
+    number: int,
+    stages: int,
+    made: Mapping[str, TensorSpec],
+    here: str,
+) -> None:
+    """Checks that a stage's test can look at what it names, and leads somewhere."""
     if test.output not in made:
         raise FormatError(
             f"{here} tests {test.output!r}, which is not an output of the graph"
@@ -256,11 +273,9 @@ def _following(
             f"{here}: its router names {len(test.stages)} stages, expected {row}: one for each"
             f" class of {test.output!r}."
         )
-    following = test.stages or (number + 1,)
-    wrong = [later for later in following if not number <= later < stages]
+    wrong = [later for later in stage.following(number) if not number <= later < stages]
     if wrong:
         raise FormatError(
             f"{here} goes on to stage {wrong[0]}, expected a later one of {stages}"
             f" (0 to {stages - 1})."
         )
-    return following

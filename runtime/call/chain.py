@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple, final
 import numpy as np
 
 from ..bundle.route import source_of
-from ..errors import FormatError, InputError
+from ..errors import InputError
 from .tests import goes_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..backends import Arrays, Engine, Outputs, Run
-    from ..bundle.manifest import BatchRange, TensorSpec
+    from ..bundle.manifest import BatchRange
     from ..bundle.route import Stage, Test
+    from ..bundle.tensors import TensorSpec
     from ..load.loading import Family
     from ..load.residency import Residency
 
@@ -245,7 +246,7 @@ def runs_of(
     """
     runs, plain, chains = residency.runs(), {}, {}
     for name, route in family.routes.items():
-        if len(route) == 1 and route[0].is_plain:
+        if _is_plain(route, family):
             plain[name] = runs[route[0].graph]
             continue
         steps = []
@@ -253,7 +254,9 @@ def runs_of(
             ahead = None
             if number + 1 < len(route) and not residency.all_stay:
                 ahead = partial(residency.prepare, route[number + 1].graph)
-            steps.append(_step(stage, number, runs[stage.graph], family, inputs, ahead))
+            graph = family.graphs.get(stage.graph)
+            takes = inputs if graph is None else graph.inputs
+            steps.append(_step(stage, number, runs[stage.graph], takes, family, ahead))
         chains[name] = Chain(steps, inputs, family.outputs, batch, now_ns)
     return Runs(plain, chains)
 
@@ -262,36 +265,43 @@ def _step(
     stage: Stage,
     number: int,
     run: Run,
+    takes: Sequence[TensorSpec],
     family: Family,
-    inputs: Sequence[TensorSpec],
     ahead: Callable[[], object] | None,
 ) -> _Step:
-    specs = {spec.name: spec for spec in family.inputs.get(stage.graph, inputs)}
+    specs = {spec.name: spec for spec in takes}
     constants = {
-        name: _constant(specs[name], values, stage) for name, values in stage.settings.items()
+        name: np.asarray(values, specs[name].dtype).reshape(_sizes(specs[name]))
+        for name, values in stage.settings.items()
     }
     feeds: list[tuple[str, int | None, str]] = []
     for name in specs:
         if name not in constants:
             feed = stage.feeds.get(name, name)
             feeds.append((name, *(source_of(feed) or (None, feed))))
-    never = stage.test is not None and stage.test.stages and number not in stage.test.stages
-    answers = {} if never else {
-        spec.name: stage.answers.get(spec.name, spec.name) for spec in family.outputs
-    }  # fmt: skip
+    answers = {}
+    if stage.answers_at(number):
+        answers = {
+            spec.name: stage.answers.get(spec.name, spec.name) for spec in family.outputs
+        }
     return _Step(run, tuple(feeds), constants, answers, stage.test, ahead)
 
 
-def _constant(
-    spec: TensorSpec, values: Sequence[float], stage: Stage
-) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    shape = tuple(size for size in spec.shape if isinstance(size, int))
-    if len(shape) < len(spec.shape) or int(np.prod(shape)) != len(values):
-        raise FormatError(
-            f"graph {stage.graph!r}: the input {spec.name!r} is set to {len(values)} values,"
-            f" but its shape is {spec.shape}. Build again."
-        )
-    return np.asarray(values, spec.dtype).reshape(shape)
+def _is_plain(route: Sequence[Stage], family: Family) -> bool:
+    """Tells whether a route is its one graph, with nothing fed, set, renamed or left out."""
+    if len(route) > 1 or not route[0].is_plain:
+        return False
+    graph = family.graphs.get(route[0].graph)
+    return graph is None or _names(graph.outputs) == _names(family.outputs)
+
+
+def _names(specs: Sequence[TensorSpec]) -> set[str]:
+    return {spec.name for spec in specs}
+
+
+def _sizes(spec: TensorSpec) -> tuple[int, ...]:
+    """Returns the shape of an input that has a fixed one, as those with a setting do."""
+    return tuple(size for size in spec.shape if isinstance(size, int))
 
 
 def _row_axes(specs: Sequence[TensorSpec]) -> dict[str, int]:

@@ -67,8 +67,8 @@ def score(test: Test, output: NDArray[Any]) -> Floats:
 
     Args:
         test: One with scores.
-        output: What it looks at: (rows, classes), (rows,), or (rows, classes, ...), where the
-            scores of all places are averaged.
+        output: What it looks at: (rows, classes), or (rows, classes, ...), where the scores of
+            all places are averaged; for ``value`` one number in each row.
     """
     rows = np.asarray(output, np.float64).reshape(len(output), *(output.shape[1:] or (1,)))
     logits = rows if test.temperature == 1 else rows / test.temperature

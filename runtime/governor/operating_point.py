@@ -10,8 +10,9 @@ from ..errors import ChoiceError
 from ..options import finite
 from .budget import MOST
 
-DEVIATIONS_AT_95 = NormalDist().inv_cdf(0.95)
-DEVIATIONS_AT_99 = NormalDist().inv_cdf(0.99)
+_NORMAL = NormalDist()
+DEVIATIONS_AT_95 = _NORMAL.inv_cdf(0.95)
+DEVIATIONS_AT_99 = _NORMAL.inv_cdf(0.99)
 _TINY_MS = 1e-9
 
 MEASURED_SOURCES = ("measured", "table")
@@ -72,6 +73,12 @@ class OperatingPoint:
         object.__setattr__(self, "log_p50", math.log(p50_ms))
         object.__setattr__(self, "log_slope", slope)
         object.__setattr__(self, "log_tail_slope", tail)
+
+    def quantile_ms(self, share: float) -> float:
+        """Returns what this share of calls stays within, as far as the table tells."""
+        deviations = _NORMAL.inv_cdf(min(max(share, 0.01), 0.99))
+        near, far = spread_of(deviations)
+        return math.exp(self.log_p50 + near * self.log_slope + far * self.log_tail_slope)
 
     def _check(self) -> None:
         for name in ("p50_ms", "p95_ms", *(() if self.p99_ms is None else ("p99_ms",))):

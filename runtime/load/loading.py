@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..backends import Arrays
-    from ..bundle.manifest import TensorSpec
+    from ..bundle.route import Graph
+    from ..bundle.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Family:
     Attributes:
         routes: By configuration.
         outputs: The family's outputs; needed where a route is more than its one graph.
-        inputs: Each graph's inputs; needed where a stage has settings.
+        graphs: What each graph takes and gives, by its name; one that is not listed takes the
+            family's inputs and gives its outputs.
         size_bytes: The device memory that each engine takes, by graph; 0 on a CPU.
         limit_bytes: What all loaded engines may take of it; None for no limit.
         keep: The graph whose engine leaves the device last.
@@ -31,7 +33,7 @@ class Family:
 
     routes: Mapping[str, Sequence[Stage]]
     outputs: Sequence[TensorSpec] = ()
-    inputs: Mapping[str, Sequence[TensorSpec]] = field(default_factory=dict)
+    graphs: Mapping[str, Graph] = field(default_factory=dict)
     size_bytes: Mapping[str, int] = field(default_factory=dict)
     limit_bytes: int | None = None
     keep: str | None = None

@@ -129,8 +129,8 @@ def family_of(
         }
     return Family(
         routes={entry.name: entry.route for entry in manifest.configurations},
-        inputs={graph.name: graph.inputs for graph in manifest.graphs},
         outputs=manifest.outputs,
+        graphs={graph.name: graph for graph in manifest.graphs},
         size_bytes=sizes,
         limit_bytes=None if engines is None else device_bytes,
         keep=min(manifest.graphs, key=lambda graph: graph.macs).name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import mul
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
     from ..bundle.engines import EngineSet, Latency
     from ..bundle.folder import Bundle
-    from ..bundle.manifest import Manifest
+    from ..bundle.manifest import ConfigurationEntry, Manifest
     from ..bundle.measured import MeasuredTable, Row
+    from ..bundle.route import Stage
 
 GUESSED_MS_PER_MAC = 1e-8
 """100 G MAC/s; only the ratios matter, as the first call sets the scale."""
@@ -53,7 +55,8 @@ def operating_points(
 ) -> tuple[OperatingPoint, ...]:
     """Returns one point per configuration, in the manifest's order.
 
-    A configuration takes what the stages of its route take together. The latency of a stage's
+    A configuration takes what the stages of its route take together; where rows stop at each
+    of several, its quantiles are those of all rows (``stops``). The latency of a stage's
     engine is, in this order: what was measured on this device (``source`` is ``measured``);
     its table for ``threads`` (``table``). Where no engine has a table, the latency is the
     front's ``latency_ms`` if every configuration has one above zero (``front``); else the MACs
@@ -80,35 +83,78 @@ def operating_points(
     points = []
     for entry in manifest.configurations:
         names = [stage.graph for stage in entry.route]
-        macs = manifest.macs(entry)
-        if all(name in rows for name in names):
+        macs, energy_mj = manifest.macs(entry), max(entry.metrics.get("energy_mj", 0.0), 0.0)
+        tabled = all(name in rows for name in names)
+        if tabled:
             known = [rows[name] for name in names]
-            p50_ms, p95_ms = sum(r.p50_ms for r in known), sum(r.p95_ms for r in known)
-            p99_ms: float | None = sum(row.p99_ms for row in known)
-            found = source
+            times = [(row.p50_ms, row.p95_ms, row.p99_ms) for row in known]
         else:
-            p50_ms = entry.metrics["latency_ms"] if by_front else max(macs, 1) * ms_per_mac
-            p95_ms, p99_ms = p50_ms, None
-            found = "front" if by_front else "macs"
+            whole_ms = entry.metrics["latency_ms"] if by_front else max(macs, 1) * ms_per_mac
+            shares = [max(manifest.graph(name).macs, 1) for name in names]
+            times = [(whole_ms * (share / sum(shares)),) * 3 for share in shares]
         seen_mj = [energies_mj.get(name) for name in names]
-        energy_mj = max(entry.metrics.get("energy_mj", 0.0), 0.0)
         if None not in seen_mj:
-            energy_mj = sum(filter(None, seen_mj))
+            upto_mj = _upto(entry.route, [mj or 0.0 for mj in seen_mj])
+            energy_mj = sum(map(mul, entry.stops, upto_mj))
         sizes = [built.get(graph.name, graph) for graph in manifest.graphs_of(entry)]
+        (p50_ms, p95_ms, p99_ms), upto_ms = _whole(entry, times)
         points.append(
             OperatingPoint(
                 configuration=entry.name,
                 rank=entry.metrics["accuracy"] if by_accuracy else float(macs),
                 p50_ms=p50_ms,
                 p95_ms=p95_ms,
-                p99_ms=p99_ms,
-                source=found,
+                p99_ms=p99_ms if tabled or upto_ms else None,
+                source=source if tabled else "front" if by_front else "macs",
                 energy_mj=energy_mj,
                 weights_bytes=sum(each.weights_bytes for each in sizes),
                 own_bytes=sum(each.own_bytes for each in sizes),
+                upto_ms=upto_ms,
             )
         )
     return tuple(points)
+
+
+def _whole(
+    entry: ConfigurationEntry, times: Sequence[Sequence[float]]
+) -> tuple[Sequence[float], tuple[float, ...]]:
+    """Returns a route's quantiles over all rows, and its medians up to the end of each stage.
+
+    Rows that stop at an earlier stage are taken to be faster than those that stop at a later
+    one: so a quantile of all rows is one of those that stop at one stage.
+
+    Args:
+        entry: The configuration.
+        times: The 50th, 95th and 99th percentile of each stage's engine.
+    """
+    if len(times) == 1:
+        return times[0], ()
+    upto = [_upto(entry.route, quantile) for quantile in zip(*times, strict=True)]
+    stops = [
+        (OperatingPoint("", 0.0, *quantiles), share)
+        for quantiles, share in zip(zip(*upto, strict=True), entry.stops, strict=True)
+        if share > 0
+    ]
+    stops.sort(key=lambda stop: stop[0].p50_ms)
+    found: list[float] = []
+    for wanted in (0.50, 0.95, 0.99):
+        before = 0.0
+        for point, share in stops:
+            if wanted <= before + share or point is stops[-1][0]:
+                found.append(max([point.quantile_ms((wanted - before) / share), *found]))
+                break
+            before += share
+    return found, tuple(upto[0])
+
+
+def _upto(route: Sequence[Stage], each: Sequence[float]) -> list[float]:
+    """Returns what is taken up to the end of each stage, by the longest way to it."""
+    upto = list(each)
+    for number, stage in enumerate(route):
+        for later in stage.following(number):
+            if later > number:
+                upto[later] = max(upto[later], upto[number] + each[later])
+    return upto
 
 
 def _ms_per_mac(manifest: Manifest, tables: Mapping[str, Latency]) -> float:

@@ -123,6 +123,21 @@ def test_the_runtimes_folders_import_down():
     assert wrong == []
 
 
+def test_no_two_files_of_the_runtime_import_each_other():
+    imported = {
+        file: {other for _, other in relative_imports(file, (ROOT / file).read_text("utf-8"))}
+        for file in SOURCES
+        if file.parts[0] == "runtime"
+    }
+    left = None
+    while left != imported:  # what imports, or is imported by, nothing left is in no circle
+        left = imported
+        used = set().union(*left.values())
+        kept = {file: others & left.keys() for file, others in left.items() if file in used}
+        imported = {file: others for file, others in kept.items() if others}
+    assert sorted(map(str, imported)) == []
+
+
 def test_relative_imports_are_found_in_every_form():
     source = (
         "from . import Sharing\nfrom ..errors import EngineError\nif TYPE_CHECKING:\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 INPUTS = (TensorSpec("images", "float32", ("N", 3, 8, 8)),)
 OUTPUTS = (TensorSpec("logits", "float32", ("N", 4)),)
 HIDDEN = (TensorSpec("hidden", "float32", ("N", 6, 8, 8)),)
+LOGITS = {n: (TensorSpec(f"logits{n}", "float32", ("N", 4)),) for n in (0, 1)}
+
+
+class Graph(NamedTuple):
+    """What a graph takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+GRAPHS = {
+    "start": Graph(INPUTS, LOGITS[0] + HIDDEN),
+    "rest": Graph(HIDDEN, LOGITS[1]),
+    "whole": Graph(INPUTS, LOGITS[1]),
+}
 RNG = np.random.default_rng(0)
 WEIGHTS = {
     "stem": RNG.normal(0, 0.5, (6, 3, 3, 3)).astype(np.float32),
@@ -86,7 +101,7 @@ def opened(files: dict[str, Path]) -> AdaptiveEngine:
     early = Stage("start", answers={"logits": "logits0"})
     whole = Stage("whole", answers={"logits": "logits1"})
     routes = {"pieces": PIECES, "whole": (whole,), "early": (early,)}
-    family = Family(routes, OUTPUTS, {"start": INPUTS, "rest": HIDDEN, "whole": INPUTS})
+    family = Family(routes, OUTPUTS, GRAPHS)
     backend = OnnxRuntimeCpu(files, "", 1)
     return AdaptiveEngine(points, INPUTS, backend, batch=BatchRange(1, 1, 16), family=family)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from skipc.runtime import Bundle
+from skipc.runtime import Bundle, OperatingPoint
 from skipc.runtime.bundle.engines import Latency
+from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.load.points import operating_points, ranked_by, row_for
 from tests.bundles import make_cascade, write_bundle, write_engines
 
@@ -70,12 +73,11 @@ def test_points_of_a_route_take_what_its_stages_take_together(tmp_path):
     make_cascade(path / "manifest.json", "mid", ["fast", "full"], "logits")
     full, mid, fast = _points(path)
     assert (mid.source, mid.rank) == ("macs", 4000)
-    assert mid.p50_ms == pytest.approx(full.p50_ms + fast.p50_ms)
+    assert mid.upto_ms == pytest.approx((fast.p50_ms, full.p50_ms + fast.p50_ms))
     assert (mid.weights_bytes, mid.own_bytes) == (1800, 0)
     write_engines(path, graphs=("full", "fast"))
     full, mid, fast = _points(path)
-    assert (mid.source, mid.p50_ms) == ("table", 12.0)
-    assert mid.p99_ms == full.p99_ms + fast.p99_ms
+    assert (mid.source, mid.upto_ms) == ("table", (3.0, 12.0))
     assert (mid.weights_bytes, mid.own_bytes) == (1200, 200)
 
 
@@ -92,3 +94,46 @@ def test_one_graph_serves_several_configurations(tmp_path):
 def test_row_for_takes_the_same_count_else_the_next_smaller(threads, expected):
     rows = [Latency(count, 1.0, 1.0, 1.0, 1) for count in (4, 2)]
     assert row_for(rows, threads).threads == expected
+
+
+def _of_two_stages(path, stops):
+    """Returns the point of a configuration that runs ``fast`` (3 ms), then ``full`` (9 ms)."""
+    write_engines(write_bundle(path))
+    bundle = Bundle.open(path)
+    entry = bundle.manifest.configuration("full")
+    route = (Stage("fast", test=Test("logits", {"margin": 1.0}, 0.5)), Stage("full"))
+    both = replace(bundle.manifest, configurations=(replace(entry, route=route, stops=stops),))
+    return operating_points(both, bundle.engine_set(), 1)[0]
+
+
+def test_a_routes_quantiles_are_those_of_all_its_rows(tmp_path):
+    point = _of_two_stages(tmp_path / "toy.skipc", (0.9, 0.1))
+    assert point.upto_ms == (3.0, 12.0)
+    # Of the rows that stop at once the middle one is a little slower than their median; among
+    # a hundred of all rows the 95th is the median of those that do not.
+    assert 3.0 < point.p50_ms < 3.3
+    assert point.p95_ms == pytest.approx(12.0)
+    late = OperatingPoint("late", 0.0, 12.0, 14.4, 18.0)  # 1.2 and 1.5 times the median
+    assert point.p99_ms == pytest.approx(late.quantile_ms(0.9))
+
+
+def test_a_route_of_which_all_rows_run_to_the_end_takes_all_its_stages(tmp_path):
+    point = _of_two_stages(tmp_path / "toy.skipc", (0.0, 1.0))
+    assert (point.p50_ms, point.p95_ms) == (pytest.approx(12.0), pytest.approx(14.4))
+    assert point.p99_ms == pytest.approx(18.0)
+
+
+def test_a_route_that_stops_at_once_is_as_fast_as_its_first_stage(tmp_path):
+    point = _of_two_stages(tmp_path / "toy.skipc", (1.0, 0.0))
+    assert (point.p50_ms, point.p95_ms) == (pytest.approx(3.0), pytest.approx(3.6))
+
+
+def test_a_route_without_tables_takes_its_macs_stage_by_stage(tmp_path):
+    path = write_bundle(tmp_path / "toy.skipc", metrics={**NO_METRICS})
+    manifest = Bundle.open(path).manifest
+    route = (Stage("fast", test=Test("logits", stages=(0, *[1] * 9))), Stage("full"))
+    entry = replace(manifest.configuration("full"), route=route, stops=(0.5, 0.5))
+    point = operating_points(replace(manifest, configurations=(entry,)), None, 1)[0]
+    assert point.upto_ms[1] == pytest.approx(4 * point.upto_ms[0])
+    assert point.upto_ms[0] == pytest.approx(point.p50_ms)
+    assert point.p99_ms == pytest.approx(point.upto_ms[1])
