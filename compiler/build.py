@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.precision.caster import PrecisionCaster
-from skipc.compiler.axes.precision.mode import Precision, graph_precision
-from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
-from skipc.compiler.axes.units import UnitSearch, find_units
+from skipc.compiler import axes
+from skipc.compiler.axes.precision import Precision, PrecisionAxis, graph_precision
 from skipc.compiler.bundle.files import sha256_of, staged_folder, write_whole
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import (
@@ -23,19 +21,17 @@ from skipc.compiler.bundle.writer import (
     write_graph,
     write_manifest,
 )
-from skipc.compiler.errors import CompileError, SupernetError, UnitError
-from skipc.compiler.front import Configuration, configurations_from_front, read_front
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.errors import CompileError
+from skipc.compiler.family import open_family
+from skipc.compiler.front import Configuration, Front, configurations_from_front, read_front
+from skipc.compiler.graph.index import structure
+from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import norms_of_front
-from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.read.export import SupernetGraph, export_supernet
-from skipc.compiler.read.switching import SwitchingNetwork
-from skipc.compiler.select.costs import Counter
-from skipc.compiler.subnets import PrunedSubnets, SubnetSource
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
+from skipc.compiler.residual_scale import ResidualScale, Scaling
 from skipc.compiler.targets import carry_over
 from skipc.compiler.verify.golden import cases, whole_number_bounds
-from skipc.compiler.verify.torch_reference import TorchReference
-from skipc.compiler.verify.verify import TOLERANCE, default_tolerance, verify_subnet
+from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle.folder import MANIFEST_FILE
 from skipc.runtime.bundle.manifest import (
     AxisEntry,
@@ -50,7 +46,9 @@ from skipc.runtime.bundle.manifest import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.compiler.front import Front
+    from skipc.compiler.family import Family
+    from skipc.compiler.front import Part
+    from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
 
 Progress = Callable[[str], None]
@@ -67,8 +65,9 @@ class BuildOptions:
         out: The bundle's folder; by default the checkpoint's name with ``.skipc``.
         data: ``.npy`` or ``.npz`` with real inputs to verify on, too.
         tolerance: Largest error over the range of the reference's output; None for the
-            default of the precision and the outputs' type (see ``default_tolerance``).
-        precision: What to compute in; None for the types that the graph has.
+            default of the precision and the outputs' type.
+        precision: What the configurations compute in that do not say it themselves; None for
+            the types that the graph has.
         residual_scale: How kept branches are scaled at test time; None for what the
             checkpoint says.
         survival: Survival probabilities by unit, where the network does not carry them.
@@ -92,6 +91,11 @@ class BuildOptions:
     overwrite: bool = False
     recipe: Recipe = field(default_factory=lambda: Recipe("cpu"))
     profile: Path | None = None
+
+    @property
+    def scaling(self) -> Scaling:
+        """How kept branches are scaled."""
+        return Scaling(self.residual_scale, self.survival)
 
 
 def build_bundle(
@@ -119,71 +123,30 @@ def build_bundle(
     if options.tolerance is not None and not options.tolerance >= 0:
         raise CompileError(
             f"--tolerance {options.tolerance:g}: must be a number of at least 0, e.g."
-            f" {TOLERANCE:g} of the output's range."
+            f" {DEFAULT_TOLERANCE:g} of the output's range."
         )
     out = bundle_path(checkpoint, options)
     entries = read_front(front)
+    norms = _known_norms(front, entries, checkpoint, options)
     progress("exporting the supernet")
-    norms = _norms(supernet, front, entries, checkpoint, options, progress, note)
-    source = open_subnets(supernet, options, norms)
-    configurations = configurations_from_front(entries, source.search.units, str(front))
-    _note_repeated(source, configurations, note)
+    family = open_family(supernet, options.scaling)
+    configurations = configurations_from_front(entries, family.offers, str(front))
+    if norms is None:
+        norms = _estimated_norms(supernet, entries, options, progress, note)
+    family = family.with_norms(norms)
     with staged_folder(out) as folder:
-        caster = PrecisionCaster(options.precision)
-        _write_bundle(
-            folder, out, source, configurations, checkpoint, options, caster, progress
-        )
+        _write_bundle(folder, out, family, configurations, checkpoint, options, progress, note)
         carry_over(out, folder, options.recipe.target)
-    for kept in caster.kept:
-        note(
-            f"--precision {kept.precision}: {kept.name!r} and what reads it stay float32:"
-            f" {kept.reason}."
-        )
+    for text in family.notes:
+        note(text)
     return out
 
 
-def open_subnets(
-    supernet: Supernet, options: BuildOptions, norms: FamilyNorms
-) -> SubnetSource:
-    """Returns where the subnets of ``supernet`` come from.
-
-    Raises:
-        SupernetError: The network switches its norms itself and ``norms`` are given.
-        UnitError: ... or a scale of its branches.
-    """
-    module = getattr(supernet, "module", None)
-    if not isinstance(module, SwitchingNetwork):
-        graph, search = open_supernet(supernet, options)
-        return PrunedSubnets(graph, search, norms)
-    from skipc.compiler.read import TorchSupernet
-    from skipc.compiler.read.traced import TracedSubnets
-
-    if norms.mode is not NormMode.SHARED:
-        raise SupernetError(
-            f"--norm {norms.mode.value}: {supernet.model} switches its norms with what it"
-            " skips, so nothing is estimated anew. Use --norm shared."
-        )
-    if options.residual_scale is ResidualScale.ORIGINAL or options.survival:
-        raise UnitError(
-            f"--residual-scale: {supernet.model} is traced once per configuration and scales"
-            " its branches itself. Leave --residual-scale and --survival out."
-        )
-    assert isinstance(supernet, TorchSupernet)
-    return TracedSubnets(supernet)
-
-
-def _norms(
-    supernet: Supernet,
-    path: Path,
-    front: Front,
-    checkpoint: Path,
-    options: BuildOptions,
-    progress: Progress,
-    note: Progress,
-) -> FamilyNorms:
-    """Returns the norm statistics: none, the front's, or estimated now."""
-    said = front.norm or NormMode.SHARED
-    mode = options.norm or said
+def _known_norms(
+    path: Path, front: Front, checkpoint: Path, options: BuildOptions
+) -> FamilyNorms | None:
+    """Returns the norm statistics, of the front or none; None where they are estimated."""
+    mode = options.norm or front.norm
     if mode is NormMode.SHARED:
         if options.reestimate is not None:
             raise CompileError(
@@ -191,42 +154,30 @@ def _norms(
                 " full."
             )
         return FamilyNorms(mode)
-    if options.reestimate is None:
-        if mode is not said:
-            raise CompileError(
-                f"--norm {mode.value}: the statistics of {path} are for {said.value}. Give the"
-                " data to estimate on with --reestimate, or run `skipc select` with this"
-                " --norm."
-            )
-        return norms_of_front(path, front, checkpoint)
+    if options.reestimate is not None:
+        return None
+    if mode is not front.norm:
+        raise CompileError(
+            f"--norm {mode.value}: the statistics of {path} are for {front.norm.value}. Give"
+            " the data to estimate on with --reestimate, or run `skipc select` with this"
+            " --norm."
+        )
+    return norms_of_front(path, front, checkpoint)
+
+
+def _estimated_norms(
+    supernet: Supernet,
+    front: Front,
+    options: BuildOptions,
+    progress: Progress,
+    note: Progress,
+) -> FamilyNorms:
     from skipc.compiler.select.reestimating import reestimated_norms
 
+    assert options.reestimate is not None
     progress("re-estimating norms")
-    scale = residual_scale_of(supernet, options.residual_scale)
-    return reestimated_norms(
-        supernet, front, mode, options.reestimate, scale, options.survival, note
-    )
-
-
-def open_supernet(
-    supernet: Supernet, options: BuildOptions | None = None
-) -> tuple[SupernetGraph, UnitSearch]:
-    """Returns the supernet's graph and its units, branches scaled as ``options`` say."""
-    chosen = options or BuildOptions()
-    graph = export_supernet(supernet)
-    search = find_units(graph.model)
-    if residual_scale_of(supernet, chosen.residual_scale) is ResidualScale.ORIGINAL:
-        graph = scale_branches(graph, search.units, chosen.survival)
-    elif chosen.survival:
-        raise UnitError("--survival has no effect without --residual-scale original.")
-    if isinstance(graph.reference, TorchReference):
-        graph.reference.check_joins(search.units)
-    return graph, search
-
-
-def residual_scale_of(supernet: Supernet, asked: ResidualScale | None) -> ResidualScale:
-    """Returns how kept branches are scaled: as asked, else as the checkpoint says."""
-    return asked or ResidualScale(getattr(supernet, "residual_scale", ResidualScale.INVERTED))
+    mode = options.norm or front.norm
+    return reestimated_norms(supernet, front, mode, options.reestimate, options.scaling, note)
 
 
 def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
@@ -252,84 +203,111 @@ def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
     return out
 
 
-def _note_repeated(
-    source: SubnetSource, configurations: tuple[Configuration, ...], note: Progress
-) -> None:
-    """Tells of configurations that differ in units that lie within a skipped one only."""
-    if not isinstance(source, PrunedSubnets):
-        return
-    units = source.search.units
-    counter = Counter(source.supernet.model, units)
-    first: dict[frozenset[int], str] = {}
-    for configuration in configurations:
-        run = counter.count(tuple(unit in configuration.units for unit in units)).run
-        same = first.setdefault(run, configuration.name)
-        if same != configuration.name:
-            note(
-                f"{same!r} and {configuration.name!r} are the same network: they differ in"
-                " units that lie within a skipped one. Remove one of them from the front."
-            )
-
-
 def _write_bundle(
     folder: Path,
     out: Path,
-    source: SubnetSource,
+    family: Family,
     configurations: tuple[Configuration, ...],
     checkpoint: Path,
     options: BuildOptions,
-    caster: PrecisionCaster,
     progress: Progress,
+    note: Progress,
 ) -> None:
-    graph = source.supernet
-    inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), options.data)
-    tolerance = options.tolerance
-    if tolerance is None:
-        tolerance = default_tolerance(graph.outputs, options.precision)
+    full = family.network
+    inputs = cases(full.inputs, full.batch, whole_number_bounds(full.model), options.data)
+    first: dict[frozenset[str], str] = {}
     subnets: list[WrittenConfiguration] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
         for number, configuration in enumerate(configurations, start=1):
-            place = f"({number} of {len(configurations)})"
-            progress(f"pruning and verifying {configuration.name} {place}")
-            subnet = caster.subnet(source.subnet(configuration))
-            written = write_graph(subnet, configuration.name, store, folder)
-            reference = source.reference(configuration, folder)
-            verified = verify_subnet(
-                written.file, configuration, reference, inputs, tolerance, options.precision
-            )
-            write_golden(folder / golden_outputs_file(configuration.name), verified.expected)
+            name = configuration.name
+            progress(f"pruning and verifying {name} ({number} of {len(configurations)})")
+            subnet = family.subnet(_choices(configuration, options), name)
+            network = _tolerating(subnet.network, options.tolerance)
+            written = write_graph(subnet, name, store, folder)
+            verified = verify_subnet(written.file, name, network, inputs)
+            write_golden(folder / golden_outputs_file(name), verified.expected)
+            parts = tuple(_entry(part) for part in configuration.parts)
             subnets.append(
                 WrittenConfiguration(
-                    configuration.name,
-                    (_part(configuration),),
-                    written,
-                    verified.verification,
-                    configuration.metrics,
+                    name, parts, written, verified.verification, configuration.metrics
                 )
             )
+            same = first.setdefault(structure(network.model), name)
+            if same != name:
+                note(
+                    f"{same!r} and {name!r} are the same network: they differ in what lies"
+                    " within something that both leave out. Remove one of them from the front."
+                )
     write_golden(folder / GOLDEN_INPUTS_FILE, inputs)
     progress("hashing")
-    name = out.name.removesuffix(BUNDLE_SUFFIX) or out.name
-    provenance = _provenance(checkpoint, source, options.precision)
     recipe = options.recipe
     if options.profile is not None:
         recipe = replace(recipe, profile=options.profile.name)
         write_whole(folder / options.profile.name, options.profile.read_bytes())
-    options_of_skip = tuple(
-        OptionEntry(unit.name, unit.parameters, unit.macs) for unit in source.search.units
+    write_manifest(
+        folder,
+        out.name.removesuffix(BUNDLE_SUFFIX) or out.name,
+        _provenance(checkpoint, family, _precision(family, configurations, options)),
+        recipe,
+        full,
+        (NetworkEntry(full.name, _axes(family, configurations)),),
+        subnets,
+        store,
     )
-    networks = (NetworkEntry("", (AxisEntry("skip", options_of_skip),)),)
-    write_manifest(folder, name, provenance, recipe, graph, networks, subnets, store)
 
 
-def _part(configuration: Configuration) -> PartEntry:
-    skipped = tuple(unit.name for unit in configuration.units)
-    return PartEntry("", (ChoiceEntry("skip", skipped, f"{len(skipped)} skipped"),))
+def _axes(family: Family, configurations: tuple[Configuration, ...]) -> tuple[AxisEntry, ...]:
+    """Returns what may be chosen of the axes that are asked for, for the manifest."""
+    named = {key for one in configurations for part in one.parts for key in part.choices}
+    found = []
+    for axis in axes.AXES:
+        offer = family.offers[axis.key]
+        if axis.key in named or axis.genes(offer):
+            options = (OptionEntry(o.name, o.parameters, o.macs) for o in offer.options)
+            found.append(AxisEntry(axis.key, tuple(options)))
+    return tuple(found)
 
 
-def _provenance(
-    checkpoint: Path, source: SubnetSource, precision: Precision | None
-) -> Provenance:
+def _entry(part: Part) -> PartEntry:
+    """Returns what was chosen, for the manifest."""
+    chosen = tuple(
+        ChoiceEntry(
+            axis.key,
+            axis.taken(part.choices[axis.key]),
+            axis.text(part.choices[axis.key]),
+        )
+        for axis in axes.AXES
+        if axis.key in part.choices
+    )
+    return PartEntry(part.network, chosen)
+
+
+def _choices(configuration: Configuration, options: BuildOptions) -> dict[str, object]:
+    """Returns a configuration's choices, and what was asked for all of them."""
+    (part,) = configuration.parts
+    asked = {} if options.precision is None else {PrecisionAxis.key: options.precision}
+    return {**asked, **part.choices}
+
+
+def _tolerating(network: Network, relative: float | None) -> Network:
+    """Returns the network with the tolerance that was asked for."""
+    if relative is None:
+        return network
+    return replace(network, tolerance=replace(network.tolerance, relative=relative))
+
+
+def _precision(
+    family: Family, configurations: tuple[Configuration, ...], options: BuildOptions
+) -> str:
+    """Returns what the configurations compute in, ``mixed`` where they differ."""
+    chosen = {_choices(one, options).get(PrecisionAxis.key) for one in configurations}
+    if len(chosen) > 1:
+        return "mixed"
+    (found,) = chosen
+    return graph_precision(family.network.model) if found is None else Precision(found).value
+
+
+def _provenance(checkpoint: Path, family: Family, precision: str) -> Provenance:
     versions = {}
     for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
         try:
@@ -341,8 +319,8 @@ def _provenance(
         created_utc=now.isoformat(timespec="seconds"),
         checkpoint=checkpoint.name,
         checkpoint_sha256=sha256_of(checkpoint),
-        model=source.supernet.description,
-        norm=source.norm,
-        precision=precision.value if precision else graph_precision(source.supernet.model),
+        model=family.network.description,
+        norm=family.norms.text,
+        precision=precision,
         versions=versions,
     )

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
     from skipc.compiler.cut import Cut
     from skipc.compiler.norms.apply import NormsByOutput
+    from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
-
-    Case = dict[str, NDArray[Any]]
-    """Arrays by the name of an input, or of an output."""
 
 
 class Reference(Protocol):
@@ -71,6 +69,13 @@ class Switching(Protocol):
     def without(self, names: frozenset[str]) -> Network:
         """Returns the network without these."""
         ...
+
+
+DEFAULT_TOLERANCE = 1e-4
+"""Largest error that subnets may have, as a fraction of the output's range."""
+
+HALF_TOLERANCE = 1e-2
+"""The same where a network's own outputs are float16."""
 
 
 class Arithmetic(Enum):

@@ -38,7 +38,8 @@ class BuildFolder:
         self.front = folder / "front.json"
         metrics = {"full": {"accuracy": 0.9}}
         entries = (
-            FrontEntry(name, skip, metrics.get(name, {})) for name, skip in skips.items()
+            FrontEntry(name, {"skip": list(skip)}, metrics.get(name, {}))
+            for name, skip in skips.items()
         )
         write_front(self.front, Front(tuple(entries)))
 

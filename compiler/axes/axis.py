@@ -51,17 +51,8 @@ class Option(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A place where nothing may be chosen, and why."""
-
-    module: str
-    join: str
-    reason: str
-
-
 class Offer(Protocol):
-    """What may be chosen of a network; what not, and why.
+    """What may be chosen of a network.
 
     It lasts for one build: an axis keeps there what configurations have in common.
     """
@@ -72,9 +63,9 @@ class Offer(Protocol):
         return ()
 
     @property
-    def rejected(self) -> Sequence[Rejected]:
-        """What may not."""
-        return ()
+    def names(self) -> tuple[str, ...]:
+        """The options' names."""
+        return tuple(option.name for option in self.options)
 
     @property
     def notes(self) -> Sequence[str]:
@@ -154,3 +145,9 @@ class Axis(Protocol[C, F]):
     def text(self, choice: C) -> str:
         """Returns the choice for tables and pages."""
         return ", ".join(self.taken(choice))
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Returns the first two names, quoted."""
+    shown_names = ", ".join(repr(name) for name in names[:2])
+    return f"{shown_names} ..." if len(names) > 2 else shown_names or "none"

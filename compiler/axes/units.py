@@ -18,6 +18,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.axis import Offer
+from skipc.compiler.cut import Cut
 from skipc.compiler.graph.costs import node_macs, parameters, total_macs
 from skipc.compiler.graph.index import (
     ACTIVATION_OPS,
@@ -30,6 +32,8 @@ from skipc.compiler.graph.index import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx_ir as ir
 
 
@@ -53,6 +57,11 @@ class Unit:
     parameters: int
     macs: int
 
+    @property
+    def cut(self) -> Cut:
+        """The branch: the operand of the join that counts as zero when it is skipped."""
+        return Cut(self.join, 1 - self.shortcut)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
@@ -64,7 +73,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitSearch:
+class Units(Offer):
     """What was found in a supernet graph.
 
     Attributes:
@@ -79,6 +88,11 @@ class UnitSearch:
     total_parameters: int
     total_macs: int
 
+    @property
+    def options(self) -> Sequence[Unit]:
+        """The units."""
+        return self.units
+
 
 class _RejectionError(Exception):
     """Carries the reason why a join is no unit."""
@@ -91,7 +105,7 @@ class _Found:
     branch_nodes: tuple[ir.Node, ...]
 
 
-def find_units(model: ir.Model) -> UnitSearch:
+def find_units(model: ir.Model) -> Units:
     """Returns the units of ``model``, whose main graph must be topologically sorted.
 
     Nothing is changed. Adds of a constant (biases, position embeddings) are not listed.
@@ -117,7 +131,7 @@ def find_units(model: ir.Model) -> UnitSearch:
             rejected.append(
                 Rejected(module_path(node), _name(node.outputs[0]), str(rejection))
             )
-    return UnitSearch(
+    return Units(
         units=_named(found),
         rejected=tuple(rejected),
         total_parameters=parameters(index.nodes),

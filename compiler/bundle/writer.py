@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.bundle.weights import WeightStoreWriter
-    from skipc.compiler.read.export import SupernetGraph
-    from skipc.compiler.subnets import Subnet
-    from skipc.compiler.verify.golden import Case
+    from skipc.compiler.family import Subnet
+    from skipc.compiler.network import Network
+    from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.manifest import Recipe
 
 WEIGHTS_FILE = "weights.bin"
@@ -88,7 +88,8 @@ def write_graph(
     """
     import onnx
 
-    model = subnet.model
+    # The network's own graph is never changed.
+    model = subnet.network.model.clone()
     macs = total_macs(model.graph)
     stored = store.store(model)
     model.producer_name = "skipc"
@@ -126,7 +127,7 @@ def write_manifest(
     name: str,
     provenance: Provenance,
     recipe: Recipe,
-    supernet: SupernetGraph,
+    full: Network,
     networks: tuple[NetworkEntry, ...],
     configurations: list[WrittenConfiguration],
     store: WeightStoreWriter,
@@ -137,17 +138,17 @@ def write_manifest(
         name=name,
         provenance=provenance,
         recipe=recipe,
-        inputs=supernet.inputs,
-        outputs=supernet.outputs,
-        batch=supernet.batch,
+        inputs=full.inputs,
+        outputs=full.outputs,
+        batch=full.batch,
         networks=networks,
         graphs=tuple(
             GraphEntry(
                 name=one.graph.name,
                 network=one.parts[0].network,
                 file=one.graph.file.name,
-                inputs=supernet.inputs,
-                outputs=supernet.outputs,
+                inputs=full.inputs,
+                outputs=full.outputs,
                 macs=one.graph.macs,
                 parameters=one.graph.parameters,
                 weights_bytes=store.size_bytes(one.graph.tensors),

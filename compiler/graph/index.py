@@ -80,6 +80,14 @@ def is_inside(path: str, module: str) -> bool:
     return not module or path == module or path.startswith(f"{module}.")
 
 
+def structure(model: ir.Model) -> frozenset[str]:
+    """Returns what is the same for two graphs of one network that compute the same."""
+    return frozenset(
+        " ".join([node.op_type, *(str(v and v.name) for v in (*node.inputs, *node.outputs))])
+        for node in model.graph.all_nodes()
+    )
+
+
 def node_inputs(node: ir.Node) -> Iterator[ir.Value]:
     """Yields every value that ``node`` reads, also from within its subgraphs."""
     for value in node.inputs:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir.passes.common as common
 
-from skipc.compiler.graph.passes.fold_norms import FoldNormsPass
+from skipc.compiler.errors import SupernetError
+from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.graph.passes.fold_norms import FoldedKernels, FoldNormsPass
 from skipc.compiler.graph.passes.scale_norms import ScaleNormsPass
 from skipc.compiler.graph.passes.set_norms import SetNormsPass
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.statistics import NormMode
+from skipc.compiler.norms.statistics_file import check_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
+    from skipc.compiler.network import Network
     from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormStatistics
 
 
@@ -53,25 +56,76 @@ class EffectiveNorm:
         return (variance + epsilon) / self.scale**2 - epsilon
 
 
-def apply_norms(subnet: ir.Model, norms: NormsByOutput, mode: NormMode) -> None:
-    """Rewrites the batch norms of ``subnet`` in place.
+@dataclass(frozen=True)
+class Norms:
+    """The norm statistics of a family, as they enter its networks.
 
-    ``shared``: folded as they are. ``scalar``: folded with the base statistics, scaled by a
-    multiplication per branch; kernels are the same in every configuration. ``full``: the
-    statistics are set and the norms stay: engines fold them, and the bundle holds each kernel
-    once.
-
-    Raises:
-        SupernetError: ``scalar``, and an activation does not let a scalar through.
+    Attributes:
+        full: The full network, in which norms are named: what one is called must not depend
+            on what else was chosen.
+        family: The statistics.
+        where: The file that they come from, for messages.
     """
-    if mode is not NormMode.SHARED:
-        whole = {name: found for name, found in norms.own.items() if found.scale is None}
-        ScaleNormsPass(norms.base, norms.own)(subnet)
-        SetNormsPass(whole)(subnet)
-        FoldNormsPass(kept=frozenset(whole))(subnet)
-    else:
-        FoldNormsPass()(subnet)
-    common.RemoveUnusedNodesPass()(subnet)
+
+    full: Network
+    family: FamilyNorms
+    where: str = "the statistics"
+    _folded: FoldedKernels = field(default_factory=FoldedKernels, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.full.switching is not None and self.family.mode is not NormMode.SHARED:
+            raise SupernetError(
+                f"--norm {self.family.mode.value}: {self.full.description} switches its norms"
+                " with what it skips, so nothing is estimated anew. Use --norm shared."
+            )
+
+    @property
+    def text(self) -> str:
+        """How norms adapt to what is chosen, in a word."""
+        return "switched" if self.full.switching is not None else self.family.mode.value
+
+    def apply(self, network: Network, configuration: str) -> Network:
+        """Returns the network with a configuration's statistics in it.
+
+        ``shared``: norms are folded as they are. ``scalar``: folded with the base statistics,
+        scaled by a multiplication per branch; kernels are the same in every configuration.
+        ``full``: the statistics are set and the norms stay: engines fold them, and the bundle
+        holds each kernel once; so it does where the network switches its norms itself.
+
+        Raises:
+            FrontError: Statistics are missing, or another network's.
+            SupernetError: ``scalar``, and an activation does not let a scalar through.
+        """
+        if network.switching is not None:
+            return network
+        if self.family.mode is NormMode.SHARED:
+            return replace(network, model=self._entered(network.model, NormsByOutput({}, {})))
+        own = self.family.configurations.get(configuration, {})
+        kept = {str(value.name) for node in network.model.graph for value in node.outputs}
+        named = find_norms(self.full.model)
+        channels = {norm.name: norm.channels for norm in named if norm.output in kept}
+        check_statistics(own, channels, configuration, self.where)
+        norms = norms_by_output(self.full.model, self.family, own)
+        return replace(
+            network,
+            model=self._entered(network.model, norms),
+            reference=network.reference.with_norms(norms),
+        )
+
+    def _entered(self, model: ir.Model, norms: NormsByOutput) -> ir.Model:
+        changed = model.clone()
+        apply_norms(changed, norms, self._folded)
+        return changed
+
+
+def apply_norms(model: ir.Model, norms: NormsByOutput, folded: FoldedKernels) -> None:
+    """Rewrites the batch norms of ``model`` in place; see ``Norms.apply``."""
+    whole = {name: found for name, found in norms.own.items() if found.scale is None}
+    if norms.own:
+        ScaleNormsPass(norms.base, norms.own)(model)
+        SetNormsPass(whole)(model)
+    FoldNormsPass(folded, kept=frozenset(whole))(model)
+    common.RemoveUnusedNodesPass()(model)
 
 
 def norms_by_output(

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.norms.statistics_file import read_statistics
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
     Raises:
         FrontError: The statistics are missing, altered, or of other weights.
     """
-    mode = front.norm or NormMode.SHARED
+    mode = front.norm
     if mode is NormMode.SHARED:
         return FamilyNorms(mode)
     if front.statistics is None:

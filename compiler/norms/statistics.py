@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from skipc.compiler.norms.mode import NormMode
+
+class NormMode(str, Enum):
+    """Which statistics the norms of a configuration use.
+
+    ``SHARED``: those of the checkpoint, for all configurations. ``SCALAR``: a re-estimated
+    bias and one scalar per layer; the kernels stay those of the full network. ``FULL``:
+    re-estimated per channel; engines fold them into kernels of their own.
+    """
+
+    SHARED = "shared"
+    SCALAR = "scalar"
+    FULL = "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.norms.statistics import NormMode
 
 _BASE = "base:"
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from skipc.compiler.errors import CheckpointError
+from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
 from skipc.compiler.read.factories import BuiltModel, build_model, build_named, parse_arguments
 from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint_file
 from skipc.compiler.read.graph_files import onnx_inputs, program_from_file, program_inputs
 from skipc.compiler.read.graph_inputs import settle_inputs
-from skipc.compiler.read.inputs import check_batch
+from skipc.compiler.read.inputs import BATCH, check_batch
 from skipc.compiler.read.signature import check_runs, named_inputs
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
 from skipc.compiler.read.survival import survival_from_modules
+from skipc.runtime.bundle.manifest import BatchRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+    from skipc.compiler.network import Network
+    from skipc.runtime.bundle.manifest import TensorSpec
+
+
+_EXPORTED = "only a PyTorch network can be exported again with another batch."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,27 @@ class TorchSupernet:
     survival: Mapping[str, float]
     residual_scale: str = "inverted"
 
+    def exported(self) -> Network:
+        """Returns the network; see ``export_supernet``."""
+        from skipc.compiler.read.export import from_torch
+
+        return from_torch(self)
+
+    def with_rows(self, rows: int) -> TorchSupernet:
+        """Returns the same network with a dynamic batch of up to ``rows``.
+
+        Raises:
+            SupernetError: The first dimension of an input is not 1.
+        """
+        fixed = [spec for spec in self.inputs if spec.shape[:1] != (1,)]
+        if fixed:
+            raise SupernetError(
+                f"the first dimension of the input {fixed[0].name!r} is not 1."
+            )
+        inputs = tuple(replace(spec, shape=(BATCH, *spec.shape[1:])) for spec in self.inputs)
+        # The example that is traced has the typical size: two rows say as much as many.
+        return replace(self, inputs=inputs, batch=BatchRange(1, min(rows, 2), rows))
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramSupernet:
@@ -82,6 +108,8 @@ class ProgramSupernet:
         batch: The range of the dynamic batch; None for a fixed one.
         output: The one output to keep, None for the default.
         model: The file's name, as text for the manifest.
+        survival: Nothing: the file does not say.
+        residual_scale: As if it said so.
     """
 
     program: ExportedProgram
@@ -89,6 +117,22 @@ class ProgramSupernet:
     batch: BatchRange | None
     output: str | None
     model: str
+    survival: Mapping[str, float] = field(default_factory=dict)
+    residual_scale: str = "inverted"
+
+    def exported(self) -> Network:
+        """Returns the network; see ``export_supernet``."""
+        from skipc.compiler.read.export import from_program
+
+        return from_program(self, self.program)
+
+    def with_rows(self, rows: int) -> TorchSupernet:
+        """Refuses: it was exported elsewhere.
+
+        Raises:
+            SupernetError: Always.
+        """
+        raise SupernetError(_EXPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +145,8 @@ class OnnxSupernet:
         batch: The range of the dynamic batch; None for a fixed one.
         output: The one output to keep, None for the default.
         model: The file's name, as text for the manifest.
+        survival: Nothing: the file does not say.
+        residual_scale: As if it said so.
     """
 
     path: Path
@@ -108,6 +154,22 @@ class OnnxSupernet:
     batch: BatchRange | None
     output: str | None
     model: str
+    survival: Mapping[str, float] = field(default_factory=dict)
+    residual_scale: str = "inverted"
+
+    def exported(self) -> Network:
+        """Returns the network; see ``export_supernet``."""
+        from skipc.compiler.read.export import from_onnx
+
+        return from_onnx(self)
+
+    def with_rows(self, rows: int) -> TorchSupernet:
+        """Refuses: it was exported elsewhere.
+
+        Raises:
+            SupernetError: Always.
+        """
+        raise SupernetError(_EXPORTED)
 
 
 Supernet = TorchSupernet | ProgramSupernet | OnnxSupernet

@@ -6,70 +6,54 @@ import logging
 import re
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError, SupernetError
+from skipc.compiler.network import DEFAULT_TOLERANCE, HALF_TOLERANCE, Network, Tolerance
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import keep_onnx_outputs, output_specs, program_outputs
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
+from skipc.compiler.read.switching import Forms, SwitchingNetwork
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.compiler.verify.torch_reference import Reference, TorchReference
+from skipc.compiler.verify.onnx_reference import OnnxReference
+from skipc.compiler.verify.torch_reference import TorchReference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     import onnx_ir as ir
     from torch.export import ExportedProgram
 
+    from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, Supernet, TorchSupernet
-    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+    from skipc.runtime.bundle.manifest import BatchRange
 
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 
 
-@dataclass(frozen=True, slots=True)
-class SupernetGraph:
-    """The supernet as a graph that can be pruned.
+def export_supernet(supernet: Supernet) -> Network:
+    """Returns the network that is in a checkpoint.
 
-    Attributes:
-        model: The graph; weights are held by reference where the source allows it. Batch
-            norms are nodes of their own: what they become depends on the configuration.
-        inputs: The network's inputs.
-        outputs: The network's outputs.
-        batch: The range of the dynamic batch, None for a fixed one.
-        reference: PyTorch's side of the comparison; None for an ONNX supernet.
-        survival: Survival probability by the path of the stochastic-depth module.
-        description: The model in one line, for the manifest.
-    """
-
-    model: ir.Model
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    batch: BatchRange | None
-    reference: Reference | None
-    survival: Mapping[str, float]
-    description: str
-
-
-def export_supernet(supernet: Supernet) -> SupernetGraph:
-    """Returns the graph of ``supernet``.
+    Its weights are held by reference where the source allows it. Batch norms are nodes of
+    their own: what they become depends on the configuration.
 
     Raises:
         SupernetError: The network cannot be exported, is random, or has no usable output.
     """
-    from skipc.compiler.read import OnnxSupernet, TorchSupernet
-
-    if isinstance(supernet, OnnxSupernet):
-        return _from_onnx(supernet)
-    if isinstance(supernet, TorchSupernet):
-        return _from_torch(supernet)
-    return _from_program(supernet, supernet.program, {})
+    return supernet.exported()
 
 
-def _from_torch(supernet: TorchSupernet) -> SupernetGraph:
+def from_torch(supernet: TorchSupernet) -> Network:
+    """Returns the network that a module is; see ``export_supernet``."""
+    if not isinstance(supernet.module, SwitchingNetwork):
+        return from_program(supernet, _program(supernet))
+    forms = Forms(supernet.module, lambda: from_program(supernet, _program(supernet)))
+    return forms.without(frozenset())
+
+
+def _program(supernet: TorchSupernet) -> ExportedProgram:
     import torch
 
     batch = supernet.batch
@@ -84,20 +68,19 @@ def _from_torch(supernet: TorchSupernet) -> SupernetGraph:
             for spec in supernet.inputs
         }
     with _quiet(), torch.no_grad(), _export_errors(supernet.model):
-        program = torch.export.export(
+        return torch.export.export(
             supernet.module,
             (),
             {name: torch.from_numpy(array) for name, array in example.items()},
             dynamic_shapes=dynamic,
         )
-    return _from_program(supernet, program, supernet.survival)
 
 
-def _from_program(
+def from_program(
     supernet: TorchSupernet | ProgramSupernet,
     program: ExportedProgram,
-    survival: Mapping[str, float],
-) -> SupernetGraph:
+) -> Network:
+    """Returns the network that a program is; see ``export_supernet``."""
     import onnx_ir.passes.common as common
     import torch
 
@@ -132,23 +115,16 @@ def _from_program(
         SizeAtBatchOnePass(),
     ):
         step(model)
-    return SupernetGraph(
-        model=model,
-        inputs=supernet.inputs,
-        outputs=output_specs(model, supernet.batch),
-        batch=supernet.batch,
-        reference=TorchReference(
-            program=program,
-            names=rename.moved | {kept.name: kept.value for kept in outputs},
-            outputs={kept.name: kept.node for kept in outputs},
-            scales={},
-        ),
-        survival=survival,
-        description=supernet.model,
+    reference = TorchReference(
+        program=program,
+        names=rename.moved | {kept.name: kept.value for kept in outputs},
+        outputs={kept.name: kept.node for kept in outputs},
     )
+    return _network(supernet, model, reference)
 
 
-def _from_onnx(supernet: OnnxSupernet) -> SupernetGraph:
+def from_onnx(supernet: OnnxSupernet) -> Network:
+    """Returns the network that an ONNX file holds; see ``export_supernet``."""
     import onnx_ir as ir
     import onnx_ir.passes.common as common
 
@@ -182,14 +158,21 @@ def _from_onnx(supernet: OnnxSupernet) -> SupernetGraph:
     keep_onnx_outputs(model, supernet.output)
     for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):
         finish(model)
-    return SupernetGraph(
+    return _network(supernet, model, OnnxReference(model))
+
+
+def _network(supernet: Supernet, model: ir.Model, reference: Reference) -> Network:
+    outputs = output_specs(model, supernet.batch)
+    half = any(spec.dtype == "float16" for spec in outputs)
+    return Network(
         model=model,
+        reference=reference,
         inputs=supernet.inputs,
-        outputs=output_specs(model, supernet.batch),
+        outputs=outputs,
         batch=supernet.batch,
-        reference=None,
-        survival={},
         description=supernet.model,
+        tolerance=Tolerance(HALF_TOLERANCE if half else DEFAULT_TOLERANCE),
+        survival=supernet.survival,
     )
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import SupernetError
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.read import TorchSupernet
+from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.verify.golden import draw_inputs
@@ -18,8 +17,8 @@ from skipc.runtime.bundle.manifest import BatchRange
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
-    from skipc.compiler.read.export import SupernetGraph
 
 _TOLERANCE = 1e-4
 _CHECKED_ROWS = 3
@@ -30,8 +29,8 @@ class _UnfitError(Exception):
 
 
 def batched_graph(
-    supernet: Supernet, graph: SupernetGraph, rows: int, note: Callable[[str], None]
-) -> SupernetGraph:
+    supernet: Supernet, graph: Network, rows: int, note: Callable[[str], None]
+) -> Network:
     """Returns the graph to evaluate with: one that takes ``rows`` rows at once, if possible.
 
     Only a PyTorch network whose inputs all have a first dimension of 1 is exported again;
@@ -59,23 +58,15 @@ def batched_graph(
         return graph
 
 
-def _exported(supernet: Supernet, graph: SupernetGraph, rows: int) -> SupernetGraph:
-    if not isinstance(supernet, TorchSupernet):
-        raise _UnfitError("only a PyTorch network can be exported again with another batch.")
-    fixed = [spec for spec in supernet.inputs if spec.shape[:1] != (1,)]
-    if fixed:
-        raise _UnfitError(f"the first dimension of the input {fixed[0].name!r} is not 1.")
-    inputs = tuple(replace(spec, shape=(BATCH, *spec.shape[1:])) for spec in supernet.inputs)
-    # The example that is traced has the typical size: two rows say as much as many.
-    batch = BatchRange(1, min(rows, 2), rows)
-    found = export_supernet(replace(supernet, inputs=inputs, batch=batch))
+def _exported(supernet: Supernet, graph: Network, rows: int) -> Network:
+    found = export_supernet(supernet.with_rows(rows))
     found = replace(found, batch=BatchRange(1, rows, rows))
     _check_names(graph, found)
     _check_rows(graph, found)
     return found
 
 
-def _check_names(graph: SupernetGraph, found: SupernetGraph) -> None:
+def _check_names(graph: Network, found: Network) -> None:
     for what, names in (
         ("units", lambda g: [unit.name for unit in find_units(g.model).units]),
         ("norms", lambda g: [(n.name, n.channels, n.folds) for n in find_norms(g.model)]),
@@ -88,22 +79,20 @@ def _check_names(graph: SupernetGraph, found: SupernetGraph) -> None:
             raise _UnfitError(f"the output {spec.name!r} does not have one row per sample.")
 
 
-def _check_rows(graph: SupernetGraph, found: SupernetGraph) -> None:
+def _check_rows(graph: Network, found: Network) -> None:
     """Checks that rows do not mix: together they give what each gives alone."""
-    assert graph.reference is not None
-    assert found.reference is not None
     # Spread out: a range of values that the tolerance can be a share of.
     together = draw_inputs(found.inputs, _CHECKED_ROWS, seed=0)
     alone = [
         {name: array[row : row + 1] for name, array in together.items()}
         for row in range(_CHECKED_ROWS)
     ]
-    outputs = found.reference.run((), [together])[0]
+    outputs = found.reference.run([together])[0]
     rows = [
         {name: array[row : row + 1] for name, array in outputs.items()}
         for row in range(_CHECKED_ROWS)
     ]
-    apart = difference(rows, graph.reference.run((), alone)).relative_error
+    apart = difference(rows, graph.reference.run(alone)).relative_error
     if not apart <= _TOLERANCE:
         raise _UnfitError(
             f"its rows depend on each other (outputs differ by {apart:.1g} of their range)."

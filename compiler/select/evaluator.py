@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.reestimate import (
     effective_variance,
     pooled_statistics,
     scaled_statistics,
 )
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.chunks import Chunks, chunks_of
 from skipc.compiler.select.pieces import Piece
 from skipc.compiler.select.run import Run
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
-    from skipc.compiler.norms.find import Norm
+    from skipc.compiler.graph.batch_norms import Norm
+    from skipc.compiler.network import Network
     from skipc.compiler.norms.statistics import NetworkNorms, NormStatistics
-    from skipc.compiler.read.export import SupernetGraph
     from skipc.compiler.select.samples import Samples
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -76,7 +76,7 @@ class Evaluator:
 
     def __init__(
         self,
-        graph: SupernetGraph,
+        graph: Network,
         units: tuple[Unit, ...],
         reestimate: Samples,
         settings: EvaluationSettings,
@@ -266,7 +266,7 @@ class Evaluator:
         return max(1, self._settings.memory_bytes // peak)
 
 
-def _multipliers(graph: SupernetGraph) -> dict[str, tuple[NDArray[Any], float]]:
+def _multipliers(graph: Network) -> dict[str, tuple[NDArray[Any], float]]:
     """Returns gamma and epsilon of every norm, by the value that it computes."""
     outputs = {norm.output for norm in find_norms(graph.model)}
     found = {}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.select.evaluator import Evaluator
 
 

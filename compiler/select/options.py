@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from skipc.compiler.axes.residual_scale import ResidualScale
-    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.norms.statistics import NormMode
+    from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.data import DataOptions
 

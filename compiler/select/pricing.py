@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.errors import SelectError
-from skipc.compiler.front import Configuration
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.read.traced import TracedSubnets
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.costs import CostKind, Counter
 from skipc.compiler.select.latency import (
     LatencyModel,
@@ -16,7 +15,6 @@ from skipc.compiler.select.latency import (
     latency_of_profile,
     measured_ms,
 )
-from skipc.compiler.subnets import PrunedSubnets
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
 from skipc.profiles import load_profile
@@ -79,11 +77,11 @@ class Prices:
         if self._counter is not None:
             counted = self._counter.count(genes)
             return counted.macs, counted.parameters
-        search = self.problem.source.search
+        offer = units_of(self.problem.family)
         skipped = self.problem.skipped(genes)
         return (
-            search.total_macs - sum(unit.macs for unit in skipped),
-            search.total_parameters - sum(unit.parameters for unit in skipped),
+            offer.total_macs - sum(unit.macs for unit in skipped),
+            offer.total_parameters - sum(unit.parameters for unit in skipped),
         )
 
 
@@ -95,9 +93,9 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         ProfileError: The target is unknown.
     """
     profile = load_profile(options.target)
-    source = problem.source
-    traced = isinstance(source, TracedSubnets)
-    counter = None if traced else Counter(source.supernet.model, problem.units)
+    network = problem.family.network
+    traced = network.switching is not None
+    counter = None if traced else Counter(network.model, problem.units)
     reason = unmeasurable_reason(profile)
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
     latency = None
@@ -147,19 +145,17 @@ class LatencyProbe:
         Raises:
             TargetError: The target cannot run a subnet.
         """
-        source = self.problem.source
-        if isinstance(source, PrunedSubnets):
-            source = replace(source, norms=self.problem.scorer.norms(configurations))
-        supernet = source.supernet
-        batch = 1 if supernet.batch is None else supernet.batch.typical
-        bounds = whole_number_bounds(supernet.model)
-        inputs = draw_inputs(supernet.inputs, batch, seed=0, high=bounds)
+        family = self.problem.family.with_norms(self.problem.scorer.norms(configurations))
+        network = family.network
+        batch = 1 if network.batch is None else network.batch.typical
+        bounds = whole_number_bounds(network.model)
+        inputs = draw_inputs(network.inputs, batch, seed=0, high=bounds)
         builder = builder_for(self.profile)
         names = {genes: name for name, genes in configurations.items()}
 
         def subnet(genes: Genes) -> ir.Model:
-            configuration = Configuration(names[genes], self.problem.skipped(genes), {})
-            return source.subnet(configuration).model
+            choices = {SkipAxis.key: self.problem.skipped(genes)}
+            return family.subnet(choices, names[genes]).network.model
 
         def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
             return builder.measure_graphs(

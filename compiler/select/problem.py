@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from skipc.compiler.axes.axis import Gene
-from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
+from skipc.compiler.axes.skip import units_of
 from skipc.compiler.axes.units import find_units
-from skipc.compiler.build import BuildOptions, open_subnets, residual_scale_of
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import SelectError, SupernetError
+from skipc.compiler.family import Family, open_family
+from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.index import is_inside
 from skipc.compiler.graph.passes.scale_norms import check_homogeneous
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read.export import export_supernet
-from skipc.compiler.read.traced import TracedSubnets
+from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
+    from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.options import SelectOptions
-    from skipc.compiler.subnets import SubnetSource
 
 
 class Notes(Protocol):
@@ -58,7 +57,7 @@ class Problem:
     """What a search is about.
 
     Attributes:
-        source: Gives configurations their subnets.
+        family: The network, and what its axes offer.
         space: What may be skipped.
         data: The labelled data.
         metric: What is maximised.
@@ -67,7 +66,7 @@ class Problem:
         key: What the scores depend on, for the cache.
     """
 
-    source: SubnetSource
+    family: Family
     space: Space
     data: Data
     metric: Metric
@@ -78,7 +77,7 @@ class Problem:
     @property
     def units(self) -> tuple[Unit, ...]:
         """The units in network order."""
-        return self.source.search.units
+        return units_of(self.family).units
 
     def skipped(self, genes: Genes) -> tuple[Unit, ...]:
         """Returns the units that a configuration skips."""
@@ -96,18 +95,19 @@ def open_problem(
         SupernetError: The network cannot be exported, or not with this ``--norm``.
     """
     notes.step("exporting the network")
-    build = BuildOptions(residual_scale=options.residual_scale, survival=options.survival)
-    source = open_subnets(supernet, build, FamilyNorms(NormMode.SHARED))
-    units = source.search.units
-    space = _space(units, options.constraints.keep, isinstance(source, TracedSubnets))
+    scaling = Scaling(options.residual_scale, options.survival)
+    family = open_family(supernet, scaling)
+    network = family.network
+    units = units_of(family).units
+    space = _space(units, options.constraints.keep, network.switching is not None)
     notes.step("reading the data")
-    data = read_data(options.data, source.supernet.inputs)
-    metric = find_metric(options.metric, data.parts.selection, source.supernet.outputs)
-    mode = _mode(source, options, notes)
+    data = read_data(options.data, network.inputs)
+    metric = find_metric(options.metric, data.parts.selection, network.outputs)
+    mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
     notes.step("preparing the evaluation")
-    scorer = _scorer(supernet, source, data, metric, settings, options, notes)
-    scale = residual_scale_of(supernet, options.residual_scale).value
+    scorer = _scorer(supernet, network, data, metric, settings, scaling, notes)
+    scale = scaling.of(supernet).value
     survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(options.survival.items()))
     key = EvaluationKey(
         checkpoint_sha256=sha256_of(checkpoint),
@@ -117,7 +117,7 @@ def open_problem(
         residual_scale=f"{scale} {survival}".strip(),
         genes=space.genes,
     )
-    return Problem(source, space, data, metric, mode, scorer, key)
+    return Problem(family, space, data, metric, mode, scorer, key)
 
 
 def _space(units: tuple[Unit, ...], keep: tuple[str, ...], own_stages: bool) -> Space:
@@ -139,16 +139,16 @@ def _space(units: tuple[Unit, ...], keep: tuple[str, ...], own_stages: bool) -> 
     return Space(genes, free, tuple((index,) for index in free) if own_stages else ())
 
 
-def _mode(source: SubnetSource, options: SelectOptions, notes: Notes) -> NormMode:
+def _mode(network: Network, options: SelectOptions, notes: Notes) -> NormMode:
     """Returns the norm mode: what was asked for, else what suits the network."""
-    if isinstance(source, TracedSubnets):
+    if network.switching is not None:
         if options.norm not in (None, NormMode.SHARED):
             raise SupernetError(
                 f"--norm {options.norm.value}: the network switches its norms with what it"
                 " skips, so nothing is estimated anew. Leave --norm out."
             )
         return NormMode.SHARED
-    model = source.supernet.model
+    model = network.model
     norms = find_norms(model)
     if options.norm is NormMode.SCALAR:
         check_homogeneous(model)
@@ -172,22 +172,20 @@ def _mode(source: SubnetSource, options: SelectOptions, notes: Notes) -> NormMod
 
 def _scorer(
     supernet: Supernet,
-    source: SubnetSource,
+    network: Network,
     data: Data,
     metric: Metric,
     settings: EvaluationSettings,
-    options: SelectOptions,
+    scaling: Scaling,
     notes: Notes,
 ) -> Scorer:
-    if isinstance(source, TracedSubnets):
-        graph = batched_graph(source.network, source.supernet, settings.rows, notes.note)
-        batched = replace(source.network, inputs=graph.inputs, batch=graph.batch)
-        return TracedScorer(TracedSubnets(batched), settings, metric)
-    scaled = residual_scale_of(supernet, options.residual_scale) is ResidualScale.ORIGINAL
-    plain = export_supernet(supernet) if scaled else source.supernet
+    original = scaling.of(supernet) is ResidualScale.ORIGINAL
+    plain = export_supernet(supernet) if original else network
     graph = batched_graph(supernet, plain, settings.rows, notes.note)
+    if graph.switching is not None:
+        return TracedScorer(graph.switching, settings, metric)
+    if graph is not network:
+        graph = scaled(graph, supernet, scaling)
     units = find_units(graph.model).units
-    if scaled:
-        graph = scale_branches(graph, units, options.survival)
     evaluator = Evaluator(graph, units, data.parts.reestimate, settings)
     return EvaluatorScorer(evaluator, settings.mode, metric)

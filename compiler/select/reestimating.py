@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.residual_scale import ResidualScale, scale_branches
-from skipc.compiler.axes.units import find_units
+from skipc.compiler.axes.skip import SkipAxis, units_of
+from skipc.compiler.family import family_of
 from skipc.compiler.front import configurations_from_front
 from skipc.compiler.read.export import export_supernet
+from skipc.compiler.residual_scale import scaled
 from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.data import DataOptions, read_data
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.family_norms import family_norms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from skipc.compiler.front import Front
-    from skipc.compiler.norms.mode import NormMode
-    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.norms.statistics import FamilyNorms, NormMode
     from skipc.compiler.read import Supernet
+    from skipc.compiler.residual_scale import Scaling
 
 
 def reestimated_norms(
@@ -27,8 +28,7 @@ def reestimated_norms(
     front: Front,
     mode: NormMode,
     data: str,
-    scale: ResidualScale,
-    survival: Mapping[str, float],
+    scaling: Scaling,
     note: Callable[[str], None],
 ) -> FamilyNorms:
     """Returns the statistics of the front's configurations, estimated on data.
@@ -40,8 +40,7 @@ def reestimated_norms(
         front: Its configurations.
         mode: How norms adapt.
         data: What ``--data`` of ``skipc select`` takes; its targets are not used.
-        scale: How kept branches are scaled.
-        survival: Survival probabilities by unit.
+        scaling: How kept branches are scaled.
         note: Told in one line what makes the estimation slow.
 
     Raises:
@@ -52,10 +51,12 @@ def reestimated_norms(
     settings = EvaluationSettings(mode)
     samples = read_data(DataOptions(data), plain.inputs).parts.reestimate
     graph = batched_graph(supernet, plain, settings.rows, note)
-    units = find_units(graph.model).units
-    if scale is ResidualScale.ORIGINAL:
-        graph = scale_branches(graph, units, survival)
-    configurations = configurations_from_front(front, units, "the front")
-    skipped = {c.name: {unit.name for unit in c.units} for c in configurations}
-    genes = {name: tuple(int(u.name in gone) for u in units) for name, gone in skipped.items()}
-    return family_norms(Evaluator(graph, units, samples, settings), mode, genes)
+    family = family_of(scaled(graph, supernet, scaling))
+    configurations = configurations_from_front(front, family.offers, "the front")
+    units = units_of(family).units
+    genes = {}
+    for one in configurations:
+        skipped = one.parts[0].choices.get(SkipAxis.key, ())
+        assert isinstance(skipped, tuple)
+        genes[one.name] = tuple(int(unit in skipped) for unit in units)
+    return family_norms(Evaluator(family.network, units, samples, settings), mode, genes)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.family_norms import family_norms
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.read.traced import TracedSubnets
+    from skipc.compiler.network import Switching
     from skipc.compiler.select.evaluation_cache import EvaluationCache
     from skipc.compiler.select.metrics import Metric
     from skipc.compiler.select.samples import Samples
@@ -56,21 +55,21 @@ class TracedScorer:
 
     def __init__(
         self,
-        subnets: TracedSubnets,
+        switching: Switching,
         settings: EvaluationSettings,
         metric: Metric,
     ) -> None:
-        self._subnets = subnets
+        self._switching = switching
         self._settings = settings
         self._metric = metric
-        self._names = tuple(unit.name for unit in subnets.search.units)
+        self._names = switching.names
 
     def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
         """Yields the scores in the order of ``batch``."""
         for genes in batch:
             skipped = (name for name, value in zip(self._names, genes, strict=True) if value)
-            graph = self._subnets.graph(frozenset(skipped))
-            evaluator = Evaluator(graph, (), samples, self._settings)
+            network = self._switching.without(frozenset(skipped))
+            evaluator = Evaluator(network, (), samples, self._settings)
             for _, outputs in evaluator.outputs([()], samples):
                 yield genes, self._metric.score(outputs, samples.targets)
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.index import node_inputs
-from skipc.compiler.norms.find import find_norms
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from skipc.compiler.axes.units import Unit
-    from skipc.compiler.norms.find import Norm
+    from skipc.compiler.graph.batch_norms import Norm
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.norms.statistics_file import write_statistics
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ def write_selection(path: Path, selection: Selection, options: SelectOptions) ->
     entries = tuple(
         FrontEntry(
             chosen.name,
-            tuple(unit.name for unit in problem.skipped(chosen.genes)),
+            {SkipAxis.key: [unit.name for unit in problem.skipped(chosen.genes)]},
             _metrics(chosen, problem.metric.is_accuracy),
         )
         for chosen in selection.chosen
     )
     front = Front(
         entries,
-        units=tuple(unit.name for unit in problem.units),
+        options={SkipAxis.key: tuple(unit.name for unit in problem.units)},
         norm=problem.mode,
         statistics=statistics,
         provenance=_provenance(selection, options),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx_ir as ir
-    from numpy.typing import NDArray
 
+    from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
-
-Case = dict[str, "NDArray[Any]"]
 
 MAX_DATA_CASES = 4
 

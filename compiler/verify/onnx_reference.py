@@ -1,11 +1,13 @@
-"""The reference for an ONNX supernet: the whole graph, with skipped branches set to zero.
+"""The reference for an ONNX supernet: the whole graph, with what is cut set to zero.
 
-Nothing is removed, rewired or optimised, so it shares no mechanism with the pruner.
+Nothing is removed, rewired or optimised, so it shares no mechanism with the passes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +17,15 @@ from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE, set_operand
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.axes.units import Unit
+    from skipc.compiler.cut import Cut
     from skipc.compiler.norms.apply import NormsByOutput
     from skipc.compiler.verify.numerics import Case
 
-# A configuration's name cannot start with "_", so no graph of the family is called this.
-_FILE = "_reference.onnx"
+_FILE = "reference.onnx"
 
 
 @dataclass(frozen=True)
@@ -34,45 +34,54 @@ class OnnxReference:
 
     Attributes:
         model: The supernet's graph; it is not changed.
-        folder: Where the temporary graph file is written (and removed again).
+        cuts: What is zero.
+        scales: What operands are multiplied by.
         norms: The batch norms' statistics, where they are not the graph's own.
     """
 
     model: ir.Model
-    folder: Path
+    cuts: tuple[Cut, ...] = ()
+    scales: Mapping[Cut, float] = field(default_factory=dict)
     norms: NormsByOutput | None = None
     name: str = "onnx supernet"
 
-    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
-        """Returns the outputs by name for each case, with ``skipped`` units left out."""
-        return self._run(self._zeroed(skipped), cases)
+    def can_cut(self, cut: Cut) -> bool:
+        """Returns True: the graph's own nodes are changed."""
+        return True
 
-    def trace(
-        self, skipped: tuple[Unit, ...], inputs: Case
-    ) -> Iterator[tuple[str, NDArray[Any]]]:
+    def with_cuts(self, cuts: Sequence[Cut]) -> OnnxReference:
+        """Returns the reference with these operands zero."""
+        return replace(self, cuts=(*self.cuts, *cuts))
+
+    def with_scales(self, scales: Mapping[Cut, float]) -> OnnxReference:
+        """Returns the reference with these operands multiplied by a factor each."""
+        return replace(self, scales={**self.scales, **scales})
+
+    def with_norms(self, norms: NormsByOutput) -> OnnxReference:
+        """Returns the reference with these statistics in its batch norms."""
+        return replace(self, norms=norms)
+
+    def run(self, cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case."""
+        return _run(self._changed(), cases)
+
+    def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""
-        model = self._zeroed(skipped)
+        model = self._changed()
         expose_all(model)
-        yield from self._run(model, [inputs])[0].items()
+        yield from _run(model, [inputs])[0].items()
 
-    def _run(self, model: ir.Model, cases: Sequence[Case]) -> list[Case]:
-        path = self.folder / _FILE
-        try:
-            ir.save(model, path, external_data=f"{_FILE}.data")
-            runner = GraphRunner(path, Optimise.NOTHING)
-            return [runner.run(case) for case in cases]
-        finally:
-            path.unlink(missing_ok=True)
-            path.with_name(f"{_FILE}.data").unlink(missing_ok=True)
-
-    def _zeroed(self, skipped: tuple[Unit, ...]) -> ir.Model:
+    def _changed(self) -> ir.Model:
         model = self.model.clone()
-        branches = {unit.join: 1 - unit.shortcut for unit in skipped}
         norms = {} if self.norms is None else self.norms.effective()
+        zeros = dict(self.cuts)
+        scales = {cut.node: (cut.operand, factor) for cut, factor in self.scales.items()}
         for node in list(model.graph):
             name = str(node.outputs[0].name)
-            if name in branches:
-                _mask(node, branches[name])
+            if name in scales:
+                _scale(node, *scales[name])
+            if name in zeros:
+                _mask(node, zeros[name])
             if name in norms:
                 epsilon = node.attributes.get_float("epsilon", 1e-5)
                 set_operand(node, MEAN, norms[name].mean)
@@ -80,19 +89,53 @@ class OnnxReference:
         return model
 
 
-def _mask(join: ir.Node, branch: int) -> None:
-    """Puts ``Where(False, branch, 0)`` between the branch and the join."""
-    value = join.inputs[branch]
-    assert value is not None
-    assert value.dtype is not None
-    graph = join.graph
-    assert graph is not None
-    false = ir.node("Constant", [], {"value": ir.tensor(np.array(False))})
-    zero = ir.node("Constant", [], {"value": ir.tensor(np.zeros((), value.dtype.numpy()))})
+def _run(model: ir.Model, cases: Sequence[Case]) -> list[Case]:
+    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
+        path = Path(folder) / _FILE
+        ir.save(model, path, external_data=f"{_FILE}.data")
+        runner = GraphRunner(path, Optimise.NOTHING)
+        return [runner.run(case) for case in cases]
+
+
+def _mask(node: ir.Node, operand: int) -> None:
+    """Puts ``Where(False, operand, 0)`` between an operand and its node."""
+    value = _operand(node, operand)
+    false = _constant(np.array(False))
+    zero = _constant(np.zeros((), _dtype(value)))
     where = ir.node("Where", [false.outputs[0], value, zero.outputs[0]])
-    for node in (false, zero, where):
-        graph.insert_before(join, node)
-    join.replace_input_with(branch, where.outputs[0])
+    _insert(node, operand, false, zero, where)
+
+
+def _scale(node: ir.Node, operand: int, factor: float) -> None:
+    """Puts a multiplication between an operand and its node."""
+    value = _operand(node, operand)
+    number = _constant(np.asarray(factor).astype(_dtype(value)))
+    _insert(node, operand, number, ir.node("Mul", [value, number.outputs[0]]))
+
+
+def _operand(node: ir.Node, operand: int) -> ir.Value:
+    value = node.inputs[operand]
+    assert value is not None
+    return value
+
+
+def _dtype(value: ir.Value) -> np.dtype[Any]:
+    assert value.dtype is not None
+    return value.dtype.numpy()
+
+
+def _constant(array: NDArray[Any]) -> ir.Node:
+    return ir.node("Constant", [], {"value": ir.tensor(array)})
+
+
+def _insert(node: ir.Node, operand: int, *before: ir.Node) -> None:
+    """Inserts nodes before another, whose operand becomes the last one's result."""
+    assert node.graph is not None
+    for one in before:
+        node.graph.insert_before(node, one)
+    result = before[-1].outputs[0]
+    result.type = _operand(node, operand).type
+    node.replace_input_with(operand, result)
 
 
 def expose_all(model: ir.Model) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from skipc.compiler.axes.precision.ops import is_plain
+from skipc.compiler.graph.passes.half_ops import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

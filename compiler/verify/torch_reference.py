@@ -1,18 +1,17 @@
 """What a subnet is compared with: PyTorch running the same configuration.
 
-The exported program is interpreted operator by operator with PyTorch's own kernels; at the
-join of a skipped unit the branch is replaced by zeros. It shares neither the exporter's graph
-nor the pruner with the subnet.
+The exported program is interpreted operator by operator with PyTorch's own kernels; a cut
+operand is replaced by zeros. It shares neither the exporter's graph nor the passes with the
+subnet.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from skipc.compiler.errors import SupernetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,41 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
-    from skipc.compiler.axes.units import Unit
+    from skipc.compiler.cut import Cut
     from skipc.compiler.norms.apply import EffectiveNorm, NormsByOutput
     from skipc.compiler.verify.numerics import Case
-
-
-@dataclass(frozen=True, slots=True)
-class BranchScale:
-    """The factor of a kept branch.
-
-    Attributes:
-        operand: Which operand of the join (0 or 1) is the branch.
-        factor: What it is multiplied by.
-    """
-
-    operand: int
-    factor: float
-
-
-class Reference(Protocol):
-    """Runs a configuration of the supernet by other means than its subnet."""
-
-    @property
-    def name(self) -> str:
-        """What it is, for the manifest and for messages."""
-        ...
-
-    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
-        """Returns the outputs by name for each case, with ``skipped`` units left out."""
-        ...
-
-    def trace(
-        self, skipped: tuple[Unit, ...], inputs: Case
-    ) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yields every intermediate tensor by its name in the graph, in order."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,22 +33,48 @@ class TorchReference:
         program: The program that the graph was exported from.
         names: For graph values that were renamed after the export, the program's name.
         outputs: The program's output names by the graph's.
-        scales: How kept branches are scaled (see ``residual_scale``), by join.
+        cuts: What is zero; operands of additions.
+        scales: What operands of additions are multiplied by.
         norms: The batch norms' statistics, where they are not the program's own.
     """
 
     program: ExportedProgram
     names: Mapping[str, str]
     outputs: Mapping[str, str]
-    scales: Mapping[str, BranchScale]
+    cuts: tuple[Cut, ...] = ()
+    scales: Mapping[Cut, float] = field(default_factory=dict)
     norms: NormsByOutput | None = None
     name: str = "pytorch"
 
-    def run(self, skipped: tuple[Unit, ...], cases: Sequence[Case]) -> list[Case]:
-        """Returns the outputs by name for each case, with ``skipped`` units left out."""
-        return [self._outputs(skipped, case) for case in cases]
+    def can_cut(self, cut: Cut) -> bool:
+        """Tells whether the node is an addition in the program, too."""
+        return self.node_name(cut.node) in self._additions
 
-    def _outputs(self, skipped: tuple[Unit, ...], inputs: Case) -> Case:
+    def with_cuts(self, cuts: Sequence[Cut]) -> TorchReference:
+        """Returns the reference with these operands zero."""
+        return replace(self, cuts=(*self.cuts, *cuts))
+
+    def with_scales(self, scales: Mapping[Cut, float]) -> TorchReference:
+        """Returns the reference with these operands multiplied by a factor each."""
+        return replace(self, scales={**self.scales, **scales})
+
+    def with_norms(self, norms: NormsByOutput) -> TorchReference:
+        """Returns the reference with these statistics in its batch norms."""
+        return replace(self, norms=norms)
+
+    def run(self, cases: Sequence[Case]) -> list[Case]:
+        """Returns the outputs by name for each case."""
+        return [self._outputs(case) for case in cases]
+
+    @cached_property
+    def _additions(self) -> frozenset[str]:
+        return frozenset(
+            node.name
+            for node in self.program.graph.nodes
+            if node.op == "call_function" and "aten.add" in str(node.target)
+        )
+
+    def _outputs(self, inputs: Case) -> Case:
         found: Case = {}
 
         def keep(node: str, value: object) -> None:
@@ -89,12 +82,10 @@ class TorchReference:
                 found[node] = _to_numpy(value)
 
         wanted = set(self.outputs.values())
-        self._interpret(skipped, inputs, keep)
+        self._interpret(inputs, keep)
         return {name: found[node] for name, node in self.outputs.items()}
 
-    def trace(
-        self, skipped: tuple[Unit, ...], inputs: Case
-    ) -> Iterator[tuple[str, NDArray[Any]]]:
+    def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""
         import torch
 
@@ -105,19 +96,14 @@ class TorchReference:
             if isinstance(value, torch.Tensor):
                 found.append((renamed.get(node, node), _to_numpy(value)))
 
-        self._interpret(skipped, inputs, keep)
+        self._interpret(inputs, keep)
         yield from found
 
-    def _interpret(
-        self,
-        skipped: tuple[Unit, ...],
-        inputs: Case,
-        keep: Callable[[str, object], None],
-    ) -> None:
+    def _interpret(self, inputs: Case, keep: Callable[[str, object], None]) -> None:
         import torch
 
-        zeros = {self.node_name(unit.join): 1 - unit.shortcut for unit in skipped}
-        scales = {self.node_name(join): scale for join, scale in self.scales.items()}
+        zeros = {self.node_name(cut.node): cut.operand for cut in self.cuts}
+        scales = {self.node_name(c.node): (c.operand, f) for c, f in self.scales.items()}
         norms = self.norm_nodes()
 
         class Interpreter(torch.fx.Interpreter):
@@ -137,12 +123,12 @@ class TorchReference:
                 values, named = self.fetch_args_kwargs_from_env(node)
                 operands = list(values)
                 if node.name in zeros:
-                    branch = zeros[node.name]
-                    # A unit's shortcut has the join's shape and type.
-                    operands[branch] = torch.zeros_like(operands[1 - branch])
+                    cut = zeros[node.name]
+                    # The other operand has the sum's shape and type.
+                    operands[cut] = torch.zeros_like(operands[1 - cut])
                 else:
-                    scale = scales[node.name]
-                    operands[scale.operand] = operands[scale.operand] * scale.factor
+                    operand, factor = scales[node.name]
+                    operands[operand] = operands[operand] * factor
                 return self.call_function(node.target, tuple(operands), named)
 
             def _norm(self, node: torch.fx.Node) -> Any:
@@ -203,25 +189,6 @@ class TorchReference:
                 values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
         return values
 
-    def check_joins(self, units: tuple[Unit, ...]) -> None:
-        """Checks that every unit's join is an addition in the program, too.
-
-        Raises:
-            SupernetError: It is not, so the configuration could not be verified.
-        """
-        additions = {
-            node.name
-            for node in self.program.graph.nodes
-            if node.op == "call_function" and "aten.add" in str(node.target)
-        }
-        for unit in units:
-            if self.node_name(unit.join) not in additions:
-                raise SupernetError(
-                    f"unit {unit.name!r}: its join {unit.join!r} has no counterpart among the"
-                    " program's additions, so PyTorch cannot run a configuration that skips"
-                    " it. Please report the model; an ONNX supernet of it can still be built."
-                )
-
 
 def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:
     """Puts mean and variance into the operands of a batch norm of the program."""
@@ -236,7 +203,7 @@ def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm
 
 
 def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Node]:
-    """Returns the nodes that the outputs need once the branches of the joins are zero."""
+    """Returns the nodes that the outputs need once these operands of additions are zero."""
     needed: set[torch.fx.Node] = set()
     pending = [node for node in graph.nodes if node.op == "output"]
     while pending:
@@ -244,8 +211,8 @@ def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Nod
         if node in needed:
             continue
         needed.add(node)
-        shortcut = node.args[1 - zeros[node.name]] if node.name in zeros else None
-        pending += [shortcut] if shortcut is not None else node.all_input_nodes
+        kept = node.args[1 - zeros[node.name]] if node.name in zeros else None
+        pending += [kept] if kept is not None else node.all_input_nodes
     return needed
 
 

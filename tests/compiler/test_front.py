@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skipc.compiler.axes.units import Unit
+from skipc.compiler.axes.precision import Precision, PrecisionOffer
+from skipc.compiler.axes.units import Unit, Units
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     Front,
@@ -45,6 +46,11 @@ UNITS = tuple(
 
 
 def document(*configurations: object, **more: object) -> dict[str, object]:
+    return {"format": "skipc.front/2", "configurations": list(configurations), **more}
+
+
+def first(*configurations: object, **more: object) -> dict[str, object]:
+    """Returns a document of the first version, which people have written by hand."""
     return {"format": "skipc.front/1", "configurations": list(configurations), **more}
 
 
@@ -57,22 +63,31 @@ VALID = [
     document(FULL),
     document(FULL, {"name": "fast", "skip": ["layer1.0"], "metrics": {"latency_ms": 4.5}}),
     document({"name": "a", "skip": "00110", "metrics": {"accuracy": 1, "anything_j": -2}}),
-    document({"name": "a" * 64, "skip": []}, units=["layer1.0"]),
-    document({"name": "0.5-x_Y", "skip": ["", "anything"]}, units=[]),
+    document({"name": "a" * 64, "skip": []}, options={"skip": ["layer1.0"]}),
+    document({"name": "0.5-x_Y", "skip": ["", "anything"]}, options={}),
     document({"name": "a", "skip": [], "metrics": {}}),
+    document({"name": "a"}, {"name": "b", "precision": "fp16"}),
+    document({"name": "a", "skip": "01", "precision": "bf16"}, norm="full", statistics=None),
+    first(FULL, {"name": "fast", "skip": "0110"}, units=["layer1.0"]),
 ]
 
 INVALID = [
     ([], "expected an object"),
     ({}, "the key 'format' is missing"),
-    ({"format": "skipc.front/1"}, "the key 'configurations' is missing"),
+    ({"format": "skipc.front/2"}, "the key 'configurations' is missing"),
     (document(), "'configurations' is empty"),
-    ({**document(FULL), "format": "skipc.front/2"}, "this skipc reads 'skipc.front/1'"),
-    ({**document(FULL), "format": 1}, "'format' must be a non-empty string"),
-    (document(FULL, unitz=[]), "unknown key 'unitz'. Did you mean 'units'"),
-    (document(FULL, units="layer1.0"), "'units' must be a list of strings"),
+    ({**document(FULL), "format": "skipc.front/3"}, "this skipc reads 'skipc.front/2'"),
+    ({**document(FULL), "format": 1}, "'format' is 1; this skipc reads"),
+    (first(FULL, unitz=[]), "unknown key 'unitz'. Did you mean 'units'"),
+    (first(FULL, units="layer1.0"), "must be a list of strings"),
     (document("full"), r"configurations\[0\]: expected an object"),
-    (document(FULL, {"name": "a"}), r"configurations\[1\].* 'skip' is missing"),
+    (first(FULL, {"name": "a"}), r"configurations\[1\].* 'skip' is missing"),
+    (first({**FULL, "precision": "fp16"}), "unknown key 'precision'"),
+    (first(FULL, options={}), "unknown key 'options'"),
+    (document(FULL, units=[]), "unknown key 'units'"),
+    (document(FULL, options={"skip": "x"}), "'skip' must be a list"),
+    (document({**FULL, "precision": "fp8"}), "'precision' is 'fp8'. Did you mean"),
+    (document({**FULL, "precision": ["fp16"]}), "'precision' is"),
     (document({"skip": []}), "the key 'name' is missing"),
     (document({"name": "a", "skips": []}), "Did you mean 'skip'"),
     (document({"name": "", "skip": []}), "'name' must be a non-empty string"),
@@ -104,7 +119,7 @@ INVALID = [
 def test_front_that_is_valid_is_read_and_fits_the_schema(value, tmp_path):
     front = read_front(write(tmp_path, value))
     VALIDATOR.validate(value)
-    assert [entry.name for entry in front.entries] == [
+    assert [entry.name for entry in front.configurations] == [
         entry["name"] for entry in value["configurations"]
     ]
 
@@ -130,16 +145,26 @@ METRICS = st.dictionaries(
     max_size=2,
 )
 ENTRIES = st.fixed_dictionaries(
-    {"name": NAMES, "skip": SKIPS}, optional={"metrics": METRICS, "more": st.none()}
+    {"name": NAMES},
+    optional={
+        "skip": SKIPS,
+        "precision": st.sampled_from(["fp16", "fp32", "half"]),
+        "metrics": METRICS,
+        "more": st.none(),
+    },
 )
 
 
 @given(
-    entry=ENTRIES, optional=st.sampled_from([{}, {"units": ["u"]}, {"units": [1]}, {"x": 1}])
+    kind=st.sampled_from([document, first]),
+    entry=ENTRIES,
+    optional=st.sampled_from(
+        [{}, {"options": {"skip": ["u"]}}, {"options": {"skip": [1]}}, {"x": 1}]
+    ),
 )
 @EXAMPLES
-def test_schema_and_reader_agree(entry, optional, tmp_path):
-    value = document(entry, **optional)
+def test_schema_and_reader_agree(kind, entry, optional, tmp_path):
+    value = kind(entry, **optional)
     path = write(tmp_path, value)
     valid = not list(VALIDATOR.iter_errors(value))
     if valid:
@@ -199,9 +224,15 @@ def test_too_many_configurations_are_refused(tmp_path):
 ENTRY = st.builds(
     FrontEntry,
     st.from_regex(r"x[a-z0-9._-]{0,20}", fullmatch=True),
-    st.one_of(
-        st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True).map(tuple),
-        st.from_regex(r"[01]{1,8}", fullmatch=True),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "skip": st.one_of(
+                st.lists(st.text(min_size=1, max_size=8), max_size=4, unique=True),
+                st.from_regex(r"[01]{1,8}", fullmatch=True),
+            ),
+            "precision": st.sampled_from(["fp16", "bf16"]),
+        },
     ),
     st.dictionaries(
         st.from_regex(r"[a-z]{1,5}_ms", fullmatch=True),
@@ -211,7 +242,9 @@ ENTRY = st.builds(
 FRONTS = st.builds(
     Front,
     st.lists(ENTRY, min_size=1, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
-    st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    st.dictionaries(
+        st.text(max_size=5), st.lists(st.text(max_size=5), max_size=3).map(tuple), max_size=2
+    ),
 )
 
 
@@ -227,13 +260,22 @@ def test_front_is_read_as_it_was_written(front, tmp_path):
 
 def test_writer_refuses_what_the_reader_would(tmp_path):
     with pytest.raises(FrontError, match="cannot name files"):
-        write_front(tmp_path / "front.json", Front((FrontEntry("a b", ()),)))
+        write_front(tmp_path / "front.json", Front((FrontEntry("a b"),)))
     assert not list(tmp_path.iterdir())
 
 
+OFFERS = {"skip": Units(UNITS, (), 50, 500), "precision": PrecisionOffer()}
+
+
+def entry(name: str, skip: object) -> FrontEntry:
+    return FrontEntry(name, {"skip": list(skip) if isinstance(skip, tuple) else skip})
+
+
 def resolve(*entries: FrontEntry, units: tuple[str, ...] = ()):
-    found = configurations_from_front(Front(entries, units), UNITS, "front.json")
-    return [tuple(unit.name for unit in configuration.units) for configuration in found]
+    front = Front(entries, {"skip": units} if units else {})
+    found = configurations_from_front(front, OFFERS, "front.json")
+    parts = [configuration.parts[0] for configuration in found]
+    return [tuple(unit.name for unit in part.choices["skip"]) for part in parts]
 
 
 @pytest.mark.parametrize(
@@ -251,26 +293,26 @@ def resolve(*entries: FrontEntry, units: tuple[str, ...] = ()):
     ],
 )
 def test_paths_and_bits_name_units_in_network_order(skip, names):
-    assert resolve(FrontEntry("a", skip)) == [names]
+    assert resolve(entry("a", skip)) == [names]
 
 
 @pytest.mark.parametrize(
     ("entries", "fragment"),
     [
         (
-            [FrontEntry("a", ("layer1.0", "layer1.7"))],
+            [entry("a", ("layer1.0", "layer1.7"))],
             "'a': 'layer1.7' is no unit. Did you mean",
         ),
-        ([FrontEntry("a", ("layer1.0", ""))], "'' is no unit"),
-        ([FrontEntry("a", "0101")], "has 4 bits, but the network has 5 units"),
-        ([FrontEntry("a", "010101")], "has 6 bits, but the network has 5 units"),
-        ([FrontEntry("a", ("stem",))], "front of another network"),
-        ([FrontEntry("a", ("l1.0", "l1.1")), FrontEntry("b", ("l2",))], "another network"),
+        ([entry("a", ("layer1.0", ""))], "'' is no unit"),
+        ([entry("a", "0101")], "has 4 bits, but the network has 5 units"),
+        ([entry("a", "010101")], "has 6 bits, but the network has 5 units"),
+        ([entry("a", ("stem",))], "front of another network"),
+        ([entry("a", ("l1.0", "l1.1")), entry("b", ("l2",))], "another network"),
         (
-            [FrontEntry("a", "10000"), FrontEntry("b", ("layer1.0",))],
-            "'a' and 'b' skip the same",
+            [entry("a", "10000"), entry("b", ("layer1.0",))],
+            r"'a' and 'b' choose the same \(skip: layer1.0\)",
         ),
-        ([FrontEntry("a", ()), FrontEntry("b", "00000")], r"skip the same units \(none\)"),
+        ([entry("a", ()), entry("b", "00000")], r"choose the same \(nothing\)"),
     ],
 )
 def test_entry_that_does_not_fit_the_network_is_refused(entries, fragment):
@@ -281,10 +323,25 @@ def test_entry_that_does_not_fit_the_network_is_refused(entries, fragment):
 
 def test_front_that_lists_other_units_is_refused():
     with pytest.raises(
-        FrontError, match=r"made for another network: it lists 1 units \('x'\)"
+        FrontError,
+        match=r"made for another network: of the axis 'skip' it lists 1 options \('x'\)",
     ):
-        resolve(FrontEntry("a", ()), units=("x",))
+        resolve(entry("a", ()), units=("x",))
 
 
 def test_front_that_lists_these_units_is_accepted():
-    assert resolve(FrontEntry("a", ()), units=tuple(u.name for u in UNITS)) == [()]
+    assert resolve(entry("a", ()), units=tuple(u.name for u in UNITS)) == [()]
+
+
+def test_axis_that_is_not_named_is_left_alone():
+    front = Front((FrontEntry("a"), FrontEntry("b", {"precision": "fp16"})))
+    plain, half = configurations_from_front(front, OFFERS, "front.json")
+    assert plain.parts[0].choices == {}
+    assert half.parts[0].choices == {"precision": Precision.FP16}
+
+
+def test_to_skip_nothing_is_to_choose_nothing():
+    with pytest.raises(FrontError, match="'a' and 'b' choose the same"):
+        configurations_from_front(
+            Front((FrontEntry("a"), entry("b", ()))), OFFERS, "front.json"
+        )

@@ -17,7 +17,7 @@ from torch import nn
 
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import read_front
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.runtime import AdaptiveEngine
 from tests.command_line import mistake, skipc

@@ -9,7 +9,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.axes.units import find_units
+from skipc.compiler.graph.passes.cut_operands import without
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
 from tests.zoo.image_nets import IMAGE_NETS
@@ -19,8 +21,12 @@ from tests.zoo.rejected_nets import REJECTED_NETS
 from tests.zoo.token_nets import TOKEN_NETS
 
 if TYPE_CHECKING:
-    from skipc.compiler.axes.units import UnitSearch
-    from skipc.compiler.read.export import SupernetGraph
+    from collections.abc import Iterable
+
+    import onnx_ir as ir
+
+    from skipc.compiler.axes.units import Unit, Units
+    from skipc.compiler.network import Network
 
 NETS = {net.name: net for net in (*IMAGE_NETS, *TOKEN_NETS, *LIBRARY_NETS, *REJECTED_NETS)}
 WITH_UNITS = tuple(name for name, net in NETS.items() if net.units)
@@ -34,6 +40,8 @@ __all__ = [
     "eager_outputs",
     "exported",
     "module_of",
+    "pruned",
+    "skipping",
     "supernet",
 ]
 
@@ -52,7 +60,17 @@ def supernet(name: str) -> TorchSupernet:
 
 
 @cache
-def exported(name: str) -> tuple[SupernetGraph, UnitSearch]:
+def exported(name: str) -> tuple[Network, Units]:
     """Returns the network's graph and units; callers must not change the graph."""
     graph = export_supernet(supernet(name))
     return graph, find_units(graph.model)
+
+
+def skipping(network: Network, units: Iterable[Unit]) -> Network:
+    """Returns the network without some units."""
+    return SkipAxis().apply(network, tuple(units), find_units(network.model))
+
+
+def pruned(model: ir.Model, units: Iterable[Unit]) -> ir.Model:
+    """Returns the graph without some units."""
+    return without(model, [unit.cut for unit in units])

@@ -39,7 +39,8 @@ class Network:
 
     def front(self, counts: tuple[int, ...]) -> Front:
         """Returns the front with these numbers of skipped units."""
-        return Front(tuple(FrontEntry(f"skip{n}", self.units[:n]) for n in counts))
+        entries = (FrontEntry(f"skip{n}", {"skip": list(self.units[:n])}) for n in counts)
+        return Front(tuple(entries))
 
 
 # The blocks without a projection, last stage first; a stage's first block is never skipped.

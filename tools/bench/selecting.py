@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.axes.units import find_units
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.recipes.digits_data import Part, load_digits

@@ -32,7 +32,7 @@ def bars(folder: Path) -> list[Bar]:
     )
     (folder / "ckpt.pt").write_bytes(b"random weights")
     entries = (
-        FrontEntry(flags, tuple(f"stage{i}" for i, f in enumerate(flags, 1) if f == "T"))
+        FrontEntry(flags, {"skip": [f"stage{i}" for i, f in enumerate(flags, 1) if f == "T"]})
         for flags in SHARES
     )
     write_front(folder / "front.json", Front(tuple(entries)))

@@ -178,7 +178,7 @@ def _small(folder: Path) -> Path:
     save_checkpoint(
         checkpoint, CheckpointFile("skipc:resnet", {}, network.state_dict(), recipe.inputs)
     )
-    write_front(front, Front((FrontEntry("full", ()),)))
+    write_front(front, Front((FrontEntry("full"),)))
     words = [sys.executable, "-m", "skipc.tools.cli", "build", str(checkpoint), "--overwrite"]
     run_and_measure([*words, "--front", str(front), "--target", "cpu"])
     return checkpoint.with_suffix(".skipc")

@@ -97,14 +97,14 @@ def command(
     Every subnet is verified against PyTorch running the same configuration; if one differs,
     nothing is written.
     """
-    from skipc.compiler.axes.precision.mode import Precision, check_precision
-    from skipc.compiler.axes.residual_scale import ResidualScale
+    from skipc.compiler.axes.precision import Precision, check_precision
     from skipc.compiler.build import BuildOptions, build_bundle, bundle_path
     from skipc.compiler.errors import TargetError
     from skipc.compiler.front import read_front
-    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.remote.finish import finish_on
+    from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.targets import finish, unavailable_reason
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import load_profile

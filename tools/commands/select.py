@@ -230,10 +230,10 @@ def command(
     Three disjoint parts of the data re-estimate batch norm, select, and report. Ctrl-C ends
     the search and writes the best front found so far.
     """
-    from skipc.compiler.axes.residual_scale import ResidualScale
     from skipc.compiler.extras import require
-    from skipc.compiler.norms.mode import NormMode
+    from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.read import read_checkpoint
+    from skipc.compiler.residual_scale import ResidualScale
     from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.options import Constraints, SelectOptions
     from skipc.compiler.select.searches import find_search

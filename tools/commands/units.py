@@ -18,9 +18,13 @@ from skipc.tools.console import (
 from skipc.tools.options import PATH, model_options, read_supernet
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from skipc.compiler.axes.units import UnitSearch
+    from rich.table import Table
+
+    from skipc.compiler.axes.axis import Offer, Option
+    from skipc.compiler.axes.units import Units
 
 
 @click.command("units")
@@ -39,52 +43,73 @@ def command(
     as_json: bool,
 ) -> None:
     """List the units of CHECKPOINT in network order: what `skip` in front.json may name."""
-    from skipc.compiler.build import BuildOptions, open_subnets
-    from skipc.compiler.norms.mode import NormMode
-    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.axes.skip import SkipAxis, units_of
+    from skipc.compiler.family import open_family
 
     with progress() as step:
         step("reading the checkpoint")
         supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
         step("exporting the supernet")
-        subnets = open_subnets(supernet, BuildOptions(), FamilyNorms(NormMode.SHARED))
-        search = subnets.search
+        family = open_family(supernet)
+    units = units_of(family)
+    others = {key: offer for key, offer in family.offers.items() if key != SkipAxis.key}
     if as_json:
-        print_json(asdict(search))
+        listed = {
+            key: [_option(one) for one in offer.options] for key, offer in others.items()
+        }
+        print_json({**asdict(units), "axes": listed})
         return
-    _print(search, everything)
+    _print(units, everything)
+    for key, offer in others.items():
+        _print_other(key, offer, units)
 
 
-def _print(search: UnitSearch, everything: bool) -> None:
+def _option(option: Option) -> dict[str, object]:
+    return {"name": option.name, "parameters": option.parameters, "macs": option.macs}
+
+
+def _print_other(key: str, offer: Offer, units: Units) -> None:
+    """Prints what goes with the options of another axis, if anything does."""
+    options = [option for option in offer.options if option.parameters or option.macs]
+    if options:
+        console().print()
+        console().print(_table(options, units, key))
+
+
+def _print(units: Units, everything: bool) -> None:
     out = console()
-    rows = table(">#", "unit", ">parameters", ">share", ">MACs", ">share")
-    for index, unit in enumerate(search.units):
-        rows.add_row(
-            str(index),
-            unit.name,
-            count_text(unit.parameters),
-            _share(unit.parameters, search.total_parameters),
-            count_text(unit.macs),
-            _share(unit.macs, search.total_macs),
-        )
-    if search.units:
-        out.print(rows)
-    parameters = sum(unit.parameters for unit in search.units)
-    macs = sum(unit.macs for unit in search.units)
+    if units.units:
+        out.print(_table(units.units, units, "unit"))
+    parameters = sum(unit.parameters for unit in units.units)
+    macs = sum(unit.macs for unit in units.units)
     out.print(
-        f"\n{plural(len(search.units), 'unit')}:"
-        f" {_share(parameters, search.total_parameters)} of"
-        f" {count_text(search.total_parameters)} parameters,"
-        f" {_share(macs, search.total_macs)} of {count_text(search.total_macs)} MACs."
+        f"\n{plural(len(units.units), 'unit')}:"
+        f" {_share(parameters, units.total_parameters)} of"
+        f" {count_text(units.total_parameters)} parameters,"
+        f" {_share(macs, units.total_macs)} of {count_text(units.total_macs)} MACs."
     )
-    others = plural(len(search.rejected), "further addition")
+    others = plural(len(units.rejected), "further addition")
     if not everything:
-        if search.rejected:
+        if units.rejected:
             out.print(f"{others} cannot be skipped: --all says why.")
         return
-    out.print(f"{others} cannot be skipped{':' if search.rejected else '.'}")
-    for item in search.rejected:
+    out.print(f"{others} cannot be skipped{':' if units.rejected else '.'}")
+    for item in units.rejected:
         out.print(f"  {item.module or item.join}: {item.reason}", soft_wrap=True)
+
+
+def _table(options: Sequence[Option], units: Units, title: str) -> Table:
+    rows = table(">#", title, ">parameters", ">share", ">MACs", ">share")
+    for index, option in enumerate(options):
+        rows.add_row(
+            str(index),
+            option.name,
+            count_text(option.parameters),
+            _share(option.parameters, units.total_parameters),
+            count_text(option.macs),
+            _share(option.macs, units.total_macs),
+        )
+    return rows
 
 
 def _share(part: int, whole: int) -> str:

@@ -199,5 +199,5 @@ def _points(selection: Selection) -> _Points:
         cloud_texts=[text(candidate) for candidate in selection.candidates],
         chosen_texts=[details(one) for one in selection.chosen],
         title=f"{len(selection.candidates)} configurations of"
-        f" {problem.source.supernet.description}",
+        f" {problem.family.network.description}",
     )

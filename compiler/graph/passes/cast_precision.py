@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from skipc.compiler.axes.precision.ops import ANY_FLOAT, HalfPolicy, is_float32, is_plain
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph.index import MODULE_KEY, module_path
+from skipc.compiler.graph.passes.half_ops import ANY_FLOAT, HalfPolicy, is_float32, is_plain
 
 if TYPE_CHECKING:
-    from skipc.compiler.axes.precision.tensors import HalfTensors
+    from skipc.compiler.graph.passes.half_tensors import HalfTensors
 
 _FLOAT = ir.DataType.FLOAT
 _SUFFIX = {_FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}

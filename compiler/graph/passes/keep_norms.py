@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from skipc.compiler.norms.find import batch_norms
+from skipc.compiler.graph.batch_norms import batch_norms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
+from skipc.compiler.graph.batch_norms import KERNEL_OPS, find_norms, is_norm
 from skipc.compiler.graph.index import ACTIVATION_OPS, MODULE_KEY, module_path
 from skipc.compiler.graph.passes.set_norms import (
     BIAS,
@@ -27,7 +28,6 @@ from skipc.compiler.graph.passes.set_norms import (
     operand_array,
     set_operand,
 )
-from skipc.compiler.norms.find import KERNEL_OPS, find_norms, is_norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

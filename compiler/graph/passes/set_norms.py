@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.norms.statistics import NormStatistics
 
-BIAS, MEAN, VARIANCE = 2, 3, 4
+GAMMA, BIAS, MEAN, VARIANCE = 1, 2, 3, 4
 """Which operand of ``BatchNormalization`` is what."""
 
 

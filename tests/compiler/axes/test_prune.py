@@ -12,14 +12,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.passes.drop_repeated_activations import DropRepeatedActivationsPass
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
-from tests.zoo import NETS, WITH_UNITS, assert_close, case_for, eager_outputs, exported
+from tests.zoo import NETS, WITH_UNITS, assert_close, case_for, eager_outputs, exported, pruned
 from tests.zoo.token_nets import TOKENS, MixerBlock, Tokens
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def texts(model: onnx.ModelProto) -> set[str]:
 def check(name: str, skipped: tuple[Unit, ...], folder: Path) -> None:
     net = NETS[name]
     graph, _ = exported(name)
-    subnet = subnet_from_units(graph.model, skipped)
+    subnet = pruned(graph.model, skipped)
     path = folder / "subnet.onnx"
     ir.save(subnet, path)
     onnx.checker.check_model(str(path), full_check=True)
@@ -69,7 +68,8 @@ def check(name: str, skipped: tuple[Unit, ...], folder: Path) -> None:
     case = case_for(net)
     found = GraphRunner(path, Optimise.NOTHING).run(case)
     optimised = GraphRunner(path).run(case)
-    zeroed = OnnxReference(graph.model, folder).run(skipped, [case])[0]
+    cuts = [unit.cut for unit in skipped]
+    zeroed = OnnxReference(graph.model).with_cuts(cuts).run([case])[0]
     for output, array in zeroed.items():
         np.testing.assert_array_equal(found[output], array)
     expected = eager_outputs(net, [unit.name for unit in skipped], case)
@@ -111,9 +111,9 @@ def test_pruning_twice_is_pruning_the_union(drawn, data):
     name, first = drawn
     graph, search = exported(name)
     second = tuple(unit for unit in search.units if data.draw(st.booleans()))
-    once = subnet_from_units(subnet_from_units(graph.model, first), second)
+    once = pruned(pruned(graph.model, first), second)
     union = tuple(unit for unit in search.units if unit in first or unit in second)
-    assert structure(once) == structure(subnet_from_units(graph.model, union))
+    assert structure(once) == structure(pruned(graph.model, union))
 
 
 def structure(model: ir.Model) -> list[tuple[object, ...]]:
@@ -127,7 +127,7 @@ def structure(model: ir.Model) -> list[tuple[object, ...]]:
 def test_supernet_is_not_changed_and_tensors_are_shared():
     graph, search = exported("torchvision-resnet")
     before = structure(graph.model)
-    subnet = subnet_from_units(graph.model, search.units)
+    subnet = pruned(graph.model, search.units)
     assert structure(graph.model) == before
     kept = subnet.graph.initializers
     assert kept
@@ -137,7 +137,7 @@ def test_supernet_is_not_changed_and_tensors_are_shared():
 
 def test_projection_stays_when_its_branch_goes():
     graph, search = exported("torchvision-resnet")
-    subnet = subnet_from_units(graph.model, search.units)
+    subnet = pruned(graph.model, search.units)
     convolutions = [node for node in subnet.graph if node.op_type == "Conv"]
     assert [node.inputs[1].name for node in convolutions] == [
         "stem.conv.weight",
@@ -151,7 +151,7 @@ def test_projection_stays_when_its_branch_goes():
 )
 def test_repeated_activation_goes(name, activation, left):
     graph, search = exported(name)
-    subnet = subnet_from_units(graph.model, search.units)
+    subnet = pruned(graph.model, search.units)
     assert [node.op_type for node in subnet.graph].count(activation) == left
 
 
@@ -211,7 +211,7 @@ def test_tensor_that_several_modules_read_is_named_after_none_of_them(tmp_path):
     fresh = Tokens(MixerBlock(), MixerBlock()).eval()
     graph = export_supernet(TorchSupernet(fresh, TOKENS, None, None, "fresh", {}))
     units = find_units(graph.model).units
-    subnet = subnet_from_units(graph.model, units[:2])
+    subnet = pruned(graph.model, units[:2])
     ir.save(subnet, tmp_path / "subnet.onnx")
     assert not [
         text for text in texts(onnx.load(tmp_path / "subnet.onnx")) if "blocks.0" in text

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.bundle.weights import INLINE_BELOW_BYTES, PAGE_BYTES, WeightStoreWriter
-from tests.zoo import exported
+from tests.zoo import exported, pruned
 
 
 def tensor(*numbers: float, repeat: int = 100) -> ir.Tensor:
@@ -66,7 +65,7 @@ def test_every_tensor_is_found_again_on_its_page(contents, tmp_path_factory):
 @pytest.mark.parametrize("name", ["torchvision-resnet", "vit", "bert"])
 def test_onnx_opens_the_graphs_with_the_weights_they_had(name, tmp_path):
     graph, search = exported(name)
-    subnets = [subnet_from_units(graph.model, skipped) for skipped in ((), search.units)]
+    subnets = [pruned(graph.model, skipped) for skipped in ((), search.units)]
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
         stored = [store.store(subnet) for subnet in subnets]
         for number, item in enumerate(stored):
@@ -83,7 +82,7 @@ def test_onnx_opens_the_graphs_with_the_weights_they_had(name, tmp_path):
 
 def test_small_tensors_stay_in_the_graph(tmp_path):
     graph, _ = exported("vit")
-    subnet = subnet_from_units(graph.model, ())
+    subnet = pruned(graph.model, ())
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
         store.store(subnet)
     for value in subnet.graph.initializers.values():
@@ -94,8 +93,8 @@ def test_small_tensors_stay_in_the_graph(tmp_path):
 
 def test_tied_weights_are_stored_once(tmp_path):
     graph, search = exported("tied")
-    subnet = subnet_from_units(graph.model, search.units[:1])
+    subnet = pruned(graph.model, search.units[:1])
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
-        both = store.store(subnet_from_units(graph.model, ())).tensors
+        both = store.store(pruned(graph.model, ())).tensors
         one = store.store(subnet).tensors
     assert one == both

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormStatistics
+from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormMode, NormStatistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
 from skipc.runtime.bundle.manifest import TensorSpec
@@ -21,7 +20,7 @@ from tests.zoo.net import randomise
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from skipc.compiler.read.export import SupernetGraph
+    from skipc.compiler.network import Network
 
 INPUTS = (TensorSpec("x", "float32", (1, 3, 16, 16)),)
 
@@ -126,7 +125,7 @@ NOT_HOMOGENEOUS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
-def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, SupernetGraph]:
+def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, Network]:
     """Returns the network, its parameters and statistics random, and its graph."""
     torch.manual_seed(0)
     module = build().eval()
@@ -143,7 +142,7 @@ def _norms(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
     return {name: child for name, child in module.named_modules() if isinstance(child, kind)}
 
 
-def random_norms(graph: SupernetGraph, seed: int, scaled: bool) -> FamilyNorms:
+def random_norms(graph: Network, seed: int, scaled: bool) -> FamilyNorms:
     """Returns random statistics for one configuration, ``a``; a third are the base's."""
     rng = np.random.default_rng(seed)
     base: dict[str, NormStatistics] = {}

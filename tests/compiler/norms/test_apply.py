@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipc.compiler.errors import SupernetError
+from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.graph.passes.fold_norms import FoldedKernels
 from skipc.compiler.graph.passes.scale_norms import check_homogeneous
 from skipc.compiler.norms.apply import apply_norms, norms_by_output
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 from tests.compiler.norms.norm_nets import (
@@ -38,7 +38,7 @@ def applied(name, family, configuration="a"):
     _, graph = net(name)
     subnet = graph.model.clone()
     own = family.configurations.get(configuration, {})
-    apply_norms(subnet, norms_by_output(graph.model, family, own), family.mode)
+    apply_norms(subnet, norms_by_output(graph.model, family, own), FoldedKernels())
     return subnet
 
 
@@ -94,16 +94,13 @@ def test_shared_statistics_compute_what_pytorch_computes(tmp_path, name):
 
 @pytest.mark.parametrize("name", NORM_NETS)
 @pytest.mark.parametrize("scaled", [True, False])
-def test_both_references_take_the_statistics(tmp_path, name, scaled):
+def test_both_references_take_the_statistics(name, scaled):
     _, graph = net(name)
     family = random_norms(graph, 5, scaled)
     norms = norms_by_output(graph.model, family, family.configurations["a"])
     expected = eager(name, family)
-    on_torch = type(graph.reference)(
-        graph.reference.program, graph.reference.names, graph.reference.outputs, {}, norms
-    )
-    for reference in (on_torch, OnnxReference(graph.model, tmp_path, norms)):
-        (found,) = reference.run((), [{"x": X}])[0].values()
+    for reference in (graph.reference, OnnxReference(graph.model)):
+        (found,) = reference.with_norms(norms).run([{"x": X}])[0].values()
         assert_close(found, expected)
 
 

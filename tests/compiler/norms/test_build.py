@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skipc.compiler.axes.precision.mode import Precision
+from skipc.compiler.axes.precision import Precision
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.build import BuildOptions, build_bundle
 from skipc.compiler.bundle.files import sha256_of
@@ -18,9 +18,8 @@ from skipc.compiler.front import (
     StatisticsFile,
     write_front,
 )
-from skipc.compiler.norms.find import find_norms
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
+from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
 from skipc.compiler.norms.statistics_file import write_statistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.targets import finish
@@ -52,7 +51,9 @@ def make_front(folder, name, mode):
     write_front(
         folder / "front.json",
         Front(
-            tuple(FrontEntry(n, tuple(u.name for u in skip)) for n, skip in entries.items()),
+            tuple(
+                FrontEntry(n, {"skip": [u.name for u in skip]}) for n, skip in entries.items()
+            ),
             norm=mode,
             statistics=StatisticsFile(
                 "front.norms.npz", sha256_of(folder / "front.norms.npz")

@@ -9,9 +9,8 @@ from skipc.compiler.bundle.array_files import write_arrays
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
-from skipc.compiler.norms.mode import NormMode
 from skipc.compiler.norms.of_front import norms_of_front
-from skipc.compiler.norms.statistics import FamilyNorms, NormStatistics
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
 from skipc.compiler.norms.statistics_file import (
     check_statistics,
     read_statistics,
@@ -92,7 +91,7 @@ def front(tmp_path):
     checkpoint.write_bytes(b"weights")
     write_statistics(tmp_path / "front.norms.npz", NORMS)
     made = Front(
-        (FrontEntry("full", ()), FrontEntry("fast", ("layer1",))),
+        (FrontEntry("full"), FrontEntry("fast", {"skip": ["layer1"]})),
         norm=NormMode.SCALAR,
         statistics=StatisticsFile("front.norms.npz", sha256_of(tmp_path / "front.norms.npz")),
         provenance={"checkpoint_sha256": sha256_of(checkpoint)},
@@ -148,6 +147,6 @@ def test_unknown_norm_names_the_nearest(front):
 
 def test_norm_without_statistics_is_refused(front):
     path, checkpoint = front
-    made = Front((FrontEntry("full", ()),), norm=NormMode.FULL)
+    made = Front((FrontEntry("full"),), norm=NormMode.FULL)
     with pytest.raises(FrontError, match=r"there are no 'statistics'.*skipc select"):
         norms_of_front(path, made, checkpoint)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from skipc.compiler.axes.residual_scale import ResidualScale
-from skipc.compiler.build import BuildOptions, build_bundle, open_subnets
+from skipc.compiler.build import BuildOptions, build_bundle
 from skipc.compiler.errors import FrontError, SupernetError, UnitError
+from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, FrontEntry, write_front
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
+from skipc.compiler.residual_scale import ResidualScale, Scaling
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
@@ -75,7 +76,6 @@ def made():
 
 
 SKIPS = {"FF": (), "TF": ("stage1",), "FT": ("stage2",), "TT": ("stage1", "stage2")}
-SHARED = FamilyNorms(NormMode.SHARED)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,8 @@ def bundle(made, tmp_path_factory):
     folder = tmp_path_factory.mktemp("traced")
     (folder / "ckpt.pt").write_bytes(b"weights")
     write_front(
-        folder / "front.json", Front(tuple(FrontEntry(n, s) for n, s in SKIPS.items()))
+        folder / "front.json",
+        Front(tuple(FrontEntry(n, {"skip": list(s)}) for n, s in SKIPS.items())),
     )
     return build_bundle(
         made.network, folder / "ckpt.pt", folder / "front.json", BuildOptions()
@@ -112,7 +113,7 @@ def test_kernels_of_all_configurations_are_stored_once(made, bundle):
 
 
 def test_units_are_what_the_network_names(made, bundle):
-    units = open_subnets(made.network, BuildOptions(), SHARED).search.units
+    units = open_family(made.network).offers["skip"].units
     kernel = 32 * 32 * 9
     assert [(u.name, u.macs) for u in units] == [
         ("stage1", kernel * 256),
@@ -124,7 +125,7 @@ def test_units_are_what_the_network_names(made, bundle):
 
 
 def test_network_is_left_with_nothing_skipped(made):
-    open_subnets(made.network, BuildOptions(), SHARED).graph(frozenset({"stage1"}))
+    export_supernet(made.network).switching.without(frozenset({"stage1"}))
     assert not made.module.stage1.skipped
 
 
@@ -132,7 +133,12 @@ def test_unknown_unit_names_the_nearest(made, tmp_path):
     (tmp_path / "ckpt.pt").write_bytes(b"weights")
     write_front(
         tmp_path / "front.json",
-        Front((FrontEntry("a", ("stage1",)), FrontEntry("b", ("stage3",)))),
+        Front(
+            (
+                FrontEntry("a", {"skip": ["stage1"]}),
+                FrontEntry("b", {"skip": ["stage2", "stage3"]}),
+            )
+        ),
     )
     with pytest.raises(FrontError, match=r"'stage3' is no unit.*'stage2'"):
         build_bundle(
@@ -150,15 +156,14 @@ def test_network_that_names_nothing_or_one_thing_twice_is_refused(made, names, f
 
     network = replace(made.network, module=Wrong().eval())
     with pytest.raises(SupernetError, match=fragment):
-        _ = open_subnets(network, BuildOptions(), SHARED).search
+        open_family(network)
 
 
 def test_reestimated_norms_are_refused(made):
     with pytest.raises(SupernetError, match="switches its norms"):
-        open_subnets(made.network, BuildOptions(), FamilyNorms(NormMode.SCALAR))
+        open_family(made.network).with_norms(FamilyNorms(NormMode.SCALAR))
 
 
 def test_residual_scale_is_refused(made):
-    options = BuildOptions(residual_scale=ResidualScale.ORIGINAL)
     with pytest.raises(UnitError, match="scales its branches itself"):
-        open_subnets(made.network, options, SHARED)
+        open_family(made.network, Scaling(ResidualScale.ORIGINAL))

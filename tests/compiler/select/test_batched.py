@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skipc.compiler.axes.units import find_units
-from skipc.compiler.norms.find import find_norms
+from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.select.batched import batched_graph
@@ -72,7 +72,7 @@ def test_batched_graph_is_the_network_row_by_row():
     ]
     rows = [case_for(NETS[name], seed) for seed in range(5)]
     together = {"x": np.concatenate([row["x"] for row in rows])}
-    (found,) = batched.reference.run((), [together])
+    (found,) = batched.reference.run([together])
     with torch.no_grad():
         expected = module_of(NETS[name])(torch.from_numpy(together["x"])).numpy()
     assert_close(next(iter(found.values())), expected)

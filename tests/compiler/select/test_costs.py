@@ -6,14 +6,13 @@ import random
 
 import pytest
 
-from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.axes.units import Unit
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.select.costs import Counter
 from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
 from skipc.profiles import LatencyTable, Profile
-from tests.zoo import WITH_UNITS, exported
+from tests.zoo import WITH_UNITS, exported, pruned
 
 
 @pytest.mark.parametrize("name", WITH_UNITS)
@@ -24,7 +23,7 @@ def test_counts_are_those_of_the_pruned_graph(name):
     for _ in range(4):
         genes = tuple(int(rng.random() < 0.5) for _ in search.units)
         chosen = tuple(u for u, value in zip(search.units, genes, strict=True) if value)
-        subnet = subnet_from_units(graph.model, chosen)
+        subnet = pruned(graph.model, chosen)
         counted = counter.count(genes)
         assert counted.macs == total_macs(subnet.graph)
         assert counted.parameters == parameters(subnet.graph)

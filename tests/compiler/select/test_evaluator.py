@@ -12,16 +12,15 @@ import torch
 from torch import nn
 
 from skipc.compiler.axes.units import find_units
-from skipc.compiler.front import Configuration
-from skipc.compiler.norms.mode import NormMode
+from skipc.compiler.family import family_of
+from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.family_norms import family_norms
 from skipc.compiler.select.samples import Samples
-from skipc.compiler.subnets import PrunedSubnets
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.sessions import GraphRunner
 from tests.compiler.norms.norm_nets import NORM_NETS, export
-from tests.zoo import NETS, WITH_UNITS, assert_close, exported
+from tests.zoo import NETS, WITH_UNITS, assert_close, exported, skipping
 
 ROWS = 6
 NORMS = ("bottleneck", "squeeze-excite", "pre-activation", "dense")
@@ -56,7 +55,7 @@ def test_outputs_are_the_references(name):
             {n: array[start : start + evaluator.rows] for n, array in samples.inputs.items()}
             for start in range(0, len(samples), evaluator.rows)
         ]
-        expected = graph.reference.run(skipped(search.units, genes), chunks)
+        expected = skipping(graph, skipped(search.units, genes)).reference.run(chunks)
         for output in found:
             assert_close(found[output], np.concatenate([one[output] for one in expected]))
 
@@ -191,11 +190,11 @@ def test_what_is_evaluated_is_what_is_built(tmp_path, name, mode):
     evaluator = Evaluator(graph, search.units, samples, EvaluationSettings(mode, rows=3))
     batch = {f"c{i}": genes for i, genes in enumerate(some(search.units, 3))}
     found = dict(evaluator.outputs(list(batch.values()), samples))
-    subnets = PrunedSubnets(graph, search, family_norms(evaluator, mode, batch))
+    family = family_of(graph).with_norms(family_norms(evaluator, mode, batch))
     for number, (configuration, genes) in enumerate(batch.items()):
-        entry = Configuration(configuration, skipped(search.units, genes), {})
+        choices = {"skip": skipped(search.units, genes)}
         path = tmp_path / f"{number}.onnx"
-        ir.save(subnets.subnet(entry).model, path)
+        ir.save(family.subnet(choices, configuration).network.model, path)
         runner = GraphRunner(path)
         for row in range(len(samples)):
             case = {n: array[row : row + 1] for n, array in samples.inputs.items()}

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.verify.onnx_reference import OnnxReference
-from tests.zoo import NETS, WITH_UNITS, assert_close, case_for, eager_outputs, exported
+from skipc.compiler.verify.torch_reference import TorchReference
+from tests.zoo import (
+    NETS,
+    WITH_UNITS,
+    assert_close,
+    case_for,
+    eager_outputs,
+    exported,
+    skipping,
+)
 
 
 @pytest.mark.parametrize("name", WITH_UNITS)
 def test_torch_reference_runs_every_single_unit_skipped(name):
     net = NETS[name]
     graph, search = exported(name)
-    assert graph.reference is not None
     case = case_for(net)
     for unit in search.units[:4]:
-        found = graph.reference.run((unit,), [case])[0]
+        found = skipping(graph, [unit]).reference.run([case])[0]
         expected = eager_outputs(net, [unit.name], case)
         for array, eager in zip(found.values(), expected, strict=True):
             assert_close(array, eager, share=1e-5)
@@ -28,44 +38,45 @@ def test_torch_reference_runs_every_single_unit_skipped(name):
 @pytest.mark.parametrize("name", ["parallel-right", "tied", "residual-in-residual", "linknet"])
 def test_skipping_a_unit_changes_the_outputs(name):
     graph, search = exported(name)
-    assert graph.reference is not None
     case = case_for(NETS[name])
-    full = graph.reference.run((), [case])[0]["output"]
+    full = graph.reference.run([case])[0]["output"]
     for unit in search.units:
-        assert not np.allclose(graph.reference.run((unit,), [case])[0]["output"], full)
+        assert not np.allclose(
+            skipping(graph, [unit]).reference.run([case])[0]["output"], full
+        )
 
 
 def test_trace_names_tensors_as_the_graph_does():
     graph, _ = exported("torchvision-resnet")
-    assert graph.reference is not None
     case = case_for(NETS["torchvision-resnet"])
     values = {value.name for node in graph.model.graph for value in node.outputs}
-    traced = [name for name, _ in graph.reference.trace((), case)]
+    traced = [name for name, _ in graph.reference.trace(case)]
     assert {"add", "relu_1", "output"} <= values & set(traced)
 
 
-def test_trace_of_both_references_agrees(tmp_path):
+def test_trace_of_both_references_agrees():
     graph, search = exported("functional")
-    assert graph.reference is not None
     case = case_for(NETS["functional"])
-    skipped = search.units[:1]
-    torch_side = dict(graph.reference.trace(skipped, case))
-    onnx_side = dict(OnnxReference(graph.model, tmp_path).trace(skipped, case))
+    cuts = [search.units[0].cut]
+    torch_side = dict(graph.reference.with_cuts(cuts).trace(case))
+    onnx_side = dict(OnnxReference(graph.model).with_cuts(cuts).trace(case))
     shared = torch_side.keys() & onnx_side.keys()
     assert {"add", "output"} <= shared
     for name in shared:
         assert_close(onnx_side[name], torch_side[name])
 
 
-def test_onnx_reference_leaves_no_file(tmp_path):
-    graph, search = exported("functional")
-    OnnxReference(graph.model, tmp_path).run(search.units, [case_for(NETS["functional"])])
+def test_onnx_reference_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    graph, _ = exported("functional")
+    OnnxReference(graph.model).run([case_for(NETS["functional"])])
     assert not list(tmp_path.iterdir())
 
 
 def test_join_that_the_program_does_not_add_is_refused():
     graph, search = exported("functional")
-    strange = replace(search.units[0], join="conv2d")
-    assert graph.reference is not None
-    with pytest.raises(SupernetError, match="'conv2d' has no counterpart"):
-        graph.reference.check_joins((strange,))
+    assert isinstance(graph.reference, TorchReference)
+    join = search.units[0].join
+    strange = replace(graph.reference, names={join: "conv2d"})
+    with pytest.raises(SupernetError, match=f"{join!r} has no counterpart"):
+        SkipAxis().offer(replace(graph, reference=strange))

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from skipc.compiler.axes.prune import subnet_from_units
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.errors import NumericsError, SupernetError
-from skipc.compiler.front import Configuration
-from skipc.compiler.subnets import Subnet
+from skipc.compiler.family import Subnet
 from skipc.compiler.verify.numerics import difference
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.verify import verify_subnet
-from tests.zoo import NETS, case_for, exported
+from tests.zoo import NETS, case_for, exported, skipping
 
 NAME = "torchvision-resnet"
 
 
 @pytest.fixture
 def written(tmp_path):
-    """A subnet on disk, its configuration and the inputs to verify on."""
+    """A subnet on disk, its network and the inputs to verify on."""
     graph, search = exported(NAME)
-    configuration = Configuration("fast", search.units[1:2], {})
+    network = skipping(graph, search.units[1:2])
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
-        subnet = Subnet(subnet_from_units(graph.model, configuration.units), 0)
-        path = write_graph(subnet, configuration.name, store, tmp_path).file
-    return path, configuration, [case_for(NETS[NAME], seed) for seed in (1, 2)]
+        path = write_graph(Subnet(network, 0), "fast", store, tmp_path).file
+    return path, network, [case_for(NETS[NAME], seed) for seed in (1, 2)]
 
 
-def verify(written, tolerance=1e-4, reference=None):
-    path, configuration, cases = written
-    graph, _ = exported(NAME)
-    return verify_subnet(path, configuration, reference or graph.reference, cases, tolerance)
+def verify(written, tolerance=1e-4, reference=None, name="fast"):
+    path, network, cases = written
+    changed = replace(
+        network,
+        reference=reference or network.reference,
+        tolerance=replace(network.tolerance, relative=tolerance),
+    )
+    return verify_subnet(path, name, changed, cases)
 
 
 def test_right_subnet_passes_with_its_errors_recorded(written):
@@ -46,9 +49,10 @@ def test_right_subnet_passes_with_its_errors_recorded(written):
     assert len(result.expected) == 2
 
 
-def test_right_subnet_passes_against_the_onnx_reference(written, tmp_path):
-    graph, _ = exported(NAME)
-    result = verify(written, reference=OnnxReference(graph.model, tmp_path))
+def test_right_subnet_passes_against_the_onnx_reference(written):
+    graph, search = exported(NAME)
+    cuts = [unit.cut for unit in search.units[1:2]]
+    result = verify(written, reference=OnnxReference(graph.model).with_cuts(cuts))
     assert result.verification.reference == "onnx supernet"
 
 
@@ -97,18 +101,18 @@ def test_wrong_operator_is_caught(written):
 
 
 def test_other_configuration_is_caught(written):
-    _, search = exported(NAME)
+    graph, search = exported(NAME)
     path, _, cases = written
     with pytest.raises(NumericsError, match="configuration 'other'"):
-        verify((path, Configuration("other", search.units[2:3], {}), cases))
+        verify((path, skipping(graph, search.units[2:3]), cases), name="other")
 
 
 def test_difference_in_a_later_input_only_is_traced_there(written):
-    path, configuration, cases = written
+    path, network, cases = written
     damage(path, "layer1.0.conv1.weight", lambda data: data + 0.05)
     silent = {"x": np.full_like(cases[0]["x"], 0)}
     with pytest.raises(NumericsError, match="The first tensor that differs"):
-        verify((path, configuration, [silent, *cases]))
+        verify((path, network, [silent, *cases]))
 
 
 def test_tolerance_zero_blames_the_optimiser_or_names_a_tensor(written):
@@ -127,10 +131,10 @@ class Constant:
     def __init__(self, outputs):
         self.outputs = outputs
 
-    def run(self, skipped, cases):
+    def run(self, cases):
         return [{"output": self.outputs}] * len(cases)
 
-    def trace(self, skipped, inputs):
+    def trace(self, inputs):
         yield from ()
 
 

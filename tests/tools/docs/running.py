@@ -231,13 +231,13 @@ def _reader(kind: str, fence: Fence) -> Callable[[Path], object]:
 
 def _front(path: Path) -> None:
     """Reads a front; where there is a network, it must fit."""
-    from skipc.compiler.build import open_supernet
+    from skipc.compiler.family import open_family
     from skipc.compiler.read import ModelOptions, read_checkpoint
 
     front = read_front(path)
     if Path("ckpt.pt").exists():
-        _, search = open_supernet(read_checkpoint(Path("ckpt.pt"), ModelOptions()))
-        configurations_from_front(front, search.units, str(path))
+        family = open_family(read_checkpoint(Path("ckpt.pt"), ModelOptions()))
+        configurations_from_front(front, family.offers, str(path))
 
 
 def _trace(path: Path) -> None:
@@ -248,6 +248,7 @@ def _trace(path: Path) -> None:
 
 _READERS: dict[str, Callable[[Path], object]] = {
     "skipc.front/1": _front,
+    "skipc.front/2": _front,
     "skipc.profile/1": lambda path: load_profile(str(path)),
     "skipc.scenario/1": read_scenario,
     "skipc.trace/2": _trace,

@@ -10,14 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from skipc.compiler.axes.precision.caster import PrecisionCaster
-from skipc.compiler.axes.precision.mode import Precision
+from skipc.compiler.axes.precision import Precision
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import write_graph
-from skipc.compiler.front import Configuration
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
-from skipc.compiler.subnets import PrunedSubnets
+from skipc.compiler.family import family_of
 from tests.zoo import WITH_UNITS, exported
 
 OLDER = Path(sys.prefix) / "bindings/rtx-1.4.0.76"
@@ -31,19 +27,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("zoo")
     for name in WITH_UNITS:
         graph, search = exported(name)
-        source = PrunedSubnets(graph, search, FamilyNorms(NormMode.SHARED))
+        family = family_of(graph)
         precisions = [Precision.FP32, Precision.FP16]
         precisions += [Precision.BF16] if name in SOME_IN_BF16 else []
         for precision in precisions:
             place = root / name / precision.value
             place.mkdir(parents=True)
-            caster = PrecisionCaster(precision)
             skips = {"full": (), "half": search.units[::2], "all": search.units}
             with WeightStoreWriter(place / "weights.bin") as store:
                 for key, skipped in skips.items():
-                    configuration = Configuration(key, tuple(skipped), {})
-                    subnet = caster.subnet(source.subnet(configuration))
-                    write_graph(subnet, configuration.name, store, place)
+                    choices = {"skip": skipped, "precision": precision}
+                    subnet = family.subnet(choices, key)
+                    write_graph(subnet, key, store, place)
     return root
 
 

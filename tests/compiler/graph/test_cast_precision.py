@@ -9,11 +9,16 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from skipc.compiler.axes.precision.caster import PrecisionCaster
-from skipc.compiler.axes.precision.mode import Precision, check_precision, graph_precision
-from skipc.compiler.axes.precision.ops import ISLANDS
-from skipc.compiler.axes.precision.tensors import HalfTensors
+from skipc.compiler.axes.precision import (
+    Precision,
+    cast_in_place,
+    check_castable,
+    check_precision,
+    graph_precision,
+)
 from skipc.compiler.errors import SupernetError, TargetError
+from skipc.compiler.graph.passes.half_ops import ISLANDS
+from skipc.compiler.graph.passes.half_tensors import HalfTensors
 from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
 from skipc.compiler.verify.rounding import rounding_graph
 from skipc.compiler.verify.sessions import GraphRunner
@@ -39,10 +44,10 @@ def graph(nodes, tensors=None, inputs=None, outputs=None, opset=20):
 
 def cast(model, precision=Precision.FP16):
     """Returns the cast graph, every type in it checked against ONNX's rules."""
-    caster = PrecisionCaster(precision)
-    caster.model(model)
+    tensors = HalfTensors(precision.dtype)
+    cast_in_place(model, precision, tensors)
     check_types(model)
-    return caster
+    return tensors
 
 
 def check_types(model):
@@ -256,7 +261,7 @@ def test_half_graph_passes_unchanged():
     assert graph_precision(model) == "fp16"
     for other in ("fp32", "bf16"):
         with pytest.raises(SupernetError, match=f"--precision {other}: .* computes in fp16"):
-            PrecisionCaster(Precision(other)).model(model)
+            check_castable(model, Precision(other))
 
 
 def test_graph_of_both_is_mixed_and_its_own_casts_are_kept():
@@ -276,18 +281,18 @@ def test_unknown_operators_stay_float32_and_unknown_types_are_refused():
     model = graph([("Relu", ["x"], ["a"], {}), ("Neg", ["a"], ["y"], {})])
     middle = next(iter(model.graph))
     middle.domain = "com.example"
-    PrecisionCaster(Precision.FP16).model(model)
+    cast_in_place(model, Precision.FP16, HalfTensors(ir.DataType.FLOAT16))
     assert text(model) == ["Relu", "Cast>f16", "Neg", "Cast>f32"]
     model = graph([("Relu", ["x"], ["a"], {}), ("Neg", ["a"], ["y"], {})])
     next(iter(model.graph)).outputs[0].type = None
     with pytest.raises(SupernetError, match=r"type of .a. .computed by Relu. is unknown"):
-        PrecisionCaster(Precision.FP16).model(model)
+        cast_in_place(model, Precision.FP16, HalfTensors(ir.DataType.FLOAT16))
 
 
 def test_old_graph_has_no_bfloat16():
     model = graph([("Relu", ["x"], ["y"], {})], opset=17)
     with pytest.raises(SupernetError, match=r"ONNX opset 17, .*Export it with opset 22"):
-        PrecisionCaster(Precision.BF16).model(model)
+        cast_in_place(model, Precision.BF16, HalfTensors(ir.DataType.BFLOAT16))
 
 
 def test_stand_in_for_zero_padding_stays_one():

@@ -11,24 +11,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skipc.compiler.axes.precision.caster import PrecisionCaster
-from skipc.compiler.axes.precision.mode import Precision
-from skipc.compiler.axes.prune import subnet_from_units
+from skipc.compiler.axes.precision import Precision, PrecisionAxis, cast_in_place
 from skipc.compiler.build import BuildOptions
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.errors import NumericsError
-from skipc.compiler.front import Configuration
-from skipc.compiler.norms.mode import NormMode
-from skipc.compiler.norms.statistics import FamilyNorms
+from skipc.compiler.family import family_of
+from skipc.compiler.graph.passes.half_tensors import HalfTensors
 from skipc.compiler.read import ModelOptions, TorchSupernet, read_checkpoint
-from skipc.compiler.subnets import PrunedSubnets, Subnet
 from skipc.compiler.verify.golden import cases, whole_number_bounds
-from skipc.compiler.verify.verify import default_tolerance, verify_subnet
+from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.manifest import TensorSpec
 from tests.build_folder import NAME, BuildFolder
-from tests.zoo import NETS, WITH_UNITS, exported
+from tests.zoo import NETS, WITH_UNITS, exported, pruned
 from tests.zoo.image_nets import Chain
 
 if TYPE_CHECKING:
@@ -66,24 +62,18 @@ def test_every_network_is_verified_in_half_precision(
     precision: Precision, name: str, tmp_path: Path
 ) -> None:
     graph, search = exported(name)
-    source = PrunedSubnets(graph, search, FamilyNorms(NormMode.SHARED))
-    caster = PrecisionCaster(precision)
+    family = family_of(graph)
     inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), None)
     skips = {"full": (), "fast": search.units[::2]}
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
         for called, units in skips.items():
-            configuration = Configuration(called, tuple(units), {})
-            subnet = caster.subnet(source.subnet(configuration))
-            path = write_graph(subnet, configuration.name, store, tmp_path).file
+            subnet = family.subnet({"skip": units, "precision": precision}, called)
+            path = write_graph(subnet, called, store, tmp_path).file
             check_file(path)
-            found = verify_subnet(
-                *(path, configuration, source.reference(configuration, tmp_path), inputs),
-                default_tolerance(graph.outputs, precision),
-                precision,
-            )
+            found = verify_subnet(path, called, subnet.network, inputs)
             # Rounding is seen, and far from the tolerance.
             error = found.verification.relative_error
-            assert 1e-6 < error < default_tolerance(graph.outputs, precision) / 3
+            assert 1e-6 < error < {FP16: 1e-2, BF16: 3e-2}[precision] / 3
 
 
 @st.composite
@@ -109,10 +99,11 @@ def test_casting_commutes_with_pruning(
 ) -> None:
     name, units = drawn
     supernet = exported(name)[0].model
-    caster = PrecisionCaster(precision)
-    full = caster.model(supernet.clone())
-    first = caster.model(subnet_from_units(supernet, units))
-    last = subnet_from_units(full, units)
+    tensors_of = HalfTensors(precision.dtype)
+    full, first = supernet.clone(), pruned(supernet, units)
+    for model in (full, first):
+        cast_in_place(model, precision, tensors_of)
+    last = pruned(full, units)
     assert tensors(first) == tensors(last)
     shared = full.graph.initializers
     # Not equal bytes alone: one object, cast once.
@@ -254,6 +245,12 @@ def test_weight_that_overflows_is_reported_and_stays_float32(tmp_path: Path) -> 
 
 
 def test_subnet_keeps_its_count_of_parameters() -> None:
-    subnet = Subnet(exported(NAME)[0].model.clone(), 7)
-    assert PrecisionCaster(FP16).subnet(subnet).parameters == 7
-    assert PrecisionCaster(None).subnet(subnet).model is subnet.model
+    family = family_of(exported(NAME)[0])
+    plain, half = (family.subnet({"precision": p}, "c") for p in (Precision.FP32, FP16))
+    assert plain.parameters == half.parameters
+
+
+def test_fp32_leaves_a_network_as_it_is() -> None:
+    network = exported(NAME)[0]
+    axis = PrecisionAxis()
+    assert axis.apply(network, Precision.FP32, axis.offer(network)) is network

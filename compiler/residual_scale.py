@@ -7,23 +7,22 @@ branches and multiply a branch by its survival probability at test time; most li
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx_ir as ir
-
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import UnitError
-from skipc.compiler.graph.index import MODULE_KEY, is_inside
-from skipc.compiler.verify.torch_reference import BranchScale, TorchReference
+from skipc.compiler.graph.index import is_inside
+from skipc.compiler.graph.passes.scale_operands import ScaleOperandsPass
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.axes.units import Unit
-    from skipc.compiler.read.export import SupernetGraph
+    from skipc.compiler.network import Network
+    from skipc.compiler.read import Supernet
 
 
 class ResidualScale(str, Enum):
@@ -33,51 +32,58 @@ class ResidualScale(str, Enum):
     INVERTED = "inverted"
 
 
-class ScaleBranchesPass(ir.passes.InPlacePass):
-    """Multiplies the branch of each join by a factor.
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How the kept branches of a network are scaled at test time.
 
-    Args:
-        scales: The factor of the branch by join.
+    Attributes:
+        scale: As stochastic depth did it; None for what the checkpoint says.
+        survival: Survival probability by unit name or module path, where the network does
+            not carry them.
     """
 
-    def __init__(self, scales: Mapping[str, BranchScale]) -> None:
-        super().__init__()
-        self._scales = scales
+    scale: ResidualScale | None = None
+    survival: Mapping[str, float] = field(default_factory=dict)
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Inserts one multiplication per branch."""
-        graph = model.graph
-        for node in list(graph):
-            join = str(node.outputs[0].name)
-            if join not in self._scales:
-                continue
-            scale = self._scales[join]
-            operand = scale.operand
-            branch = node.inputs[operand]
-            assert branch is not None
-            assert branch.dtype is not None
-            number = np.asarray(scale.factor).astype(branch.dtype.numpy())
-            factor = ir.val(f"{join}.survival", const_value=ir.tensor(number))
-            graph.register_initializer(factor)
-            product = ir.node("Mul", [branch, factor])
-            product.outputs[0].name = f"{join}.scaled"
-            product.outputs[0].shape = branch.shape
-            product.outputs[0].type = branch.type
-            if MODULE_KEY in node.metadata_props:
-                product.metadata_props[MODULE_KEY] = node.metadata_props[MODULE_KEY]
-            graph.insert_before(node, product)
-            node.replace_input_with(operand, product.outputs[0])
-        return ir.passes.PassResult(model, modified=bool(self._scales))
+    def of(self, supernet: Supernet) -> ResidualScale:
+        """Returns how a network is scaled: as asked, else as its checkpoint says."""
+        return self.scale or ResidualScale(supernet.residual_scale)
+
+
+def scaled(network: Network, supernet: Supernet, scaling: Scaling) -> Network:
+    """Returns the network with its branches scaled.
+
+    Args:
+        network: The network, as it was exported.
+        supernet: What it was exported from.
+        scaling: What was asked for.
+
+    Raises:
+        UnitError: A unit's probability is unknown, or none, or names no unit; or the network
+            scales its branches itself.
+    """
+    if network.switching is not None:
+        if scaling.scale is ResidualScale.ORIGINAL or scaling.survival:
+            raise UnitError(
+                f"--residual-scale: {network.description} is traced once per configuration and"
+                " scales its branches itself. Leave --residual-scale and --survival out."
+            )
+        return network
+    if scaling.of(supernet) is ResidualScale.ORIGINAL:
+        return scale_branches(network, find_units(network.model).units, scaling.survival)
+    if scaling.survival:
+        raise UnitError("--survival has no effect without --residual-scale original.")
+    return network
 
 
 def scale_branches(
-    supernet: SupernetGraph, units: tuple[Unit, ...], given: Mapping[str, float]
-) -> SupernetGraph:
-    """Returns the supernet with every unit's branch scaled by its survival probability.
+    network: Network, units: tuple[Unit, ...], given: Mapping[str, float]
+) -> Network:
+    """Returns the network with every unit's branch scaled by its survival probability.
 
     Args:
-        supernet: The graph; it is changed in place. Its stochastic-depth modules give the
-            probabilities that ``given`` does not.
+        network: The network. Its stochastic-depth modules give the probabilities that
+            ``given`` does not.
         units: The units found in it.
         given: Survival probability by unit name or module path.
 
@@ -98,7 +104,7 @@ def scale_branches(
             )
     scales = {}
     for unit in units:
-        kept = _probability(unit, given, supernet.survival)
+        kept = _probability(unit, given, network.survival)
         if kept is None:
             raise UnitError(
                 f"unit {unit.name!r}: its survival probability is unknown: it holds no"
@@ -106,12 +112,10 @@ def scale_branches(
                 f" {unit.name}=0.9, or train with the 'inverted' convention."
             )
         if kept != 1.0:
-            scales[unit.join] = BranchScale(1 - unit.shortcut, kept)
-    ScaleBranchesPass(scales)(supernet.model)
-    reference = supernet.reference
-    if isinstance(reference, TorchReference):
-        reference = replace(reference, scales=scales)
-    return replace(supernet, reference=reference)
+            scales[unit.cut] = kept
+    model = network.model.clone()
+    ScaleOperandsPass(scales)(model)
+    return replace(network, model=model, reference=network.reference.with_scales(scales))
 
 
 def _names(path: str, unit: Unit) -> bool:

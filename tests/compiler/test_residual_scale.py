@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from skipc.compiler.axes.prune import subnet_from_units
-from skipc.compiler.axes.residual_scale import ResidualScale
-from skipc.compiler.build import BuildOptions, open_supernet
+from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import UnitError
 from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read.export import export_supernet
+from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.sessions import GraphRunner
+from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.manifest import TensorSpec
-from tests.zoo import assert_close
+from tests.zoo import assert_close, skipping
 
 INPUTS = (TensorSpec("x", "float32", (1, 8)),)
 X = np.random.default_rng(0).standard_normal((1, 8)).astype(np.float32)
@@ -61,10 +62,10 @@ def original(network, skipped=()):
     return x.numpy()
 
 
-def opened(network, options, survival=None):
-    return open_supernet(
-        TorchSupernet(network, INPUTS, None, None, "network", survival or {}), options
-    )
+def opened(network, scaling, survival=None):
+    supernet = TorchSupernet(network, INPUTS, None, None, "network", survival or {})
+    graph = scaled(export_supernet(supernet), supernet, scaling)
+    return graph, find_units(graph.model)
 
 
 def run(model, folder):
@@ -78,27 +79,25 @@ def run(model, folder):
 @pytest.mark.parametrize("given", ["options", "modules"])
 def test_original_scales_kept_branches_by_their_survival(network, skipped, given, tmp_path):
     modules = {f"{name}.drop": p for name, p in SURVIVAL.items()} if given == "modules" else {}
-    options = BuildOptions(
-        residual_scale=ResidualScale.ORIGINAL, survival={} if modules else SURVIVAL
-    )
-    graph, search = opened(network, options, modules)
+    scaling = Scaling(ResidualScale.ORIGINAL, {} if modules else SURVIVAL)
+    graph, search = opened(network, scaling, modules)
     units = tuple(unit for unit in search.units if unit.name in skipped)
     expected = original(network, skipped)
-    assert_close(run(subnet_from_units(graph.model, units), tmp_path), expected)
-    assert graph.reference is not None
-    assert_close(graph.reference.run(units, [{"x": X}])[0]["output"], expected)
+    subnet = skipping(graph, units)
+    assert_close(run(subnet.model, tmp_path), expected)
+    assert isinstance(subnet.reference, TorchReference)
+    assert_close(subnet.reference.run([{"x": X}])[0]["output"], expected)
 
 
 def test_inverted_leaves_kept_branches_alone(network, tmp_path):
-    graph, _ = opened(network, BuildOptions(), {"blocks.1.drop": 0.5})
+    graph, _ = opened(network, Scaling(), {"blocks.1.drop": 0.5})
     with torch.no_grad():
         expected = network(torch.from_numpy(X)).numpy()
     assert_close(run(graph.model.clone(), tmp_path), expected)
 
 
 def test_branch_that_always_survives_is_not_multiplied(network):
-    options = BuildOptions(residual_scale=ResidualScale.ORIGINAL, survival=SURVIVAL)
-    graph, _ = opened(network, options)
+    graph, _ = opened(network, Scaling(ResidualScale.ORIGINAL, SURVIVAL))
     assert [node.op_type for node in graph.model.graph].count("Mul") == 2
 
 
@@ -113,17 +112,15 @@ def test_branch_that_always_survives_is_not_multiplied(network):
     ],
 )
 def test_survival_that_does_not_fit_is_refused(network, survival, fragment):
-    options = BuildOptions(residual_scale=ResidualScale.ORIGINAL, survival=survival)
     with pytest.raises(UnitError, match=fragment):
-        opened(network, options)
+        opened(network, Scaling(ResidualScale.ORIGINAL, survival))
 
 
 def test_survival_of_a_module_holds_for_all_its_units(network):
-    options = BuildOptions(residual_scale=ResidualScale.ORIGINAL, survival={"blocks": 0.5})
-    graph, _ = opened(network, options)
+    graph, _ = opened(network, Scaling(ResidualScale.ORIGINAL, {"blocks": 0.5}))
     assert [node.op_type for node in graph.model.graph].count("Mul") == 3
 
 
 def test_survival_without_original_is_refused(network):
     with pytest.raises(UnitError, match="no effect without --residual-scale original"):
-        opened(network, BuildOptions(survival=SURVIVAL))
+        opened(network, Scaling(survival=SURVIVAL))

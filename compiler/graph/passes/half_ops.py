@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 if TYPE_CHECKING:
-    from skipc.compiler.axes.precision.tensors import HalfTensors
+    from skipc.compiler.graph.passes.half_tensors import HalfTensors
 
 ISLANDS: dict[str, frozenset[str]] = {
     "sums over many elements lose the small ones": frozenset(

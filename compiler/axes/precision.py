@@ -1,0 +1,227 @@
+"""The floating-point type that a network computes in, written into its graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+import onnx_ir as ir
+
+from skipc.compiler.axes.axis import Axis, Offer
+from skipc.compiler.errors import FrontError, SupernetError, TargetError
+from skipc.compiler.graph.passes.cast_precision import CastPrecisionPass
+from skipc.compiler.graph.passes.half_tensors import HalfTensors
+from skipc.compiler.network import Arithmetic, Tolerance
+from skipc.runtime.errors import choices_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipc.compiler.network import Network
+
+_BF16_OPSET = 22
+"""The first in which ONNX has Conv and pooling in bfloat16."""
+
+_OLDEST_RAISED_OPSET = 18
+_IR_VERSION = 10
+"""The first that goes with ``_BF16_OPSET``."""
+
+_DTYPES = {
+    "fp32": ir.DataType.FLOAT,
+    "fp16": ir.DataType.FLOAT16,
+    "bf16": ir.DataType.BFLOAT16,
+    "fp64": ir.DataType.DOUBLE,
+}
+
+
+class Precision(Enum):
+    """What a network's layers compute in; inputs and outputs keep their own types."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """ONNX's element type."""
+        return _DTYPES[self.value]
+
+
+_TOLERANCES = {
+    # float16's own rounding is 5e-4 of a value, bfloat16's 4e-3; and ONNX Runtime's CPU has
+    # no kernels for bfloat16.
+    Precision.FP16: Tolerance(
+        1e-2,
+        (Arithmetic.AS_WRITTEN, Arithmetic.ROUNDED),
+        "It computes in fp16: try --precision bf16 (the range of float32) or fp32.",
+    ),
+    Precision.BF16: Tolerance(
+        3e-2,
+        (Arithmetic.ROUNDED,),
+        "It computes in bf16: try --precision fp16 (8 times as fine, up to 65504) or fp32.",
+    ),
+}
+
+
+class PrecisionOption(NamedTuple):
+    """A precision as something that may be chosen; nothing goes with it."""
+
+    name: str
+    parameters: int = 0
+    macs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionOffer(Offer):
+    """The precisions, and each half's tensors, cast once for all configurations."""
+
+    halves: dict[Precision, HalfTensors] = field(
+        default_factory=lambda: {half: HalfTensors(half.dtype) for half in _TOLERANCES}
+    )
+
+    @property
+    def options(self) -> Sequence[PrecisionOption]:
+        """All of them: whether a network can be had in one is seen when it is cast."""
+        return tuple(PrecisionOption(precision.value) for precision in Precision)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Which tensors stay float32."""
+        return tuple(
+            f"--precision {kept.precision}: {kept.name!r} and what reads it stay float32:"
+            f" {kept.reason}."
+            for tensors in self.halves.values()
+            for kept in tensors.kept
+        )
+
+
+class PrecisionAxis(Axis[Precision, PrecisionOffer]):
+    """Puts half precision into a graph; what it is compared with stays as it is."""
+
+    key = "precision"
+    after_norms = True
+
+    def offer(self, network: Network) -> PrecisionOffer:
+        """Returns all precisions."""
+        return PrecisionOffer()
+
+    def check(self, record: object, where: str) -> None:
+        """Refuses what is no precision."""
+        names = [precision.value for precision in Precision]
+        if record not in names:
+            raise FrontError(
+                f"{where}: 'precision' is {record!r}. {choices_text(str(record), names)}"
+            )
+
+    def read(self, record: object, offer: PrecisionOffer, where: str) -> Precision:
+        """Returns the precision of that name."""
+        return Precision(record)
+
+    def record(self, choice: Precision) -> object:
+        """Returns its name."""
+        return choice.value
+
+    def apply(self, network: Network, choice: Precision, offer: PrecisionOffer) -> Network:
+        """Returns the network with its graph in a precision.
+
+        Raises:
+            SupernetError: The graph's operators or types do not allow it.
+        """
+        check_castable(network.model, choice)
+        if choice not in offer.halves:
+            return network
+        model = network.model.clone()
+        cast_in_place(model, choice, offer.halves[choice])
+        return replace(network, model=model, tolerance=_TOLERANCES[choice])
+
+    def taken(self, choice: Precision) -> tuple[str, ...]:
+        """Returns its name."""
+        return (choice.value,)
+
+
+def cast_in_place(model: ir.Model, half: Precision, tensors: HalfTensors) -> None:
+    """Puts half precision into a graph that computes in float32, or in part.
+
+    What is decided for a node or tensor depends on nothing else in the graph.
+
+    Raises:
+        SupernetError: The type of a value is unknown, or the opset too old.
+    """
+    if Precision.FP32.dtype not in _types_in(model):
+        return
+    if half is Precision.BF16:
+        _raise_opset(model)
+    CastPrecisionPass(tensors)(model)
+
+
+def check_precision(precision: Precision, allowed: Sequence[str], target: str) -> None:
+    """Checks that a target computes in ``precision``.
+
+    Args:
+        precision: What was asked for.
+        allowed: What the target computes in; empty where it does not say.
+        target: Its name.
+
+    Raises:
+        TargetError: It does not; the message names what is available.
+    """
+    if allowed and precision.value not in allowed:
+        possible = [each.value for each in Precision if each.value in allowed]
+        raise TargetError(
+            f"--precision {precision.value}: the target {target!r} does not compute in it, but"
+            f" in {' and '.join(possible)}. A profile of your own may name fewer GPUs and more"
+            " precisions (docs/profiles.md)."
+        )
+
+
+def graph_precision(model: ir.Model) -> str:
+    """Returns what a graph computes in: a precision's name, ``fp64``, or ``mixed``."""
+    types = _types_in(model)
+    found = [name for name, dtype in _DTYPES.items() if dtype in types]
+    return found[0] if len(found) == 1 else "mixed"
+
+
+def check_castable(model: ir.Model, precision: Precision) -> None:
+    """Checks that a graph can be had in a precision.
+
+    Raises:
+        SupernetError: It computes in another half precision already.
+    """
+    halves = {half.dtype for half in _TOLERANCES} - {precision.dtype}
+    found = _types_in(model) & halves
+    others = sorted(name for name, dtype in _DTYPES.items() if dtype in found)
+    if others:
+        raise SupernetError(
+            f"--precision {precision.value}: the network computes in {others[0]} itself, and"
+            " what that rounded away does not come back. Leave --precision out, or give the"
+            " float32 checkpoint."
+        )
+
+
+def _types_in(model: ir.Model) -> set[ir.DataType]:
+    """Returns the floating-point types of a graph's tensors, what Casts return left out."""
+    found: set[ir.DataType | None] = set()
+    for graph in model.graphs():
+        found |= {value.dtype for value in (*graph.inputs, *graph.initializers.values())}
+    for node in model.graph.all_nodes():
+        if node.op_type != "Cast":
+            found |= {value.dtype for value in node.outputs}
+    return {dtype for dtype in found if dtype is not None and dtype.is_floating_point()}
+
+
+def _raise_opset(model: ir.Model) -> None:
+    """Raises the version of ONNX's operators to the first that all know bfloat16."""
+    opset = model.graph.opset_imports.get("", _BF16_OPSET)
+    if opset >= _BF16_OPSET:
+        return
+    if opset < _OLDEST_RAISED_OPSET:
+        raise SupernetError(
+            f"--precision bf16: the graph is written in ONNX opset {opset}, where most"
+            f" operators have no bfloat16. Export it with opset {_BF16_OPSET} (or at least"
+            f" {_OLDEST_RAISED_OPSET}), or use --precision fp16."
+        )
+    from onnxscript.version_converter import ConvertVersionPass
+
+    ConvertVersionPass(_BF16_OPSET)(model)
+    model.ir_version = max(model.ir_version or 0, _IR_VERSION)

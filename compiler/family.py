@@ -1,0 +1,105 @@
+"""A family: a network, what its axes offer, and how a configuration is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler import axes
+from skipc.compiler.graph.costs import parameters
+from skipc.compiler.norms.apply import Norms
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
+from skipc.compiler.read.export import export_supernet
+from skipc.compiler.residual_scale import Scaling, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skipc.compiler.axes.axis import Offer
+    from skipc.compiler.network import Network
+    from skipc.compiler.read import Supernet
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """The network of one configuration.
+
+    Attributes:
+        network: The network.
+        parameters: Its trained parameters, counted before norms were folded.
+    """
+
+    network: Network
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the configurations of one network have in common.
+
+    Attributes:
+        network: The full network, its batch norms unfolded.
+        offers: What may be chosen, by axis.
+        norms: The norm statistics of every configuration.
+    """
+
+    network: Network
+    offers: Mapping[str, Offer]
+    norms: Norms
+
+    def with_norms(self, norms: FamilyNorms) -> Family:
+        """Returns the family with other norm statistics.
+
+        Raises:
+            SupernetError: The network switches its norms itself.
+        """
+        return replace(self, norms=Norms(self.network, norms))
+
+    def subnet(self, choices: Mapping[str, object], configuration: str) -> Subnet:
+        """Returns the network with choices made and a configuration's norm statistics.
+
+        Args:
+            choices: The choice by axis; an axis that is missing is left alone.
+            configuration: The name under which its statistics are known.
+
+        Raises:
+            CompileError: A choice, or the statistics, do not fit the network.
+        """
+        network = self._applied(self.network, choices, after_norms=False)
+        count = parameters(network.model.graph)
+        network = self.norms.apply(network, configuration)
+        return Subnet(self._applied(network, choices, after_norms=True), count)
+
+    def structure(self, choices: Mapping[str, object]) -> Network:
+        """Returns the network with those choices made that do not need its norms."""
+        return self._applied(self.network, choices, after_norms=False)
+
+    def _applied(
+        self, network: Network, choices: Mapping[str, object], after_norms: bool
+    ) -> Network:
+        for axis in axes.AXES:
+            if axis.key in choices and axis.after_norms is after_norms:
+                network = axis.apply(network, choices[axis.key], self.offers[axis.key])
+        return network
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the choices applied so far."""
+        return tuple(note for offer in self.offers.values() for note in offer.notes)
+
+
+def family_of(network: Network) -> Family:
+    """Returns the family of a network, with the norm statistics that it has."""
+    offers = {axis.key: axis.offer(network) for axis in axes.AXES}
+    return Family(network, offers, Norms(network, FamilyNorms(NormMode.SHARED)))
+
+
+def open_family(supernet: Supernet, scaling: Scaling | None = None) -> Family:
+    """Returns the family of the network in a checkpoint, its branches scaled.
+
+    Raises:
+        SupernetError: The network cannot be exported.
+        UnitError: Its branches cannot be scaled so.
+    """
+    network = export_supernet(supernet)
+    return family_of(scaled(network, supernet, scaling or Scaling()))
