@@ -66,6 +66,12 @@ class Subject:
         """Returns the graphs that a configuration's route runs, each once."""
         return tuple(dict.fromkeys(stage.graph for stage in self.family.routes[name]))
 
+    @property
+    def alone(self) -> dict[str, str]:
+        """The graph of each configuration that runs a single one, on the family's inputs."""
+        routes = self.family.routes.items()
+        return {name: r[0].graph for name, r in routes if r[0].is_plain and len(r) == 1}
+
     def runs(self, residency: Residency[Engine]) -> Runs:
         """Returns what each configuration runs, on the engines of ``residency``."""
         manifest, now_ns = self.bundle.manifest, self.clock.now_ns
@@ -111,11 +117,9 @@ class LoadedFamily:
         return {**{name: partial(_answer, c) for name, c in runs.chains.items()}, **runs.plain}
 
     def phased_routes(self) -> dict[str, PhasedEngine]:
-        """Returns the engine of each configuration that runs a single graph as it is."""
-        routes, phased = self.subject.family.routes, self._phased()
-        return {
-            n: phased[r[0].graph] for n, r in routes.items() if r[0].is_plain and not r[1:]
-        }
+        """Returns the engine of each configuration whose calls can be taken apart."""
+        phased = self._phased()
+        return {name: phased[g] for name, g in self.subject.alone.items() if g in phased}
 
     def _phased(self) -> dict[str, PhasedEngine]:
         return {g: one for g, one in self.engines.items() if isinstance(one, PhasedEngine)}

@@ -139,10 +139,10 @@ def _time(
         step("measuring energy")
         meter, latest = sampler.meter, partial(_latest, sampler)
         energies = measure_energy(runs, cases, meter, latest, now_ns)
-    if phased is None:
+    routes = family.phased_routes()
+    if not routes:
         return Timed(trace, switching, energies)
     step("measuring phases")
-    routes = family.phased_routes()
     calls = measure_phases(routes, subject.cases, asked.way, asked.stop, now_ns)
     return Timed(trace, switching, energies, calls)
 
@@ -160,12 +160,9 @@ def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]
     """Returns the layers of each graph, found in engines loaded for this."""
     step("profiling layers")
     duration_s, now_ns = asked.stop.duration_s, subject.clock.now_ns
-    graphs = dict.fromkeys(
-        graph for name in subject.family.routes for graph in subject.graphs(name)
-    )
     return {
         graph: profile_of(subject.backend, graph, subject.cases, duration_s, now_ns)
-        for graph in graphs
+        for graph in dict.fromkeys(subject.alone.values())
     }
 
 
