@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.inputs import BATCH, DTYPES
-from skipc.runtime.bundle.manifest import BatchRange, Dimension, TensorSpec
-from skipc.runtime.bundle.records import Record
-from skipc.runtime.errors import choices_text
+from skipc.runtime.bundle.constraints import Above, AtMost, Count, OneOf, Text
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.records import read
+from skipc.runtime.errors import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 FORMAT = "skipc.checkpoint/1"
 
 RESIDUAL_SCALES = ("inverted", "original")
-
-_KEYS = (
-    *("format", "model", "arguments", "state_dict"),
-    *("input", "inputs", "batch", "survival", "residual_scale"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +51,44 @@ class CheckpointFile:
     batch: BatchRange | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """An input as the file has it; one without a name is found by its position."""
+
+    name: Text
+    shape: tuple[Count | Annotated[str, OneOf((BATCH,))], ...]
+    dtype: Annotated[str, OneOf(DTYPES)]
+
+    def check(self, where: str) -> None:
+        """Raises ``CheckpointError`` where a later dimension is the batch."""
+        if BATCH in self.shape[1:]:
+            raise CheckpointError(
+                f"{where}: 'shape' is {shown(list(self.shape))}; only its first may be"
+                f" {BATCH!r}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A checkpoint as the file has it."""
+
+    FORMAT: ClassVar[str] = FORMAT
+
+    model: str
+    state_dict: Mapping[str, object]
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    input: _Input | None = None
+    inputs: tuple[_Input, ...] = ()
+    batch: BatchRange | None = None
+    survival: Mapping[str, Annotated[float, Above(0), AtMost(1)]] = field(default_factory=dict)
+    residual_scale: Annotated[str, OneOf(RESIDUAL_SCALES)] = "inverted"
+
+    def check(self, where: str) -> None:
+        """Raises ``CheckpointError`` where the inputs are said twice."""
+        if self.input is not None and self.inputs:
+            raise CheckpointError(f"{where}: has both 'input' and 'inputs'. Write 'inputs'.")
 
 
 def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
@@ -104,105 +138,38 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
             not known; the message names the place.
     """
     where = str(path)
-    if isinstance(content, dict) and content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{where}: written in format {content['format']!r}, this skipc reads {FORMAT!r}."
-            " Install the skipc version that wrote it, or save it again."
-        )
-    doc = Record(content, where, _KEYS, CheckpointError)
-    if "input" in doc and "inputs" in doc:
-        raise CheckpointError(f"{where}: has both 'input' and 'inputs'. Write 'inputs'.")
-    records = list(doc.records("inputs", "name", "shape", "dtype")) if "inputs" in doc else []
-    if "input" in doc:
-        records = [doc.record("input", "name", "shape", "dtype")]
-    batch = None
-    if "batch" in doc:
-        record = doc.optional_record("batch", "minimum", "typical", "maximum")
-        batch = None if record is None else _batch(record)
+    found = read(_Document, content, where, CheckpointError)
+    inputs = found.inputs if found.input is None else (found.input,)
     return CheckpointFile(
-        model=doc.text("model"),
-        arguments=_arguments(where, content) if "arguments" in doc else {},
-        state_dict=_state_dict(where, content),
-        inputs=tuple(_input(record) for record in records),
-        batch=batch,
-        survival=_survival(where, doc) if "survival" in doc else {},
-        residual_scale=_residual_scale(where, doc) if "residual_scale" in doc else "inverted",
+        model=found.model,
+        arguments=_arguments(where, found.arguments),
+        state_dict=_state_dict(where, found.state_dict),
+        inputs=tuple(TensorSpec(each.name, each.dtype, each.shape) for each in inputs),
+        batch=found.batch,
+        survival=found.survival,
+        residual_scale=found.residual_scale,
     )
 
 
-def _input(record: Record) -> TensorSpec:
-    dtype = record.text("dtype")
-    if dtype not in DTYPES:
-        raise CheckpointError(
-            f"{record.where}: unknown dtype {dtype!r}. {choices_text(dtype, DTYPES)}"
-        )
-    shape: list[Dimension] = []
-    for index, size in enumerate(record.items("shape")):
-        if size == BATCH and index == 0:
-            shape.append(BATCH)
-        elif isinstance(size, int) and not isinstance(size, bool) and size > 0:
-            shape.append(size)
-        else:
-            raise CheckpointError(
-                f"{record.where}: 'shape' must hold whole numbers of at least 1, the first may"
-                f" be {BATCH!r}; found {size!r}."
-            )
-    return TensorSpec(record.optional_text("name"), dtype, tuple(shape))
-
-
-def _batch(record: Record) -> BatchRange:
-    batch = BatchRange(*(record.integer(n, 1) for n in ("minimum", "typical", "maximum")))
-    if not batch.minimum <= batch.typical <= batch.maximum:
-        raise CheckpointError(
-            f"{record.where}: needs minimum <= typical <= maximum, found {batch.minimum},"
-            f" {batch.typical}, {batch.maximum}."
-        )
-    return batch
-
-
-def _arguments(where: str, content: object) -> dict[str, object]:
-    value = content.get("arguments") if isinstance(content, dict) else None
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise CheckpointError(f"{where}: 'arguments' must be an object of JSON values.")
+def _arguments(where: str, value: Mapping[str, object]) -> Mapping[str, object]:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as cause:
         raise CheckpointError(
             f"{where}: 'arguments' must hold JSON values: {cause}."
         ) from cause
-    return dict(value)
+    return value
 
 
-def _state_dict(where: str, content: object) -> dict[str, torch.Tensor]:
+def _state_dict(where: str, value: Mapping[str, object]) -> dict[str, torch.Tensor]:
     import torch
 
-    value = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{where}: 'state_dict' is missing or not a dict of tensors.")
+    tensors = {}
     for name, tensor in value.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+        if not isinstance(tensor, torch.Tensor):
             raise CheckpointError(
                 f"{where}: 'state_dict' must map names to tensors, found {name!r}:"
                 f" {type(tensor).__name__}."
             )
-    return dict(value)
-
-
-def _residual_scale(where: str, doc: Record) -> str:
-    found = doc.text("residual_scale")
-    if found not in RESIDUAL_SCALES:
-        raise CheckpointError(
-            f"{where}: 'residual_scale' is {found!r}. {choices_text(found, RESIDUAL_SCALES)}"
-        )
-    return found
-
-
-def _survival(where: str, doc: Record) -> dict[str, float]:
-    survival = doc.numbers("survival")
-    for name, probability in survival.items():
-        if not 0.0 < probability <= 1.0:
-            raise CheckpointError(
-                f"{where}: survival: {name!r} is {probability:g}, expected a probability above"
-                " 0 and at most 1."
-            )
-    return survival
+        tensors[name] = tensor
+    return tensors
