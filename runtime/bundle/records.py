@@ -56,7 +56,6 @@ from typing import (
 
 from ..errors import BundleError, FormatError, SkipcError, VersionError, choices_text, shown
 from .constraints import AtLeast, Constraint, MayBeEmpty, Place
-from .record import Record as Record
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skipc.runtime.bundle.engines import EngineSet
 from skipc.runtime.bundle.manifest import Manifest
-from skipc.runtime.bundle.records import Record, parse_json, read, written
+from skipc.runtime.bundle.records import parse_json, read, written
 from skipc.runtime.errors import BundleError, FormatError
 from tests.bundles import write_bundle, write_engines
 
@@ -18,26 +18,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-KEYS = (
-    "text",
-    "integer",
-    "number",
-    "positive",
-    "boolean",
-    "sha256",
-    "texts",
-    "items",
-    "numbers",
-    "strings",
-)
-
-
-@given(st.dictionaries(st.sampled_from(KEYS), json_values))
-def test_record_raises_nothing_but_its_error(value):
-    record = Record(value, "here", KEYS)
-    for key in KEYS:
-        with suppress(FormatError):
-            getattr(record, key)(key)
 
 
 @given(json_values, st.sampled_from([Manifest, EngineSet]))
