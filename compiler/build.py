@@ -132,7 +132,8 @@ def build_bundle(
     family = open_family(supernet, options.scaling)
     configurations = configurations_from_front(entries, family.offers, str(front))
     if norms is None:
-        norms = _estimated_norms(supernet, entries, options, progress, note)
+        progress("re-estimating norms")
+        norms = _estimated_norms(supernet, family, configurations, entries, options, note)
     family = family.with_norms(norms)
     with staged_folder(out) as folder:
         _write_bundle(folder, out, family, configurations, checkpoint, options, progress, note)
@@ -167,17 +168,19 @@ def _known_norms(
 
 def _estimated_norms(
     supernet: Supernet,
+    family: Family,
+    configurations: tuple[Configuration, ...],
     front: Front,
     options: BuildOptions,
-    progress: Progress,
     note: Progress,
 ) -> FamilyNorms:
-    from skipc.compiler.select.reestimating import reestimated_norms
+    from skipc.compiler.select.evaluator import EvaluationSettings
+    from skipc.compiler.select.scoring import reestimated_norms
 
     assert options.reestimate is not None
-    progress("re-estimating norms")
-    mode = options.norm or front.norm
-    return reestimated_norms(supernet, front, mode, options.reestimate, options.scaling, note)
+    settings = EvaluationSettings(options.norm or front.norm)
+    data, scaling = options.reestimate, options.scaling
+    return reestimated_norms(supernet, family, configurations, settings, data, scaling, note)
 
 
 def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:

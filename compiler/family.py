@@ -15,7 +15,7 @@ from skipc.compiler.residual_scale import Scaling, scaled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.compiler.axes.axis import Offer
+    from skipc.compiler.axes.axis import Gene, Genes, Offer
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
 
@@ -73,6 +73,27 @@ class Family:
     def structure(self, choices: Mapping[str, object]) -> Network:
         """Returns the network with those choices made that do not need its norms."""
         return self._applied(self.network, choices, after_norms=False)
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        """What a search decides, axis by axis."""
+        return tuple(gene for axis in axes.AXES for gene in axis.genes(self.offers[axis.key]))
+
+    def decoded(self, genes: Genes) -> dict[str, object]:
+        """Returns the choices by axis; an axis whose genes are all 0 is left alone."""
+        found: dict[str, object] = {}
+        for axis in axes.AXES:
+            offer = self.offers[axis.key]
+            count = len(axis.genes(offer))
+            if any(genes[:count]):
+                found[axis.key] = axis.decode(genes[:count], offer)
+            genes = genes[count:]
+        return found
+
+    def texts(self, genes: Genes) -> dict[str, str]:
+        """Returns the choices by axis for tables and pages, without those left alone."""
+        choices = self.decoded(genes)
+        return {a.key: a.text(choices[a.key]) for a in axes.AXES if a.key in choices}
 
     def _applied(
         self, network: Network, choices: Mapping[str, object], after_norms: bool

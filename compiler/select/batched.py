@@ -1,4 +1,4 @@
-"""A supernet of batch 1 exported once more with a dynamic batch, to evaluate it fast."""
+"""The network to evaluate with: one of batch 1 is exported once more with a dynamic batch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import SupernetError
+from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.read.inputs import BATCH
+from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference
 from skipc.runtime.bundle.manifest import BatchRange
@@ -26,6 +28,32 @@ _CHECKED_ROWS = 3
 
 class _UnfitError(Exception):
     """Carries the reason why the batched graph cannot be used."""
+
+
+def evaluated_family(
+    supernet: Supernet,
+    family: Family,
+    rows: int,
+    scaling: Scaling,
+    note: Callable[[str], None],
+) -> Family:
+    """Returns the family to evaluate with: one that takes ``rows`` rows at once, if possible.
+
+    Args:
+        supernet: What the family was exported from.
+        family: The family as it is built.
+        rows: The largest chunk wanted.
+        scaling: How kept branches are scaled.
+        note: Told in one line what makes the evaluation slow.
+    """
+    original = scaling.of(supernet) is ResidualScale.ORIGINAL
+    plain = export_supernet(supernet) if original else family.network
+    graph = batched_graph(supernet, plain, rows, note)
+    if graph is family.network:
+        return family
+    if graph.switching is not None:
+        return replace(family, network=graph)
+    return family_of(scaled(graph, supernet, scaling))
 
 
 def batched_graph(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.errors import SelectError
 from skipc.compiler.select.pareto import ReferencePoint, front_of, thin
 from skipc.compiler.select.searches.stages import flags_text, stages_of
-from skipc.compiler.select.space import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ _ROUNDING = 1e-9
 
 def choose(
     candidates: Mapping[Genes, Candidate],
-    full: Genes,
+    space: Space,
     constraints: Constraints,
     latency: Latency,
     reference: ReferencePoint,
@@ -37,7 +37,7 @@ def choose(
 
     Args:
         candidates: Everything evaluated, the full network included.
-        full: The full network.
+        space: What they were chosen from.
         constraints: What the chosen have to keep.
         latency: Predicts a configuration's latency in ms.
         reference: Bounds the hypervolume.
@@ -45,20 +45,21 @@ def choose(
     Raises:
         SelectError: Nothing keeps the constraints; the message names the nearest.
     """
-    best = candidates[full].score
+    full = candidates[space.full]
+    best = full.score
     limit = float("inf") if constraints.max_drop is None else constraints.max_drop + _ROUNDING
     good = [c for c in candidates.values() if drop_points(c, best) <= limit]
     longest_ms = constraints.max_latency_ms
     kept = [c for c in good if longest_ms is None or _known(latency(c.genes)) <= longest_ms]
     if not kept:
-        raise SelectError(_nearest_text(good, best, latency, constraints))
+        raise SelectError(_nearest_text(good, best, latency, constraints, space))
     front = front_of(kept)
-    if candidates[full] not in kept:
+    if full not in kept:
         return thin(front, constraints.size, reference)[::-1]
     others = thin(front, constraints.size, reference)
-    if candidates[full] not in others:
+    if full not in others:
         others = thin(front, constraints.size - 1, reference) if constraints.size > 1 else ()
-    chosen = {candidate.genes: candidate for candidate in (candidates[full], *others[::-1])}
+    chosen = {candidate.genes: candidate for candidate in (full, *others[::-1])}
     return tuple(chosen.values())
 
 
@@ -91,7 +92,7 @@ def _name(genes: Genes, space: Space, stages: tuple[tuple[int, ...], ...]) -> st
     for gene, value in zip(space.genes, genes, strict=True):
         taken[gene.axis] += value
     if stages:
-        taken.pop(KEY)
+        taken.pop(SkipAxis.key)
     parts = [f"{axis}{count}" for axis, count in taken.items() if count]
     return "-".join([flags_text(stages, genes), *parts] if stages else parts) or "full"
 
@@ -112,14 +113,19 @@ def _known(latency_ms: float | None) -> float:
 
 
 def _nearest_text(
-    good: Sequence[Candidate], best: float, latency: Latency, constraints: Constraints
+    good: Sequence[Candidate],
+    best: float,
+    latency: Latency,
+    constraints: Constraints,
+    space: Space,
 ) -> str:
     nearest = min(good, key=lambda c: (_known(latency(c.genes)), -c.score))
     drop = constraints.max_drop
+    skipped = sum(space.skipped(nearest.genes))
     allowed = "" if drop is None else f" that loses at most {drop:g} points"
     return (
         f"--max-latency-ms {constraints.max_latency_ms:g}: no evaluated configuration{allowed}"
-        f" is predicted to be that fast. The nearest skips {sum(nearest.genes)} units:"
+        f" is predicted to be that fast. The nearest skips {skipped} units:"
         f" {_known(latency(nearest.genes)):.3g} ms, {drop_points(nearest, best):.2f} points"
         " lost. Allow more latency, or a larger drop."
     )

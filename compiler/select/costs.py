@@ -52,7 +52,11 @@ class Counter:
 
     def __init__(self, model: ir.Model, units: tuple[Unit, ...]) -> None:
         self._outputs = [value.producer() for value in model.graph.outputs]
-        self._joins = {unit.join: (index, unit.shortcut) for index, unit in enumerate(units)}
+        self._joins = {
+            unit.join: (index, unit.shortcut) for index, unit in enumerate(units) if unit.join
+        }
+        # What a network leaves out by its own means has no place in its graph.
+        self._loose = {index: unit for index, unit in enumerate(units) if not unit.join}
         self._macs = {node: node_macs(node) for node in model.graph}
         self._known: dict[Genes, Counted] = {}
 
@@ -87,7 +91,13 @@ class Counter:
                 before = value.producer()
                 if before is not None:
                     pending.append(before)
-        return Counted(macs, sum(_trained(value) for value in weights), frozenset(run))
+        gone = [unit for index, unit in self._loose.items() if genes[index]]
+        run |= {index for index in self._loose if not genes[index]}
+        return Counted(
+            macs - sum(unit.macs for unit in gone),
+            sum(map(_trained, weights)) - sum(unit.parameters for unit in gone),
+            frozenset(run),
+        )
 
 
 def _trained(value: ir.Value) -> int:

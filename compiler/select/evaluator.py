@@ -67,6 +67,8 @@ class Evaluator:
         units: Its units; ``Genes`` has one value for each, other than 0 where it is skipped.
         reestimate: What norm statistics are estimated on; not read in mode ``shared``.
         settings: How to evaluate.
+        base: The statistics that scalars are relative to, by the norms' names; None for this
+            network's own, with no unit skipped.
 
     Attributes:
         unit_rows: Rows that went through a unit's branch, summed over units and
@@ -80,9 +82,11 @@ class Evaluator:
         units: tuple[Unit, ...],
         reestimate: Samples,
         settings: EvaluationSettings,
+        base: NetworkNorms | None = None,
     ) -> None:
         self._model = graph.model
         self._mode = settings.mode
+        self._given_base = base
         self._settings = settings
         self._segments = cut_graph(graph.model, units, self._mode is not NormMode.SHARED)
         self._full: Genes = (0,) * len(units)
@@ -188,7 +192,8 @@ class Evaluator:
         if self._mode is NormMode.SHARED:
             return
         # Scalars are relative to the full network, and so is nobody without it.
-        for some in ([self._full], sorted(set(batch))):
+        first = [self._full] if self._given_base is None else []
+        for some in (first, sorted(set(batch))):
             wanted = {genes: self._unknown(genes) for genes in some}
             keys = {key for found in wanted.values() for key in found}
             steps = plan(self._segments, wanted, read=False)
@@ -249,6 +254,8 @@ class Evaluator:
         }
 
     def _base(self, norm: Norm) -> NormStatistics:
+        if self._given_base is not None:
+            return self._given_base[norm.name]
         read = self._base_keys.get(norm.output)
         if read is None:
             self._base_keys.update({n.output: key for n, key in self._norms(self._full)})

@@ -56,6 +56,11 @@ class LatencyModel:
         units_ms = sum(self.unit_ms[unit] for unit in run)
         return self.base_ms + units_ms + self.scale_ms * scaled
 
+    def times(self, factor: float) -> LatencyModel:
+        """Returns the model of a network that takes ``factor`` times as long."""
+        unit_ms = tuple(factor * cost_ms for cost_ms in self.unit_ms)
+        return LatencyModel(factor * self.base_ms, unit_ms, factor * self.scale_ms)
+
 
 def measured_ms(
     configurations: Mapping[str, Genes], subnet: Callable[[Genes], ir.Model], measure: Measure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.skip import SkipAxis, units_of
+from skipc.compiler.axes.skip import units_of
 from skipc.compiler.errors import SelectError
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.costs import CostKind, Counter
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.select.costs import Counted
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.problem import Notes, Problem
     from skipc.profiles import Profile
@@ -33,56 +34,88 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prices:
-    """What configurations cost.
+    """What configurations cost; those that differ in units alone are counted in one network.
 
     Attributes:
         kind: What is minimised.
-        latency: Predicts latency, None where nothing is known of the target.
         problem: The problem.
-        measurable: Whether engines of the target run on this host.
+        profile: The target.
+        probe: Measures on it; None where its engines do not run on this host.
+        predicts: Whether latency can be predicted.
     """
 
     kind: CostKind
-    latency: LatencyModel | None
     problem: Problem
-    measurable: bool
-    _counter: Counter | None
+    profile: Profile
+    probe: LatencyProbe | None
+    predicts: bool
+    _counters: dict[Genes, Counter] = field(default_factory=dict, repr=False)
+    _latencies: dict[Genes, LatencyModel] = field(default_factory=dict, repr=False)
 
-    def macs(self, genes: Genes) -> int:
-        """Returns the MACs of one inference, batch 1."""
-        return self._counts(genes)[0]
-
-    def parameters(self, genes: Genes) -> int:
-        """Returns the trained parameters."""
-        return self._counts(genes)[1]
+    def counted(self, genes: Genes) -> Counted:
+        """Returns what the network of a configuration holds."""
+        space, family = self.problem.space, self.problem.family
+        group = space.unskipped(genes)
+        if group not in self._counters:
+            network = family.structure(family.decoded(group))
+            self._counters[group] = Counter(network.model, units_of(family).units)
+        return self._counters[group].count(space.skipped(genes))
 
     def predicted_ms(self, genes: Genes) -> float | None:
         """Returns the predicted latency; None where nothing is known of the target."""
-        if self.latency is None:
+        if not self.predicts:
             return None
-        run = _run(self._counter, genes)
-        return self.latency.predict_ms(run, _scaled(self.problem, run, genes))
+        group = self.problem.space.unskipped(genes)
+        if group not in self._latencies:
+            self._latencies[group] = self._latency(group)
+        return self._latencies[group].predict_ms(self.counted(genes).run, self._scaled(genes))
 
     def cost(self, genes: Genes) -> float:
         """Returns what is minimised."""
         if self.kind is CostKind.MACS:
-            return self.macs(genes)
+            return self.counted(genes).macs
         if self.kind is CostKind.PARAMETERS:
-            return self.parameters(genes)
+            return self.counted(genes).parameters
         predicted_ms = self.predicted_ms(genes)
         assert predicted_ms is not None
         return predicted_ms
 
-    def _counts(self, genes: Genes) -> tuple[int, int]:
-        if self._counter is not None:
-            counted = self._counter.count(genes)
-            return counted.macs, counted.parameters
-        offer = units_of(self.problem.family)
-        skipped = self.problem.skipped(genes)
-        return (
-            offer.total_macs - sum(unit.macs for unit in skipped),
-            offer.total_parameters - sum(unit.parameters for unit in skipped),
+    def _latency(self, group: Genes) -> LatencyModel:
+        """Returns the latencies of a group's units: measured, or the profile's.
+
+        A profile knows the full network alone: another group's are in proportion to its MACs.
+        """
+        space, units = self.problem.space, units_of(self.problem.family).units
+        if self.profile.latency is not None:
+            found = latency_of_profile(self.profile, tuple(unit.name for unit in units))
+            full = self.counted(space.full)
+            return found.times(self.counted(group).macs / full.macs) if any(group) else found
+        probe = self.probe
+        assert probe is not None
+        probe.notes.step(f"measuring what each unit adds on target {self.profile.name}")
+
+        def run(skipped: Genes) -> frozenset[int]:
+            return self.counted(space.skipping(group, skipped)).run
+
+        def measured(configurations: Mapping[str, Genes]) -> Mapping[str, float]:
+            return probe.measure(
+                {name: space.skipping(group, g) for name, g in configurations.items()}
+            )
+
+        return fit_latency(
+            units,
+            [unit for unit, place in enumerate(space.units) if place in space.free],
+            run,
+            lambda skipped: self._scaled(space.skipping(group, skipped)),
+            measured,
         )
+
+    def _scaled(self, genes: Genes) -> int:
+        """Returns how many branches a scalar multiplies: those behind a skipped unit."""
+        skipped = self.problem.space.skipped(genes)
+        if self.problem.mode is not NormMode.SCALAR or not any(skipped):
+            return 0
+        return sum(unit > skipped.index(1) for unit in self.counted(genes).run)
 
 
 def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
@@ -93,34 +126,25 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         ProfileError: The target is unknown.
     """
     profile = load_profile(options.target)
-    network = problem.family.network
-    traced = network.switching is not None
-    counter = None if traced else Counter(network.model, problem.units)
     reason = unmeasurable_reason(profile)
     needed = options.cost is CostKind.LATENCY or options.constraints.max_latency_ms is not None
-    latency = None
-    if profile.latency is not None:
-        latency = latency_of_profile(profile, tuple(unit.name for unit in problem.units))
-    elif reason is None and (needed or options.cost is None):
-        notes.step(f"measuring what each unit adds on target {profile.name}")
-        probe = LatencyProbe(problem, profile, options.threads, notes)
-        latency = fit_latency(
-            problem.units,
-            problem.space.free,
-            lambda genes: _run(counter, genes),
-            lambda genes: _scaled(problem, _run(counter, genes), genes),
-            probe.measure,
-        )
-    elif reason is not None and needed:
+    predicts = profile.latency is not None
+    if not predicts and reason is None:
+        predicts = needed or options.cost is None
+    elif not predicts and needed:
         raise SelectError(
             f"the latency of target {profile.name!r} is not known here: {reason} Give"
             " a profile with a [latency] table as --target, or use --cost macs."
         )
-    elif reason is not None and options.cost is None:
+    elif not predicts and options.cost is None:
         notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"
                    f" here: {reason}")  # fmt: skip
-    kind = options.cost or (CostKind.MACS if latency is None else CostKind.LATENCY)
-    return Prices(kind, latency, problem, reason is None, counter)
+    kind = options.cost or (CostKind.LATENCY if predicts else CostKind.MACS)
+    probe = LatencyProbe(problem, profile, options.threads, notes) if reason is None else None
+    prices = Prices(kind, problem, profile, probe, predicts)
+    # Now, not in the middle of the search.
+    prices.predicted_ms(problem.space.full)
+    return prices
 
 
 @dataclass(frozen=True)
@@ -154,8 +178,7 @@ class LatencyProbe:
         names = {genes: name for name, genes in configurations.items()}
 
         def subnet(genes: Genes) -> ir.Model:
-            choices = {SkipAxis.key: self.problem.skipped(genes)}
-            return family.subnet(choices, names[genes]).network.model
+            return family.subnet(family.decoded(genes), names[genes]).network.model
 
         def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
             return builder.measure_graphs(
@@ -163,16 +186,3 @@ class LatencyProbe:
             )
 
         return measured_ms(configurations, subnet, measured)
-
-
-def _run(counter: Counter | None, genes: Genes) -> frozenset[int]:
-    if counter is not None:
-        return counter.count(genes).run
-    return frozenset(index for index, value in enumerate(genes) if not value)
-
-
-def _scaled(problem: Problem, run: frozenset[int], genes: Genes) -> int:
-    """Returns how many branches are multiplied by a scalar: those behind a skipped unit."""
-    if problem.mode is not NormMode.SCALAR or not any(genes):
-        return 0
-    return sum(unit > genes.index(1) for unit in run)

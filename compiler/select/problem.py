@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from skipc.compiler.axes.axis import Gene
-from skipc.compiler.axes.skip import units_of
-from skipc.compiler.axes.units import find_units
+from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import SelectError, SupernetError
 from skipc.compiler.family import Family, open_family
@@ -15,22 +13,19 @@ from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.index import is_inside
 from skipc.compiler.graph.passes.scale_norms import check_homogeneous
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.read.export import export_supernet
-from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
-from skipc.compiler.select.batched import batched_graph
+from skipc.compiler.residual_scale import Scaling
+from skipc.compiler.select.batched import evaluated_family
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
-from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
+from skipc.compiler.select.evaluator import EvaluationSettings
 from skipc.compiler.select.metrics import Metric, find_metric
-from skipc.compiler.select.scoring import EvaluatorScorer, Scorer, TracedScorer
-from skipc.compiler.select.space import KEY, Space
+from skipc.compiler.select.scoring import EvaluatorScorer, Groups, Scorer
+from skipc.compiler.select.space import Space
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.axes.units import Unit
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.options import SelectOptions
@@ -58,7 +53,7 @@ class Problem:
 
     Attributes:
         family: The network, and what its axes offer.
-        space: What may be skipped.
+        space: What may be chosen.
         data: The labelled data.
         metric: What is maximised.
         mode: How norms adapt.
@@ -73,15 +68,6 @@ class Problem:
     mode: NormMode
     scorer: Scorer
     key: EvaluationKey
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        """The units in network order."""
-        return units_of(self.family).units
-
-    def skipped(self, genes: Genes) -> tuple[Unit, ...]:
-        """Returns the units that a configuration skips."""
-        return tuple(unit for unit, value in zip(self.units, genes, strict=True) if value)
 
 
 def open_problem(
@@ -98,15 +84,16 @@ def open_problem(
     scaling = Scaling(options.residual_scale, options.survival)
     family = open_family(supernet, scaling)
     network = family.network
-    units = units_of(family).units
-    space = _space(units, options.constraints.keep, network.switching is not None)
+    space = _space(family, options.constraints.keep)
     notes.step("reading the data")
     data = read_data(options.data, network.inputs)
     metric = find_metric(options.metric, data.parts.selection, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
     notes.step("preparing the evaluation")
-    scorer = _scorer(supernet, network, data, metric, settings, scaling, notes)
+    evaluated = evaluated_family(supernet, family, settings.rows, scaling, notes.note)
+    groups = Groups(evaluated, data.parts.reestimate, settings)
+    scorer = EvaluatorScorer(evaluated, groups, metric)
     scale = scaling.of(supernet).value
     survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(options.survival.items()))
     key = EvaluationKey(
@@ -120,23 +107,30 @@ def open_problem(
     return Problem(family, space, data, metric, mode, scorer, key)
 
 
-def _space(units: tuple[Unit, ...], keep: tuple[str, ...], own_stages: bool) -> Space:
-    kept: set[int] = set()
-    names = tuple(unit.name for unit in units)
+def _space(family: Family, keep: tuple[str, ...]) -> Space:
+    kept: set[str] = set()
+    names = units_of(family).names
     for path in keep:
-        found = {i for i, unit in enumerate(units) if is_inside(unit.name, path)}
+        found = {name for name in names if is_inside(name, path)}
         if not path or not found:
             modules = {name.rpartition(".")[0] for name in names} - {""}
             raise SelectError(
                 f"--keep {path!r}: no such unit. {choices_text(path, {*names, *modules})}"
             )
         kept |= found
-    free = tuple(index for index in range(len(units)) if index not in kept)
+    genes = family.genes
+    free = tuple(
+        place
+        for place, gene in enumerate(genes)
+        if gene.axis != SkipAxis.key or gene.name not in kept
+    )
     if not free:
-        why = "all are kept with --keep" if units else "`skipc units --all` says why"
+        why = "all are kept with --keep" if names else "`skipc units --all` says why"
         raise SelectError(f"there is no unit that may be skipped ({why}): nothing to select.")
-    genes = tuple(Gene(KEY, name, 2) for name in names)
-    return Space(genes, free, tuple((index,) for index in free) if own_stages else ())
+    space = Space(genes, free)
+    if family.network.switching is None:
+        return space
+    return replace(space, stages=tuple((unit,) for unit in space.units if unit in free))
 
 
 def _mode(network: Network, options: SelectOptions, notes: Notes) -> NormMode:
@@ -168,24 +162,3 @@ def _mode(network: Network, options: SelectOptions, notes: Notes) -> NormMode:
         return NormMode.FULL
     notes.note(f"norms: scalar, {len(norms)} batch norms are re-estimated (see --norm)")
     return NormMode.SCALAR
-
-
-def _scorer(
-    supernet: Supernet,
-    network: Network,
-    data: Data,
-    metric: Metric,
-    settings: EvaluationSettings,
-    scaling: Scaling,
-    notes: Notes,
-) -> Scorer:
-    original = scaling.of(supernet) is ResidualScale.ORIGINAL
-    plain = export_supernet(supernet) if original else network
-    graph = batched_graph(supernet, plain, settings.rows, notes.note)
-    if graph.switching is not None:
-        return TracedScorer(graph.switching, settings, metric)
-    if graph is not network:
-        graph = scaled(graph, supernet, scaling)
-    units = find_units(graph.model).units
-    evaluator = Evaluator(graph, units, data.parts.reestimate, settings)
-    return EvaluatorScorer(evaluator, settings.mode, metric)

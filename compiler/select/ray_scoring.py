@@ -140,7 +140,9 @@ class RayScorer:
         """
         report = samples is self._problem.data.parts.report
         part = _Part.REPORT if report else _Part.SELECTION
-        pieces = _pieces(sorted(batch), len(self._workers) * _PIECES_PER_WORKER)
+        # Neighbours share most, those of one network above all.
+        ordered = sorted(batch, key=lambda g: (self._problem.space.unskipped(g), g))
+        pieces = _pieces(ordered, len(self._workers) * _PIECES_PER_WORKER)
         free = list(self._workers)
         running: dict[Any, Any] = {}
         while pieces or running:

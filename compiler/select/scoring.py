@@ -1,23 +1,32 @@
-"""Scores of configurations: by the evaluator, or of a network that is traced for each."""
+"""Scores of configurations: those that differ in units alone are evaluated together."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from skipc.compiler import axes
+from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
+from skipc.compiler.select.batched import evaluated_family
+from skipc.compiler.select.data import DataOptions, read_data
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
-from skipc.compiler.select.family_norms import family_norms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.network import Switching
+    from skipc.compiler.family import Family
+    from skipc.compiler.front import Configuration
+    from skipc.compiler.read import Supernet
+    from skipc.compiler.residual_scale import Scaling
     from skipc.compiler.select.evaluation_cache import EvaluationCache
     from skipc.compiler.select.metrics import Metric
     from skipc.compiler.select.samples import Samples
 
+    Choices = Mapping[str, object]
     Scores = Iterator[tuple[Genes, float]]
+
+_Key = tuple[tuple[str, ...], ...]
 
 
 class Scorer(Protocol):
@@ -32,50 +41,123 @@ class Scorer(Protocol):
         ...
 
 
-class EvaluatorScorer:
-    """Scores through an ``Evaluator``."""
+class Groups:
+    """Groups configurations by every choice but what they skip: a group is one network.
 
-    def __init__(self, evaluator: Evaluator, mode: NormMode, metric: Metric) -> None:
-        self._evaluator = evaluator
-        self._mode = mode
+    A network that switches more than its units holds one configuration, and nothing is
+    shared: then what is skipped tells groups apart, too.
+
+    Args:
+        family: The network to evaluate with.
+        reestimate: What norm statistics are estimated on.
+        settings: How to evaluate.
+    """
+
+    def __init__(
+        self, family: Family, reestimate: Samples, settings: EvaluationSettings
+    ) -> None:
+        self._family = family
+        self._reestimate = reestimate
+        self._settings = settings
+        self._units = () if family.network.switching is not None else units_of(family).units
+        self._known: dict[_Key, Evaluator] = {}
+
+    def split(self, choices: Choices) -> tuple[_Key, Genes]:
+        """Returns the group of a configuration, and which of its units it skips."""
+        taken = {
+            axis.key: axis.taken(choices[axis.key])
+            for axis in axes.AXES
+            if axis.key in choices
+        }
+        skipped = set(taken.pop(SkipAxis.key, ())) if self._units else set()
+        key = tuple((axis, *names) for axis, names in taken.items() if names)
+        return key, tuple(int(unit.name in skipped) for unit in self._units)
+
+    def evaluator(self, choices: Choices) -> Evaluator:
+        """Returns the evaluator of a configuration's group."""
+        key, _ = self.split(choices)
+        if key in self._known:
+            return self._known[key]
+        others = {a: c for a, c in choices.items() if a != SkipAxis.key or not self._units}
+        network = self._family.structure(others)
+        base = self.evaluator({}).base_statistics() if key and self._units else None
+        found = Evaluator(network, self._units, self._reestimate, self._settings, base)
+        # Of what is evaluated once and holds no statistics nothing is kept.
+        if self._units:
+            self._known[key] = found
+        return found
+
+    def norms(self, configurations: Mapping[str, Choices]) -> FamilyNorms:
+        """Returns the re-estimated statistics of configurations, by their names.
+
+        Scalars are relative to the full network in every group, so that all share kernels.
+        """
+        mode = self._settings.mode
+        if mode is NormMode.SHARED:
+            return FamilyNorms(mode)
+        found = {
+            name: self.evaluator(choices).statistics(self.split(choices)[1])
+            for name, choices in configurations.items()
+        }
+        return FamilyNorms(mode, self.evaluator({}).base_statistics(), found)
+
+
+class EvaluatorScorer:
+    """Scores in this process."""
+
+    def __init__(self, family: Family, groups: Groups, metric: Metric) -> None:
+        self._family = family
+        self._groups = groups
         self._metric = metric
 
     def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
-        """Yields the scores in the order of the walk."""
-        for genes, outputs in self._evaluator.outputs(batch, samples):
-            yield genes, self._metric.score(outputs, samples.targets)
+        """Yields the scores group by group, in the order of the walk."""
+        groups: dict[_Key, dict[Genes, Genes]] = {}
+        for genes in batch:
+            key, skipped = self._groups.split(self._family.decoded(genes))
+            groups.setdefault(key, {})[skipped] = genes
+        for members in groups.values():
+            some = next(iter(members.values()))
+            evaluator = self._groups.evaluator(self._family.decoded(some))
+            for skipped, outputs in evaluator.outputs(list(members), samples):
+                yield members[skipped], self._metric.score(outputs, samples.targets)
 
     def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
         """Returns the re-estimated statistics."""
-        return family_norms(self._evaluator, self._mode, configurations)
+        return self._groups.norms(
+            {name: self._family.decoded(genes) for name, genes in configurations.items()}
+        )
 
 
-class TracedScorer:
-    """Scores a network that is traced once per configuration; nothing is shared."""
+def reestimated_norms(
+    supernet: Supernet,
+    family: Family,
+    configurations: Sequence[Configuration],
+    settings: EvaluationSettings,
+    data: str,
+    scaling: Scaling,
+    note: Callable[[str], None],
+) -> FamilyNorms:
+    """Returns the statistics of a front's configurations, for ``skipc build --reestimate``.
 
-    def __init__(
-        self,
-        switching: Switching,
-        settings: EvaluationSettings,
-        metric: Metric,
-    ) -> None:
-        self._switching = switching
-        self._settings = settings
-        self._metric = metric
-        self._names = switching.names
+    The samples are those that ``skipc select`` estimates on, given the same data.
 
-    def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
-        """Yields the scores in the order of ``batch``."""
-        for genes in batch:
-            skipped = (name for name, value in zip(self._names, genes, strict=True) if value)
-            network = self._switching.without(frozenset(skipped))
-            evaluator = Evaluator(network, (), samples, self._settings)
-            for _, outputs in evaluator.outputs([()], samples):
-                yield genes, self._metric.score(outputs, samples.targets)
+    Args:
+        supernet: The network.
+        family: What was exported of it.
+        configurations: The configurations.
+        settings: How to evaluate, and how norms adapt.
+        data: What ``--data`` of ``skipc select`` takes; its targets are not used.
+        scaling: How kept branches are scaled.
+        note: Told in one line what makes the estimation slow.
 
-    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
-        """Returns none: the network switches its norms itself."""
-        return FamilyNorms(NormMode.SHARED)
+    Raises:
+        SelectError: The data cannot be read or does not fit the network.
+    """
+    samples = read_data(DataOptions(data), family.network.inputs).parts.reestimate
+    evaluated = evaluated_family(supernet, family, settings.rows, scaling, note)
+    groups = Groups(evaluated, samples, settings)
+    return groups.norms({one.name: one.parts[0].choices for one in configurations})
 
 
 def cached_scores(

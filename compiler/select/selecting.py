@@ -11,13 +11,12 @@ from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.choosing import choose, names_of
 from skipc.compiler.select.evaluation_cache import EvaluationCache
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
-from skipc.compiler.select.pricing import LatencyProbe, Prices, price
+from skipc.compiler.select.pricing import Prices, price
 from skipc.compiler.select.problem import Notes, Problem, open_problem
 from skipc.compiler.select.scoring import cached_scores
 from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.searches.trees import greedy_evaluations
 from skipc.compiler.select.space import MAX_CONFIGURATIONS, Candidate
-from skipc.profiles import load_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -155,7 +154,7 @@ def _searched(
             scores.update(_rest(space, scores, each_s, score, notes))
     notes.step("choosing the front")
     picked = choose(
-        archive.candidates, space.full, options.constraints, prices.predicted_ms, reference
+        archive.candidates, space, options.constraints, prices.predicted_ms, reference
     )
     chosen, norms = _reported(problem, prices, picked, options, notes)
     return Selection(
@@ -247,19 +246,17 @@ def _reported(
     scores = dict(problem.scorer.scores(list(names.values()), report))
     norms = problem.scorer.norms(names)
     measured: dict[str, float] = {}
-    if prices.measurable:
+    if prices.probe is not None:
         notes.step("measuring the front")
-        profile = load_profile(options.target)
-        probe = LatencyProbe(problem, profile, options.threads, notes)
-        measured = probe.measure(names)
+        measured = prices.probe.measure(names)
     chosen = tuple(
         Chosen(
             name=name,
             genes=genes,
             score=scores[genes],
             selection_score=found.score,
-            macs=prices.macs(genes),
-            parameters=prices.parameters(genes),
+            macs=prices.counted(genes).macs,
+            parameters=prices.counted(genes).parameters,
             predicted_ms=prices.predicted_ms(genes),
             measured_ms=measured.get(name),
         )

@@ -8,13 +8,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.skip import SkipAxis
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from skipc.compiler.axes.axis import Gene, Genes
-
-KEY = "skip"
-"""The axis whose genes are units, of which configurations of one network share parts."""
 
 MAX_CONFIGURATIONS = 1 << 12
 """So many are evaluated one and all, as those of twelve units; no more."""
@@ -57,6 +56,24 @@ class Space:
         return (0,) * len(self.genes)
 
     @property
+    def units(self) -> tuple[int, ...]:
+        """Places of the genes that say which units are skipped."""
+        return tuple(g for g, gene in enumerate(self.genes) if gene.axis == SkipAxis.key)
+
+    def skipped(self, genes: Genes) -> Genes:
+        """Returns the values of the units' genes alone."""
+        return tuple(genes[unit] for unit in self.units)
+
+    def skipping(self, genes: Genes, skipped: Genes) -> Genes:
+        """Returns a configuration with other values of the units' genes."""
+        changed = dict(zip(self.units, skipped, strict=True))
+        return tuple(changed.get(place, value) for place, value in enumerate(genes))
+
+    def unskipped(self, genes: Genes) -> Genes:
+        """Returns a configuration with no unit skipped: its group, one network."""
+        return self.skipping(genes, (0,) * len(self.units))
+
+    @property
     def steps(self) -> tuple[tuple[int, int], ...]:
         """Every step that may be taken, gene by gene."""
         return tuple((g, v) for g in self.free for v in range(1, self.genes[g].values))
@@ -70,7 +87,7 @@ class Space:
     def text(self) -> str:
         """How many genes are free, for messages."""
         count = Counter(self.genes[gene].axis for gene in self.free)
-        return f"{len(self.free)} {'units' if set(count) == {KEY} else 'decisions'}"
+        return f"{len(self.free)} {'units' if set(count) == {SkipAxis.key} else 'decisions'}"
 
     def taking(self, steps: Iterable[tuple[int, int]]) -> Genes:
         """Returns the configuration of these steps, of those of one gene the largest."""

@@ -7,7 +7,8 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.skip import SkipAxis
+from skipc.compiler import axes
+from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
 from skipc.compiler.norms.statistics import NormMode
@@ -16,6 +17,8 @@ from skipc.compiler.norms.statistics_file import write_statistics
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.family import Family
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.selecting import Chosen, Selection
 
@@ -35,19 +38,26 @@ def write_selection(path: Path, selection: Selection, options: SelectOptions) ->
     entries = tuple(
         FrontEntry(
             chosen.name,
-            {SkipAxis.key: [unit.name for unit in problem.skipped(chosen.genes)]},
+            recorded(problem.family, chosen.genes),
             _metrics(chosen, problem.metric.is_accuracy),
         )
         for chosen in selection.chosen
     )
     front = Front(
         entries,
-        options={SkipAxis.key: tuple(unit.name for unit in problem.units)},
+        options={SkipAxis.key: units_of(problem.family).names},
         norm=problem.mode,
         statistics=statistics,
         provenance=_provenance(selection, options),
     )
     write_front(path, front)
+
+
+def recorded(family: Family, genes: Genes) -> dict[str, object]:
+    """Returns what stands in a front for a configuration, by axis; ``skip`` always does."""
+    choices = family.decoded(genes)
+    found = {a.key: a.record(choices[a.key]) for a in axes.AXES if a.key in choices}
+    return {SkipAxis.key: [], **found}
 
 
 def _metrics(chosen: Chosen, is_accuracy: bool) -> dict[str, float]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from skipc.compiler.axes.skip import SkipAxis
+from skipc.compiler.select.writing import recorded
 from skipc.tools.console import console, count_text, print_prose, table
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.select.problem import Notes
     from skipc.compiler.select.selecting import Chosen, Selection
 
@@ -26,15 +29,18 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
     """Prints the table of the chosen configurations and how they were found."""
     problem = selection.problem
     accuracy = problem.metric.is_accuracy
+    others = dict.fromkeys(g.axis for g in problem.space.genes if g.axis != SkipAxis.key)
     full = next((c for c in selection.chosen if not any(c.genes)), None)
     rows = table(
-        "configuration", ">skipped", f">{'accuracy' if accuracy else 'score'}", ">drop",
-        ">MACs", ">predicted", ">measured", ">off",
+        "configuration", ">skipped", *others, f">{'accuracy' if accuracy else 'score'}",
+        ">drop", ">MACs", ">predicted", ">measured", ">off",
     )  # fmt: skip
     for chosen in selection.chosen:
+        texts = problem.family.texts(chosen.genes)
         rows.add_row(
             chosen.name,
-            str(sum(chosen.genes)),
+            str(sum(problem.space.skipped(chosen.genes))),
+            *(texts.get(key, "-") for key in others),
             f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
             "-" if full is None else _lost(full.score - chosen.score, accuracy),
             count_text(chosen.macs),
@@ -86,19 +92,20 @@ def selection_json(selection: Selection, out: Path) -> dict[str, object]:
         "interrupted": selection.interrupted,
         "configurations": [
             {
-                **_fields(chosen),
-                "skip": [unit.name for unit in problem.skipped(chosen.genes)],
+                **_fields(chosen, problem.space.skipped(chosen.genes)),
+                **recorded(problem.family, chosen.genes),
             }
             for chosen in selection.chosen
         ],
     }
 
 
-def _fields(chosen: Chosen) -> dict[str, object]:
+def _fields(chosen: Chosen, skipped: Genes) -> dict[str, object]:
     fields = asdict(chosen)
+    del fields["genes"]
     return {
         "name": fields.pop("name"),
-        "bits": "".join(map(str, fields.pop("genes"))),
+        "bits": "".join(map(str, skipped)),
         **fields,
     }
 

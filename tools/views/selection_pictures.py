@@ -6,6 +6,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler import axes
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
 from skipc.compiler.select.costs import CostKind
@@ -174,9 +176,12 @@ def _points(selection: Selection) -> _Points:
     by_genes = {candidate.genes: candidate for candidate in selection.candidates}
 
     def text(candidate: Candidate) -> tuple[str, str]:
-        names = [unit.name for unit in problem.skipped(candidate.genes)]
+        choices = problem.family.decoded(candidate.genes)
+        taken = {a.key: a.taken(choices[a.key]) for a in axes.AXES if a.key in choices}
+        skipped = f"skips {', '.join(taken.pop(SkipAxis.key, ())) or 'nothing'}"
+        others = [f"{key}: {', '.join(names)}" for key, names in taken.items()]
         where = f"{percent * candidate.score:.2f} at {scale * candidate.cost:.4g}"
-        return where, f"skips {', '.join(names) or 'nothing'}"
+        return where, "; ".join([skipped, *others])
 
     def pairs(found: Sequence[Candidate]) -> tuple[list[float], list[float]]:
         return [scale * c.cost for c in found], [percent * c.score for c in found]

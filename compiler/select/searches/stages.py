@@ -13,7 +13,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.select.space import KEY, MAX_CONFIGURATIONS
+from skipc.compiler.select.space import MAX_CONFIGURATIONS
 
 if TYPE_CHECKING:
     from skipc.compiler.axes.axis import Genes
@@ -34,7 +34,7 @@ def stages(space: Space, evaluate: Archive, seed: int) -> None:
     others = [
         tuple(((gene, value),) for value in range(space.genes[gene].values))
         for gene in space.free
-        if space.genes[gene].axis != KEY
+        if gene not in space.units
     ]
     size = math.prod(map(len, (*flags, *others)))
     if not found or size > MAX_CONFIGURATIONS:
@@ -61,9 +61,8 @@ def stages_of(space: Space) -> tuple[tuple[int, ...], ...]:
         free = set(space.free)
         return tuple(stage for stage in space.stages if free.issuperset(stage))
     containers: dict[str, dict[int, list[int]]] = {}
-    units = [place for place, gene in enumerate(space.genes) if gene.axis == KEY]
-    places = _places([space.genes[unit].name for unit in units])
-    for unit, (container, number) in zip(units, places, strict=True):
+    places = _places([space.genes[unit].name for unit in space.units])
+    for unit, (container, number) in zip(space.units, places, strict=True):
         containers.setdefault(container, {}).setdefault(number, []).append(unit)
     halves: list[list[int]] = []
     for blocks in containers.values():

@@ -15,8 +15,8 @@ from skipc.compiler.axes.units import find_units
 from skipc.compiler.family import family_of
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
-from skipc.compiler.select.family_norms import family_norms
 from skipc.compiler.select.samples import Samples
+from skipc.compiler.select.scoring import Groups
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.sessions import GraphRunner
 from tests.compiler.norms.norm_nets import NORM_NETS, export
@@ -187,10 +187,13 @@ def test_what_is_evaluated_is_what_is_built(tmp_path, name, mode):
     _, graph = export(NORM_NETS[name])
     search = find_units(graph.model)
     samples = samples_of(graph)
-    evaluator = Evaluator(graph, search.units, samples, EvaluationSettings(mode, rows=3))
+    family = family_of(graph)
+    groups = Groups(family, samples, EvaluationSettings(mode, rows=3))
     batch = {f"c{i}": genes for i, genes in enumerate(some(search.units, 3))}
-    found = dict(evaluator.outputs(list(batch.values()), samples))
-    family = family_of(graph).with_norms(family_norms(evaluator, mode, batch))
+    found = dict(groups.evaluator({}).outputs(list(batch.values()), samples))
+    family = family.with_norms(
+        groups.norms({name: {"skip": skipped(search.units, g)} for name, g in batch.items()})
+    )
     for number, (configuration, genes) in enumerate(batch.items()):
         choices = {"skip": skipped(search.units, genes)}
         path = tmp_path / f"{number}.onnx"
