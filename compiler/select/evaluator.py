@@ -20,11 +20,9 @@ from skipc.compiler.norms.reestimate import (
     scaled_statistics,
 )
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.select.chunks import Chunks, chunks_of
-from skipc.compiler.select.pieces import Piece
-from skipc.compiler.select.run import Run
-from skipc.compiler.select.segments import cut_graph
-from skipc.compiler.select.walk import Key, Plan, Resolver, plan
+from skipc.compiler.select.samples import Chunks, chunks_of
+from skipc.compiler.select.segments import Piece, cut_graph
+from skipc.compiler.select.walk import Key, Plan, Resolver, Run, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
