@@ -38,7 +38,11 @@ class BuildFolder:
         self.front = folder / "front.json"
         metrics = {"full": {"accuracy": 0.9}}
         entries = (
-            FrontEntry(name, {"skip": list(skip)}, metrics.get(name, {}))
+            FrontEntry(
+                name,
+                {"skip": skip if isinstance(skip, str) else list(skip)},
+                metrics.get(name, {}),
+            )
             for name, skip in skips.items()
         )
         write_front(self.front, Front(tuple(entries)))

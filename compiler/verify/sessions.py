@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.extras import require
-from skipc.compiler.targets.graphs import holds_half
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,3 +60,19 @@ class GraphRunner:
         """Returns the outputs by name; inputs that the graph does not read are left out."""
         feed = {name: value for name, value in inputs.items() if name in self._inputs}
         return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+
+
+def holds_half(path: Path) -> bool:
+    """Tells whether a graph holds float16 or bfloat16 tensors.
+
+    ONNX Runtime 1.31 dies of a segmentation fault while it lays out float16 attention with a
+    dynamic batch (``ORT_ENABLE_ALL``). Layouts are for float32 kernels: half precision loses
+    nothing where they are left out (``ORT_ENABLE_EXTENDED``).
+    """
+    onnx = require("onnx", "finish")
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    graph = onnx.load(str(path), load_external_data=False).graph
+    if any(tensor.data_type in half for tensor in graph.initializer):
+        return True
+    values = (*graph.input, *graph.output, *graph.value_info)
+    return any(value.type.tensor_type.elem_type in half for value in values)

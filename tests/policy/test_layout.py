@@ -97,6 +97,38 @@ RUNTIME_ORDER = {
 BELOW_ALL = {"errors.py", "clock.py", "options.py"}
 
 
+# The compiler's folders and files, the flow first: each imports only what stands after it.
+COMPILER_ORDER = (
+    *("build", "select", "family", "front", "residual_scale", "axes", "norms"),
+    *("remote", "targets", "read", "verify", "recipes", "bundle", "graph"),
+    *("network", "cut", "extras", "errors"),
+)
+
+
+def imports_at_run_time(tree):
+    """Yields (line, module) for each import that is not for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            # ``from skipc.compiler import axes`` names a folder, too.
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from imports_at_run_time(node)
+
+
+def test_the_compilers_folders_import_down():
+    wrong = []
+    for file in SOURCES:
+        if file.parts[0] != "compiler" or file == Path("compiler/__init__.py"):
+            continue
+        above = COMPILER_ORDER[: COMPILER_ORDER.index(file.parts[1].removesuffix(".py"))]
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        for line, name in imports_at_run_time(tree):
+            if name.startswith("skipc.compiler.") and name.split(".")[2] in above:
+                wrong.append(f"{file}:{line}: imports {name}")
+    assert wrong == []
+
+
 def relative_imports(file, source):
     """Yields (line, file of ours) for each relative import, those for types included."""
     for node in ast.walk(ast.parse(source)):

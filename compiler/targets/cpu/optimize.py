@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
-from skipc.compiler.targets.graphs import holds_half
+from skipc.compiler.verify.sessions import holds_half
 
 if TYPE_CHECKING:
     from pathlib import Path
