@@ -72,11 +72,3 @@ def test_what_is_not_run_is_still_on_a_page() -> None:
         if fence.language == "console"
     )
     assert [command for command in NOT_RUN if f"$ {command}\n" not in shown] == []
-
-
-@pytest.mark.parametrize("name", sorted(PAGES))
-def test_links_of_a_page_lead_somewhere(name: str) -> None:
-    path = PAGES[name]
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (path.parent / target).exists(), target
