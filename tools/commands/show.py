@@ -12,9 +12,13 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.records import written
 from skipc.tools.console import console, count_text, plural, print_json, size_text, table
 from skipc.tools.options import PATH
-from skipc.tools.views.engines import print_engines
-from skipc.tools.views.estimate import estimates_of, print_estimates
-from skipc.tools.views.measured import measured_json, print_measured
+from skipc.tools.views.engines import (
+    estimates_of,
+    measured_json,
+    print_engines,
+    print_estimates,
+    print_measured,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

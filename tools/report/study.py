@@ -13,8 +13,7 @@ from skipc.runtime.load.points import ranked_by
 from skipc.tools.report import ReportError
 from skipc.tools.report.measurement import of_engines, of_front, of_report
 from skipc.tools.report.plausible import check_engines, check_manifest, check_report
-from skipc.tools.report.sharing import sharing_of
-from skipc.tools.report.subnets import read_subnet
+from skipc.tools.report.subnets import read_subnet, sharing_of
 from skipc.tools.trtbench.report import read_report
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.tools.report.measurement import Measurement
-    from skipc.tools.report.sharing import Sharing
-    from skipc.tools.report.subnets import Subnet
+    from skipc.tools.report.subnets import Sharing, Subnet
     from skipc.tools.trtbench.report import Report
 
 

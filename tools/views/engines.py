@@ -1,10 +1,15 @@
-"""What ``skipc show`` and ``skipc finish`` print of one target's engines."""
+"""What ``skipc show`` and ``skipc finish`` print of a target: engines, tables, an estimate."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.profiles import ProfileError, load_profile
 from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
+from skipc.runtime.bundle.device import this_device
+from skipc.runtime.bundle.measured import all_tables
+from skipc.runtime.bundle.records import written
 from skipc.tools.console import plural, size_text, table
 
 if TYPE_CHECKING:
@@ -12,6 +17,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from skipc.compiler.graph.roofline import Roofline
+    from skipc.profiles import Board
+    from skipc.runtime import Bundle
+    from skipc.runtime.bundle.device import Device
     from skipc.runtime.bundle.engines import EngineEntry, EngineSet
 
 
@@ -98,3 +107,119 @@ def _host(host: Mapping[str, str]) -> str:
         many = len(words) > 4 and key == "cpu_features"
         parts.append(f"{len(words)} {label}" if many else f"{label} {value}")
     return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """The least latency of every graph on one board.
+
+    Attributes:
+        board: The board.
+        arithmetic: The precision whose peak rate is taken.
+        rooflines: By graph.
+    """
+
+    board: Board
+    arithmetic: str
+    rooflines: dict[str, Roofline]
+
+
+def estimates_of(bundle: Bundle) -> Estimates | None:
+    """Returns estimates for the target that ``bundle`` was built for.
+
+    None where its profile has no numbers, it has engines already (they are measured), a
+    graph is damaged, or onnx_ir is not installed, which reads the graphs.
+    """
+    try:
+        import onnx_ir as ir
+    except ImportError:
+        return None
+    from skipc.compiler.errors import TargetError
+    from skipc.compiler.graph.roofline import estimate
+    from skipc.compiler.targets import target_of
+
+    manifest = bundle.manifest
+    try:
+        profile = load_profile(target_of(bundle, None))
+    except ProfileError:
+        return None  # a bundle of another version, or altered: `finish` will say so
+    if not profile.boards or profile.name in bundle.targets():
+        return None
+    board, batch = profile.boards[0], manifest.batch.typical if manifest.batch else 1
+    arithmetic = manifest.provenance.precision
+    if arithmetic == "fp32" and "tf32" in board.peak_tops:
+        arithmetic = "tf32"  # what TensorRT computes float32 products in
+    try:
+        rooflines = {
+            graph.name: estimate(ir.load(bundle.file(graph.file)), batch, board, arithmetic)
+            for graph in manifest.graphs
+        }
+    except TargetError:
+        return None  # the profile lacks a number
+    except Exception:
+        return None  # a damaged graph, which `skipc check` names; the parser has many errors
+    return Estimates(board, arithmetic, rooflines)
+
+
+def print_estimates(found: Estimates, target: str, out: Console) -> None:
+    """Prints the estimates, marked as such."""
+    out.print(f"\nestimate for {target} ({found.board.name})", style="bold")
+    out.print(
+        f"  The least time that arithmetic ({found.arithmetic}) and memory traffic take at the"
+        " board's peak; nothing was measured. `skipc finish` on the device measures.\n",
+        soft_wrap=True,
+    )
+    rows = table("graph", ">at least", ">compute", ">memory", ">traffic", "limit")
+    for name, roofline in found.rooflines.items():
+        rows.add_row(
+            name,
+            f"{roofline.latency_ms:.3g} ms",
+            f"{roofline.compute_ms:.3g} ms",
+            f"{roofline.memory_ms:.3g} ms",
+            size_text(roofline.bytes),
+            roofline.limit,
+        )
+    out.print(rows)
+
+
+def print_measured(bundle: Bundle, out: Console) -> None:
+    """Prints a line for each table: for what it holds, and the range of what it says."""
+    found = all_tables(bundle)
+    if not found:
+        return
+    engines = {name: bundle.engine_set(name).files_sha256() for name in bundle.targets()}
+    here = this_device()
+    out.print("\nmeasured on devices", style="bold")
+    rows = table("target", ">threads", "day", ">p50 ms", ">mJ", "device")
+    for one in found:
+        key = one.key
+        rows.add_row(
+            key.target,
+            str(key.threads),
+            one.created_utc[:10],
+            _range([row.p50_ms for row in one.rows]),
+            _range([row.energy_mj for row in one.rows if row.energy_mj is not None]),
+            _device(key.device, here)
+            if engines.get(key.target) == key.engines_sha256
+            else "not used: of engines that were replaced since",
+        )
+    out.print(rows)
+
+
+def measured_json(bundle: Bundle) -> list[dict[str, object]]:
+    """Returns the documents of all tables."""
+    return [written(found) for found in all_tables(bundle)]
+
+
+def _device(device: Device, here: Device) -> str:
+    if device == here:
+        return "this one, as it is now"
+    mode = device.power_mode or "mode not told"
+    return f"this one, {mode}" if device.name == here.name else f"{device.name}; {mode}"
+
+
+def _range(values: list[float]) -> str:
+    if not values:
+        return "-"
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}"

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.tools.report.sections.cost_series import energy_series, latency_series
-from skipc.tools.report.sections.front_chart import front_chart
-from skipc.tools.report.sections.work_chart import accuracy_over_work, latency_over_work
-from skipc.tools.web.html import element, joined
+from skipc.tools.console import short
+from skipc.tools.report.sections.marks import (
+    MOST_LABELS,
+    TEXT,
+    colours_of,
+    dot,
+    hovering,
+    legend_trace,
+    measured_hover,
+    reference_ring,
+    series_line,
+    series_symbol,
+)
+from skipc.tools.report.texts import chosen, exact, number, percent
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label
+from skipc.tools.web.html import Table, element, joined
 from skipc.tools.web.page import Section
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
-    from skipc.tools.web.chart import Chart
+    from skipc.tools.web.chart import Json
     from skipc.tools.web.html import Part
+
+_LEAST_LOGARITHMIC = 30
+
+
+@dataclass(frozen=True, slots=True)
+class CostSeries:
+    """Configurations with what each costs.
+
+    Attributes:
+        label: The series' name.
+        reference: The configuration that ratios are over.
+        entries: The configurations, the cheapest first.
+        costs: What each costs, above zero.
+        hovers: What hovering over each shows.
+    """
+
+    label: str
+    reference: str
+    entries: tuple[ConfigurationEntry, ...]
+    costs: tuple[float, ...]
+    hovers: tuple[str, ...]
 
 
 def section(study: Study) -> Section:
@@ -67,4 +106,253 @@ def _lead(study: Study) -> Part:
     return (
         "What accuracy a call gets for its time. The ring marks the most accurate"
         " configuration, which ratios are over."
+    )
+
+
+# Beyond this ratio of the largest cost to the smallest the axis is logarithmic.
+
+
+def front_chart(
+    study: Study, word: str, cost: str, caption: str, series: Sequence[CostSeries]
+) -> Chart:
+    """Returns the chart of accuracy over a cost.
+
+    Args:
+        study: A study that knows accuracies.
+        word: What the cost is: ``latency``, ``energy``.
+        cost: The axis' title, with the unit.
+        caption: What to see.
+        series: At least one.
+    """
+    traces = [trace for i, one in enumerate(series) for trace in _traces(study, one, i)]
+    costs = [value for one in series for value in one.costs]
+    wide = max(costs) / min(costs) > _LEAST_LOGARITHMIC
+    values = [100 * e.metrics["accuracy"] for one in series for e in one.entries]
+    room = max(0.14 * (max(values) - min(values)), 0.2)
+    return Chart(
+        f"front-{word}",
+        f"Accuracy over {word}",
+        caption + (" The axis is logarithmic." if wide else ""),
+        traces,
+        {
+            "xaxis": _logarithmic(cost, costs) if wide else axis(cost, rangemode="tozero"),
+            "yaxis": axis("accuracy, %", range=[min(values) - room, max(values) + 1.4 * room]),
+            "showlegend": len(series) > 1,
+            "legend": LEGEND,
+        },
+        440,
+        _table(f"Accuracy over {word}", cost, series),
+    )
+
+
+def _logarithmic(title: str, values: Sequence[float]) -> dict[str, Json]:
+    """Returns an axis with ticks at 1, 2 and 5; Plotly would leave out the powers of ten."""
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    return axis(
+        title, type="log", tickmode="array", tickvals=ticks,
+        ticktext=[f"{tick:.15g}" for tick in ticks],
+    )  # fmt: skip
+
+
+def _traces(study: Study, one: CostSeries, index: int) -> list[Trace]:
+    x, y = list(one.costs), [exact(100 * e.metrics["accuracy"]) for e in one.entries]
+    names = [entry.name for entry in one.entries]
+    named = len(x) <= MOST_LABELS and not index
+    points: Trace = {
+        "type": "scatter", "mode": "markers+text" if named else "markers", "x": x, "y": y,
+        "text": [label(name, 14) for name in names] if named else "", "textfont": TEXT,
+        "textposition": _text_positions(x, y), "cliponaxis": False,
+        "marker": dot(colours_of(study, names), symbol=series_symbol(index)),
+        "name": label(one.label, 60), "showlegend": False, **hovering(one.hovers),
+    }  # fmt: skip
+    rings = [
+        reference_ring(a, b)
+        for a, b, name in zip(x, y, names, strict=True)
+        if name == one.reference
+    ]
+    return [_steps(x, y, index), points, *rings, legend_trace(index, one.label)]
+
+
+def _steps(x: Sequence[float], y: Sequence[float], index: int) -> Trace:
+    """Returns the best accuracy that each cost buys: steps over what nothing dominates."""
+    corners: list[tuple[float, float]] = []
+    for cost, accuracy in zip(x, y, strict=True):
+        if not corners or accuracy > corners[-1][1]:
+            corners.append((cost, accuracy))
+    corners.append((max(x), corners[-1][1]))
+    return {
+        "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False,
+        "x": [a for a, _ in corners], "y": [b for _, b in corners],
+        "line": {**series_line(index), "shape": "hv"},
+    }  # fmt: skip
+
+
+def _text_positions(x: Sequence[float], y: Sequence[float]) -> list[str]:
+    """Returns where each name goes: away from a neighbour of nearly the same accuracy."""
+    wide, high = max(x) - min(x) or 1.0, max(y) - min(y) or 1.0
+    places = []
+    for i in range(len(x)):
+        is_near = any(
+            abs(y[i] - y[j]) < 0.08 * high and x[i] - x[j] < 0.35 * wide for j in range(i)
+        )
+        places.append("bottom right" if is_near else "top left")
+    return places
+
+
+def _table(title: str, cost: str, series: Sequence[CostSeries]) -> Table:
+    return Table(
+        title,
+        ("configuration", "series", ">accuracy", f">{cost}", "choices"),
+        tuple(
+            (
+                short(entry.name, 60),
+                short(one.label, 60),
+                percent(entry.metrics["accuracy"]),
+                number(value, 4),
+                chosen(entry),
+            )
+            for one in series
+            for entry, value in zip(one.entries, one.costs, strict=True)
+        ),
+    )
+
+
+def latency_over_work(study: Study, latency: Sequence[CostSeries]) -> Chart:
+    """Returns latency over MACs, for a family whose accuracies are not known."""
+    return _chart(
+        study,
+        "Latency over work",
+        "On a straight line through the origin a configuration would be faster by as much as"
+        " it computes less.",
+        latency,
+        axis("median latency, ms", rangemode="tozero"),
+    )
+
+
+def accuracy_over_work(study: Study) -> Chart:
+    """Returns accuracy over MACs, for a family that was not timed."""
+    entries = study.ordered
+    series = CostSeries(
+        "",
+        study.reference,
+        entries,
+        tuple(exact(100 * entry.metrics["accuracy"]) for entry in entries),
+        tuple(
+            hover(e.name, f"accuracy {percent(e.metrics['accuracy'])}", chosen(e))
+            for e in entries
+        ),
+    )
+    return _chart(
+        study,
+        "Accuracy over work",
+        "MACs are counted, not measured: how much faster a device is for them is not known.",
+        [series],
+        axis("accuracy, %"),
+    )
+
+
+def _chart(
+    study: Study,
+    title: str,
+    caption: str,
+    series: Sequence[CostSeries],
+    vertical: Mapping[str, Json],
+) -> Chart:
+    most = max(study.manifest.macs(entry) for entry in study.ordered)
+    scale, word = (1e9, "billions") if most >= 1e9 else (1e6, "millions")
+    traces = []
+    for index, one in enumerate(series):
+        names = [entry.name for entry in one.entries]
+        named = len(names) <= MOST_LABELS and not index
+        traces.append({
+            "type": "scatter", "mode": "lines+markers+text" if named else "lines+markers",
+            "x": [exact(study.manifest.macs(e) / scale) for e in one.entries],
+            "y": list(one.costs),
+            "text": [label(name, 14) for name in names] if named else "",
+            "textposition": "top left", "textfont": TEXT, "cliponaxis": False,
+            "line": series_line(index), "showlegend": False, **hovering(one.hovers),
+            "marker": dot(colours_of(study, names), symbol=series_symbol(index)),
+        })  # fmt: skip
+    if len(series) > 1:
+        traces += [legend_trace(index, one.label) for index, one in enumerate(series)]
+    heading = "accuracy, %" if study.knows_accuracy else "median latency, ms"
+    rows = tuple(
+        (
+            short(entry.name, 60),
+            short(one.label, 60),
+            number(study.manifest.macs(entry), 4),
+            number(value, 4),
+        )
+        for one in series
+        for entry, value in zip(one.entries, one.costs, strict=True)
+    )
+    return Chart(
+        "front-macs",
+        title,
+        caption,
+        traces,
+        {
+            "xaxis": axis(f"MACs of one inference, {word}", rangemode="tozero"),
+            "yaxis": vertical,
+            "showlegend": len(series) > 1,
+            "legend": LEGEND,
+        },
+        400,
+        Table(title, ("configuration", "series", ">MACs", f">{heading}"), rows),
+    )
+
+
+def latency_series(study: Study) -> tuple[CostSeries, ...]:
+    """Returns median latencies in milliseconds, of each measurement that timed calls."""
+    found = []
+    for one in study.measurements:
+        costs = {p.configuration: p.median_ms for p in one.points if p.median_ms is not None}
+        hovers = {p.configuration: measured_hover(study, one, p) for p in one.points}
+        if costs:
+            found.append(_series(study, one.label, one.reference, costs, hovers))
+    return tuple(found)
+
+
+def energy_series(study: Study) -> tuple[CostSeries, ...]:
+    """Returns millijoules per call, of each measurement with a meter, else the front's own."""
+    found = []
+    for one in study.measurements:
+        costs = {p.configuration: p.energy.mean_mj for p in one.points if p.energy is not None}
+        hovers = {p.configuration: measured_hover(study, one, p) for p in one.points}
+        mark = " (estimate)" if one.energy_is_estimated else ""
+        if costs:
+            found.append(_series(study, one.label + mark, one.reference, costs, hovers))
+    costs = {e.name: e.metrics.get("energy_mj", 0.0) for e in study.ordered}
+    if not found and min(costs.values()) > 0:
+        hovers = {e.name: _front_hover(e) for e in study.ordered}
+        found.append(_series(study, "the front's energy_mj", study.reference, costs, hovers))
+    return tuple(found)
+
+
+def _series(
+    study: Study,
+    label: str,
+    reference: str,
+    costs: Mapping[str, float],
+    hovers: Mapping[str, str],
+) -> CostSeries:
+    entries = [entry for entry in study.ordered if entry.name in costs]
+    # Of equal costs the more accurate first.
+    entries.sort(key=lambda entry: (costs[entry.name], study.ranks[entry.name]))
+    return CostSeries(
+        label,
+        reference,
+        tuple(entries),
+        tuple(exact(costs[entry.name]) for entry in entries),
+        tuple(hovers[entry.name] for entry in entries),
+    )
+
+
+def _front_hover(entry: ConfigurationEntry) -> str:
+    return hover(
+        entry.name,
+        f"accuracy {percent(entry.metrics.get('accuracy'))}",
+        f"{number(entry.metrics['energy_mj'])} mJ per call, as the front says",
+        chosen(entry),
     )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from skipc.tools.console import short, size_text
-from skipc.tools.report.sections.marks import hovering, tick
-from skipc.tools.report.sections.stacked import (
+from skipc.tools.report.sections.marks import (
     Piece,
+    hovering,
     stacked_bars,
     stacked_height_px,
     stacked_layout,
+    tick,
 )
 from skipc.tools.report.texts import exact
 from skipc.tools.trtbench.report import DeviceShare

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
-from skipc.tools.report.sections.marks import hovering, tick
-from skipc.tools.report.sections.stacked import (
+from skipc.tools.report.sections.marks import (
     Piece,
+    hovering,
     stacked_bars,
     stacked_height_px,
     stacked_layout,
+    tick,
 )
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.web.chart import Chart, hover

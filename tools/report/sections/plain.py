@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
-from skipc.tools.report.sections.ratios import Ratios, ratio_chart
+from skipc.tools.report.sections.latency import Ratios, ratio_chart
 from skipc.tools.report.texts import NOTHING, number
 from skipc.tools.trtbench.views import who_is_faster
 from skipc.tools.web.html import Html, Table, element, joined

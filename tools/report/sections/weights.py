@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, short, size_text
-from skipc.tools.report.sections.stacked import (
+from skipc.tools.report.sections.marks import (
     Piece,
     stacked_bars,
     stacked_height_px,
@@ -18,8 +18,8 @@ from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from skipc.tools.report.sharing import SharingSet
     from skipc.tools.report.study import Study
+    from skipc.tools.report.subnets import SharingSet
     from skipc.tools.web.html import Part
 
 _MOST_COLUMNS = 14
