@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
@@ -51,6 +51,37 @@ class ModelOptions:
     inputs: tuple[TensorSpec, ...] = ()
     batch: BatchRange | None = None
     output: str | None = None
+
+
+class Supernet(Protocol):
+    """What a checkpoint holds."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The network's inputs; nothing is exported to tell."""
+        ...
+
+    @property
+    def batch(self) -> BatchRange | None:
+        """The range of the dynamic batch; None for a fixed one."""
+        ...
+
+    @property
+    def residual_scale(self) -> str:
+        """How the checkpoint says that kept branches are scaled at test time."""
+        ...
+
+    def exported(self) -> Network:
+        """Returns the network; see ``export_supernet``."""
+        ...
+
+    def with_rows(self, rows: int) -> Supernet:
+        """Returns the same network with a dynamic batch of up to ``rows``.
+
+        Raises:
+            SupernetError: It has no such form, which may be told when it is exported.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +201,6 @@ class OnnxSupernet:
             SupernetError: Always.
         """
         raise SupernetError(_EXPORTED)
-
-
-Supernet = TorchSupernet | ProgramSupernet | OnnxSupernet
 
 
 def read_checkpoint(path: Path, options: ModelOptions) -> Supernet:

@@ -16,7 +16,7 @@ from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_pr
 from skipc.compiler.read.switching import Forms, SwitchingNetwork
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.onnx_reference import OnnxReference
-from skipc.compiler.verify.torch_reference import TorchReference
+from skipc.compiler.verify.torch_reference import TorchReference, additions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, Supernet, TorchSupernet
     from skipc.runtime.bundle.manifest import BatchRange
-
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 
@@ -116,9 +115,10 @@ def from_program(
     ):
         step(model)
     reference = TorchReference(
-        program=program,
+        opened=lambda: program,
         names=rename.moved | {kept.name: kept.value for kept in outputs},
         outputs={kept.name: kept.node for kept in outputs},
+        additions=additions_of(program),
     )
     return _network(supernet, model, reference)
 
@@ -161,7 +161,11 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     return _network(supernet, model, OnnxReference(model))
 
 
-def _network(supernet: Supernet, model: ir.Model, reference: Reference) -> Network:
+def _network(
+    supernet: TorchSupernet | ProgramSupernet | OnnxSupernet,
+    model: ir.Model,
+    reference: Reference,
+) -> Network:
     outputs = output_specs(model, supernet.batch)
     half = any(spec.dtype == "float16" for spec in outputs)
     return Network(

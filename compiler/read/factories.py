@@ -123,6 +123,11 @@ def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
     return _build(spec, arguments, lambda: (factory(**arguments), ()))
 
 
+def is_users_code(spec: str | None) -> bool:
+    """Tells whether ``--model`` names code of the user's own, whose version nobody knows."""
+    return spec is not None and spec.partition(":")[0] not in LIBRARIES
+
+
 def _split(spec: str) -> tuple[str, str]:
     left, colon, right = spec.partition(":")
     if not colon or not left or not right:

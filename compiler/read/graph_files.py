@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +23,26 @@ MAX_PROTOBUF_BYTES = 2**31 - 1
 """Protobuf's own bound; larger networks keep their weights in a file beside the graph."""
 
 
-def program_from_file(path: Path) -> ExportedProgram:
+def program_from_file(path: Path, content: bytes | None = None) -> ExportedProgram:
     """Returns the program in a ``.pt2`` archive, after checking that it runs no code.
+
+    Args:
+        path: The archive.
+        content: What it holds, where that was read already.
 
     Raises:
         CheckpointError: The archive could run code, is damaged, or of another torch version.
     """
     import torch
 
-    check_program_archive(path)
-    _import_output_types(path)
+    check_program_archive(path, content)
+    _import_output_types(path, content)
     # It logs a traceback before it raises, which says nothing more to the user.
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        return torch.export.load(path)
+        return torch.export.load(path if content is None else io.BytesIO(content))
     # The deserializer raises whatever its asserts and look-ups raise.
     except Exception as cause:
         reason = (str(cause).splitlines() or [type(cause).__name__])[0]
@@ -149,7 +154,7 @@ def _check_range(
         )
 
 
-def _import_output_types(path: Path) -> None:
+def _import_output_types(path: Path, content: bytes | None) -> None:
     """Imports transformers where the program returns one of its output classes.
 
     The program refers to such a class by name and PyTorch must know it before. Only this
@@ -157,6 +162,8 @@ def _import_output_types(path: Path) -> None:
     """
     import torch
 
-    reader: Any = torch._C.PyTorchFileReader(str(path))
+    reader: Any = torch._C.PyTorchFileReader(
+        str(path) if content is None else io.BytesIO(content)
+    )
     if b"transformers.modeling_outputs." in bytes(reader.get_record("models/model.json")):
         require("transformers.modeling_outputs", "dev")

@@ -68,8 +68,12 @@ _NODES = (
 )
 
 
-def check_program_archive(path: Path) -> None:
+def check_program_archive(path: Path, content: bytes | None = None) -> None:
     """Checks that loading the ``.pt2`` at ``path`` runs nothing from it.
+
+    Args:
+        path: The archive.
+        content: What it holds, where that was read already.
 
     Raises:
         CheckpointError: The archive holds something that could run code, or is damaged.
@@ -77,9 +81,12 @@ def check_program_archive(path: Path) -> None:
     import torch
 
     try:
-        reader: Any = torch._C.PyTorchFileReader(str(path))
+        reader: Any = torch._C.PyTorchFileReader(
+            str(path) if content is None else io.BytesIO(content)
+        )
         records = list(reader.get_all_records())
-        _check_records(path, records)
+        with zipfile.ZipFile(path if content is None else io.BytesIO(content)) as archive:
+            _check_records(path, records, archive.infolist())
         for config in {_WEIGHTS_CONFIG, _CONSTANTS_CONFIG} & set(records):
             _check_payloads(path, config, _json(path, reader, config))
         document = _json(path, reader, _MODEL)
@@ -94,7 +101,7 @@ def check_program_archive(path: Path) -> None:
         ) from cause
 
 
-def _check_records(path: Path, records: list[str]) -> None:
+def _check_records(path: Path, records: list[str], entries: list[zipfile.ZipInfo]) -> None:
     """Checks the record names, and that ``zipfile`` sees the same ones as PyTorch."""
     known = {_WEIGHTS_CONFIG, _CONSTANTS_CONFIG, _MODEL, *_ARTIFACTS}
     for name in records:
@@ -112,8 +119,6 @@ def _check_records(path: Path, records: list[str]) -> None:
             f"{path}: the torch.export archive has no {missing[0]!r}. Export it again with"
             " torch.export.save(program, 'model.pt2')."
         )
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise _refused(path, "its records are compressed")
     # PyTorch falls back to zipfile for archives of its old form, so both views must agree.

@@ -8,7 +8,6 @@ subnet.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,25 +29,32 @@ class TorchReference:
     """Interprets an exported program.
 
     Attributes:
-        program: The program that the graph was exported from.
+        opened: Returns the program that the graph was exported from, always the same one.
         names: For graph values that were renamed after the export, the program's name.
         outputs: The program's output names by the graph's.
+        additions: The program's additions, by name.
         cuts: What is zero; operands of additions.
         scales: What operands of additions are multiplied by.
         norms: The batch norms' statistics, where they are not the program's own.
     """
 
-    program: ExportedProgram
+    opened: Callable[[], ExportedProgram]
     names: Mapping[str, str]
     outputs: Mapping[str, str]
+    additions: frozenset[str]
     cuts: tuple[Cut, ...] = ()
     scales: Mapping[Cut, float] = field(default_factory=dict)
     norms: NormsByOutput | None = None
     name: str = "pytorch"
 
+    @property
+    def program(self) -> ExportedProgram:
+        """The program, loaded when it is first asked for."""
+        return self.opened()
+
     def can_cut(self, cut: Cut) -> bool:
         """Tells whether the node is an addition in the program, too."""
-        return self.node_name(cut.node) in self._additions
+        return self.node_name(cut.node) in self.additions
 
     def with_cuts(self, cuts: Sequence[Cut]) -> TorchReference:
         """Returns the reference with these operands zero."""
@@ -65,14 +71,6 @@ class TorchReference:
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""
         return [self._outputs(case) for case in cases]
-
-    @cached_property
-    def _additions(self) -> frozenset[str]:
-        return frozenset(
-            node.name
-            for node in self.program.graph.nodes
-            if node.op == "call_function" and "aten.add" in str(node.target)
-        )
 
     def _outputs(self, inputs: Case) -> Case:
         found: Case = {}
@@ -188,6 +186,15 @@ class TorchReference:
             else:
                 values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
         return values
+
+
+def additions_of(program: ExportedProgram) -> frozenset[str]:
+    """Returns the names of a program's additions."""
+    return frozenset(
+        node.name
+        for node in program.graph.nodes
+        if node.op == "call_function" and "aten.add" in str(node.target)
+    )
 
 
 def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:

@@ -1,0 +1,173 @@
+"""A checkpoint whose export is kept: read and exported only where no earlier command did."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.errors import CheckpointError
+from skipc.compiler.read.checkpoint import TorchSupernet, read_checkpoint
+from skipc.compiler.read.export_files import Export, load_export, save_export
+from skipc.compiler.read.export_key import ExportKey, code_of, export_key
+from skipc.compiler.read.factories import is_users_code
+from skipc.compiler.read.sniff import Kind, sniff
+from skipc.compiler.verify.torch_reference import TorchReference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch.export import ExportedProgram
+
+    from skipc.compiler.network import Network
+    from skipc.compiler.read.checkpoint import ModelOptions, Supernet
+    from skipc.compiler.read.export_cache import ExportCache
+    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+
+_FULL: frozenset[str] = frozenset()
+
+
+def open_checkpoint(
+    path: Path, options: ModelOptions, cache: ExportCache | None, step: Callable[[str], None]
+) -> Supernet:
+    """Returns the supernet in the checkpoint at ``path``, exported before where it was.
+
+    An ONNX file is its own export and is never cached.
+
+    Args:
+        path: The checkpoint.
+        options: How it is read.
+        cache: Where exports are kept; None to export anew.
+        step: Told what is being done.
+
+    Raises:
+        CheckpointError: The file, the factory and the inputs do not fit together.
+        ExtraMissingError: A library that is needed is not installed.
+    """
+    if cache is None or sniff(path) is Kind.ONNX:
+        return read_checkpoint(path, options)
+    if not is_users_code(options.model):
+        reading = functools.cache(lambda: read_checkpoint(path, options))
+        return CachedSupernet(export_key(path, options), cache, reading, step)
+    read = read_checkpoint(path, options)
+    assert isinstance(read, TorchSupernet)
+    try:
+        code = code_of(read.module, options.model or "")
+    except CheckpointError as cause:
+        cache.refuse(str(cause))
+        return read
+    key = replace(export_key(path, options), code=code)
+    return CachedSupernet(key, cache, lambda: read, step)
+
+
+@dataclass(frozen=True)
+class CachedSupernet:
+    """A supernet that is looked for in the cache before it is read.
+
+    Attributes:
+        key: What its export depends on.
+        cache: Where exports are kept.
+        read: Reads it, once.
+        step: Told what is being done.
+    """
+
+    key: ExportKey
+    cache: ExportCache
+    read: Callable[[], Supernet]
+    step: Callable[[str], None]
+    _known: dict[frozenset[str], Export] = field(default_factory=dict, repr=False)
+    _taken: set[frozenset[str]] = field(default_factory=set, repr=False)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The network's inputs; nothing is exported to tell."""
+        found = self._kept(_FULL)
+        return self.read().inputs if found is None else found.network.inputs
+
+    @property
+    def batch(self) -> BatchRange | None:
+        """The range of the dynamic batch; None for a fixed one."""
+        found = self._kept(_FULL)
+        return self.read().batch if found is None else found.network.batch
+
+    @property
+    def residual_scale(self) -> str:
+        """How the checkpoint says that kept branches are scaled."""
+        found = self._kept(_FULL)
+        return self.read().residual_scale if found is None else found.residual_scale
+
+    def exported(self) -> Network:
+        """Returns the network; see ``export_supernet``."""
+        network = self._without(_FULL)
+        if _FULL in self._taken:
+            self._taken.clear()
+            self.step("the export is taken from the cache")
+        return network
+
+    def with_rows(self, rows: int) -> CachedSupernet:
+        """Returns the same network with a dynamic batch of up to ``rows``."""
+        key = replace(self.key, rows=rows)
+        return CachedSupernet(
+            key, self.cache, functools.cache(lambda: self.read().with_rows(rows)), self.step
+        )
+
+    def _without(self, names: frozenset[str]) -> Network:
+        """Returns the network, or a form of it where it switches more than its units."""
+        export = self._kept(names) or self._made(names)
+        if not export.forms:
+            return export.network
+        return replace(export.network, switching=CachedForms(export.forms, self._without))
+
+    def _kept(self, names: frozenset[str]) -> Export | None:
+        """Returns what is known or in the cache."""
+        if names in self._known:
+            return self._known[names]
+        found = self.cache.read(
+            self._text(names),
+            functools.partial(load_export, otherwise=lambda why: self._program(names, why)),
+        )
+        if found is not None:
+            self._known[names] = found
+            self._taken.add(names)
+        return found
+
+    def _made(self, names: frozenset[str]) -> Export:
+        """Returns what is exported now, and kept."""
+        read = self.read()
+        network = read.exported()
+        forms: tuple[str, ...] = ()
+        if network.switching is not None:
+            forms = network.switching.names
+            network = network.switching.without(names)
+        made = Export(network, read.residual_scale, forms)
+        self._known[names] = made
+        self.cache.write(self._text(names), functools.partial(save_export, export=made))
+        return made
+
+    def _program(self, names: frozenset[str], cause: Exception) -> ExportedProgram:
+        """Returns the program, exported anew since the one that was kept is none."""
+        self.cache.drop(self._text(names), cause)
+        reference = self._made(names).network.reference
+        assert isinstance(reference, TorchReference)
+        return reference.program
+
+    def _text(self, names: frozenset[str]) -> str:
+        return replace(self.key, without=tuple(sorted(names))).text()
+
+
+@dataclass(frozen=True, slots=True)
+class CachedForms:
+    """The forms of a switching network, each kept like a network of its own.
+
+    Attributes:
+        names: What may be left out, in network order.
+        form: Returns the network without some of them.
+    """
+
+    names: tuple[str, ...]
+    form: Callable[[frozenset[str]], Network]
+
+    def without(self, names: frozenset[str]) -> Network:
+        """Returns the network without ``names``."""
+        return self.form(names)

@@ -1,0 +1,297 @@
+"""An exported network as files: its graph, its program, and each of their weights once.
+
+Nothing of it is run when it is read: the graph is ONNX, the program passes ``pt2_guard``. The
+program is archived without its weights, most of which are the graph's, too, and is read when
+it is first needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from skipc.compiler.bundle.weights import WeightStoreWriter
+from skipc.compiler.errors import CompileError
+from skipc.compiler.network import Network, Tolerance
+from skipc.compiler.read.graph_files import program_from_file
+from skipc.compiler.verify.torch_reference import TorchReference
+from skipc.runtime.bundle.manifest import (  # noqa: TC001  (a document's fields)
+    BatchRange,
+    TensorSpec,
+)
+from skipc.runtime.bundle.records import read, read_json, written
+from skipc.runtime.errors import SkipcError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import onnx_ir as ir
+    import torch
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+NETWORK = "network.json"
+GRAPH = "graph.onnx"
+PROGRAM = "program.pt2"
+WEIGHTS = "weights.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTensor:
+    """Where a tensor of the program lies in the file of weights.
+
+    Attributes:
+        name: Its name in the program.
+        dtype: Its element type, by PyTorch's name.
+        shape: Its shape.
+        offset_bytes: Where it begins.
+        transposed: Whether it is a matrix whose transpose lies there: exporters turn the
+            weights of linear layers.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset_bytes: int
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """What the graph and the program do not say themselves.
+
+    Attributes:
+        inputs: The network's inputs.
+        outputs: The network's outputs.
+        batch: The range of the dynamic batch, None for a fixed one.
+        description: The network in one line.
+        tolerance: Largest error against the reference.
+        survival: Survival probability by the path of the stochastic-depth module.
+        residual_scale: How the checkpoint says that kept branches are scaled.
+        forms: What a network may leave out that switches more than its units.
+        names: For graph values that were renamed after the export, the program's name.
+        nodes: The program's output names by the graph's.
+        additions: The program's additions, by name.
+        tensors: The program's tensors.
+    """
+
+    FORMAT: ClassVar[str] = "skipc.export/1"
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batch: BatchRange | None
+    description: str
+    tolerance: float
+    survival: Mapping[str, float]
+    residual_scale: str
+    forms: tuple[str, ...]
+    names: Mapping[str, str]
+    nodes: Mapping[str, str]
+    additions: tuple[str, ...]
+    tensors: tuple[HeldTensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is kept of a checkpoint.
+
+    Attributes:
+        network: The network.
+        residual_scale: How the checkpoint says that kept branches are scaled.
+        forms: What a network may leave out that switches more than its units.
+    """
+
+    network: Network
+    residual_scale: str
+    forms: tuple[str, ...] = ()
+
+
+def save_export(folder: Path, export: Export) -> None:
+    """Writes a network that was exported from PyTorch into ``folder``.
+
+    Raises:
+        CompileError: Its program holds something else than tensors.
+    """
+    import onnx_ir as ir
+    import torch
+
+    network, reference = export.network, export.network.reference
+    assert isinstance(reference, TorchReference)
+    program = reference.program
+    bare = _without_tensors(program)
+    model = network.model.clone()
+    with WeightStoreWriter(folder / WEIGHTS) as store:
+        store.store(model)
+        own = {tensor.sha256: tensor.offset_bytes for tensor in store.tensors}
+        tensors = tuple(
+            _held(name, tensor, store, own)
+            for name, tensor in {**program.state_dict, **program.constants}.items()
+        )
+    ir.save(model, folder / GRAPH)
+    torch.export.save(bare, folder / PROGRAM)
+    record = NetworkRecord(
+        inputs=network.inputs,
+        outputs=network.outputs,
+        batch=network.batch,
+        description=network.description,
+        tolerance=network.tolerance.relative,
+        survival=network.survival,
+        residual_scale=export.residual_scale,
+        forms=export.forms,
+        names=reference.names,
+        nodes=reference.outputs,
+        additions=tuple(sorted(reference.additions)),
+        tensors=tensors,
+    )
+    (folder / NETWORK).write_text(json.dumps(written(record)), encoding="utf-8")
+
+
+def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram]) -> Export:
+    """Returns what is in ``folder``, which is not needed any more afterwards.
+
+    Args:
+        folder: What ``save_export`` wrote.
+        otherwise: Returns the program where the one in ``folder`` turns out, when it is first
+            needed, to be none.
+
+    Raises:
+        SkipcError: A file is damaged.
+        OSError: One cannot be read.
+    """
+    import onnx_ir as ir
+
+    record = read(NetworkRecord, read_json(folder / NETWORK), NETWORK)
+    weights = _mapped(folder / WEIGHTS)
+    archive = (folder / PROGRAM).read_bytes()
+    model = ir.load(folder / GRAPH)
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = _mapped_tensor(value.const_value, weights)
+
+    @functools.cache
+    def opened() -> ExportedProgram:
+        try:
+            program = program_from_file(folder / PROGRAM, archive)
+            _put_tensors(program, record.tensors, weights)
+        except (SkipcError, ValueError) as cause:
+            return otherwise(cause)
+        return program
+
+    names, nodes, additions = record.names, record.nodes, frozenset(record.additions)
+    network = Network(
+        model=model,
+        reference=TorchReference(opened, names, nodes, additions),
+        inputs=record.inputs,
+        outputs=record.outputs,
+        batch=record.batch,
+        description=record.description,
+        tolerance=Tolerance(record.tolerance),
+        survival=record.survival,
+    )
+    return Export(network, record.residual_scale, record.forms)
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    """Returns a file's bytes, read when they are used; what is written to them stays here."""
+    if not path.stat().st_size:
+        return np.zeros(0, np.uint8)
+    return np.memmap(path, np.uint8, mode="c")
+
+
+def _mapped_tensor(tensor: ir.ExternalTensor, weights: NDArray[np.uint8]) -> ir.TensorProtocol:
+    import onnx_ir as ir
+
+    # One map for all of them: the library makes one, and keeps a file open, for each.
+    if tensor.location != WEIGHTS:
+        raise CompileError(f"{GRAPH}: {tensor.name!r} lies in {str(tensor.location)!r}.")
+    begin = tensor.offset or 0
+    data = weights[begin : begin + tensor.nbytes]
+    array = data.view(tensor.dtype.numpy()).reshape(tensor.shape.numpy())
+    return ir.Tensor(array, tensor.dtype, shape=tensor.shape, name=tensor.name)
+
+
+def _without_tensors(program: ExportedProgram) -> ExportedProgram:
+    """Returns the same operators over empty tensors, with a flat list of outputs.
+
+    The class that the outputs come in is then nobody's to import.
+    """
+    import torch
+    from torch.export.exported_program import ModuleCallEntry
+    from torch.utils import _pytree as pytree
+
+    def empty(tensor: object) -> torch.Tensor:
+        if not isinstance(tensor, torch.Tensor):
+            raise CompileError(f"its program holds {type(tensor).__name__!r}.")
+        made = torch.empty(0)
+        parameter = isinstance(tensor, torch.nn.Parameter)
+        return torch.nn.Parameter(made, requires_grad=False) if parameter else made
+
+    signature = copy.copy(program.module_call_graph[0].signature)
+    assert signature is not None
+    count = len(program.graph_signature.user_outputs)
+    signature.out_spec = pytree.tree_structure(tuple(range(count)))
+    return torch.export.ExportedProgram(
+        root=program.graph_module,
+        graph=program.graph,
+        graph_signature=program.graph_signature,
+        state_dict={name: empty(held) for name, held in program.state_dict.items()},
+        range_constraints=program.range_constraints,
+        module_call_graph=[ModuleCallEntry("", signature)],
+        constants={name: empty(held) for name, held in program.constants.items()},
+    )
+
+
+def _put_tensors(
+    program: ExportedProgram, tensors: tuple[HeldTensor, ...], weights: NDArray[np.uint8]
+) -> None:
+    """Gives a program its tensors back.
+
+    Raises:
+        CompileError: They are not those that it was archived without.
+    """
+    places = {tensor.name: tensor for tensor in tensors}
+    if places.keys() != program.state_dict.keys() | program.constants.keys():
+        raise CompileError(f"{NETWORK}: 'tensors' are not those of {PROGRAM}.")
+    for held in (program.state_dict, program.constants):
+        held.update({name: _torch_tensor(places[name], weights) for name in held})
+
+
+def _torch_tensor(place: HeldTensor, weights: NDArray[np.uint8]) -> torch.Tensor:
+    import torch
+
+    dtype = getattr(torch, place.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise CompileError(f"{NETWORK}: {place.name!r} is of the type {place.dtype!r}.")
+    count = math.prod(place.shape)
+    if not count:
+        return torch.empty(place.shape, dtype=dtype)
+    flat = torch.frombuffer(weights, dtype=dtype, count=count, offset=place.offset_bytes)
+    if place.transposed:
+        return flat.reshape(place.shape[::-1]).t().contiguous()
+    return flat.reshape(place.shape)
+
+
+def _held(
+    name: str, tensor: torch.Tensor, store: WeightStoreWriter, graphs: Mapping[str, int]
+) -> HeldTensor:
+    """Returns where a tensor of the program lies, after writing it if the graph has it not."""
+    from onnx_ir.tensor_adapters import TorchTensor
+
+    dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+    if tensor.ndim == 2:
+        turned = TorchTensor(tensor.detach().t().contiguous()).tobytes()
+        offset_bytes = graphs.get(hashlib.sha256(turned).hexdigest())
+        if offset_bytes is not None:
+            return HeldTensor(name, dtype, shape, offset_bytes, transposed=True)
+    place = store.add(TorchTensor(tensor.detach()))
+    return HeldTensor(name, dtype, shape, place.offset_bytes, transposed=False)
