@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler import axes
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, graph_precision
-from skipc.compiler.bundle.files import sha256_of, staged_folder, write_whole
+from skipc.compiler.bundle.files import check_writable, sha256_of, staged_folder, write_whole
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import (
     GOLDEN_INPUTS_FILE,
@@ -22,6 +22,7 @@ from skipc.compiler.bundle.writer import (
     write_manifest,
 )
 from skipc.compiler.errors import CompileError
+from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Configuration, Front, configurations_from_front, read_front
 from skipc.compiler.graph.index import structure
@@ -30,7 +31,7 @@ from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.residual_scale import ResidualScale, Scaling
 from skipc.compiler.targets import carry_over
-from skipc.compiler.verify.golden import cases, whole_number_bounds
+from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle.folder import MANIFEST_FILE
 from skipc.runtime.bundle.manifest import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from skipc.compiler.front import Part
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
+    from skipc.compiler.verify.numerics import Case
 
 Progress = Callable[[str], None]
 """Called with a short text when a step begins."""
@@ -98,6 +100,52 @@ class BuildOptions:
         return Scaling(self.residual_scale, self.survival)
 
 
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What is to be built, checked as far as that can be without the network.
+
+    Attributes:
+        checkpoint: The checkpoint's file, for the bundle's name and provenance.
+        path: The ``front.json`` with the configurations to build.
+        front: What it says.
+        norms: The norm statistics; None where they are estimated.
+        out: The bundle's folder.
+        options: Everything else.
+    """
+
+    checkpoint: Path
+    path: Path
+    front: Front
+    norms: FamilyNorms | None
+    out: Path
+    options: BuildOptions
+
+
+def plan_build(checkpoint: Path, front: Path, options: BuildOptions) -> BuildPlan:
+    """Returns what is to be built.
+
+    Args:
+        checkpoint: The checkpoint's file.
+        front: The ``front.json`` with the configurations to build.
+        options: Everything else.
+
+    Raises:
+        CompileError: Something the user gave does not work.
+        OSError: Nothing can be written where the bundle goes.
+    """
+    # Not <: NaN must be refused.
+    if options.tolerance is not None and not options.tolerance >= 0:
+        raise CompileError(
+            f"--tolerance {options.tolerance:g}: must be a number of at least 0, e.g."
+            f" {DEFAULT_TOLERANCE:g} of the output's range."
+        )
+    require("onnxruntime", "finish")  # compares every configuration with the reference
+    out = bundle_path(checkpoint, options)
+    said = read_front(front)
+    norms = _known_norms(front, said, checkpoint, options)
+    return BuildPlan(checkpoint, front, said, norms, out, options)
+
+
 def build_bundle(
     supernet: Supernet,
     checkpoint: Path,
@@ -106,41 +154,55 @@ def build_bundle(
     progress: Progress = lambda _: None,
     note: Progress = lambda _: None,
 ) -> Path:
+    """Compiles a family and returns the bundle's folder: ``plan_build``, then ``build``."""
+    return build(plan_build(checkpoint, front, options), supernet, progress, note)
+
+
+def build(
+    plan: BuildPlan,
+    supernet: Supernet,
+    progress: Progress = lambda _: None,
+    note: Progress = lambda _: None,
+) -> Path:
     """Compiles a family and returns the bundle's folder.
 
     Args:
-        supernet: The network read from ``checkpoint``.
-        checkpoint: Its file, for the bundle's name and provenance.
-        front: The ``front.json`` with the configurations to build.
-        options: Everything else.
+        plan: What is to be built.
+        supernet: The network read from the plan's checkpoint.
         progress: Told what is being done.
         note: Told what the user should know of the result.
 
     Raises:
         CompileError: Something the user gave does not work; nothing is left behind.
     """
-    # Not <: NaN must be refused.
-    if options.tolerance is not None and not options.tolerance >= 0:
-        raise CompileError(
-            f"--tolerance {options.tolerance:g}: must be a number of at least 0, e.g."
-            f" {DEFAULT_TOLERANCE:g} of the output's range."
-        )
-    out = bundle_path(checkpoint, options)
-    entries = read_front(front)
-    norms = _known_norms(front, entries, checkpoint, options)
+    from skipc.compiler.select.evaluator import EvaluationSettings
+    from skipc.compiler.select.scoring import reestimated_norms, reestimation_samples
+
+    options = plan.options
+    options.scaling.check(supernet)
+    given = data_cases(options.data, supernet.inputs, supernet.batch)
+    samples = None
+    if plan.norms is None:
+        assert options.reestimate is not None
+        samples = reestimation_samples(options.reestimate, supernet.inputs)
     progress("exporting the supernet")
     family = open_family(supernet, options.scaling)
-    configurations = configurations_from_front(entries, family.offers, str(front))
+    configurations = configurations_from_front(plan.front, family.offers, str(plan.path))
+    norms = plan.norms
     if norms is None:
+        assert samples is not None
         progress("re-estimating norms")
-        norms = _estimated_norms(supernet, family, configurations, entries, options, note)
+        settings = EvaluationSettings(options.norm or plan.front.norm)
+        norms = reestimated_norms(
+            supernet, family, configurations, settings, samples, options.scaling, note
+        )
     family = family.with_norms(norms)
-    with staged_folder(out) as folder:
-        _write_bundle(folder, out, family, configurations, checkpoint, options, progress, note)
-        carry_over(out, folder, options.recipe.target)
+    with staged_folder(plan.out) as folder:
+        _write_bundle(folder, plan, family, configurations, given, progress, note)
+        carry_over(plan.out, folder, options.recipe.target)
     for text in family.notes:
         note(text)
-    return out
+    return plan.out
 
 
 def _known_norms(
@@ -166,29 +228,13 @@ def _known_norms(
     return norms_of_front(path, front, checkpoint)
 
 
-def _estimated_norms(
-    supernet: Supernet,
-    family: Family,
-    configurations: tuple[Configuration, ...],
-    front: Front,
-    options: BuildOptions,
-    note: Progress,
-) -> FamilyNorms:
-    from skipc.compiler.select.evaluator import EvaluationSettings
-    from skipc.compiler.select.scoring import reestimated_norms
-
-    assert options.reestimate is not None
-    settings = EvaluationSettings(options.norm or front.norm)
-    data, scaling = options.reestimate, options.scaling
-    return reestimated_norms(supernet, family, configurations, settings, data, scaling, note)
-
-
 def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
     """Returns where the bundle goes.
 
     Raises:
-        CompileError: Something is there already that must not be replaced, or the
-            checkpoint's path names no file.
+        CompileError: Something is there already that must not be replaced, the folder
+            around it is missing, or the checkpoint's path names no file.
+        OSError: Nothing can be written there.
     """
     if not checkpoint.name:
         raise CompileError(
@@ -203,21 +249,23 @@ def bundle_path(checkpoint: Path, options: BuildOptions) -> Path:
         raise CompileError(
             f"{out}: a bundle is already there. Pass --overwrite to replace it, or --out."
         )
+    if not out.parent.is_dir():
+        raise CompileError(f"--out {out}: the folder {out.parent} does not exist.")
+    check_writable(out)
     return out
 
 
 def _write_bundle(
     folder: Path,
-    out: Path,
+    plan: BuildPlan,
     family: Family,
     configurations: tuple[Configuration, ...],
-    checkpoint: Path,
-    options: BuildOptions,
+    given: list[Case],
     progress: Progress,
     note: Progress,
 ) -> None:
-    full = family.network
-    inputs = cases(full.inputs, full.batch, whole_number_bounds(full.model), options.data)
+    options, full = plan.options, family.network
+    inputs = random_cases(full.inputs, full.batch, whole_number_bounds(full.model)) + given
     first: dict[frozenset[str], str] = {}
     subnets: list[WrittenConfiguration] = []
     with WeightStoreWriter(folder / WEIGHTS_FILE) as store:
@@ -249,8 +297,8 @@ def _write_bundle(
         write_whole(folder / options.profile.name, options.profile.read_bytes())
     write_manifest(
         folder,
-        out.name.removesuffix(BUNDLE_SUFFIX) or out.name,
-        _provenance(checkpoint, family, _precision(family, configurations, options)),
+        plan.out.name.removesuffix(BUNDLE_SUFFIX) or plan.out.name,
+        _provenance(plan.checkpoint, family, _precision(family, configurations, options)),
         recipe,
         full,
         (NetworkEntry(full.name, _axes(family, configurations)),),

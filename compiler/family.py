@@ -122,5 +122,4 @@ def open_family(supernet: Supernet, scaling: Scaling | None = None) -> Family:
         SupernetError: The network cannot be exported.
         UnitError: Its branches cannot be scaled so.
     """
-    network = export_supernet(supernet)
-    return family_of(scaled(network, supernet, scaling or Scaling()))
+    return family_of(scaled(export_supernet(supernet), supernet, scaling or Scaling()))

@@ -49,6 +49,15 @@ class Scaling:
         """Returns how a network is scaled: as asked, else as its checkpoint says."""
         return self.scale or ResidualScale(supernet.residual_scale)
 
+    def check(self, supernet: Supernet) -> None:
+        """Checks what can be checked before the network is exported.
+
+        Raises:
+            UnitError: Probabilities are given that have no effect.
+        """
+        if self.survival and self.of(supernet) is not ResidualScale.ORIGINAL:
+            raise UnitError("--survival has no effect without --residual-scale original.")
+
 
 def scaled(network: Network, supernet: Supernet, scaling: Scaling) -> Network:
     """Returns the network with its branches scaled.
@@ -71,8 +80,6 @@ def scaled(network: Network, supernet: Supernet, scaling: Scaling) -> Network:
         return network
     if scaling.of(supernet) is ResidualScale.ORIGINAL:
         return scale_branches(network, find_units(network.model).units, scaling.survival)
-    if scaling.survival:
-        raise UnitError("--survival has no effect without --residual-scale original.")
     return network
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import shlex
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from skipc.compiler.targets.options import LEVELS
+from skipc.compiler.targets.options import LEVELS, TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime import Budget
 from skipc.runtime.errors import BudgetError, choices_text
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.remote.device import Device
+    from skipc.compiler.residual_scale import Scaling
     from skipc.runtime.bundle import Bundle
 
 
@@ -37,9 +40,39 @@ _SIZE = re.compile(
 )
 
 
+def group(
+    name: str, make: Callable[..., object], *options: Callable[[F], F]
+) -> Callable[[F], F]:
+    """Returns a decorator that adds options and makes one record of what they say.
+
+    Args:
+        name: The command's argument that gets the record.
+        make: Returns it; its parameters are the options, and the records of groups, that it
+            takes.
+        options: The options and groups, in the order of the help.
+    """
+    keys = tuple(inspect.signature(make).parameters)
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(**given: Any) -> Any:
+            record = make(**{key: given.pop(key) for key in keys})
+            return function(**{name: record}, **given)
+
+        made: Any = command
+        for option in reversed(options):
+            made = option(made)
+        decorated: F = made
+        return decorated
+
+    return decorate
+
+
 def model_options(function: F) -> F:
-    """Adds the options that say how to read a checkpoint."""
-    decorators = (
+    """Adds the options that say how to read a checkpoint: ``model``, a ``ModelOptions``."""
+    add: Callable[[F], F] = group(
+        "model",
+        _model_options,
         click.option(
             "--model",
             metavar="FACTORY",
@@ -72,16 +105,17 @@ def model_options(function: F) -> F:
             help="The output to keep, where the network returns several.  [default: logits]",
         ),
     )
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+    return add(function)
 
 
 def target_options(function: F) -> F:
-    """Adds the options of TensorRT's builder."""
-    decorators = (
+    """Adds the options of TensorRT's builder: ``tuning``, a ``TargetOptions``."""
+    add: Callable[[F], F] = group(
+        "tuning",
+        TargetOptions,
         click.option(
             "--workspace",
+            "workspace_bytes",
             type=SizeType(),
             help="TensorRT: most scratch memory that a layer may ask for, e.g. 512MB or 2GiB.",
         ),
@@ -92,9 +126,7 @@ def target_options(function: F) -> F:
             " bundle was built for.  [default: TensorRT's own]",
         ),
     )
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+    return add(function)
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions
@@ -151,8 +183,10 @@ class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no
 
 
 def device_options(function: F) -> F:
-    """Adds the options that name a device to build engines on."""
-    decorators = (
+    """Adds the options that name a device to build engines on: ``device``, or None."""
+    add: Callable[[F], F] = group(
+        "device",
+        _device,
         click.option(
             "--on",
             metavar="HOST",
@@ -172,13 +206,11 @@ def device_options(function: F) -> F:
             help="An option for ssh, as its -o takes it; may be repeated.",
         ),
     )
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+    return add(function)
 
 
-def device_from(
-    host: str | None, command: str | None, options: tuple[str, ...]
+def _device(
+    on: str | None, on_command: str | None, on_options: tuple[str, ...]
 ) -> Device | None:
     """Returns what the options of ``device_options`` say; None where engines are built here.
 
@@ -188,23 +220,23 @@ def device_from(
     from skipc.compiler.remote.connection import Connection
     from skipc.compiler.remote.device import Device
 
-    if host is None:
-        if command is not None or options:
+    if on is None:
+        if on_command is not None or on_options:
             raise click.UsageError("--on-command and --on-option: only with --on HOST.")
         return None
-    connection = Connection(host, options)
-    if command is None:
+    connection = Connection(on, on_options)
+    if on_command is None:
         return Device(connection)
     try:
-        return Device(connection, tuple(shlex.split(command)))
+        return Device(connection, tuple(shlex.split(on_command)))
     except ValueError as cause:
         raise click.UsageError(
-            f"--on-command {command!r}: {cause}. Quote it as for a shell."
+            f"--on-command {on_command!r}: {cause}. Quote it as for a shell."
         ) from cause
 
 
 def device_arguments(device: Device | None) -> list[str]:
-    """Returns the words of a command line that ``device_from`` reads as ``device``."""
+    """Returns the words of a command line that ``device_options`` reads as ``device``."""
     if device is None:
         return []
     words = ["--on", device.connection.host]
@@ -215,7 +247,7 @@ def device_arguments(device: Device | None) -> list[str]:
     return words
 
 
-def model_options_from(
+def _model_options(
     model: str | None,
     model_args: tuple[str, ...],
     inputs: tuple[str, ...],
@@ -240,23 +272,67 @@ def model_options_from(
     )
 
 
-def read_supernet(
+def scaling_options(function: F) -> F:
+    """Adds how stochastic depth is undone: ``scaling``, a ``Scaling``."""
+    add: Callable[[F], F] = group(
+        "scaling",
+        _scaling,
+        click.option(
+            "--residual-scale",
+            type=click.Choice(["original", "inverted"]),
+            help="How stochastic depth scaled kept branches; 'original' applies the survival"
+            " probability now.  [default: as the checkpoint says, else inverted]",
+        ),
+        click.option(
+            "--survival",
+            metavar="UNIT=P",
+            multiple=True,
+            help="A unit's survival probability, for --residual-scale original; may be"
+            " repeated.",
+        ),
+    )
+    return add(function)
+
+
+def _scaling(residual_scale: str | None, survival: tuple[str, ...]) -> Scaling:
+    from skipc.compiler.residual_scale import ResidualScale, Scaling
+
+    scale = None if residual_scale is None else ResidualScale(residual_scale)
+    return Scaling(scale, _survival(survival))
+
+
+no_cache_option = click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Take nothing from earlier commands, and keep nothing for later ones.",
+)
+
+
+def open_supernet(
     checkpoint: Path,
-    model: str | None,
-    model_args: tuple[str, ...],
-    inputs: tuple[str, ...],
-    batch: str | None,
-    output: str | None,
+    model: ModelOptions,
+    no_cache: bool,
+    step: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> Supernet:
-    """Returns the network that the options of ``model_options`` describe.
+    """Returns the network in a checkpoint, its export taken from the cache where it can be.
+
+    Args:
+        checkpoint: The checkpoint's file.
+        model: How it is read.
+        no_cache: Whether the cache is left alone.
+        step: Told what is being done.
+        note: Told what stays on the screen.
 
     Raises:
         CheckpointError: They do not fit together.
+        ExtraMissingError: A library that is needed is not installed.
     """
-    from skipc.compiler.read import read_checkpoint
+    from skipc.compiler.read.cached import open_checkpoint
+    from skipc.compiler.read.export_cache import ExportCache, default_folder
 
-    options = model_options_from(model, model_args, inputs, batch, output)
-    return read_checkpoint(checkpoint, options)
+    cache = None if no_cache else ExportCache(default_folder(), note)
+    return open_checkpoint(checkpoint, model, cache, step)
 
 
 def target_name(bundle: Bundle, target: str) -> str:
@@ -294,7 +370,7 @@ def split_pair(option: str, text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def survival_from(texts: tuple[str, ...]) -> Mapping[str, float]:
+def _survival(texts: tuple[str, ...]) -> Mapping[str, float]:
     """Returns the probabilities of ``--survival UNIT=P``."""
     found = {}
     for text in texts:

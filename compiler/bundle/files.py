@@ -50,6 +50,16 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
     write_whole(path, json.dumps(document, indent=1).encode() + b"\n")
 
 
+def check_writable(path: Path) -> None:
+    """Checks, before the work is done, that something can be written beside ``path``.
+
+    Raises:
+        OSError: It cannot; the error names ``path``.
+    """
+    with _errors_name(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 @contextmanager
 def staged_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``path`` if the block ends well.

@@ -43,28 +43,35 @@ class Metric:
         return self.name == TOP1
 
 
-def find_metric(name: str, samples: Samples, outputs: tuple[TensorSpec, ...]) -> Metric:
+def find_metric(name: str, samples: Samples) -> Metric:
     """Returns the metric ``top1`` or ``PKG.MODULE:FUNCTION``.
 
     The function gets the outputs (an array where there is one, else a dict) and the targets,
     and returns a number.
 
     Raises:
-        SelectError: There is none, or top-1 does not fit the outputs or the labels.
+        SelectError: There is none, or top-1 does not fit the targets.
     """
     if name != TOP1:
         return Metric(name, None, _own(name))
-    _check_top1(samples, outputs)
-    _, counts = np.unique(samples.targets, return_counts=True)
+    targets = samples.targets
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        raise SelectError(
+            f"--metric top1: targets must be whole numbers, one per sample; they are"
+            f" {targets.dtype} of shape {targets.shape}."
+        )
+    _, counts = np.unique(targets, return_counts=True)
     return Metric(name, float(counts.max() / counts.sum()), _top1)
 
 
-def _top1(outputs: Arrays, targets: NDArray[Any]) -> float:
-    (logits,) = outputs.values()
-    return float((logits.argmax(1) == targets).mean())
+def check_outputs(metric: Metric, samples: Samples, outputs: tuple[TensorSpec, ...]) -> None:
+    """Checks that top-1 fits the network's outputs; of another metric nothing is known.
 
-
-def _check_top1(samples: Samples, outputs: tuple[TensorSpec, ...]) -> None:
+    Raises:
+        SelectError: There are several, or too few classes for the labels.
+    """
+    if not metric.is_accuracy:
+        return
     if len(outputs) != 1 or len(outputs[0].shape) != 2:
         shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in outputs)
         raise SelectError(
@@ -73,17 +80,17 @@ def _check_top1(samples: Samples, outputs: tuple[TensorSpec, ...]) -> None:
         )
     classes = outputs[0].shape[1]
     targets = samples.targets
-    if targets.ndim != 1 or targets.dtype.kind not in "iu":
-        raise SelectError(
-            f"--metric top1: targets must be whole numbers, one per sample; they are"
-            f" {targets.dtype} of shape {targets.shape}."
-        )
     wrong = targets[(targets < 0) | (targets >= int(classes))]
     if len(wrong):
         raise SelectError(
             f"--metric top1: the label {wrong[0]} is outside the network's {classes} outputs"
             f" (0 to {int(classes) - 1})."
         )
+
+
+def _top1(outputs: Arrays, targets: NDArray[Any]) -> float:
+    (logits,) = outputs.values()
+    return float((logits.argmax(1) == targets).mean())
 
 
 def _own(name: str) -> Callable[[Arrays, NDArray[Any]], float]:

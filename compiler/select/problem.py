@@ -18,7 +18,7 @@ from skipc.compiler.select.batched import evaluated_family
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
 from skipc.compiler.select.evaluator import EvaluationSettings
-from skipc.compiler.select.metrics import Metric, find_metric
+from skipc.compiler.select.metrics import Metric, check_outputs, find_metric
 from skipc.compiler.select.scoring import EvaluatorScorer, Groups, Scorer
 from skipc.compiler.select.space import Space
 from skipc.runtime.errors import choices_text
@@ -80,14 +80,16 @@ def open_problem(
             nothing to skip.
         SupernetError: The network cannot be exported, or not with this ``--norm``.
     """
-    notes.step("exporting the network")
     scaling = Scaling(options.residual_scale, options.survival)
+    scaling.check(supernet)
+    notes.step("reading the data")
+    data = read_data(options.data, supernet.inputs)
+    metric = find_metric(options.metric, data.parts.selection)
+    notes.step("exporting the network")
     family = open_family(supernet, scaling)
     network = family.network
     space = _space(family, options.constraints.keep)
-    notes.step("reading the data")
-    data = read_data(options.data, network.inputs)
-    metric = find_metric(options.metric, data.parts.selection, network.outputs)
+    check_outputs(metric, data.parts.selection, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
     notes.step("preparing the evaluation")

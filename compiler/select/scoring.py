@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from skipc.compiler.select.evaluation_cache import EvaluationCache
     from skipc.compiler.select.metrics import Metric
     from skipc.compiler.select.samples import Samples
+    from skipc.runtime.bundle.manifest import TensorSpec
 
     Choices = Mapping[str, object]
     Scores = Iterator[tuple[Genes, float]]
@@ -129,32 +130,39 @@ class EvaluatorScorer:
         )
 
 
+def reestimation_samples(data: str, inputs: tuple[TensorSpec, ...]) -> Samples:
+    """Returns the samples that ``skipc select`` estimates on, given the same data.
+
+    Args:
+        data: What ``--data`` of ``skipc select`` takes; its targets are not used.
+        inputs: The network's inputs.
+
+    Raises:
+        SelectError: The data cannot be read or does not fit the network.
+    """
+    return read_data(DataOptions(data), inputs).parts.reestimate
+
+
 def reestimated_norms(
     supernet: Supernet,
     family: Family,
     configurations: Sequence[Configuration],
     settings: EvaluationSettings,
-    data: str,
+    samples: Samples,
     scaling: Scaling,
     note: Callable[[str], None],
 ) -> FamilyNorms:
     """Returns the statistics of a front's configurations, for ``skipc build --reestimate``.
-
-    The samples are those that ``skipc select`` estimates on, given the same data.
 
     Args:
         supernet: The network.
         family: What was exported of it.
         configurations: The configurations.
         settings: How to evaluate, and how norms adapt.
-        data: What ``--data`` of ``skipc select`` takes; its targets are not used.
+        samples: What to estimate on; see ``reestimation_samples``.
         scaling: How kept branches are scaled.
         note: Told in one line what makes the estimation slow.
-
-    Raises:
-        SelectError: The data cannot be read or does not fit the network.
     """
-    samples = read_data(DataOptions(data), family.network.inputs).parts.reestimate
     evaluated = evaluated_family(supernet, family, settings.rows, scaling, note)
     groups = Groups(evaluated, samples, settings)
     return groups.norms({one.name: one.parts[0].choices for one in configurations})

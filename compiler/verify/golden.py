@@ -50,29 +50,27 @@ def draw_inputs(
     return case
 
 
-def cases(
-    specs: tuple[TensorSpec, ...],
-    batch: BatchRange | None,
-    high: dict[str, int],
-    data: Path | None,
+def random_cases(
+    specs: tuple[TensorSpec, ...], batch: BatchRange | None, high: dict[str, int]
 ) -> list[Case]:
-    """Returns the inputs that every subnet is verified on: random ones, then real ones.
+    """Returns the random inputs that every subnet is verified on.
 
     With a dynamic batch its smallest, typical and largest size are all used.
-
-    Raises:
-        CheckpointError: ``data`` does not hold arrays for these inputs.
     """
     sizes = [1, 1] if batch is None else [batch.typical, batch.minimum, batch.maximum]
-    found = [draw_inputs(specs, size, seed, high) for seed, size in enumerate(sizes, start=1)]
-    if data is not None:
-        found += _from_file(data, specs, batch)
-    return found
+    return [draw_inputs(specs, size, seed, high) for seed, size in enumerate(sizes, start=1)]
 
 
-def _from_file(
-    path: Path, specs: tuple[TensorSpec, ...], batch: BatchRange | None
+def data_cases(
+    path: Path | None, specs: tuple[TensorSpec, ...], batch: BatchRange | None
 ) -> list[Case]:
+    """Returns the user's own inputs to verify on, too; none where there is no ``path``.
+
+    Raises:
+        CheckpointError: The file does not hold arrays for these inputs.
+    """
+    if path is None:
+        return []
     try:
         arrays = read_arrays(path, tuple(spec.name for spec in specs))
     except InputError as cause:

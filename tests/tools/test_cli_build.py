@@ -34,6 +34,7 @@ def _front(path: Path, **skips: object) -> Path:
 
 def test_build_writes_a_bundle_with_engines_and_shows_it(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "new folder" / "mine.skipc"
+    out.parent.mkdir()
     ended = skipc(
         *("build", made / "ckpt.pt", "--front", made / "front.json"),
         *("--target", "cpu", "--out", out),

@@ -11,7 +11,7 @@ NAMES = [f"stages.{stage}.{block}" for stage in range(3) for block in range(4)]
 
 
 def test_units_prints_a_row_for_each_unit(made: Path) -> None:
-    ended = skipc("units", made / "ckpt.pt")
+    ended = skipc("units", made / "ckpt.pt", "--no-cache")
     assert ended.code == 0
     rows = [line.split() for line in ended.out.splitlines()]
     assert rows[0] == ["#", "unit", "parameters", "share", "MACs", "share"]
@@ -21,6 +21,16 @@ def test_units_prints_a_row_for_each_unit(made: Path) -> None:
     assert ended.err.splitlines() == [
         "reading the checkpoint ...",
         "exporting the supernet ...",
+    ]
+
+
+def test_units_take_the_export_of_the_build(made: Path) -> None:
+    ended = skipc("units", made / "ckpt.pt")
+    assert ended.out == skipc("units", made / "ckpt.pt", "--no-cache").out
+    assert ended.err.splitlines() == [
+        "reading the checkpoint ...",
+        "exporting the supernet ...",
+        "the export is taken from the cache ...",
     ]
 
 

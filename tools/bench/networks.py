@@ -105,7 +105,7 @@ def build_command(network: Network, checkpoint: Path, front: Path, out: Path) ->
         sys.executable, "-m", "skipc.tools.cli", "build", str(checkpoint),
         "--front", str(front), "--target", "cpu",
         "--model", f"transformers:{network.factory}", "--input", INPUT,
-        "--out", str(out), "--overwrite", "--json",
+        "--out", str(out), "--overwrite", "--no-cache", "--json",
     ]  # fmt: skip
 
 

@@ -11,12 +11,14 @@ from skipc.profiles import load_profile
 from skipc.runtime.bundle.records import written
 from skipc.runtime.errors import SkipcError, StaleEngineError
 from skipc.tools.console import console, print_json, progress
-from skipc.tools.options import PATH, device_from, device_options, target_options
+from skipc.tools.options import PATH, device_options, target_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from skipc.compiler.remote.device import Device
+    from skipc.compiler.targets.options import TargetOptions
     from skipc.tools.console import Steps
 
 
@@ -29,11 +31,8 @@ if TYPE_CHECKING:
 def command(
     bundle: Path,
     target: str | None,
-    workspace: int | None,
-    optimization_level: int | None,
-    on: str | None,
-    on_command: str | None,
-    on_options: tuple[str, ...],
+    tuning: TargetOptions,
+    device: Device | None,
     as_json: bool,
 ) -> None:
     """Build the engines of BUNDLE on this machine and measure their latency.
@@ -45,16 +44,13 @@ def command(
     """
     from skipc.compiler.remote.finish import finish_on
     from skipc.compiler.targets import finish
-    from skipc.compiler.targets.options import TargetOptions
     from skipc.tools.views.engines import print_engines
 
-    device = device_from(on, on_command, on_options)
-    options = TargetOptions(workspace, optimization_level)
     with progress() as step:
         if device is None:
-            engines = finish(bundle, target, step, options)
+            engines = finish(bundle, target, step, tuning)
         else:
-            engines = finish_on(device, bundle, target, step, options)
+            engines = finish_on(device, bundle, target, step, tuning)
     if as_json:
         print_json(written(engines))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,19 @@ from skipc.tools.console import console, print_json
 from skipc.tools.options import (
     PATH,
     check_place,
+    group,
     model_options,
-    model_options_from,
-    survival_from,
+    no_cache_option,
+    open_supernet,
+    scaling_options,
 )
 from skipc.tools.views.selection import print_selection, selection_json, selection_progress
 
 if TYPE_CHECKING:
+    from skipc.compiler.read import ModelOptions
+    from skipc.compiler.residual_scale import Scaling
     from skipc.compiler.select.data import DataOptions
+    from skipc.compiler.select.options import Constraints, SelectOptions
 
 INTERRUPTED = 128 + signal.SIGINT
 _COSTS = ("latency", "macs", "parameters")
@@ -46,45 +52,219 @@ def _checked_cost(
     return value
 
 
+def _data(
+    data: str, samples: int, parts: str, seed: int, mean: str | None, std: str | None
+) -> DataOptions:
+    from skipc.compiler.select.data import DataOptions
+
+    shares = _numbers("--parts", parts.replace(":", ","))
+    if len(shares) != 3 or any(share <= 0 or share != int(share) for share in shares):
+        raise click.UsageError(f"--parts {parts!r}: write three whole numbers, e.g. 20:40:40.")
+    first, second, third = (int(share) for share in shares)
+    return DataOptions(
+        text=data,
+        samples=samples,
+        parts=(first, second, third),
+        seed=seed,
+        mean=() if mean is None else _numbers("--mean", mean),
+        std=() if std is None else _numbers("--std", std),
+    )
+
+
+_data_group = group(
+    "data",
+    _data,
+    click.option(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="Labelled data: a folder with a folder of images per class, a .npz with x and y,"
+        " PKG.MODULE:FUNCTION that yields (inputs, targets), or 'digits'.",
+    ),
+    click.option(
+        "--samples",
+        type=click.IntRange(min=6),
+        default=2000,
+        show_default=True,
+        help="Use at most so many samples.",
+    ),
+    click.option(
+        "--parts",
+        metavar="A:B:C",
+        default="20:40:40",
+        show_default=True,
+        help="Shares for re-estimating norms, for selecting, and for the report.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Chooses the samples, their parts, and what the search draws.",
+    ),
+    click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel."),
+    click.option("--std", metavar="S,S,S", help="Image folder: divided by per channel."),
+)
+
+
+def _constraints(
+    max_drop: float | None, max_latency_ms: float | None, keep: tuple[str, ...], size: int
+) -> Constraints:
+    from skipc.compiler.select.options import Constraints
+
+    return Constraints(max_drop, max_latency_ms, keep, size)
+
+
+_constraints_group = group(
+    "constraints",
+    _constraints,
+    click.option(
+        "--max-drop",
+        type=click.FloatRange(min=0),
+        metavar="POINTS",
+        help="Lose at most so many percentage points against the full network.",
+    ),
+    click.option(
+        "--max-latency-ms",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MS",
+        help="Choose only what is predicted to be this fast.",
+    ),
+    click.option(
+        "--keep",
+        metavar="UNIT",
+        multiple=True,
+        help="A unit, or a module with several, that is never skipped; may be repeated.",
+    ),
+    click.option(
+        "--size",
+        type=click.IntRange(min=1),
+        default=6,
+        show_default=True,
+        help="Choose at most so many configurations.",
+    ),
+)
+
+
+def _select_options(
+    data: DataOptions,
+    constraints: Constraints,
+    scaling: Scaling,
+    metric: str,
+    target: str,
+    cost: str | None,
+    norm: str | None,
+    search: str,
+    evaluations: int | None,
+    threads: int,
+    rows: int,
+    memory: float,
+    cache: Path | None,
+    ray: str | None,
+) -> SelectOptions:
+    from skipc.compiler.norms.statistics import NormMode
+    from skipc.compiler.select.costs import CostKind
+    from skipc.compiler.select.options import SelectOptions
+
+    return SelectOptions(
+        data=data,
+        target=target,
+        constraints=constraints,
+        cost=None if cost is None else CostKind(cost),
+        norm=None if norm is None else NormMode(norm),
+        metric=metric,
+        search=search,
+        evaluations=evaluations,
+        seed=data.seed,
+        residual_scale=scaling.scale,
+        survival=scaling.survival,
+        threads=threads,
+        rows=rows,
+        memory_bytes=int(memory * 1e9),
+        cache=cache,
+        ray=ray,
+    )
+
+
+_select_group = group(
+    "options",
+    _select_options,
+    _data_group,
+    click.option(
+        "--metric",
+        default="top1",
+        show_default=True,
+        help="top1, or PKG.MODULE:FUNCTION(outputs, targets); more is better.",
+    ),
+    click.option(
+        "--target",
+        default="cpu",
+        show_default=True,
+        metavar="TARGET",
+        help="What to select for: a name of `skipc targets`, or a profile's path.",
+    ),
+    click.option(
+        "--cost",
+        metavar=f"[{'|'.join(_COSTS)}]",
+        callback=_checked_cost,
+        help="What to minimise.  [default: latency where it is known, else macs]",
+    ),
+    click.option(
+        "--norm",
+        type=click.Choice(["shared", "scalar", "full"]),
+        help="How batch norm adapts to what is skipped.  [default: scalar, or full where an"
+        " activation forbids it]",
+    ),
+    click.option(
+        "--search",
+        default=DEFAULT_SEARCH,
+        show_default=True,
+        metavar=f"[{'|'.join(search_names())}]",
+        help="How to search; docs/select.md compares them.",
+    ),
+    click.option(
+        "--evaluations",
+        type=click.IntRange(min=1),
+        help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
+        " as many as greedy, beam, exhaustive and stages need]",
+    ),
+    _constraints_group,
+    scaling_options,
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Threads of an evaluation, and of a measured engine.",
+    ),
+    click.option(
+        "--rows",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="Samples per forward.",
+    ),
+    click.option(
+        "--memory",
+        type=click.FloatRange(min=0.01),
+        default=2.0,
+        show_default=True,
+        metavar="GB",
+        help="How much activations may take; what one chunk of --rows needs is held anyway.",
+    ),
+    click.option("--cache", type=PATH, help="Where scores are kept for the next search."),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Evaluate on a Ray cluster; 'local' starts one on this machine.",
+    ),
+)
+
+
 @click.command("select", short_help="Find the configurations worth building.")
 @click.argument("checkpoint", type=PATH)
 @model_options
-@click.option(
-    "--data",
-    required=True,
-    metavar="DATA",
-    help="Labelled data: a folder with a folder of images per class, a .npz with x and y,"
-    " PKG.MODULE:FUNCTION that yields (inputs, targets), or 'digits'.",
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(min=6),
-    default=2000,
-    show_default=True,
-    help="Use at most so many samples.",
-)
-@click.option(
-    "--parts",
-    metavar="A:B:C",
-    default="20:40:40",
-    show_default=True,
-    help="Shares for re-estimating norms, for selecting, and for the report.",
-)
-@click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel.")
-@click.option("--std", metavar="S,S,S", help="Image folder: divided by per channel.")
-@click.option(
-    "--metric",
-    default="top1",
-    show_default=True,
-    help="top1, or PKG.MODULE:FUNCTION(outputs, targets); more is better.",
-)
-@click.option(
-    "--target",
-    default="cpu",
-    show_default=True,
-    metavar="TARGET",
-    help="What to select for: a name of `skipc targets`, or a profile's path.",
-)
+@_select_group
 @click.option(
     "--out",
     type=PATH,
@@ -92,137 +272,14 @@ def _checked_cost(
     show_default=True,
     help="Where to write the front; the pictures lie beside it.",
 )
-@click.option(
-    "--cost",
-    metavar=f"[{'|'.join(_COSTS)}]",
-    callback=_checked_cost,
-    help="What to minimise.  [default: latency where it is known, else macs]",
-)
-@click.option(
-    "--norm",
-    type=click.Choice(["shared", "scalar", "full"]),
-    help="How batch norm adapts to what is skipped.  [default: scalar, or full where an"
-    " activation forbids it]",
-)
-@click.option(
-    "--search",
-    default=DEFAULT_SEARCH,
-    show_default=True,
-    metavar=f"[{'|'.join(search_names())}]",
-    help="How to search; docs/select.md compares them.",
-)
-@click.option(
-    "--evaluations",
-    type=click.IntRange(min=1),
-    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
-    " as many as greedy, beam, exhaustive and stages need]",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Chooses the samples, their parts, and what the search draws.",
-)
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(min=0),
-    metavar="POINTS",
-    help="Lose at most so many percentage points against the full network.",
-)
-@click.option(
-    "--max-latency-ms",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="MS",
-    help="Choose only what is predicted to be this fast.",
-)
-@click.option(
-    "--keep",
-    metavar="UNIT",
-    multiple=True,
-    help="A unit, or a module with several, that is never skipped; may be repeated.",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(min=1),
-    default=6,
-    show_default=True,
-    help="Choose at most so many configurations.",
-)
-@click.option(
-    "--residual-scale",
-    type=click.Choice(["original", "inverted"]),
-    help="How stochastic depth scaled kept branches, as for `skipc build`."
-    "  [default: as the checkpoint says, else inverted]",
-)
-@click.option(
-    "--survival",
-    metavar="UNIT=P",
-    multiple=True,
-    help="A unit's survival probability, for --residual-scale original.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Threads of an evaluation, and of a measured engine.",
-)
-@click.option(
-    "--rows",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    help="Samples per forward.",
-)
-@click.option(
-    "--memory",
-    type=click.FloatRange(min=0.01),
-    default=2.0,
-    show_default=True,
-    metavar="GB",
-    help="How much activations may take; what one chunk of --rows needs is held anyway.",
-)
-@click.option("--cache", type=PATH, help="Where scores are kept for the next search.")
-@click.option("--no-cache", is_flag=True, help="Keep no scores.")
-@click.option(
-    "--ray",
-    metavar="ADDRESS",
-    help="Evaluate on a Ray cluster; 'local' starts one on this machine.",
-)
+@no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     checkpoint: Path,
-    model: str | None,
-    model_args: tuple[str, ...],
-    inputs: tuple[str, ...],
-    batch: str | None,
-    output: str | None,
-    data: str,
-    samples: int,
-    parts: str,
-    mean: str | None,
-    std: str | None,
-    metric: str,
-    target: str,
+    model: ModelOptions,
+    options: SelectOptions,
     out: Path,
-    cost: str | None,
-    norm: str | None,
-    search: str,
-    evaluations: int | None,
-    seed: int,
-    max_drop: float | None,
-    max_latency_ms: float | None,
-    keep: tuple[str, ...],
-    size: int,
-    residual_scale: str | None,
-    survival: tuple[str, ...],
-    threads: int,
-    rows: int,
-    memory: float,
-    cache: Path | None,
     no_cache: bool,
-    ray: str | None,
     as_json: bool,
 ) -> int:
     """Find near-Pareto configurations of CHECKPOINT on labelled DATA; write front.json.
@@ -231,45 +288,23 @@ def command(
     the search and writes the best front found so far.
     """
     from skipc.compiler.extras import require
-    from skipc.compiler.norms.statistics import NormMode
-    from skipc.compiler.read import read_checkpoint
-    from skipc.compiler.residual_scale import ResidualScale
-    from skipc.compiler.select.costs import CostKind
-    from skipc.compiler.select.options import Constraints, SelectOptions
     from skipc.compiler.select.searches import find_search
     from skipc.compiler.select.selecting import select
     from skipc.compiler.select.writing import write_selection
     from skipc.profiles import load_profile
     from skipc.tools.views.selection_pictures import write_html, write_png
 
-    load_profile(target)
-    find_search(search)
-    for package in ("matplotlib", "plotly", "scipy"):
+    load_profile(options.target)
+    find_search(options.search)
+    searching = ("pymoo",) if options.search == "nsga2" else ()
+    for package in ("matplotlib", "plotly", "scipy", *searching):
         require(package, "select")  # before the search, not after it
     _check_out(out)
-    options = SelectOptions(
-        data=_data(data, samples, parts, seed, mean, std),
-        target=target,
-        constraints=Constraints(max_drop, max_latency_ms, keep, size),
-        cost=None if cost is None else CostKind(cost),
-        norm=None if norm is None else NormMode(norm),
-        metric=metric,
-        search=search,
-        evaluations=evaluations,
-        seed=seed,
-        residual_scale=None if residual_scale is None else ResidualScale(residual_scale),
-        survival=survival_from(survival),
-        threads=threads,
-        rows=rows,
-        memory_bytes=int(memory * 1e9),
-        cache=None if no_cache else cache or _default_cache(),
-        ray=ray,
-    )
+    options = replace(options, cache=None if no_cache else options.cache or _default_cache())
     with selection_progress() as notes:
         notes.step("reading the checkpoint")
-        reading = model_options_from(model, model_args, inputs, batch, output)
-        supernet = read_checkpoint(checkpoint, reading)
-        selection = select(supernet, checkpoint, reading, options, notes)
+        supernet = open_supernet(checkpoint, model, no_cache, notes.step, notes.note)
+        selection = select(supernet, checkpoint, model, options, notes)
         notes.step("writing the front")
         write_selection(out, selection, options)
         write_png(out.with_suffix(".png"), selection)
@@ -291,31 +326,15 @@ def command(
 
 def _check_out(out: Path) -> None:
     """Checks that front, statistics and pictures can be written, each to a file of its own."""
+    from skipc.compiler.bundle.files import check_writable
+
     check_place("--out", out)
+    check_writable(out)
     if out.suffix.lower() in (".png", ".html", ".npz"):
         raise click.UsageError(
             f"--out {out}: this is where the front goes, as JSON; the pictures and the norm"
             f" statistics lie beside it. Write e.g. --out {out.with_suffix('.json')}"
         )
-
-
-def _data(
-    text: str, samples: int, parts: str, seed: int, mean: str | None, std: str | None
-) -> DataOptions:
-    from skipc.compiler.select.data import DataOptions
-
-    shares = _numbers("--parts", parts.replace(":", ","))
-    if len(shares) != 3 or any(share <= 0 or share != int(share) for share in shares):
-        raise click.UsageError(f"--parts {parts!r}: write three whole numbers, e.g. 20:40:40.")
-    first, second, third = (int(share) for share in shares)
-    return DataOptions(
-        text=text,
-        samples=samples,
-        parts=(first, second, third),
-        seed=seed,
-        mean=() if mean is None else _numbers("--mean", mean),
-        std=() if std is None else _numbers("--std", std),
-    )
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:
@@ -330,4 +349,4 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 def _default_cache() -> Path:
     from skipc.compiler.extras import require
 
-    return Path(require("platformdirs", "select").user_cache_dir("skipc")) / "evaluations"
+    return Path(require("platformdirs", "compiler").user_cache_dir("skipc")) / "evaluations"

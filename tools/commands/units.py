@@ -15,7 +15,7 @@ from skipc.tools.console import (
     progress,
     table,
 )
-from skipc.tools.options import PATH, model_options, read_supernet
+from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,22 +25,17 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Offer, Option
     from skipc.compiler.axes.units import Units
+    from skipc.compiler.read import ModelOptions
 
 
 @click.command("units")
 @click.argument("checkpoint", type=PATH)
 @model_options
 @click.option("--all", "everything", is_flag=True, help="Also list other additions.")
+@no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    checkpoint: Path,
-    model: str | None,
-    model_args: tuple[str, ...],
-    inputs: tuple[str, ...],
-    batch: str | None,
-    output: str | None,
-    everything: bool,
-    as_json: bool,
+    checkpoint: Path, model: ModelOptions, everything: bool, no_cache: bool, as_json: bool
 ) -> None:
     """List the units of CHECKPOINT in network order: what `skip` in front.json may name."""
     from skipc.compiler.axes.skip import SkipAxis, units_of
@@ -48,7 +43,7 @@ def command(
 
     with progress() as step:
         step("reading the checkpoint")
-        supernet = read_supernet(checkpoint, model, model_args, inputs, batch, output)
+        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
         step("exporting the supernet")
         family = open_family(supernet)
     units = units_of(family)

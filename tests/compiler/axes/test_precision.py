@@ -19,7 +19,7 @@ from skipc.compiler.errors import NumericsError
 from skipc.compiler.family import family_of
 from skipc.compiler.graph.passes.half_tensors import HalfTensors
 from skipc.compiler.read import ModelOptions, TorchSupernet, read_checkpoint
-from skipc.compiler.verify.golden import cases, whole_number_bounds
+from skipc.compiler.verify.golden import random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.manifest import TensorSpec
@@ -63,7 +63,7 @@ def test_every_network_is_verified_in_half_precision(
 ) -> None:
     graph, search = exported(name)
     family = family_of(graph)
-    inputs = cases(graph.inputs, graph.batch, whole_number_bounds(graph.model), None)
+    inputs = random_cases(graph.inputs, graph.batch, whole_number_bounds(graph.model))
     skips = {"full": (), "fast": search.units[::2]}
     with WeightStoreWriter(tmp_path / "weights.bin") as store:
         for called, units in skips.items():

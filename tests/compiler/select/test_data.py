@@ -12,7 +12,7 @@ from PIL import Image
 from skipc.compiler.errors import SelectError
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.data import DataOptions, read_data
-from skipc.compiler.select.metrics import find_metric
+from skipc.compiler.select.metrics import check_outputs, find_metric
 from skipc.compiler.select.samples import Samples
 from skipc.runtime.bundle.manifest import TensorSpec
 
@@ -260,7 +260,7 @@ def test_digits_report_on_nothing_that_is_trained_on():
 
 def test_top1_counts_and_knows_its_floor():
     samples = Samples({}, np.array([0, 1, 1, 1]))
-    metric = find_metric("top1", samples, LOGITS)
+    metric = find_metric("top1", samples)
     logits = np.eye(4, dtype=np.float32)[[0, 1, 1, 2]]
     assert metric.score({"logits": logits}, samples.targets) == 0.75
     assert metric.floor == 0.75
@@ -278,8 +278,13 @@ def test_top1_counts_and_knows_its_floor():
     ],
 )
 def test_top1_refuses_what_it_does_not_fit(targets, outputs, fragment):
+    samples = Samples({}, targets)
+
+    def checked():
+        check_outputs(find_metric("top1", samples), samples, outputs)
+
     with pytest.raises(SelectError, match=fragment):
-        find_metric("top1", Samples({}, targets), outputs)
+        checked()
 
 
 def test_metric_of_ones_own_that_fails_says_where(tmp_path, monkeypatch):
@@ -288,7 +293,7 @@ def test_metric_of_ones_own_that_fails_says_where(tmp_path, monkeypatch):
     text = "def good(o, t): return 0.5\ndef bad(o, t): return 1 / 0\ndef none(o, t): pass\n"
     (tmp_path / "own_metric.py").write_text(text, encoding="utf-8")
     scored = {
-        name: find_metric(f"own_metric:{name}", Samples({}, np.zeros(1)), LOGITS).score
+        name: find_metric(f"own_metric:{name}", Samples({}, np.zeros(1))).score
         for name in ("good", "bad", "none")
     }
     outputs = {"logits": np.zeros((1, 4))}
