@@ -25,61 +25,50 @@ _UNLIKE = 0.1
 
 def doubts(report: Report) -> tuple[str, ...]:
     """Returns ``trtexec``'s warnings, one of each kind, with what each is about."""
-    return tuple(_doubts(report))
-
-
-def _doubts(report: Report) -> Iterator[str]:
-    timed, streams = report.timed, report.regime.streams
+    timed, streams, way = report.timed, report.regime.streams, report.regime.way
     phases = {e.name: e.phases for e in report.configurations if e.phases is not None}
     variations = {name: one.coefficient_of_variation for name, one in timed.items()}
-    unstable = [f"{n} {v:.1%}" for n, v in variations.items() if v > _MOST_VARIATION]
-    few = [f"{name} {one.runs}" for name, one in timed.items() if one.runs < _LEAST_RUNS]
-    graph_asked = report.regime.way is not None and report.regime.way.graph
-    ungraphed = [name for name, one in phases.items() if graph_asked and not one.graph]
-    enqueueing = [
-        name
-        for name, one in phases.items()
-        if one.enqueue.median_ms > _MOST_ENQUEUEING * one.compute.median_ms
-    ]
-    moving = [name for name, one in phases.items() if _moved_ms(one) >= one.compute.median_ms]
-    if streams > 1:
-        yield (
-            f"{streams} calls run at the same time and share the cores: what one takes holds"
-            " its waiting for the others. Compare throughput; for latency measure again with"
-            " --infStreams=1."
-        )
-    if unstable:
-        yield (
-            f"unstable latency, with a coefficient of variation above {_MOST_VARIATION:.1%}:"
-            f" {', '.join(unstable)}. Fix the clock's frequency, stop other programs, or"
-            " measure longer (--duration)."
-        )
-    if few:
-        yield (
-            f"too few runs to rely on: {', '.join(few)}. Measure {_LEAST_RUNS} or more"
-            " (--iterations, --duration)."
-        )
-    if ungraphed:
-        yield (
-            f"phases measured without a CUDA graph: {', '.join(ungraphed)}. None could be"
-            " captured, or the inputs are not of the typical batch."
-        )
-    if enqueueing:
-        yield (
-            f"enqueueing takes more than {_MOST_ENQUEUEING} of the computation's median:"
-            f" {', '.join(enqueueing)}. The host may set the pace, not the GPU. Use CUDA"
-            " graphs, or a larger batch."
-        )
-    if moving:
-        yield (
-            f"copying in or out takes as long as computing, or longer: {', '.join(moving)}."
-            " --noDataTransfers shows what calls take whose arrays stay on the GPU."
-        )
+    ungraphed = [name for name, one in phases.items() if not one.graph]
+    pairs = {n: (one.enqueue.median_ms, one.compute.median_ms) for n, one in phases.items()}
+    told = (
+        (
+            f"unstable latency, with a coefficient of variation above {_MOST_VARIATION:.1%}",
+            [f"{name} {v:.1%}" for name, v in variations.items() if v > _MOST_VARIATION],
+            "Fix the clock's frequency, stop other programs, or measure longer (--duration).",
+        ),
+        (
+            "too few runs to rely on",
+            [f"{name} {one.runs}" for name, one in timed.items() if one.runs < _LEAST_RUNS],
+            f"Measure {_LEAST_RUNS} or more (--iterations, --duration).",
+        ),
+        (
+            "phases measured without a CUDA graph",
+            ungraphed if way is not None and way.graph else [],
+            "None could be captured, or the inputs are not of the typical batch.",
+        ),
+        (
+            f"enqueueing takes more than {_MOST_ENQUEUEING} of the computation's median",
+            [name for name, (own, all_) in pairs.items() if own > _MOST_ENQUEUEING * all_],
+            "The host may set the pace, not the GPU. Use CUDA graphs, or a larger batch.",
+        ),
+        (
+            "copying in or out takes as long as computing, or longer",
+            [name for name, one in phases.items() if _moves_long(one)],
+            "--noDataTransfers shows what calls take whose arrays stay on the GPU.",
+        ),
+    )
+    sharing = (
+        f"{streams} calls run at the same time and share the cores: what one takes holds its"
+        " waiting for the others. Compare throughput; for latency measure again with"
+        " --infStreams=1."
+    )
+    found = [f"{what}: {', '.join(names)}. {advice}" for what, names, advice in told if names]
+    return (*((sharing,) if streams > 1 else ()), *found)
 
 
-def _moved_ms(phases: PhaseSummary) -> float:
-    moved_ms = [one.median_ms for one in (phases.h2d, phases.d2h) if one is not None]
-    return max(moved_ms, default=-1.0)
+def _moves_long(one: PhaseSummary) -> bool:
+    moved = [phase.median_ms for phase in (one.h2d, one.d2h) if phase is not None]
+    return any(moved_ms >= one.compute.median_ms for moved_ms in moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +78,6 @@ class Change:
     ``margin`` is the relative change to be expected between two measurements of one thing.
     """
 
-    configuration: str
     old: Latency
     new: Latency
     interval: RatioInterval
@@ -103,23 +91,12 @@ class Change:
         return abs(means - medians) > _UNLIKE + self.margin
 
     @property
-    def slower(self) -> bool:
-        """Whether the whole interval lies above 1 and the margin."""
-        return self.interval.low is not None and self.interval.low > 1 + self.margin
-
-    @property
-    def faster(self) -> bool:
-        """Whether the whole interval lies below 1 and the margin."""
-        return self.interval.high is not None and self.interval.high < 1 / (1 + self.margin)
-
-    @property
     def verdict(self) -> str:
         """``slower``, ``faster``, or why neither is said."""
-        if self.slower or self.faster:
-            return "slower" if self.slower else "faster"
-        if self.interval.slower or self.interval.faster:
-            return f"within {self.margin:.1%}"
-        return self.interval.verdict
+        beyond, alone = self.interval.verdict_beyond(self.margin), self.interval.verdict
+        if beyond in (alone, "slower", "faster"):
+            return beyond
+        return f"within {self.margin:.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +107,14 @@ class Comparison:
     """
 
     differences: tuple[str, ...]
-    changes: tuple[Change, ...]
+    changes: Mapping[str, Change]
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
 
     @property
     def slower(self) -> bool:
         """Whether a configuration became significantly slower, beyond the margin."""
-        return any(change.slower for change in self.changes)
+        return any(change.verdict == "slower" for change in self.changes.values())
 
     @property
     def common_factor(self) -> float | None:
@@ -145,11 +122,13 @@ class Comparison:
 
         None where there is only one configuration, not all changed, or not alike.
         """
-        ratios = [change.interval.ratio for change in self.changes]
-        changed = [change.slower or change.faster for change in self.changes]
-        if len(ratios) < 2 or not all(changed):
+        changes = self.changes.values()
+        ratios = [each.interval.ratio for each in changes]
+        if len(ratios) < 2 or any(
+            each.verdict not in ("slower", "faster") for each in changes
+        ):
             return None
-        alike = max(ratios) / min(ratios) < 1 + max(change.margin for change in self.changes)
+        alike = max(ratios) / min(ratios) < 1 + max(each.margin for each in changes)
         return statistics.geometric_mean(ratios) if alike else None
 
 
@@ -179,10 +158,10 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
                 f"the {which} file has no latencies: it was made with --timeDeserialize."
                 " Measure again without it."
             )
-    changes = []
+    changes = {}
     for name in common:
         then, now = old.timed[name], new.timed[name]
-        changes.append(Change(name, then, now, now.since(then), margin))
+        changes[name] = Change(then, now, now.since(then), margin)
     beside = ["plain" if one.plain else "none" for one in (old, new)]
     neighbours = f"baselines in the loop: {beside[0]}, then {beside[1]}"
     return Comparison(
@@ -191,7 +170,7 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
             # Caches remember who else took turns.
             *((neighbours,) if beside[0] != beside[1] else ()),
         ),
-        tuple(changes),
+        changes,
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
     )

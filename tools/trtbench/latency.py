@@ -95,21 +95,31 @@ class RatioInterval:
     @property
     def slower(self) -> bool:
         """Whether the whole interval lies above 1 and ``LEAST_DIFFERENCE``."""
-        return self.low is not None and self.low > 1 + LEAST_DIFFERENCE
+        return self.verdict == "slower"
 
     @property
     def faster(self) -> bool:
         """Whether the whole interval lies below 1 and ``LEAST_DIFFERENCE``."""
-        return self.high is not None and self.high < 1 / (1 + LEAST_DIFFERENCE)
+        return self.verdict == "faster"
 
     @property
     def verdict(self) -> str:
         """``slower``, ``faster``, or why neither can be said."""
+        return self.verdict_beyond(LEAST_DIFFERENCE)
+
+    def verdict_beyond(self, margin: float) -> str:
+        """Returns the verdict where a change by ``margin`` is none."""
         if self.low is None or self.high is None:
             return "too few runs to tell"
-        if self.slower:
+        if self.low > 1 + margin:
             return "slower"
-        return "faster" if self.faster else "no difference shown"
+        return "faster" if self.high < 1 / (1 + margin) else "no difference shown"
+
+    @property
+    def ends_text(self) -> str | None:
+        """Both ends, e.g. ``0.876 .. 0.878``; None where they are not known."""
+        known = self.low is not None and self.high is not None
+        return f"{self.low:.3f} .. {self.high:.3f}" if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +246,7 @@ def paired_ratio(times_ms: Sequence[float], reference_ms: Sequence[float]) -> Ra
     What slows a stretch of rounds slows both, and falls out of their ratio.
     """
     logs = np.log(times_ms) - np.log(reference_ms)
-    if len(logs) < 2:
-        return RatioInterval(math.exp(float(logs.mean())), None, None)
-    error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    return _interval(float(logs.mean()), error, len(logs) - 1)
+    return _interval(float(logs.mean()), [logs])
 
 
 def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> RatioInterval:
@@ -249,17 +256,19 @@ def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> Ratio
     the numbers of batches.
     """
     new, old = np.log(new_ms), np.log(old_ms)
-    mean = float(new.mean() - old.mean())
-    if min(len(new), len(old)) < 2:
+    return _interval(float(new.mean() - old.mean()), [new, old])
+
+
+def _interval(mean: float, samples: Sequence[NDArray[np.float64]]) -> RatioInterval:
+    """Returns the interval around ``mean``, whose error is that of all samples' means."""
+    if min(map(len, samples)) < 2:
         return RatioInterval(math.exp(mean), None, None)
-    parts = [float(logs.var(ddof=1)) / len(logs) for logs in (new, old)]
-    total = sum(parts)
+    parts = [float(logs.var(ddof=1)) / len(logs) for logs in samples]
     # Tiny variances vanish when squared.
-    shares = [part / total for part in parts] if total > 0 else [0.5, 0.5]
-    freedom = 1 / sum(
-        share**2 / (len(logs) - 1) for share, logs in zip(shares, (new, old), strict=True)
-    )
-    return _interval(mean, math.sqrt(total), freedom)
+    shares = [part / sum(parts) if sum(parts) > 0 else 1 / len(parts) for part in parts]
+    squares = (share**2 / (len(n) - 1) for share, n in zip(shares, samples, strict=True))
+    half = student_factor(1 / sum(squares)) * math.sqrt(sum(parts))
+    return RatioInterval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 
 def student_factor(freedom: float) -> float:
@@ -268,8 +277,3 @@ def student_factor(freedom: float) -> float:
     Degrees of freedom are rounded down and at most 30: the interval is wider, never narrower.
     """
     return _STUDENT[min(int(freedom + 1e-9), len(_STUDENT)) - 1]
-
-
-def _interval(mean: float, error: float, freedom: float) -> RatioInterval:
-    half = student_factor(freedom) * error
-    return RatioInterval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from skipc.tools.console import plural, size_text, table
 from skipc.tools.trtbench.compare import doubts
 from skipc.tools.trtbench.loop import MOST_ROUNDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from rich.console import Console
 
-    from skipc.tools.trtbench.compare import Comparison
+    from skipc.tools.trtbench.compare import Change, Comparison
     from skipc.tools.trtbench.latency import Latency, RatioInterval
     from skipc.tools.trtbench.layers import Profile
-    from skipc.tools.trtbench.probes import Times
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.probes import Energy, Times
+    from skipc.tools.trtbench.report import Measured, Memory, PlainCalls, Report, Share
+
+T = TypeVar("T")
+Cells = Iterable[tuple[str, str | float | None]]
+"""The columns of a row by title; of those to the right it begins with ``>``."""
 
 _INDENT = 12
 _MOST_LAYERS = 15
@@ -34,50 +37,114 @@ _PHASES: dict[str, str] = {
 
 def print_report(report: Report, out: Console) -> None:
     """Prints a report: regime, tables, warnings."""
-    entries, timed, switching = report.configurations, report.timed, report.switching
+    entries, timed = {entry.name: entry for entry in report.configurations}, report.timed
     _print_regime(report, out)
-    if timed:
-        _print_times("latency, ms", timed, out)
-        _print_throughput(report, out)
+    _print_each(out, "latency, ms", timed, _times)
+    average_runs = report.regime.average_runs
+    _print_each(out, "\nconfiguration", timed, lambda one: _throughput(one, average_runs))
     for title, phase in _PHASES.items():
-        found = {entry.name: getattr(entry.phases, phase, None) for entry in entries}
-        times = {name: one for name, one in found.items() if one is not None}
-        if times:
-            _print_times(title, times, out)
-    _print_loading(report, out)
-    _print_memory(report, out)
-    if len(timed) > 1:
-        _print_ratios(report, out)
-    if switching is not None:
-        before, after, ratio = switching.worst()
+        found = {name: getattr(one.phases, phase, None) for name, one in entries.items()}
+        _print_each(out, title, {n: one for n, one in found.items() if one}, _times)
+    on_device = report.regime.way is not None
+    _print_each(out, "\nconfiguration", entries, lambda one: _loading(one, on_device))
+    _print_each(out, "memory", entries, lambda one: _memory(one.memory))
+    best = entries[report.reference].accuracy
+    compared = {name: one for name, one in entries.items() if one.over_reference}
+    _print_each(out, f"over {report.reference}", compared, lambda one: _over(one, best))
+    if compared:
+        out.print("Intervals hold what varies within this run; another start differs by more.")
+    if report.switching is not None:
+        before, after, ratio = report.switching.worst()
         out.print(
             f"\nWorst switch: the first call of {after} after one of {before} takes"
             f" {ratio:.2f} of the median of its calls that follow."
         )
-    _print_plain(report, out)
-    _print_energy(report, out)
+    if report.plain_not_run:
+        out.print(f"\nThe baseline plain was not run: {report.plain_not_run}")
+    title, plain = "\nplain sessions", report.plain
+    _print_each(out, title, {n: one for n, one in plain.items() if one.latency}, _plain)
+    _print_each(out, title, plain, _plain_loading)
+    if (meter := report.regime.meter) is not None:
+        energies = {name: one.energy for name, one in entries.items() if one.energy}
+        _print_each(
+            out, "energy, estimated" if meter.estimated else "energy", energies, _energy
+        )
+        out.print(f"What the meter {meter.name} covers: {meter.covers}.")
     for doubt in doubts(report):
         out.print(f"\nWarning: {doubt}")
+
+
+def _times(one: Latency | Times) -> Cells:
+    yield ">min", one.min_ms
+    yield ">mean", one.mean_ms
+    yield ">median", one.median_ms
+    yield from ((f">{percent} %", ms) for percent, ms in one.percentiles_ms.items())
+    yield ">max", one.max_ms
+
+
+def _throughput(one: Latency, average_runs: int) -> Cells:
+    per_s = one.throughput_per_s
+    yield ">\nruns", str(one.runs)
+    yield ">throughput\nper s", f"{per_s:.4g}" if per_s < 1000 else f"{per_s:.0f}"
+    yield ">\nvariation", f"{one.coefficient_of_variation:.1%}"
+    yield f">averages of {average_runs}\nlowest", one.lowest_average_ms
+    yield ">ms\nhighest", one.highest_average_ms
+
+
+def _loading(one: Measured, on_device: bool) -> Cells:
+    yield ">load\nms", one.load_ms
+    yield ">first call\nms", one.first_call_ms
+    if one.load_parts is not None:
+        yield ">deserialise\nms", one.load_parts.deserialize_ms
+        yield ">refit\nms", one.load_parts.refit_ms
+    if on_device:
+        yield ">device memory\ntaken", size_text(one.memory.device.taken_bytes)
+
+
+def _memory(one: Memory) -> Cells:
+    for place in ("disk", "host", "device"):
+        share: Share | None = getattr(one, place)
+        yield f">on {place}\nown", None if share is None else size_text(share.own_bytes)
+        yield ">\nshared", None if share is None else size_text(share.shared_bytes)
+
+
+def _over(one: Measured, best: float | None) -> Cells:
+    if (over := one.over_reference) is not None:
+        points = None
+        if best is not None and one.accuracy is not None:
+            points = f"{100 * (one.accuracy - best):+.2f} points"
+        yield ">latency", f"{over.ratio:.3f}"
+        yield ">95 %", over.ends_text
+        yield ">accuracy", points
+        yield "", over.verdict
+
+
+def _plain(one: PlainCalls) -> Cells:
+    if one.latency is not None and (over := one.over_ours) is not None:
+        yield ">median\nms", one.latency.median_ms
+        yield ">over\nours", f"{over.ratio:.3f}"
+        yield ">\n95 %", over.ends_text
+        yield "", who_is_faster(over)
+
+
+def _plain_loading(one: PlainCalls) -> Cells:
+    yield ">load\nms", one.load_ms
+    yield ">first call\nms", one.first_call_ms
+    yield ">outputs differ\nby", f"{one.relative_error:.2g}"
+
+
+def _energy(one: Energy) -> Cells:
+    yield ">mJ per call", f"{one.mean_mj:.4g}"
+    yield ">+-", None if one.spread_mj is None else f"{one.spread_mj:.2g}"
+    yield ">windows", str(len(one.windows_mj))
 
 
 def print_comparison(found: Comparison, out: Console) -> None:
     """Prints what changed between two reports."""
     for difference in found.differences:
         out.print(f"Not alike: {difference}")
-    columns = "configuration", ">old ms", ">new ms", ">new/old", ">95 %", "verdict"
-    changes = {each.configuration: each for each in found.changes}
-    rows = (
-        (
-            name,
-            _ms(one.old.median_ms),
-            _ms(one.new.median_ms),
-            *_ratio(one.interval),
-            one.verdict,
-        )
-        for name, one in changes.items()
-    )
-    _print_table(out, columns, rows)
-    for name, one in changes.items():
+    _print_each(out, "configuration", found.changes, _change)
+    for name, one in found.changes.items():
         if one.unlike_its_median:
             out.print(
                 f"\n{name}: its mean and its slowest calls changed otherwise than its median:"
@@ -98,6 +165,14 @@ def print_comparison(found: Comparison, out: Console) -> None:
     )
 
 
+def _change(one: Change) -> Cells:
+    yield ">old ms", one.old.median_ms
+    yield ">new ms", one.new.median_ms
+    yield ">new/old", f"{one.interval.ratio:.3f}"
+    yield ">95 %", one.interval.ends_text
+    yield "verdict", one.verdict
+
+
 def print_profiles(profiles: Mapping[str, Profile], out: Console) -> None:
     """Prints each graph's layers, as trtexec does, but the slowest first."""
     for graph, profile in profiles.items():
@@ -107,17 +182,13 @@ def print_profiles(profiles: Mapping[str, Profile], out: Console) -> None:
         shown, rest = ordered[:_MOST_LAYERS], ordered[_MOST_LAYERS:]
         groups = [(_shortened(one.name), f"{one.median_ms:.4f}", [one]) for one in shown]
         groups += [(f"the {len(rest)} others together", "-", rest)] if rest else []
-        groups += [("all layers", "-", ordered)]
-        rows = []
-        for name, median_ms, layers in groups:
+        made = table(">Time(ms)", ">Avg.(ms)", ">Median(ms)", ">Time(%)", "Layer")
+        for name, median_ms, layers in (*groups, ("all layers", "-", ordered)):
             total_ms = sum(layer.total_ms for layer in layers)
             share = sum(layer.percentage for layer in layers)
-            average_ms = total_ms / profile.calls
-            rows.append(
-                (f"{total_ms:.3f}", f"{average_ms:.4f}", median_ms, f"{share:.1f}", name)
-            )
-        columns = ">Time(ms)", ">Avg.(ms)", ">Median(ms)", ">Time(%)", "Layer"
-        _print_table(out, columns, rows, "")
+            average_ms = f"{total_ms / profile.calls:.4f}"
+            made.add_row(f"{total_ms:.3f}", average_ms, median_ms, f"{share:.1f}", name)
+        out.print(made)
 
 
 def who_is_faster(over: RatioInterval) -> str:
@@ -173,120 +244,18 @@ def _changes(report: Report) -> Iterable[str]:
             yield f"{what} {then:.0f} to {now:.0f} {unit}"
 
 
-def _print_times(
-    title: str, times: Mapping[str, Latency] | Mapping[str, Times], out: Console
+def _print_each(
+    out: Console, title: str, entries: Mapping[str, T], cells: Callable[[T], Cells]
 ) -> None:
-    shown = {
-        name: {
-            ">min": one.min_ms,
-            ">mean": one.mean_ms,
-            ">median": one.median_ms,
-            **{f">{percent} %": ms for percent, ms in one.percentiles_ms.items()},
-            ">max": one.max_ms,
-        }
-        for name, one in times.items()
-    }
-    rows = [(name, *map(_ms, one.values())) for name, one in shown.items()]
-    _print_table(out, (title, *next(iter(shown.values()))), rows)
-
-
-def _print_throughput(report: Report, out: Console) -> None:
-    averages = f">averages of {report.regime.average_runs}\nlowest"
-    columns = "\nconfiguration", ">\nruns", ">throughput\nper s", ">\nvariation", averages
-    rows = []
-    for name, one in report.timed.items():
-        per_s, ends_ms = one.throughput_per_s, (one.lowest_average_ms, one.highest_average_ms)
-        throughput = f"{per_s:.4g}" if per_s < 1000 else f"{per_s:.0f}"
-        variation = f"{one.coefficient_of_variation:.1%}"
-        rows.append((name, str(one.runs), throughput, variation, *map(_ms, ends_ms)))
-    _print_table(out, (*columns, ">ms\nhighest"), rows)
-
-
-def _print_loading(report: Report, out: Console) -> None:
-    """Prints what loading took, and of which parts if that was asked."""
-    parts = {e.name: e.load_parts for e in report.configurations if e.load_parts is not None}
-    taken = report.regime.way is not None
-    columns = ["\nconfiguration", ">load\nms", ">first call\nms"]
-    columns += [">deserialise\nms", ">refit\nms"] if parts else []
-    columns += [">device memory\ntaken"] if taken else []
-    rows = []
-    for entry in report.configurations:
-        part = parts.get(entry.name)
-        row = [entry.name, _ms(entry.load_ms), _ms(entry.first_call_ms)]
-        row += [] if part is None else [_ms(part.deserialize_ms), _ms(part.refit_ms)]
-        row += [size_text(entry.memory.device.taken_bytes)] if taken else []
-        rows.append(row)
-    _print_table(out, columns, rows)
-
-
-def _print_memory(report: Report, out: Console) -> None:
-    """Prints what each configuration takes by itself and shares with others, by place."""
-    places = (f">on {place}\nown" for place in ("disk", "host", "device"))
-    columns = ("memory", *(column for place in places for column in (place, ">\nshared")))
-    rows = []
-    for entry in report.configurations:
-        memory, row = entry.memory, [entry.name]
-        for share in (memory.disk, memory.host, memory.device):
-            sizes = (None, None) if share is None else (share.own_bytes, share.shared_bytes)
-            row += ["-" if size is None else size_text(size) for size in sizes]
-        rows.append(row)
-    _print_table(out, columns, rows)
-
-
-def _print_ratios(report: Report, out: Console) -> None:
-    accuracies = {entry.name: entry.accuracy for entry in report.configurations}
-    best, rows = accuracies[report.reference], []
-    for entry in report.configurations:
-        points = "-"
-        if best is not None and entry.accuracy is not None:
-            points = f"{100 * (entry.accuracy - best):+.2f} points"
-        if (over := entry.over_reference) is not None:
-            rows.append((entry.name, *_ratio(over), points, over.verdict))
-    columns = f"over {report.reference}", ">latency", ">95 %", ">accuracy", ""
-    _print_table(out, columns, rows)
-    out.print("Intervals hold what varies within this run; another start differs by more.")
-
-
-def _print_plain(report: Report, out: Console) -> None:
-    """Prints the plain sessions' latencies over ours, and what loading them took."""
-    if report.plain_not_run:
-        out.print(f"\nThe baseline plain was not run: {report.plain_not_run}")
-    timed, loaded = [], []
-    for name, one in report.plain.items():
-        if one.latency is not None and (over := one.over_ours) is not None:
-            timed.append(
-                (name, _ms(one.latency.median_ms), *_ratio(over), who_is_faster(over))
-            )
-        times = _ms(one.load_ms), _ms(one.first_call_ms)
-        loaded.append((name, *times, f"{one.relative_error:.2g}"))
-    title = "\nplain sessions"
-    _print_table(out, (title, ">median\nms", ">over\nours", ">\n95 %", ""), timed)
-    columns = title, ">load\nms", ">first call\nms", ">outputs differ\nby"
-    _print_table(out, columns, loaded)
-
-
-def _print_energy(report: Report, out: Console) -> None:
-    meter, rows = report.regime.meter, []
-    for entry in report.configurations:
-        if (one := entry.energy) is not None:
-            spread = "-" if one.spread_mj is None else f"{one.spread_mj:.2g}"
-            rows.append((entry.name, f"{one.mean_mj:.4g}", spread, str(len(one.windows_mj))))
-    if meter is not None:
-        kind = "energy, estimated" if meter.estimated else "energy"
-        _print_table(out, (kind, ">mJ per call", ">+-", ">windows"), rows)
-        out.print(f"What the meter {meter.name} covers: {meter.covers}.")
-
-
-def _print_table(
-    out: Console, columns: Iterable[str], rows: Iterable[Iterable[str]], before: str = "\n"
-) -> None:
-    """Prints a table after an empty line; nothing where it has no rows."""
-    shown = table(*columns)
-    for row in rows:
-        shown.add_row(*row)
-    if shown.row_count:
-        out.print(before, end="")
-        out.print(shown)
+    """Prints a row for each entry, numbers as milliseconds; nothing where there is none."""
+    rows = {name: list(cells(one)) for name, one in entries.items()}
+    if not rows:
+        return
+    made = table(title, *(column for column, _ in next(iter(rows.values()))))
+    for name, row in rows.items():
+        made.add_row(name, *(one if isinstance(one, str) else _ms(one) for _, one in row))
+    out.print("\n", end="")
+    out.print(made)
 
 
 def _ms(value_ms: float | None) -> str:
@@ -294,12 +263,6 @@ def _ms(value_ms: float | None) -> str:
     if value_ms is None:
         return "-"
     return f"{value_ms:.0f}" if value_ms >= 1000 else f"{value_ms:.4g}"
-
-
-def _ratio(one: RatioInterval) -> tuple[str, str]:
-    """Returns a ratio and its interval, or ``-`` where there is none."""
-    known = one.low is not None and one.high is not None
-    return f"{one.ratio:.3f}", f"{one.low:.3f} .. {one.high:.3f}" if known else "-"
 
 
 def _pairs(values: Mapping[str, str]) -> str:
