@@ -121,6 +121,7 @@ def command(
     Every subnet is verified against PyTorch running the same configuration; if one differs,
     nothing is written.
     """
+    from skipc.compiler.axes.precision import Precision, check_precision
     from skipc.compiler.build import build, plan_build
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.targets import unavailable_reason
@@ -131,6 +132,10 @@ def command(
     profile = load_profile(target)
     own = Path(target) if target.endswith(".toml") else None
     plan = plan_build(checkpoint, front, _for_target(options, profile, own, tuning))
+    named = {entry.choices.get("precision") for entry in plan.front.configurations}
+    for each in Precision:
+        if each.value in named:
+            check_precision(each, profile.precisions, profile.name)
     unavailable = unavailable_reason(profile) if device is None else None
     again = shlex.join(["skipc", "finish", str(plan.out), *device_arguments(device)])
     with progress() as step:
