@@ -8,7 +8,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from skipc.compiler import axes
-from skipc.compiler.axes.skip import SkipAxis, units_of
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
 from skipc.compiler.norms.statistics import NormMode
@@ -43,9 +43,10 @@ def write_selection(path: Path, selection: Selection, options: SelectOptions) ->
         )
         for chosen in selection.chosen
     )
+    searched = dict.fromkeys(gene.axis for gene in problem.space.genes)
     front = Front(
         entries,
-        options={SkipAxis.key: units_of(problem.family).names},
+        options={axis: problem.family.offers[axis].names for axis in searched},
         norm=problem.mode,
         statistics=statistics,
         provenance=_provenance(selection, options),

@@ -197,7 +197,10 @@ FRONTS = {
         [{"name": "a", "skip": []}, {"name": "a", "skip": "0" * 11 + "1"}],
         "two configurations are named 'a'",
     ),
-    "same": ([{"name": "a", "skip": []}, {"name": "b", "skip": []}], "skip the same units"),
+    "same": (
+        [{"name": "a", "skip": []}, {"name": "b", "skip": []}],
+        "'a' and 'b' choose the same",
+    ),
     "other": ([{"name": "a", "skip": ["layer3.1"]}], "another network"),
     "file": ([{"name": "../a", "skip": []}], "cannot name files"),
 }

@@ -16,6 +16,7 @@ import torch
 
 from skipc.compiler import axes
 from skipc.compiler.axes.axis import Axis, Gene, Offer
+from skipc.compiler.front import read_front
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import AdaptiveEngine
@@ -197,3 +198,17 @@ def test_choice_of_the_axis_is_written_into_the_graph(checkpoint: Path) -> None:
     node = output.producer()
     assert isinstance(node, ir.Node)
     assert len(node.inputs) == 2
+
+
+def test_selection_decides_beside_units(checkpoint: Path, tmp_path: Path) -> None:
+    front = tmp_path / "front.json"
+    ended = skipc(
+        *("select", checkpoint, "--data", "digits", "--samples", 120, "--cost", "parameters"),
+        *("--evaluations", 40, "--norm", "shared", "--no-cache", "--out", front),
+    )
+    assert ended.code == 0, ended.err
+    found = read_front(front)
+    assert found.options["drop-bias"] == ("last",)
+    chosen = {entry.choices.get("drop-bias") for entry in found.configurations}
+    # The untrained network answers nothing better with its bias; what it saves is taken.
+    assert True in chosen
