@@ -72,16 +72,16 @@ def test_front_says_where_it_comes_from(trained, tmp_path):
     front = tmp_path / "front.json"
     found = selected(trained, front, "--seed", 3)
     read = read_front(front)
-    assert read.units == tuple(UNITS)
+    assert read.options["skip"] == tuple(UNITS)
     assert read.provenance["checkpoint_sha256"] == sha256_of(trained / "ckpt.pt")
     assert read.provenance["seed"] == "3"
     assert read.provenance["evaluations"] == str(found["evaluations"])
     assert read.statistics.sha256 == sha256_of(tmp_path / "front.norms.npz")
-    assert read.entries[0].name == "full"
+    assert read.configurations[0].name == "full"
     assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "front.html").read_text(encoding="utf-8")
     assert not re.search(r"<(script|link)[^>]+(src|href)=.?https?:", page)
-    assert all(entry.name in page for entry in read.entries)
+    assert all(entry.name in page for entry in read.configurations)
     assert "stages.2.1" in page
 
 
