@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -33,31 +33,24 @@ from skipc.tools.trtbench.report import HOST_TIMES_ARE_COMPUTE, read_report
 from skipc.tools.trtbench.views import print_comparison, print_profiles, print_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from skipc.runtime import Clock
     from skipc.runtime.backends import Arrays, Backend
+    from skipc.runtime.bundle.engines import EngineSet
     from skipc.tools.trtbench.cases import Shapes
-
-T = TypeVar("T")
 
 LEAST_ITERATIONS = 10
 """Of ``--update``: fewer calls say nothing of a 95th percentile."""
 
 _LONGEST_S = 86_400.0
 _MOST_STREAMS = 256
-_IN_PARALLEL = ("onnxruntime-cpu",)
+_ON_CPU = "onnxruntime-cpu"  # runs calls side by side, and beside plain sessions
 
 
 class GpuFlag(NamedTuple):
-    """A flag of ``trtexec`` that the backends on a GPU honour, and others refuse.
-
-    Attributes:
-        flag: The flag, with its dashes.
-        help: What it does.
-        reason: Why other backends refuse it.
-        opposite: The flag that says the contrary; empty where none does.
-    """
+    """A flag of ``trtexec`` for GPUs: what it does, why others refuse it, what contradicts."""
 
     flag: str
     help: str
@@ -115,33 +108,92 @@ MEANINGLESS: dict[str, str] = {
 """Flags of ``trtexec`` that mean nothing here: refused with the reason, never ignored."""
 
 
+def _percentiles(context: click.Context, parameter: click.Parameter, text: str) -> object:
+    for word in text.split(","):
+        if percent_of(word) is None:
+            raise click.BadParameter(
+                f"{word.strip()!r} is no percentile: expected numbers from 0 to 100, as in"
+                " 90,95,99."
+            )
+    return tuple(dict.fromkeys(map(float, text.split(","))))
+
+
+def _option(name: str, **settings: Any) -> Mapping[str, Any]:
+    """Returns what a field of ``Asked`` is told of the option that sets it."""
+    return {"name": name, "settings": {"show_default": "default" in settings, **settings}}
+
+
+_ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says; the options' help says what each means."""
+    """What the command line says, and its options."""
 
     bundle: Path | None
-    warm_up_ms: float
-    duration_s: float
-    iterations: int
-    streams: int
-    average_runs: int
-    percents: tuple[float, ...]
-    inputs: Path | None
-    shapes: Shapes
-    times: Path | None
-    dump_profile: bool
-    profile: Path | None
-    loading_only: bool
-    configurations: str | None
-    target: str | None
-    threads: int | None
-    meter: str | None
-    baseline: str | None
-    update: bool
-    as_json: Path | None
-    compared: tuple[Path, Path] | None
-    margin_percent: float
     flags: frozenset[str]
+    # fmt: off
+    warm_up_ms: float = field(metadata=_option(
+        "--warmUp", type=_ms, default=200,
+        help="Milliseconds of calls of each configuration that are dropped first."))
+    duration_s: float = field(metadata=_option(
+        "--duration", type=_s, default=3,
+        help="Seconds of calls of each configuration, at least."))
+    iterations: int = field(metadata=_option(
+        "--iterations", type=click.IntRange(1, MOST_ROUNDS), default=10,
+        help="Calls of each configuration, at least."))
+    streams: int = field(metadata=_option(
+        "--infStreams", type=click.IntRange(1, _MOST_STREAMS), default=1,
+        help="Calls of a configuration at the same time."))
+    average_runs: int = field(metadata=_option(
+        "--avgRuns", type=click.IntRange(1), default=10,
+        help="Calls in a row that are averaged; the lowest and highest average are shown."))
+    percents: tuple[float, ...] = field(metadata=_option(
+        "--percentile", metavar="PERCENTILES", default="90,95,99", callback=_percentiles,
+        help="Percentiles to show; 0 is the fastest call, 100 the slowest."))
+    inputs: Path | None = field(metadata=_option(
+        "--loadInputs", type=PATH,
+        help="Inputs: .npy, or .npz by input name.  [default: the bundle's golden inputs]"))
+    shapes: Shapes = field(metadata=_option(
+        "--shapes", metavar="[NAME:]1x3x224x224",
+        callback=lambda context, parameter, text: shapes_from(text or ""),
+        help="Golden inputs of this batch, repeated or cut; several with commas."))
+    times: Path | None = field(metadata=_option(
+        "--exportTimes", type=PATH, help="Write every call's times here."))
+    dump_profile: bool = field(metadata=_option(
+        "--dumpProfile", is_flag=True,
+        help="Print the layers' times, found in a run of its own."))
+    profile: Path | None = field(metadata=_option(
+        "--exportProfile", type=PATH, help="Write the layers' times here."))
+    loading_only: bool = field(metadata=_option(
+        "--timeDeserialize", is_flag=True,
+        help="Time loading and the first call."))
+    configurations: str | None = field(metadata=_option(
+        "--configurations", metavar="NAMES",
+        help="Only these, e.g. full,fast.  [default: all]"))
+    target: str | None = field(metadata=_option(
+        "--target", help="Whose engines.  [default: the first by name that fit]"))
+    threads: int | None = field(metadata=_option(
+        "--threads", type=click.IntRange(min=1), help="Threads of a call."))
+    meter: str | None = field(metadata=_option(
+        "--meter", metavar="SPEC", help="Measure energy, too: see `skipc meters`."))
+    baseline: str | None = field(metadata=_option(
+        "--baseline", type=click.Choice(["plain"]),
+        help="Measure plain ONNX Runtime sessions of the portable graphs beside the engines."))
+    update: bool = field(metadata=_option(
+        "--update", is_flag=True,
+        help="Write the results into BUNDLE as this device's table, which the governor uses."))
+    as_json: Path | None = field(metadata=_option(
+        "--json", type=PATH,
+        help="Write everything here as JSON; - is standard output, and the"
+        " tables go to standard error."))
+    compared: tuple[Path, Path] | None = field(metadata=_option(
+        "--compare", type=PATH, nargs=2, metavar="OLD NEW",
+        help="Compare two files of --json; exit code 1 if something became slower."))
+    margin_percent: float = field(metadata=_option(
+        "--margin", type=click.FloatRange(0, 1000), default=3,
+        help="With --compare: percent that two measurements of one thing may differ by."))
+    # fmt: on
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Asked:
@@ -186,68 +238,6 @@ class Asked:
         return "--timeRefit" in self.flags
 
 
-def _percentiles(context: click.Context, parameter: click.Parameter, text: str) -> object:
-    found: dict[float, None] = {}
-    for word in text.split(","):
-        percent = percent_of(word)
-        if percent is None:
-            raise click.BadParameter(
-                f"{word.strip()!r} is no percentile: expected numbers from 0 to 100, as in"
-                " 90,95,99."
-            )
-        found[percent] = None
-    return tuple(found)
-
-
-_ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S)
-OPTIONS = (
-    click.option("--warmUp", "warm_up_ms", type=_ms, default=200, show_default=True,
-                 help="Milliseconds of calls of each configuration that are dropped first."),
-    click.option("--duration", "duration_s", type=_s, default=3, show_default=True,
-                 help="Seconds of calls of each configuration, at least."),
-    click.option("--iterations", type=click.IntRange(1, MOST_ROUNDS), default=10,
-                 show_default=True, help="Calls of each configuration, at least."),
-    click.option("--infStreams", "streams", type=click.IntRange(1, _MOST_STREAMS), default=1,
-                 show_default=True, help="Calls of a configuration at the same time."),
-    click.option("--avgRuns", "average_runs", type=click.IntRange(1), default=10,
-                 show_default=True, help="Calls in a row that are averaged; the lowest and"
-                 " highest average are shown."),
-    click.option("--percentile", "percents", metavar="PERCENTILES", default="90,95,99",
-                 callback=_percentiles, show_default=True,
-                 help="Percentiles to show; 0 is the fastest call, 100 the slowest."),
-    click.option("--loadInputs", "inputs", type=PATH, help="Inputs: a .npy, or a .npz by input"
-                 " name.  [default: the bundle's golden inputs]"),
-    click.option("--shapes", metavar="[NAME:]1x3x224x224", default="",
-                 callback=lambda context, parameter, text: shapes_from(text),
-                 help="Golden inputs of this batch, repeated or cut; several with commas."),
-    click.option("--exportTimes", "times", type=PATH, help="Write every call's times here."),
-    click.option("--dumpProfile", "dump_profile", is_flag=True,
-                 help="Print the layers' times, found in a run of its own."),
-    click.option("--exportProfile", "profile", type=PATH,
-                 help="Write the layers' times here."),
-    click.option("--timeDeserialize", "loading_only", is_flag=True,
-                 help="Time loading and the first call."),
-    click.option("--configurations", metavar="NAMES",
-                 help="Only these, e.g. full,fast.  [default: all]"),
-    click.option("--target", help="Whose engines.  [default: the first by name that fit]"),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads of a call."),
-    click.option("--meter", metavar="SPEC", help="Measure energy, too: see `skipc meters`."),
-    click.option("--baseline", type=click.Choice(["plain"]), help="Measure plain ONNX Runtime"
-                 " sessions of the portable graphs beside the engines."),
-    click.option("--update", is_flag=True, help="Write the results into BUNDLE as this"
-                 " device's table, which the governor uses."),
-    click.option("--json", "as_json", type=PATH, help="Write everything here as JSON; - is"
-                 " standard output, and the tables go to standard error."),
-    click.option("--compare", "compared", type=PATH, nargs=2, metavar="OLD NEW",
-                 help="Compare two files of --json; exit code 1 if something became slower."),
-    click.option("--margin", "margin_percent", type=click.FloatRange(0, 1000), default=3,
-                 show_default=True, help="With --compare: percent that two measurements of one"
-                 " thing may differ by."),
-    *(click.option(one.flag, one.flag[2:], is_flag=True, help=f"On a GPU: {one.help}")
-      for one in GPU_FLAGS),
-)  # fmt: skip
-
-
 class _Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -260,8 +250,12 @@ class _Command(click.Command):
 
 
 def _with_options(function: Callable[..., int]) -> Callable[..., int]:
-    for decorate in reversed(OPTIONS):
-        function = decorate(function)
+    for flag in reversed(GPU_FLAGS):
+        text = f"On a GPU: {flag.help}"
+        function = click.option(flag.flag, flag.flag[2:], is_flag=True, help=text)(function)
+    for one in reversed([one for one in fields(Asked) if one.metadata]):
+        name, settings = one.metadata["name"], one.metadata["settings"]
+        function = click.option(name, one.name, **settings)(function)
     return function
 
 
@@ -284,15 +278,19 @@ def command(context: click.Context, /, **given: Any) -> int:
     cases = cases_from(bundle, asked.inputs, asked.shapes)
     if asked.update:
         _check_table(asked, bundle, names, cases)
+
+    def opened() -> tuple[tuple[Backend, EngineSet | None, Clock | None], int | None]:
+        before = pss_bytes()
+        done = bundle_backend(Bundle.open(bundle.path), target, asked.threads, None)
+        return done, added_bytes(before, pss_bytes())
+
     with progress() as step:
         step("opening the engines")
         (backend, engines, clock), backend_bytes = with_fresh_engines(
             asked.bundle,
             asked.target or next(iter(bundle.targets()), "cpu"),
             step,
-            lambda: _grown(
-                lambda: bundle_backend(Bundle.open(bundle.path), target, asked.threads, None)
-            ),
+            opened,
         )
         try:
             _check_backend(asked, backend)
@@ -336,39 +334,37 @@ def _given(context: click.Context, name: str) -> bool:
 
 def _check(context: click.Context, asked: Asked) -> None:
     """Raises ``click.UsageError`` where two things that were asked for exclude one another."""
-    if _given(context, "margin_percent"):
-        raise click.UsageError("--margin: only with --compare OLD NEW.")
-    for one in GPU_FLAGS:
-        if one.opposite and {one.flag, one.opposite} <= asked.flags:
-            raise click.UsageError(
-                f"{one.flag} and {one.opposite} contradict one another. Leave one out."
-            )
     check_places(asked)
-    if asked.loading_only and (asked.times or asked.meter or asked.layers or asked.of_calls):
-        raise click.UsageError(
-            "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
-            " --meter, --dumpProfile, --exportProfile and flags of how calls are made. Leave"
-            " them or it out."
-        )
-    if asked.shapes and asked.inputs is not None:
-        raise click.UsageError(
-            "--shapes: the inputs of --loadInputs have shapes already. Leave one of them out."
-        )
-    if asked.meter is not None and asked.target == NULL_TARGET:
-        raise click.UsageError(
-            f"--meter {asked.meter}: the target 'null' runs nothing whose energy could be"
-            " measured."
-        )
-    if asked.streams > 1 and (asked.loading_only or asked.meter is not None):
-        option, reason = (
-            ("--timeDeserialize", "it ends after the first calls")
-            if asked.loading_only
-            else ("--meter", "energy is measured of one call at a time")
-        )
-        raise click.UsageError(
-            f"--infStreams {asked.streams}: not with {option}: {reason}. Leave one of them"
-            " out."
-        )
+    single = ("--meter", "energy is measured of one call at a time")
+    if asked.loading_only:
+        single = ("--timeDeserialize", "it ends after the first calls")
+    refused = {
+        "--margin: only with --compare OLD NEW.": _given(context, "margin_percent"),
+        **{
+            f"{one.flag} and {one.opposite} contradict one another. Leave one out.": (
+                {one.flag, one.opposite} <= asked.flags
+            )
+            for one in GPU_FLAGS
+        },
+        "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
+        " --meter, --dumpProfile, --exportProfile and flags of how calls are made. Leave"
+        " them or it out.": asked.loading_only
+        and (asked.times or asked.meter or asked.layers or asked.of_calls),
+        "--shapes: the inputs of --loadInputs have shapes already. Leave one of them out.": (
+            asked.shapes and asked.inputs is not None
+        ),
+        f"--meter {asked.meter}: the target 'null' runs nothing whose energy could be"
+        " measured.": asked.meter is not None and asked.target == NULL_TARGET,
+        f"--infStreams {asked.streams}: not with {single[0]}: {single[1]}. Leave one of them"
+        " out.": asked.streams > 1 and (asked.loading_only or asked.meter is not None),
+    }
+    _refuse(refused, click.UsageError)
+
+
+def _refuse(refused: Mapping[str, object], error: type[Exception]) -> None:
+    for reason, holds in refused.items():
+        if holds:
+            raise error(reason)
 
 
 def _check_table(
@@ -391,36 +387,30 @@ def _check_table(
         "writes the table of the typical batch. Give inputs of that size, or none; `skipc"
         " show` names it.": not are_typical(bundle, cases),
     }
-    for reason, holds in refused.items():
-        if holds:
-            raise click.UsageError(f"--update: {reason}")
+    _refuse({f"--update: {why}": holds for why, holds in refused.items()}, click.UsageError)
 
 
 def _check_backend(asked: Asked, backend: Backend) -> None:
     """Raises ``ChoiceError`` where ``backend`` cannot do what was asked for."""
     name, on_gpu = backend.name, phased_backend(backend) is not None
-    for one in () if on_gpu else GPU_FLAGS:
-        if one.flag in asked.flags:
-            raise ChoiceError(
-                f"{one.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'. With {name!r}"
-                f" {one.reason}. Leave it out."
-            )
-    if asked.times is not None and not on_gpu and name not in HOST_TIMES_ARE_COMPUTE:
-        raise ChoiceError(
-            f"--exportTimes {asked.times}: the backend {name!r} does not tell transfers from"
-            " computation, which trtexec's file does. Leave it out."
-        )
-    if asked.plain and name != "onnxruntime-cpu":
-        raise ChoiceError(
-            f"--baseline plain: plain sessions run on the CPU, and the backend {name!r} does"
-            " not. Leave it out, or measure a CPU target with --target."
-        )
-    if asked.streams > 1 and name not in _IN_PARALLEL:
-        raise ChoiceError(
-            f"--infStreams {asked.streams}: the backend {name!r} runs one call at a time, so"
-            " callers would only wait for each other. Several can be had for"
-            f" {' and '.join(map(repr, _IN_PARALLEL))}; use 1, or leave it out."
-        )
+    refused = {
+        **{
+            f"{one.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'. With {name!r}"
+            f" {one.reason}. Leave it out.": not on_gpu and one.flag in asked.flags
+            for one in GPU_FLAGS
+        },
+        f"--exportTimes {asked.times}: the backend {name!r} does not tell transfers from"
+        " computation, which trtexec's file does. Leave it out.": asked.times is not None
+        and not on_gpu
+        and name not in HOST_TIMES_ARE_COMPUTE,
+        f"--baseline plain: plain sessions run on the CPU, and the backend {name!r} does not."
+        " Leave it out, or measure a CPU target with --target.": asked.plain
+        and name != _ON_CPU,
+        f"--infStreams {asked.streams}: the backend {name!r} runs one call at a time, so"
+        f" callers would only wait for each other. Several can be had for {_ON_CPU!r}; use 1,"
+        " or leave it out.": asked.streams > 1 and name != _ON_CPU,
+    }
+    _refuse(refused, ChoiceError)
     if asked.layers:
         check_profile(backend)
 
@@ -436,10 +426,3 @@ def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:
                 f" {choices_text(word, known)}"
             )
     return tuple(name for name in known if name in wanted)
-
-
-def _grown(action: Callable[[], T]) -> tuple[T, int | None]:
-    """Returns what ``action`` does, and what it added to this process's memory."""
-    before = pss_bytes()
-    done = action()
-    return done, added_bytes(before, pss_bytes())

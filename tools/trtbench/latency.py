@@ -70,10 +70,7 @@ def percent_of(text: str) -> float | None:
 class RatioInterval:
     """A ratio of two latencies and where it lies with 95 % confidence.
 
-    Attributes:
-        ratio: The estimate: the geometric mean over the batches.
-        low: The interval's lower end; None where there are too few batches to tell.
-        high: Its upper end; likewise.
+    ``ratio`` is the geometric mean over the batches; the ends are None for too few of them.
     """
 
     ratio: Positive
@@ -81,12 +78,10 @@ class RatioInterval:
     high: Positive | None
 
     def covering(self, ratio: float) -> RatioInterval:
-        """Returns the interval widened to hold ``ratio``, too.
+        """Returns the interval widened to hold the quotient of the medians of all calls, too.
 
-        Args:
-            ratio: The quotient of the medians of all calls. Where calls are of two kinds (a
-                neighbour that comes and goes) it differs from what the batches say, and
-                neither is wrong.
+        Where calls are of two kinds (a neighbour that comes and goes) it differs from what
+        the batches say, and neither is wrong.
         """
         if self.low is None or self.high is None:
             return self
@@ -127,13 +122,10 @@ class Latency:
     """The latencies of one configuration.
 
     Attributes:
-        runs: How many calls were measured.
         throughput_per_s: Calls per second of ``total_ms``.
         total_ms: What they took together: of calls made at the same time, from the start of
             the first to the end of the last.
-        median_ms: Their median; between the two middle ones where their number is even.
         lowest_average_ms: The lowest mean of ``--avgRuns`` calls in a row.
-        percentiles_ms: Those asked for.
         coefficient_of_variation: The population's standard deviation over the mean.
         batch_medians_ms: The medians of up to ``MOST_BATCHES`` equal stretches, in the order
             of time; the stretches of all configurations hold the same rounds.
@@ -217,16 +209,11 @@ def percentiles_ms(
 
 
 def percentile_ms(ordered_ms: NDArray[np.float64], percent: float) -> float:
-    """Returns a percentile as ``trtexec`` defines it (``sampleReporting.cpp``).
+    """Returns a percentile of ascending values as ``trtexec`` defines it.
 
-    Of N ascending values ``int((1 - percent / 100) * N)`` are left out at the top, and the
-    largest of the others is the percentile; no values are interpolated. The arithmetic is in
-    single precision, as there: in double precision the 90th percentile of ten values would be
-    another one.
-
-    Args:
-        ordered_ms: Ascending, at least one.
-        percent: 0 to 100.
+    Of N ``int((1 - percent / 100) * N)`` are left out at the top, and the largest of the
+    others is the percentile (``sampleReporting.cpp``). The arithmetic is in single precision,
+    as there: in double precision the 90th of ten values would be another one.
     """
     count = len(ordered_ms)
     share = np.float32(1) - np.float32(percent) / np.float32(100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,9 @@ from skipc.compiler.extras import require
 from skipc.compiler.verify.numerics import difference
 from skipc.runtime.backends.phases import LoadTimes, PhasedEngine, phased_backend
 from skipc.runtime.call.chain import runs_of
-from skipc.runtime.errors import EngineError, SkipcError
+from skipc.runtime.load.loading import load_all
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.report import DeviceShare, Memory, PlainCalls, Share
+from skipc.tools.trtbench.report import DeviceShare, Measured, Memory, PlainCalls, Share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Arrays, Backend, Engine, Outputs, Run
     from skipc.runtime.backends.phases import Way
     from skipc.runtime.bundle.engines import EngineSet
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
     from skipc.runtime.call.chain import Chain, Runs
     from skipc.runtime.load.loading import Family
     from skipc.runtime.load.residency import Residency
 
 _FATAL_ONLY = 4  # errors come as exceptions
+_LEAST_MS = 1e-6  # where the clock did not move
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,6 @@ class Subject:
     """What is measured.
 
     Attributes:
-        bundle: The bundle.
-        backend: Its backend, opened.
         engines: The target's engines; None where the null backend stands in.
         clock: What is timed with.
         family: The routes of the configurations, in the bundle's order.
@@ -57,10 +55,6 @@ class Subject:
     family: Family
     cases: Sequence[Arrays]
     backend_bytes: int | None
-
-    def entry(self, name: str) -> ConfigurationEntry:
-        """Returns the manifest's entry of a configuration."""
-        return self.bundle.manifest.configuration(name)
 
     def graphs(self, name: str) -> tuple[str, ...]:
         """Returns the graphs that a configuration's route runs, each once."""
@@ -79,31 +73,18 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What it took to load a configuration's engines and to call it once.
-
-    ``parts`` are those of the load, where the backend tells them.
-    """
-
-    load_ms: float
-    first_call_ms: float
-    parts: LoadTimes | None
-    memory: Memory
-
-
-@dataclass(frozen=True, slots=True)
 class LoadedFamily:
     """A family, each graph of which was loaded once, each configuration called once.
 
     Attributes:
         subject: What it was loaded from.
         engines: By graph.
-        loaded: By configuration.
+        entries: By configuration, what loading it took, and nothing else yet.
     """
 
     subject: Subject
     engines: Mapping[str, Engine]
-    loaded: Mapping[str, Loaded]
+    entries: Mapping[str, Measured]
 
     def runs(self, way: Way | None = None) -> dict[str, Run]:
         """Returns each configuration as a function that makes its calls in a way."""
@@ -143,38 +124,37 @@ def load_family(subject: Subject, stack: ExitStack) -> LoadedFamily:
 
     residency = subject.family.residency(load)
     stack.callback(residency.close)
-    loaded = {name: _load(subject, name, residency) for name in subject.family.routes}
-    return LoadedFamily(subject, engines, loaded)
+    entries = {name: _load(subject, name, residency) for name in subject.family.routes}
+    return LoadedFamily(subject, engines, entries)
 
 
-def _load(subject: Subject, name: str, residency: Residency[Engine]) -> Loaded:
+def _load(subject: Subject, name: str, residency: Residency[Engine]) -> Measured:
     """Loads what is not yet loaded of a configuration, and makes a call."""
     phased, now_ns = phased_backend(subject.backend), subject.clock.now_ns
     new = [graph for graph in subject.graphs(name) if not residency.ready(graph)]
     free_bytes = None if phased is None else phased.device_free_bytes()
-    runs, before = subject.runs(residency), pss_bytes()
-    try:
-        start_ns = now_ns()
-        for graph in new:
-            residency.load(graph)
-        loaded_ns = now_ns()
-        runs.warm_up(name, subject.cases[0])
-        end_ns = now_ns()
-    except SkipcError as cause:
-        if repr(name) in str(cause):
-            raise
-        raise EngineError(f"configuration {name!r} could not be loaded: {cause}") from cause
+    alone = replace(subject.family, routes={name: subject.family.routes[name]})
+    runs, before, start_ns = subject.runs(residency), pss_bytes(), now_ns()
+    called_ms = load_all(alone, residency, runs, subject.cases[0], 1, now_ns)[name]
+    taken_ms = (now_ns() - start_ns) / 1e6
     own_bytes, shared_bytes = added_bytes(before, pss_bytes()), subject.backend_bytes
     host = None
     if own_bytes is not None and shared_bytes is not None:
         host = Share(own_bytes, shared_bytes)
     left_bytes = None if phased is None else phased.device_free_bytes()
-    parts = [] if phased is None else [phased.load_times(graph) for graph in new]
-    return Loaded(
-        load_ms=max(loaded_ns - start_ns, 1) / 1e6,
-        first_call_ms=max(end_ns - loaded_ns, 1) / 1e6,
-        parts=None if phased is None else _sum(parts),
+    return Measured(
+        name=name,
+        graphs=subject.graphs(name),
+        accuracy=subject.bundle.manifest.configuration(name).metrics.get("accuracy"),
         memory=_memory(subject, name, host, added_bytes(left_bytes, free_bytes) or 0),
+        load_ms=max(taken_ms - called_ms, _LEAST_MS),
+        load_parts=None if phased is None else _sum([phased.load_times(g) for g in new]),
+        first_call_ms=max(called_ms, _LEAST_MS),
+        latency=None,
+        over_reference=None,
+        phases=None,
+        energy=None,
+        plain=None,
     )
 
 
@@ -187,9 +167,10 @@ def _sum(parts: Sequence[LoadTimes]) -> LoadTimes:
 
 def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -> Memory:
     if subject.engines is None:
-        graphs = subject.bundle.manifest.graphs_of(subject.entry(name))
-        own_bytes = sum(graph.own_bytes for graph in graphs)
-        disk = Share(own_bytes, sum(graph.weights_bytes for graph in graphs) - own_bytes)
+        manifest = subject.bundle.manifest
+        listed = manifest.graphs_of(manifest.configuration(name))
+        own_bytes = sum(graph.own_bytes for graph in listed)
+        disk = Share(own_bytes, sum(graph.weights_bytes for graph in listed) - own_bytes)
         return Memory(disk, host, DeviceShare(0, 0, taken_bytes))
     own_bytes = all_bytes = 0
     others = {
@@ -211,10 +192,7 @@ def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -
 
 
 class PlainUnavailableError(Exception):
-    """ONNX Runtime refuses a portable graph; the message says why.
-
-    No mistake of the user's: the engines are measured, and the reason is told.
-    """
+    """No plain session can be had; the message says why. No mistake of the user's."""
 
 
 class PlainSession:
@@ -251,47 +229,32 @@ class PlainSession:
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class PlainSessions:
-    """A plain session for each configuration, ready to be timed; nothing if none was wanted.
+def load_plain(family: LoadedFamily) -> Mapping[str, tuple[Run, PlainCalls]]:
+    """Returns plain sessions by configuration, that answer as its engine does.
 
-    Attributes:
-        runs: By configuration; empty where they could not be run.
-        calls: What is known of each before it is timed.
-        not_run: Why they could not be run; empty where they could.
-    """
-
-    runs: Mapping[str, Run] = field(default_factory=dict)
-    calls: Mapping[str, PlainCalls] = field(default_factory=dict)
-    not_run: str = ""
-
-
-def load_plain(family: LoadedFamily) -> PlainSessions:
-    """Returns plain sessions that answer as the engines do.
+    With each comes what is known of it before it is timed.
 
     Raises:
+        PlainUnavailableError: ONNX Runtime refuses one, or it would be of several graphs.
         NumericsError: One answers otherwise than our engine.
     """
-    subject, runs, calls = family.subject, {}, {}
-    manifest = subject.bundle.manifest
+    subject, manifest = family.subject, family.subject.bundle.manifest
+    case, found = subject.cases[0], {}
     for name, ours in family.runs().items():
-        entry, case = subject.entry(name), subject.cases[0]
         stage, *others = subject.family.routes[name]
         if others:
-            told = f"configuration {name!r} runs several graphs, which no plain session does."
-            return PlainSessions(not_run=told)
-        file = manifest.graph(stage.graph).file
+            raise PlainUnavailableError(
+                f"configuration {name!r} runs several graphs, which no plain session does."
+            )
+        file = subject.bundle.file(manifest.graph(stage.graph).file)
         start_ns = time.perf_counter_ns()
-        try:
-            session = PlainSession(subject.bundle.file(file), subject.backend.threads)
-        except PlainUnavailableError as reason:
-            return PlainSessions(not_run=str(reason))
+        session = PlainSession(file, subject.backend.threads)
         loaded_ns = time.perf_counter_ns()
         outputs = session.run(case)
-        first_call_ms = (time.perf_counter_ns() - loaded_ns) / 1e6
+        end_ns = time.perf_counter_ns()
         error = difference([outputs], [ours(case)]).relative_error
         # Each of the two may be that far from the reference, to either side.
-        tolerance = 2 * manifest.verification(entry).tolerance
+        tolerance = 2 * manifest.verification(manifest.configuration(name)).tolerance
         if not error <= tolerance:  # NaN must be refused
             raise NumericsError(
                 f"baseline 'plain', configuration {name!r}: its outputs differ from the"
@@ -299,7 +262,6 @@ def load_plain(family: LoadedFamily) -> PlainSessions:
                 " the tolerance that the bundle was verified with. Times of different answers"
                 " are not compared. Please report it, or leave it out of --baseline."
             )
-        load_ms = (loaded_ns - start_ns) / 1e6
-        runs[name] = session.run
-        calls[name] = PlainCalls(load_ms, first_call_ms, error, None, None)
-    return PlainSessions(runs, calls)
+        load_ms, first_call_ms = (loaded_ns - start_ns) / 1e6, (end_ns - loaded_ns) / 1e6
+        found[name] = session.run, PlainCalls(load_ms, first_call_ms, error, None, None)
+    return found

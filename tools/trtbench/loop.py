@@ -34,13 +34,10 @@ MOST_ROUNDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """When warm-up and measurement end. All of it is per configuration.
+    """When warm-up and measurement end.
 
-    Attributes:
-        warm_up_ms: Rounds that begin before every configuration has run for this long are
-            dropped.
-        duration_s: Each configuration's measured calls take this long together, at least.
-        iterations: Each configuration has this many measured calls, at least.
+    Rounds that begin before every configuration has run for ``warm_up_ms`` are dropped; then
+    each has ``iterations`` calls, which take ``duration_s`` together, at least.
     """
 
     warm_up_ms: Annotated[float, AtLeast(0)]
@@ -84,15 +81,12 @@ class Trace:
 
 
 def turn_orders(count: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the orders of the rounds, to be gone through again and again.
+    """Returns the orders of the rounds of ``count``, to be gone through again and again.
 
     In them each goes first, second and so on equally often, and follows each other one
     equally often within a round. This is a Latin square balanced for what is carried over
     (E. J. Williams, Australian Journal of Scientific Research A 2, 1949): ``count`` rounds,
     twice that where ``count`` is odd and above 1.
-
-    Args:
-        count: How many take turns, at least 1.
     """
     first = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(count)]
     rows = [tuple((start + step) % count for step in first) for start in range(count)]

@@ -21,7 +21,7 @@ from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench.latency import summarize
 from skipc.tools.trtbench.layers import profile_of
-from skipc.tools.trtbench.loading import PlainSessions, load_family, load_plain
+from skipc.tools.trtbench.loading import PlainUnavailableError, load_family, load_plain
 from skipc.tools.trtbench.loop import Trace, timed
 from skipc.tools.trtbench.probes import (
     measure_energy,
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from skipc.runtime import Reading, Sampler
+    from skipc.runtime.backends import Run
     from skipc.tools.console import Steps
     from skipc.tools.trtbench.command import Asked
-    from skipc.tools.trtbench.latency import Latency
     from skipc.tools.trtbench.layers import Profile
     from skipc.tools.trtbench.loading import LoadedFamily, Subject
     from skipc.tools.trtbench.probes import Energy, PhasedCalls, Switching
@@ -51,9 +51,6 @@ _POSSIBLE_C = (-40.0, 150.0)
 _NOT_VERSIONS = ("architecture", "cpu_features")
 
 
-NOTHING = Trace(0, {})
-
-
 @dataclass(frozen=True, slots=True)
 class Timed:
     """What was timed of a loaded family; nothing where only loading was asked for.
@@ -61,7 +58,7 @@ class Timed:
     The calls of plain sessions are under ``plain:NAME``; those taken apart are further ones.
     """
 
-    trace: Trace = NOTHING
+    trace: Trace = field(default_factory=lambda: Trace(0, {}))
     switching: Switching | None = None
     energies: Mapping[str, Energy] = field(default_factory=dict)
     phased: Mapping[str, PhasedCalls] = field(default_factory=dict)
@@ -91,30 +88,37 @@ def measure(subject: Subject, asked: Asked, step: Steps) -> Found:
     """
     before = conditions_now()
     with ExitStack() as stack:
-        sampler = _sampler(subject, asked, stack)
+        sampler = None
+        if asked.meter is not None:
+            sampler = started_sampler(asked.meter, subject.clock)
+            stack.callback(sampler.close)
         step("loading the engines")
         family = load_family(subject, stack)
-        plain = load_plain(family) if asked.plain else PlainSessions()
+        plain: Mapping[str, tuple[Run, PlainCalls]] = {}
+        not_run = ""
+        try:
+            plain = load_plain(family) if asked.plain else {}
+        except PlainUnavailableError as reason:
+            not_run = str(reason)
         found = Timed()
         if not asked.loading_only:
-            found = _time(family, plain, sampler, asked, step)
-    profiles = _profiles(subject, asked, step) if asked.layers else {}
+            beside = {f"{_PLAIN}{name}": run for name, (run, _) in plain.items()}
+            found = _time(family, beside, sampler, asked, step)
+    points = operating_points(
+        subject.bundle.manifest, subject.engines, subject.backend.threads
+    )
+    ranks = {point.configuration: point.rank for point in points}
+    reference = max(family.entries, key=lambda name: ranks[name])
+    known = {name: calls for name, (_, calls) in plain.items()}
+    rows = _with_times(family.entries, known, reference, found, asked)
     regime = _regime(subject, asked, before, sampler, found.trace.warm_up_rounds)
-    return Found(_report(regime, family, plain, found, asked), found, profiles)
-
-
-def _sampler(subject: Subject, asked: Asked, stack: ExitStack) -> Sampler | None:
-    """Returns what reads the meter from now on; None without one."""
-    if asked.meter is None:
-        return None
-    sampler = started_sampler(asked.meter, subject.clock)
-    stack.callback(sampler.close)
-    return sampler
+    profiles = _profiles(subject, asked, step) if asked.layers else {}
+    return Found(Report(regime, reference, rows, found.switching, not_run), found, profiles)
 
 
 def _time(
     family: LoadedFamily,
-    plain: PlainSessions,
+    beside: Mapping[str, Run],
     sampler: Sampler | None,
     asked: Asked,
     step: Steps,
@@ -130,15 +134,14 @@ def _time(
             step(f"measuring latency, for about {seconds:.0f} s")
 
     step("measuring latency")
-    lanes = {**runs, **{f"{_PLAIN}{name}": run for name, run in plain.runs.items()}}
-    trace = timed(lanes, cases, asked.stop, now_ns, asked.streams, expect)
+    trace = timed({**runs, **beside}, cases, asked.stop, now_ns, asked.streams, expect)
     step("measuring switches")
     switching = measure_switches(runs, cases[0], asked.stop.duration_s, now_ns)
     energies: Mapping[str, Energy] = {}
     if sampler is not None:
         step("measuring energy")
-        meter, latest = sampler.meter, partial(_latest, sampler)
-        energies = measure_energy(runs, cases, meter, latest, now_ns)
+        latest = partial(_latest, sampler)
+        energies = measure_energy(runs, cases, sampler.meter, latest, now_ns)
     routes = family.phased_routes()
     if not routes:
         return Timed(trace, switching, energies)
@@ -166,57 +169,42 @@ def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]
     }
 
 
-def _report(
-    regime: Regime, family: LoadedFamily, plain: PlainSessions, found: Timed, asked: Asked
-) -> Report:
-    subject = family.subject
-    manifest, threads = subject.bundle.manifest, subject.backend.threads
-    points = operating_points(manifest, subject.engines, threads)
-    ranks = {point.configuration: point.rank for point in points}
-    reference = max(subject.family.routes, key=lambda name: ranks[name])
+def _with_times(
+    entries: Mapping[str, Measured],
+    plain: Mapping[str, PlainCalls],
+    reference: str,
+    found: Timed,
+    asked: Asked,
+) -> tuple[Measured, ...]:
+    """Returns the entries with what was timed of each."""
     latencies = {
         name: summarize(calls.latencies_ms, asked.percents, asked.average_runs, calls.wall_ms)
         for name, calls in found.trace.calls.items()
     }
-
-    def row(name: str) -> Measured:
-        loaded, latency = family.loaded[name], latencies.get(name)
-        phased = found.phased.get(name)
-        return Measured(
-            name=name,
-            graphs=subject.graphs(name),
-            accuracy=subject.entry(name).metrics.get("accuracy"),
-            memory=loaded.memory,
-            load_ms=loaded.load_ms,
-            load_parts=loaded.parts if asked.refit else None,
-            first_call_ms=loaded.first_call_ms,
-            latency=latency,
-            over_reference=latency.over(latencies[reference])
-            if latency is not None and name != reference
-            else None,
-            phases=None
-            if phased is None
-            else summarize_phases(phased, asked.percents, asked.way.transfers),
-            energy=found.energies.get(name),
-            plain=_plain(plain, name, latencies),
+    phases = {
+        name: summarize_phases(calls, asked.percents, asked.way.transfers)
+        for name, calls in found.phased.items()
+    }
+    rows = []
+    for name, entry in entries.items():
+        latency, session, over = latencies.get(name), plain.get(name), None
+        if latency is not None and name != reference:
+            over = latency.over(latencies[reference])
+        if latency is not None and session is not None:
+            beside = latencies[f"{_PLAIN}{name}"]
+            session = replace(session, latency=beside, over_ours=beside.over(latency))
+        rows.append(
+            replace(
+                entry,
+                load_parts=entry.load_parts if asked.refit else None,
+                latency=latency,
+                over_reference=over,
+                phases=phases.get(name),
+                energy=found.energies.get(name),
+                plain=session,
+            )
         )
-
-    return Report(
-        regime,
-        reference,
-        tuple(map(row, subject.family.routes)),
-        found.switching,
-        plain.not_run,
-    )
-
-
-def _plain(
-    plain: PlainSessions, name: str, latencies: Mapping[str, Latency]
-) -> PlainCalls | None:
-    calls, latency = plain.calls.get(name), latencies.get(f"{_PLAIN}{name}")
-    if calls is None or latency is None:
-        return calls
-    return replace(calls, latency=latency, over_ours=latency.over(latencies[name]))
+    return tuple(rows)
 
 
 def _regime(

@@ -41,16 +41,14 @@ _LEAST_REPEATS, _MOST_REPEATS = 3, 20
 
 @dataclass(frozen=True, slots=True)
 class Switching:
-    """The cost of every switch.
+    """The cost of every switch, each made so often.
 
     The loop's median of B would not do as what a first call of B is compared with: there, too,
     every call follows one of another configuration.
 
     Attributes:
-        repeats: How often each was made.
         steady_ms: Per configuration, the median of its calls that follow one of its own.
-        first_ms: Per configuration A and other configuration B, the median of B's calls that
-            follow one of A.
+        first_ms: Per configuration A and other B, the median of B's calls that follow A's.
     """
 
     repeats: Count
@@ -130,12 +128,7 @@ def measure_energy(
 ) -> dict[str, Energy]:
     """Returns the energy of every configuration, from ``WINDOWS`` windows each, by turns.
 
-    Args:
-        runs: By configuration, warm.
-        cases: Inputs, taken in turn.
-        meter: What is read.
-        latest: Returns its last reading, timed with ``now_ns``'s clock.
-        now_ns: The clock.
+    ``latest`` returns the meter's last reading, timed with the same clock.
 
     Raises:
         MeterError: The meter shows nothing new, or too little, for a minute.
@@ -184,18 +177,13 @@ def _window_mj(
 def _calls_between(ends_ns: Sequence[int], first_ns: int, last_ns: int) -> float:
     """Returns how many calls lie between two times; of one cut by a time, its share.
 
-    Args:
-        ends_ns: When the calls ended, one after the other without a gap; the first value is
-            when the first call began.
-        first_ns: The earlier time, at or after the first value.
-        last_ns: The later time; what lies after the last value counts nothing.
+    ``ends_ns`` are the beginning of the first call, and the end of each without a gap.
     """
-    calls = 0.0
-    for start_ns, end_ns in pairwise(ends_ns):
-        inside_ns = min(end_ns, last_ns) - max(start_ns, first_ns)
-        if inside_ns > 0:
-            calls += inside_ns / (end_ns - start_ns)
-    return calls
+    inside = (
+        (min(end_ns, last_ns) - max(start_ns, first_ns), end_ns - start_ns)
+        for start_ns, end_ns in pairwise(ends_ns)
+    )
+    return sum(inside_ns / taken_ns for inside_ns, taken_ns in inside if inside_ns > 0)
 
 
 PhasedCalls: TypeAlias = "Mapping[str, NDArray[np.float64]]"
@@ -222,13 +210,10 @@ class PhaseSummary:
     """The phases of one configuration's calls.
 
     Attributes:
-        runs: How many calls were taken apart.
         graph: Whether the computation of every one was a CUDA graph.
         latency: The device's phases together, which is what ``trtexec`` calls latency.
         enqueue: What enqueueing the computation took the host.
-        h2d: Copying the inputs in; None without transfers.
-        compute: Computing.
-        d2h: Copying the outputs out; None without transfers.
+        h2d: Copying the inputs in, as ``d2h`` the outputs out; None without transfers.
     """
 
     runs: Count

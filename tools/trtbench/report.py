@@ -59,24 +59,13 @@ class Regime:
     """Under what conditions was measured: numbers of two regimes are not comparable.
 
     Attributes:
-        created_utc: ISO 8601 date and time.
-        bundle: The bundle's name.
-        manifest_sha256: Hash of its manifest.
-        backend: The runtime backend.
-        target: Whose engines ran.
-        threads: Threads of a call.
-        device: Board, processor, cores, architecture, GPUs.
         power_mode: What capped the clocks; empty where the system does not tell.
         before: What the device was like before the first engine was loaded.
         after: What it was like after the last call.
-        versions: Versions by name.
         inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
         cases: How many inputs were taken in turn.
-        stop: Warm-up, duration and iterations asked for.
         streams: Calls of an engine at the same time.
         average_runs: How many calls in a row were averaged.
-        warm_up_rounds: Rounds dropped as warm-up.
-        meter: The meter; None without one.
         way: How calls were made; None where the backend leaves no choice.
     """
 
@@ -105,24 +94,21 @@ class Regime:
         """What a call includes, and how it is made."""
         if self.way is None:
             return _REMARKS.get(self.backend, "what a call includes is the backend's affair")
-        if not self.way.transfers:
-            # The runtime captures none over arrays that are not its own.
-            made = "no transfers, all arrays stay on the GPU; enqueued without a CUDA graph"
-        elif self.way.graph:
-            made = "transfers included; one captured CUDA graph of copies and engine"
-        else:
-            made = "transfers included; enqueued without a CUDA graph"
-        return f"{made}; one stream; {_WAITS[self.way.wait]}"
+        moved = "no transfers, all arrays stay on the GPU"
+        moved = "transfers included" if self.way.transfers else moved
+        made = "enqueued without a CUDA graph"
+        if self.way.graph and self.way.transfers:  # none is captured over a caller's arrays
+            made = "one captured CUDA graph of copies and engine"
+        return f"{moved}; {made}; one stream; {_WAITS[self.way.wait]}"
 
     @property
     def phases_text(self) -> str:
         """How the calls are made that are taken apart; empty where the backend cannot."""
         if self.way is None:
             return ""
-        moved = self.way.transfers
-        parts = "copy in, computation, copy out" if moved else "the computation"
-        graph = "launched as a CUDA graph of its own" if self.way.graph else "enqueued"
-        how = graph if self.way.graph else f"{graph} without a graph"
+        parts = "copy in, computation, copy out" if self.way.transfers else "the computation"
+        own = "launched as a CUDA graph of its own"
+        how = own if self.way.graph else "enqueued without a graph"
         return f"further calls, with CUDA events around {parts}; computation {how}"
 
 
@@ -135,20 +121,13 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceShare:
-    """Device memory of one configuration; all 0 on a CPU.
+class DeviceShare(Share):
+    """Device memory as the bundle lists it: what engines take, and the workspace they share.
 
-    Attributes:
-        own_bytes: What its loaded engines take, as the bundle lists it; 0 where they were
-            built without the device.
-        shared_bytes: Workspace that they need while they run, as the bundle lists it, which
-            engines that take turns share.
-        taken_bytes: By how much the device's free memory fell while they were loaded, whoever
-            took it; 0 where it rose.
+    ``taken_bytes`` is by how much the device's free memory fell while they were loaded,
+    whoever took it. All is 0 on a CPU.
     """
 
-    own_bytes: int
-    shared_bytes: int
     taken_bytes: int
 
 
@@ -157,11 +136,10 @@ class Memory:
     """Memory of one configuration, by place.
 
     Attributes:
-        disk: Weights on disk. A plan that holds its weights itself counts as a whole: there
-            is no telling them from the rest.
-        host: What this process grew by: ``own_bytes`` by loading its engines and its first
-            call, after those listed before it; ``shared_bytes`` by opening the backend,
-            before any engine. None where the system does not tell.
+        disk: Weights; a plan that holds its own counts as a whole.
+        host: What this process grew by: ``own_bytes`` by loading and calling it after those
+            listed before it, ``shared_bytes`` by opening the backend. None where the system
+            does not tell.
         device: Device memory.
     """
 
@@ -189,20 +167,16 @@ class PlainCalls:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was found of one configuration.
+    """What was found of one configuration; no latencies if only loading was timed.
 
     Attributes:
-        name: The configuration's name.
         graphs: The graphs that its route runs.
-        accuracy: Its accuracy, 0 to 1; None where the bundle does not know it.
-        memory: What it takes on disk, in host memory, on the device.
-        load_ms: What loading its engines took, those that another one loaded before it left
-            out; the first one also loads what all share.
+        accuracy: 0 to 1; None where the bundle does not know it.
+        load_ms: What loading its engines took, but for those that were loaded before; the
+            first one also loads what all share.
         load_parts: What reading and refitting took of it; None where that was not asked.
-        first_call_ms: What the first call took.
-        latency: Its latencies; None if only loading was timed.
-        over_reference: Its latency over the reference's; None for the reference, or likewise.
-        phases: Calls taken apart; None likewise, or where the backend cannot.
+        over_reference: Its latency over the reference's; None for the reference.
+        phases: Calls taken apart; None where the backend cannot.
         energy: Its energy per call; None without a meter.
         plain: A plain session of the same, in the same rounds; None where that was not asked
             or not run.
@@ -233,11 +207,8 @@ class Report:
     """A benchmark of a family.
 
     Attributes:
-        regime: Under what conditions.
         reference: The most accurate of the configurations, by the runtime's ranking.
-        configurations: In the bundle's order.
-        switching: The cost of switches; None for a single configuration, or if only loading
-            was timed.
+        switching: None for a single configuration, or if only loading was timed.
         plain_not_run: Why the plain sessions could not be run; empty where they were, or were
             not asked for.
     """
