@@ -121,16 +121,11 @@ class AdaptiveEngine:
             sample = self._inputs.sample() if warm_up is None else warm_up
             warm_up_ms = load_all(family, held, runs(), sample, warm_up_runs, now_ns)
             state = first_state(points, warm_up_ms, sampler is not None, watts)
-            self._orders = Orders(named, ranked_by, bool(state.energy.call_mj), budget)
-            self._control = Controller(
-                named,
-                state,
-                self._orders,
-                strict=strict,
-                metering=None if sampler is None else Metering(sampler),
-                readiness=None if held.all_stay else Readiness.of(family.routes, held),
-                opened_ns=now_ns(),
-            )
+            known = bool(state.energy.call_mj)
+            orders = self._orders = Orders(named, ranked_by, known, budget, strict)
+            metering = None if sampler is None else Metering(sampler)
+            loaded = None if held.all_stay else Readiness.of(family.routes, held)
+            self._control = Controller(named, state, orders, metering, loaded, now_ns())
             watchdog = started_watchdog(limit_ms, now_ns, self._control.set_hanging, stack)
             self._runner = Runner(runs(), self._control, outputs, watchdog, now_ns)
             self._sharing = backend.sharing()

@@ -6,6 +6,9 @@ import time
 from threading import Lock
 from typing import Protocol
 
+STEP_BACK_S = 1.0
+"""Threads read the clock before they take turns, so it seems to go back by less than this."""
+
 
 class Clock(Protocol):
     """A clock that never goes back."""
@@ -48,3 +51,29 @@ class FakeClock:
             raise ValueError(f"a clock cannot go back: duration_ms={duration_ms!r}.")
         with self._lock:
             self._now_ns += round(duration_ms * 1e6)
+
+
+class Elapsed:
+    """The seconds since a moment; never fewer than before, whatever the clock shows.
+
+    Where the clock was set back, time goes on from where it was; neither does it stand still
+    until the clock has caught up, nor is any of it counted twice. Not for several threads at
+    once.
+
+    Args:
+        start_ns: The clock's time at that moment.
+    """
+
+    __slots__ = ("_now_s", "_start_ns")
+
+    def __init__(self, start_ns: int) -> None:
+        self._start_ns, self._now_s = start_ns, 0.0
+
+    def at(self, now_ns: int) -> float:
+        """Returns the seconds at which the clock shows ``now_ns``."""
+        now_s = (now_ns - self._start_ns) / 1e9
+        if now_s >= self._now_s:
+            self._now_s = now_s
+        elif self._now_s - now_s > STEP_BACK_S:
+            self._start_ns = now_ns - round(self._now_s * 1e9)
+        return self._now_s

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from threading import Condition, RLock
 from typing import TYPE_CHECKING, final
 
-from ..errors import BudgetError, ClosedError
+from ..clock import Elapsed
+from ..errors import ClosedError
 from ..governor import (
     after_call,
     after_choice,
@@ -29,16 +31,12 @@ from .record import BegunCall, CallRecord, failure_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..governor import Decision, OperatingPoint, State
-    from ..governor.budget import Budget
+    from ..governor import OperatingPoint, State
     from .metering import Metering
     from .orders import Orders
     from .readiness import Readiness
 
 _LOG = logging.getLogger(__name__)
-
-STEP_BACK_S = 1.0
-"""Threads read the clock before they take turns, so it seems to go back by less than this."""
 
 
 @final
@@ -48,8 +46,7 @@ class Controller:
     Args:
         points: What the governor knows of each configuration.
         state: What the governor knows at the start.
-        orders: The budget and the pin.
-        strict: Whether a call that nothing is predicted to fit is refused.
+        orders: What is asked of every call.
         metering: The meter; None without one.
         readiness: Which configurations are loaded; None where all of them stay.
         opened_ns: The clock's time now.
@@ -60,8 +57,6 @@ class Controller:
         points: Mapping[str, OperatingPoint],
         state: State,
         orders: Orders,
-        *,
-        strict: bool = False,
         metering: Metering | None = None,
         readiness: Readiness | None = None,
         opened_ns: int = 0,
@@ -71,10 +66,10 @@ class Controller:
         self._health = Health(self._order)
         self._state = state
         self._orders = orders
-        self._strict = strict
         self._metering = metering
         self._readiness = readiness
-        self._opened_ns, self._now_s = opened_ns, 0.0
+        self._choose = decide if readiness is None else partial(choose, readiness=readiness)
+        self._elapsed = Elapsed(opened_ns)
         self._idle_since_s = 0.0
         self._tally = Tally(points)
         self._unsaid: list[str] = []
@@ -99,7 +94,7 @@ class Controller:
         try:
             with self._lock:
                 self.check_open()
-                now_s = self._time_s(now_ns)
+                now_s = self._elapsed.at(now_ns)
                 budget, pinned = self._orders.budget, self._orders.pinned
                 idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
                 self._idle_since_s = now_s
@@ -110,13 +105,12 @@ class Controller:
                 state = before_choice(before, budget, now_s, idle_s)
                 self._state = after_refusal(state, before)  # until it is sure to run
                 points = self._health.usable() if pinned is None else self._order
-                about = points, budget, state, now_s, pinned, deadline_ms
-                if self._readiness is None:
-                    decision = decide(*about)
-                else:
-                    decision = choose(*about, self._readiness)
+                decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)
                 if not decision.feasible or self._tally.is_episode:
-                    self._note_feasibility(decision, budget, now_s)
+                    news = self._tally.is_news(decision.feasible, budget, now_s)
+                    self._orders.check_feasible(decision)
+                    if news and not decision.pinned:
+                        self._unsaid.append(f"the budget cannot be met: {decision.reason}")
                 self._state = after_choice(state, budget, decision, now_s, deadline_ms)
                 self._tally.begins(decision.configuration)
                 if self._closed:  # by a signal's handler, meanwhile
@@ -151,59 +145,34 @@ class Controller:
         """
         with self._lock:
             try:
-                now_s = self._time_s(now_ns)
+                name, budget = call.configuration, call.budget
+                point, took_ms = self.points[name], max(latency_ms, 0.0)
                 learns = ran and alike and latency_ms >= 0 and not call.decision.loading
-                self._settle(call, now_s, max(latency_ms, 0.0), learns, failure, ran, stage)
+                seen_ms = took_ms if learns else None
+                now_s = self._elapsed.at(now_ns)
+                started_s = now_s - took_ms / 1000
+                waited_s = started_s - self._idle_since_s  # for the choice
+                idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
+                state = self._state
+                spent_mj = state.energy.call_mj.get(name, 0.0)
+                if not ran:  # one that fails half-way took half of the energy
+                    (whole_ms,) = typical_ms([point], state.latency)
+                    spent_mj *= min(took_ms / whole_ms, 1.0)
+                if failure:
+                    state = after_failure(state, budget, point, seen_ms, spent_mj, stage)
+                else:
+                    state = after_call(state, budget, point, seen_ms, now_s, idle_s, stage)
+                self._state, metered_mj = state, None
+                if self._metering is not None:
+                    metered_mj = self._metering.total_mj
+                    idle_w, span = state.energy.idle_w, (started_s, now_s)
+                    self._metering.charge(name, spent_mj, span, idle_s, idle_w)
+                self._tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
                 self._idle_since_s = now_s
             finally:
                 self._in_flight -= 1
                 if self._closed:
                     self._ended.notify_all()
-
-    def _settle(
-        self,
-        call: BegunCall,
-        now_s: float,
-        took_ms: float,
-        learns: bool,
-        failure: str,
-        ran: bool,
-        stage: int,
-    ) -> None:
-        """Learns from a call, charges it and remembers it; the lock is held."""
-        point, budget = self.points[call.configuration], call.budget
-        seen_ms = took_ms if learns else None
-        started_s = now_s - took_ms / 1000
-        waited_s = started_s - self._idle_since_s  # for the choice
-        idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
-        spent_mj = self._state.energy.call_mj.get(call.configuration, 0.0)
-        if not ran:  # one that fails half-way took half of the energy
-            (whole_ms,) = typical_ms([point], self._state.latency)
-            spent_mj *= min(took_ms / whole_ms, 1.0)
-        if failure:
-            self._state = after_failure(self._state, budget, point, seen_ms, spent_mj, stage)
-        else:
-            self._state = after_call(self._state, budget, point, seen_ms, now_s, idle_s, stage)
-        metered_mj = None
-        if self._metering is not None:
-            metered_mj = self._metering.total_mj
-            idle_w, span = self._state.energy.idle_w, (started_s, now_s)
-            self._metering.charge(call.configuration, spent_mj, span, idle_s, idle_w)
-        self._tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
-
-    def _time_s(self, now_ns: int) -> float:
-        """Returns the seconds since it was opened at which the clock shows ``now_ns``.
-
-        Never fewer than before: where the clock was set back, time goes on from where it was;
-        neither does it stand still until the clock has caught up, nor is any of it counted
-        twice.
-        """
-        now_s = (now_ns - self._opened_ns) / 1e9
-        if now_s >= self._now_s:
-            self._now_s = now_s
-        elif self._now_s - now_s > STEP_BACK_S:
-            self._opened_ns = now_ns - round(self._now_s * 1e9)
-        return self._now_s
 
     def _is_idle(self) -> bool:
         """Tells whether nothing runs; a call that hangs does not."""
@@ -228,10 +197,10 @@ class Controller:
             point = self._health.stand_in(self.points[name], budget.min_accuracy)
             if failed.decision.pinned or point is None or self._closed:
                 return None
-            now_s, other = self._time_s(now_ns), point.configuration
+            now_s, other = self._elapsed.at(now_ns), point.configuration
             state = self._state._replace(account=None)
             decision = decide([point], budget, state, now_s, deadline_ms=failed.deadline_ms)
-            if self._strict and not decision.feasible:
+            if self._orders.strict and not decision.feasible:
                 return None
             loading = self._readiness is not None and not self._readiness.ready(other)
             self._tally.begins(other)
@@ -267,16 +236,6 @@ class Controller:
         """Takes note of how many calls of a configuration hang; it is avoided meanwhile."""
         with self._lock:
             self._health.set_hanging(configuration, calls)
-
-    def _note_feasibility(self, decision: Decision, budget: Budget, now_s: float) -> None:
-        news = self._tally.is_news(decision.feasible, budget, now_s)
-        if self._strict and not decision.feasible:
-            raise BudgetError(
-                f"no call within the budget: {decision.reason} Grant more, or open the engine"
-                " without strict."
-            )
-        if news and not decision.pinned:
-            self._unsaid.append(f"the budget cannot be met: {decision.reason}")
 
     def _say(self) -> None:
         """Logs what came up; without the lock, which a log's handler may want."""

@@ -1,4 +1,4 @@
-"""What the caller asks of every call: a budget, and perhaps one configuration."""
+"""What the caller asks of every call: a budget, kept strictly or not; one configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..governor.budget import checked_budget
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..governor import OperatingPoint
+    from ..governor import Decision, OperatingPoint
     from ..governor.budget import Budget
 
 
@@ -23,8 +23,10 @@ class Orders:
         ranked_by: What the points' rank is: ``accuracy`` or something else.
         energy_known: Whether anything is known of the energy that calls take.
         budget: What calls may take; None for no limit.
+        strict: Whether a call that nothing is predicted to fit is refused.
 
     Attributes:
+        strict: As given.
         pinned: The configuration that every call runs; None where the governor chooses.
         ranked_by: What the points' rank is.
 
@@ -38,10 +40,12 @@ class Orders:
         ranked_by: str,
         energy_known: bool,
         budget: Budget | None,
+        strict: bool = False,
     ) -> None:
         self._points = points
         self.ranked_by = ranked_by
         self._energy_known = energy_known
+        self.strict = strict
         self.pinned: str | None = None
         self.budget = budget
 
@@ -76,6 +80,14 @@ class Orders:
             raise ChoiceError(
                 f"there is no configuration {configuration!r}."
                 f" {choices_text(str(configuration), self._points)}"
+            )
+
+    def check_feasible(self, decision: Decision) -> None:
+        """Raises ``BudgetError`` where nothing is predicted to fit, and that is refused."""
+        if self.strict and not decision.feasible:
+            raise BudgetError(
+                f"no call within the budget: {decision.reason} Grant more, or open the engine"
+                " without strict."
             )
 
     def _check_possible(self, budget: Budget) -> None:

@@ -50,8 +50,7 @@ class Residency(Generic[Item]):
 
     An engine in use is never freed. One is loaded at a time; others may be used meanwhile.
     All methods may be called from any thread. Where the device turns out to be full
-    (``DeviceMemoryError``), the least recently used engine leaves and it is tried again, until
-    none is left to leave.
+    (``DeviceMemoryError``), the least recently used ones leave, as long as there is one.
 
     Args:
         load: Loads a graph's engine; called without any lock held.
@@ -71,8 +70,7 @@ class Residency(Generic[Item]):
         keep: str | None = None,
     ) -> None:
         self._load = load
-        self._room = _Room(size_bytes, limit_bytes)
-        self._keep = keep
+        self._room = _Room(size_bytes, limit_bytes, keep)
         self._items: dict[str, Item] = {}  # the least recently used first
         self._leaving: list[tuple[str, Item]] = []  # gone for callers, not freed yet
         self._users: dict[str, int] = dict.fromkeys(size_bytes, 0)
@@ -80,7 +78,7 @@ class Residency(Generic[Item]):
         self._loading: str | None = None
         self._wanted: str | None = None
         self._failed: set[str] = set()
-        self._worker: Thread | None = None
+        self._worker = _Worker()
         self._counts = ResidencyCounts()
         self._closed = False
         self._changed = Condition()
@@ -162,24 +160,20 @@ class Residency(Generic[Item]):
             if self._closed or graph in self._failed:
                 return frozenset()
             if graph not in self._items and graph not in (self._loading, self._wanted):
-                staying = self._staying_beside(graph)
+                coming = {graph, self._loading or graph}
+                staying = self._room.staying(coming, self._last, [*self._items])
                 if not staying:
                     return frozenset()
                 for other in [other for other in self._items if other not in staying]:
                     self._leaving.append((other, self._take_out(other)))
                 self._wanted = graph
-                if self._worker is None:
-                    self._worker = Thread(target=self._work, name="skipc-prepare", daemon=True)
-                    self._worker.start()
-                    # A library must not be at work in a thread when the interpreter goes.
-                    atexit.register(self._stop)
+                self._worker.start(self._work, self._stop)
                 self._changed.notify_all()
             return frozenset(self._items)
 
     def close(self) -> None:
         """Waits for what is in use or being loaded, then frees everything."""
         self._stop()
-        atexit.unregister(self._stop)
         with self._changed:
             self._changed.wait_for(
                 lambda: self._loading is None and not any(self._users.values())
@@ -196,15 +190,12 @@ class Residency(Generic[Item]):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            worker = self._worker
-        if worker is not None:
-            worker.join()
+        self._worker.join()
 
     def _ensure(self, graph: str) -> bool:
         """Loads an engine if it is not there; tells whether it was not. The lock is held."""
-        waited = False
+        waited = graph not in self._items
         while graph not in self._items:
-            waited = True
             self._check_open()
             if self._loading is None:
                 self._load_here(graph)
@@ -218,23 +209,13 @@ class Residency(Generic[Item]):
         self._loading = graph
         try:
             while graph not in self._items:
-                while not self._has_room(graph):
+                while not self._room.fits(graph, self._held()):
                     if not self._evict():
                         self._changed.wait()  # until a use ends, or what is leaving is gone
                         self._check_open()
                 full = self._try(graph)
-                if full is None or self._leaving or self._idle():
-                    continue
-                if self._items:
-                    raise BackendError(
-                        f"graph {graph!r}: no device memory left for its engine beside those"
-                        f" in use: {full} Make fewer calls at the same time."
-                    )
-                raise BackendError(
-                    f"graph {graph!r}: no device memory left for its engine, even with every"
-                    f" other one freed: {full} Close other programs on the device, or build"
-                    " fewer or smaller configurations."
-                )
+                if full is not None and not self._leaving and not self._idle():
+                    raise _full_error(graph, full, bool(self._items))
         finally:
             self._loading = None
             self._changed.notify_all()
@@ -255,17 +236,16 @@ class Residency(Generic[Item]):
         if self._users[graph]:
             self._changed.wait()
             return
-        self._changed.release()
         try:
-            _free(graph, item)
+            with _unlocked(self._changed):
+                _free(graph, item)
         finally:
-            self._changed.acquire()
             self._leaving.pop(0)
             self._changed.notify_all()
 
     def _load_wanted(self, graph: str) -> None:
         self._wanted = None
-        if graph in self._items or not self._has_room(graph):
+        if graph in self._items or not self._room.fits(graph, self._held()):
             return  # a call that waits was faster, or took the room
         self._loading = graph
         try:
@@ -282,31 +262,25 @@ class Residency(Generic[Item]):
 
         Only the text: the exception's frames hold the engine that did not fit.
         """
-        item: Item | None = None
-        full: str | None = None
-        self._changed.release()
         try:
-            item = self._load(graph)
+            with _unlocked(self._changed):
+                item = self._load(graph)
         except DeviceMemoryError as cause:
-            full = str(cause)
-        finally:
-            self._changed.acquire()
-        if item is None:
-            self._room.full(graph, self._held(), self._counts.loads)
-            return full
+            self._room.full(graph, self._held())
+            return str(cause)
         self._items[graph] = item
         self._failed.discard(graph)
         self._counts = replace(self._counts, loads=self._counts.loads + 1)
+        self._room.loaded()
         return None
 
     def _evict(self) -> bool:
         """Frees the least recently used item that nobody uses; tells whether there was one."""
         idle = self._idle()
-        if not idle:
-            return False
-        first = next((other for other in idle if other != self._keep), idle[0])
-        _free(first, self._take_out(first))
-        return True
+        if idle:
+            first = self._room.first_out(idle)
+            _free(first, self._take_out(first))
+        return bool(idle)
 
     def _take_out(self, graph: str) -> Item:
         self._counts = replace(self._counts, evictions=self._counts.evictions + 1)
@@ -314,19 +288,6 @@ class Residency(Generic[Item]):
 
     def _idle(self) -> list[str]:
         return [graph for graph in self._items if not self._users[graph]]
-
-    def _staying_beside(self, graph: str) -> frozenset[str]:
-        """Returns what can stay while ``graph`` is loaded; nothing if the last used cannot."""
-        if not self._items:
-            return frozenset()
-        last = self._last if self._last in self._items else next(reversed(self._items))
-        others = [other for other in reversed(self._items) if other != last]
-        others.sort(key=lambda other: other != self._keep)
-        coming = {graph} if self._loading is None else {graph, self._loading}
-        return self._room.staying(coming, last, others, self._counts.loads)
-
-    def _has_room(self, graph: str) -> bool:
-        return self._room.fits(graph, self._held(), self._counts.loads)
 
     def _held(self) -> list[str]:
         return [*self._items, *(graph for graph, _ in self._leaving)]
@@ -336,18 +297,48 @@ class Residency(Generic[Item]):
             raise ClosedError("the engine was closed while a call waited for a graph.")
 
 
+class _Worker:
+    """A thread that begins when there is something to do, and has ended before Python has."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+
+    def start(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Starts the thread, unless it runs.
+
+        Args:
+            work: What it does, until ``stop`` makes it return.
+            stop: Called at exit: a library must not be at work in a thread when the
+                interpreter goes.
+        """
+        if self._thread is None:
+            self._thread = Thread(target=work, name="skipc-prepare", daemon=True)
+            self._thread.start()
+            self._stop = stop
+            atexit.register(stop)
+
+    def join(self) -> None:
+        """Waits until the thread, which was told to stop, has ended."""
+        if self._thread is not None:
+            self._thread.join()
+            atexit.unregister(self._stop)
+
+
 class _Room:
     """What fits beside what: the limit that was set, and what the device turned out to hold.
 
     Args:
         size_bytes: What each engine takes, by graph.
         limit_bytes: What all may take together; None for no limit.
+        keep: What leaves last.
 
     Raises:
         ChoiceError: An engine is larger than the limit.
     """
 
-    def __init__(self, size_bytes: Mapping[str, int], limit_bytes: int | None) -> None:
+    def __init__(
+        self, size_bytes: Mapping[str, int], limit_bytes: int | None, keep: str | None
+    ) -> None:
         largest = max(size_bytes, key=lambda graph: size_bytes[graph])
         if limit_bytes is not None and size_bytes[largest] > limit_bytes:
             raise ChoiceError(
@@ -357,40 +348,48 @@ class _Room:
         self._size_bytes = dict(size_bytes)
         self._granted_bytes = math.inf if limit_bytes is None else limit_bytes
         self._learnt_bytes = math.inf
-        self._learnt_at = 0
+        self._loads_since = 0
+        self._keep = keep
 
-    def fits(self, graph: str, held: Collection[str], loads: int) -> bool:
-        """Tells whether ``graph`` fits beside what is held; alone it is always tried.
+    def fits(self, graph: str, held: Collection[str]) -> bool:
+        """Tells whether a graph fits beside what is held; alone it is always tried."""
+        return not held or self._bytes([*held, graph]) <= self._limit_bytes()
 
-        Args:
-            graph: What is to be loaded.
-            held: What is loaded.
-            loads: How many loads there were so far.
-        """
-        return not held or self._bytes([*held, graph]) <= self._limit(loads)
+    def loaded(self) -> None:
+        """Notes that something was loaded."""
+        self._loads_since += 1
+        if self._loads_since > _FORGOTTEN_AFTER_LOADS:
+            self._learnt_bytes = math.inf  # other programs may have gone
 
-    def full(self, graph: str, held: Collection[str], loads: int) -> None:
-        """Notes that the device had no memory for ``graph`` beside what is held."""
+    def full(self, graph: str, held: Collection[str]) -> None:
+        """Notes that the device had no memory for a graph beside what is held."""
         if held:
             self._learnt_bytes = self._bytes([*held, graph]) - 1
-            self._learnt_at = loads
+            self._loads_since = 0
+
+    def first_out(self, idle: Sequence[str]) -> str:
+        """Returns which leaves first of those that may, the least recently used in front."""
+        return next((graph for graph in idle if graph != self._keep), idle[0])
 
     def staying(
-        self, coming: Collection[str], last: str, others: Sequence[str], loads: int
+        self, coming: Collection[str], last: str | None, loaded: Sequence[str]
     ) -> frozenset[str]:
-        """Returns what can stay beside what is coming; nothing if ``last`` cannot.
+        """Returns what can stay beside what is coming; nothing if the one used last cannot.
 
         Args:
             coming: What is to be loaded, or is being loaded.
-            last: What must stay.
-            others: What else is loaded, the one that should stay first in front.
-            loads: How many loads there were so far.
+            last: What was used last.
+            loaded: Everything that is loaded, the least recently used in front.
         """
-        room_bytes = self._limit(loads) - self._bytes([*coming, last])
+        if not loaded:
+            return frozenset()
+        last = loaded[-1] if last is None or last not in loaded else last
+        room_bytes = self._limit_bytes() - self._bytes([*coming, last])
         if room_bytes < 0:
             return frozenset()
         staying = {last}
-        for other in others:
+        others = [other for other in reversed(loaded) if other != last]
+        for other in sorted(others, key=lambda other: other != self._keep):
             if self._size_bytes[other] <= room_bytes:
                 room_bytes -= self._size_bytes[other]
                 staying.add(other)
@@ -399,10 +398,31 @@ class _Room:
     def _bytes(self, graphs: Collection[str]) -> int:
         return sum(self._size_bytes[graph] for graph in graphs)
 
-    def _limit(self, loads: int) -> float:
-        if loads - self._learnt_at > _FORGOTTEN_AFTER_LOADS:
-            self._learnt_bytes = math.inf  # other programs may have gone
+    def _limit_bytes(self) -> float:
         return min(self._granted_bytes, self._learnt_bytes)
+
+
+@contextmanager
+def _unlocked(lock: Condition) -> Iterator[None]:
+    """Has a lock, which is held, released until the block ends."""
+    lock.release()
+    try:
+        yield
+    finally:
+        lock.acquire()
+
+
+def _full_error(graph: str, full: str, beside: bool) -> BackendError:
+    """Returns the error of a full device, which others are in use of (``beside``) or none."""
+    text = f"graph {graph!r}: no device memory left for its engine"
+    if beside:
+        return BackendError(
+            f"{text} beside those in use: {full} Make fewer calls at the same time."
+        )
+    return BackendError(
+        f"{text}, even with every other one freed: {full} Close other programs on the device,"
+        " or build fewer or smaller configurations."
+    )
 
 
 def _free(graph: str, item: Engine) -> None:

@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipc.runtime import Budget, Reading, Sampler
-from skipc.runtime.call.controller import Controller
-from skipc.runtime.call.orders import Orders
-from skipc.runtime.governor import first_state
-from tests.runtime.faulty import ENERGY_MJ, POINTS, HandMeter, Script, X, scripted
+from skipc.runtime.clock import Elapsed
+from tests.runtime.faulty import ENERGY_MJ, HandMeter, Script, X, scripted
 
 HOUR_MS = 3_600_000.0
 
@@ -47,14 +45,8 @@ def _account(engine):
     return engine._control.counts().state.account
 
 
-def _times(opened_ns):
-    points = {point.configuration: point for point in POINTS}
-    orders = Orders(points, "rank", True, None)
-    return Controller(points, first_state(POINTS), orders, opened_ns=opened_ns)._time_s
-
-
 def test_time_goes_on_from_where_it_was():
-    at = _times(10**18)
+    at = Elapsed(10**18).at
     assert at(10**18) == 0.0
     assert at(10**18 + 2 * 10**9) == 2.0
     assert at(10**18 + 1_500_000_000) == 2.0
@@ -66,7 +58,7 @@ def test_time_goes_on_from_where_it_was():
 
 @given(st.lists(st.integers(0, 2**63)))
 def test_time_never_goes_back(shown):
-    at, last_s = _times(2**62), 0.0
+    at, last_s = Elapsed(2**62).at, 0.0
     for now_ns in shown:
         now_s = at(now_ns)
         assert last_s <= now_s < math.inf
