@@ -49,12 +49,7 @@ def shapes_from(text: str) -> Shapes:
 
 
 def cases_from(bundle: Bundle, inputs: Path | None, shapes: Shapes) -> Sequence[Arrays]:
-    """Returns the inputs to measure with.
-
-    Args:
-        bundle: The bundle.
-        inputs: The file that holds them; None for its golden inputs.
-        shapes: What these are to be repeated or cut to; see ``cases_of``.
+    """Returns the inputs of a file to measure with, else the golden ones; see ``cases_of``.
 
     Raises:
         InputError: They do not fit the network.
@@ -92,11 +87,8 @@ def are_typical(bundle: Bundle, cases: Sequence[Arrays]) -> bool:
 def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
     """Returns the golden inputs at another batch: repeated, or cut.
 
-    An input that is not named keeps its sizes, and takes the others' batch.
-
-    Args:
-        bundle: The bundle.
-        shapes: By input, each as the manifest allows it; an only input may be named ``""``.
+    An input that is not named keeps its sizes, and takes the others' batch; an only one may
+    be named ``""``.
 
     Raises:
         ChoiceError: There is no such input, or it does not take that shape.

@@ -25,7 +25,6 @@ from skipc.tools.trtbench.files import (
     write_table,
 )
 from skipc.tools.trtbench.latency import percent_of
-from skipc.tools.trtbench.layers import check_profile
 from skipc.tools.trtbench.loading import Subject
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
 from skipc.tools.trtbench.measuring import measure
@@ -393,6 +392,8 @@ def _check_table(
 def _check_backend(asked: Asked, backend: Backend) -> None:
     """Raises ``ChoiceError`` where ``backend`` cannot do what was asked for."""
     name, on_gpu = backend.name, phased_backend(backend) is not None
+    own = " Run trtexec itself on the plan under engines/: --loadEngine=PLAN --dumpProfile."
+    instead = own if name.startswith("tensorrt") else ""
     refused = {
         **{
             f"{one.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'. With {name!r}"
@@ -406,13 +407,13 @@ def _check_backend(asked: Asked, backend: Backend) -> None:
         f"--baseline plain: plain sessions run on the CPU, and the backend {name!r} does not."
         " Leave it out, or measure a CPU target with --target.": asked.plain
         and name != _ON_CPU,
+        f"--dumpProfile, --exportProfile: the backend {name!r} does not tell the times of"
+        f" layers; {_ON_CPU!r} does.{instead}": asked.layers and name != _ON_CPU,
         f"--infStreams {asked.streams}: the backend {name!r} runs one call at a time, so"
         f" callers would only wait for each other. Several can be had for {_ON_CPU!r}; use 1,"
         " or leave it out.": asked.streams > 1 and name != _ON_CPU,
     }
     _refuse(refused, ChoiceError)
-    if asked.layers:
-        check_profile(backend)
 
 
 def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:

@@ -21,17 +21,16 @@ from skipc.tools.trtbench.latency import percentile_ms
 from skipc.tools.trtbench.report import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from skipc.runtime import Bundle
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.tools.trtbench.command import Asked
-    from skipc.tools.trtbench.layers import Profile
     from skipc.tools.trtbench.loop import Calls
     from skipc.tools.trtbench.measuring import Found
-    from skipc.tools.trtbench.probes import PhasedCalls
+    from skipc.tools.trtbench.probes import PhasedCalls, Profile
     from skipc.tools.trtbench.report import Report
 
 STDOUT = Path("-")
@@ -40,9 +39,11 @@ STDOUT = Path("-")
 
 def check_places(asked: Asked) -> None:
     """Raises ``click.UsageError`` where nothing could be written."""
-    named = {"--exportTimes": asked.times, "--exportProfile": asked.profile}
-    if asked.as_json != STDOUT:
-        named["--json"] = asked.as_json
+    named = {
+        "--json": None if asked.as_json == STDOUT else asked.as_json,
+        "--exportTimes": asked.times,
+        "--exportProfile": asked.profile,
+    }
     places = {option: path for option, path in named.items() if path is not None}
     for option, path in places.items():
         if path == STDOUT:
@@ -58,36 +59,33 @@ def check_places(asked: Asked) -> None:
 def write_files(asked: Asked, found: Found) -> list[Path]:
     """Writes what was found; returns the files, in the order of writing."""
     contents: dict[Path, bytes] = {}
-    names = [entry.name for entry in found.report.configurations]
     if asked.as_json == STDOUT:
         click.echo(encoded(found.report).decode(), nl=False)
     elif asked.as_json is not None:
         contents[asked.as_json] = encoded(found.report)
     if asked.times is not None:
         phased, calls = found.timed.phased, found.timed.trace.calls
+        names = [entry.name for entry in found.report.configurations]
         for name, path in paths_of(asked.times, names).items():
             one = phased[name] if name in phased else phases_of(calls[name])
             contents[path] = encoded_times(one)
     if asked.profile is not None:
-        for name, path in paths_of(asked.profile, found.profiles).items():
+        for name, path in paths_of(asked.profile, [*found.profiles]).items():
             contents[path] = encoded_profile(found.profiles[name])
     for path, data in contents.items():
         write_whole(path, data)
     return [*contents]
 
 
-def paths_of(path: Path, names: Iterable[str]) -> dict[str, Path]:
+def paths_of(path: Path, names: Sequence[str]) -> dict[str, Path]:
     """Returns each one's file: ``times.fast.json`` for ``times.json`` and ``fast``.
 
     A single one gets ``path`` itself. What a file name cannot hold is escaped.
     """
-    listed = tuple(names)
-    if len(listed) == 1:
-        return {listed[0]: path}
-    return {
-        name: path.with_name(f"{path.stem}.{quote(name, safe='')}{path.suffix}")
-        for name in listed
-    }
+    if len(names) == 1:
+        return {names[0]: path}
+    places = (f"{path.stem}.{quote(name, safe='')}{path.suffix}" for name in names)
+    return {name: path.with_name(place) for name, place in zip(names, places, strict=True)}
 
 
 def phases_of(calls: Calls) -> PhasedCalls:
@@ -97,12 +95,9 @@ def phases_of(calls: Calls) -> PhasedCalls:
     """
     starts_ns, none = calls.starts_ns.astype(np.float64), np.zeros(len(calls.starts_ns))
     return {
-        "start_ns": starts_ns,
-        "enqueue_start_ns": starts_ns,
-        "enqueue_end_ns": starts_ns,
-        "h2d_ms": none,
+        **dict.fromkeys(("start_ns", "enqueue_start_ns", "enqueue_end_ns"), starts_ns),
+        **dict.fromkeys(("h2d_ms", "d2h_ms"), none),
         "compute_ms": (calls.ends_ns - calls.starts_ns) / 1e6,
-        "d2h_ms": none,
     }
 
 
@@ -160,28 +155,28 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
     """
     regime = found.report.regime
     measured = None if regime.meter is None or regime.meter.estimated else regime.meter
-    rows: list[Row] = []
+    rows: dict[str, Row] = {}
     for entry in found.report.configurations:
         graph = bundle.manifest.configuration(entry.name).only_graph
-        if graph is None or any(row.graph == graph for row in rows):
+        if graph is None or graph in rows:
             continue  # a row is of an engine: routes of several are made of theirs
         ordered_ms = np.sort(found.timed.trace.calls[entry.name].latencies_ms)
         energy = None if measured is None else entry.energy
-        rows.append(
-            Row(
-                graph=graph,
-                p50_ms=float(np.median(ordered_ms)),
-                p95_ms=percentile_ms(ordered_ms, 95),
-                p99_ms=percentile_ms(ordered_ms, 99),
-                runs=len(ordered_ms),
-                energy_mj=None if energy is None else energy.mean_mj,
-                energy_spread_mj=None if energy is None else energy.spread_mj,
-            )
+        rows[graph] = Row(
+            graph=graph,
+            p50_ms=float(np.median(ordered_ms)),
+            p95_ms=percentile_ms(ordered_ms, 95),
+            p99_ms=percentile_ms(ordered_ms, 99),
+            runs=len(ordered_ms),
+            energy_mj=None if energy is None else energy.mean_mj,
+            energy_spread_mj=None if energy is None else energy.spread_mj,
         )
     device = Device(regime.device, regime.power_mode)
     key = table_key(bundle, engines, device, regime.threads)
     meter = "" if measured is None else measured.name
-    table = MeasuredTable(key, regime.created_utc, dict(regime.versions), meter, tuple(rows))
+    table = MeasuredTable(
+        key, regime.created_utc, dict(regime.versions), meter, tuple(rows.values())
+    )
     inside(bundle.path, FOLDER).mkdir(exist_ok=True)
     path = inside(bundle.path, key.path())
     write_whole(path, _encoded(written(table)))

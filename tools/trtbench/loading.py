@@ -76,10 +76,7 @@ class Subject:
 class LoadedFamily:
     """A family, each graph of which was loaded once, each configuration called once.
 
-    Attributes:
-        subject: What it was loaded from.
-        engines: By graph.
-        entries: By configuration, what loading it took, and nothing else yet.
+    ``engines`` are by graph; ``entries`` hold what loading a configuration took, so far.
     """
 
     subject: Subject
@@ -201,10 +198,6 @@ class PlainSession:
     With its defaults, all optimisations and weights of its own, but for one thing: threads
     that spin on after a call would take the cores from whatever is timed next. Within a call
     they spin as ever.
-
-    Args:
-        path: The graph.
-        threads: Threads of a call.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:

@@ -12,8 +12,9 @@ import threading
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     Run = Callable[[Arrays], Any]
     Clock = Callable[[], int]
+    Times = Sequence[tuple[int, int]]  # when calls began and ended, by their beginnings
+    Turn = Callable[[Arrays], Times]
 
 MOST_ROUNDS = 1_000_000
 """Warm-up ends after so many rounds, and so does what is measured; 16 bytes a call."""
@@ -98,75 +101,58 @@ def turn_orders(count: int) -> tuple[tuple[int, ...], ...]:
 
 
 class Lane:
-    """One of those that take turns: makes a call in each, and keeps its beginning and end."""
+    """One of those that take turns: keeps when the calls of each turn began and ended."""
 
-    def __init__(self, run: Run, now_ns: Clock) -> None:
-        self.run = run
-        self.now_ns = now_ns
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
         self.forget()
 
     def forget(self) -> None:
         """Drops what was kept: it was warm-up."""
-        self.starts, self.ends = array("q"), array("q")
-        self.spent_ns = 0
+        self.starts, self.ends, self.spent_ns = array("q"), array("q"), 0
 
     def turn(self, inputs: Arrays) -> None:
         """Takes a turn."""
-        run, now_ns = self.run, self.now_ns
-        start_ns = now_ns()
-        run(inputs)
-        self.keep(start_ns, now_ns())
-
-    def keep(self, start_ns: int, end_ns: int) -> None:
-        """Notes a turn of one call."""
-        self.starts.append(start_ns)
-        self.ends.append(end_ns)
+        times_ns = self._turn(inputs)
+        for start_ns, end_ns in times_ns:
+            self.starts.append(start_ns)
+            self.ends.append(end_ns)
         # A clock that stands still must not make the loop endless.
-        self.spent_ns += max(end_ns - start_ns, 1)
+        self.spent_ns += max(max(end_ns for _, end_ns in times_ns) - times_ns[0][0], 1)
 
-    def calls(self, first_ns: int) -> Calls:
+    def calls(self, first_ns: int, streams: int = 1) -> Calls:
         """Returns what was kept, counted from ``first_ns``."""
         times_ns = np.array([self.starts, self.ends], np.int64) - first_ns
-        return Calls(times_ns[0], times_ns[1])
+        return Calls(times_ns[0], times_ns[1], streams)
 
 
-class CrowdedLane(Lane):
-    """A lane whose turn is one call of each caller, begun together."""
+def one_call(run: Run, now_ns: Clock) -> Turn:
+    """Returns the turn that is one call of ``run``."""
 
-    def __init__(self, run: Run, callers: Callers, now_ns: Clock) -> None:
-        super().__init__(run, now_ns)
-        self._callers = callers
+    def turn(inputs: Arrays) -> Times:
+        start_ns = now_ns()
+        run(inputs)
+        return ((start_ns, now_ns()),)
 
-    def turn(self, inputs: Arrays) -> None:
-        """Takes a turn."""
-        times_ns = self._callers.together(self.run, inputs)
-        self.starts.extend(start for start, _ in times_ns)
-        self.ends.extend(end for _, end in times_ns)
-        first_ns, last_ns = times_ns[0][0], max(end for _, end in times_ns)
-        self.spent_ns += max(last_ns - first_ns, 1)
-
-    def calls(self, first_ns: int) -> Calls:
-        """Returns what was kept, counted from ``first_ns``."""
-        kept = super().calls(first_ns)
-        return Calls(kept.starts_ns, kept.ends_ns, self._callers.count)
+    return turn
 
 
 class Callers:
     """Threads that make one call each, together; the first turn starts them."""
 
     def __init__(self, count: int, now_ns: Clock) -> None:
-        self.count = count
+        self._count = count
         self._now_ns = now_ns
         self._begin = threading.Barrier(count)
         self._pool = ThreadPoolExecutor(count)
 
-    def together(self, run: Run, inputs: Arrays) -> list[tuple[int, int]]:
+    def together(self, run: Run, inputs: Arrays) -> Times:
         """Returns when each call of ``run`` began and ended, in the order of their beginnings.
 
         Raises:
             Exception: What the first call to fail raised.
         """
-        calls = [self._pool.submit(self._call, run, inputs) for _ in range(self.count)]
+        calls = [self._pool.submit(self._call, run, inputs) for _ in range(self._count)]
         return sorted(call.result() for call in calls)
 
     def close(self) -> None:
@@ -201,15 +187,17 @@ def timed(
     Raises:
         BackendError: A call failed.
     """
-    with ExitStack() as stack:
-        if streams == 1:
-            lanes = {name: Lane(run, now_ns) for name, run in runs.items()}
-        else:
-            callers = stack.enter_context(closing(Callers(streams, now_ns)))
-            lanes = {name: CrowdedLane(run, callers, now_ns) for name, run in runs.items()}
+    with closing(Callers(streams, now_ns)) as callers:
+        lanes = {
+            name: Lane(
+                one_call(run, now_ns) if streams == 1 else partial(callers.together, run)
+            )
+            for name, run in runs.items()
+        }
         warm_up_rounds = take_turns(tuple(lanes.values()), cases, stop, expect)
     first_ns = min(lane.starts[0] for lane in lanes.values())
-    return Trace(warm_up_rounds, {name: lane.calls(first_ns) for name, lane in lanes.items()})
+    calls = {name: lane.calls(first_ns, streams) for name, lane in lanes.items()}
+    return Trace(warm_up_rounds, calls)
 
 
 def take_turns(
@@ -224,9 +212,7 @@ def take_turns(
     Arguments are those of ``timed``. Warm-up and measurement end after ``most_rounds`` each in
     any case, no fewer than ``stop.iterations``.
     """
-    turns = [
-        [lane.turn for lane in map(lanes.__getitem__, row)] for row in turn_orders(len(lanes))
-    ]
+    turns = [[lanes[at].turn for at in row] for row in turn_orders(len(lanes))]
     rounds, warm_up_rounds, warming = 0, 0, stop.warm_up_ms > 0
     while True:
         measured, least_ns = rounds - warm_up_rounds, min(lane.spent_ns for lane in lanes)

@@ -20,13 +20,13 @@ from skipc.runtime.errors import MeterError
 from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench.latency import summarize
-from skipc.tools.trtbench.layers import profile_of
 from skipc.tools.trtbench.loading import PlainUnavailableError, load_family, load_plain
 from skipc.tools.trtbench.loop import Trace, timed
 from skipc.tools.trtbench.probes import (
     measure_energy,
     measure_phases,
     measure_switches,
+    profile_of,
     summarize_phases,
 )
 from skipc.tools.trtbench.report import Conditions, Measured, MeterInfo, Regime, Report
@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Run
     from skipc.tools.console import Steps
     from skipc.tools.trtbench.command import Asked
-    from skipc.tools.trtbench.layers import Profile
     from skipc.tools.trtbench.loading import LoadedFamily, Subject
-    from skipc.tools.trtbench.probes import Energy, PhasedCalls, Switching
+    from skipc.tools.trtbench.probes import Energy, PhasedCalls, Profile, Switching
     from skipc.tools.trtbench.report import PlainCalls
 
 _WORTH_SAYING_S = 10.0

@@ -1,12 +1,16 @@
-"""What is measured beside latency, after the loop: switches, energy, the phases of a call."""
+"""What is measured beside latency, after the loop: switches, energy, phases, layers."""
 
 from __future__ import annotations
 
+import json
+import tempfile
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise, permutations
 from operator import attrgetter
+from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -14,7 +18,7 @@ import numpy as np
 
 from skipc.runtime.backends.phases import Phases
 from skipc.runtime.bundle.constraints import AtLeast, Count, NotEmpty, Positive
-from skipc.runtime.errors import MeterError
+from skipc.runtime.errors import EngineError, MeterError
 from skipc.tools.trtbench.latency import Percentiles, percentiles_ms
 from skipc.tools.trtbench.loop import Lane, take_turns
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.runtime import Meter, Reading
-    from skipc.runtime.backends import Arrays
+    from skipc.runtime.backends import Arrays, Backend
     from skipc.runtime.backends.phases import PhasedEngine, Way
     from skipc.tools.trtbench.loop import Clock, Run, Stop
 
@@ -34,6 +38,12 @@ WINDOWS = 5
 LEAST_STEPS = 20
 """A window spans this many periods and this many resolutions of its meter, at least: then a
 step more or less at either end changes it by 5 %."""
+
+MOST_CALLS = 100
+"""Of a graph; ONNX Runtime keeps a million events, one per layer and call."""
+_LEAST_CALLS = 10
+_WARM_UP_CALLS = 10
+_SUFFIX = "_kernel_time"
 
 _LONGEST_WINDOW_S = 60.0
 _LEAST_REPEATS, _MOST_REPEATS = 3, 20
@@ -225,26 +235,6 @@ class PhaseSummary:
     d2h: Times | None
 
 
-class PhasedLane(Lane):
-    """A lane whose calls are taken apart; what is kept are numbers, not objects."""
-
-    def __init__(self, engine: PhasedEngine, way: Way, now_ns: Clock) -> None:
-        super().__init__(lambda inputs: engine.run_in_phases(inputs, way, now_ns), now_ns)
-        self._rows = array("d")
-
-    def turn(self, inputs: Arrays) -> None:
-        """Takes a turn."""
-        found = self.run(inputs)
-        self.keep(found.start_ns, self.now_ns())
-        self._rows.extend(_row(found))
-
-    def phased_calls(self, first_ns: int) -> PhasedCalls:
-        """Returns what was kept, counted from ``first_ns``."""
-        rows = np.array(self._rows).reshape(-1, len(_COLUMNS))
-        columns = dict(zip(_COLUMNS, rows.T, strict=True))
-        return {k: v - first_ns if k.endswith("_ns") else v for k, v in columns.items()}
-
-
 def measure_phases(
     engines: Mapping[str, PhasedEngine],
     cases: Sequence[Arrays],
@@ -260,12 +250,23 @@ def measure_phases(
     Raises:
         BackendError: A call failed.
     """
+    rows = {name: array("d") for name in engines}  # numbers, not objects
+
+    def turn(name: str, inputs: Arrays) -> tuple[tuple[int, int]]:
+        found = engines[name].run_in_phases(inputs, way, now_ns)
+        rows[name].extend(_row(found))
+        return ((found.start_ns, now_ns()),)
+
     for engine in engines.values():
         engine.run_in_phases(cases[0], way, now_ns)
-    lanes = {name: PhasedLane(engine, way, now_ns) for name, engine in engines.items()}
-    take_turns(tuple(lanes.values()), cases, replace(stop, warm_up_ms=0))
-    first_ns = min(lane.starts[0] for lane in lanes.values())
-    return {name: lane.phased_calls(first_ns) for name, lane in lanes.items()}
+    lanes = [Lane(partial(turn, name)) for name in engines]
+    take_turns(lanes, cases, replace(stop, warm_up_ms=0))
+    first_ns = min(lane.starts[0] for lane in lanes)
+    calls: dict[str, PhasedCalls] = {}
+    for name, kept in rows.items():
+        columns = zip(_COLUMNS, np.array(kept).reshape(-1, len(_COLUMNS)).T, strict=True)
+        calls[name] = {k: v - first_ns if k.endswith("_ns") else v for k, v in columns}
+    return calls
 
 
 def summarize_phases(
@@ -291,4 +292,94 @@ def summarize_phases(
         h2d=times(h2d_ms) if transfers else None,
         compute=times(compute_ms),
         d2h=times(d2h_ms) if transfers else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer, by its name in the engine's graph and its operator.
+
+    ``total_ms`` is of all calls, ``percentage`` its share of what all layers took.
+    """
+
+    name: str
+    total_ms: float
+    average_ms: float
+    median_ms: float
+    percentage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The layers of one graph, in the order in which they run, over so many calls."""
+
+    calls: int
+    layers: tuple[Layer, ...]
+
+
+def profile_of(
+    backend: Backend, graph: str, cases: Sequence[Arrays], duration_s: float, now_ns: Clock
+) -> Profile:
+    """Returns the layers of a graph of the family's inputs, by ONNX Runtime's own profiler.
+
+    It slows calls down, so what is profiled is an engine loaded for this. After ten calls no
+    further one begins once these have taken ``duration_s``.
+
+    Raises:
+        BackendError: The engine could not be loaded or run.
+    """
+    from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+
+    assert isinstance(backend, OnnxRuntimeCpu)
+    with tempfile.TemporaryDirectory(prefix="trtbench-") as folder:
+        engine = backend.load(graph, profile=str(Path(folder) / "profile"))
+        try:
+            for number in range(_WARM_UP_CALLS):
+                engine.run(cases[number % len(cases)])
+            calls, end_ns = 0, now_ns() + duration_s * 1e9
+            while calls < _LEAST_CALLS or (calls < MOST_CALLS and now_ns() < end_ns):
+                engine.run(cases[calls % len(cases)])
+                calls += 1
+            text = engine.end_profiling().read_text(encoding="utf-8")
+        finally:
+            engine.close()
+    return read_events(graph, json.loads(text), calls)
+
+
+def read_events(graph: str, events: Sequence[Mapping[str, object]], calls: int) -> Profile:
+    """Returns the layers in the events of ONNX Runtime's profiler, of the last ``calls``.
+
+    There is an event per layer and call, with its time in microseconds.
+
+    Raises:
+        EngineError: A layer has fewer times than there were calls.
+    """
+    times_ms: dict[str, list[float]] = {}
+    for event in events:
+        name, taken_us = event.get("name"), event.get("dur")
+        if event.get("cat") != "Node" or not isinstance(name, str):
+            continue
+        if name.endswith(_SUFFIX) and isinstance(taken_us, (int, float)):
+            about = event.get("args")
+            operator = about.get("op_name", "") if isinstance(about, dict) else ""
+            layer = f"{name.removesuffix(_SUFFIX)} [{operator}]"
+            times_ms.setdefault(layer, []).append(taken_us / 1000)
+    if not times_ms or any(len(times) < calls for times in times_ms.values()):
+        raise EngineError(
+            f"graph {graph!r}: ONNX Runtime's profile does not hold the {calls} calls that"
+            " were made. Leave out --dumpProfile and --exportProfile."
+        )
+    # A layer in a loop has several times in a call: they are one.
+    kept_ms = {}
+    for name, found_ms in times_ms.items():
+        per_call = len(found_ms) // (calls + _WARM_UP_CALLS) or 1
+        kept = found_ms[-calls * per_call :]
+        kept_ms[name] = [sum(kept[at : at + per_call]) for at in range(0, len(kept), per_call)]
+    all_ms = sum(map(sum, kept_ms.values())) or 1.0
+    return Profile(
+        calls,
+        tuple(
+            Layer(name, sum(ms), fmean(ms), median(ms), 100 * sum(ms) / all_ms)
+            for name, ms in kept_ms.items()
+        ),
     )

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from skipc.tools.trtbench.compare import Change, Comparison
     from skipc.tools.trtbench.latency import Latency, RatioInterval
-    from skipc.tools.trtbench.layers import Profile
-    from skipc.tools.trtbench.probes import Energy, Times
+    from skipc.tools.trtbench.probes import Energy, Profile, Times
     from skipc.tools.trtbench.report import Measured, Memory, PlainCalls, Report, Share
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import pytest
 from skipc.runtime import Bundle
 from skipc.runtime.backends import open_backend
 from skipc.runtime.errors import EngineError
-from skipc.tools.trtbench.layers import read_events
+from skipc.tools.trtbench.probes import read_events
 from tests.command_line import all_files, trtbench
 from tests.tools.trtbench.test_command import QUICK
 from tests.tools.trtbench.test_plain import told_late

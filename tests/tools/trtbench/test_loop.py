@@ -17,6 +17,7 @@ from skipc.tools.trtbench.loop import (
     Calls,
     Lane,
     Stop,
+    one_call,
     take_turns,
     timed,
     turn_orders,
@@ -119,7 +120,7 @@ def test_it_stops_when_both_conditions_are_met(stop: Stop, rounds: int) -> None:
 def test_warm_up_and_measurement_are_bounded_by_rounds() -> None:
     """As with the null target, whose calls may take nanoseconds of its clock."""
     family = Family(LATENCIES_MS)
-    lanes = [Lane(run, family.clock.now_ns) for run in family.runs.values()]
+    lanes = [Lane(one_call(run, family.clock.now_ns)) for run in family.runs.values()]
     assert take_turns(lanes, [{}], Stop(1e6, 1e6, 2), most_rounds=5) == 5
     assert {len(lane.starts) for lane in lanes} == {5}
 
