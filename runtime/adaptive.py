@@ -1,28 +1,26 @@
-"""The engine that an application calls: many configurations, one of them per call."""
+"""How the engine that an application calls is put together: from a bundle, or from parts."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, final, overload
+from typing import TYPE_CHECKING, Any, final
 
 from .bundle.folder import Bundle
 from .call.chain import runs_of
 from .call.controller import Controller
 from .call.inputs import InputChecker
-from .call.lifetime import Lifetime
 from .call.metering import Metering
 from .call.nan_outputs import OutputChecker
+from .call.open_engine import OpenEngine
 from .call.orders import Orders
 from .call.readiness import Readiness
 from .call.runner import Runner
-from .call.stats import EngineStats, engine_stats
+from .call.stats import engine_stats
 from .call.watchdog import started_watchdog
 from .clock import SystemClock
 from .governor import first_state
-from .governor.budget import checked_budget, checked_deadline_ms
+from .governor.budget import checked_budget
 from .load.loading import Family, load_all
 from .load.opening import bundle_backend, family_of, started_sampler
 from .load.points import points_by_name, points_here, ranked_by
@@ -30,14 +28,12 @@ from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from .backends import Backend
     from .bundle.manifest import BatchRange, TensorSpec
-    from .call.record import CallRecord
     from .clock import Clock
     from .governor import OperatingPoint
     from .governor.budget import Budget
@@ -47,7 +43,7 @@ WARM_UP_RUNS = 2
 
 
 @final
-class AdaptiveEngine:
+class AdaptiveEngine(OpenEngine):
     """All configurations of a family, loaded; each call runs the one its budget allows.
 
     Make one with ``AdaptiveEngine.open``, or from parts of your own as below. Calls may come
@@ -82,8 +78,6 @@ class AdaptiveEngine:
         BudgetError: ``budget`` is not a budget, or asks for what is not known here.
     """
 
-    _closed = True
-
     def __init__(
         self,
         points: Sequence[OperatingPoint],
@@ -110,29 +104,27 @@ class AdaptiveEngine:
             stack.callback(backend.close)
             named = points_by_name(points)
             checked_budget(budget)  # before the engines are loaded
-            self._inputs = InputChecker(inputs, batch, nan)
+            checker = InputChecker(inputs, batch, nan)
             outputs, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
             strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
             family = Family.of_names(named) if family is None else family
-            held = self._residency = family.residency(backend.load)
+            held = family.residency(backend.load)
             stack.callback(held.close)
             runs = partial(runs_of, family, inputs, batch, held, now_ns)
-            sample = self._inputs.sample() if warm_up is None else warm_up
+            sample = checker.sample() if warm_up is None else warm_up
             warm_up_ms = load_all(family, held, runs(), sample, warm_up_runs, now_ns)
             state = first_state(points, warm_up_ms, sampler is not None, watts)
             known = bool(state.energy.call_mj)
-            orders = self._orders = Orders(named, ranked_by, known, budget, strict)
+            orders = Orders(named, ranked_by, known, budget, strict)
             metering = None if sampler is None else Metering(sampler)
             loaded = None if held.all_stay else Readiness.of(family.routes, held)
-            self._control = Controller(named, state, orders, metering, loaded, now_ns())
-            watchdog = started_watchdog(limit_ms, now_ns, self._control.set_hanging, stack)
-            self._runner = Runner(runs(), self._control, outputs, watchdog, now_ns)
-            self._sharing = backend.sharing()
+            control = Controller(named, state, orders, metering, loaded, now_ns())
+            watchdog = started_watchdog(limit_ms, now_ns, control.set_hanging, stack)
+            runner = Runner(runs(), control, outputs, watchdog, now_ns)
+            stats = partial(engine_stats, control, orders, backend, backend.sharing(), held)
             resources = stack.pop_all()
-        self._backend = backend
-        self._life = Lifetime(self, self._control, resources)
-        self._closed = False
+        super().__init__(checker, orders, control, runner, stats, resources)
 
     @classmethod
     def open(
@@ -220,131 +212,8 @@ class AdaptiveEngine:
             family=family,
         )
 
-    @overload
-    def __call__(
-        self, inputs: Mapping[str, NDArray[Any]], deadline_ms: float | None = None
-    ) -> dict[str, NDArray[Any]]: ...
-
-    @overload
-    def __call__(self, inputs: NDArray[Any], deadline_ms: float | None = None) -> Any: ...
-
-    def __call__(self, inputs: object, deadline_ms: float | None = None) -> Any:
-        """Returns the network's outputs for ``inputs``, from the configuration chosen now.
-
-        Args:
-            inputs: An array where the network has one input, or a dict with an array for
-                each. Types and shapes must be the network's; nothing is cast. An array
-                that is not contiguous is copied by the backend. A backend on a GPU takes
-                arrays that lie there, too (``__cuda_array_interface__``, DLPack).
-            deadline_ms: What this call may take, instead of the budget's ``latency_ms``.
-
-        Returns:
-            New arrays, which belong to the caller: a dict by output name; or, for an array
-            in and a network with one output, that output's array. For arrays on the GPU:
-            ``DeviceArray``, valid until the next call.
-
-        Raises:
-            InputError: ``inputs`` do not fit.
-            BudgetError: ``strict`` is set and nothing is predicted to fit the budget, or
-                ``deadline_ms`` is not one.
-            EngineError: The engine failed, and so did the one tried in its place.
-            ClosedError: The engine was closed, or opened before a fork.
-        """
-        self._life.check()
-        self._control.check_open()
-        arrays = self._inputs.check(inputs)
-        if deadline_ms is not None:
-            deadline_ms = checked_deadline_ms(deadline_ms)
-        outputs = self._runner.call(arrays, deadline_ms)
-        if len(outputs) == 1 and not isinstance(inputs, Mapping):
-            return next(iter(outputs.values()))
-        return outputs
-
-    @property
-    def configurations(self) -> tuple[str, ...]:
-        """The configurations' names, in the bundle's order."""
-        return tuple(self._control.points)
-
-    @property
-    def budget(self) -> Budget:
-        """What a call may take; setting it takes effect from the next call on."""
-        return self._orders.budget
-
-    @budget.setter
-    def budget(self, budget: Budget | None) -> None:
-        self._life.check()
-        self._control.check_open()
-        self._orders.budget = budget
-
-    @property
-    def last(self) -> CallRecord | None:
-        """The call that finished last, in whichever thread; None before the first."""
-        return self._control.last
-
-    def trace(self) -> tuple[CallRecord, ...]:
-        """Returns the last calls that finished, oldest first: ten thousand at most.
-
-        ``runtime.call.trace`` makes a file of them for ``skipc trace``.
-        """
-        self._life.check()
-        return self._control.records()
-
-    def pin(self, configuration: str | None) -> None:
-        """Makes every further call run one configuration; None gives the choice back.
-
-        Raises:
-            ChoiceError: There is no such configuration.
-            ClosedError: The engine was closed.
-        """
-        self._life.check()
-        self._control.check_open()
-        self._orders.pin(configuration)
-
-    def restore(self, configuration: str) -> None:
-        """Takes a configuration back that was left out because it failed (``stats().bad``).
-
-        Raises:
-            ChoiceError: There is no such configuration.
-            ClosedError: The engine was closed.
-        """
-        self._life.check()
-        self._control.restore(configuration)
-
-    def stats(self) -> EngineStats:
-        """Returns counts, factors and sizes as they are now; works after ``close()`` too."""
-        self._life.check()
-        residency = self._residency.counts
-        return engine_stats(
-            self._control, self._orders, self._backend, self._sharing, residency
-        )
-
-    def close(self) -> None:
-        """Waits for the calls in flight, then frees everything. May be called again.
-
-        A call that hangs cannot be stopped, so this waits for it: end the process instead
-        (``os._exit``). Called from inside of a call, such as by a signal handler that
-        interrupts one, it would wait for itself. After a fork, the child's does nothing.
-        """
-        self._closed = True
-        self._life.close()
-
     def __enter__(self) -> AdaptiveEngine:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if not self._closed and self._life.is_here:
-            warnings.warn(
-                "an AdaptiveEngine was never closed: use `with AdaptiveEngine.open(...)`, or"
-                " call close().",
-                ResourceWarning,
-                source=self,
-                stacklevel=2,
-            )

@@ -47,6 +47,11 @@ class Lifetime:
                 " engine's threads behind. Open an engine in the child."
             )
 
+    def check_open(self) -> None:
+        """Raises ``ClosedError`` there, or if the engine was closed."""
+        self.check()
+        self._control.check_open()
+
     def close(self) -> None:
         """Waits for the calls in flight, then frees everything. May be called again."""
         if self.is_here:

@@ -10,9 +10,9 @@ from ..governor.latency import predict_ms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..backends import Backend, Sharing
+    from ..backends import Backend, Engine, Sharing
     from ..governor import OperatingPoint
-    from ..load.residency import ResidencyCounts
+    from ..load.residency import Residency, ResidencyCounts
     from .controller import Controller
     from .counts import Counts
     from .orders import Orders
@@ -103,7 +103,7 @@ def engine_stats(
     orders: Orders,
     backend: Backend,
     sharing: Sharing,
-    residency: ResidencyCounts,
+    residency: Residency[Engine],
 ) -> EngineStats:
     """Returns what an engine reports of itself.
 
@@ -112,7 +112,7 @@ def engine_stats(
         orders: What is asked of them.
         backend: What runs them.
         sharing: What its engines share.
-        residency: What became of its engines.
+        residency: Has its engines.
     """
     counts = control.counts()
     deviations = orders.budget.deviations
@@ -129,7 +129,7 @@ def engine_stats(
         metered_mj=counts.metered_mj,
         meter_lost=counts.meter_lost,
         sharing=sharing,
-        residency=residency,
+        residency=residency.counts,
         configurations=tuple(
             _configuration_stats(point, counts, deviations)
             for point in control.points.values()

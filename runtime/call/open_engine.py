@@ -1,0 +1,165 @@
+"""What an application does with an open engine: call it, steer it, ask it, close it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+from ..governor.budget import checked_deadline_ms
+from .lifetime import Lifetime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from numpy.typing import NDArray
+
+    from ..governor.budget import Budget
+    from .controller import Controller
+    from .inputs import InputChecker
+    from .orders import Orders
+    from .record import CallRecord
+    from .runner import Runner
+    from .stats import EngineStats
+
+
+class OpenEngine:
+    """What ``AdaptiveEngine`` is once it is open.
+
+    Args:
+        inputs: Checks what a call is given.
+        orders: What is asked of every call.
+        control: Decides for each call.
+        runner: Runs what was decided.
+        stats: Tells how everything is.
+        resources: What is freed in the end.
+    """
+
+    _closed = True
+
+    def __init__(
+        self,
+        inputs: InputChecker,
+        orders: Orders,
+        control: Controller,
+        runner: Runner,
+        stats: Callable[[], EngineStats],
+        resources: ExitStack,
+    ) -> None:
+        self._inputs, self._orders = inputs, orders
+        self._control, self._runner, self._stats = control, runner, stats
+        self._life = Lifetime(self, control, resources)
+        self._closed = False
+
+    @overload
+    def __call__(
+        self, inputs: Mapping[str, NDArray[Any]], deadline_ms: float | None = None
+    ) -> dict[str, NDArray[Any]]: ...
+
+    @overload
+    def __call__(self, inputs: NDArray[Any], deadline_ms: float | None = None) -> Any: ...
+
+    def __call__(self, inputs: object, deadline_ms: float | None = None) -> Any:
+        """Returns the network's outputs for ``inputs``, from the configuration chosen now.
+
+        Args:
+            inputs: An array where the network has one input, or a dict with an array for
+                each. Types and shapes must be the network's; nothing is cast. An array
+                that is not contiguous is copied by the backend. A backend on a GPU takes
+                arrays that lie there, too (``__cuda_array_interface__``, DLPack).
+            deadline_ms: What this call may take, instead of the budget's ``latency_ms``.
+
+        Returns:
+            New arrays, which belong to the caller: a dict by output name; or, for an array
+            in and a network with one output, that output's array. For arrays on the GPU:
+            ``DeviceArray``, valid until the next call.
+
+        Raises:
+            InputError: ``inputs`` do not fit.
+            BudgetError: ``strict`` is set and nothing is predicted to fit the budget, or
+                ``deadline_ms`` is not one.
+            EngineError: The engine failed, and so did the one tried in its place.
+            ClosedError: The engine was closed, or opened before a fork.
+        """
+        self._life.check_open()
+        arrays = self._inputs.check(inputs)
+        if deadline_ms is not None:
+            deadline_ms = checked_deadline_ms(deadline_ms)
+        outputs = self._runner.call(arrays, deadline_ms)
+        if len(outputs) == 1 and not isinstance(inputs, Mapping):
+            return next(iter(outputs.values()))
+        return outputs
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        """The configurations' names, in the bundle's order."""
+        return tuple(self._control.points)
+
+    @property
+    def budget(self) -> Budget:
+        """What a call may take; setting it takes effect from the next call on."""
+        return self._orders.budget
+
+    @budget.setter
+    def budget(self, budget: Budget | None) -> None:
+        self._life.check_open()
+        self._orders.budget = budget
+
+    @property
+    def last(self) -> CallRecord | None:
+        """The call that finished last, in whichever thread; None before the first."""
+        return self._control.last
+
+    def trace(self) -> tuple[CallRecord, ...]:
+        """Returns the last calls that finished, oldest first: ten thousand at most.
+
+        ``runtime.call.trace`` makes a file of them for ``skipc trace``.
+        """
+        self._life.check()
+        return self._control.records()
+
+    def pin(self, configuration: str | None) -> None:
+        """Makes every further call run one configuration; None gives the choice back.
+
+        Raises:
+            ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
+        """
+        self._life.check_open()
+        self._orders.pin(configuration)
+
+    def restore(self, configuration: str) -> None:
+        """Takes a configuration back that was left out because it failed (``stats().bad``).
+
+        Raises:
+            ChoiceError: There is no such configuration.
+            ClosedError: The engine was closed.
+        """
+        self._life.check()
+        self._control.restore(configuration)
+
+    def stats(self) -> EngineStats:
+        """Returns counts, factors and sizes as they are now; works after ``close()`` too."""
+        self._life.check()
+        return self._stats()
+
+    def close(self) -> None:
+        """Waits for the calls in flight, then frees everything. May be called again.
+
+        A call that hangs cannot be stopped, so this waits for it: end the process instead
+        (``os._exit``). Called from inside of a call, such as by a signal handler that
+        interrupts one, it would wait for itself. After a fork, the child's does nothing.
+        """
+        self._closed = True
+        self._life.close()
+
+    def __del__(self) -> None:
+        if not self._closed and self._life.is_here:
+            warnings.warn(
+                "an AdaptiveEngine was never closed: use `with AdaptiveEngine.open(...)`, or"
+                " call close().",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
