@@ -76,33 +76,25 @@ GPU_FLAGS = (
             _NO_PLANS),
 )  # fmt: skip
 
-_BUILD = (
+_MEANINGLESS = {
     "This tool takes a bundle, whose engines `skipc build` and `skipc finish` made; the flag"
-    " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out."
-)
-_LOOK = (
-    "Outputs are compared by `skipc check`, and `skipc report` shows what a subnet holds."
-    " Leave it out."
-)
-_GAPS = "Calls follow one another at once, on every backend. Leave it out."
-_BUILD_FLAGS = (
-    "onnx loadEngine saveEngine fp16 bf16 int8 fp8 best noTF32 stripWeights minShapes"
-    " optShapes maxShapes memPoolSize plugins timingCacheFile builderOptimizationLevel"
-    " profilingVerbosity useDLACore avgTiming"
-)
-_LOOK_FLAGS = "dumpOutput dumpLayerInfo exportOutput exportLayerInfo"
-
-MEANINGLESS: dict[str, str] = {
-    **{f"--{name}": _BUILD for name in _BUILD_FLAGS.split()},
-    **{f"--{name}": _LOOK for name in _LOOK_FLAGS.split()},
-    "--sleepTime": _GAPS,
-    "--idleTime": _GAPS,
-    "--skipInference": "To load without measuring there is --timeDeserialize.",
-    "--separateProfileRun": (
-        "--dumpProfile and --exportProfile always run on their own. Leave it out."
+    " is for trtexec, which builds and runs plans of the backend 'tensorrt'. Leave it out.": (
+        "onnx loadEngine saveEngine fp16 bf16 int8 fp8 best noTF32 stripWeights minShapes"
+        " optShapes maxShapes memPoolSize plugins timingCacheFile builderOptimizationLevel"
+        " profilingVerbosity useDLACore avgTiming"
     ),
-    "--verbose": "There is nothing more to tell. Leave it out.",
-    "--device": "The first device is used; CUDA_VISIBLE_DEVICES chooses it.",
+    "Outputs are compared by `skipc check`, and `skipc report` shows what a subnet holds."
+    " Leave it out.": "dumpOutput dumpLayerInfo exportOutput exportLayerInfo",
+    "Calls follow one another at once, on every backend. Leave it out.": "sleepTime idleTime",
+    "To load without measuring there is --timeDeserialize.": "skipInference",
+    "--dumpProfile and --exportProfile always run on their own. Leave it out.": (
+        "separateProfileRun"
+    ),
+    "There is nothing more to tell. Leave it out.": "verbose",
+    "The first device is used; CUDA_VISIBLE_DEVICES chooses it.": "device",
+}
+MEANINGLESS = {
+    f"--{name}": reason for reason, names in _MEANINGLESS.items() for name in names.split()
 }
 """Flags of ``trtexec`` that mean nothing here: refused with the reason, never ignored."""
 

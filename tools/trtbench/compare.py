@@ -135,12 +135,9 @@ class Comparison:
 def compare(old: Report, new: Report, margin: float) -> Comparison:
     """Returns what changed from ``old`` to ``new``.
 
-    Args:
-        old: The earlier report.
-        new: The later one.
-        margin: What two measurements of one thing may differ by, relatively: each start of
-            the program lays out its memory anew, and no interval within a run shows that
-            (T. Kalibera and R. Jones, Rigorous Benchmarking in Reasonable Time, 2013).
+    Two measurements of one thing may differ by ``margin``, relatively: each start of the
+    program lays out its memory anew, and no interval within a run shows that (T. Kalibera and
+    R. Jones, Rigorous Benchmarking in Reasonable Time, 2013).
 
     Raises:
         ChoiceError: They have no configuration in common, or one has no latencies.
@@ -158,19 +155,14 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
                 f"the {which} file has no latencies: it was made with --timeDeserialize."
                 " Measure again without it."
             )
-    changes = {}
-    for name in common:
-        then, now = old.timed[name], new.timed[name]
-        changes[name] = Change(then, now, now.since(then), margin)
     beside = ["plain" if one.plain else "none" for one in (old, new)]
-    neighbours = f"baselines in the loop: {beside[0]}, then {beside[1]}"
+    differences = [*_differences(old.regime, new.regime)]
+    if beside[0] != beside[1]:  # caches remember who else took turns
+        differences.append(f"baselines in the loop: {beside[0]}, then {beside[1]}")
+    pairs = {name: (old.timed[name], new.timed[name]) for name in common}
     return Comparison(
-        (
-            *_differences(old.regime, new.regime),
-            # Caches remember who else took turns.
-            *((neighbours,) if beside[0] != beside[1] else ()),
-        ),
-        changes,
+        tuple(differences),
+        {n: Change(then, now, now.since(then), margin) for n, (then, now) in pairs.items()},
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
     )

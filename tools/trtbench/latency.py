@@ -174,9 +174,8 @@ def summarize(
 
     Args:
         times_ms: At least one, all above zero, in the order of time.
-        percents: The percentiles wanted, 0 to 100.
-        average_runs: How many calls in a row are averaged; what is left over at the end is
-            averaged, too, if there is nothing else.
+        percents: The percentiles wanted.
+        average_runs: How many in a row are averaged; of fewer, all.
         total_ms: What they took together; None for their sum.
     """
     total_ms = float(times_ms.sum()) if total_ms is None else total_ms
