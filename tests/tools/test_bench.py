@@ -62,11 +62,14 @@ def test_a_missing_browser_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_networks_have_six_configurations_each() -> None:
-    assert [len(network.front(network.counts).entries) for network in NETWORKS] == [6, 6]
-    assert [len(entry.skip) for entry in RESNET50.front(RESNET50.counts).entries] == [
-        *(0, 2, 4, 6, 8, 10)
-    ]
-    assert [len(entry.skip) for entry in VIT_B16.front(VIT_B16.counts).entries] == [*range(6)]
+    skipped = {
+        network: [
+            len(entry.choices["skip"])  # type: ignore[arg-type]
+            for entry in network.front(network.counts).configurations
+        ]
+        for network in NETWORKS
+    }
+    assert skipped == {RESNET50: [0, 2, 4, 6, 8, 10], VIT_B16: [*range(6)]}
 
 
 def test_build_command_is_what_a_user_would_type(tmp_path: Path) -> None:
