@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.remote.connection import Connection
     from skipc.compiler.remote.device import Device
+    from skipc.profiles import Profile
     from skipc.runtime.bundle.engines import EngineSet
 
     Progress = Callable[[str], None]
@@ -74,20 +75,45 @@ def finish_on(
     wanted = target_of(bundle, target)
     profile = load_profile(wanted)
     builder_for(profile)
-    host = device.connection.host
-    progress(f"asking {host} for its skipc")
+    progress(f"asking {device.connection.host} for its skipc")
     check_device(device)
+    own = Path(wanted) if wanted.endswith(".toml") else None
+    return finish_bundle_on(device, bundle, profile, own, options or TargetOptions(), progress)
+
+
+def finish_bundle_on(
+    device: Device,
+    bundle: Bundle,
+    profile: Profile,
+    own: Path | None,
+    options: TargetOptions,
+    progress: Progress,
+) -> EngineSet:
+    """Builds the engines of a bundle on a device that is known to be able to.
+
+    Args:
+        device: What builds them; see ``check_device``.
+        bundle: The bundle, here.
+        profile: The target, for which there is a builder.
+        own: The target's file here, where it does not come with skipc.
+        options: Options of the target; see ``compiler.targets.finish``.
+        progress: Called with a short line before each step, here or there.
+
+    Raises:
+        BundleError: A file of the bundle is missing.
+        RemoteError: The device cannot be used, failed, or sent what cannot be trusted.
+    """
+    host = device.connection.host
     with temporary_folder(device.connection) as folder:
         there = profile.name
         files = _portable_files(bundle)
-        if wanted.endswith(".toml"):
-            name = Path(wanted).name
-            there = f"{folder}/{name}"
-            files[name] = Path(wanted)
+        if own is not None:
+            there = f"{folder}/{own.name}"
+            files[own.name] = own
         progress(f"copying the bundle to {host}")
         _send(device.connection, folder, files)
-        given = (options or TargetOptions()).arguments
-        _build(device, f"{folder}/{_BUNDLE_NAME}", (there, *given), progress)
+        target = (there, *options.arguments)
+        _build(device, f"{folder}/{_BUNDLE_NAME}", target, progress)
         progress(f"copying the engines from {host}")
         remote = f"{folder}/{_BUNDLE_NAME}/{ENGINES_FOLDER}"
         return fetch_engines(device.connection, remote, bundle, profile)

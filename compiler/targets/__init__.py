@@ -220,32 +220,36 @@ def finish(
             f"target {profile.name!r} cannot be built here: {reason} Run `skipc finish` there,"
             " or here with --on USER@HOST."
         )
-    told = progress or (lambda line: None)
-    told("checking the portable files")
+    return finish_bundle(
+        bundle, profile, options or TargetOptions(), progress or (lambda line: None)
+    )
+
+
+def finish_bundle(
+    bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
+) -> EngineSet:
+    """Builds the engines of a bundle for a target that is known to be built here.
+
+    All of them are in the target's folder afterwards, or none is.
+
+    Args:
+        bundle: The bundle.
+        profile: The target; see ``unavailable_reason``.
+        options: Options of the target; see ``finish``.
+        progress: Called with a short line before each step.
+
+    Raises:
+        BundleError: A file of the bundle is damaged.
+        TargetError: Engines cannot be built on this host.
+        NumericsError: An engine's outputs are not those of its graph.
+    """
+    progress("checking the portable files")
     manifest = bundle.manifest
     for file in dict.fromkeys((manifest.weights_file, *(g.file for g in manifest.graphs))):
         bundle.verify_file(file)
-    chosen = options or TargetOptions()
-    if profile.name == bundle.manifest.recipe.target:
-        chosen = chosen.or_else(bundle.manifest.recipe)
+    if profile.name == manifest.recipe.target:
+        options = options.or_else(manifest.recipe)
     _refuse_stages(bundle)
-    return _published(bundle, profile, chosen, told)
-
-
-def _refuse_stages(bundle: Bundle) -> None:
-    for entry in bundle.manifest.configurations:
-        if entry.only_graph is None:
-            raise TargetError(
-                f"configuration {entry.name!r}: its route is more than one graph that takes"
-                " the family's inputs and answers its outputs by their names. This skipc"
-                " builds engines for no other."
-            )
-
-
-def _published(
-    bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
-) -> EngineSet:
-    """Builds engines; all of them are in the target's folder afterwards, or none is."""
     folder = bundle.engine_dir(profile.name)
     try:
         with staged_folder(folder) as staging:
@@ -266,6 +270,16 @@ def _published(
         raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
     return engines
+
+
+def _refuse_stages(bundle: Bundle) -> None:
+    for entry in bundle.manifest.configurations:
+        if entry.only_graph is None:
+            raise TargetError(
+                f"configuration {entry.name!r}: its route is more than one graph that takes"
+                " the family's inputs and answers its outputs by their names. This skipc"
+                " builds engines for no other."
+            )
 
 
 def kept_folder(bundle: Path, target: str) -> Path:

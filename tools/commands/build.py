@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from skipc.tools.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skipc.compiler.build import BuildOptions
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.remote.device import Device
@@ -124,7 +127,8 @@ def command(
     from skipc.compiler.axes.precision import Precision, check_precision
     from skipc.compiler.build import build, plan_build
     from skipc.compiler.remote.device import check_device
-    from skipc.compiler.targets import unavailable_reason
+    from skipc.compiler.remote.finish import finish_bundle_on
+    from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
     from skipc.profiles import load_profile
     from skipc.runtime.bundle import Bundle
     from skipc.tools.commands.show import bundle_json, print_bundle
@@ -140,6 +144,7 @@ def command(
     again = shlex.join(["skipc", "finish", str(plan.out), *device_arguments(device)])
     with progress() as step:
         if device is not None:
+            builder_for(profile)
             step(f"asking {device.connection.host} for its skipc")
             check_device(device)
         for other in _other_targets(plan.out, profile.name):
@@ -151,9 +156,14 @@ def command(
         build(
             plan, open_supernet(checkpoint, model, no_cache, step, step.note), step, step.note
         )
+        bundle = Bundle.open(plan.out)
         if unavailable is None:
-            _build_engines(plan.out, device, step, again)
-    bundle = Bundle.open(plan.out)
+            finishing = (
+                functools.partial(finish_bundle, bundle, profile, tuning)
+                if device is None
+                else functools.partial(finish_bundle_on, device, bundle, profile, own, tuning)
+            )
+            _build_engines(bundle.path, finishing, step, again)
     if as_json:
         print_json(bundle_json(bundle))
     else:
@@ -180,18 +190,15 @@ def _for_target(
     return replace(options, recipe=recipe, profile=own)
 
 
-def _build_engines(path: Path, device: Device | None, step: Steps, again: str) -> None:
+def _build_engines(
+    path: Path, finishing: Callable[[Steps], object], step: Steps, again: str
+) -> None:
     """Builds the engines of a bundle that stays where they cannot be built."""
     from skipc.compiler.errors import TargetError
-    from skipc.compiler.remote.finish import finish_on
-    from skipc.compiler.targets import finish
 
     kept = f"The bundle is written to {path}, without engines."
     try:
-        if device is None:
-            finish(path, None, step)
-        else:
-            finish_on(device, path, None, step)
+        finishing(step)
     except SkipcError as cause:
         raise TargetError(f"{cause}\n{kept} Try again with: {again}") from cause
     except KeyboardInterrupt:

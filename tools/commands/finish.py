@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from skipc.compiler.targets import finish, unavailable_reason
+from skipc.compiler.errors import TargetError
+from skipc.compiler.targets import finish, finish_bundle, target_of, unavailable_reason
+from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
+from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.records import written
 from skipc.runtime.errors import SkipcError, StaleEngineError
 from skipc.tools.console import console, print_json, progress
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.remote.device import Device
-    from skipc.compiler.targets.options import TargetOptions
     from skipc.tools.console import Steps
 
 
@@ -43,7 +45,6 @@ def command(
     anew whose graph, weights, options, GPU or library changed.
     """
     from skipc.compiler.remote.finish import finish_on
-    from skipc.compiler.targets import finish
     from skipc.tools.views.engines import print_engines
 
     with progress() as step:
@@ -76,16 +77,14 @@ def with_fresh_engines(bundle: Path, target: str, step: Steps, action: Callable[
     try:
         return action()
     except StaleEngineError as stale:
-        reason = _unavailable_reason(target)
-        if reason is not None:
-            raise StaleEngineError(f"{stale} They cannot be rebuilt here: {reason}") from stale
+        try:
+            opened = Bundle.open(bundle)
+            profile = load_profile(target_of(opened, target))
+            reason = unavailable_reason(profile)
+            if reason is not None:
+                raise TargetError(reason)
+        except SkipcError as cause:
+            raise StaleEngineError(f"{stale} They cannot be rebuilt here: {cause}") from stale
         step.note(f"{stale} Doing so now.")
-        finish(bundle, target, step)
+        finish_bundle(opened, profile, TargetOptions(), step)
     return action()
-
-
-def _unavailable_reason(target: str) -> str | None:
-    try:
-        return unavailable_reason(load_profile(target))
-    except SkipcError as reason:
-        return str(reason)
