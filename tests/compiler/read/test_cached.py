@@ -21,8 +21,11 @@ from skipc.compiler.read.cached import CachedSupernet, open_checkpoint
 from skipc.compiler.read.export_cache import ExportCache
 from skipc.compiler.read.export_files import Export, load_export, save_export
 from skipc.compiler.read.export_key import export_key
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.recipes import find_recipe
+from skipc.compiler.recipes.resnet import ResNet
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.runtime.bundle.manifest import BatchRange
+from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 from tests.zoo import NETS, WITH_UNITS, exported
 
 PLAIN = ModelOptions()
@@ -61,9 +64,6 @@ def opening(tmp_path, monkeypatch):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
-    from skipc.compiler.recipes.resnet import ResNet
-
     torch.manual_seed(0)
     network = ResNet(widths=(4, 4, 8))
     path = tmp_path / "ckpt.pt"
@@ -114,6 +114,45 @@ def test_without_a_cache_nothing_is_kept(opening, checkpoint):
     assert not isinstance(opened, CachedSupernet)
     opened.exported()
     assert not opening.folder.exists()
+
+
+def test_without_a_cache_nothing_is_taken(opening, checkpoint):
+    kept = opening.open(checkpoint).exported()
+    entry = opening.entry()
+    (entry / "graph.onnx").write_bytes(b"hello")
+    opened = open_checkpoint(checkpoint, ModelOptions(), None, opening.steps.append)
+    assert same(kept, opened.exported())
+    assert (opening.reads, opening.steps) == (2, [])
+    assert opening.entry() == entry
+    assert (entry / "graph.onnx").read_bytes() == b"hello"
+
+
+def test_each_form_of_a_switching_network_is_kept(opening, tmp_path):
+    torch.manual_seed(0)
+    arguments = {"widths": [4, 8], "depths": [2, 2]}
+    module = find_recipe("subpath-resnet").load()(**arguments).eval()
+    for tensor in module.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) + 0.5)
+    path = tmp_path / "ckpt.pt"
+    save_checkpoint(
+        path, CheckpointFile("skipc:subpath-resnet", arguments, module.state_dict())
+    )
+    options = ModelOptions(inputs=(TensorSpec("images", "float32", (1, 1, 8, 8)),))
+    asked = [frozenset(), frozenset({"stage1"}), frozenset({"stage1", "stage2"})]
+    first, second = (opening.open(path, options).exported() for _ in range(2))
+    for names in asked:
+        made, found = first.switching.without(names), second.switching.without(names)
+        assert same(made, found)
+        module.set_skipped(names)
+        with torch.no_grad():
+            case = draw_inputs(found.inputs, 1, seed=3)
+            expected = module(torch.from_numpy(case["images"])).numpy()
+        (answer,) = found.reference.run([case])[0].values()
+        np.testing.assert_allclose(answer, expected, rtol=1e-5)
+    assert first.switching.names == second.switching.names == ("stage1", "stage2")
+    assert opening.reads == 1
+    assert len(list(opening.folder.iterdir())) == len(asked)
 
 
 def test_inputs_are_known_before_anything_is_exported(opening, checkpoint):
