@@ -82,7 +82,7 @@ def with_fresh_engines(bundle: Path, target: str, step: Steps, action: Callable[
             profile = load_profile(target_of(opened, target))
             reason = unavailable_reason(profile)
             if reason is not None:
-                raise TargetError(reason)
+                raise TargetError(reason) from stale
         except SkipcError as cause:
             raise StaleEngineError(f"{stale} They cannot be rebuilt here: {cause}") from stale
         step.note(f"{stale} Doing so now.")
