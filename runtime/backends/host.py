@@ -7,8 +7,13 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import StaleEngineError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ..bundle.engines import EngineSet
+    from ..bundle.folder import Bundle
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -113,6 +118,16 @@ def stale_reason(built: Mapping[str, str], here: Mapping[str, str]) -> str | Non
         else:
             parts.append(f"{name} was {then}, here it is {now}")
     return "; ".join(parts) or None
+
+
+def check_fits(bundle: Bundle, engines: EngineSet, reason: str | None) -> None:
+    """Raises ``StaleEngineError`` if there is a reason why engines do not fit this host."""
+    if reason is not None:
+        raise StaleEngineError(
+            f"{bundle.path}: the engines of target {engines.target!r} were built for another"
+            f" host: {reason}. Run `skipc finish {bundle.path} --target {engines.target}`"
+            " on this one."
+        )
 
 
 def _cpuinfo() -> str:

@@ -8,28 +8,18 @@ the best of the loaded ones runs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..governor import decide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..backends import Engine
     from ..bundle.route import Stage
     from ..governor import Decision, OperatingPoint, State
     from ..governor.budget import Budget
-
-
-class Loads(Protocol):
-    """What knows which engines are loaded: ``Residency``."""
-
-    def ready(self, graph: str) -> bool:
-        """Tells whether a graph's engine is loaded."""
-        ...
-
-    def prepare(self, graph: str) -> frozenset[str]:
-        """Begins to load one; returns the graphs that stay at hand until it is there."""
-        ...
+    from ..load.residency import Residency
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +31,11 @@ class Readiness:
         first: The graph that each configuration runs first.
     """
 
-    loads: Loads
+    loads: Residency[Engine]
     first: Mapping[str, str]
 
     @classmethod
-    def of(cls, routes: Mapping[str, Sequence[Stage]], loads: Loads) -> Readiness:
+    def of(cls, routes: Mapping[str, Sequence[Stage]], loads: Residency[Engine]) -> Readiness:
         """Returns the readiness of configurations with these routes."""
         return cls(loads, {name: route[0].graph for name, route in routes.items()})
 

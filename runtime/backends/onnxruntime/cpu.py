@@ -20,14 +20,13 @@ from ...errors import (
     ClosedError,
     EngineError,
     InputError,
-    StaleEngineError,
     choices_text,
     install_text,
 )
 from ...options import checked_count
 from .. import Sharing
 from ..cuda.device_arrays import is_device_array
-from ..host import default_threads, host_key, stale_reason
+from ..host import check_fits, default_threads, host_key, stale_reason
 from .locations import locations
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 
@@ -63,13 +62,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
             f"device_bytes={limits.device_bytes}: engines of target {engines.target!r} run on"
             " the CPU, and their weights are mapped files. Leave it out."
         )
-    reason = stale_reason(engines.host, current_host())
-    if reason is not None:
-        raise StaleEngineError(
-            f"{bundle.path}: the engines of target {engines.target!r} were built for another"
-            f" host: {reason}. Run `skipc finish {bundle.path} --target {engines.target}`"
-            " on this one."
-        )
+    check_fits(bundle, engines, stale_reason(engines.host, current_host()))
     folder = bundle.engine_dir(engines.target)
     files = {entry.graph: folder / entry.file for entry in engines.engines}
     return OnnxRuntimeCpu(files, engines.packed_file, limits.threads)

@@ -24,11 +24,11 @@ from ...errors import (
     EngineError,
     IntegrityError,
     SkipcError,
-    StaleEngineError,
     choices_text,
 )
 from .. import Sharing
 from ..cuda import open_cuda
+from ..host import check_fits
 from ..phases import LoadTimes
 from .buffers import Buffers, Memory, Shapes
 from .capture import capture
@@ -88,13 +88,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
             " Leave it out."
         )
     library, cuda = open_library(engines.backend), open_cuda()
-    reason = stale(engines.host, current_host(library, cuda))
-    if reason is not None:
-        raise StaleEngineError(
-            f"{bundle.path}: the engines of target {engines.target!r} were built for another"
-            f" host: {reason}. Run `skipc finish {bundle.path} --target {engines.target}`"
-            " on this one."
-        )
+    check_fits(bundle, engines, stale(engines.host, current_host(library, cuda)))
     folder, manifest = bundle.engine_dir(engines.target), bundle.manifest
     graphs = {graph.name: graph for graph in manifest.graphs}
     store = bundle.file(manifest.weights_file)

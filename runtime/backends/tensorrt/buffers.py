@@ -203,7 +203,8 @@ class Buffers:
     def write(self, inputs: Arrays) -> int:
         """Copies the inputs into the pinned buffers and returns their batch."""
         for name, array in inputs.items():
-            np.copyto(self._view(self._host, name, array.nbytes, array), array)
+            memory = self._host[name][: array.nbytes]
+            np.copyto(memory.view(array.dtype).reshape(array.shape), array)
         return self._batch({name: array.shape for name, array in inputs.items()})
 
     def fill_sample(self, case: int) -> None:
@@ -340,12 +341,6 @@ class Buffers:
                 if isinstance(declared, str):
                     return size
         return self.typical
-
-    def _view(
-        self, memory: Mapping[str, NDArray[np.uint8]], name: str, size_bytes: int, like: Any
-    ) -> NDArray[Any]:
-        found: NDArray[Any] = memory[name][:size_bytes].view(like.dtype).reshape(like.shape)
-        return found
 
 
 def _numpy_name(trt: Any, dtype: Any) -> str:

@@ -46,14 +46,11 @@ def capture(name: str, context: Any, buffers: Buffers) -> Captured:
     def replay(graph: Graph) -> None:
         graph.launch(buffers.stream)
 
-    return _captured(context, buffers, enqueue, enqueue, replay)
+    return _captured(name, context, buffers, enqueue, replay)
 
 
 def capture_compute(name: str, context: Any, buffers: Buffers) -> Captured:
     """Returns the graph of the engine alone, for measuring; otherwise as ``capture``."""
-
-    def run() -> None:
-        buffers.enqueue(name, context, buffers.typical)
 
     def compute() -> None:
         buffers.compute(name, context, buffers.typical)
@@ -63,22 +60,22 @@ def capture_compute(name: str, context: Any, buffers: Buffers) -> Captured:
         graph.launch(buffers.stream)
         buffers.copy_out(buffers.typical)
 
-    return _captured(context, buffers, run, compute, replay)
+    return _captured(name, context, buffers, compute, replay)
 
 
 def _captured(
+    name: str,
     context: Any,
     buffers: Buffers,
-    run: Callable[[], None],
     recorded: Callable[[], None],
     replay: Callable[[Graph], None],
 ) -> Captured:
     """Returns the graph of what ``recorded`` enqueues.
 
     Args:
-        context: What it enqueues.
+        name: The graph's name.
+        context: What it enqueues. A whole call of it precedes and judges the capture.
         buffers: Where inputs and outputs lie.
-        run: Enqueues a whole call without a graph, which precedes and judges the capture.
         recorded: Enqueues what is captured.
         replay: Enqueues a whole call with the graph.
     """
@@ -88,7 +85,7 @@ def _captured(
     expected = []
     for case in (0, 1):  # the first one also is the run that must precede a capture
         buffers.fill_sample(case)
-        run()
+        buffers.enqueue(name, context, typical)
         cuda.synchronize(buffers.stream)
         expected.append(buffers.outputs(typical))
     # TensorRT-RTX knows beforehand, as far as it goes.

@@ -11,7 +11,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ...errors import BackendUnavailableError, EngineError, install_text
 from ..cuda import DeviceMemoryError
@@ -39,19 +39,6 @@ BACKENDS = tuple(_MODULES)
 
 _KEPT_LINES = 400
 _NOISE = ("cudaError 35", "CUDA initialization failure with error: 35")
-
-
-class LogLines(Protocol):
-    """What TensorRT said, the last lines of it."""
-
-    def since(self, mark: int) -> list[str]:
-        """Returns the warnings and errors logged after ``mark``, oldest first."""
-        ...
-
-    @property
-    def mark(self) -> int:
-        """The number of lines logged so far."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ class Listener:
     TensorRT is silent where the application gave the process's logger before us.
     """
 
-    lines: LogLines
+    lines: _Lines
     mark: int
 
     def text(self) -> str:
