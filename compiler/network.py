@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from skipc.compiler.cut import Cut
     from skipc.compiler.norms.apply import NormsByOutput
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 
 class Reference(Protocol):

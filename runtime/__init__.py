@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .adaptive import AdaptiveEngine
 from .bundle.folder import Bundle
-from .bundle.manifest import BatchRange, TensorSpec
+from .bundle.tensors import BatchRange, TensorSpec
 from .call.record import CallRecord
 from .call.stats import ConfigurationStats, EngineStats
 from .clock import Clock, FakeClock, SystemClock

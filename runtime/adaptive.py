@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .backends import Backend
-    from .bundle.manifest import BatchRange, TensorSpec
+    from .bundle.tensors import BatchRange, TensorSpec
     from .clock import Clock
     from .governor import OperatingPoint
     from .governor.budget import Budget

@@ -11,7 +11,6 @@ import numpy as np
 from skipc.runtime.bundle.engines import EngineEntry, EngineSet, Latency
 from skipc.runtime.bundle.manifest import (
     AxisEntry,
-    BatchRange,
     ChoiceEntry,
     ConfigurationEntry,
     FileEntry,
@@ -23,11 +22,11 @@ from skipc.runtime.bundle.manifest import (
     Provenance,
     Recipe,
     StoredTensor,
-    TensorSpec,
     Verification,
 )
 from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.route import Stage
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

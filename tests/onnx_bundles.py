@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.manifest import (
-    BatchRange,
     FileEntry,
     GraphEntry,
     Manifest,
@@ -21,10 +20,10 @@ from skipc.runtime.bundle.manifest import (
     Provenance,
     Recipe,
     StoredTensor,
-    TensorSpec,
     Verification,
 )
 from skipc.runtime.bundle.records import written
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.bundles import plain_entry, skip_network
 
 if TYPE_CHECKING:

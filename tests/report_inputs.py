@@ -20,10 +20,10 @@ from skipc.runtime.bundle.manifest import (
     Provenance,
     Recipe,
     StoredTensor,
-    TensorSpec,
     Verification,
 )
 from skipc.runtime.bundle.records import written
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.report.subnets import MODULE_KEY
 from skipc.tools.trtbench.latency import Latency
 from skipc.tools.trtbench.loop import Stop

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Network
     from skipc.compiler.read.checkpoint import ModelOptions, Supernet
     from skipc.compiler.read.export_cache import ExportCache
-    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 _FULL: frozenset[str] = frozenset()
 

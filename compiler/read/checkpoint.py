@@ -17,7 +17,7 @@ from skipc.compiler.read.signature import check_runs, named_inputs
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
 from skipc.compiler.read.survival import survival_from_modules
-from skipc.runtime.bundle.manifest import BatchRange
+from skipc.runtime.bundle.tensors import BatchRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from skipc.compiler.network import Network
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 
 _EXPORTED = "only a PyTorch network can be exported again with another batch."

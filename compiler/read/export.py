@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, Supernet, TorchSupernet
-    from skipc.runtime.bundle.manifest import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 

@@ -23,11 +23,11 @@ from skipc.compiler.errors import CompileError
 from skipc.compiler.network import Network, Tolerance
 from skipc.compiler.read.graph_files import program_from_file
 from skipc.compiler.verify.torch_reference import TorchReference
-from skipc.runtime.bundle.manifest import (  # noqa: TC001  (a document's fields)
+from skipc.runtime.bundle.records import read, read_json, written
+from skipc.runtime.bundle.tensors import (  # noqa: TC001  (a document's fields)
     BatchRange,
     TensorSpec,
 )
-from skipc.runtime.bundle.records import read, read_json, written
 from skipc.runtime.errors import SkipcError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.inputs import BATCH, DTYPES
 from skipc.runtime.bundle.constraints import Above, AtMost, Count, OneOf, Text
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
 from skipc.runtime.bundle.records import read
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.runtime.errors import shown
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch.export import ExportedProgram
 
-    from skipc.runtime.bundle.manifest import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange
 
 MAX_PROTOBUF_BYTES = 2**31 - 1
 """Protobuf's own bound; larger networks keep their weights in a file beside the graph."""

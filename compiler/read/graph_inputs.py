@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.inputs import BATCH, DTYPES, check_batch, input_text
-from skipc.runtime.bundle.manifest import Dimension, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.runtime.bundle.manifest import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
-from skipc.runtime.bundle.manifest import BatchRange, Dimension, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:

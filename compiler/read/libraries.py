@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError, ExtraMissingError
 from skipc.compiler.recipes import find_recipe
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:

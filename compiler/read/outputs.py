@@ -10,7 +10,7 @@ import numpy as np
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.read.inputs import BATCH
-from skipc.runtime.bundle.manifest import BatchRange, Dimension, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.inputs import input_text, sizes_for
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from skipc.runtime.bundle.manifest import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange
 
 
 def named_inputs(module: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference
-from skipc.runtime.bundle.manifest import BatchRange
+from skipc.runtime.bundle.tensors import BatchRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable

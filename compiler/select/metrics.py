@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.select.samples import Samples
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
     Arrays = Mapping[str, NDArray[Any]]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skipc.compiler.select.evaluation_cache import EvaluationCache
     from skipc.compiler.select.metrics import Metric
     from skipc.compiler.select.samples import Samples
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
     Choices = Mapping[str, object]
     Scores = Iterator[tuple[Genes, float]]

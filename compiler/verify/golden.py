@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 MAX_DATA_CASES = 4
 

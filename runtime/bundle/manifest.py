@@ -18,27 +18,10 @@ from .constraints import (
     Text,
 )
 from .route import Stage, check_route
-
-# What describes a bundle is imported from here; a route needs tensors, too.
-from .tensors import Dimension as Dimension
-from .tensors import TensorSpec as TensorSpec
+from .tensors import BatchRange, TensorSpec
 
 _NOT_PORTABLE = ("engines/", "measured/")
 _ROUNDING = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRange:
-    """The sizes that a dynamic batch may have, and the one to optimise for."""
-
-    minimum: Count
-    typical: Count
-    maximum: Count
-
-    def check(self, where: str) -> None:
-        """Raises ``FormatError`` where the sizes are not in ascending order."""
-        if not self.minimum <= self.typical <= self.maximum:
-            raise FormatError(f"{where}: needs minimum <= typical <= maximum, found {self}.")
 
 
 @dataclass(frozen=True, slots=True)

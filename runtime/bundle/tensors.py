@@ -1,10 +1,11 @@
-"""What the tensors are that go into a graph and come out of it."""
+"""What the tensors are that go into a graph and come out of it, and the batch they share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
 
+from ..errors import FormatError
 from .constraints import Count, OneOf
 
 DTYPES = (
@@ -35,3 +36,17 @@ class TensorSpec:
     def kind(self) -> str:
         """Its type and shape in words, e.g. ``float32 Nx3x224x224``."""
         return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRange:
+    """The sizes that a dynamic batch may have, and the one to optimise for."""
+
+    minimum: Count
+    typical: Count
+    maximum: Count
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where the sizes are not in ascending order."""
+        if not self.minimum <= self.typical <= self.maximum:
+            raise FormatError(f"{where}: needs minimum <= typical <= maximum, found {self}.")

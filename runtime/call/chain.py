@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..backends import Arrays, Engine, Outputs, Run
-    from ..bundle.manifest import BatchRange
     from ..bundle.route import Stage, Test
-    from ..bundle.tensors import TensorSpec
+    from ..bundle.tensors import BatchRange, TensorSpec
     from ..load.loading import Family
     from ..load.residency import Residency
 

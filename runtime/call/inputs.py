@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..bundle.manifest import BatchRange, TensorSpec
+    from ..bundle.tensors import BatchRange, TensorSpec
 
 NAN_POLICIES = ("pass", "raise")
 

@@ -14,7 +14,7 @@ from skipc.compiler.read.export import export_supernet
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.torch_reference import TorchReference
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from tests.zoo import assert_close, skipping
 
 INPUTS = (TensorSpec("x", "float32", (1, 8)),)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo.net import Net
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

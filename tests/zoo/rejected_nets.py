@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from tests.zoo.image_nets import Head, Stem, conv
 from tests.zoo.net import Net
 from tests.zoo.token_nets import TOKENS, ParallelSum, Tokens

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from tests.zoo.net import Net
 
 TOKENS = (TensorSpec("x", "float32", (1, 6, 16)),)

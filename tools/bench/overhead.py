@@ -10,7 +10,7 @@ import numpy as np
 
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.backends.null import NullBackend
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.call.controller import Controller
 from skipc.runtime.call.orders import Orders
 from skipc.runtime.governor import OperatingPoint, first_state

@@ -9,7 +9,7 @@ from skipc.compiler.front import Front, FrontEntry, write_front
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.networks import randomise
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from skipc.runtime.bundle.manifest import Manifest, TensorSpec
+    from skipc.runtime.bundle.manifest import Manifest
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 
 @click.command("show")

@@ -13,7 +13,7 @@ import torch
 from skipc.compiler.read.factories import build_named
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.read.switching import SwitchingNetwork
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
 from skipc.tools.training.images import augmented
 from skipc.tools.training.losses import Recipe, find_training_recipe

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
-    from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
     Shapes = Mapping[str, tuple[int, ...]]
 

@@ -14,7 +14,7 @@ from skipc.compiler.graph.index import MODULE_KEY, module_path
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.runtime.bundle.manifest import Dimension, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 
 class KeepModulePathPass(ir.passes.InPlacePass):

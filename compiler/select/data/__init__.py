@@ -17,7 +17,7 @@ from skipc.compiler.errors import SelectError
 from skipc.compiler.select.samples import Parts, Samples
 
 if TYPE_CHECKING:
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 MAX_DATA_BYTES = 8 << 30
 """Inputs are held in memory; more than this is a slip."""

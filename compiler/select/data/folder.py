@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.select.data import DataOptions
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}

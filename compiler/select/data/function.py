@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.select.data import DataOptions
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 _FORM = (
     "Yield (inputs, targets): inputs an array with one row per sample, or a dict of them by"

@@ -14,7 +14,7 @@ from skipc.runtime.errors import InputError, choices_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 
 def npz_samples(path: Path, inputs: tuple[TensorSpec, ...]) -> Samples:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.runtime.backends.tensorrt.library import Library
-    from skipc.runtime.bundle.manifest import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange
 
 _MAX_NAMED = 3
 

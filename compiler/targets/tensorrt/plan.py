@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skipc.compiler.targets.options import TargetOptions
     from skipc.compiler.targets.tensorrt.network import Network
     from skipc.runtime.backends.tensorrt.library import Library
-    from skipc.runtime.bundle.manifest import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange
 
     Progress = Callable[[str], None]
 

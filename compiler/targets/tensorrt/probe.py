@@ -17,7 +17,7 @@ from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
 from skipc.runtime.backends.tensorrt.buffers import Shapes
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

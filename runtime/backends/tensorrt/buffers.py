@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ...bundle.manifest import BatchRange, TensorSpec
+    from ...bundle.tensors import BatchRange, TensorSpec
     from .. import Arrays
     from ..cuda import Cuda
 

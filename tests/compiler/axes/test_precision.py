@@ -22,7 +22,7 @@ from skipc.compiler.read import ModelOptions, TorchSupernet, read_checkpoint
 from skipc.compiler.verify.golden import random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from tests.build_folder import NAME, BuildFolder
 from tests.zoo import NETS, WITH_UNITS, exported, pruned
 from tests.zoo.image_nets import Chain

@@ -9,7 +9,7 @@ import torch
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import NETS, exported, module_of
 
 

@@ -11,7 +11,7 @@ from skipc.compiler.build import BuildOptions
 from skipc.compiler.errors import CheckpointError, CompileError, FrontError, NumericsError
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.manifest import BatchRange
+from skipc.runtime.bundle.tensors import BatchRange
 from tests.build_folder import NAME, SKIPS, BuildFolder
 from tests.zoo import (
     NETS,

@@ -14,7 +14,7 @@ import torch
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read import ModelOptions, OnnxSupernet, read_checkpoint
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.manifest import BatchRange
+from skipc.runtime.bundle.tensors import BatchRange
 from tests.build_folder import NAME, SKIPS, BuildFolder
 from tests.zoo import (
     NETS,

@@ -13,7 +13,7 @@ from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormMode, NormStatistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 from tests.zoo.image_nets import Chain
 from tests.zoo.net import randomise
 

@@ -25,7 +25,7 @@ from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.resnet import ResNet
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import NETS, WITH_UNITS, exported
 
 PLAIN = ModelOptions()

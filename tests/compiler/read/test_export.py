@@ -12,7 +12,7 @@ from torch.nn import functional
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.read import OnnxSupernet, ProgramSupernet, TorchSupernet
 from skipc.compiler.read.export import export_supernet
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import NETS, case_for, exported, module_of, supernet
 
 ROW = (TensorSpec("x", "float32", (1, 4)),)

@@ -15,7 +15,7 @@ from skipc.compiler.read import ModelOptions
 from skipc.compiler.read.cached import CachedSupernet, open_checkpoint
 from skipc.compiler.read.export_cache import ExportCache
 from skipc.compiler.read.export_key import code_of
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 
 FILES = {
     "own_nets/__init__.py": "",

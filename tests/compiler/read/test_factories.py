@@ -12,7 +12,7 @@ from skipc.compiler.errors import CheckpointError, ExtraMissingError
 from skipc.compiler.extras import require
 from skipc.compiler.read.factories import build_model, build_named, parse_arguments
 from skipc.compiler.read.survival import survival_from_modules
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 
 USER_CODE = """
 import torch.nn as nn

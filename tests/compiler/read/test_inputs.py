@@ -10,7 +10,7 @@ from skipc.compiler.read.inputs import (
     parse_inputs,
     sizes_for,
 )
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from skipc.compiler.read import (
 )
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.resnet import ResNet
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.select.batched import batched_graph
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import NETS, assert_close, case_for, exported, supernet
 from tests.zoo.net import module_of
 

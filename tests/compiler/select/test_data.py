@@ -14,7 +14,7 @@ from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.data import DataOptions, read_data
 from skipc.compiler.select.metrics import check_outputs, find_metric
 from skipc.compiler.select.samples import Samples
-from skipc.runtime.bundle.manifest import TensorSpec
+from skipc.runtime.bundle.tensors import TensorSpec
 
 IMAGE = (TensorSpec("image", "float32", (1, 3, 6, 8)),)
 LOGITS = (TensorSpec("logits", "float32", (1, 4)),)

@@ -118,7 +118,7 @@ class Plain(nn.Module):
 def exported_plain(module):
     from skipc.compiler.read import TorchSupernet
     from skipc.compiler.read.export import export_supernet
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
     torch.manual_seed(0)
     spec = TensorSpec("input", "float32", (1, 4))

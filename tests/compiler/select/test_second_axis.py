@@ -31,7 +31,7 @@ from skipc.compiler.select.selecting import select
 from skipc.compiler.select.writing import write_selection
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.profiles import LatencyTable, load_profile
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.manifest import BatchRange, Manifest
+from skipc.runtime.bundle.manifest import Manifest
 from skipc.runtime.bundle.records import read, written
-from skipc.runtime.bundle.tensors import TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError
 from tests.bundles import edit_json, write_bundle, write_engines
 

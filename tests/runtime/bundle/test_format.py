@@ -31,7 +31,7 @@ DOCUMENTED = {
         manifest.Provenance,
         manifest.Recipe,
         tensors.TensorSpec,
-        manifest.BatchRange,
+        tensors.BatchRange,
         manifest.NetworkEntry,
         manifest.AxisEntry,
         manifest.OptionEntry,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import Bundle
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.trtbench.cases import cases_of, shapes_from
 from tests.bundles import write_bundle

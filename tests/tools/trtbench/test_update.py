@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import AdaptiveEngine, Bundle
-from skipc.runtime.bundle.manifest import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.tools.trtbench.cases import are_typical, typical_cases
 from skipc.tools.trtbench.measuring import conditions_now
 from skipc.tools.trtbench.report import Conditions

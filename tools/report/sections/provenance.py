@@ -11,7 +11,7 @@ from skipc.tools.web.page import Section
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from skipc.runtime.bundle.manifest import TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
     from skipc.tools.report.study import Study
     from skipc.tools.web.html import Html, Part
 

@@ -14,7 +14,7 @@ from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.network import parse
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.manifest import BatchRange
+from skipc.runtime.bundle.tensors import BatchRange
 
 BATCH = BatchRange(1, 2, 4)
 
