@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler import axes
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, graph_precision
-from skipc.compiler.bundle.files import check_writable, sha256_of, staged_folder, write_whole
+from skipc.compiler.bundle.files import (
+    check_writable,
+    checkpoint_sha256,
+    staged_folder,
+    write_whole,
+)
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import (
     GOLDEN_INPUTS_FILE,
@@ -369,7 +374,7 @@ def _provenance(checkpoint: Path, family: Family, precision: str) -> Provenance:
     return Provenance(
         created_utc=now.isoformat(timespec="seconds"),
         checkpoint=checkpoint.name,
-        checkpoint_sha256=sha256_of(checkpoint),
+        checkpoint_sha256=checkpoint_sha256(checkpoint),
         model=family.network.description,
         norm=family.norms.text,
         precision=precision,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -128,6 +129,20 @@ def sha256_of(path: Path) -> str:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """Returns ``sha256_of`` a file that a command asks for several times.
+
+    It is read again only where its size or times changed.
+    """
+    found = path.stat()
+    return _known_sha256(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _known_sha256(path: Path, *_state: int) -> str:
+    return sha256_of(path)
 
 
 def file_entries(folder: Path) -> tuple[FileEntry, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.compiler.bundle.files import sha256_of
+from skipc.compiler.bundle.files import checkpoint_sha256, sha256_of
 from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.norms.statistics_file import read_statistics
@@ -35,7 +35,7 @@ def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
             " with `skipc select`, or give the data to estimate on with --reestimate."
         )
     found = front.provenance.get("checkpoint_sha256")
-    if found is not None and found != sha256_of(checkpoint):
+    if found is not None and found != checkpoint_sha256(checkpoint):
         raise FrontError(
             f"{path}: its norm statistics were estimated for other weights than those in"
             f" {checkpoint}. Run `skipc select` on this checkpoint, or set 'norm' to 'shared'"

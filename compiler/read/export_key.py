@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
-from skipc.compiler.bundle.files import sha256_of
+from skipc.compiler.bundle.files import checkpoint_sha256, sha256_of
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.factories import reason_of
 
@@ -66,7 +66,7 @@ class ExportKey:
 def export_key(checkpoint: Path, options: ModelOptions) -> ExportKey:
     """Returns the key of a checkpoint read with ``options``, but for the user's code."""
     return ExportKey(
-        checkpoint_sha256=sha256_of(checkpoint),
+        checkpoint_sha256=checkpoint_sha256(checkpoint),
         options=options,
         versions=_versions(),
         sources=_sources_of(Path(__file__).parents[1]),

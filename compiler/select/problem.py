@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from skipc.compiler.axes.skip import SkipAxis, units_of
-from skipc.compiler.bundle.files import sha256_of
+from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import SelectError, SupernetError
 from skipc.compiler.family import Family, open_family
 from skipc.compiler.graph.batch_norms import find_norms
@@ -99,7 +99,7 @@ def open_problem(
     scale = scaling.of(supernet).value
     survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(options.survival.items()))
     key = EvaluationKey(
-        checkpoint_sha256=sha256_of(checkpoint),
+        checkpoint_sha256=checkpoint_sha256(checkpoint),
         data_sha256=data.sha256,
         norm=mode.value,
         metric=metric.name,
