@@ -11,6 +11,7 @@ from skipc.compiler.norms.apply import Norms
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.read.export import export_supernet
 from skipc.compiler.residual_scale import Scaling, scaled
+from skipc.runtime.bundle.manifest import AxisEntry, OptionEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +95,16 @@ class Family:
         """Returns the choices by axis for tables and pages, without those left alone."""
         choices = self.decoded(genes)
         return {a.key: a.text(choices[a.key]) for a in axes.AXES if a.key in choices}
+
+    def axis_entries(self, named: set[str]) -> tuple[AxisEntry, ...]:
+        """Returns for the manifest what may be chosen of the axes named, or searched over."""
+        found = []
+        for axis in axes.AXES:
+            offer = self.offers[axis.key]
+            if axis.key in named or axis.genes(offer):
+                options = (OptionEntry(o.name, o.parameters, o.macs) for o in offer.options)
+                found.append(AxisEntry(axis.key, tuple(options)))
+        return tuple(found)
 
     def _applied(
         self, network: Network, choices: Mapping[str, object], after_norms: bool

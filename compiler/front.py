@@ -15,6 +15,7 @@ from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import NormMode
 from skipc.runtime.bundle.constraints import Sha256, Text
+from skipc.runtime.bundle.manifest import ChoiceEntry, PartEntry
 from skipc.runtime.bundle.records import read, read_json
 from skipc.runtime.errors import choices_text, shown
 
@@ -160,6 +161,13 @@ class Part:
 
     network: str
     choices: Mapping[str, object]
+
+    @property
+    def entry(self) -> PartEntry:
+        """What was chosen, for the manifest."""
+        chosen = [(a, self.choices[a.key]) for a in axes.AXES if a.key in self.choices]
+        entries = (ChoiceEntry(a.key, a.taken(choice), a.text(choice)) for a, choice in chosen)
+        return PartEntry(self.network, tuple(entries))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,3 +129,9 @@ class Network:
     survival: Mapping[str, float] = field(default_factory=dict)
     switching: Switching | None = None
     name: str = ""
+
+    def tolerating(self, relative: float | None) -> Network:
+        """Returns the network with another tolerance; None for its own."""
+        if relative is None:
+            return self
+        return replace(self, tolerance=replace(self.tolerance, relative=relative))

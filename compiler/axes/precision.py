@@ -182,6 +182,19 @@ def graph_precision(model: ir.Model) -> str:
     return found[0] if len(found) == 1 else "mixed"
 
 
+def common_precision(model: ir.Model, choices: set[object]) -> str:
+    """Returns what configurations compute in, ``mixed`` where they differ.
+
+    Args:
+        model: The full network's graph.
+        choices: What is chosen for them, each once; None for the types that the graph has.
+    """
+    if len(choices) > 1:
+        return "mixed"
+    (chosen,) = choices
+    return graph_precision(model) if chosen is None else Precision(chosen).value
+
+
 def check_castable(model: ir.Model, precision: Precision) -> None:
     """Checks that a graph can be had in a precision.
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, final
 
 import onnx_ir as ir
 
 from skipc.compiler.bundle.array_files import write_arrays
-from skipc.compiler.bundle.files import file_entries, write_json
-from skipc.compiler.errors import SupernetError
+from skipc.compiler.bundle.files import (
+    check_writable,
+    checkpoint_sha256,
+    file_entries,
+    write_json,
+    write_whole,
+)
+from skipc.compiler.bundle.weights import WeightStoreWriter
+from skipc.compiler.errors import CompileError, SupernetError
 from skipc.compiler.graph.costs import total_macs
 from skipc.runtime.bundle.folder import MANIFEST_FILE
 from skipc.runtime.bundle.manifest import (
@@ -18,23 +28,21 @@ from skipc.runtime.bundle.manifest import (
     GraphEntry,
     Manifest,
     NetworkEntry,
-    PartEntry,
     Provenance,
-    Verification,
 )
 from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.route import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from skipc.compiler.bundle.weights import WeightStoreWriter
-    from skipc.compiler.family import Subnet
-    from skipc.compiler.network import Network
+    from skipc.compiler.family import Family, Subnet
+    from skipc.compiler.front import Configuration
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.manifest import Recipe
+    from skipc.compiler.verify.verify import Verified
+    from skipc.runtime.bundle.manifest import Recipe, Verification
 
+BUNDLE_SUFFIX = ".skipc"
 WEIGHTS_FILE = "weights.bin"
 GOLDEN_INPUTS_FILE = "golden/inputs.npz"
 MAX_GOLDEN_CASES = 2
@@ -59,23 +67,31 @@ class WrittenGraph:
     parameters: int
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenConfiguration:
-    """A configuration whose graph is on disk and verified.
+def bundle_path(checkpoint: Path, asked: Path | None, overwrite: bool) -> Path:
+    """Returns where the bundle goes: where it was asked for, or beside the checkpoint.
 
-    Attributes:
-        name: Its name.
-        parts: What was chosen for it.
-        graph: Its graph, which is its whole route.
-        verification: How far the graph is from its reference.
-        metrics: The front's.
+    Raises:
+        CompileError: Something is there already that must not be replaced, the folder
+            around it is missing, or the checkpoint's path names no file.
+        OSError: Nothing can be written there.
     """
-
-    name: str
-    parts: tuple[PartEntry, ...]
-    graph: WrittenGraph
-    verification: Verification
-    metrics: Mapping[str, float]
+    if not checkpoint.name:
+        raise CompileError(
+            f"{checkpoint}: is a directory, expected a file. Name the checkpoint inside it."
+        )
+    out = asked or checkpoint.with_suffix(BUNDLE_SUFFIX)
+    if out.is_symlink() or (out.exists() and not (out / MANIFEST_FILE).is_file()):
+        raise CompileError(
+            f"{out}: exists and is no bundle. Choose another folder with --out."
+        )
+    if out.exists() and not overwrite:
+        raise CompileError(
+            f"{out}: a bundle is already there. Pass --overwrite to replace it, or --out."
+        )
+    if not out.parent.is_dir():
+        raise CompileError(f"--out {out}: the folder {out.parent} does not exist.")
+    check_writable(out)
+    return out
 
 
 def write_graph(
@@ -106,7 +122,7 @@ def write_graph(
     return WrittenGraph(name, path, stored.tensors, macs, subnet.parameters)
 
 
-def golden_outputs_file(configuration: str) -> str:
+def _golden_file(configuration: str) -> str:
     """Returns the bundle's path of a configuration's expected outputs."""
     return f"golden/{configuration}.outputs.npz"
 
@@ -122,57 +138,125 @@ def write_golden(path: Path, cases: list[Case] | tuple[Case, ...]) -> None:
     write_arrays(path, arrays)
 
 
-def write_manifest(
-    folder: Path,
-    name: str,
-    provenance: Provenance,
-    recipe: Recipe,
-    full: Network,
-    networks: tuple[NetworkEntry, ...],
-    configurations: list[WrittenConfiguration],
-    store: WeightStoreWriter,
-) -> None:
-    """Writes ``manifest.json``, the last file of a bundle."""
-    users = Counter(key for one in configurations for key in one.graph.tensors)
-    manifest = Manifest(
-        name=name,
-        provenance=provenance,
-        recipe=recipe,
-        inputs=full.inputs,
-        outputs=full.outputs,
-        batch=full.batch,
-        networks=networks,
-        graphs=tuple(
+@final
+class BundleWriter:
+    """Writes a bundle: configuration after configuration, then what holds for all of them.
+
+    Used as a context manager, as the weight store is.
+
+    Args:
+        folder: The bundle's folder, empty.
+        family: What is built.
+    """
+
+    def __init__(self, folder: Path, family: Family) -> None:
+        self._folder = folder
+        self._family = family
+        self._store = WeightStoreWriter(folder / WEIGHTS_FILE)
+        self._written: list[tuple[Configuration, WrittenGraph, Verification]] = []
+
+    def __enter__(self) -> BundleWriter:
+        self._store.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.__exit__()
+
+    def graph(self, subnet: Subnet, name: str) -> WrittenGraph:
+        """Writes a graph and the weights that are not there yet; see ``write_graph``."""
+        return write_graph(subnet, name, self._store, self._folder)
+
+    def configuration(
+        self, configuration: Configuration, graph: WrittenGraph, verified: Verified
+    ) -> None:
+        """Adds a configuration whose whole route is ``graph``, with its golden outputs."""
+        write_golden(self._folder / _golden_file(configuration.name), verified.expected)
+        self._written.append((configuration, graph, verified.verification))
+
+    def golden_inputs(self, cases: list[Case]) -> None:
+        """Writes the inputs of the golden outputs."""
+        write_golden(self._folder / GOLDEN_INPUTS_FILE, cases)
+
+    def recipe(self, recipe: Recipe, profile: Path | None) -> Recipe:
+        """Returns the recipe with the user's own profile, which the bundle takes along."""
+        if profile is None:
+            return recipe
+        write_whole(self._folder / profile.name, profile.read_bytes())
+        return replace(recipe, profile=profile.name)
+
+    def finish(self, name: str, made_of: Provenance, recipe: Recipe) -> None:
+        """Writes ``manifest.json``, the last file, which has the hashes of all others.
+
+        Args:
+            name: The bundle's file name.
+            made_of: Where it comes from.
+            recipe: How its engines are to be built.
+        """
+        full = self._family.network
+        parts = [part for configuration, _, _ in self._written for part in configuration.parts]
+        named = {key for part in parts for key in part.choices}
+        manifest = Manifest(
+            name=name.removesuffix(BUNDLE_SUFFIX) or name,
+            provenance=made_of,
+            recipe=recipe,
+            inputs=full.inputs,
+            outputs=full.outputs,
+            batch=full.batch,
+            networks=(NetworkEntry(full.name, self._family.axis_entries(named)),),
+            graphs=self._graphs(),
+            configurations=tuple(
+                ConfigurationEntry(
+                    name=configuration.name,
+                    parts=tuple(part.entry for part in configuration.parts),
+                    route=(Stage(graph.name),),
+                    golden=_golden_file(configuration.name),
+                    stops=(1.0,),
+                    metrics=configuration.metrics,
+                )
+                for configuration, graph, _ in self._written
+            ),
+            weights_file=WEIGHTS_FILE,
+            weights=self._store.tensors,
+            golden_inputs=GOLDEN_INPUTS_FILE,
+            files=file_entries(self._folder),
+        )
+        write_json(self._folder / MANIFEST_FILE, written(manifest))
+
+    def _graphs(self) -> tuple[GraphEntry, ...]:
+        full, store = self._family.network, self._store
+        users = Counter(key for _, graph, _ in self._written for key in graph.tensors)
+        return tuple(
             GraphEntry(
-                name=one.graph.name,
-                network=one.parts[0].network,
-                file=one.graph.file.name,
+                name=graph.name,
+                network=full.name,
+                file=graph.file.name,
                 inputs=full.inputs,
                 outputs=full.outputs,
-                macs=one.graph.macs,
-                parameters=one.graph.parameters,
-                weights_bytes=store.size_bytes(one.graph.tensors),
+                macs=graph.macs,
+                parameters=graph.parameters,
+                weights_bytes=store.size_bytes(graph.tensors),
                 own_bytes=store.size_bytes(
-                    frozenset(key for key in one.graph.tensors if users[key] == 1)
+                    frozenset(key for key in graph.tensors if users[key] == 1)
                 ),
-                verification=one.verification,
+                verification=verification,
             )
-            for one in configurations
-        ),
-        configurations=tuple(
-            ConfigurationEntry(
-                name=one.name,
-                parts=one.parts,
-                route=(Stage(one.graph.name),),
-                golden=golden_outputs_file(one.name),
-                stops=(1.0,),
-                metrics=one.metrics,
-            )
-            for one in configurations
-        ),
-        weights_file=WEIGHTS_FILE,
-        weights=store.tensors,
-        golden_inputs=GOLDEN_INPUTS_FILE,
-        files=file_entries(folder),
+            for _, graph, verification in self._written
+        )
+
+
+def provenance(checkpoint: Path, family: Family, precision: str) -> Provenance:
+    """Returns where a bundle that is made now comes from."""
+    versions = {}
+    for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return Provenance(
+        created_utc=now.isoformat(timespec="seconds"),
+        checkpoint=checkpoint.name,
+        checkpoint_sha256=checkpoint_sha256(checkpoint),
+        model=family.network.description,
+        norm=family.norms.text,
+        precision=precision,
+        versions=versions,
     )
-    write_json(folder / MANIFEST_FILE, written(manifest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.compiler.bundle.files import checkpoint_sha256, sha256_of
-from skipc.compiler.errors import FrontError
+from skipc.compiler.errors import CompileError, FrontError
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.norms.statistics_file import read_statistics
 
@@ -13,6 +13,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.front import Front
+
+
+def known_norms(
+    path: Path, front: Front, checkpoint: Path, asked: NormMode | None, reestimate: str | None
+) -> FamilyNorms | None:
+    """Returns the statistics to build with; None where they are estimated anew.
+
+    Args:
+        path: The front's file.
+        front: What is in it.
+        checkpoint: The checkpoint to build.
+        asked: How norms are to adapt; None for what the front says.
+        reestimate: The data to estimate on; None for none.
+
+    Raises:
+        CompileError: They are neither in the front nor to be estimated.
+    """
+    mode = asked or front.norm
+    if mode is NormMode.SHARED:
+        if reestimate is not None:
+            raise CompileError(
+                "--reestimate: nothing is estimated for --norm shared. Give --norm scalar or"
+                " full."
+            )
+        return FamilyNorms(mode)
+    if reestimate is not None:
+        return None
+    if mode is not front.norm:
+        raise CompileError(
+            f"--norm {mode.value}: the statistics of {path} are for {front.norm.value}. Give"
+            " the data to estimate on with --reestimate, or run `skipc select` with this"
+            " --norm."
+        )
+    return norms_of_front(path, front, checkpoint)
 
 
 def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
