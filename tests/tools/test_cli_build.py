@@ -364,7 +364,7 @@ def test_build_needs_torch_and_says_so(made: Path, tmp_path: Path) -> None:
     )
     ended = skipc_without("torch", "build", made / "ckpt.pt", *arguments)
     assert ended.code == 2
-    assert "'torch' is needed for this command" in ended.err
+    assert "'torch' is needed here and is not installed" in ended.err
     assert "pip install '.[compiler]'" in ended.err
     ended = skipc_without("onnx_ir", "build", made / "ckpt.pt", *arguments)
     assert ended.code == 2
