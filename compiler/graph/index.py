@@ -1,9 +1,11 @@
-"""Reading an ``onnx_ir`` graph: module paths, constants, ancestors."""
+"""Reading an ``onnx_ir`` graph: module paths, constants, ancestors, what is needed."""
 
 from __future__ import annotations
 
 import ast
 from typing import TYPE_CHECKING
+
+from skipc.compiler.cut import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,10 +90,15 @@ def structure(model: ir.Model) -> frozenset[str]:
     )
 
 
-def node_inputs(node: ir.Node) -> Iterator[ir.Value]:
-    """Yields every value that ``node`` reads, also from within its subgraphs."""
-    for value in node.inputs:
-        if value is not None:
+def node_inputs(node: ir.Node, cut: int | None = None) -> Iterator[ir.Value]:
+    """Yields every value that ``node`` reads, also from within its subgraphs.
+
+    Args:
+        node: The node.
+        cut: The operand that is left out; None for none.
+    """
+    for operand, value in enumerate(node.inputs):
+        if value is not None and operand != cut:
             yield value
     for attribute in node.attributes.values():
         for graph in _subgraphs(attribute):
@@ -99,6 +106,20 @@ def node_inputs(node: ir.Node) -> Iterator[ir.Value]:
                 for value in inner.inputs:
                     if value is not None and value.graph is not inner.graph:
                         yield value
+
+
+def live_nodes(graph: ir.Graph, cuts: Iterable[Cut]) -> set[ir.Node]:
+    """Returns the nodes that the outputs of ``graph`` still need once operands are cut."""
+    operands = dict(cuts)
+    live: set[ir.Node] = set()
+    pending = [value.producer() for value in graph.outputs]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in live:
+            live.add(node)
+            cut = operands.get(str(node.outputs[0].name))
+            pending.extend(value.producer() for value in node_inputs(node, cut))
+    return live
 
 
 def _subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
@@ -178,19 +199,6 @@ class GraphIndex:
         """Returns the nodes that nothing needs any more once ``node`` drops ``operand``."""
         value = node.inputs[operand]
         assert value is not None
-        dead = 0
-        for candidate in reversed(self.members(self.ancestors(value))):
-            if all(self._unneeded(out, dead, node, operand) for out in candidate.outputs):
-                dead |= 1 << self._position[id(candidate)]
-        return dead
-
-    def _unneeded(self, value: ir.Value, dead: int, node: ir.Node, operand: int) -> bool:
-        if value.is_graph_output():
-            return False
-        for user, index in value.uses():
-            if user is node and index == operand:
-                continue
-            position = self._position.get(id(user))
-            if position is None or not dead >> position & 1:
-                return False
-        return True
+        live = live_nodes(self.graph, [Cut(str(node.outputs[0].name), operand)])
+        before = self.members(self.ancestors(value))
+        return sum(self.bit(each.outputs[0]) for each in before if each not in live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from skipc.compiler.select.metrics import TOP1
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 
     from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.residual_scale import ResidualScale
-    from skipc.compiler.select.costs import CostKind
     from skipc.compiler.select.data import DataOptions
+
+
+class CostKind(str, Enum):
+    """What ``--cost`` may minimise."""
+
+    MACS = "macs"
+    PARAMETERS = "parameters"
+    LATENCY = "latency"
 
 
 @dataclass(frozen=True, slots=True)

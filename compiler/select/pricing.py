@@ -1,4 +1,4 @@
-"""What configurations of one problem cost, and how latency is measured for a target."""
+"""What configurations cost: counted, looked up, or measured on a target."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.axes.skip import units_of
 from skipc.compiler.errors import SelectError
+from skipc.compiler.graph.costs import node_macs, parameters
+from skipc.compiler.graph.index import live_nodes
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.select.costs import CostKind, Counter
 from skipc.compiler.select.latency import (
     LatencyModel,
     fit_latency,
     latency_of_profile,
     measured_ms,
 )
+from skipc.compiler.select.options import CostKind
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
 from skipc.profiles import load_profile
@@ -26,10 +28,64 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.select.costs import Counted
+    from skipc.compiler.axes.units import Unit
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.problem import Notes, Problem
     from skipc.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one configuration's subnet holds.
+
+    Attributes:
+        macs: Multiply-accumulate operations of one inference, batch 1.
+        parameters: Trained parameters.
+        run: Indices of the units whose branch is run: neither skipped nor within what is.
+    """
+
+    macs: int
+    parameters: int
+    run: frozenset[int]
+
+
+class Counter:
+    """Counts what configurations hold, without making their graphs.
+
+    Args:
+        model: The supernet's graph.
+        units: Its units.
+    """
+
+    def __init__(self, model: ir.Model, units: tuple[Unit, ...]) -> None:
+        self._graph = model.graph
+        self._units = units
+        self._macs = {node: node_macs(node) for node in model.graph}
+        self._parameters = parameters(model.graph)
+        self._known: dict[Genes, Counted] = {}
+
+    def count(self, genes: Genes) -> Counted:
+        """Returns what the subnet of a configuration holds."""
+        if genes not in self._known:
+            self._known[genes] = self._count(genes)
+        return self._known[genes]
+
+    def _count(self, genes: Genes) -> Counted:
+        skipped = [unit for unit, gene in zip(self._units, genes, strict=True) if gene]
+        live = live_nodes(self._graph, [unit.cut for unit in skipped if unit.join])
+        # What a network leaves out by its own means has no place in its graph.
+        loose = [unit for unit in skipped if not unit.join]
+        computed = {"", *(str(node.outputs[0].name) for node in live)}
+        gone = parameters(node for node in self._macs if node not in live)
+        return Counted(
+            sum(self._macs[node] for node in live) - sum(unit.macs for unit in loose),
+            self._parameters - gone - sum(unit.parameters for unit in loose),
+            frozenset(
+                number
+                for number, unit in enumerate(self._units)
+                if not genes[number] and unit.join in computed
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.select.archive import Score
-    from skipc.compiler.select.costs import CostKind
-    from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.options import CostKind, SelectOptions
     from skipc.compiler.select.searches import Search
     from skipc.compiler.select.space import Space
 

@@ -163,8 +163,7 @@ def _select_options(
     ray: str | None,
 ) -> SelectOptions:
     from skipc.compiler.norms.statistics import NormMode
-    from skipc.compiler.select.costs import CostKind
-    from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.options import CostKind, SelectOptions
 
     return SelectOptions(
         data=data,

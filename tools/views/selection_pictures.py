@@ -10,7 +10,7 @@ from skipc.compiler import axes
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
-from skipc.compiler.select.costs import CostKind
+from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import front_of
 from skipc.tools.console import short
 from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label

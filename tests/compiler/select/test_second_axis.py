@@ -20,9 +20,8 @@ from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read import ModelOptions, TorchSupernet
 from skipc.compiler.select.archive import Archive
-from skipc.compiler.select.costs import CostKind
 from skipc.compiler.select.data import DataOptions
-from skipc.compiler.select.options import Constraints, SelectOptions
+from skipc.compiler.select.options import Constraints, CostKind, SelectOptions
 from skipc.compiler.select.pareto import ReferencePoint
 from skipc.compiler.select.pricing import Prices, price
 from skipc.compiler.select.problem import Problem, open_problem

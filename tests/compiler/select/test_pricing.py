@@ -9,8 +9,8 @@ import pytest
 from skipc.compiler.axes.units import Unit
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import parameters, total_macs
-from skipc.compiler.select.costs import Counter
 from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
+from skipc.compiler.select.pricing import Counter
 from skipc.profiles import LatencyTable, Profile
 from tests.zoo import WITH_UNITS, exported, pruned
 
