@@ -16,7 +16,6 @@ from skipc.compiler.front import Front, configurations_from_front, read_front
 from skipc.compiler.graph.index import structure
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
-from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.residual_scale import ResidualScale, Scaling
 from skipc.compiler.targets import carry_over
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
@@ -117,8 +116,6 @@ def plan_build(checkpoint: Path, front: Path, options: BuildOptions) -> BuildPla
     out = bundle_path(checkpoint, options.out, options.overwrite)
     said = read_front(front)
     norms = known_norms(front, said, checkpoint, options.norm, options.reestimate)
-    if sniff(checkpoint) is not Kind.ONNX:
-        require("torch", "compiler")  # runs the reference, also of an export that was kept
     return BuildPlan(checkpoint, front, said, norms, out, options)
 
 

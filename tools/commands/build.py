@@ -126,6 +126,8 @@ def command(
     """
     from skipc.compiler.axes.precision import Precision, check_precision
     from skipc.compiler.build import build, plan_build
+    from skipc.compiler.extras import require
+    from skipc.compiler.read.sniff import Kind, sniff
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.remote.finish import finish_bundle_on
     from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
@@ -153,6 +155,8 @@ def command(
                 f" them again with: skipc finish BUNDLE --target {other}"
             )
         step("reading the checkpoint")
+        if sniff(checkpoint) is not Kind.ONNX:
+            require("torch", "compiler")  # runs the reference, also of an export that was kept
         build(
             plan, open_supernet(checkpoint, model, no_cache, step, step.note), step, step.note
         )
