@@ -171,7 +171,7 @@ def test_ctrl_c_writes_the_best_front_found(trained, tmp_path):
     assert process.returncode == 130, err
     assert "interrupted after" in err
     assert "best front found so far" in err
-    assert len(read_front(tmp_path / "f.json").entries) >= 1
+    assert len(read_front(tmp_path / "f.json").configurations) >= 1
     assert re.search(r"^full +0 ", out, re.MULTILINE)
 
 

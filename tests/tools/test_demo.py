@@ -23,7 +23,7 @@ def test_demo_trains_builds_runs_and_draws(
     commands = [shlex.split(line[2:]) for line in told.splitlines() if line.startswith("$ ")]
     assert all(words[0].endswith("skipc") for words in commands)
     assert [words[1] for words in commands] == ["train", "select", "build"]
-    names = [entry.name for entry in read_front(out / "front.json").entries]
+    names = [entry.name for entry in read_front(out / "front.json").configurations]
     bundle = Bundle.open(out / "digits.skipc")
     assert [entry.name for entry in bundle.manifest.configurations] == names
     measured = told[told.index("4. Run") :]
