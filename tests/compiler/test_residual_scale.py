@@ -123,4 +123,4 @@ def test_survival_of_a_module_holds_for_all_its_units(network):
 
 def test_survival_without_original_is_refused(network):
     with pytest.raises(UnitError, match="no effect without --residual-scale original"):
-        opened(network, Scaling(survival=SURVIVAL))
+        Scaling(survival=SURVIVAL).check(network)
