@@ -122,5 +122,6 @@ def test_survival_of_a_module_holds_for_all_its_units(network):
 
 
 def test_survival_without_original_is_refused(network):
+    supernet = TorchSupernet(network, INPUTS, None, None, "network", {})
     with pytest.raises(UnitError, match="no effect without --residual-scale original"):
-        Scaling(survival=SURVIVAL).check(network)
+        Scaling(survival=SURVIVAL).check(supernet)
