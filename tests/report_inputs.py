@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
+from skipc.compiler.bundle.files import write_json
 from skipc.runtime.backends.phases import Wait, Way
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.device import Conditions
 from skipc.runtime.bundle.manifest import (
     FileEntry,
     GraphEntry,
@@ -25,20 +27,20 @@ from skipc.runtime.bundle.manifest import (
 from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.report.subnets import MODULE_KEY
-from skipc.tools.trtbench.latency import Latency
+from skipc.tools.trtbench.latency import Latency, Times
 from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching, Times
 from skipc.tools.trtbench.report import (
-    Conditions,
     DeviceShare,
+    Energy,
     Measured,
     Memory,
     MeterInfo,
+    PhaseSummary,
     PlainCalls,
     Regime,
     Report,
     Share,
-    encoded,
+    Switching,
 )
 from tests.bundles import plain_entry, skip_network
 
@@ -195,9 +197,7 @@ def report_of(
                 first_call_ms=2.0,
                 latency=latencies[name],
                 over_reference=None if name == names[0] else latencies[name].over(reference),
-                phases=None,
                 energy=Energy.of((5 * medians[name], 5.2 * medians[name])) if meter else None,
-                plain=None,
             )
             for name, entry in zip(names, entries, strict=True)
         ),
@@ -250,7 +250,7 @@ def _phases(median_ms: float, transfers: bool) -> PhaseSummary:
 
 def write_results(path: Path, report: Report) -> Path:
     """Writes results as ``trtbench --json`` does."""
-    path.write_bytes(encoded(report))
+    write_json(path, written(report))
     return path
 
 

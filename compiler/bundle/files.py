@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from skipc.runtime.bundle.manifest import FileEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 _CHUNK_BYTES = 1 << 20
 
@@ -42,7 +42,7 @@ def write_whole(path: Path, data: bytes) -> None:
             raise
 
 
-def write_json(path: Path, document: Mapping[str, object]) -> None:
+def write_json(path: Path, document: object) -> None:
     """Writes a JSON document, whole or not at all.
 
     Raises:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NotNegative = Annotated[float, AtLeast(0)]
 
 
-class Wait(Enum):
+class Wait(str, Enum):  # so that JSON has its value
     """How the host waits until a call is done."""
 
     DRIVER = "driver"

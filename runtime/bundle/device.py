@@ -1,4 +1,7 @@
-"""Which device this is, and in which power mode: what measured tables are keyed by."""
+"""Which device this is, and in which power mode: what measured tables are keyed by.
+
+And how it is doing meanwhile, as far as files of the system tell.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ _MODE = re.compile(r"pmode:(\d+)")
 _MODE_NAME = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
 # How the GPUs of Xavier, Orin and Thor are called among the devices that change their clock.
 _GPU = re.compile(r"gpu|gv11b|ga10b")
+_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
+# Thermal zones that nothing is connected to show other values.
+_LEAST_C, _MOST_C = -40.0, 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,32 @@ class Device:
 
     name: str
     power_mode: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """A device's hottest zone, its CPUs' mean clock, its GPU's clock; None if not told."""
+
+    temperature_c: float | None
+    cpu_mhz: float | None
+    gpu_mhz: float | None
+
+
+def conditions_now(root: Path = Path("/")) -> Conditions:
+    """Returns how the device is doing now.
+
+    Args:
+        root: The folder to take for ``/``.
+    """
+    zones = _numbers((root / "sys/class/thermal").glob("thermal_zone*/temp"), 1e3)
+    policies = (root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
+    cpus = _numbers(policies, 1e3)
+    gpus = _numbers((device / "cur_freq" for device in _gpu_devices(root)), 1e6)
+    return Conditions(
+        temperature_c=max((c for c in zones if _LEAST_C < c < _MOST_C), default=None),
+        cpu_mhz=sum(cpus) / len(cpus) if cpus else None,
+        gpu_mhz=max(gpus, default=None),
+    )
 
 
 def this_device(root: Path = Path("/")) -> Device:
@@ -93,12 +125,8 @@ def _gpu_names(root: Path) -> list[str]:
     return [value.strip() for key, _, value in fields if key.strip() == "Model"]
 
 
-def gpu_devices(root: Path) -> list[Path]:
-    """Returns the kernel's folders of the GPUs whose clock it scales, as on a Jetson.
-
-    Args:
-        root: The folder to take for ``/``.
-    """
+def _gpu_devices(root: Path) -> list[Path]:
+    """Returns the kernel's folders of the GPUs whose clock it scales, as on a Jetson."""
     devices = sorted((root / "sys/class/devfreq").glob("*"))
     return [device for device in devices if _GPU.search(device.name)]
 
@@ -122,7 +150,7 @@ def _cpu_mode(root: Path) -> str:
 
 
 def _gpu_mode(root: Path) -> str:
-    clocks = (_mhz(device / "max_freq", 1e6) for device in gpu_devices(root))
+    clocks = (_mhz(device / "max_freq", 1e6) for device in _gpu_devices(root))
     return _word("GPU to", clocks)
 
 
@@ -135,6 +163,12 @@ def _word(what: str, values: Iterable[str]) -> str:
 def _mhz(path: Path, unit: float) -> str:
     text = _text(path).strip()
     return f"{int(text) / unit:.0f} MHz" if text.isdigit() else ""
+
+
+def _numbers(paths: Iterable[Path], unit: float) -> list[float]:
+    """Returns what the files hold, in ``unit``; those that hold no number are left out."""
+    texts = (_text(path).strip() for path in paths)
+    return [int(text) / unit for text in texts if _NUMBER.fullmatch(text)]
 
 
 def _text(path: Path) -> str:

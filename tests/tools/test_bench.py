@@ -14,7 +14,7 @@ from skipc.tools.bench.building import run_and_measure
 from skipc.tools.bench.if_graph import IfSession
 from skipc.tools.bench.networks import NETWORKS, RESNET50, VIT_B16, build_command
 from skipc.tools.bench.pages import find_browser
-from skipc.tools.trtbench.loading import PlainSession
+from skipc.tools.trtbench.loading import plain_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ def test_if_graph_gives_the_pruned_graphs_outputs(work: Path) -> None:
     branching = IfSession(path)
     for case in bundle.golden_inputs():
         for entry in bundle.manifest.configurations:
-            (expected,) = PlainSession(path / f"{entry.name}.onnx").run(case).values()
+            (expected,) = plain_session(path / f"{entry.name}.onnx")(case).values()
             (found,) = branching.run(entry.taken("skip"), case).values()
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     full, fast = (entry.taken("skip") for entry in bundle.manifest.configurations)

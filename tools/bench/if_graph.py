@@ -11,7 +11,7 @@ import onnx_ir.passes.common as common
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.index import GraphIndex
 from skipc.runtime import Bundle
-from skipc.tools.trtbench.loading import PlainSession
+from skipc.tools.trtbench.loading import plain_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,12 +42,12 @@ class IfSession:
         if not path.exists():
             _branch(model, units)
             ir.save(model, path, external_data=f"{path.name}.data")
-        self._session = PlainSession(path)
+        self._run = plain_session(path)
 
     def run(self, skip: Iterable[str], case: Arrays) -> dict[str, Any]:
         """Returns the outputs with the units of these names skipped."""
         flags = np.array([name in set(skip) for name in self._units], np.bool_)
-        return self._session.run({**case, _FLAGS: flags})
+        return self._run({**case, _FLAGS: flags})
 
 
 def _branch(model: ir.Model, units: tuple[Unit, ...]) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.if_graph import IfSession
-from skipc.tools.trtbench.loading import PlainSession
+from skipc.tools.trtbench.loading import plain_session
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
+    from skipc.runtime.backends import Run
     from skipc.tools.bench.networks import Network
 
 Call = Callable[[], object]
@@ -49,7 +50,7 @@ def _steady(network: Network, path: Path, rounds: int) -> list[Bar]:
             engine.pin(entry.name)
             file = bundle.manifest.graphs_of(entry)[0].file
             ours = _call(engine, case)
-            pairs = _pairs(ours, _run(PlainSession(path / file), case), rounds)
+            pairs = _pairs(ours, _run(plain_session(path / file), case), rounds)
             over_plain[entry.name] = statistics.median(a / b for a, b in pairs)
             ours_ms[entry.name] = statistics.median(a for a, _ in pairs)
             pairs = _pairs(_skipping(branching, entry.taken("skip"), case), ours, rounds // 3)
@@ -84,8 +85,8 @@ def _call(engine: AdaptiveEngine, case: dict[str, np.ndarray[Any, Any]]) -> Call
     return lambda: engine(case)
 
 
-def _run(session: PlainSession, case: dict[str, np.ndarray[Any, Any]]) -> Call:
-    return lambda: session.run(case)
+def _run(session: Run, case: dict[str, np.ndarray[Any, Any]]) -> Call:
+    return lambda: session(case)
 
 
 def _skipping(

@@ -20,7 +20,7 @@ from skipc.runtime import Bundle
 from skipc.runtime.backends import open_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.latency import timed_ms
-from skipc.tools.trtbench.loading import PlainSession
+from skipc.tools.trtbench.loading import plain_session
 
 if TYPE_CHECKING:
     from skipc.tools.bench.networks import Network
@@ -60,7 +60,7 @@ def _pairs(path: Path, ours_first: bool) -> list[tuple[float, float]]:
             held.append(backend.load(name))
 
         def plain(file: str = graph.file) -> None:
-            held.append(PlainSession(path / file))
+            held.append(plain_session(path / file))
 
         if ours_first:
             pair = (timed_ms(ours), timed_ms(plain))

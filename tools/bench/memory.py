@@ -18,7 +18,7 @@ from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.if_graph import IfSession
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.loading import PlainSession
+from skipc.tools.trtbench.loading import plain_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +64,9 @@ def _ours(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
 
 def _plain(path: Path, case: dict[str, np.ndarray[Any, Any]]) -> object:
     graphs = Bundle.open(path).manifest.graphs
-    sessions = [PlainSession(path / graph.file) for graph in graphs]
+    sessions = [plain_session(path / graph.file) for graph in graphs]
     for session in sessions:
-        session.run(case)
+        session(case)
     return sessions
 
 

@@ -133,10 +133,10 @@ def _planted(path: Path) -> list[Bar]:
     what = f"{_RUNS} runs of {_SHORT.duration_s:g} s:"
     return [
         Bar(NAME, f"{what} {_SLOWDOWN:.0%} planted, called slower",
-            _share(each.slower for each in slow), None, least=0.95,
+            _share(each.verdict() == "slower" for each in slow), None, least=0.95,
             note=f"ratios {min(found):.4f} to {max(found):.4f}"),
         Bar(NAME, f"{what} nothing planted, no difference shown",
-            _share(not each.slower and not each.faster for each in same), None, least=0.95,
+            _share(each.verdict() == "no difference shown" for each in same), None, least=0.95,
             note=f"ratios {min(spread):.4f} to {max(spread):.4f}"),
         Bar(NAME, "--compare of one run and the next, nothing planted, called slower",
             wrong[1], None, note=f"without a margin {wrong[0]:.2f}"),

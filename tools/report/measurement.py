@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from skipc.runtime.bundle.device import Conditions
     from skipc.runtime.bundle.engines import EngineSet, Latency
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.tools.trtbench.latency import RatioInterval
-    from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching
     from skipc.tools.trtbench.report import (
-        Conditions,
+        Energy,
         Measured,
         Memory,
+        PhaseSummary,
         PlainCalls,
         Regime,
         Report,
+        Switching,
     )
 
 
@@ -136,7 +138,7 @@ def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
         ("backend", regime.backend),
         ("target", regime.target),
         ("threads", str(regime.threads)),
-        *_callers(regime.streams),
+        *((("streams", regime.streams_text),) if regime.streams_text else ()),
         *((("measured beside", "plain sessions"),) if report.plain else ()),
         ("inputs", ", ".join(f"{name} {text}" for name, text in regime.inputs.items())),
         ("duration", f"at least {regime.stop.duration_s:g} s and {least} each"),
@@ -159,12 +161,6 @@ def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
 def _label(regime: Regime) -> str:
     streams = f", {regime.streams} streams" if regime.streams > 1 else ""
     return f"{regime.target}, {plural(regime.threads, 'thread')}{streams}"
-
-
-def _callers(streams: int) -> tuple[tuple[str, str], ...]:
-    if streams == 1:
-        return ()
-    return (("streams", f"{streams} calls at a time, begun together"),)
 
 
 def _taken_apart(report: Report) -> tuple[tuple[str, str], ...]:

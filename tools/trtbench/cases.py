@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
     Shapes = Mapping[str, tuple[int, ...]]
-
 
 _SHAPE = re.compile(r"[1-9]\d{0,8}(x[1-9]\d{0,8})*|scalar", re.ASCII)
 
@@ -55,16 +55,14 @@ def cases_from(bundle: Bundle, inputs: Path | None, shapes: Shapes) -> Sequence[
         InputError: They do not fit the network.
         ChoiceError: The shapes do not.
     """
-    specs = bundle.manifest.inputs
-    checker = InputChecker(specs, bundle.manifest.batch)
+    specs, source = bundle.manifest.inputs, "the bundle's golden inputs"
     if inputs is None:
         given = cases_of(bundle, shapes)
     else:
-        given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
+        given, source = [read_arrays(inputs, tuple(spec.name for spec in specs))], str(inputs)
     try:
-        return [checker.check(case) for case in given]
+        return [InputChecker(specs, bundle.manifest.batch).check(case) for case in given]
     except InputError as cause:
-        source = "the bundle's golden inputs" if inputs is None else str(inputs)
         raise InputError(f"{source}: {cause}") from cause
 
 
@@ -84,6 +82,10 @@ def are_typical(bundle: Bundle, cases: Sequence[Arrays]) -> bool:
     return all(c[name].shape == array.shape for c in cases for name, array in sample.items())
 
 
+def _sample(bundle: Bundle) -> Arrays:
+    return InputChecker(bundle.manifest.inputs, bundle.manifest.batch).sample()
+
+
 def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
     """Returns the golden inputs at another batch: repeated, or cut.
 
@@ -94,57 +96,45 @@ def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
         ChoiceError: There is no such input, or it does not take that shape.
     """
     specs = {spec.name: spec for spec in bundle.manifest.inputs}
-    found: dict[str, int] = {}
-    for name, shape in _named(shapes, tuple(specs)).items():
-        batch = _batch(specs[name], shape, bundle.manifest.batch)
-        found |= {} if batch is None else {name: batch}
-    batches = set(found.values())
-    if len(batches) > 1:
-        listed = ", ".join(f"{name} {batch}" for name, batch in found.items())
+    if "" in shapes and len(specs) == len(shapes) == 1:
+        shapes = dict.fromkeys(specs, shapes[""])
+    batches: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if not name:
+            raise ChoiceError(
+                f"--shapes: the network has the inputs {', '.join(specs)}: name them, as in"
+                f" {next(iter(specs))}:1x3x224x224."
+            )
+        if name not in specs:
+            raise ChoiceError(f"--shapes: no input {name!r}. {choices_text(name, specs)}")
+        _check(specs[name], shape, bundle.manifest.batch)
+        pairs = zip(specs[name].shape, shape, strict=True)
+        found = [given for size, given in pairs if isinstance(size, str)]
+        batches.update({name: found[-1]} if found else {})
+    if len(set(batches.values())) > 1:
+        listed = ", ".join(f"{name} {batch}" for name, batch in batches.items())
         raise ChoiceError(f"--shapes: the batches differ: {listed}. Give all the same one.")
     cases = typical_cases(bundle)
-    for batch in batches:
+    for batch in set(batches.values()):
         cases = [{k: _resized(case[k], specs[k], batch) for k in specs} for case in cases]
     return cases
 
 
-def _sample(bundle: Bundle) -> Arrays:
-    return InputChecker(bundle.manifest.inputs, bundle.manifest.batch).sample()
-
-
-def _named(shapes: Shapes, names: tuple[str, ...]) -> Shapes:
-    if "" in shapes:
-        if len(names) > 1 or len(shapes) > 1:
-            raise ChoiceError(
-                f"--shapes: the network has the inputs {', '.join(names)}: name them, as in"
-                f" {names[0]}:1x3x224x224."
-            )
-        return {names[0]: shapes[""]}
-    for name in shapes:
-        if name not in names:
-            raise ChoiceError(f"--shapes: no input {name!r}. {choices_text(name, names)}")
-    return shapes
-
-
-def _batch(spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None) -> int | None:
-    """Returns the batch in ``shape``; None where the input has none."""
-    pairs = list(zip(spec.shape, shape, strict=False))
-    batches = [given for size, given in pairs if isinstance(size, str)]
-    fits = len(shape) == len(spec.shape) and all(
-        size == given or isinstance(size, str) for size, given in pairs
+def _check(spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None) -> None:
+    """Raises ``ChoiceError`` where an input does not take a shape."""
+    low, high = (allowed.minimum, allowed.maximum) if allowed else (1, math.inf)
+    if len(shape) == len(spec.shape) and all(
+        low <= given <= high if isinstance(size, str) else given == size
+        for size, given in zip(spec.shape, shape, strict=True)
+    ):
+        return
+    wanted, takes = ("x".join(map(str, one)) or "scalar" for one in (shape, spec.shape))
+    if allowed is not None and any(isinstance(size, str) for size in spec.shape):
+        takes += f" with a batch of {low} to {high}"
+    raise ChoiceError(
+        f"--shapes: the input {spec.name!r} does not take {wanted}, but {takes}. The"
+        " bundle was built for that; build another one for other sizes."
     )
-    if allowed is not None:
-        fits = fits and all(allowed.minimum <= one <= allowed.maximum for one in batches)
-    if not fits:
-        wanted = "x".join(map(str, shape)) or "scalar"
-        takes = "x".join(map(str, spec.shape)) or "scalar"
-        if allowed is not None and any(isinstance(size, str) for size in spec.shape):
-            takes += f" with a batch of {allowed.minimum} to {allowed.maximum}"
-        raise ChoiceError(
-            f"--shapes: the input {spec.name!r} does not take {wanted}, but {takes}. The"
-            " bundle was built for that; build another one for other sizes."
-        )
-    return batches[-1] if batches else None
 
 
 def _resized(array: NDArray[Any], spec: TensorSpec, batch: int) -> NDArray[Any]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from contextlib import closing
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from skipc.runtime import Bundle, SystemClock
+from skipc.runtime import Bundle
 from skipc.runtime.backends.phases import OWN_WAY, Wait, Way, phased_backend
 from skipc.runtime.errors import ChoiceError, choices_text
-from skipc.runtime.load.opening import NULL_TARGET, bundle_backend, family_of
+from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
-from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.trtbench.cases import are_typical, cases_from, shapes_from
 from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.files import (
@@ -25,20 +25,18 @@ from skipc.tools.trtbench.files import (
     write_table,
 )
 from skipc.tools.trtbench.latency import percent_of
-from skipc.tools.trtbench.loading import Subject
+from skipc.tools.trtbench.loading import opened
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
 from skipc.tools.trtbench.measuring import measure
 from skipc.tools.trtbench.report import HOST_TIMES_ARE_COMPUTE, read_report
 from skipc.tools.trtbench.views import print_comparison, print_profiles, print_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from skipc.runtime import Clock
-    from skipc.runtime.backends import Arrays, Backend
-    from skipc.runtime.bundle.engines import EngineSet
     from skipc.tools.trtbench.cases import Shapes
+    from skipc.tools.trtbench.loading import Subject
 
 LEAST_ITERATIONS = 10
 """Of ``--update``: fewer calls say nothing of a 95th percentile."""
@@ -109,9 +107,10 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
     return tuple(dict.fromkeys(map(float, text.split(","))))
 
 
-def _option(name: str, **settings: Any) -> Mapping[str, Any]:
+def _option(name: str, text: str, **settings: Any) -> Mapping[str, Any]:
     """Returns what a field of ``Asked`` is told of the option that sets it."""
-    return {"name": name, "settings": {"show_default": "default" in settings, **settings}}
+    settings = {"show_default": "default" in settings, "help": text, **settings}
+    return {"name": name, "settings": settings}
 
 
 _ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S)
@@ -125,65 +124,60 @@ class Asked:
     flags: frozenset[str]
     # fmt: off
     warm_up_ms: float = field(metadata=_option(
-        "--warmUp", type=_ms, default=200,
-        help="Milliseconds of calls of each configuration that are dropped first."))
+        "--warmUp", "Milliseconds of calls of each configuration that are dropped first.",
+        type=_ms, default=200))
     duration_s: float = field(metadata=_option(
-        "--duration", type=_s, default=3,
-        help="Seconds of calls of each configuration, at least."))
+        "--duration", "Seconds of calls of each configuration, at least.", type=_s, default=3))
     iterations: int = field(metadata=_option(
-        "--iterations", type=click.IntRange(1, MOST_ROUNDS), default=10,
-        help="Calls of each configuration, at least."))
+        "--iterations", "Calls of each configuration, at least.",
+        type=click.IntRange(1, MOST_ROUNDS), default=10))
     streams: int = field(metadata=_option(
-        "--infStreams", type=click.IntRange(1, _MOST_STREAMS), default=1,
-        help="Calls of a configuration at the same time."))
+        "--infStreams", "Calls of a configuration at the same time.",
+        type=click.IntRange(1, _MOST_STREAMS), default=1))
     average_runs: int = field(metadata=_option(
-        "--avgRuns", type=click.IntRange(1), default=10,
-        help="Calls in a row that are averaged; the lowest and highest average are shown."))
+        "--avgRuns", "Calls in a row that are averaged; the lowest and highest average are"
+        " shown.", type=click.IntRange(1), default=10))
     percents: tuple[float, ...] = field(metadata=_option(
-        "--percentile", metavar="PERCENTILES", default="90,95,99", callback=_percentiles,
-        help="Percentiles to show; 0 is the fastest call, 100 the slowest."))
+        "--percentile", "Percentiles to show; 0 is the fastest call, 100 the slowest.",
+        metavar="PERCENTILES", default="90,95,99", callback=_percentiles))
     inputs: Path | None = field(metadata=_option(
-        "--loadInputs", type=PATH,
-        help="Inputs: .npy, or .npz by input name.  [default: the bundle's golden inputs]"))
+        "--loadInputs", "Inputs: .npy, or .npz by input name.  [default: the bundle's golden"
+        " inputs]", type=PATH))
     shapes: Shapes = field(metadata=_option(
-        "--shapes", metavar="[NAME:]1x3x224x224",
-        callback=lambda context, parameter, text: shapes_from(text or ""),
-        help="Golden inputs of this batch, repeated or cut; several with commas."))
+        "--shapes", "Golden inputs of this batch, repeated or cut; several with commas.",
+        metavar="[NAME:]1x3x224x224",
+        callback=lambda context, parameter, text: shapes_from(text or "")))
     times: Path | None = field(metadata=_option(
-        "--exportTimes", type=PATH, help="Write every call's times here."))
+        "--exportTimes", "Write every call's times here.", type=PATH))
     dump_profile: bool = field(metadata=_option(
-        "--dumpProfile", is_flag=True,
-        help="Print the layers' times, found in a run of its own."))
+        "--dumpProfile", "Print the layers' times, found in a run of its own.", is_flag=True))
     profile: Path | None = field(metadata=_option(
-        "--exportProfile", type=PATH, help="Write the layers' times here."))
+        "--exportProfile", "Write the layers' times here.", type=PATH))
     loading_only: bool = field(metadata=_option(
-        "--timeDeserialize", is_flag=True,
-        help="Time loading and the first call."))
+        "--timeDeserialize", "Time loading and the first call.", is_flag=True))
     configurations: str | None = field(metadata=_option(
-        "--configurations", metavar="NAMES",
-        help="Only these, e.g. full,fast.  [default: all]"))
+        "--configurations", "Only these, e.g. full,fast.  [default: all]", metavar="NAMES"))
     target: str | None = field(metadata=_option(
-        "--target", help="Whose engines.  [default: the first by name that fit]"))
+        "--target", "Whose engines.  [default: the first by name that fit]"))
     threads: int | None = field(metadata=_option(
-        "--threads", type=click.IntRange(min=1), help="Threads of a call."))
+        "--threads", "Threads of a call.", type=click.IntRange(min=1)))
     meter: str | None = field(metadata=_option(
-        "--meter", metavar="SPEC", help="Measure energy, too: see `skipc meters`."))
+        "--meter", "Measure energy, too: see `skipc meters`.", metavar="SPEC"))
     baseline: str | None = field(metadata=_option(
-        "--baseline", type=click.Choice(["plain"]),
-        help="Measure plain ONNX Runtime sessions of the portable graphs beside the engines."))
+        "--baseline", "Measure plain ONNX Runtime sessions of the portable graphs beside the"
+        " engines.", type=click.Choice(["plain"])))
     update: bool = field(metadata=_option(
-        "--update", is_flag=True,
-        help="Write the results into BUNDLE as this device's table, which the governor uses."))
+        "--update", "Write the results into BUNDLE as this device's table, which the governor"
+        " uses.", is_flag=True))
     as_json: Path | None = field(metadata=_option(
-        "--json", type=PATH,
-        help="Write everything here as JSON; - is standard output, and the"
-        " tables go to standard error."))
+        "--json", "Write everything here as JSON; - is standard output, and the tables go to"
+        " standard error.", type=PATH))
     compared: tuple[Path, Path] | None = field(metadata=_option(
-        "--compare", type=PATH, nargs=2, metavar="OLD NEW",
-        help="Compare two files of --json; exit code 1 if something became slower."))
+        "--compare", "Compare two files of --json; exit code 1 if something became slower.",
+        type=PATH, nargs=2, metavar="OLD NEW"))
     margin_percent: float = field(metadata=_option(
-        "--margin", type=click.FloatRange(0, 1000), default=3,
-        help="With --compare: percent that two measurements of one thing may differ by."))
+        "--margin", "With --compare: percent that two measurements of one thing may differ"
+        " by.", type=click.FloatRange(0, 1000), default=3))
     # fmt: on
 
     @classmethod
@@ -196,11 +190,6 @@ class Asked:
     def stop(self) -> Stop:
         """When the loop ends."""
         return Stop(self.warm_up_ms, self.duration_s, self.iterations)
-
-    @property
-    def plain(self) -> bool:
-        """Whether plain sessions take turns with the engines."""
-        return self.baseline is not None
 
     @property
     def layers(self) -> bool:
@@ -218,15 +207,14 @@ class Asked:
         )
 
     @property
-    def of_calls(self) -> tuple[str, ...]:
-        """The flags that say how calls are made."""
-        names = (one.flag for one in GPU_FLAGS if one.flag != "--timeRefit")
-        return tuple(flag for flag in names if flag in self.flags)
-
-    @property
     def refit(self) -> bool:
         """Whether the parts of a load are shown."""
         return "--timeRefit" in self.flags
+
+    @property
+    def of_calls(self) -> tuple[str, ...]:
+        """The flags that say how calls are made."""
+        return tuple(sorted(self.flags - {"--timeRefit"}))
 
 
 class _Command(click.Command):
@@ -267,36 +255,27 @@ def command(context: click.Context, /, **given: Any) -> int:
     names = _chosen(bundle, asked.configurations)
     target = None if asked.target is None else target_name(bundle, asked.target)
     cases = cases_from(bundle, asked.inputs, asked.shapes)
+    whole = len(names) == len(bundle.manifest.configurations)
     if asked.update:
-        _check_table(asked, bundle, names, cases)
-
-    def opened() -> tuple[tuple[Backend, EngineSet | None, Clock | None], int | None]:
-        before = pss_bytes()
-        done = bundle_backend(Bundle.open(bundle.path), target, asked.threads, None)
-        return done, added_bytes(before, pss_bytes())
-
+        _check_table(asked, whole, are_typical(bundle, cases))
     with progress() as step:
         step("opening the engines")
-        (backend, engines, clock), backend_bytes = with_fresh_engines(
+        rebuilt = asked.target or next(iter(bundle.targets()), "cpu")
+        subject = with_fresh_engines(
             asked.bundle,
-            asked.target or next(iter(bundle.targets()), "cpu"),
+            rebuilt,
             step,
-            opened,
+            lambda: opened(bundle.path, target, asked.threads, names, cases),
         )
-        try:
-            _check_backend(asked, backend)
-            clock, family = clock or SystemClock(), family_of(bundle, engines)
-            family = replace(family, routes={name: family.routes[name] for name in names})
-            subject = Subject(bundle, backend, engines, clock, family, cases, backend_bytes)
+        with closing(subject.backend):
+            _check_backend(asked, subject)
             found = measure(subject, asked, step)
-        finally:
-            backend.close()
     out = console(stderr=asked.as_json == STDOUT)
     print_report(found.report, out)
     if asked.dump_profile:
         print_profiles(found.profiles, out)
-    if asked.update and engines is not None:
-        path = write_table(bundle, engines, found)
+    if asked.update and subject.engines is not None:
+        path = write_table(bundle, subject.engines, found)
         out.print(f"\n{update_text(path, found.report)}", soft_wrap=True)
     files = write_files(asked, found)
     if files:
@@ -306,9 +285,8 @@ def command(context: click.Context, /, **given: Any) -> int:
 
 def _compare(context: click.Context, asked: Asked, files: tuple[Path, Path]) -> int:
     for parameter in context.command.params:
-        name = parameter.name or ""
-        alone = name in ("compared", "margin_percent") or not parameter.expose_value
-        if not alone and _given(context, name):
+        alone = parameter.name in ("compared", "margin_percent") or not parameter.expose_value
+        if not alone and _given(context, parameter.name or ""):
             shown = parameter.opts[0] if parameter.opts[0].startswith("-") else "BUNDLE"
             raise click.UsageError(
                 f"--compare reads two files and measures nothing. Leave out {shown}."
@@ -323,20 +301,26 @@ def _given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
+def _refuse(error: type[Exception], refused: Mapping[str, object]) -> None:
+    """Raises ``error`` with the first of the reasons that holds."""
+    for reason, holds in refused.items():
+        if holds:
+            raise error(reason)
+
+
 def _check(context: click.Context, asked: Asked) -> None:
     """Raises ``click.UsageError`` where two things that were asked for exclude one another."""
     check_places(asked)
-    single = ("--meter", "energy is measured of one call at a time")
-    if asked.loading_only:
-        single = ("--timeDeserialize", "it ends after the first calls")
+    several = f"--infStreams {asked.streams}: not with"
+    contradictions = {
+        f"{one.flag} and {one.opposite} contradict one another. Leave one out.": (
+            {one.flag, one.opposite} <= asked.flags
+        )
+        for one in GPU_FLAGS
+    }
     refused = {
         "--margin: only with --compare OLD NEW.": _given(context, "margin_percent"),
-        **{
-            f"{one.flag} and {one.opposite} contradict one another. Leave one out.": (
-                {one.flag, one.opposite} <= asked.flags
-            )
-            for one in GPU_FLAGS
-        },
+        **contradictions,
         "--timeDeserialize ends after the first calls: there is nothing for --exportTimes,"
         " --meter, --dumpProfile, --exportProfile and flags of how calls are made. Leave"
         " them or it out.": asked.loading_only
@@ -346,22 +330,22 @@ def _check(context: click.Context, asked: Asked) -> None:
         ),
         f"--meter {asked.meter}: the target 'null' runs nothing whose energy could be"
         " measured.": asked.meter is not None and asked.target == NULL_TARGET,
-        f"--infStreams {asked.streams}: not with {single[0]}: {single[1]}. Leave one of them"
-        " out.": asked.streams > 1 and (asked.loading_only or asked.meter is not None),
+        f"{several} --timeDeserialize: it ends after the first calls. Leave one of them"
+        " out.": asked.streams > 1 and asked.loading_only,
+        f"{several} --meter: energy is measured of one call at a time. Leave one of them"
+        " out.": asked.streams > 1 and asked.meter is not None,
     }
-    _refuse(refused, click.UsageError)
+    _refuse(click.UsageError, refused)
 
 
-def _refuse(refused: Mapping[str, object], error: type[Exception]) -> None:
-    for reason, holds in refused.items():
-        if holds:
-            raise error(reason)
+def _check_table(asked: Asked, whole: bool, typical: bool) -> None:
+    """Raises ``click.UsageError`` unless ``--update`` makes a table that stands for a call.
 
-
-def _check_table(
-    asked: Asked, bundle: Bundle, names: Sequence[str], cases: Sequence[Arrays]
-) -> None:
-    """Raises ``click.UsageError`` unless ``--update`` makes a table that stands for a call."""
+    Args:
+        asked: What was asked for.
+        whole: Whether all configurations are measured.
+        typical: Whether the inputs are of the typical batch.
+    """
     refused = {
         "writes what the runtime's own calls take. Leave out"
         f" {' and '.join(asked.of_calls)}.": asked.way != OWN_WAY,
@@ -372,40 +356,39 @@ def _check_table(
         f"writes what a call takes alone, not one of {asked.streams}. Leave out"
         " --infStreams.": asked.streams > 1,
         "with --baseline plain calls take turns with those of something else, and find its"
-        " data in the caches. Leave one of them out.": asked.plain,
-        "writes a table of all configurations. Leave out --configurations.": len(names)
-        < len(bundle.manifest.configurations),
+        " data in the caches. Leave one of them out.": asked.baseline,
+        "writes a table of all configurations. Leave out --configurations.": not whole,
         "writes the table of the typical batch. Give inputs of that size, or none; `skipc"
-        " show` names it.": not are_typical(bundle, cases),
+        " show` names it.": not typical,
     }
-    _refuse({f"--update: {why}": holds for why, holds in refused.items()}, click.UsageError)
+    _refuse(click.UsageError, {f"--update: {why}": holds for why, holds in refused.items()})
 
 
-def _check_backend(asked: Asked, backend: Backend) -> None:
-    """Raises ``ChoiceError`` where ``backend`` cannot do what was asked for."""
-    name, on_gpu = backend.name, phased_backend(backend) is not None
+def _check_backend(asked: Asked, subject: Subject) -> None:
+    """Raises ``ChoiceError`` where the backend cannot do what was asked for."""
+    name, on_gpu = subject.backend.name, phased_backend(subject.backend) is not None
     own = " Run trtexec itself on the plan under engines/: --loadEngine=PLAN --dumpProfile."
-    instead = own if name.startswith("tensorrt") else ""
+    instead, on_cpu = own if name.startswith("tensorrt") else "", name == _ON_CPU
+    for_gpus = {
+        f"{one.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'. With {name!r}"
+        f" {one.reason}. Leave it out.": not on_gpu and one.flag in asked.flags
+        for one in GPU_FLAGS
+    }
     refused = {
-        **{
-            f"{one.flag} is for the backends 'tensorrt' and 'tensorrt-rtx'. With {name!r}"
-            f" {one.reason}. Leave it out.": not on_gpu and one.flag in asked.flags
-            for one in GPU_FLAGS
-        },
+        **for_gpus,
         f"--exportTimes {asked.times}: the backend {name!r} does not tell transfers from"
         " computation, which trtexec's file does. Leave it out.": asked.times is not None
         and not on_gpu
         and name not in HOST_TIMES_ARE_COMPUTE,
         f"--baseline plain: plain sessions run on the CPU, and the backend {name!r} does not."
-        " Leave it out, or measure a CPU target with --target.": asked.plain
-        and name != _ON_CPU,
+        " Leave it out, or measure a CPU target with --target.": asked.baseline and not on_cpu,
         f"--dumpProfile, --exportProfile: the backend {name!r} does not tell the times of"
-        f" layers; {_ON_CPU!r} does.{instead}": asked.layers and name != _ON_CPU,
+        f" layers; {_ON_CPU!r} does.{instead}": asked.layers and not on_cpu,
         f"--infStreams {asked.streams}: the backend {name!r} runs one call at a time, so"
         f" callers would only wait for each other. Several can be had for {_ON_CPU!r}; use 1,"
-        " or leave it out.": asked.streams > 1 and name != _ON_CPU,
+        " or leave it out.": asked.streams > 1 and not on_cpu,
     }
-    _refuse(refused, ChoiceError)
+    _refuse(ChoiceError, refused)
 
 
 def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:

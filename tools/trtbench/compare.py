@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from skipc.runtime.errors import ChoiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from skipc.tools.trtbench.latency import Latency, RatioInterval
-    from skipc.tools.trtbench.probes import PhaseSummary
-    from skipc.tools.trtbench.report import Regime, Report
+    from skipc.tools.trtbench.report import PhaseSummary, Report
 
 _LEAST_RUNS = 10
 _MOST_VARIATION = 0.025
@@ -93,10 +92,9 @@ class Change:
     @property
     def verdict(self) -> str:
         """``slower``, ``faster``, or why neither is said."""
-        beyond, alone = self.interval.verdict_beyond(self.margin), self.interval.verdict
-        if beyond in (alone, "slower", "faster"):
-            return beyond
-        return f"within {self.margin:.1%}"
+        beyond, alone = self.interval.verdict(self.margin), self.interval.verdict()
+        told = beyond in (alone, "slower", "faster")
+        return beyond if told else f"within {self.margin:.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,8 @@ class Comparison:
         """
         changes = self.changes.values()
         ratios = [each.interval.ratio for each in changes]
-        if len(ratios) < 2 or any(
-            each.verdict not in ("slower", "faster") for each in changes
-        ):
+        changed = all(each.verdict in ("slower", "faster") for each in changes)
+        if len(ratios) < 2 or not changed:
             return None
         alike = max(ratios) / min(ratios) < 1 + max(each.margin for each in changes)
         return statistics.geometric_mean(ratios) if alike else None
@@ -143,8 +140,7 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
         ChoiceError: They have no configuration in common, or one has no latencies.
     """
     before, after = ([e.name for e in one.configurations] for one in (old, new))
-    common = [name for name in before if name in after]
-    if not common:
+    if not {*before} & {*after}:
         raise ChoiceError(
             f"the files have no configuration in common: the old one has {before}, the new one"
             f" {after}. Compare two measurements of one family."
@@ -155,39 +151,36 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
                 f"the {which} file has no latencies: it was made with --timeDeserialize."
                 " Measure again without it."
             )
-    beside = ["plain" if one.plain else "none" for one in (old, new)]
-    differences = [*_differences(old.regime, new.regime)]
-    if beside[0] != beside[1]:  # caches remember who else took turns
-        differences.append(f"baselines in the loop: {beside[0]}, then {beside[1]}")
-    pairs = {name: (old.timed[name], new.timed[name]) for name in common}
+    was, now = _facts(old), _facts(new)
+    differences = tuple(
+        f"{what}: {was.get(what, 'none')}, then {now.get(what, 'none')}"
+        for what in (was | now)
+        if was.get(what) != now.get(what)
+    )
+    pairs = {name: (old.timed[name], new.timed[name]) for name in before if name in after}
     return Comparison(
-        tuple(differences),
-        {n: Change(then, now, now.since(then), margin) for n, (then, now) in pairs.items()},
+        differences,
+        {n: Change(one, other, other.since(one), margin) for n, (one, other) in pairs.items()},
         tuple(name for name in before if name not in after),
         tuple(name for name in after if name not in before),
     )
 
 
-def _differences(old: Regime, new: Regime) -> Iterator[str]:
-    for what, then, now in (
-        ("bundle", old.manifest_sha256[:12], new.manifest_sha256[:12]),
-        ("backend", old.backend, new.backend),
-        ("target", old.target, new.target),
-        ("threads", old.threads, new.threads),
-        ("calls at a time", old.streams, new.streams),
-        ("device", old.device, new.device),
-        ("power mode", old.power_mode or "not told", new.power_mode or "not told"),
-        ("a call", old.call_text, new.call_text),
-        ("warm-up in ms", f"{old.stop.warm_up_ms:g}", f"{new.stop.warm_up_ms:g}"),
-        *_by_name("version of", old.versions, new.versions),
-        *_by_name("input", old.inputs, new.inputs),
-    ):
-        if then != now:
-            yield f"{what}: {then}, then {now}"
-
-
-def _by_name(
-    what: str, old: Mapping[str, str], new: Mapping[str, str]
-) -> Iterator[tuple[str, str, str]]:
-    for name in sorted({*old, *new}):
-        yield f"{what} {name}", old.get(name, "none"), new.get(name, "none")
+def _facts(report: Report) -> dict[str, str]:
+    """Returns what makes two measurements comparable where it is alike."""
+    regime = report.regime
+    return {
+        "bundle": regime.manifest_sha256[:12],
+        "backend": regime.backend,
+        "target": regime.target,
+        "threads": str(regime.threads),
+        "calls at a time": str(regime.streams),
+        "device": regime.device,
+        "power mode": regime.power_mode or "not told",
+        "a call": regime.call_text,
+        "warm-up in ms": f"{regime.stop.warm_up_ms:g}",
+        # Caches remember who else took turns.
+        "baselines in the loop": "plain" if report.plain else "none",
+        **{f"version of {name}": text for name, text in regime.versions.items()},
+        **{f"input {name}": text for name, text in regime.inputs.items()},
+    }

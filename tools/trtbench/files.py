@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -10,15 +9,14 @@ from urllib.parse import quote
 import click
 import numpy as np
 
-from skipc.compiler.bundle.files import write_whole
+from skipc.compiler.bundle.files import write_json
 from skipc.runtime.bundle.contained import inside
 from skipc.runtime.bundle.device import Device
 from skipc.runtime.bundle.measured import FOLDER, MeasuredTable, Row, table_key
 from skipc.runtime.bundle.records import written
-from skipc.tools.console import plural
+from skipc.tools.console import plural, print_json
 from skipc.tools.options import check_place
 from skipc.tools.trtbench.latency import percentile_ms
-from skipc.tools.trtbench.report import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,41 +56,34 @@ def check_places(asked: Asked) -> None:
 
 def write_files(asked: Asked, found: Found) -> list[Path]:
     """Writes what was found; returns the files, in the order of writing."""
-    contents: dict[Path, bytes] = {}
+    documents: dict[Path, object] = {}
     if asked.as_json == STDOUT:
-        click.echo(encoded(found.report).decode(), nl=False)
+        print_json(written(found.report))
     elif asked.as_json is not None:
-        contents[asked.as_json] = encoded(found.report)
+        documents[asked.as_json] = written(found.report)
     if asked.times is not None:
         phased, calls = found.timed.phased, found.timed.trace.calls
         names = [entry.name for entry in found.report.configurations]
-        for name, path in paths_of(asked.times, names).items():
-            one = phased[name] if name in phased else phases_of(calls[name])
-            contents[path] = encoded_times(one)
+        for name, path in _paths(asked.times, names).items():
+            documents[path] = _times(phased.get(name) or _as_phases(calls[name]))
     if asked.profile is not None:
-        for name, path in paths_of(asked.profile, [*found.profiles]).items():
-            contents[path] = encoded_profile(found.profiles[name])
-    for path, data in contents.items():
-        write_whole(path, data)
-    return [*contents]
+        for name, path in _paths(asked.profile, [*found.profiles]).items():
+            documents[path] = _profile(found.profiles[name])
+    for path, document in documents.items():
+        write_json(path, document)
+    return [*documents]
 
 
-def paths_of(path: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Returns each one's file: ``times.fast.json`` for ``times.json`` and ``fast``.
-
-    A single one gets ``path`` itself. What a file name cannot hold is escaped.
-    """
+def _paths(path: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Returns each one's file, ``times.fast.json`` for ``times.json``; one alone has it."""
     if len(names) == 1:
         return {names[0]: path}
-    places = (f"{path.stem}.{quote(name, safe='')}{path.suffix}" for name in names)
-    return {name: path.with_name(place) for name, place in zip(names, places, strict=True)}
+    places = {name: f"{path.stem}.{quote(name, safe='')}{path.suffix}" for name in names}
+    return {name: path.with_name(place) for name, place in places.items()}
 
 
-def phases_of(calls: Calls) -> PhasedCalls:
-    """Returns the calls of a CPU as calls taken apart.
-
-    A call is computation from its start to its end: nothing is enqueued or moved.
-    """
+def _as_phases(calls: Calls) -> PhasedCalls:
+    """Returns the calls of a CPU as calls taken apart: nothing is enqueued or moved."""
     starts_ns, none = calls.starts_ns.astype(np.float64), np.zeros(len(calls.starts_ns))
     return {
         **dict.fromkeys(("start_ns", "enqueue_start_ns", "enqueue_end_ns"), starts_ns),
@@ -101,7 +92,7 @@ def phases_of(calls: Calls) -> PhasedCalls:
     }
 
 
-def encoded_times(calls: PhasedCalls) -> bytes:
+def _times(calls: PhasedCalls) -> list[dict[str, float]]:
     """Returns the file of ``--exportTimes``: an object for each call, times in ms.
 
     Enqueueing is on the host's clock. The device's phases are put on it by taking the first
@@ -125,22 +116,23 @@ def encoded_times(calls: PhasedCalls) -> bytes:
         "latencyMs": calls["h2d_ms"] + calls["compute_ms"] + calls["d2h_ms"],
     }
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return _encoded([dict(zip(columns, row, strict=True)) for row in rows])
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def encoded_profile(profile: Profile) -> bytes:
+def _profile(profile: Profile) -> list[dict[str, object]]:
     """Returns the file of ``--exportProfile``, in the form that ``trtexec`` writes."""
-    layers = [
+    all_ms = float(sum(ms.sum() for ms in profile.values())) or 1.0
+    layers: list[dict[str, object]] = [
         {
-            "name": layer.name,
-            "timeMs": layer.total_ms,
-            "averageMs": layer.average_ms,
-            "medianMs": layer.median_ms,
-            "percentage": layer.percentage,
+            "name": layer,
+            "timeMs": float(ms.sum()),
+            "averageMs": float(ms.mean()),
+            "medianMs": float(np.median(ms)),
+            "percentage": 100 * float(ms.sum()) / all_ms,
         }
-        for layer in profile.layers
+        for layer, ms in profile.items()
     ]
-    return _encoded([{"count": profile.calls}, *layers])
+    return [{"count": len(next(iter(profile.values())))}, *layers]
 
 
 def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
@@ -171,15 +163,13 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
             energy_mj=None if energy is None else energy.mean_mj,
             energy_spread_mj=None if energy is None else energy.spread_mj,
         )
-    device = Device(regime.device, regime.power_mode)
-    key = table_key(bundle, engines, device, regime.threads)
+    key = table_key(bundle, engines, Device(regime.device, regime.power_mode), regime.threads)
     meter = "" if measured is None else measured.name
-    table = MeasuredTable(
-        key, regime.created_utc, dict(regime.versions), meter, tuple(rows.values())
-    )
+    versions, created_utc = dict(regime.versions), regime.created_utc
+    table = MeasuredTable(key, created_utc, versions, meter, tuple(rows.values()))
     inside(bundle.path, FOLDER).mkdir(exist_ok=True)
     path = inside(bundle.path, key.path())
-    write_whole(path, _encoded(written(table)))
+    write_json(path, written(table))
     return path
 
 
@@ -193,7 +183,3 @@ def update_text(path: Path, report: Report) -> str:
         f"Written: {path}. With {plural(regime.threads, 'thread')} on this device"
         f" ({regime.device}{mode}) AdaptiveEngine starts from these latencies.{energy}"
     )
-
-
-def _encoded(value: object) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()

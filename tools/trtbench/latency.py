@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from skipc.runtime.bundle.constraints import Count, NotEmpty, Place, Positive
-from skipc.runtime.errors import FormatError
+from skipc.runtime.bundle.constraints import AtLeast, Count, NotEmpty, Place, Positive
+from skipc.runtime.errors import FormatError, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,24 +39,6 @@ _STUDENT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OfPercents:
-    """An object whose keys are percentiles: a constraint of ``records.read``."""
-
-    def check(self, value: Mapping[str, float], place: Place) -> None:
-        """Raises ``FormatError`` where a key is none."""
-        for text in value:
-            if percent_of(text) is None:
-                raise FormatError(
-                    f"{place.inside}: {text[:40]!r} is no percentile: expected a number from"
-                    " 0 to 100."
-                )
-
-
-Percentiles = Annotated[Mapping[str, float], OfPercents()]
-"""Milliseconds by percent: ``0`` is the fastest call, ``100`` the slowest."""
-
-
 def percent_of(text: str) -> float | None:
     """Returns the number in ``text`` if it is one from 0 to 100."""
     try:
@@ -64,6 +46,24 @@ def percent_of(text: str) -> float | None:
     except ValueError:
         return None
     return percent if 0 <= percent <= 100 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPercents:
+    """An object whose keys are percentiles: a constraint of ``records.read``."""
+
+    def check(self, value: Mapping[str, float], place: Place) -> None:
+        for text in value:
+            if percent_of(text) is None:
+                raise FormatError(
+                    f"{place.inside}: {shown(text)} is no percentile: expected a number from"
+                    " 0 to 100."
+                )
+
+
+NotNegative = Annotated[float, AtLeast(0)]
+Percentiles = Annotated[Mapping[str, float], _OfPercents()]
+"""Milliseconds by percent: ``0`` is the fastest call, ``100`` the slowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +87,12 @@ class RatioInterval:
             return self
         return replace(self, low=min(self.low, ratio), high=max(self.high, ratio))
 
-    @property
-    def slower(self) -> bool:
-        """Whether the whole interval lies above 1 and ``LEAST_DIFFERENCE``."""
-        return self.verdict == "slower"
+    def verdict(self, margin: float = LEAST_DIFFERENCE) -> str:
+        """Returns ``slower``, ``faster``, or why neither can be said.
 
-    @property
-    def faster(self) -> bool:
-        """Whether the whole interval lies below 1 and ``LEAST_DIFFERENCE``."""
-        return self.verdict == "faster"
-
-    @property
-    def verdict(self) -> str:
-        """``slower``, ``faster``, or why neither can be said."""
-        return self.verdict_beyond(LEAST_DIFFERENCE)
-
-    def verdict_beyond(self, margin: float) -> str:
-        """Returns the verdict where a change by ``margin`` is none."""
+        Args:
+            margin: A relative change by so much is none.
+        """
         if self.low is None or self.high is None:
             return "too few runs to tell"
         if self.low > 1 + margin:
@@ -118,7 +107,30 @@ class RatioInterval:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class Times:
+    """What some times come to, with the percentiles asked for."""
+
+    min_ms: NotNegative
+    mean_ms: NotNegative
+    median_ms: NotNegative
+    max_ms: NotNegative
+    percentiles_ms: Percentiles
+
+
+def times_of(times_ms: NDArray[np.float64], percents: Sequence[float]) -> Times:
+    """Returns what times come to; percentiles are by percent, written as it was asked for."""
+    ordered_ms = np.sort(times_ms)
+    return Times(
+        min_ms=float(ordered_ms[0]),
+        mean_ms=float(times_ms.mean()),
+        median_ms=float(np.median(ordered_ms)),
+        max_ms=float(ordered_ms[-1]),
+        percentiles_ms={f"{each:.12g}": percentile_ms(ordered_ms, each) for each in percents},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Latency(Times):
     """The latencies of one configuration.
 
     Attributes:
@@ -131,16 +143,13 @@ class Latency:
             of time; the stretches of all configurations hold the same rounds.
     """
 
+    mean_ms: Positive
+    median_ms: Positive
     runs: Count
     throughput_per_s: Positive
     total_ms: Positive
-    min_ms: Positive
-    max_ms: Positive
-    mean_ms: Positive
-    median_ms: Positive
     lowest_average_ms: Positive
     highest_average_ms: Positive
-    percentiles_ms: Percentiles
     coefficient_of_variation: float
     batch_medians_ms: Annotated[tuple[Positive, ...], NotEmpty()]
 
@@ -179,32 +188,19 @@ def summarize(
         total_ms: What they took together; None for their sum.
     """
     total_ms = float(times_ms.sum()) if total_ms is None else total_ms
-    mean_ms = float(times_ms.mean())
     whole = len(times_ms) // average_runs * average_runs
     rows = times_ms[:whole].reshape(-1, average_runs) if whole else times_ms.reshape(1, -1)
-    averages_ms = rows.mean(axis=1)
+    averages_ms, times = rows.mean(axis=1), times_of(times_ms, percents)
     return Latency(
+        **asdict(times),
         runs=len(times_ms),
         throughput_per_s=len(times_ms) / total_ms * 1000,
         total_ms=total_ms,
-        min_ms=float(times_ms.min()),
-        max_ms=float(times_ms.max()),
-        mean_ms=mean_ms,
-        median_ms=float(np.median(times_ms)),
         lowest_average_ms=float(averages_ms.min()),
         highest_average_ms=float(averages_ms.max()),
-        percentiles_ms=percentiles_ms(times_ms, percents),
-        coefficient_of_variation=float(times_ms.std()) / mean_ms,
+        coefficient_of_variation=float(times_ms.std()) / times.mean_ms,
         batch_medians_ms=batch_medians_ms(times_ms),
     )
-
-
-def percentiles_ms(
-    times_ms: NDArray[np.float64], percents: Sequence[float]
-) -> dict[str, float]:
-    """Returns percentiles by percent, written as it was asked for."""
-    ordered_ms = np.sort(times_ms)
-    return {f"{percent:.12g}": percentile_ms(ordered_ms, percent) for percent in percents}
 
 
 def percentile_ms(ordered_ms: NDArray[np.float64], percent: float) -> float:
@@ -214,10 +210,9 @@ def percentile_ms(ordered_ms: NDArray[np.float64], percent: float) -> float:
     others is the percentile (``sampleReporting.cpp``). The arithmetic is in single precision,
     as there: in double precision the 90th of ten values would be another one.
     """
-    count = len(ordered_ms)
     share = np.float32(1) - np.float32(percent) / np.float32(100)
-    left_out = int(share * np.float32(count))
-    return float(ordered_ms[max(count - 1 - left_out, 0)])
+    left_out = int(share * np.float32(len(ordered_ms)))
+    return float(ordered_ms[max(len(ordered_ms) - 1 - left_out, 0)])
 
 
 def batch_medians_ms(times_ms: NDArray[np.float64]) -> tuple[float, ...]:
@@ -232,7 +227,7 @@ def paired_ratio(times_ms: Sequence[float], reference_ms: Sequence[float]) -> Ra
     What slows a stretch of rounds slows both, and falls out of their ratio.
     """
     logs = np.log(times_ms) - np.log(reference_ms)
-    return _interval(float(logs.mean()), [logs])
+    return _interval(float(logs.mean()), logs)
 
 
 def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> RatioInterval:
@@ -242,10 +237,10 @@ def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> Ratio
     the numbers of batches.
     """
     new, old = np.log(new_ms), np.log(old_ms)
-    return _interval(float(new.mean() - old.mean()), [new, old])
+    return _interval(float(new.mean() - old.mean()), new, old)
 
 
-def _interval(mean: float, samples: Sequence[NDArray[np.float64]]) -> RatioInterval:
+def _interval(mean: float, *samples: NDArray[np.float64]) -> RatioInterval:
     """Returns the interval around ``mean``, whose error is that of all samples' means."""
     if min(map(len, samples)) < 2:
         return RatioInterval(math.exp(mean), None, None)

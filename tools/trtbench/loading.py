@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
 from skipc.compiler.verify.numerics import difference
-from skipc.runtime.backends.phases import LoadTimes, PhasedEngine, phased_backend
+from skipc.runtime import Bundle, SystemClock
+from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeEngine
+from skipc.runtime.backends.phases import OWN_WAY, LoadTimes, PhasedEngine, phased_backend
 from skipc.runtime.call.chain import runs_of
+from skipc.runtime.errors import EngineError
 from skipc.runtime.load.loading import load_all
+from skipc.runtime.load.opening import bundle_backend, family_of
 from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.trtbench.report import DeviceShare, Measured, Memory, PlainCalls, Share
 
@@ -21,9 +25,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from skipc.runtime import Bundle, Clock
+    from skipc.runtime import Clock
     from skipc.runtime.backends import Arrays, Backend, Engine, Outputs, Run
     from skipc.runtime.backends.phases import Way
     from skipc.runtime.bundle.engines import EngineSet
@@ -56,9 +58,11 @@ class Subject:
     cases: Sequence[Arrays]
     backend_bytes: int | None
 
-    def graphs(self, name: str) -> tuple[str, ...]:
-        """Returns the graphs that a configuration's route runs, each once."""
-        return tuple(dict.fromkeys(stage.graph for stage in self.family.routes[name]))
+    @property
+    def graphs(self) -> dict[str, tuple[str, ...]]:
+        """The graphs that each configuration's route runs, each once."""
+        routes = self.family.routes.items()
+        return {n: tuple(dict.fromkeys(stage.graph for stage in route)) for n, route in routes}
 
     @property
     def alone(self) -> dict[str, str]:
@@ -72,43 +76,33 @@ class Subject:
         return runs_of(self.family, manifest.inputs, manifest.batch, residency, now_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedFamily:
-    """A family, each graph of which was loaded once, each configuration called once.
+def opened(
+    path: Path,
+    target: str | None,
+    threads: int | None,
+    names: Sequence[str],
+    cases: Sequence[Arrays],
+) -> Subject:
+    """Returns some configurations of a bundle with the backend that runs them, opened.
 
-    ``engines`` are by graph; ``entries`` hold what loading a configuration took, so far.
+    Raises:
+        BackendError: There are no engines for the target, or they do not fit this host.
     """
-
-    subject: Subject
-    engines: Mapping[str, Engine]
-    entries: Mapping[str, Measured]
-
-    def runs(self, way: Way | None = None) -> dict[str, Run]:
-        """Returns each configuration as a function that makes its calls in a way."""
-        engines = self.engines
-        if way is not None:
-            engines = {graph: one.made(way) for graph, one in self._phased().items()}
-        residency = self.subject.family.residency(engines.__getitem__)
-        for graph in engines:
-            residency.load(graph)
-        runs = self.subject.runs(residency)
-        return {**{name: partial(_answer, c) for name, c in runs.chains.items()}, **runs.plain}
-
-    def phased_routes(self) -> dict[str, PhasedEngine]:
-        """Returns the engine of each configuration whose calls can be taken apart."""
-        phased = self._phased()
-        return {name: phased[g] for name, g in self.subject.alone.items() if g in phased}
-
-    def _phased(self) -> dict[str, PhasedEngine]:
-        return {g: one for g, one in self.engines.items() if isinstance(one, PhasedEngine)}
+    bundle, before = Bundle.open(path), pss_bytes()
+    backend, engines, clock = bundle_backend(bundle, target, threads, None)
+    backend_bytes, family = added_bytes(before, pss_bytes()), family_of(bundle, engines)
+    family = replace(family, routes={name: family.routes[name] for name in names})
+    clock = clock or SystemClock()
+    return Subject(bundle, backend, engines, clock, family, cases, backend_bytes)
 
 
-def _answer(chain: Chain, inputs: Arrays) -> Outputs:
-    return chain.run(inputs).outputs
+def load_family(
+    subject: Subject, stack: ExitStack
+) -> tuple[Mapping[str, Engine], Mapping[str, Measured]]:
+    """Loads each graph once and calls each configuration once; ``stack`` closes the engines.
 
-
-def load_family(subject: Subject, stack: ExitStack) -> LoadedFamily:
-    """Returns the family, loaded; ``stack`` closes the engines.
+    Returns:
+        The engines by graph, and by configuration what loading it took.
 
     Raises:
         BackendError: An engine could not be loaded or run; the configuration is named.
@@ -121,129 +115,128 @@ def load_family(subject: Subject, stack: ExitStack) -> LoadedFamily:
 
     residency = subject.family.residency(load)
     stack.callback(residency.close)
-    entries = {name: _load(subject, name, residency) for name in subject.family.routes}
-    return LoadedFamily(subject, engines, entries)
+    return engines, {name: _load(subject, name, residency) for name in subject.family.routes}
+
+
+def runs_on(
+    engines: Mapping[str, Engine], subject: Subject, way: Way = OWN_WAY
+) -> dict[str, Run]:
+    """Returns each configuration as a function; ``way`` is for engines that have several."""
+    made = {
+        graph: engine.made(way) if isinstance(engine, PhasedEngine) else engine
+        for graph, engine in engines.items()
+    }
+    residency = subject.family.residency(made.__getitem__)
+    for graph in made:
+        residency.load(graph)
+    runs = subject.runs(residency)
+    chains = {name: partial(_answer, chain) for name, chain in runs.chains.items()}
+    return {name: runs.plain.get(name) or chains[name] for name in subject.family.routes}
+
+
+def _answer(chain: Chain, inputs: Arrays) -> Outputs:
+    return chain.run(inputs).outputs
 
 
 def _load(subject: Subject, name: str, residency: Residency[Engine]) -> Measured:
     """Loads what is not yet loaded of a configuration, and makes a call."""
     phased, now_ns = phased_backend(subject.backend), subject.clock.now_ns
-    new = [graph for graph in subject.graphs(name) if not residency.ready(graph)]
-    free_bytes = None if phased is None else phased.device_free_bytes()
+    new = [graph for graph in subject.graphs[name] if not residency.ready(graph)]
     alone = replace(subject.family, routes={name: subject.family.routes[name]})
+    free_bytes = 0 if phased is None else phased.device_free_bytes()
     runs, before, start_ns = subject.runs(residency), pss_bytes(), now_ns()
     called_ms = load_all(alone, residency, runs, subject.cases[0], 1, now_ns)[name]
-    taken_ms = (now_ns() - start_ns) / 1e6
-    own_bytes, shared_bytes = added_bytes(before, pss_bytes()), subject.backend_bytes
-    host = None
-    if own_bytes is not None and shared_bytes is not None:
-        host = Share(own_bytes, shared_bytes)
-    left_bytes = None if phased is None else phased.device_free_bytes()
+    load_ms = (now_ns() - start_ns) / 1e6 - called_ms
+    own_bytes, host, parts, taken_bytes = added_bytes(before, pss_bytes()), None, None, 0
+    if own_bytes is not None and subject.backend_bytes is not None:
+        host = Share(own_bytes, subject.backend_bytes)
+    if phased is not None:
+        taken_bytes = max(free_bytes - phased.device_free_bytes(), 0)
+        times = [phased.load_times(graph) for graph in new]
+        refits_ms = [each.refit_ms for each in times if each.refit_ms is not None]
+        parts = LoadTimes(
+            sum(each.deserialize_ms for each in times), sum(refits_ms) if refits_ms else None
+        )
     return Measured(
         name=name,
-        graphs=subject.graphs(name),
+        graphs=subject.graphs[name],
         accuracy=subject.bundle.manifest.configuration(name).metrics.get("accuracy"),
-        memory=_memory(subject, name, host, added_bytes(left_bytes, free_bytes) or 0),
-        load_ms=max(taken_ms - called_ms, _LEAST_MS),
-        load_parts=None if phased is None else _sum([phased.load_times(g) for g in new]),
+        memory=_memory(subject, name, host, taken_bytes),
+        load_ms=max(load_ms, _LEAST_MS),
+        load_parts=parts,
         first_call_ms=max(called_ms, _LEAST_MS),
-        latency=None,
-        over_reference=None,
-        phases=None,
-        energy=None,
-        plain=None,
-    )
-
-
-def _sum(parts: Sequence[LoadTimes]) -> LoadTimes:
-    refits_ms = [each.refit_ms for each in parts if each.refit_ms is not None]
-    return LoadTimes(
-        sum(each.deserialize_ms for each in parts), sum(refits_ms) if refits_ms else None
     )
 
 
 def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -> Memory:
-    if subject.engines is None:
-        manifest = subject.bundle.manifest
-        listed = manifest.graphs_of(manifest.configuration(name))
-        own_bytes = sum(graph.own_bytes for graph in listed)
-        disk = Share(own_bytes, sum(graph.weights_bytes for graph in listed) - own_bytes)
-        return Memory(disk, host, DeviceShare(0, 0, taken_bytes))
-    own_bytes = all_bytes = 0
-    others = {
-        g for other in subject.family.routes if other != name for g in subject.graphs(other)
-    }
-    entries = {graph: subject.engines.engine(graph) for graph in subject.graphs(name)}
-    sizes = {file.path: file.size_bytes for file in subject.engines.files}
-    for graph, entry in entries.items():
+    graphs, engines, manifest = subject.graphs, subject.engines, subject.bundle.manifest
+    others = {graph for other in graphs if other != name for graph in graphs[other]}
+    sizes = {file.path: file.size_bytes for file in engines.files} if engines else {}
+    own_bytes = all_bytes = device_bytes = workspace_bytes = 0
+    for graph in graphs[name]:
+        weights = manifest.graph(graph) if engines is None else engines.engine(graph)
         # A plan that holds its weights itself: there is no telling them from the rest.
-        whole = 0 if entry.weights_bytes else sizes[entry.file]
-        all_bytes += entry.weights_bytes + whole
-        own_bytes += 0 if graph in others else entry.own_bytes + whole
-    device = DeviceShare(
-        sum(entry.device_bytes for entry in entries.values()),
-        max(entry.workspace_bytes for entry in entries.values()),
-        taken_bytes,
-    )
+        whole = 0 if weights.weights_bytes else sizes.get(weights.file, 0)
+        all_bytes += weights.weights_bytes + whole
+        own_bytes += 0 if graph in others else weights.own_bytes + whole
+        if engines is not None:
+            device_bytes += engines.engine(graph).device_bytes
+            workspace_bytes = max(workspace_bytes, engines.engine(graph).workspace_bytes)
+    device = DeviceShare(device_bytes, workspace_bytes, taken_bytes)
     return Memory(Share(own_bytes, all_bytes - own_bytes), host, device)
 
 
-class PlainUnavailableError(Exception):
-    """No plain session can be had; the message says why. No mistake of the user's."""
-
-
-class PlainSession:
-    """ONNX Runtime on a portable graph, as one uses it without skipc.
+def plain_session(path: Path, threads: int = 1) -> Run:
+    """Returns what runs ONNX Runtime on a portable graph, as one uses it without skipc.
 
     With its defaults, all optimisations and weights of its own, but for one thing: threads
     that spin on after a call would take the cores from whatever is timed next. Within a call
     they spin as ever.
-    """
-
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        onnxruntime = require("onnxruntime", "cpu")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _FATAL_ONLY
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as cause:  # its errors have no common class
-            reason = " ".join(str(cause).split())
-            raise PlainUnavailableError(
-                f"ONNX Runtime refuses {path.name} as it stands: {reason}"
-            ) from cause
-        self._outputs = tuple(output.name for output in self._session.get_outputs())
-
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Returns the outputs by name, as an engine does."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
-
-
-def load_plain(family: LoadedFamily) -> Mapping[str, tuple[Run, PlainCalls]]:
-    """Returns plain sessions by configuration, that answer as its engine does.
-
-    With each comes what is known of it before it is timed.
 
     Raises:
-        PlainUnavailableError: ONNX Runtime refuses one, or it would be of several graphs.
+        EngineError: ONNX Runtime refuses the graph.
+    """
+    ort = require("onnxruntime", "cpu")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as cause:  # its errors have no common class
+        reason = " ".join(str(cause).split())
+        raise EngineError(
+            f"ONNX Runtime refuses {path.name} as it stands: {reason}"
+        ) from cause
+    return OnnxRuntimeEngine(path.name, session, ort).run
+
+
+def load_plain(
+    subject: Subject, engines: Mapping[str, Engine]
+) -> tuple[Mapping[str, tuple[Run, PlainCalls]], str]:
+    """Returns plain sessions by configuration, that answer as its engine does.
+
+    With each comes what is known of it before it is timed. Where one cannot be had there are
+    none, and the reason is the second thing returned.
+
+    Raises:
         NumericsError: One answers otherwise than our engine.
     """
-    subject, manifest = family.subject, family.subject.bundle.manifest
-    case, found = subject.cases[0], {}
-    for name, ours in family.runs().items():
-        stage, *others = subject.family.routes[name]
-        if others:
-            raise PlainUnavailableError(
+    manifest, case, found = subject.bundle.manifest, subject.cases[0], {}
+    for name, ours in runs_on(engines, subject).items():
+        if len(subject.family.routes[name]) > 1:
+            reason = (
                 f"configuration {name!r} runs several graphs, which no plain session does."
             )
-        file = subject.bundle.file(manifest.graph(stage.graph).file)
+            return {}, reason
+        file = subject.bundle.file(manifest.graph(subject.graphs[name][0]).file)
         start_ns = time.perf_counter_ns()
-        session = PlainSession(file, subject.backend.threads)
+        try:
+            session = plain_session(file, subject.backend.threads)
+        except EngineError as refused:
+            return {}, str(refused)
         loaded_ns = time.perf_counter_ns()
-        outputs = session.run(case)
+        outputs = session(case)
         end_ns = time.perf_counter_ns()
         error = difference([outputs], [ours(case)]).relative_error
         # Each of the two may be that far from the reference, to either side.
@@ -256,5 +249,5 @@ def load_plain(family: LoadedFamily) -> Mapping[str, tuple[Run, PlainCalls]]:
                 " are not compared. Please report it, or leave it out of --baseline."
             )
         load_ms, first_call_ms = (loaded_ns - start_ns) / 1e6, (end_ns - loaded_ns) / 1e6
-        found[name] = session.run, PlainCalls(load_ms, first_call_ms, error, None, None)
-    return found
+        found[name] = session, PlainCalls(load_ms, first_call_ms, error)
+    return found, ""

@@ -12,10 +12,9 @@ import threading
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -63,8 +62,7 @@ class Calls:
     @property
     def latencies_ms(self) -> NDArray[np.float64]:
         """What each took; a nanosecond where the clock did not move."""
-        took_ns = np.maximum(self.ends_ns - self.starts_ns, 1)
-        took_ms: NDArray[np.float64] = took_ns / 1e6
+        took_ms: NDArray[np.float64] = np.maximum(self.ends_ns - self.starts_ns, 1) / 1e6
         return took_ms
 
     @property
@@ -75,8 +73,7 @@ class Calls:
         return float(np.maximum(ends_ns - starts_ns, 1).sum()) / 1e6
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """The calls by name, each with a turn in every round, and the rounds that were dropped."""
 
     warm_up_rounds: int
@@ -96,8 +93,7 @@ def turn_orders(count: int) -> tuple[tuple[int, ...], ...]:
     if count % 2 == 0 or count == 1:
         return tuple(rows)
     # Backwards, and in this order nobody has two turns running from one round to the next.
-    backwards = [row[::-1] for row in (rows[0], *rows[:0:-1])]
-    return (*rows, *backwards)
+    return (*rows, *(row[::-1] for row in (rows[0], *rows[:0:-1])))
 
 
 class Lane:
@@ -119,51 +115,6 @@ class Lane:
             self.ends.append(end_ns)
         # A clock that stands still must not make the loop endless.
         self.spent_ns += max(max(end_ns for _, end_ns in times_ns) - times_ns[0][0], 1)
-
-    def calls(self, first_ns: int, streams: int = 1) -> Calls:
-        """Returns what was kept, counted from ``first_ns``."""
-        times_ns = np.array([self.starts, self.ends], np.int64) - first_ns
-        return Calls(times_ns[0], times_ns[1], streams)
-
-
-def one_call(run: Run, now_ns: Clock) -> Turn:
-    """Returns the turn that is one call of ``run``."""
-
-    def turn(inputs: Arrays) -> Times:
-        start_ns = now_ns()
-        run(inputs)
-        return ((start_ns, now_ns()),)
-
-    return turn
-
-
-class Callers:
-    """Threads that make one call each, together; the first turn starts them."""
-
-    def __init__(self, count: int, now_ns: Clock) -> None:
-        self._count = count
-        self._now_ns = now_ns
-        self._begin = threading.Barrier(count)
-        self._pool = ThreadPoolExecutor(count)
-
-    def together(self, run: Run, inputs: Arrays) -> Times:
-        """Returns when each call of ``run`` began and ended, in the order of their beginnings.
-
-        Raises:
-            Exception: What the first call to fail raised.
-        """
-        calls = [self._pool.submit(self._call, run, inputs) for _ in range(self._count)]
-        return sorted(call.result() for call in calls)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._pool.shutdown()
-
-    def _call(self, run: Run, inputs: Arrays) -> tuple[int, int]:
-        self._begin.wait()  # until each thread has one
-        start_ns = self._now_ns()
-        run(inputs)
-        return start_ns, self._now_ns()
 
 
 def timed(
@@ -187,16 +138,30 @@ def timed(
     Raises:
         BackendError: A call failed.
     """
-    with closing(Callers(streams, now_ns)) as callers:
-        lanes = {
-            name: Lane(
-                one_call(run, now_ns) if streams == 1 else partial(callers.together, run)
-            )
-            for name, run in runs.items()
-        }
+    begin = threading.Barrier(streams)
+
+    def call(run: Run, inputs: Arrays) -> tuple[int, int]:
+        if streams > 1:
+            begin.wait()  # until each thread has one
+        start_ns = now_ns()
+        run(inputs)
+        return start_ns, now_ns()
+
+    with ThreadPoolExecutor(streams) as threads:
+
+        def turn(run: Run, inputs: Arrays) -> Times:
+            if streams == 1:
+                return (call(run, inputs),)
+            calls = [threads.submit(call, run, inputs) for _ in range(streams)]
+            return sorted(each.result() for each in calls)
+
+        lanes = {name: Lane(partial(turn, run)) for name, run in runs.items()}
         warm_up_rounds = take_turns(tuple(lanes.values()), cases, stop, expect)
     first_ns = min(lane.starts[0] for lane in lanes.values())
-    calls = {name: lane.calls(first_ns, streams) for name, lane in lanes.items()}
+    calls = {}
+    for name, lane in lanes.items():
+        starts_ns, ends_ns = np.array([lane.starts, lane.ends], np.int64) - first_ns
+        calls[name] = Calls(starts_ns, ends_ns, streams)
     return Trace(warm_up_rounds, calls)
 
 
@@ -217,7 +182,9 @@ def take_turns(
     while True:
         measured, least_ns = rounds - warm_up_rounds, min(lane.spent_ns for lane in lanes)
         if warming and (least_ns >= stop.warm_up_ms * 1e6 or measured >= most_rounds):
-            expect(_expected_s(lanes, rounds, stop, most_rounds))
+            all_ns = sum(lane.spent_ns for lane in lanes)  # more calls will be like these
+            wanted = max(stop.iterations, stop.duration_s * 1e9 * rounds / least_ns)
+            expect(min(wanted, most_rounds) * all_ns / rounds / 1e9)
             warming, warm_up_rounds, measured, least_ns = False, rounds, 0, 0
             for lane in lanes:
                 lane.forget()
@@ -228,10 +195,3 @@ def take_turns(
         for turn in turns[rounds % len(turns)]:
             turn(case)
         rounds += 1
-
-
-def _expected_s(lanes: Sequence[Lane], rounds: int, stop: Stop, most_rounds: int) -> float:
-    """Returns how long the measured calls will take if they are like those of the warm-up."""
-    spent_ns = [lane.spent_ns for lane in lanes]
-    wanted = max(stop.iterations, stop.duration_s * 1e9 * rounds / min(spent_ns))
-    return min(wanted, most_rounds) * sum(spent_ns) / rounds / 1e9

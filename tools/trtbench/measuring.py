@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.runtime.backends.phases import phased_backend
-from skipc.runtime.bundle.device import gpu_devices, this_device
+from skipc.runtime.backends.phases import PhasedEngine, phased_backend
+from skipc.runtime.bundle.device import conditions_now, this_device
 from skipc.runtime.errors import MeterError
 from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench.latency import summarize
-from skipc.tools.trtbench.loading import PlainUnavailableError, load_family, load_plain
+from skipc.tools.trtbench.loading import load_family, load_plain, runs_on
 from skipc.tools.trtbench.loop import Trace, timed
 from skipc.tools.trtbench.probes import (
     measure_energy,
@@ -29,23 +27,22 @@ from skipc.tools.trtbench.probes import (
     profile_of,
     summarize_phases,
 )
-from skipc.tools.trtbench.report import Conditions, Measured, MeterInfo, Regime, Report
+from skipc.tools.trtbench.report import MeterInfo, Regime, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from skipc.runtime import Reading, Sampler
-    from skipc.runtime.backends import Run
+    from skipc.runtime.backends import Engine, Run
+    from skipc.runtime.bundle.device import Conditions
     from skipc.tools.console import Steps
     from skipc.tools.trtbench.command import Asked
-    from skipc.tools.trtbench.loading import LoadedFamily, Subject
-    from skipc.tools.trtbench.probes import Energy, PhasedCalls, Profile, Switching
-    from skipc.tools.trtbench.report import PlainCalls
+    from skipc.tools.trtbench.loading import Subject
+    from skipc.tools.trtbench.probes import PhasedCalls, Profile
+    from skipc.tools.trtbench.report import Energy, Measured, PlainCalls, Switching
 
 _WORTH_SAYING_S = 10.0
 _PLAIN = "plain:"  # no configuration's name has a colon
-# Thermal zones that nothing is connected to show other values.
-_POSSIBLE_C = (-40.0, 150.0)
 # What of an engine's host key is not a version.
 _NOT_VERSIONS = ("architecture", "cpu_features")
 
@@ -85,46 +82,49 @@ def measure(subject: Subject, asked: Asked, step: Steps) -> Found:
         MeterError: The meter cannot be read.
         NumericsError: A plain session answers otherwise than our engine.
     """
-    before = conditions_now()
+    before, sampler = conditions_now(), None
     with ExitStack() as stack:
-        sampler = None
         if asked.meter is not None:
-            sampler = started_sampler(asked.meter, subject.clock)
-            stack.callback(sampler.close)
+            sampler = stack.enter_context(closing(started_sampler(asked.meter, subject.clock)))
         step("loading the engines")
-        family = load_family(subject, stack)
-        plain: Mapping[str, tuple[Run, PlainCalls]] = {}
-        not_run = ""
-        try:
-            plain = load_plain(family) if asked.plain else {}
-        except PlainUnavailableError as reason:
-            not_run = str(reason)
+        engines, loaded = load_family(subject, stack)
+        plain, plain_not_run = load_plain(subject, engines) if asked.baseline else ({}, "")
         found = Timed()
         if not asked.loading_only:
             beside = {f"{_PLAIN}{name}": run for name, (run, _) in plain.items()}
-            found = _time(family, beside, sampler, asked, step)
-    points = operating_points(
-        subject.bundle.manifest, subject.engines, subject.backend.threads
+            found = _time(subject, engines, beside, sampler, asked, step)
+    sessions = {name: calls for name, (_, calls) in plain.items()}
+    reference = _most_accurate(subject)
+    return Found(
+        Report(
+            _regime(subject, asked, before, sampler, found.trace.warm_up_rounds),
+            reference,
+            _with_times(loaded, sessions, reference, found, asked),
+            found.switching,
+            plain_not_run,
+        ),
+        found,
+        _profiles(subject, asked, step) if asked.layers else {},
     )
-    ranks = {point.configuration: point.rank for point in points}
-    reference = max(family.entries, key=lambda name: ranks[name])
-    known = {name: calls for name, (_, calls) in plain.items()}
-    rows = _with_times(family.entries, known, reference, found, asked)
-    regime = _regime(subject, asked, before, sampler, found.trace.warm_up_rounds)
-    profiles = _profiles(subject, asked, step) if asked.layers else {}
-    return Found(Report(regime, reference, rows, found.switching, not_run), found, profiles)
+
+
+def _most_accurate(subject: Subject) -> str:
+    manifest, threads = subject.bundle.manifest, subject.backend.threads
+    points = operating_points(manifest, subject.engines, threads)
+    measured = [point for point in points if point.configuration in subject.family.routes]
+    return max(measured, key=lambda point: point.rank).configuration
 
 
 def _time(
-    family: LoadedFamily,
+    subject: Subject,
+    engines: Mapping[str, Engine],
     beside: Mapping[str, Run],
     sampler: Sampler | None,
     asked: Asked,
     step: Steps,
 ) -> Timed:
-    subject, now_ns = family.subject, family.subject.clock.now_ns
-    phased = phased_backend(subject.backend)
-    runs, cases = family.runs(None if phased is None else asked.way), subject.cases
+    phased, now_ns = phased_backend(subject.backend), subject.clock.now_ns
+    runs, cases = runs_on(engines, subject, asked.way), subject.cases
     if phased is not None and not asked.way.transfers:
         cases = [phased.upload(case) for case in cases]
 
@@ -141,11 +141,14 @@ def _time(
         step("measuring energy")
         latest = partial(_latest, sampler)
         energies = measure_energy(runs, cases, sampler.meter, latest, now_ns)
-    routes = family.phased_routes()
-    if not routes:
+    apart: dict[str, PhasedEngine] = {}
+    for name, graph in subject.alone.items():
+        if isinstance(engine := engines[graph], PhasedEngine):
+            apart[name] = engine
+    if not apart:
         return Timed(trace, switching, energies)
     step("measuring phases")
-    calls = measure_phases(routes, subject.cases, asked.way, asked.stop, now_ns)
+    calls = measure_phases(apart, subject.cases, asked.way, asked.stop, now_ns)
     return Timed(trace, switching, energies, calls)
 
 
@@ -169,13 +172,13 @@ def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]
 
 
 def _with_times(
-    entries: Mapping[str, Measured],
-    plain: Mapping[str, PlainCalls],
+    loaded: Mapping[str, Measured],
+    sessions: Mapping[str, PlainCalls],
     reference: str,
     found: Timed,
     asked: Asked,
 ) -> tuple[Measured, ...]:
-    """Returns the entries with what was timed of each."""
+    """Returns the configurations with what was timed of each."""
     latencies = {
         name: summarize(calls.latencies_ms, asked.percents, asked.average_runs, calls.wall_ms)
         for name, calls in found.trace.calls.items()
@@ -185,13 +188,13 @@ def _with_times(
         for name, calls in found.phased.items()
     }
     rows = []
-    for name, entry in entries.items():
-        latency, session, over = latencies.get(name), plain.get(name), None
+    for name, entry in loaded.items():
+        latency, plain, over = latencies.get(name), sessions.get(name), None
         if latency is not None and name != reference:
             over = latency.over(latencies[reference])
-        if latency is not None and session is not None:
+        if latency is not None and plain is not None:
             beside = latencies[f"{_PLAIN}{name}"]
-            session = replace(session, latency=beside, over_ours=beside.over(latency))
+            plain = replace(plain, latency=beside, over_ours=beside.over(latency))
         rows.append(
             replace(
                 entry,
@@ -200,7 +203,7 @@ def _with_times(
                 over_reference=over,
                 phases=phases.get(name),
                 energy=found.energies.get(name),
-                plain=session,
+                plain=plain,
             )
         )
     return tuple(rows)
@@ -245,32 +248,3 @@ def _regime(
         meter=None if meter is None else MeterInfo(meter.name, meter.covers, meter.estimated),
         way=asked.way if phased_backend(subject.backend) else None,
     )
-
-
-def conditions_now(root: Path = Path("/")) -> Conditions:
-    """Returns what the device is like now.
-
-    Args:
-        root: The folder to take for ``/``.
-    """
-    zones = _numbers((root / "sys/class/thermal").glob("thermal_zone*/temp"), 1e3)
-    possible = [value for value in zones if _POSSIBLE_C[0] < value < _POSSIBLE_C[1]]
-    policies = (root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
-    cpus = _numbers(policies, 1e3)
-    gpus = _numbers((device / "cur_freq" for device in gpu_devices(root)), 1e6)
-    return Conditions(
-        temperature_c=max(possible, default=None),
-        cpu_mhz=fmean(cpus) if cpus else None,
-        gpu_mhz=max(gpus, default=None),
-    )
-
-
-def _numbers(paths: Iterable[Path], unit: float) -> list[float]:
-    """Returns what the files hold, in ``unit``; those that cannot be read are left out."""
-    found = []
-    for path in sorted(paths):
-        try:
-            found.append(int(path.read_text(encoding="ascii")) / unit)
-        except (OSError, ValueError):  # a zone that is switched off answers with an error
-            continue
-    return found

@@ -5,21 +5,22 @@ docs/trtbench.md says what its keys mean: they are these attributes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
 from skipc.runtime.bundle.constraints import Count, Distinct, NotEmpty, Positive, Sha256, Text
-from skipc.runtime.bundle.records import read, read_json, written
-from skipc.runtime.errors import FormatError
-from skipc.tools.trtbench.latency import Latency, RatioInterval
+from skipc.runtime.bundle.device import Conditions
+from skipc.runtime.bundle.records import read, read_json
+from skipc.runtime.errors import FormatError, shown
+from skipc.tools.trtbench.latency import Latency, NotNegative, RatioInterval, Times
 from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.probes import Energy, NotNegative, PhaseSummary, Switching
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _REMARKS: dict[str, str] = {
@@ -34,15 +35,6 @@ _WAITS: dict[Wait, str] = {
     Wait.SPIN: "the host waits without pause (spin)",
     Wait.BLOCK: "the host waits asleep (blocking)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """A device's hottest zone, its CPUs' mean clock, its GPU's clock; None if not told."""
-
-    temperature_c: float | None
-    cpu_mhz: float | None
-    gpu_mhz: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +94,11 @@ class Regime:
         return f"{moved}; {made}; one stream; {_WAITS[self.way.wait]}"
 
     @property
+    def streams_text(self) -> str:
+        """How many calls were made at a time; empty for one."""
+        return f"{self.streams} calls at a time, begun together" if self.streams > 1 else ""
+
+    @property
     def phases_text(self) -> str:
         """How the calls are made that are taken apart; empty where the backend cannot."""
         if self.way is None:
@@ -149,6 +146,41 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class PhaseSummary:
+    """The phases of one configuration's calls.
+
+    Attributes:
+        graph: Whether the computation of every one was a CUDA graph.
+        latency: The device's phases together, which is what ``trtexec`` calls latency.
+        enqueue: What enqueueing the computation took the host.
+        h2d: Copying the inputs in, as ``d2h`` the outputs out; None without transfers.
+    """
+
+    runs: Count
+    graph: bool
+    latency: Times
+    enqueue: Times
+    h2d: Times | None
+    compute: Times
+    d2h: Times | None
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Millijoules per call in each window; their mean and, of several, standard deviation."""
+
+    mean_mj: Positive
+    spread_mj: NotNegative | None
+    windows_mj: Annotated[tuple[Positive, ...], NotEmpty()]
+
+    @classmethod
+    def of(cls, windows_mj: Sequence[float]) -> Energy:
+        """Returns the energy that these windows come to."""
+        spread_mj = stdev(windows_mj) if len(windows_mj) > 1 else None
+        return cls(fmean(windows_mj), spread_mj, tuple(windows_mj))
+
+
+@dataclass(frozen=True, slots=True)
 class PlainCalls:
     """What was found of a plain session of a configuration's portable graph.
 
@@ -161,8 +193,8 @@ class PlainCalls:
     load_ms: Positive
     first_call_ms: Positive
     relative_error: NotNegative
-    latency: Latency | None
-    over_ours: RatioInterval | None
+    latency: Latency | None = None
+    over_ours: RatioInterval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +221,40 @@ class Measured:
     load_ms: Positive
     load_parts: LoadTimes | None
     first_call_ms: Positive
-    latency: Latency | None
-    over_reference: RatioInterval | None
-    phases: PhaseSummary | None
-    energy: Energy | None
-    plain: PlainCalls | None
+    latency: Latency | None = None
+    over_reference: RatioInterval | None = None
+    phases: PhaseSummary | None = None
+    energy: Energy | None = None
+    plain: PlainCalls | None = None
 
-    @property
-    def rounds(self) -> frozenset[int]:
-        """How many batches each of its latencies has: one number where all were measured."""
-        found = (self.latency, *((self.plain.latency,) if self.plain else ()))
-        return frozenset(0 if one is None else len(one.batch_medians_ms) for one in found)
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """The cost of every switch, each made so often.
+
+    The loop's median of B would not do as what a first call of B is compared with: there, too,
+    every call follows one of another configuration.
+
+    Attributes:
+        steady_ms: Per configuration, the median of its calls that follow one of its own.
+        first_ms: Per configuration A and other B, the median of B's calls that follow A's.
+    """
+
+    repeats: Count
+    steady_ms: Mapping[str, Positive]
+    first_ms: Mapping[str, Mapping[str, Positive]]
+
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """Returns, for A and B, B's first call after A over B's steady median."""
+        return {
+            before: {after: ms / self.steady_ms[after] for after, ms in row.items()}
+            for before, row in self.first_ms.items()
+        }
+
+    def worst(self) -> tuple[str, str, float]:
+        """Returns the pair that costs most, relatively: A, B and the ratio."""
+        pairs = [(a, b, ratio) for a, row in self.ratios().items() for b, ratio in row.items()]
+        return max(pairs, key=lambda pair: pair[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +291,12 @@ class Report:
         names = [entry.name for entry in self.configurations]
         if self.reference not in names:
             raise FormatError(
-                f"{where}: 'reference' is {self.reference!r}, which is none of {names}."
+                f"{where}: 'reference' is {shown(self.reference)}, which is none of"
+                f" {shown(names)}."
             )
-        if len(frozenset().union(*(entry.rounds for entry in self.configurations))) > 1:
+        latencies = [entry.latency for entry in self.configurations]
+        latencies += [plain.latency for plain in self.plain.values()]
+        if len({len(one.batch_medians_ms) if one else 0 for one in latencies}) > 1:
             raise FormatError(
                 f"{where}: the latencies differ in the number of 'batch_medians_ms', but all"
                 " were measured in the same rounds."
@@ -250,16 +308,8 @@ class Report:
         if {*steady_ms} != {*names} or pairs != {*permutations(names, 2)}:
             raise FormatError(
                 f"{where}: switching: 'steady_ms' and 'first_ms' are not of the configurations"
-                f" {names} and of each pair of them."
+                f" {shown(names)} and of each pair of them."
             )
-
-
-def encoded(report: Report) -> bytes:
-    """Returns the document as it is written to a file."""
-    text = json.dumps(
-        written(report), indent=1, allow_nan=False, default=lambda one: one.value
-    )
-    return f"{text}\n".encode()
 
 
 def read_report(path: Path) -> Report:

@@ -6,22 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from skipc.compiler.bundle.files import write_json
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
+from skipc.runtime.bundle.device import Conditions
+from skipc.runtime.bundle.records import written
 from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.trtbench.compare import doubts
-from skipc.tools.trtbench.latency import summarize
+from skipc.tools.trtbench.latency import Times, summarize
 from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.probes import Energy, PhaseSummary, Switching, Times
 from skipc.tools.trtbench.report import (
-    Conditions,
     DeviceShare,
+    Energy,
     Measured,
     Memory,
     MeterInfo,
+    PhaseSummary,
     Regime,
     Report,
     Share,
-    encoded,
+    Switching,
 )
 from tests.command_line import told, trtbench
 
@@ -48,7 +51,7 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
         entries.append(
             Measured(
                 *(name, (name,), 0.9 - index / 10, MEMORY, 3.0, LoadTimes(1.0, None), 12.0),
-                *(latency, over, PHASES, Energy.of((1.0, 1.5)), None),
+                *(latency, over, PHASES, Energy.of((1.0, 1.5))),
             )
         )
     steady = dict.fromkeys(names, 1.0)
@@ -78,7 +81,7 @@ def report(scale: float = 1.0, seed: int = 0, names: tuple[str, ...] = NAMES) ->
 
 
 def write(path: Path, found: Report) -> Path:
-    path.write_bytes(encoded(found))
+    write_json(path, written(found))
     return path
 
 

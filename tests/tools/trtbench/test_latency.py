@@ -78,30 +78,30 @@ def test_independent_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_no_difference_is_claimed_seldom_where_there_is_none() -> None:
     rng = np.random.default_rng(10)
     told = [
-        independent_ratio(rng.lognormal(0, 0.05, 30), rng.lognormal(0, 0.05, 30)).slower
+        independent_ratio(rng.lognormal(0, 0.05, 30), rng.lognormal(0, 0.05, 30)).verdict()
         for _ in range(REPEATS)
     ]
-    assert sum(told) / REPEATS < 0.04
+    assert told.count("slower") / REPEATS < 0.04
 
 
 @pytest.mark.parametrize("ratio", [paired_ratio, independent_ratio])
 def test_equal_and_exact_values(ratio) -> None:
     same = ratio([2.0, 3.0, 4.0], [2.0, 3.0, 4.0])
     assert same.ratio == pytest.approx(1)
-    assert same.verdict == "no difference shown"
+    assert same.verdict() == "no difference shown"
     exact = ratio([3.0, 3.0], [2.0, 2.0])
     assert (exact.low, exact.high) == (exact.ratio, exact.ratio)
     assert exact.ratio == pytest.approx(1.5)
-    assert exact.verdict == "slower"
-    assert ratio([1.0, 1.0], [2.0, 2.0]).verdict == "faster"
+    assert exact.verdict() == "slower"
+    assert ratio([1.0, 1.0], [2.0, 2.0]).verdict() == "faster"
 
 
 @pytest.mark.parametrize("ratio", [paired_ratio, independent_ratio])
 def test_one_value_tells_a_ratio_and_nothing_else(ratio) -> None:
     found = ratio([3.0], [2.0])
     assert found.ratio == pytest.approx(1.5)
-    assert (found.low, found.high, found.slower, found.faster) == (None, None, False, False)
-    assert found.verdict == "too few runs to tell"
+    assert (found.low, found.high) == (None, None)
+    assert found.verdict() == "too few runs to tell"
 
 
 def test_an_interval_holds_the_quotient_of_the_medians_shown() -> None:

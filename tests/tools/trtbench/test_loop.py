@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -13,11 +12,9 @@ import pytest
 from skipc.runtime import FakeClock
 from skipc.runtime.backends.null import NullBackend
 from skipc.tools.trtbench.loop import (
-    Callers,
     Calls,
     Lane,
     Stop,
-    one_call,
     take_turns,
     timed,
     turn_orders,
@@ -59,6 +56,16 @@ class Family:
         self.order.append(configuration)
         self.cases.append(inputs.get("case", 0))
         return {}
+
+    def turn(self, run: Any) -> Any:
+        """What a lane is made of: one call."""
+
+        def once(inputs: Any) -> Any:
+            start_ns = self.clock.now_ns()
+            run(inputs)
+            return ((start_ns, self.clock.now_ns()),)
+
+        return once
 
     def trace(self, stop: Stop, cases: int = 1):
         inputs = [{"case": index} for index in range(cases)]
@@ -120,7 +127,7 @@ def test_it_stops_when_both_conditions_are_met(stop: Stop, rounds: int) -> None:
 def test_warm_up_and_measurement_are_bounded_by_rounds() -> None:
     """As with the null target, whose calls may take nanoseconds of its clock."""
     family = Family(LATENCIES_MS)
-    lanes = [Lane(one_call(run, family.clock.now_ns)) for run in family.runs.values()]
+    lanes = [Lane(family.turn(run)) for run in family.runs.values()]
     assert take_turns(lanes, [{}], Stop(1e6, 1e6, 2), most_rounds=5) == 5
     assert {len(lane.starts) for lane in lanes} == {5}
 
@@ -185,8 +192,6 @@ def test_a_call_that_fails_is_told() -> None:
     def fail(inputs: object) -> None:
         raise ValueError("went wrong")
 
-    with (
-        closing(Callers(2, time.perf_counter_ns)) as callers,
-        pytest.raises(ValueError, match="went wrong"),
-    ):
-        callers.together(fail, {})
+    for streams in (1, 2):
+        with pytest.raises(ValueError, match="went wrong"):
+            timed({"a": fail}, [{}], Stop(0, 0, 1), time.perf_counter_ns, streams)

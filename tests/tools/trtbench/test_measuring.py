@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from skipc.compiler.bundle.files import write_json
 from skipc.runtime import Bundle, FakeClock
 from skipc.runtime.backends.null import NullBackend
+from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.load.loading import Family
 from skipc.tools.console import progress
 from skipc.tools.trtbench.command import Asked, command
 from skipc.tools.trtbench.loading import Subject
 from skipc.tools.trtbench.measuring import measure
-from skipc.tools.trtbench.report import encoded, read_report
+from skipc.tools.trtbench.report import read_report
 from tests.bundles import write_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LATENCIES_MS = {"large": 8.0, "small": 3.0}
+LATENCIES_MS = {"full": 8.0, "fast": 3.0}
 UNSURE = Test("logits", {"max-softmax": 1.0}, threshold=2.0)
 
 
@@ -47,9 +49,9 @@ def subject(tmp_path: Path) -> Subject:
     outputs = {"logits": np.zeros((1, 10), np.float32)}
     backend = CountingBackend(LATENCIES_MS, outputs, clock)
     routes = {
-        "full": (Stage("large"),),
-        "mid": (Stage("large"),),
-        "fast": (Stage("small", test=UNSURE), Stage("large")),
+        "full": (Stage("full"),),
+        "mid": (Stage("full"),),
+        "fast": (Stage("fast", test=UNSURE), Stage("full")),
     }
     family = Family(routes, outputs=bundle.manifest.outputs)
     cases = bundle.golden_inputs()
@@ -60,17 +62,17 @@ def test_graphs_are_loaded_once_and_routes_are_timed(subject: Subject, tmp_path:
     with progress() as step:
         found = measure(subject, asked("--duration=0"), step)
     assert isinstance(subject.backend, CountingBackend)
-    assert subject.backend.loaded == ("large", "small")
+    assert subject.backend.loaded == ("full", "fast")
     report = found.report
     assert {e.name: e.graphs for e in report.configurations} == {
-        "full": ("large",),
-        "mid": ("large",),
-        "fast": ("small", "large"),
+        "full": ("full",),
+        "mid": ("full",),
+        "fast": ("fast", "full"),
     }
     medians_ms = {name: latency.median_ms for name, latency in report.timed.items()}
     assert medians_ms == {"full": 8.0, "mid": 8.0, "fast": pytest.approx(11.0)}
     assert report.configurations[2].first_call_ms == pytest.approx(11.0)
-    (tmp_path / "found.json").write_bytes(encoded(report))
+    write_json(tmp_path / "found.json", written(report))
     assert read_report(tmp_path / "found.json") == report
 
 

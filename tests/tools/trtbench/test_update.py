@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from skipc.runtime import AdaptiveEngine, Bundle
+from skipc.runtime.bundle.device import Conditions, conditions_now
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.tools.trtbench.cases import are_typical, typical_cases
-from skipc.tools.trtbench.measuring import conditions_now
-from skipc.tools.trtbench.report import Conditions
 from tests.bundles import edit_json, list_anew, write_bundle
 from tests.command_line import skipc, told, trtbench
 

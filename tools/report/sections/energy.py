@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.probes import Energy
+    from skipc.tools.trtbench.report import Energy
     from skipc.tools.web.chart import Json
 
 

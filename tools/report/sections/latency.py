@@ -67,7 +67,7 @@ def _ratios(
         f"{one.label}: latency over that of {short(one.reference, 40)}",
         "left of the line is faster. Another start of the program may differ by more.",
         one.reference,
-        lambda interval: interval.verdict,
+        lambda interval: interval.verdict(),
     )
     return ratio_chart(study, words, found, name)
 

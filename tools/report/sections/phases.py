@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.probes import PhaseSummary, Times
+    from skipc.tools.trtbench.latency import Times
+    from skipc.tools.trtbench.report import PhaseSummary
 
 _H2D = Piece("H2D", LIGHT.some, "/")
 _COMPUTE = Piece("compute", LIGHT.every, "")

@@ -14,7 +14,7 @@ from skipc.tools.web.palette import HEAT_LIGHT, LIGHT
 if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
-    from skipc.tools.trtbench.probes import Switching
+    from skipc.tools.trtbench.report import Switching
     from skipc.tools.web.chart import Json
 
 _MOST_NUMBERED = 10
