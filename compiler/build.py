@@ -177,6 +177,7 @@ def build(
     asked = {} if options.precision is None else {PrecisionAxis.key: options.precision}
     computes_in: set[object] = set()
     first: dict[frozenset[str], str] = {}
+    notes: dict[str, None] = {}
     with staged_folder(plan.out) as folder, BundleWriter(folder, family) as writer:
         for number, configuration in enumerate(configurations, start=1):
             name = configuration.name
@@ -189,6 +190,7 @@ def build(
             graph = writer.graph(subnet, name)
             verified = verify_subnet(graph.file, name, network, cases)
             writer.configuration(configuration, graph, verified)
+            notes.update(dict.fromkeys(verified.notes))
             same = first.setdefault(structure(network.model), name)
             if same != name:
                 note(
@@ -202,6 +204,6 @@ def build(
         recipe = writer.recipe(options.recipe, options.profile)
         writer.finish(plan.out.name, made_of, recipe)
         carry_over(plan.out, folder, options.recipe.target)
-    for text in family.notes:
+    for text in (*notes, *family.notes):
         note(text)
     return plan.out

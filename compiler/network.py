@@ -74,9 +74,6 @@ class Switching(Protocol):
 DEFAULT_TOLERANCE = 1e-4
 """Largest error that subnets may have, as a fraction of the output's range."""
 
-HALF_TOLERANCE = 1e-2
-"""The same where a network's own outputs are float16."""
-
 
 class Arithmetic(Enum):
     """How a graph is run to be compared."""
@@ -94,11 +91,27 @@ class Tolerance:
         relative: Largest error, as a fraction of the output's range.
         runs: How the graph is run to tell; the larger error counts.
         advice: What to do where it is further away, a sentence or "".
+        least_range: The smallest range that an error may be a fraction of, over the largest
+            number that goes into an output's last operation. Times ``relative`` it is what
+            rounding explains: the default 16 float32 epsilons, the root of a sum of a
+            thousand terms (every one is rounded by half an epsilon, and errors add up like a
+            random walk); 2 epsilons of a half precision, which rounds what goes into an
+            operation and what comes out, and sums in float32.
     """
 
     relative: float
     runs: tuple[Arithmetic, ...] = (Arithmetic.AS_WRITTEN,)
     advice: str = ""
+    least_range: float = 0.02
+
+
+_HALF_TOLERANCE = Tolerance(1e-2, least_range=0.2)
+
+
+def own_tolerance(outputs: tuple[TensorSpec, ...]) -> Tolerance:
+    """Returns the tolerance of a network whose outputs have these types."""
+    half = any(spec.dtype == "float16" for spec in outputs)
+    return _HALF_TOLERANCE if half else Tolerance(DEFAULT_TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)

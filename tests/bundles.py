@@ -62,6 +62,7 @@ def write_bundle(
     if metrics is None:
         metrics = {name: {"accuracy": value} for name, value in ACCURACIES.items()}
     units = ("block.0", "block.1")
+    ranges = {spec.name: 1.0 for spec in outputs}
     skips = {"full": (), "mid": units[:1], "fast": units}
     manifest = Manifest(
         name=path.stem,
@@ -85,7 +86,7 @@ def write_bundle(
                 parameters=225,
                 weights_bytes=900,
                 own_bytes=0,
-                verification=Verification("pytorch", cases, 1e-6, 1e-7, 1e-4),
+                verification=Verification("pytorch", cases, 1e-6, 1e-7, 1e-4, ranges),
             )
             for name, macs in MACS.items()
         ),

@@ -81,6 +81,7 @@ def write_onnx_bundle(
     for name, outputs in golden.items():
         np.savez(path / f"golden/{name}.npz", **outputs)
     first = next(iter(graphs.values()))
+    ranges = {spec.name: 1.0 for spec in map(_spec, first.graph.output)}
     units = [f"unit{i}" for i in range(len(graphs) - 1)]
     manifest = Manifest(
         name=path.stem,
@@ -108,7 +109,9 @@ def write_onnx_bundle(
                     for digest in used[name]
                     if sum(digest in others for others in used.values()) == 1
                 ),
-                verification=Verification("onnxruntime", len(cases), 0.0, 0.0, tolerance),
+                verification=Verification(
+                    "onnxruntime", len(cases), 0.0, 0.0, tolerance, ranges
+                ),
             )
             for index, (name, model) in enumerate(graphs.items())
         ),

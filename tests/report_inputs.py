@@ -107,7 +107,7 @@ def write_family(
                 parameters=len(kept),
                 weights_bytes=TENSOR_BYTES * (len(kept) + 1),
                 own_bytes=0,
-                verification=Verification("pytorch", 2, 1e-6, 1e-7 * index, 1e-4),
+                verification=Verification("pytorch", 2, 1e-6, 1e-7 * index, 1e-4, {"y": 1.0}),
             )
         )
     manifest = Manifest(

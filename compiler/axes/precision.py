@@ -55,11 +55,13 @@ _TOLERANCES = {
         1e-2,
         (Arithmetic.AS_WRITTEN, Arithmetic.ROUNDED),
         "It computes in fp16: try --precision bf16 (the range of float32) or fp32.",
+        least_range=0.2,
     ),
     Precision.BF16: Tolerance(
         3e-2,
         (Arithmetic.ROUNDED,),
         "It computes in bf16: try --precision fp16 (8 times as fine, up to 65504) or fp32.",
+        least_range=0.5,
     ),
 }
 

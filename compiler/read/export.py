@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError, SupernetError
-from skipc.compiler.network import DEFAULT_TOLERANCE, HALF_TOLERANCE, Network, Tolerance
+from skipc.compiler.network import Network, own_tolerance
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import keep_onnx_outputs, output_specs, program_outputs
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
@@ -167,7 +167,6 @@ def _network(
     reference: Reference,
 ) -> Network:
     outputs = output_specs(model, supernet.batch)
-    half = any(spec.dtype == "float16" for spec in outputs)
     return Network(
         model=model,
         reference=reference,
@@ -175,7 +174,7 @@ def _network(
         outputs=outputs,
         batch=supernet.batch,
         description=supernet.model,
-        tolerance=Tolerance(HALF_TOLERANCE if half else DEFAULT_TOLERANCE),
+        tolerance=own_tolerance(outputs),
         survival=supernet.survival,
     )
 

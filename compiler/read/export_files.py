@@ -20,7 +20,7 @@ import numpy as np
 
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.errors import CompileError
-from skipc.compiler.network import Network, Tolerance
+from skipc.compiler.network import Network, own_tolerance
 from skipc.compiler.read.graph_files import program_from_file
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.records import read, read_json, written
@@ -74,7 +74,6 @@ class NetworkRecord:
         outputs: The network's outputs.
         batch: The range of the dynamic batch, None for a fixed one.
         description: The network in one line.
-        tolerance: Largest error against the reference.
         survival: Survival probability by the path of the stochastic-depth module.
         residual_scale: How the checkpoint says that kept branches are scaled.
         forms: What a network may leave out that switches more than its units.
@@ -90,7 +89,6 @@ class NetworkRecord:
     outputs: tuple[TensorSpec, ...]
     batch: BatchRange | None
     description: str
-    tolerance: float
     survival: Mapping[str, float]
     residual_scale: str
     forms: tuple[str, ...]
@@ -143,7 +141,6 @@ def save_export(folder: Path, export: Export) -> None:
         outputs=network.outputs,
         batch=network.batch,
         description=network.description,
-        tolerance=network.tolerance.relative,
         survival=network.survival,
         residual_scale=export.residual_scale,
         forms=export.forms,
@@ -195,7 +192,7 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
         outputs=record.outputs,
         batch=record.batch,
         description=record.description,
-        tolerance=Tolerance(record.tolerance),
+        tolerance=own_tolerance(record.outputs),
         survival=record.survival,
     )
     return Export(network, record.residual_scale, record.forms)

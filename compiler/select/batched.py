@@ -13,7 +13,7 @@ from skipc.compiler.read.export import export_supernet
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.compiler.verify.numerics import difference
+from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.runtime.bundle.tensors import BatchRange
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
 
-_TOLERANCE = 1e-4
 _CHECKED_ROWS = 3
 
 
@@ -120,8 +119,13 @@ def _check_rows(graph: Network, found: Network) -> None:
         {name: array[row : row + 1] for name, array in outputs.items()}
         for row in range(_CHECKED_ROWS)
     ]
-    apart = difference(rows, graph.reference.run(alone)).relative_error
-    if not apart <= _TOLERANCE:
+    expected, tolerance = graph.reference.run(alone), graph.tolerance
+    ranges = ranges_of(expected, least_around_one(expected, tolerance.least_range))
+    apart = difference(rows, expected, ranges)
+    if apart.unlike:
+        raise _UnfitError(f"{apart.unlike} without.")
+    if not apart.within(tolerance.relative):
         raise _UnfitError(
-            f"its rows depend on each other (outputs differ by {apart:.1g} of their range)."
+            "its rows depend on each other (outputs differ by"
+            f" {apart.relative_error:.1g} of their range)."
         )

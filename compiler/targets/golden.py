@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
-from skipc.compiler.verify.numerics import difference
+from skipc.compiler.verify.numerics import Difference, difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,16 @@ def tolerance_on(backend: str, manifest: Manifest, entry: ConfigurationEntry) ->
     return max(allowed, LEAST_TOLERANCES.get(backend, 0.0))
 
 
+def advice(error: Difference) -> str:
+    """Returns what to do about outputs that are not within the tolerance."""
+    if error.unlike:
+        return "Build the engines again: skipc finish."
+    return (
+        "Build the bundle with a larger --tolerance, or try another version of the library"
+        " that runs it."
+    )
+
+
 def check_golden(
     bundle: Bundle, graph: GraphEntry, found: list[Case], backend: str, here: str
 ) -> None:
@@ -45,14 +55,11 @@ def check_golden(
     for entry in bundle.manifest.configurations:
         if entry.only_graph != graph.name:
             continue
-        error = difference(found, bundle.golden_outputs(entry.name))
+        checked = graph.verification
+        error = difference(found, bundle.golden_outputs(entry.name), checked.ranges)
         tolerance = tolerance_on(backend, bundle.manifest, entry)
-        # Not <=: NaN must fail.
-        if not error.relative_error <= tolerance:
+        if not error.within(tolerance):
             raise NumericsError(
-                f"configuration {entry.name!r}: on {here} its outputs differ from"
-                f" {graph.verification.reference} by {error.relative_error:.3g} of the"
-                f" output's range ({error.max_abs_error:.3g} absolute), more than the"
-                f" tolerance of {tolerance:.3g}. Build the bundle with a larger --tolerance,"
-                " or try another version of the library that runs it."
+                f"configuration {entry.name!r}: on {here}"
+                f" {error.text(checked.reference, tolerance)} {advice(error)}"
             )

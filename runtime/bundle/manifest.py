@@ -13,6 +13,7 @@ from .constraints import (
     Count,
     Distinct,
     NotEmpty,
+    Positive,
     RelativePath,
     Sha256,
     Text,
@@ -131,9 +132,10 @@ class Verification:
         reference: What it was compared with, e.g. ``pytorch``.
         inputs: How many inputs were compared.
         max_abs_error: The largest absolute difference over all outputs and inputs.
-        relative_error: The largest difference, over the range (largest minus smallest
-            value) of the reference's output.
+        relative_error: The largest difference over the range of its output.
         tolerance: The ``relative_error`` from which on the build would have stopped.
+        ranges: The range by output: the reference's largest minus its smallest value, or,
+            where that is less than its arithmetic can tell, what it can.
     """
 
     reference: str
@@ -141,6 +143,7 @@ class Verification:
     max_abs_error: float
     relative_error: float
     tolerance: float
+    ranges: Mapping[str, Positive]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,16 @@ class Manifest:
         checks = (graph.verification for graph in self.graphs_of(entry))
         return max(checks, key=lambda check: check.relative_error)
 
+    def ranges(self, entry: ConfigurationEntry) -> dict[str, float]:
+        """Returns what errors of each output are a fraction of, whichever stage answers."""
+        found: dict[str, float] = {}
+        for stage in entry.route:
+            own = self.graph(stage.graph).verification.ranges
+            for spec in self.outputs:
+                answer = own.get(stage.answers.get(spec.name, spec.name), 0.0)
+                found[spec.name] = max(found.get(spec.name, 0.0), answer)
+        return found
+
     def check(self, where: str) -> None:
         """Checks what one field says against another.
 
@@ -326,6 +339,12 @@ class Manifest:
                 raise FormatError(
                     f"{place}: is {same!r} once more: both are the same piece of"
                     f" {graph.file!r}."
+                )
+            ranges = graph.verification.ranges
+            if set(ranges) != set(ends):
+                raise FormatError(
+                    f"{place}: 'ranges' has {sorted(ranges)}, expected its outputs:"
+                    f" {sorted(ends)}."
                 )
 
     def _check_configurations(self, where: str) -> None:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GoldenResult:
-    """One configuration's error on this machine, over the golden inputs."""
+    """One configuration's error on this machine, over the golden inputs.
+
+    The errors are NaN where an output has another shape or type, as ``unlike`` then says.
+    """
 
     target: str
     configuration: str
@@ -33,6 +36,7 @@ class GoldenResult:
     relative_error: float
     tolerance: float
     passed: bool
+    unlike: str
 
 
 @click.command("check")
@@ -103,7 +107,9 @@ class _Golden:
             for entry in bundle.manifest.configurations:
                 engine.pin(entry.name)
                 actual = [engine(case) for case in inputs]
-                found = difference(actual, bundle.golden_outputs(entry.name))
+                found = difference(
+                    actual, bundle.golden_outputs(entry.name), bundle.manifest.ranges(entry)
+                )
                 tolerance = tolerance_on(backend, bundle.manifest, entry)
                 results.append(
                     GoldenResult(
@@ -112,7 +118,8 @@ class _Golden:
                         max_abs_error=found.max_abs_error,
                         relative_error=found.relative_error,
                         tolerance=tolerance,
-                        passed=found.relative_error <= tolerance,
+                        passed=found.within(tolerance),
+                        unlike=found.unlike,
                     )
                 )
         return results
@@ -145,6 +152,9 @@ def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str])
         )
     out.print(rows)
     failed = [result.configuration for result in results if not result.passed]
+    for result in results:
+        if result.unlike:
+            out.print(f"{result.configuration}: {result.unlike} in the golden outputs.")
     if failed:
         click.echo(
             f"Error: {len(failed)} of {plural(len(results), 'engine')} differ from the golden"

@@ -229,7 +229,8 @@ def load_plain(
                 f"configuration {name!r} runs several graphs, which no plain session does."
             )
             return {}, reason
-        file = subject.bundle.file(manifest.graph(subject.graphs[name][0]).file)
+        graph = manifest.graph(subject.graphs[name][0])
+        file, checked = subject.bundle.file(graph.file), graph.verification
         start_ns = time.perf_counter_ns()
         try:
             session = plain_session(file, subject.backend.threads)
@@ -238,16 +239,16 @@ def load_plain(
         loaded_ns = time.perf_counter_ns()
         outputs = session(case)
         end_ns = time.perf_counter_ns()
-        error = difference([outputs], [ours(case)]).relative_error
+        error = difference([outputs], [ours(case)], checked.ranges)
         # Each of the two may be that far from the reference, to either side.
-        tolerance = 2 * manifest.verification(manifest.configuration(name)).tolerance
-        if not error <= tolerance:  # NaN must be refused
+        tolerance = 2 * checked.tolerance
+        if not error.within(tolerance):
             raise NumericsError(
-                f"baseline 'plain', configuration {name!r}: its outputs differ from the"
-                f" engine's by {error:.3g} of their range, more than {tolerance:.3g}, twice"
-                " the tolerance that the bundle was verified with. Times of different answers"
-                " are not compared. Please report it, or leave it out of --baseline."
+                f"baseline 'plain', configuration {name!r}:"
+                f" {error.text('the engine', tolerance)} That is twice the tolerance that the"
+                " bundle was verified with. Times of different answers are not compared."
+                " Please report it, or leave it out of --baseline."
             )
         load_ms, first_call_ms = (loaded_ns - start_ns) / 1e6, (end_ns - loaded_ns) / 1e6
-        found[name] = session, PlainCalls(load_ms, first_call_ms, error)
+        found[name] = session, PlainCalls(load_ms, first_call_ms, error.relative_error)
     return found, ""

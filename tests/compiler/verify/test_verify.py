@@ -12,7 +12,7 @@ from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.errors import NumericsError, SupernetError
 from skipc.compiler.family import Subnet
-from skipc.compiler.verify.numerics import difference
+from skipc.compiler.verify.numerics import difference, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.verify import verify_subnet
@@ -144,8 +144,12 @@ def test_reference_that_is_nan_itself_is_refused(written):
 
 
 def test_reference_of_another_shape_differs(written):
-    with pytest.raises(NumericsError, match="by inf of the output's range"):
+    with pytest.raises(NumericsError) as raised:
         verify(written, reference=Constant(np.zeros((1, 6), np.float32)))
+    assert str(raised.value) == (
+        "configuration 'fast': the output 'output' is float32 of shape [1, 5] at a batch of 1,"
+        " but float32 of shape [1, 6] in constant."
+    )
 
 
 def test_graph_that_cannot_be_loaded_is_refused(written):
@@ -175,7 +179,7 @@ def outputs(*rows, dtype=np.float32):
     ],
 )
 def test_difference_is_the_largest_error_over_the_range(actual, expected, absolute, relative):
-    found = difference(actual, expected)
+    found = difference(actual, expected, ranges_of(expected, {"y": 0.0}))
     assert found.max_abs_error == pytest.approx(absolute)
     assert found.relative_error == pytest.approx(relative)
 
@@ -192,4 +196,22 @@ def test_difference_is_the_largest_error_over_the_range(actual, expected, absolu
     ],
 )
 def test_difference_that_is_no_number_passes_no_tolerance(actual, expected):
-    assert not difference(actual, expected).relative_error <= 1e9
+    assert not difference(actual, expected, {"y": 1.0}).within(1e9)
+
+
+def test_other_shape_or_type_is_told_as_that():
+    shape = difference(outputs([1, 2, 3]), outputs([1, 2]), {"y": 1.0})
+    assert shape.text("pytorch", 1e-4) == (
+        "the output 'y' is float32 of shape [3] at a batch of 2, but float32 of shape [2] in"
+        " pytorch."
+    )
+    kind = difference(outputs([1, 2], dtype=np.float64), outputs([1, 2]), {"y": 1.0})
+    assert "is float64 of shape [2]" in kind.text("pytorch", 1e-4)
+
+
+def test_range_is_at_least_what_the_arithmetic_can_tell():
+    saturated = outputs([1e-7, 3e-7])
+    assert ranges_of(saturated, {"y": 0.0})["y"] == pytest.approx(2e-7)
+    assert ranges_of(saturated, {"y": 0.02}) == {"y": 0.02}
+    assert ranges_of(outputs([0, 10]), {"y": 0.2}) == {"y": 10.0}
+    assert ranges_of(outputs([np.inf]), {"y": 0.0}) == {"y": 1.0}

@@ -81,7 +81,7 @@ def test_other_answers_are_not_compared(work: Path) -> None:
     list_anew(bundle, "fast.onnx")
     message = told_late(trtbench(bundle, *QUICK, "--baseline=plain"))
     assert "baseline 'plain', configuration 'fast': its outputs differ" in message
-    assert "more than 0.0002, twice the tolerance" in message
+    assert "more than the tolerance of 0.0002. That is twice" in message
 
 
 def test_loading_of_plain_sessions_alone(work: Path) -> None:
