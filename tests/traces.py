@@ -55,9 +55,10 @@ def trace(
     configurations: Sequence[TracedConfiguration] = CONFIGURATIONS,
     engine: str = "net.skipc",
     ranked_by: str = "accuracy",
+    meter_estimated: bool = False,
 ) -> Trace:
     """A trace of these calls."""
-    return Trace(engine, ranked_by, tuple(configurations), tuple(calls))
+    return Trace(engine, ranked_by, tuple(configurations), tuple(calls), meter_estimated)
 
 
 def write(path: Path, written: Trace) -> Path:

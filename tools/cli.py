@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
+import logging
 import os
 import signal
 import sys
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from skipc.runtime.errors import SkipcError, choices_text, install_text
+from skipc.tools.console import printable, tell
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -105,10 +108,14 @@ def run_and_exit(command: click.Command, name: str) -> NoReturn:
         name: What the user typed to run it, for its help.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_LogLine())
     try:
         status = command.main(prog_name=name, standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        tell(usage.getvalue().removesuffix("\n"))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted; nothing was left half-written.")
@@ -139,10 +146,19 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     sys.exit(_TERMINATED)
 
 
+class _LogLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _say(text: str) -> None:
     # Click knows no NO_COLOR (https://no-color.org); None is its own choice.
     color = False if os.environ.get("NO_COLOR") else None
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {text}", err=True, color=color)
+    click.echo(
+        f"{click.style('Error:', fg='red', bold=True)} {printable(text)}",
+        err=True,
+        color=color,
+    )
 
 
 if __name__ == "__main__":

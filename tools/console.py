@@ -1,4 +1,8 @@
-"""What the commands print: tables, steps and JSON."""
+"""What the commands print: tables, steps and JSON.
+
+Names, and messages of libraries, come from files that anybody may have made. Whatever is
+printed for people passes through here, where it cannot command a terminal, nor flood it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import math
 import os
 import textwrap
 import time
+import unicodedata
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
@@ -16,24 +21,34 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.progress import TaskID
+    from rich.text import Text
 
 
 _UNWRAPPED = 10_000
 _LEAST_WIDTH = 8
 _WORTH_SAYING_S = 2.0
+_LONGEST_TEXT = 3000
+_LONGEST_CELL = 400
+
+
+class _PlainConsole(Console):
+    """Every text that it prints, in whatever, is made by ``render_str``."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
 
 
 def console(stderr: bool = False) -> Console:
-    """Returns a console that prints text as it is: no markup, nothing highlighted.
+    """Returns a console for texts from anywhere: no markup, nothing highlighted.
 
     It is as wide as the terminal or as ``COLUMNS`` says. Piped without that, no line is
     wrapped, so that other programs can read them. With ``NO_COLOR`` nothing is bold or dim,
     either.
     """
-    made = Console(
+    made = _PlainConsole(
         stderr=stderr,
         markup=False,
         highlight=False,
@@ -54,22 +69,51 @@ def print_prose(out: Console, text: str) -> None:
         out.print(wrapped, soft_wrap=True)
 
 
-def table(*columns: str) -> Table:
+class Rows:
+    """A table that is filled row by row; a name with a line end in it stays in its row."""
+
+    def __init__(self, columns: Iterable[str], header: bool) -> None:
+        """Makes an empty one, for ``table`` and ``facts``."""
+        self._table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header)
+        for name in columns:
+            number = name.startswith(">")
+            self._table.add_column(
+                name.removeprefix(">"),
+                justify="right" if number else "left",
+                no_wrap=number,
+                min_width=None if number else min(len(name), _LEAST_WIDTH),
+                overflow="fold",
+            )
+
+    def add_row(self, *cells: str, style: str | None = None) -> None:
+        """Adds a row with a cell for each column."""
+        self._table.add_row(*(short(cell, _LONGEST_CELL) for cell in cells), style=style)
+
+    def __rich__(self) -> Table:
+        """Returns what the console prints."""
+        return self._table
+
+
+def table(*columns: str) -> Rows:
     """Returns an empty table; columns whose name starts with ``>`` are right-aligned.
 
     Where the console is too narrow the left-aligned columns are folded, numbers never.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in columns:
-        number = name.startswith(">")
-        made.add_column(
-            name.removeprefix(">"),
-            justify="right" if number else "left",
-            no_wrap=number,
-            min_width=None if number else min(len(name), _LEAST_WIDTH),
-            overflow="fold",
-        )
-    return made
+    return Rows(columns, header=True)
+
+
+def facts(*lines: tuple[str, str]) -> Rows:
+    """Returns an indented list of labels and texts; lines without a text are left out."""
+    rows = Rows(("", ""), header=False)
+    for label, text in lines:
+        if text:
+            rows.add_row(f"  {label}", text)
+    return rows
+
+
+def tell(text: str) -> None:
+    """Prints a line on standard error."""
+    click.echo(printable(text), err=True)
 
 
 def print_json(value: object) -> None:
@@ -94,6 +138,10 @@ class Steps(Protocol):
 
     def detail(self, text: str) -> None:
         """Says which part of the step is being done; not shown where piped."""
+        ...
+
+    def advance(self, done: int, total: int, text: str = "") -> None:
+        """Says how much of the step is done; where piped, at each tenth."""
         ...
 
     def note(self, text: str) -> None:
@@ -125,14 +173,23 @@ def progress() -> Iterator[Steps]:
 
 
 class _Lines:
+    def __init__(self) -> None:
+        self._step, self._tenths = "", 0
+
     def __call__(self, text: str) -> None:
-        click.echo(f"{text} ...", err=True)
+        self._step, self._tenths = text, 0
+        tell(f"{text} ...")
 
     def detail(self, text: str) -> None:
         pass
 
+    def advance(self, done: int, total: int, text: str = "") -> None:
+        if 10 * done // total > self._tenths:
+            self._tenths = 10 * done // total
+            tell(f"{self._step}: {_amount(done, total, text)} ...")
+
     def note(self, text: str) -> None:
-        click.echo(text, err=True)
+        tell(text)
 
 
 class _Spinner:
@@ -143,13 +200,23 @@ class _Spinner:
 
     def __call__(self, text: str) -> None:
         self._step = text
-        self._bar.update(self._task, description=text)
+        self._show(text)
 
     def detail(self, text: str) -> None:
-        self._bar.update(self._task, description=f"{self._step}: {text}")
+        self._show(f"{self._step}: {text}")
+
+    def advance(self, done: int, total: int, text: str = "") -> None:
+        self._show(f"{self._step}: {_amount(done, total, text)}")
 
     def note(self, text: str) -> None:
         self._bar.console.print(text, soft_wrap=True)
+
+    def _show(self, text: str) -> None:
+        self._bar.update(self._task, description=short(text, _LONGEST_CELL))
+
+
+def _amount(done: int, total: int, text: str) -> str:
+    return f"{done} of {total}{f', {text}' if text else ''}"
 
 
 def size_text(size_bytes: float) -> str:
@@ -179,12 +246,24 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 def shown(text: str) -> str:
     """Returns ``text`` with what cannot be printed (line ends, escapes) written out."""
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        char
+        if char.isprintable() or unicodedata.category(char) == "Zs"  # a space of some width
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in text
     )
 
 
 def short(text: str, most: int) -> str:
     """Returns ``shown(text)``, cut to ``most`` characters."""
-    printable = shown(text)
-    return printable if len(printable) <= most else f"{printable[: most - 1]}…"
+    told = shown(text[: most + 1])
+    return told if len(told) <= most else f"{told[: most - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Returns a text for a terminal: bounded, and with nothing but line ends to command it."""
+    return _without_middle("\n".join(map(shown, _without_middle(text).split("\n"))))
+
+
+def _without_middle(text: str) -> str:
+    half = _LONGEST_TEXT // 2
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} … {text[-half:]}"

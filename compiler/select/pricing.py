@@ -148,7 +148,7 @@ class Prices:
             return found.times(self.counted(group).macs / full.macs) if any(group) else found
         probe = self.probe
         assert probe is not None
-        probe.notes.step(f"measuring what each unit adds on target {self.profile.name}")
+        probe.notes(f"measuring what each unit adds on target {self.profile.name}")
 
         def run(skipped: Genes) -> frozenset[int]:
             return self.counted(space.skipping(group, skipped)).run
@@ -238,7 +238,7 @@ class LatencyProbe:
 
         def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
             return builder.measure_graphs(
-                self.profile, graphs, inputs, self.threads, self.notes.step
+                self.profile, graphs, inputs, self.threads, self.notes
             )
 
         return measured_ms(configurations, subnet, measured)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Notes(Protocol):
     """Where the selection tells what it does."""
 
-    def step(self, text: str) -> None:
+    def __call__(self, text: str) -> None:
         """Begins a step."""
         ...
 
@@ -42,8 +42,8 @@ class Notes(Protocol):
         """Tells something that stays on the screen."""
         ...
 
-    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
-        """Tells that a configuration was evaluated."""
+    def advance(self, done: int, total: int, text: str = "") -> None:
+        """Tells how much of the step is done."""
         ...
 
 
@@ -82,17 +82,17 @@ def open_problem(
     """
     scaling = Scaling(options.residual_scale, options.survival)
     scaling.check(supernet)
-    notes.step("reading the data")
+    notes("reading the data")
     data = read_data(options.data, supernet.inputs)
     metric = find_metric(options.metric, data.parts.selection)
-    notes.step("exporting the network")
+    notes("exporting the network")
     family = open_family(supernet, scaling)
     network = family.network
     space = _space(family, options.constraints.keep)
     check_outputs(metric, data.parts.selection, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
-    notes.step("preparing the evaluation")
+    notes("preparing the evaluation")
     evaluated = evaluated_family(supernet, family, settings.rows, scaling, notes.note)
     groups = Groups(evaluated, data.parts.reestimate, settings)
     scorer = EvaluatorScorer(evaluated, groups, metric)

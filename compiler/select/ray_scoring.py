@@ -199,13 +199,13 @@ class _Worker:
 
 
 class _Silent:
-    def step(self, text: str) -> None:
+    def __call__(self, text: str) -> None:
         pass
 
     def note(self, text: str) -> None:
         pass
 
-    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
+    def advance(self, done: int, total: int, text: str = "") -> None:
         pass
 
 

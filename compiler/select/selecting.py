@@ -120,7 +120,7 @@ def select(
 
     check_cluster(options.ray)
     problem = open_problem(supernet, checkpoint, options, notes)
-    notes.step("starting the workers")
+    notes("starting the workers")
     with on_ray(problem, checkpoint, model, options) as spread:
         return _searched(spread, search, options, notes)
 
@@ -134,8 +134,12 @@ def _searched(
     interrupted = False
     with _scores(problem, options, notes) as (score, known):
         reference = _reference(problem, prices, score)
-        archive = Archive(score, prices.cost, reference, budget, notes.evaluated)
-        notes.step(f"searching ({options.search}, at most {budget} configurations)")
+
+        def evaluated(done: int, budget: int, hypervolume: float) -> None:
+            notes.advance(done, budget, f"hypervolume {hypervolume:.4f}")
+
+        archive = Archive(score, prices.cost, reference, budget, evaluated)
+        notes(f"searching ({options.search}, at most {budget} configurations)")
         before, start_s = set(known), time.monotonic()
         try:
             archive([space.full])
@@ -151,7 +155,7 @@ def _searched(
         scores = {**known, **{f.genes: f.score for f in archive.candidates.values()}}
         if not interrupted:
             scores.update(_rest(space, scores, each_s, score, notes))
-    notes.step("choosing the front")
+    notes("choosing the front")
     picked = choose(
         archive.candidates, space, options.constraints, prices.predicted_ms, reference
     )
@@ -191,7 +195,7 @@ def _rest(
     rest = [genes for genes in everything if genes not in scores]
     if not rest or len(rest) * each_s > _COMPARING_S:
         return {}
-    notes.step("comparing with the exhaustive front")
+    notes("comparing with the exhaustive front")
     try:
         return dict(score(rest))
     except KeyboardInterrupt:
@@ -240,13 +244,13 @@ def _reported(
     """Returns the picked configurations with report scores and measured latencies."""
     by_stage = options.search == "stages"
     names = names_of([found.genes for found in picked], problem.space, by_stage)
-    notes.step("evaluating the front on the report part")
+    notes("evaluating the front on the report part")
     report = problem.data.parts.report
     scores = dict(problem.scorer.scores(list(names.values()), report))
     norms = problem.scorer.norms(names)
     measured: dict[str, float] = {}
     if prices.probe is not None:
-        notes.step("measuring the front")
+        notes("measuring the front")
         measured = prices.probe.measure(names)
     chosen = tuple(
         Chosen(

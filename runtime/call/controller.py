@@ -266,6 +266,7 @@ class Controller:
                 bad=self._health.bad,
                 hanging=self._health.hanging,
                 metered_mj=None if metering is None else metering.total_mj,
+                meter_estimated=metering is not None and metering.estimated,
                 meter_lost=metering is not None and metering.lost,
                 state=self._state,
             )

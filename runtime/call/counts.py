@@ -29,6 +29,7 @@ class Counts:
         bad: Why a configuration is left out, by its name.
         hanging: How many calls of a configuration hang, by its name.
         metered_mj: What the meter counted; None without one.
+        meter_estimated: Whether it measures nothing and takes a power for granted.
         meter_lost: Whether the meter says nothing that can be believed.
         state: What was learnt.
     """
@@ -39,6 +40,7 @@ class Counts:
     bad: Mapping[str, str]
     hanging: Mapping[str, int]
     metered_mj: float | None
+    meter_estimated: bool
     meter_lost: bool
     state: State
 

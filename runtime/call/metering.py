@@ -103,6 +103,8 @@ class Metering:
 
     def __init__(self, sampler: Sampler) -> None:
         self._source = sampler
+        self.estimated = sampler.meter.estimated
+        """Whether nothing is measured: a power is taken for granted."""
         self._least_mj = LEAST_RESOLUTIONS * sampler.meter.resolution_mj
         self._lost_s = max(LOST_PERIODS * sampler.meter.period_s, LOST_S)
         self._base: Reading | None = None

@@ -75,6 +75,7 @@ class EngineStats:
         hanging: How many calls of a configuration hang, by its name.
         metered_mj: Energy that the meter counted since the engine was opened; None without
             a meter.
+        meter_estimated: Whether it measures nothing and takes a power for granted.
         meter_lost: Whether the meter says nothing that can be believed; energy is then
             estimated.
         sharing: What the loaded engines share.
@@ -92,6 +93,7 @@ class EngineStats:
     bad: Mapping[str, str]
     hanging: Mapping[str, int]
     metered_mj: float | None
+    meter_estimated: bool
     meter_lost: bool
     sharing: Sharing
     residency: ResidencyCounts
@@ -127,6 +129,7 @@ def engine_stats(
         bad=counts.bad,
         hanging=counts.hanging,
         metered_mj=counts.metered_mj,
+        meter_estimated=counts.meter_estimated,
         meter_lost=counts.meter_lost,
         sharing=sharing,
         residency=residency.counts,

@@ -4,6 +4,7 @@ The first line says what the file is; each further line is one call. A reader ne
 ``json``:
 
     {"format": "skipc.trace/2", "engine": "net.skipc", "ranked_by": "accuracy",
+     "meter_estimated": false,
      "configurations": [{"name": "full", "rank": 0.95, "p50_ms": 8.0, "energy_mj": 80.0}, ...]}
     {"time_s": 0.012, "configuration": "full", "stage": 0, "latency_ms": 8.1,
      "predicted_ms": 9.4, "feasible": true, "binding": "", "limit_ms": 12.0,
@@ -111,6 +112,7 @@ class _Head:
     engine: Text
     ranked_by: str
     configurations: tuple[TracedConfiguration, ...]
+    meter_estimated: bool = False
 
     def check(self, where: str) -> None:
         """Raises ``FormatError`` where a configuration is listed twice."""
@@ -132,6 +134,7 @@ class Trace:
         ranked_by: What the ranks are: ``accuracy``, ``macs`` or ``rank``.
         configurations: The engine's configurations.
         calls: Oldest first, as they ended.
+        meter_estimated: Whether ``metered_mj`` was not measured: a power taken for granted.
         cut_short: Whether the file ended within a line, whose call is missing here.
     """
 
@@ -139,6 +142,7 @@ class Trace:
     ranked_by: str
     configurations: tuple[TracedConfiguration, ...]
     calls: tuple[TracedCall, ...]
+    meter_estimated: bool = False
     cut_short: bool = False
 
 
@@ -175,12 +179,14 @@ def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> 
             )
             for record in records
         ),
+        stats.meter_estimated,
     )
 
 
 def trace_lines(trace: Trace) -> Iterator[str]:
     """Yields the lines of a trace's file, each with its line end."""
-    yield _line(written(_Head(trace.engine, trace.ranked_by, trace.configurations)))
+    head = _Head(trace.engine, trace.ranked_by, trace.configurations, trace.meter_estimated)
+    yield _line(written(head))
     for call in trace.calls:
         document = {name: getattr(call, name) for name in TracedCall.__dataclass_fields__}
         granted = ((key, getattr(call.budget, key)) for key in _BUDGET_KEYS)
@@ -221,7 +227,14 @@ def read_trace(path: Path) -> Trace:
         for number, line in enumerate(rest, 2)
         if line.strip()
     )
-    return Trace(head.engine, head.ranked_by, head.configurations, calls, cut_short)
+    return Trace(
+        head.engine,
+        head.ranked_by,
+        head.configurations,
+        calls,
+        head.meter_estimated,
+        cut_short,
+    )
 
 
 def _is_cut(last: bytes) -> bool:

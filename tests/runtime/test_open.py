@@ -187,6 +187,7 @@ def test_open_of_target_null_meters_on_the_clock_that_its_calls_move(tmp_path):
         sampler.poll()
         warm_up_ms = 2 * (9.0 + 6.0 + 3.0)
         assert sampler.latest.energy_mj == pytest.approx(5.0 * (warm_up_ms + 9.0))
+        assert engine.stats().meter_estimated
 
 
 def test_open_refuses_a_bare_number_as_budget(tmp_path):

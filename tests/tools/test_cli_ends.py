@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pty
 import shlex
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ import pytest
 
 from skipc.runtime.errors import SkipcError
 from skipc.tools.cli import cli, run_and_exit
-from tests.command_line import mistake, skipc, skipc_without
+from tests.command_line import mistake, skipc, skipc_without, started
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +81,43 @@ def test_interruption_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     code, told = _end(KeyboardInterrupt(), capsys)
     assert code == 130
     assert "interrupted" in told
+
+
+def test_errors_and_logs_are_bounded_and_cannot_command_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "\x1b[2J" + 1_000_000 * "k"
+    for error in (SkipcError(name), click.UsageError(name), OSError(errno.EACCES, "no", name)):
+        _, told = _end(error, capsys)
+        assert r"\x1b[2J" in told
+        assert "\x1b" not in told
+        assert len(told) < 4000
+    logger = logging.getLogger("without a handler")
+    logger.propagate = False
+    logger.warning("%s", name)
+    told = capsys.readouterr().err
+    assert told.startswith(r"\x1b[2J")
+    assert len(told) < 4000
+
+
+def test_an_interrupted_training_names_the_way_on(tmp_path: Path) -> None:
+    training = (
+        *("train", "stochastic-depth", "--network-arg", "widths=[4,4,4]"),
+        *("--epochs", 20, "--out", "out"),
+    )
+    with started(*training, folder=tmp_path) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "of" in line:  # a tenth: two of the epochs
+                process.send_signal(signal.SIGINT)
+                break
+        told = process.stderr.read()
+    assert process.returncode == 130
+    assert lines[-1] == "training: 34 of 340 ...\n"
+    assert "the same command with --resume goes on" in told
+    assert (tmp_path / "out" / "last.pt").exists()
 
 
 def test_our_own_bugs_show_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:

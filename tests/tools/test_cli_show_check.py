@@ -27,7 +27,7 @@ def _flip_a_byte(file: Path) -> None:
 def test_show_prints_configurations_and_engines(made: Path) -> None:
     ended = skipc("show", made / "ckpt.skipc")
     assert (ended.code, ended.err) == (0, "")
-    lines = ended.out.splitlines()
+    lines = [line.rstrip() for line in ended.out.splitlines()]
     assert lines[0] == str(made / "ckpt.skipc")
     assert "  inputs   images 1x1x8x8 float32" in lines
     rows = [line.split() for line in lines]
@@ -40,7 +40,7 @@ def test_show_prints_configurations_and_engines(made: Path) -> None:
 def test_show_prints_an_axis_that_it_does_not_know(tmp_path: Path) -> None:
     path = write_bundle(tmp_path / "toy.skipc")
     add_axis(path / "manifest.json", "width", ["half", "whole"])
-    lines = skipc("show", path).out.splitlines()
+    lines = [line.rstrip() for line in skipc("show", path).out.splitlines()]
     assert "  axes     skip: 2 options; width: 2 options" in lines
     rows = [line.split() for line in lines]
     assert rows[rows.index([]) + 1][:4] == ["configuration", "skip", "width", "accuracy"]

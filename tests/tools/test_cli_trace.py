@@ -184,7 +184,7 @@ def test_json_is_the_same_in_full(tmp_path: Path) -> None:
     assert (found["engine"], found["ranked_by"]) == ("net.skipc", "accuracy")
     assert (found["calls"], found["failures"], found["cut_short"]) == (60, 4, False)
     assert found["mean_power_w"] == pytest.approx(60 * 0.05 / 1.182)
-    assert found["power_is_metered"] is False
+    assert found["power_source"] == "expected"
     assert [each["configuration"] for each in found["configurations"]] == [
         *("full", "mid", "fast")
     ]

@@ -7,12 +7,15 @@ import pytest
 from skipc.tools.console import (
     console,
     count_text,
+    facts,
     plural,
     print_json,
     print_prose,
+    printable,
     progress,
     size_text,
     table,
+    tell,
 )
 
 
@@ -81,6 +84,47 @@ def test_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "[red]no markup[/red] :smile: 12\n"
 
 
+HOSTILE = "\x1b]0;title\x07\x1b[2J\rtwo\nlines\x7f\x9b\u202e"
+WRITTEN_OUT = r"\x1b]0;title\x07\x1b[2J\rtwo\nlines\x7f\x9b\u202e"
+
+
+def test_nothing_that_is_printed_commands_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = table("name", HOSTILE)
+    rows.add_row(HOSTILE, "1")
+    out = console()
+    for printed in (rows, facts(("name", HOSTILE)), HOSTILE):
+        out.print(printed)
+    print_prose(out, HOSTILE)
+    tell(HOSTILE)
+    with progress() as step:
+        step(HOSTILE)
+        step.note(HOSTILE)
+    captured = capsys.readouterr()
+    printed = captured.out + captured.err
+    assert not {char for char in printed if not char.isprintable()} - {"\n"}
+    assert printed.count(WRITTEN_OUT) == 2  # a cell's line ends are written out, too
+
+
+def test_spaces_of_any_width_are_printed() -> None:
+    assert printable("12\u202f345\xa0ms") == "12\u202f345\xa0ms"
+
+
+def test_nothing_that_is_printed_is_long(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "begins " + 1_000_000 * "\x1b" + " ends"
+    out = console()
+    rows = table("name")
+    rows.add_row(long)
+    for printed in (rows, facts(("name", long)), long):
+        out.print(printed)
+    tell(long)
+    captured = capsys.readouterr()
+    assert len(captured.out + captured.err) < 9000
+    assert captured.err.startswith("begins")
+    assert captured.err.endswith("ends\n")
+
+
 def test_json_has_null_where_a_number_is_not_finite(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -98,6 +142,19 @@ def test_piped_steps_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> No
     assert captured.out == ""
 
 
+def test_piped_steps_tell_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as step:
+        step("training")
+        for done in range(1, 41):
+            step.advance(done, 40, f"loss {done}")
+        step("writing")
+        step.advance(1, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["training ...", "training: 4 of 40, loss 4 ..."]
+    assert len(lines) == 1 + 10 + 2
+    assert lines[-1] == "writing: 1 of 2 ..."
+
+
 def test_terminal_steps_show_details_and_keep_notes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +164,10 @@ def test_terminal_steps_show_details_and_keep_notes(
         step("hashing")
         step.detail("weights[1].bin")
         step.note("a note [kept]")
+    with progress() as step:
+        step("training")
+        step.advance(1, 4, "loss 2")
     shown = capsys.readouterr().err
     assert "a note [kept]" in shown
     assert "hashing: weights[1].bin" in shown
+    assert "training: 1 of 4, loss 2" in shown

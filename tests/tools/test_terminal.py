@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
 from skipc.tools.cli import cli
+from tests.bundles import edit_json, list_anew
 from tests.command_line import Ended, skipc, trtbench
 
 if TYPE_CHECKING:
@@ -56,9 +57,11 @@ def _simulate(made: Path, scratch: Path, columns: int | None) -> Ended:
     return skipc("simulate", made / "ckpt.skipc", "--scenario", scenario, columns=columns)
 
 
+QUICK = ("--warmUp", 1, "--duration", 0, "--iterations", 12, "--threads", 1)
+
+
 def _trtbench(made: Path, scratch: Path, columns: int | None) -> Ended:
-    quick = ("--warmUp", 1, "--duration", 0, "--iterations", 12, "--threads", 1)
-    return trtbench(made / "ckpt.skipc", *quick, "--meter", "model:5", columns=columns)
+    return trtbench(made / "ckpt.skipc", *QUICK, "--meter", "model:5", columns=columns)
 
 
 COMMANDS = [_show, _units, _select, _simulate, _trtbench]
@@ -88,6 +91,39 @@ def test_piped_lines_are_whole(
     assert piped.code == 0, piped.err
     assert "\x1b" not in piped.out + piped.err
     assert len(piped.out.splitlines()) < len(narrow.splitlines())
+
+
+NAME = "\x1b]0;title\x07\x1b[2J\rfull"
+
+
+def _renamed(document: dict[str, Any]) -> None:
+    document["configurations"][0]["name"] = NAME
+    document["provenance"].update(model=NAME, norm=NAME)
+    document["networks"][0]["axes"][0]["options"][0]["name"] = NAME
+    for entry in document["configurations"]:
+        entry["parts"][0]["choices"][0]["text"] = NAME
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda bundle: skipc("show", bundle),
+        lambda bundle: skipc("check", bundle),
+        lambda bundle: skipc("finish", bundle),
+        lambda bundle: skipc("run", bundle, bundle.parent / "images.npy"),
+        lambda bundle: trtbench(bundle, *QUICK),
+    ],
+)
+def test_names_in_a_bundle_do_not_command_the_terminal(
+    command: Callable[[Path], Ended], work: Path
+) -> None:
+    bundle = work / "ckpt.skipc"
+    edit_json(bundle / "manifest.json", _renamed)
+    list_anew(bundle, "weights.bin")
+    ended = command(bundle)
+    assert ended.code == 0, ended.err
+    printed = ended.out + ended.err
+    assert not {char for char in printed if not char.isprintable()} - {"\n"}
 
 
 def test_colours_are_a_terminals_and_a_wish(made: Path) -> None:

@@ -16,7 +16,7 @@ from skipc.tools.trace.columns import columns_of, thinned
 from skipc.tools.trace.content import content_of, strip_of
 from skipc.tools.trace.energy import energy_panel
 from skipc.tools.trace.picture import rank_colours
-from skipc.tools.trace.summary import summary_of
+from skipc.tools.trace.summary import sentences, summary_of
 from tests.traces import call, trace
 
 
@@ -70,7 +70,7 @@ def test_power_expected_is_energy_over_time() -> None:
     calls = [call(0.008 + 0.01 * i, latency_ms=8, energy_mj=80) for i in range(101)]
     summary = summary_of(trace(calls))
     assert summary.mean_power_w == pytest.approx(101 * 0.080 / 1.008)
-    assert not summary.power_is_metered
+    assert summary.power_source == "expected"
     unknown = [*calls, call(2.0, "mid")]
     assert summary_of(trace(unknown)).mean_power_w is None
 
@@ -83,11 +83,23 @@ def test_power_metered_is_counted_from_step_to_step() -> None:
     ]
     summary = summary_of(trace(calls))
     assert summary.mean_power_w == pytest.approx(20)
-    assert summary.power_is_metered
+    assert summary.power_source == "metered"
     panel = energy_panel(columns_of(trace(calls)))
     assert panel is not None
     assert panel.lines[0].label == "metered"
     assert panel.lines[0].values == pytest.approx(20)
+
+
+def test_a_power_that_was_taken_for_granted_is_not_called_metered() -> None:
+    calls = [call(0.1 * i, metered_mj=500.0 * i) for i in range(30)]
+    assumed = trace(calls, meter_estimated=True)
+    summary = summary_of(assumed)
+    assert summary.mean_power_w == pytest.approx(5)
+    assert summary.power_source == "assumed"
+    assert "Mean power: 5 W, an estimate: the meter measures nothing" in sentences(summary)[2]
+    panel = energy_panel(columns_of(assumed))
+    assert panel is not None
+    assert [line.label for line in panel.lines] == ["assumed"]
 
 
 @pytest.mark.parametrize("readings", [[None] * 4, [5.0] * 4, [5.0, 4.0, 8.0, 9.0], [1, 2, 3]])
@@ -99,7 +111,7 @@ def test_a_meter_that_says_nothing_to_be_believed_is_not_used(
         call(1.0 if same_time else 1.0 + i, energy_mj=80, metered_mj=mj)
         for i, mj in enumerate(readings)
     ]
-    assert not summary_of(trace(calls)).power_is_metered
+    assert summary_of(trace(calls)).power_source != "metered"
 
 
 def test_energy_per_call_is_shown_where_that_is_granted() -> None:

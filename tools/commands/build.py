@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.runtime.errors import SkipcError
-from skipc.tools.console import console, print_json, progress
+from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.options import (
     PATH,
     device_arguments,
@@ -175,7 +175,7 @@ def command(
     if unavailable is not None:
         # Without --json the command for the device is printed with the bundle.
         run = f"\nOn the device run: {again}" if as_json else ""
-        click.echo(f"No engines were built here: {unavailable}{run}", err=True)
+        tell(f"No engines were built here: {unavailable}{run}")
 
 
 def _for_target(

@@ -16,7 +16,7 @@ from skipc.runtime.bundle.measured import all_tables
 from skipc.runtime.errors import BackendUnavailableError, StaleEngineError
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
-from skipc.tools.console import console, plural, print_json, progress, table
+from skipc.tools.console import console, plural, print_json, progress, table, tell
 from skipc.tools.options import PATH, target_name
 
 if TYPE_CHECKING:
@@ -156,9 +156,8 @@ def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str])
         if result.unlike:
             out.print(f"{result.configuration}: {result.unlike} in the golden outputs.")
     if failed:
-        click.echo(
+        tell(
             f"Error: {len(failed)} of {plural(len(results), 'engine')} differ from the golden"
             f" outputs by more than the bundle allows: {', '.join(failed)}. Build the engines"
-            " again with `skipc finish`, or the bundle.",
-            err=True,
+            " again with `skipc finish`, or the bundle."
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from skipc.tools.console import console
 from skipc.tools.options import PATH
 
 
@@ -35,7 +36,7 @@ def command(bundle: Path, results: tuple[Path, ...], out: Path | None) -> None:
         require(package, "report")  # before anything is read
     study = read_study(bundle, results, page)
     write_whole(page, page_of(study).encoded("report"))
-    click.echo(f"Written: {page}")
+    console().print(f"Written: {page}", soft_wrap=True)
 
 
 def _page(bundle: Path, results: tuple[Path, ...], out: Path | None) -> Path:

@@ -11,7 +11,7 @@ import click
 
 from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
 from skipc.runtime.errors import choices_text
-from skipc.tools.console import console, print_json
+from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.options import (
     PATH,
     check_place,
@@ -21,7 +21,7 @@ from skipc.tools.options import (
     open_supernet,
     scaling_options,
 )
-from skipc.tools.views.selection import print_selection, selection_json, selection_progress
+from skipc.tools.views.selection import print_selection, selection_json
 
 if TYPE_CHECKING:
     from skipc.compiler.read import ModelOptions
@@ -300,11 +300,11 @@ def command(
         require(package, "select")  # before the search, not after it
     _check_out(out)
     options = replace(options, cache=None if no_cache else options.cache or _default_cache())
-    with selection_progress() as notes:
-        notes.step("reading the checkpoint")
-        supernet = open_supernet(checkpoint, model, no_cache, notes.step, notes.note)
-        selection = select(supernet, checkpoint, model, options, notes)
-        notes.step("writing the front")
+    with progress() as step:
+        step("reading the checkpoint")
+        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
+        selection = select(supernet, checkpoint, model, options, step)
+        step("writing the front")
         write_selection(out, selection, options)
         write_png(out.with_suffix(".png"), selection)
         write_html(out.with_suffix(".html"), selection)
@@ -313,11 +313,10 @@ def command(
     else:
         print_selection(selection, out, console())
     if selection.interrupted:
-        click.echo(
+        tell(
             f"interrupted after {len(selection.candidates)} of at most {selection.budget}"
             " configurations: this is the best front found so far."
-            + ("" if no_cache else " The same command goes on from here."),
-            err=True,
+            + ("" if no_cache else " The same command goes on from here.")
         )
         return INTERRUPTED
     return 0

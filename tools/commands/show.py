@@ -10,7 +10,15 @@ import click
 
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.records import written
-from skipc.tools.console import console, count_text, plural, print_json, size_text, table
+from skipc.tools.console import (
+    console,
+    count_text,
+    facts,
+    plural,
+    print_json,
+    size_text,
+    table,
+)
 from skipc.tools.options import PATH
 from skipc.tools.views.engines import (
     estimates_of,
@@ -24,10 +32,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
-    from rich.table import Table
 
     from skipc.runtime.bundle.manifest import Manifest
     from skipc.runtime.bundle.tensors import TensorSpec
+    from skipc.tools.console import Rows
 
 
 @click.command("show")
@@ -59,22 +67,24 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     manifest = bundle.manifest
     store = next(f for f in manifest.files if f.path == manifest.weights_file)
     out.print(str(bundle.path), style="bold", soft_wrap=True)
-    out.print(f"  model    {manifest.provenance.model}")
-    if manifest.provenance.norm != "shared":
-        out.print(f"  norms    {manifest.provenance.norm}")
-    if manifest.provenance.precision != "fp32":
-        out.print(f"  computes {manifest.provenance.precision}")
-    out.print(f"  inputs   {_specs(manifest.inputs)}")
-    out.print(f"  outputs  {_specs(manifest.outputs)}")
-    if manifest.batch is not None:
-        batch = manifest.batch
-        out.print(f"  batch N  {batch.minimum} to {batch.maximum}, typically {batch.typical}")
+    whose, batch = manifest.provenance, manifest.batch
     tensors = plural(len(manifest.weights), "tensor")
-    out.print(f"  weights  {size_text(store.size_bytes)} in {tensors}, each stored once")
     offered = (
         f"{axis}: {plural(len(manifest.options(axis)), 'option')}" for axis in manifest.axes
     )
-    out.print(f"  axes     {'; '.join(offered) or 'none'}\n")
+    span = batch and f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
+    listed = facts(
+        ("model", whose.model),
+        ("norms", "" if whose.norm == "shared" else whose.norm),
+        ("computes", "" if whose.precision == "fp32" else whose.precision),
+        ("inputs", _specs(manifest.inputs)),
+        ("outputs", _specs(manifest.outputs)),
+        ("batch N", span or ""),
+        ("weights", f"{size_text(store.size_bytes)} in {tensors}, each stored once"),
+        ("axes", "; ".join(offered) or "none"),
+    )
+    out.print(listed)
+    out.print()
     out.print(_configurations(manifest))
     for target in bundle.targets():
         print_engines(bundle.engine_set(target), out)
@@ -91,7 +101,7 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
         )
 
 
-def _configurations(manifest: Manifest) -> Table:
+def _configurations(manifest: Manifest) -> Rows:
     rows = table(
         "configuration",
         *(f">{axis}" for axis in manifest.axes),

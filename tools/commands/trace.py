@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.tools.console import console, print_json
+from skipc.tools.console import console, print_json, tell
 from skipc.tools.options import PATH, check_place
 from skipc.tools.trace.summary import print_trace, sentences, trace_json
 
@@ -50,10 +50,9 @@ def command(file: Path, out: Path | None, no_picture: bool, as_json: bool) -> No
         else:
             write_html(path, trace, summary)
     if trace.cut_short:
-        click.echo(
+        tell(
             f"{file} ends within a line, as if its writer had been stopped: the last call is"
-            " missing.",
-            err=True,
+            " missing."
         )
     if as_json:
         print_json(trace_json(file, summary, pictures))

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
-from skipc.tools.console import console
+from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, split_pair
 
 if TYPE_CHECKING:
@@ -136,6 +129,7 @@ def command(
 
     require("torch", "compiler")
     from skipc.tools.training.images import read_training_data
+    from skipc.tools.training.state import LAST_FILE
     from skipc.tools.training.training import TrainOptions, train
 
     pairs = [split_pair("--network-arg", text) for text in network_args]
@@ -155,22 +149,27 @@ def command(
         precision=precision,
         threads=threads or (1 if data == "digits" else None),
     )
-    images = read_training_data(data, image_size, seed)
-    columns = (
-        TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
-        TimeElapsedColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        trained = train(
-            images,
-            options,
-            out,
-            resume,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with progress() as step:
+        step("reading the data")
+        images = read_training_data(data, image_size, seed)
+        step("training")
+        before = _changed(out / LAST_FILE)
+        try:
+            trained = train(images, options, out, resume, step.advance)
+        except KeyboardInterrupt:
+            if resume or _changed(out / LAST_FILE) != before:
+                step.note(
+                    "The epochs that ended are kept: the same command with --resume goes on"
+                    " from there."
+                )
+            raise
     printed = console()
     printed.print(f"accuracy on the held-out images: {100 * trained.accuracy:.2f} %")
     if trained.base_accuracy is not None:
         printed.print(f"... with everything skipped:     {100 * trained.base_accuracy:.2f} %")
     printed.print(f"Written: {trained.checkpoint}, {out / 'log.csv'}", soft_wrap=True)
+
+
+def _changed(path: Path) -> int:
+    """Returns when a file was last written, in nanoseconds; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rich.table import Table
-
     from skipc.compiler.axes.axis import Offer, Option
     from skipc.compiler.axes.units import Units
     from skipc.compiler.read import ModelOptions
+    from skipc.tools.console import Rows
 
 
 @click.command("units")
@@ -93,7 +92,7 @@ def _print(units: Units, everything: bool) -> None:
         out.print(f"  {item.module or item.join}: {item.reason}", soft_wrap=True)
 
 
-def _table(options: Sequence[Option], units: Units, title: str) -> Table:
+def _table(options: Sequence[Option], units: Units, title: str) -> Rows:
     rows = table(">#", title, ">parameters", ">share", ">MACs", ">share")
     for index, option in enumerate(options):
         rows.add_row(

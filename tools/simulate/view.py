@@ -11,8 +11,7 @@ from skipc.tools.simulate.tally import ADAPTATION_CALLS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.table import Table
-
+    from skipc.tools.console import Rows
     from skipc.tools.simulate.scenario import Scenario
     from skipc.tools.simulate.tally import Average, Replay
 
@@ -31,7 +30,7 @@ def scenario_documents(scenarios: Iterable[Scenario]) -> list[dict[str, object]]
     ]
 
 
-def scenario_table(scenarios: Iterable[Scenario]) -> Table:
+def scenario_table(scenarios: Iterable[Scenario]) -> Rows:
     """Returns what scenarios there are, as a table."""
     rows = table("scenario", ">seconds", "what happens")
     for scenario in scenarios:
@@ -39,7 +38,7 @@ def scenario_table(scenarios: Iterable[Scenario]) -> Table:
     return rows
 
 
-def replay_table(replays: Sequence[Replay]) -> Table:
+def replay_table(replays: Sequence[Replay]) -> Rows:
     """Returns what came of each scenario, as a table."""
     rows = table(
         "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "taken/granted"

@@ -36,6 +36,7 @@ class Columns:
         failed: Whether it gave no outputs.
         energy_mj: What it was expected to take; 0 if nothing was known.
         metered_mj: What the meter had counted; NaN without one.
+        assumed: Whether that was not measured: a power taken for granted.
     """
 
     configurations: tuple[TracedConfiguration, ...]
@@ -50,6 +51,7 @@ class Columns:
     failed: Flags
     energy_mj: Floats
     metered_mj: Floats
+    assumed: bool
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -83,6 +85,7 @@ def columns_of(trace: Trace) -> Columns:
         failed=np.array([call.failure != "" for call in calls], bool),
         energy_mj=np.array([call.energy_mj for call in calls], float),
         metered_mj=or_nan([call.metered_mj for call in calls]),
+        assumed=trace.meter_estimated,
     )
 
 

@@ -95,13 +95,22 @@ def _per_call(columns: Columns, added: Floats) -> Curve | None:
     return curve if curve.span_s > 0 else None
 
 
-def mean_power_w(columns: Columns) -> tuple[float | None, bool]:
-    """Returns the mean power, and whether it was metered; None where nothing is known."""
-    metered = metered_curve(columns)
-    curve = expected_curve(columns) if metered is None else metered
+def mean_power_w(columns: Columns) -> tuple[float | None, str | None]:
+    """Returns the mean power and its source; None where nothing is known.
+
+    The source is ``metered``, ``assumed`` by a meter that measures nothing, or what the calls
+    were ``expected`` to take, without what is taken between them.
+    """
+    curve, source = metered_curve(columns), _meter_text(columns)
     if curve is None:
-        return None, False
-    return float(curve.total[-1] - curve.total[0]) / curve.span_s, metered is not None
+        curve, source = expected_curve(columns), "expected"
+    if curve is None:
+        return None, None
+    return float(curve.total[-1] - curve.total[0]) / curve.span_s, source
+
+
+def _meter_text(columns: Columns) -> str:
+    return "assumed" if columns.assumed else "metered"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,10 +170,13 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     to_s = np.clip(at_s + window_s / 2, None, at_s[-1])
     made = calls.added(from_s, to_s)
     divisor = made / 1000 if per_call else to_s - from_s
+    meter = _meter_text(columns)
+    if per_call:
+        meter += ", with what is taken between calls"
     taken = [
         Line(label, at_s, _over(curve.added(from_s, to_s), divisor), False, False)
         for label, curve in (
-            ("metered, with what is taken between calls" if per_call else "metered", metered),
+            (meter, metered),
             ("expected of the calls (estimate)", expected),
         )
         if curve is main or (curve is not None and per_call)

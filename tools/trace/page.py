@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skipc.compiler.bundle.files import write_whole
-from skipc.compiler.extras import require
 from skipc.tools.trace.content import content_of
 from skipc.tools.trace.picture import time_unit
 from skipc.tools.trace.summary import HEADINGS, cells, sentences
-from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label
+from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label, log_axis
 from skipc.tools.web.html import Table, element, joined, keyed
 from skipc.tools.web.page import Page, Section
 from skipc.tools.web.palette import LIGHT, ramp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from skipc.runtime.call.trace import Trace, TracedCall
+    from skipc.tools.trace.columns import Floats
     from skipc.tools.trace.content import Content
     from skipc.tools.trace.summary import Summary
+    from skipc.tools.web.chart import Json
+
+    Mark = dict[str, Json]
 
 _POINTS = 6000
 _MOMENTS = 1500
+_SPACING = 0.3
+_PX = 120
 
 
 def write_html(path: Path, trace: Trace, summary: Summary) -> None:
@@ -37,21 +43,6 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
         ExtraMissingError: Plotly is not installed.
     """
     content = content_of(trace, _POINTS, _MOMENTS)
-    made = json.loads(_figure(content).to_json())
-    notes = (
-        *content.notes,
-        "Drag to zoom, double-click to go back; hovering over a call says why it ran.",
-    )
-    chart = Chart(
-        "calls",
-        f"{'Latency' if content.energy is None else 'Latency, energy'} and configuration",
-        " ".join(notes),
-        made["data"],
-        made["layout"],
-        made["layout"]["height"],
-        None,
-        Interaction.ZOOM,
-    )
     ranks = {each.name: rank for rank, each in enumerate(content.columns.configurations)}
     rows = (cells(one) for one in summary.configurations)
     told = tuple(
@@ -59,7 +50,9 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
         for one, (name, *numbers) in zip(summary.configurations, rows, strict=True)
     )
     sections = [
-        Section("over-time", "Over time", " ".join(sentences(summary)), chart.html()),
+        Section(
+            "over-time", "Over time", " ".join(sentences(summary)), _chart(content).html()
+        ),
         Section(
             "numbers",
             "The same in numbers",
@@ -74,39 +67,69 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
     write_whole(path, page.encoded("report"))
 
 
-def _figure(content: Content) -> Any:
+def _chart(content: Content) -> Chart:
+    """Returns the panels, one above the other over one axis of time."""
     heights = [3.0, max(0.22 * len(content.rows), 0.5)]
     if content.energy is not None:
         heights.append(1.6)
-    figure = require("plotly.subplots", "report").make_subplots(
-        rows=len(heights),
-        shared_xaxes=True,
-        row_heights=[height / sum(heights) for height in heights],
-        vertical_spacing=0.3 / sum(heights),
-    )
-    look = axis("")
-    figure.update_xaxes(**look)
-    figure.update_yaxes(**look)
-    _add_latency(figure, content)
-    _add_strip(figure, content)
-    if content.energy is not None:
-        _add_energy(figure, content)
+    domains = list(_domains(heights))
     scale, unit = time_unit(content)
-    figure.update_layout(
-        template="none",
-        height=int(120 * sum(heights)) + 140,
-        margin={"l": 20, "r": 20, "t": 20, "b": 50},
-        showlegend=True,
-        legend=LEGEND | {"y": 1.0},
-    )
-    figure.update_xaxes(range=[scale * at for at in content.range_s], showgrid=True)
-    figure.update_xaxes(
-        title_text=f"time since the engine was opened ({unit})", row=len(heights), col=1
-    )
-    return figure
+    layout: dict[str, Json] = {
+        "margin": {"l": 20, "r": 20, "t": 20, "b": 50},
+        "showlegend": True,
+        "legend": LEGEND | {"y": 1.0},
+        "shapes": list(_infeasible(content)),
+    }
+    last = len(domains)
+    uprights = (_latency_axis, _strip_axis, _energy_axis)
+    for number, (domain, upright) in enumerate(zip(domains, uprights, strict=False), 1):
+        is_last, key = number == last, "" if number == 1 else str(number)
+        layout[f"xaxis{key}"] = axis(
+            f"time since the engine was opened ({unit})" if is_last else "",
+            anchor=f"y{key}", showticklabels=is_last, showgrid=True,
+            range=[scale * at for at in content.range_s],
+            **({} if is_last else {"matches": f"x{last}"}),
+        )  # fmt: skip
+        layout[f"yaxis{key}"] = {**upright(content), "anchor": f"x{key}", "domain": domain}
+    if content.energy is not None:
+        layout["legend2"] = LEGEND | {"y": domains[-1][1]}
+    return Chart(
+        "calls",
+        f"{'Latency' if content.energy is None else 'Latency, energy'} and configuration",
+        " ".join((
+            *content.notes,
+            "Drag to zoom, double-click to go back; point at a call to see why it ran.",
+        )),
+        [*_latency(content), *_strip(content), *_energy(content)],
+        layout,
+        int(_PX * sum(heights)) + 140,
+        None,
+        Interaction.ZOOM,
+    )  # fmt: skip
 
 
-def _add_latency(figure: Any, content: Content) -> None:
+def _domains(heights: Sequence[float]) -> Iterator[list[float]]:
+    """Yields where each panel begins and ends, as shares of the figure's height, top first."""
+    gap, top = _SPACING / sum(heights), 1.0
+    for height in heights:
+        bottom = top - (1 - gap * (len(heights) - 1)) * height / sum(heights)
+        yield [max(bottom, 0.0), top]
+        top = bottom - gap
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    """Returns what JSON takes, with digits enough for any zoom; None where there is none."""
+    return [None if math.isnan(v) else float(f"{v:.9g}") for v in values.tolist()]
+
+
+def _latency_axis(content: Content) -> Mark:
+    low, high = content.range_ms
+    if not content.logarithmic:
+        return axis("latency (ms)", range=[low, high])
+    return log_axis("latency (ms)", low, high, range=[math.log10(low), math.log10(high)])
+
+
+def _latency(content: Content) -> Iterator[Mark]:
     columns, (scale, _) = content.columns, time_unit(content)
     colours = ramp(len(columns.configurations))
     for failed in (False, True):
@@ -115,44 +138,45 @@ def _add_latency(figure: Any, content: Content) -> None:
             if not len(own):
                 continue
             name = label(columns.configurations[row].name)
-            mark: dict[str, object] = {"size": 5, "color": colours[row]}
+            mark: Mark = {"size": 5, "color": colours[row]}
             if failed:
-                mark = {"size": 9, "symbol": "x-thin"}
-                mark["line"] = {"width": 2, "color": LIGHT.alarm}
-            figure.add_scatter(
-                x=scale * columns.end_s[own], y=columns.latency_ms[own], mode="markers",
-                name=f"{name}, failed" if failed else name, marker=mark,
-                text=[_call_text(columns.calls[i]) for i in own],
-                hovertemplate="%{text}<extra></extra>",
-                zorder=2 if failed else 0, row=1, col=1,
-            )  # fmt: skip
-    x, y = content.predictions
-    figure.add_scatter(
-        x=scale * x, y=y, mode="lines", name="prediction", hoverinfo="skip",
-        line={"color": LIGHT.muted, "width": 1}, zorder=-1, row=1, col=1,
-    )  # fmt: skip
-    x, y = content.limit
-    if not np.isnan(y).all():
-        figure.add_scatter(
-            x=scale * x, y=y, mode="lines", name="limit", hoverinfo="skip",
-            line={"color": LIGHT.ink, "width": 2, "shape": "hv"}, row=1, col=1,
-        )  # fmt: skip
-    spans = [] if content.strip is None else content.strip.infeasible_spans_s
-    if spans:
-        for x0, x1 in spans:
-            figure.add_vrect(
-                x0=scale * x0, x1=scale * x1, fillcolor=LIGHT.grid, line_width=0,
-                layer="below", row=1, col=1,
-            )  # fmt: skip
-        figure.add_scatter(
-            x=[None], y=[None], mode="markers", name="nothing meets the budget",
-            marker={"size": 11, "color": LIGHT.grid, "symbol": "square"}, row=1, col=1,
-        )  # fmt: skip
-    low, high = content.range_ms
-    if content.logarithmic:
-        low, high = float(np.log10(low)), float(np.log10(high))
-        figure.update_yaxes(type="log", dtick="D2", row=1, col=1)
-    figure.update_yaxes(title_text="latency (ms)", range=[low, high], row=1, col=1)
+                stroke = {"width": 2, "color": LIGHT.alarm}
+                mark = {"size": 9, "symbol": "x-thin", "line": stroke}
+            yield {
+                "type": "scatter", "mode": "markers", "marker": mark,
+                "name": f"{name}, failed" if failed else name, "zorder": 2 if failed else 0,
+                "x": _numbers(scale * columns.end_s[own]),
+                "y": _numbers(columns.latency_ms[own]),
+                "text": [_call_text(columns.calls[i]) for i in own],
+                "hovertemplate": "%{text}<extra></extra>",
+            }  # fmt: skip
+    lines = (
+        ("prediction", content.predictions, {"color": LIGHT.muted, "width": 1}, -1),
+        ("limit", content.limit, {"color": LIGHT.ink, "width": 2, "shape": "hv"}, 0),
+    )
+    for name, (x, y), line, order in lines:
+        if not np.isnan(y).all():
+            yield {
+                "type": "scatter", "mode": "lines", "name": name, "hoverinfo": "skip",
+                "x": _numbers(scale * x), "y": _numbers(y), "line": line, "zorder": order,
+            }  # fmt: skip
+    if any(_infeasible(content)):
+        yield {
+            "type": "scatter", "mode": "markers", "x": [None], "y": [None],
+            "name": "nothing meets the budget",
+            "marker": {"size": 11, "color": LIGHT.grid, "symbol": "square"},
+        }  # fmt: skip
+
+
+def _infeasible(content: Content) -> Iterator[Mark]:
+    """Yields the grey ground of the latency panel."""
+    scale, _ = time_unit(content)
+    for first_s, last_s in [] if content.strip is None else content.strip.infeasible_spans_s:
+        yield {
+            "type": "rect", "xref": "x", "yref": "y domain", "layer": "below",
+            "x0": scale * first_s, "x1": scale * last_s, "y0": 0, "y1": 1,
+            "fillcolor": LIGHT.grid, "line": {"width": 0},
+        }  # fmt: skip
 
 
 def _call_text(call: TracedCall) -> str:
@@ -162,48 +186,61 @@ def _call_text(call: TracedCall) -> str:
     return hover(call.configuration, *filter(None, lines))
 
 
-def _add_strip(figure: Any, content: Content) -> None:
-    strip, (scale, _) = content.strip, time_unit(content)
-    configurations = content.columns.configurations
-    colours = ramp(len(configurations))
-    names = [label(configurations[row].name) for row in content.rows]
-    for index, row in enumerate(content.rows if strip is not None else ()):
-        assert strip is not None
-        shares = np.round(strip.shares[row], 3)
-        cells = [None if share == 0 or np.isnan(share) else float(share) for share in shares]
-        figure.add_heatmap(
-            x=scale * strip.edges_s, y=[index - 0.38, index + 0.38], z=[cells],
-            # A lone call among hundreds is to be seen.
-            colorscale=[[0, f"{colours[row]}40"], [1, f"{colours[row]}ff"]],
-            zmin=0, zmax=1, showscale=False, name=names[index],
-            text=[[names[index]] * len(cells)], hoverongaps=False,
-            hovertemplate="<b>%{text}</b><br>%{z:.0%} of the time around"
-            " %{x}<extra></extra>",
-            row=2, col=1,
-        )  # fmt: skip
-    figure.update_yaxes(
-        tickmode="array", tickvals=list(range(len(names))), ticktext=names,
-        range=[max(len(names), 1) - 0.5, -0.5], showgrid=False, zeroline=False, row=2, col=1,
+def _names(content: Content) -> list[str]:
+    return [label(content.columns.configurations[row].name) for row in content.rows]
+
+
+def _strip_axis(content: Content) -> Mark:
+    names = _names(content)
+    return axis(
+        "", tickmode="array", tickvals=list(range(len(names))), ticktext=names,
+        range=[max(len(names), 1) - 0.5, -0.5], showgrid=False,
     )  # fmt: skip
 
 
-def _add_energy(figure: Any, content: Content) -> None:
+def _strip(content: Content) -> Iterator[Mark]:
+    strip, (scale, _) = content.strip, time_unit(content)
+    if strip is None:
+        return
+    colours = ramp(len(content.columns.configurations))
+    edges = _numbers(scale * strip.edges_s)
+    for index, (row, name) in enumerate(zip(content.rows, _names(content), strict=True)):
+        shares = np.round(strip.shares[row], 3)
+        cells = _numbers(np.where(shares == 0, np.nan, shares))
+        yield {
+            "type": "heatmap", "xaxis": "x2", "yaxis": "y2", "name": name,
+            "x": edges, "y": [index - 0.38, index + 0.38], "z": [cells],
+            # A lone call among hundreds is to be seen.
+            "colorscale": [[0, f"{colours[row]}40"], [1, f"{colours[row]}ff"]],
+            "zmin": 0, "zmax": 1, "showscale": False, "hoverongaps": False,
+            "text": [[name] * len(cells)],
+            "hovertemplate": "<b>%{text}</b><br>%{z:.0%} of the time around"
+            " %{x}<extra></extra>",
+        }  # fmt: skip
+
+
+def _energy_axis(content: Content) -> Mark:
+    panel = content.energy
+    return {} if panel is None else axis(panel.axis, range=[0, panel.top])
+
+
+def _energy(content: Content) -> Iterator[Mark]:
     panel, (scale, _) = content.energy, time_unit(content)
     if panel is None:
         return
     taken = iter((LIGHT.every, LIGHT.own))
     granted = iter(("solid", "dash", "dot"))
     for line in panel.lines:
-        style: dict[str, object] = {"width": 2, "shape": "hv" if line.stepped else "linear"}
+        style: Mark = {"width": 2, "shape": "hv" if line.stepped else "linear"}
         if line.granted:
             style |= {"color": LIGHT.ink, "dash": next(granted)}
         else:
             style |= {"color": next(taken)}
-        name = line.label if line.granted else f"{line.label}, mean of {panel.window}"
-        figure.add_scatter(
-            x=scale * line.time_s, y=np.minimum(line.values, 10 * panel.top), mode="lines",
-            name=name, line=style, zorder=0 if line.granted else 1, legend="legend2",
-            hovertemplate="%{y:.4g}<extra></extra>", row=3, col=1,
-        )  # fmt: skip
-    figure.update_layout(legend2=LEGEND | {"y": figure.layout.yaxis3.domain[1]})
-    figure.update_yaxes(title_text=panel.axis, range=[0, panel.top], row=3, col=1)
+        yield {
+            "type": "scatter", "mode": "lines", "xaxis": "x3", "yaxis": "y3",
+            "name": line.label if line.granted else f"{line.label}, mean of {panel.window}",
+            "x": _numbers(scale * line.time_s),
+            "y": _numbers(np.minimum(line.values, 10 * panel.top)),
+            "line": style, "zorder": 0 if line.granted else 1, "legend": "legend2",
+            "hovertemplate": "%{y:.4g}<extra></extra>",
+        }  # fmt: skip

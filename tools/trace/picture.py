@@ -107,10 +107,13 @@ def _draw_latency(axes: Axes, content: Content) -> None:
     x, y = content.limit
     axes.step(scale * x, y, where="post", color=_LIMIT, linewidth=1.4, zorder=4)
     spans = [] if content.strip is None else content.strip.infeasible_spans_s
-    for first_s, last_s in spans:
-        axes.axvspan(scale * first_s, scale * last_s, color=_INFEASIBLE, linewidth=0, zorder=0)
+    axes.broken_barh(
+        [(scale * first_s, scale * (last_s - first_s)) for first_s, last_s in spans],
+        (0, 1), transform=axes.get_xaxis_transform(), color=_INFEASIBLE, linewidth=0, zorder=0,
+    )  # fmt: skip
     if content.logarithmic:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylim(*content.range_ms)
     axes.set_ylabel("latency (ms)")
     axes.tick_params(axis="y", labelsize=8)

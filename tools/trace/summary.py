@@ -66,8 +66,8 @@ class Summary:
         infeasible_calls: Calls whose budget nothing was predicted to meet.
         failures: Calls that gave no outputs.
         mean_power_w: None if nothing was known.
-        power_is_metered: Whether it was measured; else it is what the calls were expected to
-            take, without what is taken between them.
+        power_source: ``metered``, ``assumed`` by a meter that measures nothing, or what the
+            calls were ``expected`` to take, without what is taken between them; None without.
         mean_accuracy: Over the calls that gave outputs; None unless ranked by it.
         configurations: The most accurate first.
     """
@@ -85,7 +85,7 @@ class Summary:
     infeasible_calls: int
     failures: int
     mean_power_w: float | None
-    power_is_metered: bool
+    power_source: str | None
     mean_accuracy: float | None
     configurations: tuple[ConfigurationSummary, ...]
 
@@ -98,7 +98,7 @@ def summary_of(trace: Trace) -> Summary:
     limited = done & ~np.isnan(columns.limit_ms)
     feasible = limited & columns.feasible
     within = columns.latency_ms <= columns.limit_ms
-    power_w, metered = mean_power_w(columns)
+    power_w, source = mean_power_w(columns)
     ranks = np.array([each.rank for each in columns.configurations], float)
     accurate = trace.ranked_by == "accuracy" and bool(done.any())
     return Summary(
@@ -115,7 +115,7 @@ def summary_of(trace: Trace) -> Summary:
         infeasible_calls=int((~columns.feasible).sum()),
         failures=int(columns.failed.sum()),
         mean_power_w=power_w,
-        power_is_metered=metered,
+        power_source=source,
         mean_accuracy=float(ranks[columns.chosen[done]].mean()) if accurate else None,
         configurations=tuple(
             _configuration(columns, index) for index in range(len(columns.configurations))
@@ -144,6 +144,11 @@ def _share(wanted: Flags, among: Flags) -> float | None:
     return float(wanted[among].mean()) if among.any() else None
 
 
+_POWER_SOURCES = {
+    "metered": "metered",
+    "assumed": "an estimate: the meter measures nothing, it takes a power for granted",
+    "expected": "an estimate: what the calls were expected to take",
+}
 HEADINGS = ("configuration", ">calls", ">share", ">median", ">p99", ">energy")
 
 
@@ -171,15 +176,11 @@ def sentences(summary: Summary) -> list[str]:
         feasible = summary.feasible_within_limit
         among = "" if feasible is None else f"; {_percent(feasible)} of the feasible ones"
         said.append(f"Within the limit: {_percent(summary.within_limit)}{among}.")
-    if summary.mean_power_w is None:
+    if summary.mean_power_w is None or summary.power_source is None:
         said.append("Nothing is known of the power.")
-    elif summary.power_is_metered:
-        said.append(f"Mean power: {summary.mean_power_w:.4g} W, metered.")
     else:
-        said.append(
-            f"Mean power: {summary.mean_power_w:.4g} W, an estimate: what the calls were"
-            " expected to take."
-        )
+        source = _POWER_SOURCES[summary.power_source]
+        said.append(f"Mean power: {summary.mean_power_w:.4g} W, {source}.")
     if summary.mean_accuracy is not None:
         said.append(f"Mean accuracy: {summary.mean_accuracy:.4f}.")
     return said

@@ -10,7 +10,7 @@ from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
 from skipc.runtime.bundle.device import this_device
 from skipc.runtime.bundle.measured import all_tables
 from skipc.runtime.bundle.records import written
-from skipc.tools.console import plural, size_text, table
+from skipc.tools.console import facts, plural, size_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,18 +27,17 @@ if TYPE_CHECKING:
 def print_engines(engines: EngineSet, out: Console) -> None:
     """Prints one target's engines: latency on the host that built them, and sizes."""
     out.print(f"\ntarget {engines.target}", style="bold")
-    out.print(f"  backend  {engines.backend}")
-    out.print(f"  host     {_host(engines.host)}")
+    made = [("backend", engines.backend), ("host", _host(engines.host))]
     if engines.backend in TENSORRT:
-        _print_on_device(engines, out)
+        _print_on_device(engines, made, out)
     else:
-        _print_packed(engines, out)
+        _print_packed(engines, made, out)
 
 
-def _print_packed(engines: EngineSet, out: Console) -> None:
+def _print_packed(engines: EngineSet, made: list[tuple[str, str]], out: Console) -> None:
     packed = [file for file in engines.files if file.path == engines.packed_file]
-    if packed:
-        out.print(f"  weights  {size_text(packed[0].size_bytes)} packed in {packed[0].path}")
+    held = (f"{size_text(one.size_bytes)} packed in {one.path}" for one in packed)
+    out.print(facts(*made, *(("weights", text) for text in held)))
     out.print()
     counts = _counts(engines)
     names = [f">p50/p99 ms\n{plural(count, 'thread')}" for count in counts]
@@ -49,22 +48,25 @@ def _print_packed(engines: EngineSet, out: Console) -> None:
     out.print(rows)
 
 
-def _print_on_device(engines: EngineSet, out: Console) -> None:
+def _print_on_device(engines: EngineSet, made: list[tuple[str, str]], out: Console) -> None:
     """Prints engines of a GPU, where disk, host and device hold different things."""
     plans = {file.path: file.size_bytes for file in engines.files}
     stripped = any(entry.weights_bytes for entry in engines.engines)
     measured = any(entry.latency for entry in engines.engines)
     workspace_bytes = max(entry.workspace_bytes for entry in engines.engines)
+    weights = "in each plan: they could not be left out without a GPU"
     if stripped:
-        out.print("  weights  one file on disk and in host memory (shared by all)")
-    else:
-        out.print("  weights  in each plan: they could not be left out without a GPU")
+        weights = "one file on disk and in host memory (shared by all)"
+    device = (
+        "not known: no GPU was here to check or measure the engines on. On the device run"
+        " `skipc check`"
+    )
     if measured:
-        out.print(f"  device   a copy of the weights per loaded engine; one workspace of"
-                  f" {size_text(workspace_bytes)} for all", soft_wrap=True)  # fmt: skip
-    else:
-        out.print("  device   not known: no GPU was here to check or measure the engines on."
-                  " On the device run `skipc check`", soft_wrap=True)  # fmt: skip
+        device = (
+            "a copy of the weights per loaded engine; one workspace of"
+            f" {size_text(workspace_bytes)} for all"
+        )
+    out.print(facts(*made, ("weights", weights), ("device", device)))
     out.print()
     counts = _counts(engines)
     names = [">p50/p99 ms\n" for _ in counts]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.tools.console import plural, table
+from skipc.tools.console import facts, plural, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from skipc.profiles import Board, Number, Profile, Software
     from skipc.profiles.detect import Detected
+    from skipc.tools.console import Rows
 
 _UNITS = {"memory_gb": ("memory", "GB"), "bandwidth_gb_s": ("bandwidth", "GB/s")}
 
@@ -52,7 +52,7 @@ def print_profile(profile: Profile, reason: str | None, out: Console) -> None:
     if profile.latency is not None:
         units = plural(len(profile.latency.unit_ms), "unit")
         lines.append(("latency", f"{profile.latency.base_ms:g} ms, and what {units} add"))
-    out.print(_pairs(lines))
+    out.print(facts(*lines))
     for board in profile.boards:
         _print_board(board, out)
     if profile.software:
@@ -63,17 +63,7 @@ def print_profile(profile: Profile, reason: str | None, out: Console) -> None:
 def print_detected(found: Detected, out: Console) -> None:
     """Prints which target suits this machine, and why."""
     lines = [("target", found.profile), ("board", found.board), ("because", found.reason)]
-    out.print(_pairs(lines))
-
-
-def _pairs(lines: Iterable[tuple[str, str]]) -> Table:
-    """Returns a table of labels and texts; lines without a text are left out."""
-    rows = table("", "")
-    rows.show_header = False
-    for label, text in lines:
-        if text:
-            rows.add_row(f"  {label}", text)
-    return rows
+    out.print(facts(*lines))
 
 
 def _detection(profile: Profile) -> str:
@@ -98,7 +88,7 @@ def _print_board(board: Board, out: Console) -> None:
         ("rails", ", ".join(board.rails)),
         ("total power", total),
     ]
-    out.print(_pairs(lines))
+    out.print(facts(*lines))
     numbers = board.numbers()
     if numbers:
         out.print()
@@ -125,7 +115,7 @@ def _source(number: Number) -> str:
     return f"derived: {number.source}" if number.source else "derived"
 
 
-def _releases(software: Iterable[Software]) -> Table:
+def _releases(software: Iterable[Software]) -> Rows:
     rows = table("  release", "L4T", "TensorRT", "CUDA", "Python")
     for one in software:
         versions = (one.l4t, one.tensorrt, one.cuda, one.python)

@@ -1,27 +1,20 @@
-"""What ``skipc select`` prints: the table, JSON, and its progress."""
+"""What ``skipc select`` prints: the table, and JSON."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.select.writing import recorded
-from skipc.tools.console import console, count_text, print_prose, table
+from skipc.tools.console import count_text, print_prose, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
-    from rich.progress import TaskID
 
     from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.select.problem import Notes
     from skipc.compiler.select.selecting import Chosen, Selection
 
 
@@ -108,48 +101,3 @@ def _fields(chosen: Chosen, skipped: Genes) -> dict[str, object]:
         "bits": "".join(map(str, skipped)),
         **fields,
     }
-
-
-@contextmanager
-def selection_progress() -> Iterator[Notes]:
-    """Yields what the selection tells: one bar on a terminal, lines elsewhere."""
-    out = console(stderr=True)
-    if not out.is_terminal or out.is_dumb_terminal:
-        yield _Lines()
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[volume]}"),
-    )
-    with Progress(*columns, console=out, transient=True) as bar:
-        yield _Bar(bar, bar.add_task("starting", total=None, volume=""))
-
-
-class _Lines:
-    def step(self, text: str) -> None:
-        click.echo(f"{text} ...", err=True)
-
-    def note(self, text: str) -> None:
-        click.echo(text, err=True)
-
-    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
-        pass
-
-
-class _Bar:
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-
-    def step(self, text: str) -> None:
-        self._bar.update(self._task, description=text, volume="")
-
-    def note(self, text: str) -> None:
-        self._bar.console.print(text, soft_wrap=True)
-
-    def evaluated(self, done: int, budget: int, hypervolume: float) -> None:
-        self._bar.update(
-            self._task, completed=done, total=budget, volume=f"hypervolume {hypervolume:.4f}"
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import textwrap
 from dataclasses import dataclass
 from enum import Enum
@@ -142,6 +143,25 @@ def axis(title: str, **own: Json) -> dict[str, Json]:
         "tickfont": {"color": LIGHT.muted},
         **own,
     }
+
+
+def log_axis(title: str, low: float, high: float, **own: Json) -> dict[str, Json]:
+    """Returns a logarithmic axis with ticks at 1, 2 and 5, each with its whole number.
+
+    Plotly would leave out powers of ten, or print one digit of the others.
+
+    Args:
+        title: The axis' title.
+        low: The smallest value, above zero.
+        high: The largest value.
+        own: As in ``axis``.
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    return axis(
+        title, type="log", tickmode="array", tickvals=ticks,
+        ticktext=[f"{tick:.15g}" for tick in ticks], **own,
+    )  # fmt: skip
 
 
 def name_axis(names: Sequence[str]) -> dict[str, Json]:

@@ -97,13 +97,13 @@ def net() -> nn.Module:
 
 
 class Silent:
-    def step(self, text):
+    def __call__(self, text):
         pass
 
     def note(self, text):
         pass
 
-    def evaluated(self, done, budget, hypervolume):
+    def advance(self, done, total, text=""):
         pass
 
 

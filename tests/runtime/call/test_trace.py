@@ -104,6 +104,7 @@ def traces(draw: st.DrawFn) -> Trace:
             for name in listed
         ),
         tuple(draw(st.lists(calls, max_size=5))),
+        draw(st.booleans()),
     )
 
 

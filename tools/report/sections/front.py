@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from skipc.tools.report.sections.marks import (
     series_symbol,
 )
 from skipc.tools.report.texts import chosen, exact, number, percent
-from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label, log_axis
 from skipc.tools.web.html import Table, element, joined
 from skipc.tools.web.page import Section
 
@@ -135,7 +134,9 @@ def front_chart(
         caption + (" The axis is logarithmic." if wide else ""),
         traces,
         {
-            "xaxis": _logarithmic(cost, costs) if wide else axis(cost, rangemode="tozero"),
+            "xaxis": log_axis(cost, min(costs), max(costs))
+            if wide
+            else axis(cost, rangemode="tozero"),
             "yaxis": axis("accuracy, %", range=[min(values) - room, max(values) + 1.4 * room]),
             "showlegend": len(series) > 1,
             "legend": LEGEND,
@@ -143,16 +144,6 @@ def front_chart(
         440,
         _table(f"Accuracy over {word}", cost, series),
     )
-
-
-def _logarithmic(title: str, values: Sequence[float]) -> dict[str, Json]:
-    """Returns an axis with ticks at 1, 2 and 5; Plotly would leave out the powers of ten."""
-    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
-    return axis(
-        title, type="log", tickmode="array", tickvals=ticks,
-        ticktext=[f"{tick:.15g}" for tick in ticks],
-    )  # fmt: skip
 
 
 def _traces(study: Study, one: CostSeries, index: int) -> list[Trace]:
