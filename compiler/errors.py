@@ -15,7 +15,12 @@ SkipcError (skipc.runtime)
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from skipc.runtime.errors import SkipcError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class CompileError(SkipcError):
@@ -56,3 +61,10 @@ class RemoteError(CompileError):
 
 class ExtraMissingError(CompileError):
     """An optional dependency is not installed; the message names the extra."""
+
+
+def no_folder_text(path: Path) -> str:
+    """Returns why ``path`` is no folder, for a message."""
+    if path.exists():
+        return f"{path} is a file, not a folder"
+    return f"the folder {path} does not exist"

@@ -10,7 +10,6 @@ import errno
 import importlib
 import io
 import logging
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from skipc.runtime.errors import SkipcError, choices_text, install_text
-from skipc.tools.console import printable, tell
+from skipc.tools.console import fail, printable, tell
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -118,16 +117,16 @@ def run_and_exit(command: click.Command, name: str) -> NoReturn:
         tell(usage.getvalue().removesuffix("\n"))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; nothing was left half-written.")
+        fail("interrupted; nothing was left half-written.")
         sys.exit(128 + signal.SIGINT)
     except SkipcError as error:
-        _say(str(error))
+        fail(str(error))
         sys.exit(2)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        _say(
+        fail(
             f"{error.name!r} is needed for this command and is not installed. Install it with:"
             f" {install_text(extra)}"
         )
@@ -136,7 +135,7 @@ def run_and_exit(command: click.Command, name: str) -> NoReturn:
         if error.filename is None and error.errno not in _LIMITS:
             raise
         where = "" if error.filename is None else f"{error.filename}: "
-        _say(f"{where}{error.strerror}.")
+        fail(f"{where}{error.strerror}.")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -149,16 +148,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 class _LogLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def _say(text: str) -> None:
-    # Click knows no NO_COLOR (https://no-color.org); None is its own choice.
-    color = False if os.environ.get("NO_COLOR") else None
-    click.echo(
-        f"{click.style('Error:', fg='red', bold=True)} {printable(text)}",
-        err=True,
-        color=color,
-    )
 
 
 if __name__ == "__main__":

@@ -116,6 +116,14 @@ def tell(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+def fail(text: str) -> None:
+    """Prints an error on standard error."""
+    # Click knows no NO_COLOR (https://no-color.org); None is its own choice.
+    color = False if os.environ.get("NO_COLOR") else None
+    mark = click.style("Error:", fg="red", bold=True)
+    click.echo(f"{mark} {printable(text)}", err=True, color=color)
+
+
 def print_json(value: object) -> None:
     """Prints ``value`` as JSON on standard output; NaN and infinity become ``null``."""
     click.echo(json.dumps(_finite(value), indent=2, allow_nan=False))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from skipc.compiler.errors import no_folder_text
 from skipc.compiler.targets.options import LEVELS, TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime import Budget
@@ -357,7 +358,7 @@ def target_name(bundle: Bundle, target: str) -> str:
 def check_place(option: str, path: Path) -> None:
     """Checks, before the work is done, that a file can be written to ``path``."""
     if not path.parent.is_dir():
-        raise click.UsageError(f"{option} {path}: the folder {path.parent} does not exist.")
+        raise click.UsageError(f"{option} {path}: {no_folder_text(path.parent)}.")
     if path.is_dir():
         raise click.UsageError(f"{option} {path}: this is a folder. Name a file.")
 

@@ -20,7 +20,7 @@ from skipc.compiler.bundle.files import (
     write_whole,
 )
 from skipc.compiler.bundle.weights import WeightStoreWriter
-from skipc.compiler.errors import CompileError, SupernetError
+from skipc.compiler.errors import CompileError, SupernetError, no_folder_text
 from skipc.compiler.graph.costs import total_macs
 from skipc.runtime.bundle.folder import MANIFEST_FILE
 from skipc.runtime.bundle.manifest import (
@@ -89,7 +89,7 @@ def bundle_path(checkpoint: Path, asked: Path | None, overwrite: bool) -> Path:
             f"{out}: a bundle is already there. Pass --overwrite to replace it, or --out."
         )
     if not out.parent.is_dir():
-        raise CompileError(f"--out {out}: the folder {out.parent} does not exist.")
+        raise CompileError(f"--out {out}: {no_folder_text(out.parent)}.")
     check_writable(out)
     return out
 

@@ -107,8 +107,12 @@ def test_cut_and_missing_files_are_refused(tmp_path):
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path):
-    with pytest.raises(TrainError, match="there is no such folder"):
+    with pytest.raises(TrainError, match=r"the folder .*nowhere does not exist"):
         read_training_data(str(tmp_path / "nowhere"), 32, 0)
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainError, match="file is a file, not a folder"):
+        read_training_data(str(tmp_path / "file"), 32, 0)
+    (tmp_path / "file").unlink()
     with pytest.raises(TrainError, match="give the images' size with --image-size"):
         read_training_data(str(tmp_path), None, 0)
     with pytest.raises(TrainError, match="is empty"):

@@ -149,9 +149,17 @@ def test_check_prints_json_and_nothing_else(made: Path) -> None:
 def test_check_names_the_file_when_a_byte_is_flipped(work: Path, name: str) -> None:
     bundle = work / "ckpt.skipc"
     _flip_a_byte(bundle / name)
-    told = mistake("check", bundle)
-    assert str(bundle / name) in told
-    assert "wrong hash" in told
+    ended = skipc("check", bundle)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"Error: {bundle / name}: wrong hash" in ended.err
+
+
+def test_check_ends_with_1_when_a_file_is_gone(work: Path) -> None:
+    bundle = work / "ckpt.skipc"
+    (bundle / "fast.onnx").unlink()
+    ended = skipc("check", bundle)
+    assert (ended.code, ended.out) == (1, "")
+    assert str(bundle / "fast.onnx") in ended.err
 
 
 def test_check_ends_with_1_when_an_output_differs(work: Path) -> None:

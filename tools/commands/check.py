@@ -13,10 +13,10 @@ from skipc.compiler.verify.numerics import difference
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.measured import all_tables
-from skipc.runtime.errors import BackendUnavailableError, StaleEngineError
+from skipc.runtime.errors import BackendUnavailableError, IntegrityError, StaleEngineError
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
-from skipc.tools.console import console, plural, print_json, progress, table, tell
+from skipc.tools.console import console, fail, plural, print_json, progress, table
 from skipc.tools.options import PATH, target_name
 
 if TYPE_CHECKING:
@@ -49,11 +49,19 @@ def command(bundle: Path, target: str | None, as_json: bool) -> int:
     Where it holds engines for several targets, those that this machine cannot run are named
     and left out.
 
-    Exit code 1 if a configuration's outputs differ by more than the bundle's tolerance, 2 if
-    a file is damaged or none of the engines can be run here.
+    Exit code 1 if a file is damaged or a configuration's outputs differ by more than the
+    bundle's tolerance, 2 if there is no bundle or none of the engines can be run here.
     """
     if target == NULL_TARGET:
         raise click.UsageError("--target null: it computes nothing that could be checked.")
+    try:
+        return _checked(bundle, target, as_json)
+    except IntegrityError as damage:
+        fail(str(damage))
+        return 1
+
+
+def _checked(bundle: Path, target: str | None, as_json: bool) -> int:
     opened = Bundle.open(bundle)
     # By the name of its folder, what the user called the target: a name, or a .toml.
     targets = {name: name for name in opened.targets()}
@@ -69,7 +77,7 @@ def command(bundle: Path, target: str | None, as_json: bool) -> int:
             step(f"running the golden inputs on target {name}")
             try:
                 results += with_fresh_engines(bundle, given, step, _Golden(bundle, name))
-            except (BackendUnavailableError, StaleEngineError) as reason:
+            except (BackendUnavailableError, IntegrityError, StaleEngineError) as reason:
                 if target is not None:
                     raise
                 not_run[name] = str(reason)
@@ -156,8 +164,8 @@ def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str])
         if result.unlike:
             out.print(f"{result.configuration}: {result.unlike} in the golden outputs.")
     if failed:
-        tell(
-            f"Error: {len(failed)} of {plural(len(results), 'engine')} differ from the golden"
+        fail(
+            f"{len(failed)} of {plural(len(results), 'engine')} differ from the golden"
             f" outputs by more than the bundle allows: {', '.join(failed)}. Build the engines"
             " again with `skipc finish`, or the bundle."
         )

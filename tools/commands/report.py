@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from skipc.tools.console import console
-from skipc.tools.options import PATH
+from skipc.tools.options import PATH, check_place
 
 
 @click.command("report")
@@ -46,10 +46,7 @@ def _page(bundle: Path, results: tuple[Path, ...], out: Path | None) -> Path:
         page = Path(f"{bundle.resolve().name.removesuffix('.skipc') or 'bundle'}.report.html")
     if page.suffix != ".html":
         raise click.UsageError(f"--out {page}: write to a .html file.")
-    if not page.parent.is_dir():
-        raise click.UsageError(f"--out {page}: the folder {page.parent} does not exist.")
-    if page.is_dir():
-        raise click.UsageError(f"--out {page}: this is a folder.")
+    check_place("--out", page)
     if any(page.resolve() == result.resolve() for result in results):
         raise click.UsageError(f"--out {page}: this would replace a result.")
     if bundle.resolve() in page.resolve().parents:

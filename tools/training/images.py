@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from skipc.compiler.errors import SelectError
+from skipc.compiler.errors import SelectError, no_folder_text
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.data import DIGITS
 from skipc.compiler.select.data.folder import image_files, read_image
@@ -118,7 +118,7 @@ def read_training_data(text: str, size: int | None, seed: int) -> TrainingData:
     path = Path(text)
     if not path.is_dir():
         raise TrainError(
-            f"--data {text}: there is no such folder. Give 'digits', a folder of CIFAR's"
+            f"--data {text}: {no_folder_text(path)}. Give 'digits', a folder of CIFAR's"
             " python files, or a folder with one folder of images per class."
         )
     if is_cifar(path):

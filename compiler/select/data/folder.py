@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.errors import SelectError
+from skipc.compiler.errors import SelectError, no_folder_text
 from skipc.compiler.extras import require
 from skipc.compiler.select.data import MAX_DATA_BYTES
 from skipc.compiler.select.samples import Samples
@@ -66,7 +66,7 @@ def _image_input(
 ) -> TensorSpec:
     if not path.is_dir():
         raise SelectError(
-            f"--data {path}: there is no such folder. Give a folder with one folder of images"
+            f"--data {path}: {no_folder_text(path)}. Give a folder with one folder of images"
             " per class, a .npz with 'x' and 'y', PKG.MODULE:FUNCTION, or 'digits'."
         )
     spec = inputs[0]
