@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ else:
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("compiler", "profiles", "runtime", "tools")
 DATA = {
+    "skipc/__init__.py",
+    "skipc/py.typed",
     "skipc/compiler/front.schema.json",
     "skipc/compiler/py.typed",
     "skipc/profiles/py.typed",
@@ -71,7 +74,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     tree = folder / "tree"
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in (*FOLDERS, "tests"):
+    for name in (*FOLDERS, "skipc", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
@@ -127,7 +130,7 @@ def test_wheel_describes_itself(wheel):
 
 def test_packages_listed_are_the_folders_with_code():
     listed = _pyproject()["tool"]["setuptools"]["packages"]
-    folders = {
+    folders = {"skipc"} | {
         "skipc." + ".".join(path.parent.relative_to(ROOT).parts)
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("*.py")
@@ -135,7 +138,7 @@ def test_packages_listed_are_the_folders_with_code():
     assert listed == sorted(folders)
     missing = [
         name
-        for name in folders
+        for name in folders - {"skipc"}
         if not (ROOT.joinpath(*name.split(".")[1:]) / "__init__.py").is_file()
     ]
     assert missing == []
@@ -163,6 +166,14 @@ def test_base_install_imports_the_runtime_and_the_command_line(wheel):
     assert done.returncode == 0, done.stderr
     assert "\n  build " in done.stdout
     assert _isolated(wheel, "--version").stdout == "skipc, version 0.1.0\n"
+
+
+def test_the_package_tells_its_version_without_importing_its_parts():
+    code = "import sys, skipc; print(skipc.__version__, 'skipc.runtime' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{importlib.metadata.version('skipc')} False\n"
 
 
 def test_base_install_shows_a_bundle_and_runs_the_null_target(wheel, tmp_path):

@@ -86,17 +86,17 @@ def test_interruption_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_errors_and_logs_are_bounded_and_cannot_command_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = "\x1b[2J" + 1_000_000 * "k"
+    name = "\x1b]0;" + 1_000_000 * "k"
     for error in (SkipcError(name), click.UsageError(name), OSError(errno.EACCES, "no", name)):
         _, told = _end(error, capsys)
-        assert r"\x1b[2J" in told
+        assert r"\x1b]0;" in told
         assert "\x1b" not in told
         assert len(told) < 4000
     logger = logging.getLogger("without a handler")
     logger.propagate = False
     logger.warning("%s", name)
     told = capsys.readouterr().err
-    assert told.startswith(r"\x1b[2J")
+    assert told.startswith(r"\x1b]0;")
     assert len(told) < 4000
 
 

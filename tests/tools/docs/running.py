@@ -143,7 +143,7 @@ def _pip(words: Sequence[str]) -> Ended:
         if word.startswith("."):
             for extra in word.removeprefix(".").strip("[]").split(","):
                 assert not extra or extra in known, f"pip install: no extra {extra!r}"
-        elif not word.startswith("-"):
+        elif not word.startswith(("-", "https://")):
             Requirement(word)
     return Ended(0, "", "")
 
