@@ -61,7 +61,7 @@ def test_a_real_bundle_with_its_engines(made: Path, tmp_path: Path) -> None:
     [
         (("toy.skipc", "-o", "p.pdf"), "--out p.pdf: write to a .html file."),
         (("toy.skipc", "-o", "no/p.html"), "the folder no does not exist"),
-        (("toy.skipc", "-o", "r.html/p.html"), "r.html is a file, not a folder"),
+        (("toy.skipc", "-o", "other.json/p.html"), "other.json is a file, not a folder"),
         (("toy.skipc", "-o", "d.html"), "d.html: this is a folder"),
         (("toy.skipc", "-o", "toy.skipc/p.html"), "this is inside the bundle"),
         (("toy.skipc", "r.html", "-o", "r.html"), "this would replace a result"),
