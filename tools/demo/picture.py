@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from skipc.tools.web.labels import along_steps, draw_names
 from skipc.tools.web.palette import ramp
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def draw(path: Path, points: list[Point], calls: list[Call]) -> None:
     ranked = sorted(points, key=lambda p: (-p.accuracy, p.p50_ms))
     shades = ramp(len(points))
     colours = {p.configuration: shade for p, shade in zip(ranked, shades, strict=True)}
-    _draw_front(front, points, colours)
+    steps = _draw_front(front, points, colours)
     _draw_trace(trace, calls, colours)
     for axes in (front, trace):
         axes.spines[["top", "right"]].set_visible(False)
@@ -55,30 +56,37 @@ def draw(path: Path, points: list[Point], calls: list[Call]) -> None:
     figure.legend(
         *trace.get_legend_handles_labels(), loc="outside lower center", ncols=8, markerscale=3
     )
-    figure.savefig(path, dpi=120)
+    figure.set_dpi(120)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the names are not to move what they were placed by
+    draw_names(
+        front,
+        [p.configuration for p in points],
+        [(p.p50_ms, 100 * p.accuracy) for p in points],
+        list(along_steps(steps)),
+    )
+    figure.savefig(path)
 
 
-def _draw_front(axes: Axes, points: list[Point], colours: dict[str, str]) -> None:
+def _draw_front(
+    axes: Axes, points: list[Point], colours: dict[str, str]
+) -> list[tuple[float, float]]:
+    """Draws the points; returns the corners of the steps over them."""
     ordered = sorted(points, key=lambda p: (p.p50_ms, -p.accuracy))
     best: list[Point] = []
     for p in ordered:
         if not best or p.accuracy > best[-1].accuracy:
             best.append(p)
     x, y = [p.p50_ms for p in best], [100 * p.accuracy for p in best]
-    axes.step([*x, ordered[-1].p50_ms], [*y, y[-1]], color="0.7", zorder=1, where="post")
-    for index, p in enumerate(ordered):
-        place = (p.p50_ms, 100 * p.accuracy)
-        axes.scatter(*place, s=60, color=colours[p.configuration], zorder=2)
-        # Neighbours in latency are named above and below, so that names do not meet.
-        above = index % 2 == 0
-        axes.annotate(
-            *(p.configuration, place, (0, 7 if above else -7)),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
+    x, y = [*x, ordered[-1].p50_ms], [*y, y[-1]]
+    axes.step(x, y, color="0.7", zorder=1, where="post")
+    for p in ordered:
+        axes.scatter(
+            p.p50_ms, 100 * p.accuracy, s=60, color=colours[p.configuration], zorder=2
         )
     axes.set(title="The front", xlabel="median latency (ms)", ylabel="test accuracy (%)")
     axes.margins(0.15)
+    return list(zip(x, y, strict=True))
 
 
 def _draw_trace(axes: Axes, calls: list[Call], colours: dict[str, str]) -> None:

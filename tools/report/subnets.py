@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import GraphEntry, Manifest
 
 
@@ -138,6 +139,18 @@ class Sharing:
     def bundle_bytes(self) -> int:
         """Size of the graphs and the weight store."""
         return self.graphs_bytes + self.store_bytes
+
+
+def engines_bytes(manifest: Manifest, engines: EngineSet) -> tuple[int, int]:
+    """Returns what a target's engines take on disk, and what they would without sharing."""
+    sizes = {file.path: file.size_bytes for file in engines.files}
+    used = [
+        engines.engine(graph.name)
+        for entry in manifest.configurations
+        for graph in manifest.graphs_of(entry)
+    ]
+    alone = sum(engine.weights_bytes + sizes[engine.file] for engine in used)
+    return sum(sizes.values()), alone
 
 
 def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:

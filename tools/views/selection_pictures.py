@@ -13,8 +13,9 @@ from skipc.compiler.extras import require
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import front_of
 from skipc.tools.console import short
-from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label
+from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover
 from skipc.tools.web.html import Table, element
+from skipc.tools.web.labels import along_steps, draw_names, named
 from skipc.tools.web.page import Page, Section
 from skipc.tools.web.palette import LIGHT
 
@@ -65,12 +66,6 @@ def write_png(path: Path, selection: Selection) -> None:
     axes.scatter(*points.cloud, s=14, color=_CLOUD, label="evaluated")
     axes.step(*points.front, where="post", color=_FRONT, linewidth=1.2, label="front")
     axes.scatter(*points.chosen, s=36, color=_CHOSEN, zorder=3, label="chosen")
-    for x, y, name in zip(*points.chosen, points.names, strict=True):
-        # Above and to the left of a front there is nothing; slanted, names keep apart.
-        axes.annotate(
-            name, (x, y), xytext=(-3, 5), textcoords="offset points", fontsize=8, zorder=4,
-            rotation=-40, rotation_mode="anchor", ha="right", va="bottom",
-        )  # fmt: skip
     axes.set_xlabel(points.cost_label)
     axes.set_ylabel(points.score_label)
     axes.set_title(points.title, fontsize=10, loc="left")
@@ -81,6 +76,9 @@ def write_png(path: Path, selection: Selection) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False, fontsize=8)
     figure.tight_layout()
+    corners = list(zip(*points.front, strict=True))
+    others = [*along_steps(corners), *zip(*points.cloud, strict=True)]
+    draw_names(axes, points.names, list(zip(*points.chosen, strict=True)), others)
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     write_whole(path, data.getvalue())
@@ -106,21 +104,23 @@ def write_html(path: Path, selection: Selection) -> None:
     points = _points(selection)
     lowest, highest = _lowest_shown(points), max(points.cloud[1])
     room = 0.12 * (highest - lowest)
+    corners = list(along_steps(list(zip(*points.front, strict=True))))
     chart = Chart(
         "front",
         "What each configuration scores and costs",
-        "Up and to the left is better. Hovering shows what is skipped. Drag to zoom,"
-        " double-click to go back; once more shows what lies far below the chosen, too.",
+        "Up and to the left is better. Point at one, or tap it, to see what it skips. Drag to"
+        " zoom, double-click to go back; once more shows what lies far below the chosen, too.",
         [
             _dots("evaluated", points.cloud, points.cloud_texts, LIGHT.some, 6),
             _line(points.front),
-            _dots("chosen", points.chosen, points.chosen_texts, LIGHT.own, 11, points.names),
+            _dots("chosen", points.chosen, points.chosen_texts, LIGHT.own, 11),
         ],
         {
             "xaxis": axis(points.cost_label),
             "yaxis": axis(points.score_label, range=[lowest, highest + room]),
             "showlegend": True,
             "legend": LEGEND,
+            **named(points.names, list(zip(*points.chosen, strict=True)), corners),
         },
         520,
         _table(points),
@@ -137,12 +137,9 @@ def _dots(
     texts: Sequence[Sequence[str]],
     colour: str,
     size: int,
-    names: Sequence[str] = (),
 ) -> Mapping[str, Json]:
     return {
-        "type": "scatter", "mode": "markers+text" if names else "markers", "name": name,
-        "x": places[0], "y": places[1], "text": [label(each) for each in names],
-        "textposition": "top left", "textfont": {"color": LIGHT.ink, "size": 12},
+        "type": "scatter", "mode": "markers", "name": name, "x": places[0], "y": places[1],
         "hovertext": [hover(*lines) for lines in texts],
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {"size": size, "color": colour},

@@ -40,6 +40,7 @@
     const { data, layout } = isDark() ? darkened(figure, false) : figure;
     if (narrow.matches && !printing) {
       layout.font.size = 11;
+      if (layout.meta) layout.annotations = layout.meta.narrow;
       for (const [key, axis] of Object.entries(layout)) {
         if (!/^[xy]axis/.test(key)) continue;
         if (axis.tickfont) axis.tickfont.size = Math.min(axis.tickfont.size || 11, 11);

@@ -33,6 +33,7 @@ HEAD = {
     "format": "skipc.trace/2",
     "engine": "net.skipc",
     "ranked_by": "accuracy",
+    "meter_estimated": False,
     "configurations": [{"name": "full", "rank": 0.95, "p50_ms": 8.0, "energy_mj": 80.0}],
 }
 CALL = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
 from skipc.tools.report.sections.marks import (
-    MOST_LABELS,
-    TEXT,
     colours_of,
     dot,
     hovering,
@@ -21,6 +20,7 @@ from skipc.tools.report.sections.marks import (
 from skipc.tools.report.texts import chosen, exact, number, percent
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label, log_axis
 from skipc.tools.web.html import Table, element, joined
+from skipc.tools.web.labels import along_steps, named
 from skipc.tools.web.page import Section
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _charts(study: Study) -> list[Chart]:
                 "latency",
                 "median latency, ms",
                 "Up and to the left is better; the steps are the best accuracy that a time"
-                " buys. Hover over a point for percentiles, interval and what it skips.",
+                " buys. Point at one, or tap it, for percentiles, interval and what it skips.",
                 latency,
             )
         )
@@ -128,6 +128,14 @@ def front_chart(
     wide = max(costs) / min(costs) > _LEAST_LOGARITHMIC
     values = [100 * e.metrics["accuracy"] for one in series for e in one.entries]
     room = max(0.14 * (max(values) - min(values)), 0.2)
+    logarithm = math.log10 if wide else float
+    places = [
+        [(logarithm(c), 100 * e.metrics["accuracy"])
+         for e, c in zip(one.entries, one.costs, strict=True)]
+        for one in series
+    ]  # fmt: skip
+    others = [place for one in places[1:] for place in one]
+    lines = [point for one in places for point in along_steps(_best(one))]
     return Chart(
         f"front-{word}",
         f"Accuracy over {word}",
@@ -140,6 +148,7 @@ def front_chart(
             "yaxis": axis("accuracy, %", range=[min(values) - room, max(values) + 1.4 * room]),
             "showlegend": len(series) > 1,
             "legend": LEGEND,
+            **named([e.name for e in series[0].entries], places[0], [*others, *lines]),
         },
         440,
         _table(f"Accuracy over {word}", cost, series),
@@ -149,11 +158,8 @@ def front_chart(
 def _traces(study: Study, one: CostSeries, index: int) -> list[Trace]:
     x, y = list(one.costs), [exact(100 * e.metrics["accuracy"]) for e in one.entries]
     names = [entry.name for entry in one.entries]
-    named = len(x) <= MOST_LABELS and not index
     points: Trace = {
-        "type": "scatter", "mode": "markers+text" if named else "markers", "x": x, "y": y,
-        "text": [label(name, 14) for name in names] if named else "", "textfont": TEXT,
-        "textposition": _text_positions(x, y), "cliponaxis": False,
+        "type": "scatter", "mode": "markers", "x": x, "y": y, "cliponaxis": False,
         "marker": dot(colours_of(study, names), symbol=series_symbol(index)),
         "name": label(one.label, 60), "showlegend": False, **hovering(one.hovers),
     }  # fmt: skip
@@ -167,11 +173,7 @@ def _traces(study: Study, one: CostSeries, index: int) -> list[Trace]:
 
 def _steps(x: Sequence[float], y: Sequence[float], index: int) -> Trace:
     """Returns the best accuracy that each cost buys: steps over what nothing dominates."""
-    corners: list[tuple[float, float]] = []
-    for cost, accuracy in zip(x, y, strict=True):
-        if not corners or accuracy > corners[-1][1]:
-            corners.append((cost, accuracy))
-    corners.append((max(x), corners[-1][1]))
+    corners = _best(list(zip(x, y, strict=True)))
     return {
         "type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False,
         "x": [a for a, _ in corners], "y": [b for _, b in corners],
@@ -179,16 +181,13 @@ def _steps(x: Sequence[float], y: Sequence[float], index: int) -> Trace:
     }  # fmt: skip
 
 
-def _text_positions(x: Sequence[float], y: Sequence[float]) -> list[str]:
-    """Returns where each name goes: away from a neighbour of nearly the same accuracy."""
-    wide, high = max(x) - min(x) or 1.0, max(y) - min(y) or 1.0
-    places = []
-    for i in range(len(x)):
-        is_near = any(
-            abs(y[i] - y[j]) < 0.08 * high and x[i] - x[j] < 0.35 * wide for j in range(i)
-        )
-        places.append("bottom right" if is_near else "top left")
-    return places
+def _best(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Returns the corners of those steps, for points by rising cost."""
+    corners: list[tuple[float, float]] = []
+    for cost, accuracy in places:
+        if not corners or accuracy > corners[-1][1]:
+            corners.append((cost, accuracy))
+    return [*corners, (places[-1][0], corners[-1][1])]
 
 
 def _table(title: str, cost: str, series: Sequence[CostSeries]) -> Table:
@@ -255,18 +254,21 @@ def _chart(
     traces = []
     for index, one in enumerate(series):
         names = [entry.name for entry in one.entries]
-        named = len(names) <= MOST_LABELS and not index
         traces.append({
-            "type": "scatter", "mode": "lines+markers+text" if named else "lines+markers",
+            "type": "scatter", "mode": "lines+markers", "cliponaxis": False,
             "x": [exact(study.manifest.macs(e) / scale) for e in one.entries],
             "y": list(one.costs),
-            "text": [label(name, 14) for name in names] if named else "",
-            "textposition": "top left", "textfont": TEXT, "cliponaxis": False,
             "line": series_line(index), "showlegend": False, **hovering(one.hovers),
             "marker": dot(colours_of(study, names), symbol=series_symbol(index)),
         })  # fmt: skip
     if len(series) > 1:
         traces += [legend_trace(index, one.label) for index, one in enumerate(series)]
+    places = [
+        [(study.manifest.macs(e) / scale, cost)
+         for e, cost in zip(one.entries, one.costs, strict=True)]
+        for one in series
+    ]  # fmt: skip
+    others = [place for one in places[1:] for place in one]
     heading = "accuracy, %" if study.knows_accuracy else "median latency, ms"
     rows = tuple(
         (
@@ -288,6 +290,7 @@ def _chart(
             "yaxis": vertical,
             "showlegend": len(series) > 1,
             "legend": LEGEND,
+            **named([e.name for e in series[0].entries], places[0], others),
         },
         400,
         Table(title, ("configuration", "series", ">MACs", f">{heading}"), rows),

@@ -26,9 +26,6 @@ _SYMBOLS = (
 _LEGEND_PX = 30
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
-MOST_LABELS = 14
-"""Beyond this many points their names would lie on each other."""
-
 TEXT: dict[str, Json] = {"color": LIGHT.ink, "size": 12}
 """The font of a name or a number beside a point."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import count_text, plural, short, size_text
+from skipc.tools.report.subnets import engines_bytes
 from skipc.tools.report.texts import NOTHING, milliseconds, number, percent, ratio
 from skipc.tools.web.html import Html, Table, element, joined, keyed
 from skipc.tools.web.page import Section
@@ -124,13 +125,15 @@ def _figures(study: Study) -> list[Html]:
         found.append(_figure("Accuracy", spread, f"{drop:.1f} points between them"))
     if study.measurements:
         found.append(_latency(study.measurements[0]))
-    saved = 1 - sharing.bundle_bytes / sharing.plain_bytes if sharing.plain_bytes else 0
+    built = [engines_bytes(manifest, engines) for engines in study.engines]
+    total = sharing.bundle_bytes + sum(size for size, _ in built)
+    plain = sharing.plain_bytes + sum(alone for _, alone in built)
+    saved = 1 - total / plain if plain else 0
     # Of a tiny network the pages that tensors are aligned to cost more than sharing saves.
     gain = f"{saved:.0%} saved" if saved >= 0 else f"{-saved:.0%} more than these"
-    found.append(
-        _figure("Graphs and weights", size_text(sharing.bundle_bytes),
-                f"{size_text(sharing.plain_bytes)} as plain files: {gain}"),
-    )  # fmt: skip
+    what = "Graphs, weights and engines" if built else "Graphs and weights"
+    more = f"{size_text(plain)} without sharing: {gain}"
+    found.append(_figure(what, size_text(total), more))
     return found
 
 

@@ -12,6 +12,7 @@ from skipc.tools.report.sections.marks import (
     stacked_height_px,
     stacked_layout,
 )
+from skipc.tools.report.subnets import engines_bytes
 from skipc.tools.web.chart import Chart, hover
 from skipc.tools.web.html import Html, Table, details, element, joined, keyed, scrolling
 from skipc.tools.web.page import Section
@@ -181,13 +182,12 @@ def _packed(study: Study) -> list[Html]:
     found = []
     for engines in study.engines:
         sizes = {file.path: file.size_bytes for file in engines.files}
-        total = sum(sizes.values())
+        total, plain = engines_bytes(study.manifest, engines)
         used = [
             (entry, engines.engine(graph.name))
             for entry in study.ordered
             for graph in study.manifest.graphs_of(entry)
         ]
-        plain = sum(engine.weights_bytes + sizes[engine.file] for _, engine in used)
         rows = tuple(
             (keyed(short(entry.name, 120), study.ranks[entry.name]),
              size_text(sizes[engine.file]), size_text(engine.weights_bytes),
