@@ -65,7 +65,7 @@ def draw(path: Path, points: list[Point], calls: list[Call]) -> None:
         [(p.p50_ms, 100 * p.accuracy) for p in points],
         list(along_steps(steps)),
     )
-    figure.savefig(path)
+    figure.savefig(path, dpi=120)
 
 
 def _draw_front(
