@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.checkpoint import TorchSupernet, read_checkpoint
 from skipc.compiler.read.export_files import Export, load_export, save_export
-from skipc.compiler.read.export_key import ExportKey, code_of, export_key
+from skipc.compiler.read.export_key import code_of, export_key, key_of
 from skipc.compiler.read.factories import is_users_code
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.verify.torch_reference import TorchReference
@@ -53,12 +53,11 @@ def open_checkpoint(
     read = read_checkpoint(path, options)
     assert isinstance(read, TorchSupernet)
     try:
-        code = code_of(read.module, options.model or "")
+        code = code_of(read.source, options.model or "")
     except CheckpointError as cause:
         cache.refuse(str(cause))
         return read
-    key = replace(export_key(path, options), code=code)
-    return CachedSupernet(key, cache, lambda: read, step)
+    return CachedSupernet(export_key(path, options, code), cache, lambda: read, step)
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,13 @@ class CachedSupernet:
     """A supernet that is looked for in the cache before it is read.
 
     Attributes:
-        key: What its export depends on.
+        key: What its export is found by.
         cache: Where exports are kept.
         read: Reads it, once.
         step: Told what is being done.
     """
 
-    key: ExportKey
+    key: str
     cache: ExportCache
     read: Callable[[], Supernet]
     step: Callable[[str], None]
@@ -82,24 +81,21 @@ class CachedSupernet:
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The network's inputs; nothing is exported to tell."""
-        found = self._kept(_FULL)
-        return self.read().inputs if found is None else found.network.inputs
+        return self._described().inputs
 
     @property
     def batch(self) -> BatchRange | None:
         """The range of the dynamic batch; None for a fixed one."""
-        found = self._kept(_FULL)
-        return self.read().batch if found is None else found.network.batch
+        return self._described().batch
 
     @property
     def residual_scale(self) -> str:
         """How the checkpoint says that kept branches are scaled."""
-        found = self._kept(_FULL)
-        return self.read().residual_scale if found is None else found.residual_scale
+        return self._described().residual_scale
 
     def exported(self) -> Network:
         """Returns the network; see ``export_supernet``."""
-        network = self._without(_FULL)
+        network = self.without(_FULL)
         if _FULL in self._taken:
             self._taken.clear()
             self.step("the export is taken from the cache")
@@ -107,30 +103,37 @@ class CachedSupernet:
 
     def with_rows(self, rows: int) -> CachedSupernet:
         """Returns the same network with a dynamic batch of up to ``rows``."""
-        key = replace(self.key, rows=rows)
-        return CachedSupernet(
-            key, self.cache, functools.cache(lambda: self.read().with_rows(rows)), self.step
-        )
+        reading = functools.cache(lambda: self.read().with_rows(rows))
+        return CachedSupernet(key_of(self.key, rows), self.cache, reading, self.step)
 
-    def _without(self, names: frozenset[str]) -> Network:
-        """Returns the network, or a form of it where it switches more than its units."""
-        export = self._kept(names) or self._made(names)
-        if not export.forms:
-            return export.network
-        return replace(export.network, switching=CachedForms(export.forms, self._without))
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the network may leave out by its own means, in network order."""
+        return self._export(_FULL).forms
+
+    def without(self, names: frozenset[str]) -> Network:
+        """Returns the network, in one of its forms where it has several."""
+        export = self._export(names)
+        return replace(export.network, switching=self) if export.forms else export.network
+
+    def _described(self) -> Export | Supernet:
+        return self._kept(_FULL) or self.read()
+
+    def _export(self, names: frozenset[str]) -> Export:
+        return self._kept(names) or self._made(names)
 
     def _kept(self, names: frozenset[str]) -> Export | None:
         """Returns what is known or in the cache."""
-        if names in self._known:
-            return self._known[names]
-        found = self.cache.read(
-            self._text(names),
-            functools.partial(load_export, otherwise=lambda why: self._program(names, why)),
-        )
-        if found is not None:
+        if names not in self._known:
+            load = functools.partial(
+                load_export, otherwise=lambda why: self._program(names, why)
+            )
+            found = self.cache.read(self._entry(names), load)
+            if found is None:
+                return None
             self._known[names] = found
             self._taken.add(names)
-        return found
+        return self._known[names]
 
     def _made(self, names: frozenset[str]) -> Export:
         """Returns what is exported now, and kept."""
@@ -140,34 +143,16 @@ class CachedSupernet:
         if network.switching is not None:
             forms = network.switching.names
             network = network.switching.without(names)
-        made = Export(network, read.residual_scale, forms)
-        self._known[names] = made
-        self.cache.write(self._text(names), functools.partial(save_export, export=made))
+        made = self._known[names] = Export(network, read.residual_scale, forms)
+        self.cache.write(self._entry(names), functools.partial(save_export, export=made))
         return made
 
     def _program(self, names: frozenset[str], cause: Exception) -> ExportedProgram:
         """Returns the program, exported anew since the one that was kept is none."""
-        self.cache.drop(self._text(names), cause)
+        self.cache.drop(self._entry(names), cause)
         reference = self._made(names).network.reference
         assert isinstance(reference, TorchReference)
         return reference.program
 
-    def _text(self, names: frozenset[str]) -> str:
-        return replace(self.key, without=tuple(sorted(names))).text()
-
-
-@dataclass(frozen=True, slots=True)
-class CachedForms:
-    """The forms of a switching network, each kept like a network of its own.
-
-    Attributes:
-        names: What may be left out, in network order.
-        form: Returns the network without some of them.
-    """
-
-    names: tuple[str, ...]
-    form: Callable[[frozenset[str]], Network]
-
-    def without(self, names: frozenset[str]) -> Network:
-        """Returns the network without ``names``."""
-        return self.form(names)
+    def _entry(self, names: frozenset[str]) -> str:
+        return key_of(self.key, sorted(names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from skipc.compiler.network import Network
     from skipc.runtime.bundle.tensors import TensorSpec
-
-
-_EXPORTED = "only a PyTorch network can be exported again with another batch."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +82,44 @@ class Supernet(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TorchSupernet:
-    """A PyTorch network with its weights.
+class _Supernet:
+    """What is known of every network that was read.
 
     Attributes:
-        module: The network, in eval mode, on the CPU.
-        inputs: Its inputs, named and ordered like ``forward``'s parameters.
+        source: What holds the network.
+        inputs: Its inputs. A size that a graph leaves open may be fixed here.
         batch: The range of the dynamic batch; None for a fixed one.
         output: The one output to keep, None for the default.
-        model: The factory and its arguments, as text.
+        model: The factory and its arguments, or the file's name, as text for the manifest.
         survival: Survival probabilities by module path (see ``survival_from_modules``); what
             the checkpoint itself says comes first.
         residual_scale: How the checkpoint says that kept branches are scaled at test time.
     """
 
-    module: nn.Module
+    source: Any
     inputs: tuple[TensorSpec, ...]
     batch: BatchRange | None
     output: str | None
     model: str
-    survival: Mapping[str, float]
+    survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
+
+    def with_rows(self, rows: int) -> Supernet:
+        """Refuses: the network was exported elsewhere.
+
+        Raises:
+            SupernetError: Always.
+        """
+        raise SupernetError("only a PyTorch network can be exported again with another batch.")
+
+
+class TorchSupernet(_Supernet):
+    """A PyTorch network with its weights, in eval mode, on the CPU.
+
+    Its inputs are named and ordered like ``forward``'s parameters.
+    """
+
+    source: nn.Module
 
     def exported(self) -> Network:
         """Returns the network; see ``export_supernet``."""
@@ -129,78 +143,28 @@ class TorchSupernet:
         return replace(self, inputs=inputs, batch=BatchRange(1, min(rows, 2), rows))
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramSupernet:
-    """A ``torch.export`` program.
+class ProgramSupernet(_Supernet):
+    """A ``torch.export`` program."""
 
-    Attributes:
-        program: The program.
-        inputs: Its inputs. A size that the program leaves open may be fixed here.
-        batch: The range of the dynamic batch; None for a fixed one.
-        output: The one output to keep, None for the default.
-        model: The file's name, as text for the manifest.
-        survival: Nothing: the file does not say.
-        residual_scale: As if it said so.
-    """
-
-    program: ExportedProgram
-    inputs: tuple[TensorSpec, ...]
-    batch: BatchRange | None
-    output: str | None
-    model: str
-    survival: Mapping[str, float] = field(default_factory=dict)
-    residual_scale: str = "inverted"
+    source: ExportedProgram
 
     def exported(self) -> Network:
         """Returns the network; see ``export_supernet``."""
         from skipc.compiler.read.export import from_program
 
-        return from_program(self, self.program)
-
-    def with_rows(self, rows: int) -> TorchSupernet:
-        """Refuses: it was exported elsewhere.
-
-        Raises:
-            SupernetError: Always.
-        """
-        raise SupernetError(_EXPORTED)
+        return from_program(self, self.source)
 
 
-@dataclass(frozen=True, slots=True)
-class OnnxSupernet:
-    """An ONNX graph.
+class OnnxSupernet(_Supernet):
+    """An ONNX graph, by its file."""
 
-    Attributes:
-        path: Its file.
-        inputs: Its inputs. A size that the graph leaves open may be fixed here.
-        batch: The range of the dynamic batch; None for a fixed one.
-        output: The one output to keep, None for the default.
-        model: The file's name, as text for the manifest.
-        survival: Nothing: the file does not say.
-        residual_scale: As if it said so.
-    """
-
-    path: Path
-    inputs: tuple[TensorSpec, ...]
-    batch: BatchRange | None
-    output: str | None
-    model: str
-    survival: Mapping[str, float] = field(default_factory=dict)
-    residual_scale: str = "inverted"
+    source: Path
 
     def exported(self) -> Network:
         """Returns the network; see ``export_supernet``."""
         from skipc.compiler.read.export import from_onnx
 
         return from_onnx(self)
-
-    def with_rows(self, rows: int) -> TorchSupernet:
-        """Refuses: it was exported elsewhere.
-
-        Raises:
-            SupernetError: Always.
-        """
-        raise SupernetError(_EXPORTED)
 
 
 def read_checkpoint(path: Path, options: ModelOptions) -> Supernet:

@@ -46,9 +46,9 @@ def export_supernet(supernet: Supernet) -> Network:
 
 def from_torch(supernet: TorchSupernet) -> Network:
     """Returns the network that a module is; see ``export_supernet``."""
-    if not isinstance(supernet.module, SwitchingNetwork):
+    if not isinstance(supernet.source, SwitchingNetwork):
         return from_program(supernet, _program(supernet))
-    forms = Forms(supernet.module, lambda: from_program(supernet, _program(supernet)))
+    forms = Forms(supernet.source, lambda: from_program(supernet, _program(supernet)))
     return forms.without(frozenset())
 
 
@@ -68,7 +68,7 @@ def _program(supernet: TorchSupernet) -> ExportedProgram:
         }
     with _quiet(), torch.no_grad(), _export_errors(supernet.model):
         return torch.export.export(
-            supernet.module,
+            supernet.source,
             (),
             {name: torch.from_numpy(array) for name, array in example.items()},
             dynamic_shapes=dynamic,
@@ -136,13 +136,13 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     )
 
     try:
-        model = ir.load(supernet.path)
+        model = ir.load(supernet.source)
     except Exception as cause:
         raise CheckpointError(
-            f"{supernet.path}: cannot be read as an ONNX model:"
+            f"{supernet.source}: cannot be read as an ONNX model:"
             f" {type(cause).__name__}: {cause}"
         ) from cause
-    _check_external_weights(model, supernet.path)
+    _check_external_weights(model, supernet.source)
     refuse_random_graph(model)
     for step in (
         common.InlinePass(),

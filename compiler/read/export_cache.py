@@ -40,12 +40,7 @@ _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True)
 class EntryFiles:
-    """What an entry holds besides this.
-
-    Attributes:
-        key: What the entry is found by.
-        files: Its files.
-    """
+    """What an entry is found by, and holds besides this."""
 
     FORMAT: ClassVar[str] = "skipc.export-files/1"
 

@@ -49,13 +49,8 @@ WEIGHTS = "weights.bin"
 class HeldTensor:
     """Where a tensor of the program lies in the file of weights.
 
-    Attributes:
-        name: Its name in the program.
-        dtype: Its element type, by PyTorch's name.
-        shape: Its shape.
-        offset_bytes: Where it begins.
-        transposed: Whether it is a matrix whose transpose lies there: exporters turn the
-            weights of linear layers.
+    Exporters turn the weights of linear layers, so it may be a matrix whose transpose lies
+    there.
     """
 
     name: str
@@ -70,16 +65,9 @@ class NetworkRecord:
     """What the graph and the program do not say themselves.
 
     Attributes:
-        inputs: The network's inputs.
-        outputs: The network's outputs.
-        batch: The range of the dynamic batch, None for a fixed one.
-        description: The network in one line.
-        survival: Survival probability by the path of the stochastic-depth module.
-        residual_scale: How the checkpoint says that kept branches are scaled.
-        forms: What a network may leave out that switches more than its units.
-        names: For graph values that were renamed after the export, the program's name.
-        nodes: The program's output names by the graph's.
-        additions: The program's additions, by name.
+        inputs, outputs, batch, description, survival: As ``Network`` has them.
+        residual_scale, forms: As ``Export`` has them.
+        names, nodes, additions: As ``TorchReference`` has them.
         tensors: The program's tensors.
     """
 
@@ -111,6 +99,16 @@ class Export:
     network: Network
     residual_scale: str
     forms: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The network's inputs."""
+        return self.network.inputs
+
+    @property
+    def batch(self) -> BatchRange | None:
+        """The range of the dynamic batch; None for a fixed one."""
+        return self.network.batch
 
 
 def save_export(folder: Path, export: Export) -> None:
@@ -167,7 +165,11 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
     import onnx_ir as ir
 
     record = read(NetworkRecord, read_json(folder / NETWORK), NETWORK)
-    weights = _mapped(folder / WEIGHTS)
+    # One map for all: onnx_ir makes one, and keeps a file open, for each. "c": what is written
+    # to it stays here.
+    path = folder / WEIGHTS
+    empty = not path.stat().st_size
+    weights = np.zeros(0, np.uint8) if empty else np.memmap(path, np.uint8, mode="c")
     archive = (folder / PROGRAM).read_bytes()
     model = ir.load(folder / GRAPH)
     for graph in model.graphs():
@@ -184,10 +186,11 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
             return otherwise(cause)
         return program
 
-    names, nodes, additions = record.names, record.nodes, frozenset(record.additions)
     network = Network(
         model=model,
-        reference=TorchReference(opened, names, nodes, additions),
+        reference=TorchReference(
+            opened, record.names, record.nodes, frozenset(record.additions)
+        ),
         inputs=record.inputs,
         outputs=record.outputs,
         batch=record.batch,
@@ -198,17 +201,9 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
     return Export(network, record.residual_scale, record.forms)
 
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
-    """Returns a file's bytes, read when they are used; what is written to them stays here."""
-    if not path.stat().st_size:
-        return np.zeros(0, np.uint8)
-    return np.memmap(path, np.uint8, mode="c")
-
-
 def _mapped_tensor(tensor: ir.ExternalTensor, weights: NDArray[np.uint8]) -> ir.TensorProtocol:
     import onnx_ir as ir
 
-    # One map for all of them: the library makes one, and keeps a file open, for each.
     if tensor.location != WEIGHTS:
         raise CompileError(f"{GRAPH}: {tensor.name!r} lies in {str(tensor.location)!r}.")
     begin = tensor.offset or 0
@@ -256,26 +251,26 @@ def _put_tensors(
     Raises:
         CompileError: They are not those that it was archived without.
     """
-    places = {tensor.name: tensor for tensor in tensors}
-    if places.keys() != program.state_dict.keys() | program.constants.keys():
-        raise CompileError(f"{NETWORK}: 'tensors' are not those of {PROGRAM}.")
-    for held in (program.state_dict, program.constants):
-        held.update({name: _torch_tensor(places[name], weights) for name in held})
-
-
-def _torch_tensor(place: HeldTensor, weights: NDArray[np.uint8]) -> torch.Tensor:
     import torch
 
-    dtype = getattr(torch, place.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise CompileError(f"{NETWORK}: {place.name!r} is of the type {place.dtype!r}.")
-    count = math.prod(place.shape)
-    if not count:
-        return torch.empty(place.shape, dtype=dtype)
-    flat = torch.frombuffer(weights, dtype=dtype, count=count, offset=place.offset_bytes)
-    if place.transposed:
-        return flat.reshape(place.shape[::-1]).t().contiguous()
-    return flat.reshape(place.shape)
+    if {t.name for t in tensors} != program.state_dict.keys() | program.constants.keys():
+        raise CompileError(f"{NETWORK}: 'tensors' are not those of {PROGRAM}.")
+    for place in tensors:
+        dtype = getattr(torch, place.dtype, None)
+        if not isinstance(dtype, torch.dtype):
+            raise CompileError(f"{NETWORK}: {place.name!r} is of the type {place.dtype!r}.")
+        shape, count = place.shape, math.prod(place.shape)
+        tensor = torch.empty(shape, dtype=dtype)
+        if count:
+            flat = torch.frombuffer(
+                weights, dtype=dtype, count=count, offset=place.offset_bytes
+            )
+            turned = place.transposed
+            tensor = (
+                flat.reshape(shape[::-1]).t().contiguous() if turned else flat.reshape(shape)
+            )
+        held = program.state_dict if place.name in program.state_dict else program.constants
+        held[place.name] = tensor
 
 
 def _held(

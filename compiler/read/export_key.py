@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import pickle
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import CellType, FunctionType, ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.bundle.files import checkpoint_sha256, sha256_of
 from skipc.compiler.errors import CheckpointError
@@ -36,41 +36,30 @@ _OURS = ("skipc", "__main__", "__mp_main__", "_remote_module_non_scriptable")
 """The last one PyTorch writes into a temporary folder, and imports."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExportKey:
-    """What an export depends on.
+def export_key(checkpoint: Path, options: ModelOptions, code: str = "") -> str:
+    """Returns 64 hexadecimal digits for all that the export of a checkpoint depends on.
 
-    Attributes:
-        checkpoint_sha256: The checkpoint's content.
+    Args:
+        checkpoint: The checkpoint.
         options: How it is read: factory, arguments, inputs, batch, output.
-        versions: Those of the packages that take part.
-        sources: Hash of this compiler's own source files.
         code: Hash of the user's code and of the network that it built; "" of a library's.
-        rows: The largest batch, where it was made dynamic to evaluate faster.
-        without: What a network leaves out that switches more than its units.
     """
-
-    checkpoint_sha256: str
-    options: ModelOptions
-    versions: dict[str, str]
-    sources: str
-    code: str = ""
-    rows: int | None = None
-    without: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        """Returns 64 hexadecimal digits that only this key has."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
-
-
-def export_key(checkpoint: Path, options: ModelOptions) -> ExportKey:
-    """Returns the key of a checkpoint read with ``options``, but for the user's code."""
-    return ExportKey(
-        checkpoint_sha256=checkpoint_sha256(checkpoint),
-        options=options,
-        versions=_versions(),
-        sources=_sources_of(Path(__file__).parents[1]),
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    own = Path(__file__).parents[1]
+    sources = {str(path.relative_to(own)): sha256_of(path) for path in own.rglob("*.py")}
+    return key_of(
+        checkpoint_sha256(checkpoint), asdict(options), versions, sorted(sources.items()), code
     )
+
+
+def key_of(*parts: object) -> str:
+    """Returns 64 hexadecimal digits that only these JSON values have."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def code_of(module: nn.Module, factory: str) -> str:
@@ -92,28 +81,17 @@ def code_of(module: nn.Module, factory: str) -> str:
         if file is None and (imported.__spec__ is None or hasattr(imported, "__path__")):
             continue  # made by code that is elsewhere, or a folder without code
         try:
-            state.add((name, sha256_of(Path(str(file)))))
+            state.add(name, (name, sha256_of(Path(str(file)))))
         except OSError as cause:
             raise CheckpointError(
                 f"the module {name!r}, which --model {factory} imports, has no source file"
                 " that could be compared."
             ) from cause
-        held = {key: each for key, each in vars(imported).items() if key[:2] != "__"}
-        _add(state, name, held)
-    _add(state, factory, module)
-    for folder in sys.path:
-        state.add(sorted(path.name for path in Path(folder).glob("*-info")) if folder else ())
-    return state.digest()
-
-
-def _add(state: _State, name: str, value: object) -> None:
-    try:
-        state.add(value)
-    # Nested too deeply for Python, a sparse tensor, an object that cannot be iterated over ...
-    except Exception as cause:
-        raise CheckpointError(
-            f"what {name!r} holds cannot be compared: {reason_of(cause)}."
-        ) from cause
+        state.add(name, {key: each for key, each in vars(imported).items() if key[:2] != "__"})
+    state.add(factory, module)
+    for folder in filter(None, sys.path):
+        state.add(folder, sorted(path.name for path in Path(folder).glob("*-info")))
+    return state.digest.hexdigest()
 
 
 def _is_users(name: str, package: str) -> bool:
@@ -128,90 +106,61 @@ def _is_users(name: str, package: str) -> bool:
     return not any({"site-packages", "dist-packages"} & set(Path(p).parts) for p in places)
 
 
-class _State:
-    """Hashes values by what they hold, as far as pickle would look into them."""
+class _State(pickle.Pickler):
+    """Hashes values by what they hold, as far as pickle looks into them; writes nothing."""
 
     def __init__(self, package: str) -> None:
+        self.digest = hashlib.sha256()
         self._package = package
-        self._digest = hashlib.sha256()
-        self._seen: dict[int, tuple[int, object]] = {}
+        super().__init__(self, protocol=4)
 
-    def digest(self) -> str:
-        """Returns 64 hexadecimal digits."""
-        return self._digest.hexdigest()
+    def write(self, data: bytes) -> int:
+        """Takes what would be written."""
+        self.digest.update(data)
+        return len(data)
 
-    def add(self, value: object) -> None:
-        """Adds a value; what was added before counts as the same object again."""
-        kind = type(value)
-        self._text(f"{kind.__module__}.{kind.__qualname__}")
-        if isinstance(value, (str, bytes, int, float, complex, type(None))):
-            self._text(repr(value))
-        elif id(value) in self._seen:
-            self._text(f"again {self._seen[id(value)][0]}")
-        else:
-            # Kept, so that no other object gets its id.
-            self._seen[id(value)] = (len(self._seen), value)
-            self._look_into(value)
+    def add(self, name: str, value: object) -> None:
+        """Adds what ``name`` holds; what was added before counts as the same object again."""
+        try:
+            self.dump(value)
+        # Nested too deeply for Python, a sparse tensor, an object that refuses ...
+        except Exception as cause:
+            raise CheckpointError(
+                f"what {name!r} holds cannot be compared: {reason_of(cause)}."
+            ) from cause
 
-    def _look_into(self, value: object) -> None:
+    def persistent_id(self, value: object) -> object:
+        """Returns what stands for a value that pickle would write otherwise; None for others.
+
+        Text is never "the same object again": that depends on how the source was compiled.
+        """
         import torch
 
-        if isinstance(value, torch.Tensor):
-            array = value.detach().cpu().contiguous()
-            self._text(f"{array.dtype} {tuple(array.shape)}")
-            self._digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
-        elif isinstance(value, (ModuleType, type)):
-            self._text(value.__name__)
-        elif isinstance(value, FunctionType):
-            self._text(f"{value.__module__}.{value.__qualname__}")
-            if _is_users(value.__module__ or "", self._package):
-                cells = [c.cell_contents for c in value.__closure__ or () if c != CellType()]
-                self._all((value.__defaults__, value.__kwdefaults__, cells))
-        elif isinstance(value, Mapping):
-            self._all(item for pair in value.items() for item in pair)
-        elif isinstance(value, (list, tuple)):
-            self._all(value)
-        else:
-            self._all(_parts(value))
-
-    def _all(self, values: Iterable[object]) -> None:
-        self._text("(")
-        for value in values:
-            self.add(value)
-        self._text(")")
-
-    def _text(self, text: str) -> None:
-        self._digest.update(text.encode() + b"\0")
-
-
-def _parts(value: object) -> Iterable[object]:
-    """Returns what an object is made of, by pickle's protocol; nothing where it has none."""
-    try:
         if isinstance(value, (set, frozenset)):
             return sorted(value, key=repr)
-        found = value.__reduce_ex__(4)
-    # A lock, a generator or an object that refuses: it can hold no constant of a network.
-    except Exception:
-        return ()
-    if isinstance(found, str):
-        return (found,)
-    function, arguments, *rest = found
-    return (function, arguments, *(list(r) if isinstance(r, Iterator) else r for r in rest))
+        if isinstance(value, torch.Tensor):
+            array = value.detach().cpu().contiguous()
+            digest = hashlib.sha256(f"{array.dtype} {tuple(array.shape)} ".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+        elif isinstance(value, (ModuleType, type)):
+            digest = hashlib.sha256(f"{value!r}".encode())
+        elif isinstance(value, (str, bytes)):
+            digest = hashlib.sha256(repr(value).encode())
+        else:
+            return None
+        return int.from_bytes(digest.digest(), "big")
 
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
+    def reducer_override(self, value: Any) -> tuple[object, ...]:
+        """Returns what an object is made of; its type where pickle's protocol does not say."""
+        if isinstance(value, FunctionType):
+            held: tuple[object, ...] = ()
+            if _is_users(value.__module__ or "", self._package):
+                cells = [c.cell_contents for c in value.__closure__ or () if c != CellType()]
+                held = value.__defaults__, value.__kwdefaults__, cells
+            return str, (f"{value.__module__}.{value.__qualname__}",), held
         try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _sources_of(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+            found: str | tuple[object, ...] = value.__reduce_ex__(4)
+        # A lock, a generator or an object that refuses: it can hold no constant of a network.
+        except Exception:
+            return str, (repr(type(value)),)
+        return (str, (found,)) if isinstance(found, str) else found

@@ -50,7 +50,7 @@ def supernet(name: str) -> TorchSupernet:
     """Returns the network as the checkpoint reader would."""
     net = NETS[name]
     return TorchSupernet(
-        module=module_of(net),
+        source=module_of(net),
         inputs=net.inputs,
         batch=net.batch,
         output=net.output,

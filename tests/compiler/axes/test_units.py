@@ -98,7 +98,7 @@ def test_a_dynamic_batch_counts_as_one_image() -> None:
 
     def macs(shape: tuple[int | str, ...], batch: BatchRange | None) -> int:
         network = TorchSupernet(
-            module=torch.nn.Sequential(Attention(), Attention()).eval(),
+            source=torch.nn.Sequential(Attention(), Attention()).eval(),
             inputs=(TensorSpec("input", "float32", shape),),
             batch=batch,
             output=None,

@@ -86,7 +86,7 @@ class OwnCode:
     def key(self, **options):
         opened = self.open(**options)
         assert isinstance(opened, CachedSupernet), self.notes
-        return opened.key.text()
+        return opened.key
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def _read_weights(path: Path) -> TorchSupernet:
 
 def _same(supernet: TorchSupernet, network: nn.Module) -> bool:
     expected = network.state_dict()
-    found = supernet.module.state_dict()
+    found = supernet.source.state_dict()
     return all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -73,7 +73,7 @@ def test_checkpoint_file_is_read_as_written(tmp_path: Path) -> None:
     supernet = _read(tmp_path / "ckpt.pt", output="logits")
     assert isinstance(supernet, TorchSupernet)
     assert _same(supernet, network)
-    assert not supernet.module.training
+    assert not supernet.source.training
     assert supernet.inputs == inputs
     assert (supernet.batch, supernet.output) == (batch, "logits")
     assert supernet.model == "skipc:resnet(widths=[4, 4, 8])"
@@ -341,7 +341,7 @@ def test_program_is_read(tmp_path: Path) -> None:
     assert isinstance(supernet, ProgramSupernet)
     assert supernet.inputs == (TensorSpec("images", "float32", (2, 1, 8, 8)),)
     assert supernet.model == "model.bin"
-    logits = supernet.program.module()(torch.zeros(2, 1, 8, 8))
+    logits = supernet.source.module()(torch.zeros(2, 1, 8, 8))
     expected = _network().eval()(torch.zeros(2, 1, 8, 8))
     assert torch.equal(logits, expected)
 

@@ -154,7 +154,7 @@ def test_network_that_names_nothing_or_one_thing_twice_is_refused(made, names, f
         def skippable(self):
             return names
 
-    network = replace(made.network, module=Wrong().eval())
+    network = replace(made.network, source=Wrong().eval())
     with pytest.raises(SupernetError, match=fragment):
         open_family(network)
 

@@ -33,7 +33,7 @@ def options(**changed):
 
 def weights(folder):
     supernet = read_checkpoint(folder / "ckpt.pt", ModelOptions())
-    return supernet.module.state_dict()
+    return supernet.source.state_dict()
 
 
 def same(one, other):
