@@ -150,7 +150,7 @@ class _State(pickle.Pickler):
             return None
         return int.from_bytes(digest.digest(), "big")
 
-    def reducer_override(self, value: Any) -> tuple[object, ...]:
+    def reducer_override(self, value: Any) -> Any:
         """Returns what an object is made of; its type where pickle's protocol does not say."""
         if isinstance(value, FunctionType):
             held: tuple[object, ...] = ()
@@ -159,7 +159,7 @@ class _State(pickle.Pickler):
                 held = value.__defaults__, value.__kwdefaults__, cells
             return str, (f"{value.__module__}.{value.__qualname__}",), held
         try:
-            found: str | tuple[object, ...] = value.__reduce_ex__(4)
+            found = value.__reduce_ex__(4)
         # A lock, a generator or an object that refuses: it can hold no constant of a network.
         except Exception:
             return str, (repr(type(value)),)
