@@ -88,6 +88,12 @@ def model_options(function: F) -> F:
             help="An argument of the factory; may be repeated.",
         ),
         click.option(
+            "--weights",
+            metavar="KEY",
+            help="Which weights of the checkpoint, where it holds several (model_ema), or the"
+            " prefix of their names (model.).",
+        ),
+        click.option(
             "--input",
             "inputs",
             metavar="[NAME=]SHAPE[:DTYPE]",
@@ -251,6 +257,7 @@ def device_arguments(device: Device | None) -> list[str]:
 def _model_options(
     model: str | None,
     model_args: tuple[str, ...],
+    weights: str | None,
     inputs: tuple[str, ...],
     batch: str | None,
     output: str | None,
@@ -270,6 +277,7 @@ def _model_options(
         inputs=specs,
         batch=sizes,
         output=output,
+        weights=weights,
     )
 
 

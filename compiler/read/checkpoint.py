@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
+from skipc.compiler.read.bounds import bounded
 from skipc.compiler.read.factories import BuiltModel, build_model, build_named, parse_arguments
 from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint_file
 from skipc.compiler.read.graph_files import onnx_inputs, program_from_file, program_inputs
 from skipc.compiler.read.graph_inputs import settle_inputs
-from skipc.compiler.read.inputs import BATCH, check_batch
+from skipc.compiler.read.inputs import BATCH, check_inputs
 from skipc.compiler.read.signature import check_runs, named_inputs
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
@@ -41,6 +42,7 @@ class ModelOptions:
         inputs: ``--input``; a name may be empty.
         batch: ``--batch``.
         output: ``--output``: the one output to keep.
+        weights: ``--weights``: which of several sets of weights, or the prefix of their names.
     """
 
     model: str | None = None
@@ -48,6 +50,7 @@ class ModelOptions:
     inputs: tuple[TensorSpec, ...] = ()
     batch: BatchRange | None = None
     output: str | None = None
+    weights: str | None = None
 
 
 class Supernet(Protocol):
@@ -208,14 +211,16 @@ def _from_checkpoint_file(path: Path, content: object, options: ModelOptions) ->
     arguments = parse_arguments(options.model_args)
     if options.model in (None, file.model):
         arguments = {**file.arguments, **arguments}
-    if options.model is not None:
+    weights = find_weights(path, file.state_dict, options.weights)
+    if options.model not in (None, file.model):
         built = build_model(options.model, arguments)
     else:
         try:
-            built = build_named(file.model, arguments)
+            with bounded(sum(tensor.nbytes for tensor in weights.values())):
+                built = build_named(file.model, arguments)
         except CheckpointError as cause:
             raise CheckpointError(f"{path}: {cause}") from cause
-    load_weights(path, built.module, file.state_dict, built.model)
+    load_weights(path, built.module, weights, built.model)
     inputs = options.inputs or file.inputs or built.inputs
     batch = options.batch or (None if options.inputs else file.batch)
     found = _supernet(path, built, inputs, batch, options.output, file.survival)
@@ -223,7 +228,7 @@ def _from_checkpoint_file(path: Path, content: object, options: ModelOptions) ->
 
 
 def _from_weights(path: Path, content: object, options: ModelOptions) -> TorchSupernet:
-    weights = find_weights(path, content)
+    weights = find_weights(path, content, options.weights)
     if options.model is None:
         raise CheckpointError(
             f"{path}: holds {len(weights)} weights but not the network they belong to. Add"
@@ -249,7 +254,7 @@ def _supernet(
             f"{path}: does not say what the inputs of {built.model} are. Add them, e.g."
             " --input 1x3x224x224, or --input input_ids=1x128:int64 for each of several."
         )
-    check_batch(inputs, batch)
+    check_inputs(inputs, batch)
     module = built.module.cpu().eval()
     named = named_inputs(module, inputs)
     check_runs(module, named, batch, built.model)
@@ -258,10 +263,10 @@ def _supernet(
 
 
 def _refuse_model(path: Path, options: ModelOptions, kind: Kind) -> None:
-    if options.model is not None or options.model_args:
+    if options.model is not None or options.model_args or options.weights is not None:
         raise CheckpointError(
-            f"{path}: is {kind.value}, which holds the network itself. Leave --model and"
-            " --model-arg out."
+            f"{path}: is {kind.value}, which holds the network itself. Leave --model,"
+            " --model-arg and --weights out."
         )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
+from skipc.compiler.read.bounds import offline
 from skipc.compiler.read.libraries import LIBRARIES
 from skipc.runtime.errors import SkipcError, choices_text
 
@@ -76,10 +77,10 @@ def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
             )
         try:
             arguments[name] = json.loads(text)
-        except ValueError as cause:
+        except (ValueError, RecursionError) as cause:
             if text.startswith(("[", "{", '"', "(")):
                 raise CheckpointError(
-                    f"--model-arg {name}={text}: not valid JSON: {cause}."
+                    f"--model-arg {name}={text[:200]}: not valid JSON: {cause}."
                     ' Write lists as [8,16] and objects as {"a":1}, in quotes for the shell.'
                 ) from cause
             arguments[name] = text
@@ -104,7 +105,8 @@ def build_named(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
             f" to import. Known: {', '.join(sorted(LIBRARIES))}. If you trust that code, name"
             f" it yourself: --model {spec}"
         )
-    return _build(spec, arguments, lambda: LIBRARIES[library](name, arguments))
+    with offline():
+        return _build(spec, arguments, lambda: LIBRARIES[library](name, arguments))
 
 
 def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
@@ -150,7 +152,7 @@ def _build(
         raise
     except Exception as cause:
         raise CheckpointError(
-            f"--model {model} failed{place_of(cause)}: {reason_of(cause)}."
+            f"--model {model[:400]} failed{place_of(cause)}: {reason_of(cause)}."
             " Check the arguments (--model-arg NAME=VALUE)."
         ) from cause
     if not isinstance(module, nn.Module):

@@ -138,6 +138,9 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
             not known; the message names the place.
     """
     where = str(path)
+    other = [key for key in content if not isinstance(key, str)]  # type: ignore[attr-defined]
+    if other:
+        raise CheckpointError(f"{where}: has the key {shown(other[0])}, expected names alone.")
     found = read(_Document, content, where, CheckpointError)
     inputs = found.inputs if found.input is None else (found.input,)
     return CheckpointFile(
@@ -154,9 +157,9 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
 def _arguments(where: str, value: Mapping[str, object]) -> Mapping[str, object]:
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as cause:
+    except (TypeError, ValueError, RecursionError) as cause:
         raise CheckpointError(
-            f"{where}: 'arguments' must hold JSON values: {cause}."
+            f"{where}: 'arguments' must hold JSON values, not nested deeply: {cause}."
         ) from cause
     return value
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
-from skipc.compiler.read.inputs import BATCH, DTYPES, check_batch, input_text
+from skipc.compiler.read.inputs import BATCH, DTYPES, check_inputs, input_text
 from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
@@ -67,7 +67,7 @@ def settle_inputs(
                 f"{where}: the graph has no input {name!r}. {choices_text(name, names)}"
             )
     settled = tuple(_settle(spec, asked.get(spec.name), batch, where) for spec in found)
-    check_batch(settled, batch)
+    check_inputs(settled, batch)
     return settled
 
 

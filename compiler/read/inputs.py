@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
 from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
-from skipc.runtime.errors import choices_text
+from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def parse_inputs(
             " none: then they are taken in the order of the network's inputs."
         )
     if inputs:
-        check_batch(inputs, batch)
+        check_inputs(inputs, batch)
     return inputs, batch
 
 
@@ -101,12 +101,19 @@ def parse_batch(text: str) -> BatchRange:
     return BatchRange(minimum, typical, maximum)
 
 
-def check_batch(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None:
-    """Checks that a dynamic batch has a range, and a range a dynamic batch.
+def check_inputs(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None:
+    """Checks that inputs are of a size, and that a dynamic batch has a range and the reverse.
 
     Raises:
-        CheckpointError: One is there without the other.
+        CheckpointError: An input is too large, or one of the two is there without the other.
     """
+    for spec in inputs:
+        elements = math.prod(1 if isinstance(size, str) else size for size in spec.shape)
+        if elements > MAX_ELEMENTS:
+            raise CheckpointError(
+                f"the input {shown(input_text(spec))} has more than the {MAX_ELEMENTS}"
+                " elements that an input may have. Check its shape."
+            )
     dynamic = next((spec for spec in inputs if BATCH in spec.shape), None)
     if dynamic is not None and batch is None:
         raise CheckpointError(
@@ -153,10 +160,4 @@ def _parse_shape(text: str, shape_text: str) -> tuple[Dimension, ...]:
                 f"--input {text!r}: dimension {index} is {part!r}, expected a whole number of"
                 f" at least 1. {_EXAMPLE}"
             )
-    elements = math.prod(size for size in shape if isinstance(size, int))
-    if elements > MAX_ELEMENTS:
-        raise CheckpointError(
-            f"--input {text!r} has {elements} elements, more than the {MAX_ELEMENTS} that an"
-            " input may have. Check the shape."
-        )
     return tuple(shape)

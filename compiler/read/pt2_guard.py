@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import math
 import re
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,12 @@ _FUNCTION = re.compile(
     r"|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|ToFloat|(Floor|Ceil|Trunc|Round)ToInt"
     r"|TruncToFloat|RoundDecimal|Identity|IsNonOverlappingAndDenseIndicator"
 )
+_POWERS = ("Pow", "PowByNatural", "FloatPow", "LShift")
+_MAX_EXPRESSION = 4096
+"""Characters of an expression, and bits of the largest number that it can stand for."""
+
+_NUMBERS = ("Integer", "Rational", "Float")
+
 _SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9]*(_\w+)?")
 _NODES = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Constant, ast.Name),
@@ -213,15 +220,49 @@ def _texts(value: object) -> Iterator[str]:
 def _check_expression(path: Path, text: str, allowed: Callable[[ast.AST], bool]) -> None:
     """Checks an expression that PyTorch evaluates, by its syntax tree."""
     error = _refused(path, f"the expression {text[:200]!r}")
+    if len(text) > _MAX_EXPRESSION:
+        raise error
     # A comment or a line break would be no node of the tree.
     if any(mark in text for mark in "#\\\n\r"):
         raise error
     try:
-        nodes = list(ast.walk(ast.parse(text, mode="eval")))
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as cause:
+        tree = ast.parse(text, mode="eval")
+        wrong = not all(allowed(node) for node in ast.walk(tree))
+        wrong = wrong or _bits(tree) > _MAX_EXPRESSION
+    except (SyntaxError, ValueError, ArithmeticError, MemoryError, RecursionError) as cause:
         raise error from cause
-    if not all(allowed(node) for node in nodes):
+    if wrong:
         raise error
+
+
+def _bits(node: ast.AST) -> float:
+    """Returns how many bits the value of an allowed expression has at most.
+
+    Only powers and shifts grow faster than the text does; their exponents must be numbers.
+    """
+    if isinstance(node, ast.Constant):
+        number = node.value if isinstance(node.value, (int, float)) else 2**63
+        return math.log2(abs(number) + 2)  # infinite for 1e999
+    if isinstance(node, ast.Name):
+        return 63.0
+    function = getattr(node, "func", None)
+    grows = isinstance(getattr(node, "op", None), (ast.Pow, ast.LShift))
+    operands: list[ast.AST] = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.Call):
+        grows = isinstance(function, ast.Name) and function.id in _POWERS
+        operands = [*node.args, *(keyword.value for keyword in node.keywords)]
+    elif isinstance(node, ast.BinOp):
+        operands = [node.left, node.right]
+    if not grows:
+        return max(1.0, sum(_bits(operand) for operand in operands))
+    if len(operands) < 2:
+        return math.inf
+    base, exponent = operands[:2]
+    if any(
+        isinstance(each, ast.Name) and each.id not in _NUMBERS for each in ast.walk(exponent)
+    ):
+        return math.inf
+    return _bits(base) * 2 ** _bits(exponent)
 
 
 def _in_expression(node: ast.AST) -> bool:

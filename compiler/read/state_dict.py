@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from skipc.compiler.errors import CheckpointError
+from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,31 +34,44 @@ NESTING_KEYS = (
 )
 """Where training scripts put the weights beside the optimizer's state."""
 
-WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel, AveragedModel and torch.compile put before every name."""
+WRAPPER_WORDS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
+"""What torch.compile, activation checkpointing and FSDP put into names, wherever they wrap."""
+
+_FOREIGN = "module"
+"""What DataParallel and AveragedModel put there; a network may use this word itself."""
+
+_UNREADABLE = ("float8", "float4", "float6", "bits", "quint", "qint", "int4", "uint4")
+"""Starts of the types that PyTorch stores and does not compute with as they are."""
 
 _SHOWN = 3
 
 
-def find_weights(path: Path, content: object) -> dict[str, torch.Tensor]:
+def find_weights(path: Path, content: object, wanted: str | None = None) -> dict[str, Any]:
     """Returns the state_dict in a loaded checkpoint, at its top or nested.
+
+    Args:
+        path: The checkpoint, for messages.
+        content: What it holds.
+        wanted: ``--weights``: the key of one of several sets, or what begins the names of one
+            (``ema_model.``), which is taken off; None where there is one.
 
     Raises:
         CheckpointError: There is none, or there are several to choose from.
     """
     if isinstance(content, Mapping):
-        if _is_weights(content):
-            return dict(content)
-        nested = [key for key in NESTING_KEYS if _is_weights(content.get(key))]
-        if len(nested) > 1:
-            listed = " and ".join(repr(key) for key in nested)
+        sets = _sets(content)
+        if wanted is not None:
+            return _chosen(path, sets, wanted)
+        known = {key: held for key, held in sets.items() if key in ("", *NESTING_KEYS)}
+        if len(known) > 1 or (sets and not known):
             raise CheckpointError(
-                f"{path}: holds several sets of weights, {listed}. Save the one you mean:"
-                f"\n  torch.save(torch.load({path.name!r})[{nested[-1]!r}], 'weights.pt')"
+                f"{path}: holds weights under"
+                f" {' and '.join(shown(key) for key in list(sets)[:10])}. Choose:"
+                f" --weights {list(known or sets)[-1][:60]}"
             )
-        if nested:
-            return dict(content[nested[0]])
-        keys = ", ".join(repr(key) for key in list(content)[:10]) or "nothing"
+        if known:
+            return next(iter(known.values()))
+        keys = ", ".join(shown(key) for key in list(content)[:10]) or "nothing"
         found = f"a dict with {keys}"
     else:
         found = f"an object of class {type(content).__name__!r}"
@@ -68,29 +82,56 @@ def find_weights(path: Path, content: object) -> dict[str, torch.Tensor]:
     )
 
 
+def _sets(content: Mapping[object, object]) -> dict[str, dict[str, Any]]:
+    """Returns the sets of weights in a checkpoint by their keys; "" for the top."""
+    if _is_weights(content):
+        return {"": {str(name): value for name, value in content.items()}}
+    found = {key: dict(held) for key, held in content.items() if _is_weights(held)}
+    return {key: held for key, held in found.items() if isinstance(key, str)}
+
+
+def _chosen(path: Path, sets: Mapping[str, dict[str, Any]], wanted: str) -> dict[str, Any]:
+    if wanted in sets:
+        return sets[wanted]
+    for weights in sets.values():
+        begin = wanted if wanted.endswith(".") else f"{wanted}."
+        inner = {n.removeprefix(begin): w for n, w in weights.items() if n.startswith(begin)}
+        if inner:
+            return inner
+    begins = {name.partition(".")[0] for weights in sets.values() for name in weights}
+    raise CheckpointError(
+        f"{path}: --weights {shown(wanted)} is no set of weights and begins no name."
+        f" {choices_text(wanted, {key for key in sets if key} | begins)}"
+    )
+
+
 def load_weights(path: Path, module: nn.Module, weights: Weights, model: str) -> None:
     """Puts ``weights`` into ``module``, all of them and nothing else.
 
-    A wrapper's prefix before every name (``module.``, ``_orig_mod.``) is taken off where the
+    What only a wrapper writes into names (``module.``, ``_orig_mod.``) is taken off where the
     network's own names lack it. Batch-norm counters (``num_batches_tracked``) may be missing:
-    nothing reads them in eval mode.
+    nothing reads them in eval mode; so may a name of a tensor that is there under another one.
 
     Raises:
-        CheckpointError: Names or shapes do not fit, a value would lose precision, or a
-            parameter holds NaN.
+        CheckpointError: Names or shapes do not fit, a value would lose precision or cannot be
+            read, or a parameter holds NaN.
     """
     own = module.state_dict()
-    weights = _without_wrapper(weights, own)
+    weights = _without_wrappers(path, weights, own)
     _check_tensors(path, weights, own, model)
     try:
         result = module.load_state_dict(dict(weights), strict=False)
-    except RuntimeError as cause:
+    # Whatever PyTorch says of tensors of kinds that it cannot copy.
+    except Exception as cause:
         reason = " ".join(str(cause).split())[:300]
         raise CheckpointError(
             f"{path}: the weights do not fit {model}: {reason}. Check --model and --model-arg."
         ) from cause
+    loaded = {_place(own[name]) for name in weights if name in own}
     missing = [
-        name for name in result.missing_keys if not name.endswith("num_batches_tracked")
+        name
+        for name in result.missing_keys
+        if not name.endswith("num_batches_tracked") and _place(own[name]) not in loaded
     ]
     unexpected = list(result.unexpected_keys)
     if missing or unexpected:
@@ -104,11 +145,32 @@ def load_weights(path: Path, module: nn.Module, weights: Weights, model: str) ->
             parts.append(f"{len(unexpected)} are unknown to it: {_first(unexpected)}{near}")
         raise CheckpointError(
             f"{path}: the weights do not fit {model}: {'; '.join(parts)}."
-            " Is it the right network? Check --model and --model-arg."
+            f" {_advice(weights, own)}"
         )
 
 
-def _is_weights(value: object) -> bool:
+def _advice(weights: Weights, own: Weights) -> str:
+    """Returns what to do about names that do not fit."""
+    needed = {name for name in own if not name.endswith("num_batches_tracked")}
+    begins: dict[str, set[str]] = {}
+    for name in weights:
+        parts = name.split(".")
+        for count in range(1, min(len(parts), 4)):
+            begin = ".".join(parts[:count]) + "."
+            begins.setdefault(begin, set()).add(name.removeprefix(begin))
+    fitting = [begin for begin, names in begins.items() if names & needed == needed]
+    if not fitting:
+        return "Is it the right network? Check --model and --model-arg."
+    listed = " and ".join(shown(begin) for begin in fitting[:10])
+    return f"They fit behind the prefix {listed}: add --weights {fitting[0][:60]}"
+
+
+def _place(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Returns what two names of one tensor have in common."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _is_weights(value: object) -> TypeGuard[Mapping[str, torch.Tensor]]:
     import torch
 
     return (
@@ -119,20 +181,22 @@ def _is_weights(value: object) -> bool:
     )
 
 
-def _without_wrapper(weights: Weights, own: Iterable[str]) -> Weights:
-    own_names = set(own)
+def _without_wrappers(path: Path, weights: Weights, own: Iterable[str]) -> Weights:
+    own_words = {word for name in own for word in name.split(".")}
+    words = (WRAPPER_WORDS | {_FOREIGN}) - own_words
     # AveragedModel keeps its own counter beside the wrapped network.
-    if "n_averaged" in weights and "n_averaged" not in own_names:
+    if "n_averaged" not in own_words:
         weights = {name: value for name, value in weights.items() if name != "n_averaged"}
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in WRAPPER_PREFIXES:
-            wrapped = bool(weights) and all(name.startswith(prefix) for name in weights)
-            if wrapped and not any(name.startswith(prefix) for name in own_names):
-                weights = {n.removeprefix(prefix): value for n, value in weights.items()}
-                stripped = True
-    return weights
+    found: dict[str, torch.Tensor] = {}
+    for name, value in weights.items():
+        bare = ".".join(part for part in name.split(".") if part not in words)
+        if bare in found:
+            raise CheckpointError(
+                f"{path}: two weights are called {shown(bare)} once the words of wrappers are"
+                " taken off. Save the state_dict of the network itself."
+            )
+        found[bare] = value
+    return found
 
 
 def _check_tensors(path: Path, weights: Weights, own: Weights, model: str) -> None:
@@ -140,6 +204,12 @@ def _check_tensors(path: Path, weights: Weights, own: Weights, model: str) -> No
 
     wrong = []
     for name, value in weights.items():
+        problem = _problem(value)
+        if problem is not None:
+            raise CheckpointError(
+                f"{path}: {shown(name)} is {problem}. Save plain numbers, e.g."
+                " model.float().state_dict()."
+            )
         target = own.get(name)
         if target is None:
             continue
@@ -162,6 +232,19 @@ def _check_tensors(path: Path, weights: Weights, own: Weights, model: str) -> No
             f"{path}: {len(wrong)} weights have another shape than those of {model}:"
             f" {'; '.join(wrong[:_SHOWN])}{more}. Check --model-arg."
         )
+
+
+def _problem(value: torch.Tensor) -> str | None:
+    """Returns why a tensor cannot be computed with as it is; None if it can."""
+    import torch
+
+    if value.is_meta:
+        return "a tensor without values (of the device 'meta')"
+    if value.is_nested or value.layout is not torch.strided:
+        return "nested" if value.is_nested else f"{value.layout}".removeprefix("torch.")
+    if value.is_quantized or _dtype(value).startswith(_UNREADABLE):
+        return f"{_dtype(value)}, whose numbers mean nothing without their scales"
+    return None
 
 
 def _first(names: list[str]) -> str:
