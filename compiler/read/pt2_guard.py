@@ -251,6 +251,8 @@ def _bits(node: ast.AST) -> float:
     if isinstance(node, ast.Call):
         grows = isinstance(function, ast.Name) and function.id in _POWERS
         operands = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if grows and node.keywords:
+            return math.inf
     elif isinstance(node, ast.BinOp):
         operands = [node.left, node.right]
     if not grows:
