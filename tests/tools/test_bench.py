@@ -9,10 +9,12 @@ import pytest
 
 from skipc.compiler.errors import ExtraMissingError
 from skipc.runtime import Bundle
+from skipc.tools.bench.__main__ import PARTS
+from skipc.tools.bench.against import added_by, load_both
 from skipc.tools.bench.bars import Bar, markdown, write
-from skipc.tools.bench.building import run_and_measure
+from skipc.tools.bench.harness import by_turns_ms, in_fresh_process, ratio, run
 from skipc.tools.bench.if_graph import IfSession
-from skipc.tools.bench.networks import NETWORKS, RESNET50, VIT_B16, build_command
+from skipc.tools.bench.networks import NETWORKS
 from skipc.tools.bench.pages import find_browser
 from skipc.tools.trtbench.loading import plain_session
 
@@ -63,18 +65,23 @@ def test_a_missing_browser_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_networks_have_six_configurations_each() -> None:
     skipped = {
-        network: [
+        name: [
             len(entry.choices["skip"])  # type: ignore[arg-type]
             for entry in network.front(network.counts).configurations
         ]
-        for network in NETWORKS
+        for name, network in NETWORKS.items()
     }
-    assert skipped == {RESNET50: [0, 2, 4, 6, 8, 10], VIT_B16: [*range(6)]}
+    assert skipped == {"ResNet-50": [0, 2, 4, 6, 8, 10], "ViT-B/16": [*range(6)]}
 
 
-def test_build_command_is_what_a_user_would_type(tmp_path: Path) -> None:
-    command = build_command(RESNET50, tmp_path / "c.pt", tmp_path / "f.json", tmp_path / "o")
-    assert command[1:5] == ["-m", "skipc.tools.cli", "build", str(tmp_path / "c.pt")]
+def test_every_part_may_be_measured_alone() -> None:
+    assert [*PARTS] == [
+        *NETWORKS,
+        "budgets",
+        "trtbench",
+        "digits ResNet",
+        "sub-path ResNet-50",
+    ]
 
 
 def test_if_graph_gives_the_pruned_graphs_outputs(work: Path) -> None:
@@ -93,8 +100,25 @@ def test_if_graph_gives_the_pruned_graphs_outputs(work: Path) -> None:
 
 
 def test_commands_are_measured() -> None:
-    spent = run_and_measure([sys.executable, "-c", "x = bytearray(50_000_000)"])
+    spent = run(sys.executable, "-c", "x = bytearray(50_000_000); print(len(x))")
     assert spent.wall_s > 0
     assert spent.peak_bytes > 50_000_000
+    assert spent.out == "50000000\n"
     with pytest.raises(SystemExit, match="went wrong"):
-        run_and_measure([sys.executable, "-c", "raise SystemExit('went wrong')"])
+        run(sys.executable, "-c", "raise SystemExit('went wrong')")
+
+
+def test_figures_come_from_processes_of_their_own(made: Path) -> None:
+    path = made / "ckpt.skipc"
+    for how in ("ours", "plain"):
+        assert in_fresh_process(added_by, how, path) > 0
+    pairs = in_fresh_process(load_both, path, "ours")
+    assert [len(pair) for pair in pairs] == [2, 2]
+
+
+def test_who_goes_first_takes_turns() -> None:
+    order: list[str] = []
+    pairs = by_turns_ms(lambda: order.append("a"), lambda: order.append("b"), 3)
+    assert "".join(order) == "abbaab"
+    assert ratio([(1, 2), (3, 1), (2, 2)]) == 1
+    assert len(pairs) == 3

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.bundle.files import write_whole
+from skipc.compiler.bundle.files import write_json, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,40 +46,29 @@ class Bar:
         return enough and (self.limit is None or self.value <= self.limit)
 
     @property
-    def bar(self) -> str:
-        """What the value has to be, as text; empty where the figure is only reported."""
-        if self.least is not None:
-            return f"≥ {_text(self.least, self.unit)}"
-        return "" if self.limit is None else f"≤ {_text(self.limit, self.unit)}"
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table: network, what, value, bar, verdict and note."""
+        bar = "" if self.limit is None else f"≤ {_text(self.limit, self.unit)}"
+        bar = bar if self.least is None else f"≥ {_text(self.least, self.unit)}"
+        verdict = "" if not bar else "met" if self.met else "**missed**"
+        value = _text(self.value, self.unit)
+        return self.network, self.what, value, bar, verdict, self.note
 
 
 def markdown(bars: list[Bar], machine: str) -> str:
     """Returns the table as Markdown."""
-    lines = [
-        "# Benchmarks",
-        "",
-        _INTRODUCTION,
-        "",
-        machine,
-        "",
-        "| network | what | measured | bar | | note |",
-        "|---|---|---:|---:|---|---|",
-    ]
-    for bar in bars:
-        verdict = "" if not bar.bar else ("met" if bar.met else "**missed**")
-        lines.append(
-            f"| {bar.network} | {bar.what} | {_text(bar.value, bar.unit)} | {bar.bar} |"
-            f" {verdict} | {bar.note} |"
-        )
-    return "\n".join(lines) + "\n"
+    head = ["# Benchmarks", "", _INTRODUCTION, "", machine, ""]
+    head += ["| network | what | measured | bar | | note |", "|---|---|---:|---:|---|---|"]
+    rows = (f"| {' | '.join(bar.cells)} |" for bar in bars)
+    return "\n".join([*head, *rows, ""])
 
 
 def write(bars: list[Bar], machine: str, folder: Path) -> None:
     """Writes ``results.md`` and ``results.json`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "results.md", markdown(bars, machine).encode())
-    document = {"machine": machine, "bars": [{**asdict(bar), "met": bar.met} for bar in bars]}
-    write_whole(folder / "results.json", json.dumps(document, indent=1).encode() + b"\n")
+    documents = [{**asdict(bar), "met": bar.met} for bar in bars]
+    write_json(folder / "results.json", {"machine": machine, "bars": documents})
 
 
 def _text(value: float, unit: str) -> str:

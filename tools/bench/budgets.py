@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from skipc.tools.simulate.replay import replay
 from skipc.tools.simulate.scenario import Arrivals, Grant, Noise, Power, Scenario
 from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 NAME = "budgets"
 _FAMILIES = 8
 _FULL_MS = 30.0
 
 
-def bars() -> list[Bar]:
-    """Returns the bars of the governor, all simulated."""
+def bars(place: Path) -> list[Bar]:
+    """Returns the bars of the governor, all simulated: nothing is written to ``place``."""
     found = []
     for name in shipped_scenarios():
         found += _scenario_bars(name)

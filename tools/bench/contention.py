@@ -10,14 +10,18 @@ import multiprocessing
 import os
 import statistics
 import time
+from collections import Counter
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from skipc.runtime import AdaptiveEngine, Budget, Bundle
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.building import run_and_measure
-from skipc.tools.bench.networks import build_command, prepare
+from skipc.tools.bench.harness import timed_ms
+from skipc.tools.bench.networks import six_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.synchronize import Event
     from pathlib import Path
 
@@ -32,52 +36,31 @@ _ROOM = 1.1
 
 
 def bars(network: Network, folder: Path) -> list[Bar]:
-    """Returns how many calls of each policy were within a budget that could be met.
-
-    Args:
-        network: The network.
-        folder: Holds ``six.skipc``, its bundle; it is built if it is not there.
-    """
-    if not (folder / "six.skipc").exists():
-        prepare(network, folder)
-        checkpoint = folder / "ckpt.pt"
-        run_and_measure(
-            build_command(network, checkpoint, folder / "six.json", folder / "six.skipc")
-        )
-    bundle = Bundle.open(folder / "six.skipc")
-    case = bundle.golden_inputs()[0]
-    best = bundle.manifest.configurations[0].name
+    """Returns how many calls of each policy were within a budget that could be met."""
+    bundle = Bundle.open(six_of(network, folder))
+    case, best = bundle.golden_inputs()[0], bundle.manifest.configurations[0].name
+    times_ms: dict[str, list[float]] = {"governor": [], "table": [], best: []}
+    chosen: Counter[str] = Counter()
     with (
         AdaptiveEngine.open(bundle.path, threads=1) as governed,
         AdaptiveEngine.open(bundle.path, threads=1) as fixed,
     ):
         fixed.pin(best)
-        quiet_ms = [_call_ms(fixed, case) for _ in range(_QUIET_CALLS)]
+        quiet_ms = [timed_ms(partial(fixed, case)) for _ in range(_QUIET_CALLS)]
         limit_ms = _ROOM * statistics.quantiles(quiet_ms, n=20)[-1]
         governed.budget = Budget(latency_ms=limit_ms, quantile=_QUANTILE)
-        table = min(
-            (each for each in fixed.stats().configurations if each.p95_ms <= limit_ms),
-            key=lambda each: -each.rank,
-            default=fixed.stats().configurations[-1],
-        ).configuration
-        times_ms: dict[str, list[float]] = {"governor": [], "table": [], best: []}
-        chosen: dict[str, int] = {}
-        stop = multiprocessing.get_context("spawn").Event()
-        neighbours = _started_neighbours(stop)
-        end_s = time.perf_counter() + _SECONDS
-        try:
+        points = fixed.stats().configurations
+        within = [point for point in points if point.p95_ms <= limit_ms] or points[-1:]
+        table = max(within, key=lambda point: point.rank).configuration
+        with _neighbours():
+            end_s = time.perf_counter() + _SECONDS
             while time.perf_counter() < end_s:
-                times_ms["governor"].append(_call_ms(governed, case))
+                times_ms["governor"].append(timed_ms(partial(governed, case)))
                 assert governed.last is not None
-                name = governed.last.configuration
-                chosen[name] = chosen.get(name, 0) + 1
+                chosen[governed.last.configuration] += 1
                 for policy, configuration in (("table", table), (best, best)):
                     fixed.pin(configuration)
-                    times_ms[policy].append(_call_ms(fixed, case))
-        finally:
-            stop.set()
-            for neighbour in neighbours:
-                neighbour.join()
+                    times_ms[policy].append(timed_ms(partial(fixed, case)))
     share = {
         policy: sum(ms <= limit_ms for ms in found) / len(found)
         for policy, found in times_ms.items()
@@ -92,21 +75,23 @@ def bars(network: Network, folder: Path) -> list[Bar]:
     ]
 
 
-def _call_ms(engine: AdaptiveEngine, case: object) -> float:
-    start_ns = time.perf_counter_ns()
-    engine(case)  # type: ignore[call-overload]
-    return (time.perf_counter_ns() - start_ns) / 1e6
-
-
-def _started_neighbours(stop: Event) -> list[multiprocessing.process.BaseProcess]:
-    context = multiprocessing.get_context("spawn")
-    began_s = time.monotonic()
-    found: list[multiprocessing.process.BaseProcess] = []
-    for _ in range(os.cpu_count() or 1):
-        process = context.Process(target=_disturb, args=(stop, began_s), daemon=True)
+@contextmanager
+def _neighbours() -> Iterator[None]:
+    """Disturbs every core, by a process each, until the block ends."""
+    context, began_s = multiprocessing.get_context("spawn"), time.monotonic()
+    stop = context.Event()
+    processes = [
+        context.Process(target=_disturb, args=(stop, began_s), daemon=True)
+        for _ in range(os.cpu_count() or 1)
+    ]
+    for process in processes:
         process.start()
-        found.append(process)
-    return found
+    try:
+        yield
+    finally:
+        stop.set()
+        for process in processes:
+            process.join()
 
 
 def _disturb(stop: Event, began_s: float) -> None:

@@ -8,9 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-import subprocess
-import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.axes.units import find_units
@@ -23,6 +20,7 @@ from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.samples import Samples
 from skipc.runtime import Bundle
 from skipc.tools.bench.bars import Bar
+from skipc.tools.bench.harness import skipc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,31 +37,17 @@ MAX_DROP = 0.71
 """The loss of accuracy, in points, that arXiv 2505.17626 gives for its twofold gain."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The figures of one seed."""
-
-    share: float
-    evaluations: int
-    unit_forwards: float
-    latency_ratio: float
-    scalar_ratio: float
-    scalar_loss: float
-    store_ratio: float
-    prediction_error: float
-
-
-def bars(folder: Path) -> list[Bar]:
+def bars(place: Path) -> list[Bar]:
     """Trains, selects and builds; returns the bars of selection."""
-    found = [_one(seed, folder / f"digits-{seed}") for seed in SEEDS]
+    found = [_one(seed, place / f"selecting/digits-{seed}") for seed in SEEDS]
 
     def median(name: str) -> float:
-        return float(statistics.median(getattr(one, name) for one in found))
+        return float(statistics.median(one[name] for one in found))
 
     def listed(name: str, form: str) -> str:
-        return " ".join(format(getattr(one, name), form) for one in found)
+        return " ".join(format(one[name], form) for one in found)
 
-    evaluations = max(one.evaluations for one in found)
+    evaluations = max(one["evaluations"] for one in found)
     return [
         Bar(NAME, "hypervolume of the default search, over the exhaustive front's",
             median("share"), None, least=0.99,
@@ -83,79 +67,68 @@ def bars(folder: Path) -> list[Bar]:
     ]  # fmt: skip
 
 
-def _one(seed: int, folder: Path) -> _Found:
+def _one(seed: int, folder: Path) -> dict[str, float]:
+    """Returns the figures of one seed."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "ckpt.pt"
     if not checkpoint.exists():
-        _skipc("train", "stochastic-depth", "--seed", seed, "--out", folder)
+        skipc("train", "stochastic-depth", "--seed", seed, "--out", folder)
     near = ("select", checkpoint, "--data", "digits", "--target", "cpu", "--json",
             "--cache", folder / "cache", "--out", folder / "front.json")  # fmt: skip
     kept = [word for name in MANDATORY for word in ("--keep", name)]
-    searched = json.loads(_skipc(*near, *kept))
+    searched = _told(*near, *kept)
     # Once everything is in the cache, the share of the exhaustive optimum is known.
-    _skipc(*near, *kept, "--search", "exhaustive", "--out", folder / "all.json")
-    shared = json.loads(_skipc(*near, *kept))
+    skipc(*near, *kept, "--search", "exhaustive", "--out", folder / "all.json")
+    shared = _told(*near, *kept)
     bundle, scalar_ratio, chosen = _fastest(near, checkpoint, folder, NormMode.SCALAR)
     _, full_ratio, others = _fastest(near, checkpoint, folder, NormMode.FULL)
-    errors = [
-        abs(one["predicted_ms"] / one["measured_ms"] - 1)
-        for one in (*searched["configurations"], *chosen, *others)
-    ]
+    tried = (*searched["configurations"], *chosen, *others)
     accuracy = _accuracies(checkpoint)
     half = [bits for bits in accuracy[NormMode.FULL] if sum(bits) in (4, 5)]
     losses = [accuracy[NormMode.FULL][b] - accuracy[NormMode.SCALAR][b] for b in half]
-    return _Found(
-        share=shared["share_of_exhaustive_hypervolume"],
-        evaluations=searched["evaluations"],
-        unit_forwards=_unit_forwards(checkpoint),
-        latency_ratio=full_ratio,
-        scalar_ratio=scalar_ratio,
-        scalar_loss=100 * statistics.mean(losses),
-        store_ratio=_store_ratio(bundle),
-        prediction_error=max(errors),
-    )
+    manifest = bundle.manifest
+    full = next(c for c in manifest.configurations if not c.taken("skip"))
+    full_bytes = manifest.graphs_of(full)[0].weights_bytes
+    return {
+        "share": shared["share_of_exhaustive_hypervolume"],
+        "evaluations": searched["evaluations"],
+        "unit_forwards": _unit_forwards(checkpoint),
+        "latency_ratio": full_ratio,
+        "scalar_ratio": scalar_ratio,
+        "scalar_loss": 100 * statistics.mean(losses),
+        "store_ratio": sum(tensor.size_bytes for tensor in manifest.weights) / full_bytes,
+        "prediction_error": max(
+            abs(one["predicted_ms"] / one["measured_ms"] - 1) for one in tried
+        ),
+    }
 
 
 def _fastest(
     near: tuple[object, ...], checkpoint: Path, folder: Path, norm: NormMode
-) -> tuple[Path, float, list[dict[str, Any]]]:
-    """Selects within the drop and builds; returns the bundle and what the fastest gains."""
+) -> tuple[Bundle, float, list[dict[str, Any]]]:
+    """Selects within the drop and builds; returns the bundle and what the fastest gains.
+
+    That is its latency over the full network's, on one thread. Counted are configurations
+    that keep the accuracy on the report part.
+    """
     folder = folder / norm.value
     folder.mkdir(exist_ok=True)
-    front, bundle = folder / "front.json", folder / "bundle.skipc"
+    front, path = folder / "front.json", folder / "bundle.skipc"
     limits = ("--max-drop", MAX_DROP, "--size", 12, "--norm", norm.value, "--out", front)
-    chosen = json.loads(_skipc(*near, *limits))["configurations"]
-    _skipc("build", checkpoint, "--front", front, "--target", "cpu", "--out", bundle,
-           "--overwrite")  # fmt: skip
-    return bundle, _latency_ratio(bundle, chosen), chosen
-
-
-def _skipc(*arguments: object) -> str:
-    """Runs ``skipc`` and returns what it printed."""
-    command = [sys.executable, "-m", "skipc.tools.cli", *map(str, arguments)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
-    return ended.stdout
-
-
-def _latency_ratio(path: Path, chosen: list[dict[str, Any]]) -> float:
-    """Returns the fastest engine's latency over the full network's, one thread.
-
-    Counted are configurations that keep the accuracy on the report part.
-    """
+    chosen = _told(*near, *limits)["configurations"]
+    skipc(
+        "build", checkpoint, "--front", front, "--target", "cpu", "--out", path, "--overwrite"
+    )
     best = next(one["score"] for one in chosen if one["name"] == "full")
     kept = {one["name"] for one in chosen if 100 * (best - one["score"]) <= MAX_DROP}
-    engines = Bundle.open(path).engine_set("cpu").engines
+    bundle = Bundle.open(path)
+    engines = bundle.engine_set("cpu").engines
     p50_ms = {engine.graph: engine.latency[0].p50_ms for engine in engines}
-    return min(p50_ms[name] for name in kept) / p50_ms["full"]
+    return bundle, min(p50_ms[name] for name in kept) / p50_ms["full"], chosen
 
 
-def _store_ratio(path: Path) -> float:
-    manifest = Bundle.open(path).manifest
-    full = next(c for c in manifest.configurations if not c.taken("skip"))
-    full_bytes = manifest.graphs_of(full)[0].weights_bytes
-    return sum(tensor.size_bytes for tensor in manifest.weights) / full_bytes
+def _told(*words: object) -> Any:
+    return json.loads(skipc(*words).out)
 
 
 def _evaluator(checkpoint: Path, mode: NormMode) -> tuple[Evaluator, list[Genes]]:

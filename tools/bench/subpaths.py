@@ -23,8 +23,9 @@ SHARES = {"FFFF": 1.0, "TFFF": 0.947, "TTFF": 0.840, "TTTF": 0.680, "TTTT": 0.62
 """MACs over the full network's: arXiv 2312.16392 counts the same, rounded."""
 
 
-def bars(folder: Path) -> list[Bar]:
+def bars(place: Path) -> list[Bar]:
     """Builds the five configurations; returns the bars of MACs and weights."""
+    folder = place / "subpaths"
     folder.mkdir(parents=True, exist_ok=True)
     module = _module()
     network = TorchSupernet(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +15,11 @@ from skipc.compiler.front import Front, FrontEntry, write_front
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
+from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from skipc.runtime.load.opening import bundle_backend
 from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.building import run_and_measure
-from skipc.tools.bench.networks import RESNET50, build_command, prepare
+from skipc.tools.bench.harness import skipc, timed_ms
+from skipc.tools.bench.networks import RESNET50, six_of
 from skipc.tools.trtbench.latency import batch_medians_ms, independent_ratio, paired_ratio
 from skipc.tools.trtbench.loop import Stop, timed
 
@@ -38,18 +37,10 @@ _MARGIN = 0.03
 _SHORT = Stop(warm_up_ms=50, duration_s=0.3, iterations=30)
 
 
-def bars(resnet: Path, small: Path) -> list[Bar]:
-    """Returns the bars of the loop.
-
-    Args:
-        resnet: Holds ``six.skipc``, the ResNet-50's bundle; it is built if it is not there.
-        small: A folder for a small network's bundle.
-    """
-    if not (resnet / "six.skipc").exists():
-        prepare(RESNET50, resnet)
-        checkpoint, front = resnet / "ckpt.pt", resnet / "six.json"
-        run_and_measure(build_command(RESNET50, checkpoint, front, resnet / "six.skipc"))
-    return [*_against_others(resnet / "six.skipc"), *_planted(_small(small)), _overhead()]
+def bars(place: Path) -> list[Bar]:
+    """Returns the bars of the loop: on the ResNet-50's bundle, and on a small network's."""
+    resnet, small = six_of(RESNET50, RESNET50.folder(place)), _small(place / "small")
+    return [*_against_others(resnet), *_planted(small), _overhead()]
 
 
 def slowed(run: Run, share: float) -> Run:
@@ -68,29 +59,22 @@ def slowed(run: Run, share: float) -> Run:
 
 def _against_others(path: Path) -> list[Bar]:
     """The median of a configuration by ``trtbench``, by a bare loop, by ONNX Runtime."""
-    bundle = Bundle.open(path)
-    cases = bundle.golden_inputs()[:1]
-    backend, _, _ = bundle_backend(bundle, "cpu", 1, None)
-    assert isinstance(backend, OnnxRuntimeCpu)
-    configuration = bundle.manifest.configurations[-1].name
-    engine = backend.load(configuration)
-    session, bare_ms = engine._session, []
+    backend, cases = _opened(path)
+    graph = Bundle.open(path).manifest.graphs[-1].name
+    engine, bare_ms = backend.load(graph), []
+    session = engine._session
 
     def bare(inputs: Arrays) -> None:
         """A call of the session as in a loop of one's own, by a watch of one's own."""
-        start_s = time.perf_counter()
-        session.run(None, inputs)
-        bare_ms.append((time.perf_counter() - start_s) * 1000)
+        bare_ms.append(timed_ms(lambda: session.run(None, inputs)))
 
     stop, now_ns = Stop(0, 0, _ROUNDS), time.perf_counter_ns
     trace = timed({"engine": engine.run, "bare": bare}, cases, stop, now_ns)
     reported_ms = trace.calls["engine"].latencies_ms
-    off = statistics.median(
-        reported / own for reported, own in zip(reported_ms, bare_ms, strict=True)
-    )
-    note = f"{configuration}: {np.median(reported_ms):.2f} and {np.median(bare_ms):.2f} ms"
+    off = float(np.median(reported_ms / np.array(bare_ms)))
+    note = f"{graph}: {np.median(reported_ms):.2f} and {np.median(bare_ms):.2f} ms"
     with TemporaryDirectory() as folder:
-        profiled = backend.load(configuration, profile=str(Path(folder) / "profile"))
+        profiled = backend.load(graph, profile=str(Path(folder) / "profile"))
         trace = timed({"engine": profiled.run}, cases, stop, now_ns)
         events = json.loads(profiled.end_profiling().read_text())
     runs_ms = [event["dur"] / 1000 for event in events if event["name"] == "model_run"]
@@ -99,19 +83,25 @@ def _against_others(path: Path) -> list[Bar]:
     what = "median latency, off"
     return [
         Bar(RESNET50.name, f"{what} that of a bare loop on the same session, by turns",
-            abs(float(off) - 1), 0.02, note=note),
+            abs(off - 1), 0.02, note=note),
         Bar(RESNET50.name, f"{what} that of ONNX Runtime's profiler, the same calls",
             abs(profiled_ms / by_profiler_ms - 1), 0.02,
-            note=f"{configuration}: {profiled_ms:.2f} and {by_profiler_ms:.2f} ms"),
+            note=f"{graph}: {profiled_ms:.2f} and {by_profiler_ms:.2f} ms"),
     ]  # fmt: skip
+
+
+def _opened(path: Path) -> tuple[OnnxRuntimeCpu, Sequence[Arrays]]:
+    """Returns a bundle's backend on one thread, and the input to measure with."""
+    bundle = Bundle.open(path)
+    backend = open_backend(bundle, bundle.engine_set("cpu"), 1)
+    assert isinstance(backend, OnnxRuntimeCpu)
+    return backend, bundle.golden_inputs()[:1]
 
 
 def _planted(path: Path) -> list[Bar]:
     """How often a planted slowdown is found, and how often one that is not there."""
-    bundle = Bundle.open(path)
-    cases = bundle.golden_inputs()[:1]
-    backend, _, _ = bundle_backend(bundle, "cpu", 1, None)
-    engine = backend.load(bundle.manifest.configurations[0].name)
+    backend, cases = _opened(path)
+    engine = backend.load("full")
     # All are wrapped: what the wrapper costs must not count as a difference.
     lanes = {
         "a": slowed(engine.run, 0),
@@ -159,14 +149,13 @@ def _overhead() -> Bar:
         pass
 
     rounds, lanes = 20_000, {str(number): nothing for number in range(6)}
-    found = []
-    for _ in range(7):
-        start_ns = time.perf_counter_ns()
-        timed(lanes, [{}], Stop(0, 0, rounds), time.perf_counter_ns)
-        found.append((time.perf_counter_ns() - start_ns) / (rounds * len(lanes)) / 1000)
-    return Bar(
-        NAME, "the loop itself, per call of nothing", statistics.median(found), 20.0, "µs"
-    )
+
+    def loop() -> object:
+        return timed(lanes, [{}], Stop(0, 0, rounds), time.perf_counter_ns)
+
+    median_ms = statistics.median(timed_ms(loop) for _ in range(7))
+    per_call_us = 1000 * median_ms / (rounds * len(lanes))
+    return Bar(NAME, "the loop itself, per call of nothing", per_call_us, 20.0, "µs")
 
 
 def _small(folder: Path) -> Path:
@@ -179,8 +168,7 @@ def _small(folder: Path) -> Path:
         checkpoint, CheckpointFile("skipc:resnet", {}, network.state_dict(), recipe.inputs)
     )
     write_front(front, Front((FrontEntry("full"),)))
-    words = [sys.executable, "-m", "skipc.tools.cli", "build", str(checkpoint), "--overwrite"]
-    run_and_measure([*words, "--front", str(front), "--target", "cpu"])
+    skipc("build", checkpoint, "--overwrite", "--front", front, "--target", "cpu")
     return checkpoint.with_suffix(".skipc")
 
 

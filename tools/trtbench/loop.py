@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     Run = Callable[[Arrays], Any]
     Clock = Callable[[], int]
     Times = Sequence[tuple[int, int]]  # when calls began and ended, by their beginnings
-    Turn = Callable[[Arrays], Times]
 
 MOST_ROUNDS = 1_000_000
 """Warm-up ends after so many rounds, and so does what is measured; 16 bytes a call."""
@@ -96,10 +95,10 @@ def turn_orders(count: int) -> tuple[tuple[int, ...], ...]:
     return (*rows, *(row[::-1] for row in (rows[0], *rows[:0:-1])))
 
 
-class Lane:
+class _Lane:
     """One of those that take turns: keeps when the calls of each turn began and ended."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Callable[[Arrays], Times]) -> None:
         self._turn = turn
         self.forget()
 
@@ -108,7 +107,6 @@ class Lane:
         self.starts, self.ends, self.spent_ns = array("q"), array("q"), 0
 
     def turn(self, inputs: Arrays) -> None:
-        """Takes a turn."""
         times_ns = self._turn(inputs)
         for start_ns, end_ns in times_ns:
             self.starts.append(start_ns)
@@ -124,6 +122,7 @@ def timed(
     now_ns: Clock,
     streams: int = 1,
     expect: Callable[[float], None] = lambda seconds: None,
+    most_rounds: int = MOST_ROUNDS,
 ) -> Trace:
     """Returns the calls of all, made by turns until ``stop`` says so.
 
@@ -134,6 +133,7 @@ def timed(
         now_ns: The clock.
         streams: Calls at the same time; above 1 a turn is so many, each on its own thread.
         expect: Told after warm-up how many seconds it will take, as far as can be told.
+        most_rounds: Warm-up and measurement end after so many each in any case.
 
     Raises:
         BackendError: A call failed.
@@ -155,8 +155,8 @@ def timed(
             calls = [threads.submit(call, run, inputs) for _ in range(streams)]
             return sorted(each.result() for each in calls)
 
-        lanes = {name: Lane(partial(turn, run)) for name, run in runs.items()}
-        warm_up_rounds = take_turns(tuple(lanes.values()), cases, stop, expect)
+        lanes = {name: _Lane(partial(turn, run)) for name, run in runs.items()}
+        warm_up_rounds = _take_turns([*lanes.values()], cases, stop, expect, most_rounds)
     first_ns = min(lane.starts[0] for lane in lanes.values())
     calls = {}
     for name, lane in lanes.items():
@@ -165,18 +165,14 @@ def timed(
     return Trace(warm_up_rounds, calls)
 
 
-def take_turns(
-    lanes: Sequence[Lane],
+def _take_turns(
+    lanes: Sequence[_Lane],
     cases: Sequence[Arrays],
     stop: Stop,
-    expect: Callable[[float], None] = lambda seconds: None,
-    most_rounds: int = MOST_ROUNDS,
+    expect: Callable[[float], None],
+    most_rounds: int,
 ) -> int:
-    """Lets ``lanes`` take turns until ``stop`` says so; returns the rounds of warm-up.
-
-    Arguments are those of ``timed``. Warm-up and measurement end after ``most_rounds`` each in
-    any case, no fewer than ``stop.iterations``.
-    """
+    """Lets ``lanes`` take turns until ``stop`` says so; returns the rounds of warm-up."""
     turns = [[lanes[at].turn for at in row] for row in turn_orders(len(lanes))]
     rounds, warm_up_rounds, warming = 0, 0, stop.warm_up_ms > 0
     while True:

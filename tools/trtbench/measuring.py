@@ -7,14 +7,12 @@ import platform
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skipc.runtime.backends.phases import PhasedEngine, phased_backend
 from skipc.runtime.bundle.device import conditions_now, this_device
-from skipc.runtime.errors import MeterError
 from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench.latency import summarize
@@ -32,7 +30,7 @@ from skipc.tools.trtbench.report import MeterInfo, Regime, Report
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.runtime import Reading, Sampler
+    from skipc.runtime import Sampler
     from skipc.runtime.backends import Engine, Run
     from skipc.runtime.bundle.device import Conditions
     from skipc.tools.console import Steps
@@ -93,26 +91,21 @@ def measure(subject: Subject, asked: Asked, step: Steps) -> Found:
         if not asked.loading_only:
             beside = {f"{_PLAIN}{name}": run for name, (run, _) in plain.items()}
             found = _time(subject, engines, beside, sampler, asked, step)
+    manifest, backend = subject.bundle.manifest, subject.backend
+    points = operating_points(manifest, subject.engines, backend.threads)
+    ranks = {point.configuration: point.rank for point in points}
+    reference = max(loaded, key=ranks.__getitem__)
     sessions = {name: calls for name, (_, calls) in plain.items()}
-    reference = _most_accurate(subject)
-    return Found(
-        Report(
-            _regime(subject, asked, before, sampler, found.trace.warm_up_rounds),
-            reference,
-            _with_times(loaded, sessions, reference, found, asked),
-            found.switching,
-            plain_not_run,
-        ),
-        found,
-        _profiles(subject, asked, step) if asked.layers else {},
-    )
-
-
-def _most_accurate(subject: Subject) -> str:
-    manifest, threads = subject.bundle.manifest, subject.backend.threads
-    points = operating_points(manifest, subject.engines, threads)
-    measured = [point for point in points if point.configuration in subject.family.routes]
-    return max(measured, key=lambda point: point.rank).configuration
+    rows = _with_times(loaded, sessions, reference, found, asked)
+    regime = _regime(subject, asked, before, sampler, found.trace.warm_up_rounds)
+    profiles = {}
+    if asked.layers:
+        step("profiling layers")
+        duration_s, now_ns = asked.stop.duration_s, subject.clock.now_ns
+        for graph in dict.fromkeys(subject.alone.values()):
+            profiles[graph] = profile_of(backend, graph, subject.cases, duration_s, now_ns)
+    report = Report(regime, reference, rows, found.switching, plain_not_run)
+    return Found(report, found, profiles)
 
 
 def _time(
@@ -139,8 +132,7 @@ def _time(
     energies: Mapping[str, Energy] = {}
     if sampler is not None:
         step("measuring energy")
-        latest = partial(_latest, sampler)
-        energies = measure_energy(runs, cases, sampler.meter, latest, now_ns)
+        energies = measure_energy(runs, cases, sampler, now_ns)
     apart: dict[str, PhasedEngine] = {}
     for name, graph in subject.alone.items():
         if isinstance(engine := engines[graph], PhasedEngine):
@@ -150,25 +142,6 @@ def _time(
     step("measuring phases")
     calls = measure_phases(apart, subject.cases, asked.way, asked.stop, now_ns)
     return Timed(trace, switching, energies, calls)
-
-
-def _latest(sampler: Sampler) -> Reading | None:
-    if sampler.failure:
-        raise MeterError(
-            f"the meter {sampler.meter.name!r} cannot be read: {sampler.failure} See what it"
-            " shows with `skipc meters`, or leave out --meter."
-        )
-    return sampler.latest
-
-
-def _profiles(subject: Subject, asked: Asked, step: Steps) -> dict[str, Profile]:
-    """Returns the layers of each graph, found in engines loaded for this."""
-    step("profiling layers")
-    duration_s, now_ns = asked.stop.duration_s, subject.clock.now_ns
-    return {
-        graph: profile_of(subject.backend, graph, subject.cases, duration_s, now_ns)
-        for graph in dict.fromkeys(subject.alone.values())
-    }
 
 
 def _with_times(

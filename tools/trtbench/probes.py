@@ -6,7 +6,7 @@ import json
 import tempfile
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from itertools import permutations
@@ -21,13 +21,13 @@ from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.backends.phases import Phases
 from skipc.runtime.errors import EngineError, MeterError
 from skipc.tools.trtbench.latency import times_of
-from skipc.tools.trtbench.loop import Lane, take_turns
+from skipc.tools.trtbench.loop import timed
 from skipc.tools.trtbench.report import Energy, PhaseSummary, Switching
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from skipc.runtime import Meter, Reading
+    from skipc.runtime import Reading, Sampler
     from skipc.runtime.backends import Arrays, Backend
     from skipc.runtime.backends.phases import PhasedEngine, Way
     from skipc.tools.trtbench.loop import Clock, Run, Stop
@@ -86,33 +86,27 @@ def measure_switches(
 def measure_energy(
     runs: Mapping[str, Run],
     cases: Sequence[Arrays],
-    meter: Meter,
-    latest: Callable[[], Reading | None],
+    sampler: Sampler,
     now_ns: Clock,
 ) -> dict[str, Energy]:
     """Returns the energy of every configuration, from ``WINDOWS`` windows each, by turns.
 
-    ``latest`` returns the meter's last reading, timed with the same clock.
+    ``sampler`` times its meter's readings with the same clock.
 
     Raises:
-        MeterError: The meter shows nothing new, or too little, for a minute.
+        MeterError: The meter cannot be read, or shows too little for a minute.
         BackendError: A call failed.
     """
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(WINDOWS):
         for name, run in runs.items():
-            found[name].append(_window_mj(run, cases, meter, latest, now_ns))
+            found[name].append(_window_mj(run, cases, sampler, now_ns))
     return {name: Energy.of(windows_mj) for name, windows_mj in found.items()}
 
 
-def _window_mj(
-    run: Run,
-    cases: Sequence[Arrays],
-    meter: Meter,
-    latest: Callable[[], Reading | None],
-    now_ns: Clock,
-) -> float:
+def _window_mj(run: Run, cases: Sequence[Arrays], sampler: Sampler, now_ns: Clock) -> float:
     """Returns millijoules per call between two readings that were taken during the calls."""
+    meter = sampler.meter
     least_ns = LEAST_STEPS * meter.period_s * 1e9
     least_mj = LEAST_STEPS * meter.resolution_mj
     begun_ns = now_ns()
@@ -121,7 +115,12 @@ def _window_mj(
     while True:
         run(cases[len(ends_ns) % len(cases)])
         ends_ns.append(now_ns())
-        reading = latest()
+        reading = sampler.latest
+        if sampler.failure:
+            raise MeterError(
+                f"the meter {meter.name!r} cannot be read: {sampler.failure} See what it"
+                " shows with `skipc meters`, or leave out --meter."
+            )
         if reading is None or reading.time_ns < begun_ns:
             pass  # of the configuration before
         elif first is None or reading.energy_mj < first.energy_mj:
@@ -166,16 +165,14 @@ def measure_phases(
     rows = {name: array("d") for name in engines}  # numbers, not objects
     row_of = attrgetter(*_COLUMNS)
 
-    def turn(name: str, inputs: Arrays) -> tuple[tuple[int, int]]:
-        found = engines[name].run_in_phases(inputs, way, now_ns)
-        rows[name].extend(row_of(found))
-        return ((found.start_ns, now_ns()),)
+    def run(name: str, inputs: Arrays) -> None:
+        rows[name].extend(row_of(engines[name].run_in_phases(inputs, way, now_ns)))
 
     for engine in engines.values():
         engine.run_in_phases(cases[0], way, now_ns)
-    lanes = [Lane(partial(turn, name)) for name in engines]
-    take_turns(lanes, cases, replace(stop, warm_up_ms=0))
-    first_ns = min(lane.starts[0] for lane in lanes)
+    runs = {name: partial(run, name) for name in engines}
+    timed(runs, cases, replace(stop, warm_up_ms=0), now_ns)
+    first_ns = min(kept[_COLUMNS.index("start_ns")] for kept in rows.values())
     calls: dict[str, PhasedCalls] = {}
     for name, kept in rows.items():
         columns = zip(_COLUMNS, np.array(kept).reshape(-1, len(_COLUMNS)).T, strict=True)

@@ -235,23 +235,24 @@ def test_the_three_ways_to_start_it_are_one(tmp_path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     module, _, function = project["project"]["scripts"]["trtbench"].partition(":")
     entry = f"import sys; from {module} import {function}; sys.argv[0] = 'trtbench'; main()"
-    helps = []
-    for words, folder in (
-        (("tools/trtbench",), ROOT),
-        ((str(ROOT / "tools/trtbench"),), tmp_path),
-        (("-m", "skipc.tools.trtbench"), tmp_path),
-        (("-c", entry), tmp_path),
-    ):
-        done = subprocess.run(
+    started = [
+        subprocess.Popen(
             [sys.executable, "-W", "error", *words, "--help"],
             cwd=folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
         )
-        assert (done.returncode, done.stderr) == (0, "")
-        helps.append(done.stdout)
+        for words, folder in (
+            (("tools/trtbench",), ROOT),
+            ((str(ROOT / "tools/trtbench"),), tmp_path),
+            (("-m", "skipc.tools.trtbench"), tmp_path),
+            (("-c", entry), tmp_path),
+        )
+    ]
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in started]
+    helps = [out for out, _, _ in ended]
+    assert [(error, code) for _, error, code in ended] == [("", 0)] * 4
     assert len(set(helps)) == 1
     assert re.match(r"Usage: trtbench \[OPTIONS\] \[BUNDLE\]", helps[0])
     assert all(f"{flag} " not in helps[0] for flag in MEANINGLESS)

@@ -13,9 +13,7 @@ from skipc.runtime import FakeClock
 from skipc.runtime.backends.null import NullBackend
 from skipc.tools.trtbench.loop import (
     Calls,
-    Lane,
     Stop,
-    take_turns,
     timed,
     turn_orders,
 )
@@ -56,16 +54,6 @@ class Family:
         self.order.append(configuration)
         self.cases.append(inputs.get("case", 0))
         return {}
-
-    def turn(self, run: Any) -> Any:
-        """What a lane is made of: one call."""
-
-        def once(inputs: Any) -> Any:
-            start_ns = self.clock.now_ns()
-            run(inputs)
-            return ((start_ns, self.clock.now_ns()),)
-
-        return once
 
     def trace(self, stop: Stop, cases: int = 1):
         inputs = [{"case": index} for index in range(cases)]
@@ -127,9 +115,10 @@ def test_it_stops_when_both_conditions_are_met(stop: Stop, rounds: int) -> None:
 def test_warm_up_and_measurement_are_bounded_by_rounds() -> None:
     """As with the null target, whose calls may take nanoseconds of its clock."""
     family = Family(LATENCIES_MS)
-    lanes = [Lane(family.turn(run)) for run in family.runs.values()]
-    assert take_turns(lanes, [{}], Stop(1e6, 1e6, 2), most_rounds=5) == 5
-    assert {len(lane.starts) for lane in lanes} == {5}
+    stop = Stop(1e6, 1e6, 2)
+    trace = timed(family.runs, [{}], stop, family.clock.now_ns, most_rounds=5)
+    assert trace.warm_up_rounds == 5
+    assert {len(calls.starts_ns) for calls in trace.calls.values()} == {5}
 
 
 def test_a_clock_that_stands_still_ends_all_the_same() -> None:

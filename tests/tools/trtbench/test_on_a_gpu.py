@@ -11,6 +11,7 @@ import pytest
 from skipc.tools.trtbench.report import read_report
 from tests.command_line import skipc, trtbench
 from tests.doubles.gpu import FakeGpu, fake_gpu
+from tests.tools.trtbench.test_plain import told_late
 from tests.tools.trtbench.times_of_trtexec import read_as_trtexec_writes
 
 if TYPE_CHECKING:
@@ -134,3 +135,15 @@ def test_a_graph_that_cannot_be_captured_is_warned_of(
     finally:
         gpu.device.drop_captured = False
     assert "phases measured without a CUDA graph: full, fast." in printed
+
+
+MISTAKES = {
+    "--baseline=plain": "plain sessions run on the CPU, and the backend 'tensorrt' does not",
+    "--dumpProfile": "Run trtexec itself on the plan under engines/",
+    "--infStreams=2": "the backend 'tensorrt' runs one call at a time",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_what_a_gpu_cannot_have_is_told(bundle: Path, words: str) -> None:
+    assert MISTAKES[words] in told_late(trtbench(bundle, words))

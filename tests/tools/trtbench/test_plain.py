@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,7 @@ import pytest
 
 from skipc.tools.trtbench.report import read_report
 from tests.bundles import edit_json, list_anew
-from tests.command_line import all_files, skipc, told, trtbench
-from tests.doubles.gpu import fake_gpu
+from tests.command_line import all_files, told, trtbench
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +59,17 @@ def test_plain_sessions_take_turns_with_the_engines(work: Path) -> None:
     assert without.code == 0, without.err
     compared = trtbench("--compare", work / "without.json", work / "found.json")
     assert "baselines in the loop: none, then plain" in compared.out
+
+
+def test_a_bundle_laid_out_with_hard_links_is_measured(work: Path) -> None:
+    """As ``cp -al``, ``rsync --link-dest`` and disks that store equal files once lay it out."""
+    shutil.copytree(work / "ckpt.skipc", work / "linked.skipc", copy_function=os.link)
+    words = ("--baseline", "plain", "--json", work / "found.json")
+    ended = trtbench(work / "linked.skipc", *QUICK, *words)
+    assert ended.code == 0, ended.err
+    assert list(read_report(work / "found.json").plain) == ["full", "fast"]
+    assert trtbench(work / "linked.skipc", *QUICK, "--update").code == 0
+    assert not (work / "ckpt.skipc/measured").exists()
 
 
 def test_a_graph_that_cannot_be_run_is_told_and_the_engines_are_measured(work: Path) -> None:
@@ -126,22 +136,3 @@ def test_the_document_is_read_strictly(work: Path) -> None:
         shutil.copy(path, broken)
         edit_json(broken, lambda d, change=change: change(d["configurations"][0]["plain"]))
         assert expected in told(trtbench("--compare", path, broken)), name
-
-
-ON_A_GPU = {
-    "--baseline=plain": "plain sessions run on the CPU, and the backend 'tensorrt' does not",
-    "--dumpProfile": "Run trtexec itself on the plan under engines/",
-    "--infStreams=2": "the backend 'tensorrt' runs one call at a time",
-}
-
-
-def test_what_a_gpu_cannot_have_is_told(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = tmp_path / "net.skipc"
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    with fake_gpu(monkeypatch):
-        front = ("--front", made / "front.json", "--target", "jetson-orin")
-        assert skipc("build", made / "ckpt.pt", *front, "--out", bundle).code == 0
-        for words, expected in ON_A_GPU.items():
-            assert expected in told_late(trtbench(bundle, words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +11,10 @@ from skipc.runtime import Bundle
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.trtbench.cases import cases_of, shapes_from
+from skipc.tools.trtbench.report import read_report
 from tests.bundles import write_bundle
 from tests.command_line import skipc, trtbench
+from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 from tests.tools.trtbench.test_command import QUICK
 from tests.tools.trtbench.test_plain import told_late
 
@@ -87,19 +88,15 @@ def test_mistakes_are_told(work: Path, case: str) -> None:
     assert expected in told_late(trtbench(work / "ckpt.skipc", *words))
 
 
-def test_a_dynamic_batch_is_measured_beside_its_baselines(made: Path, tmp_path: Path) -> None:
-    bundle = tmp_path / "any.skipc"
-    network = ("--input", "images=Nx1x8x8", "--batch", "1:2:4")
-    front = ("--front", made / "front.json", "--target", "cpu", "--out", bundle)
-    assert skipc("build", made / "ckpt.pt", *front, *network).code == 0
-    ended = trtbench(
-        *(bundle, *QUICK, "--shapes", "3x1x8x8", "--json", tmp_path / "found.json"),
-        *("--baseline", "plain"),
-    )
+def test_a_dynamic_batch_is_measured_beside_its_baselines(tmp_path: Path) -> None:
+    path, found = tmp_path / "any.skipc", tmp_path / "found.json"
+    write_onnx_bundle(path, conv_family(), image_cases(), BatchRange(1, 2, 4))
+    assert skipc("finish", path, "--target", "cpu").code == 0
+    shape = ("--shapes", "3x3x8x8")
+    ended = trtbench(path, *QUICK, *shape, "--json", found, "--baseline", "plain")
     assert ended.code == 0, ended.err
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert found["regime"]["inputs"] == {"images": "3x1x8x8 float32"}
-    assert found["plain_not_run"] == ""
-    assert all(entry["plain"] for entry in found["configurations"])
-    typical = ("--update", "--shapes", "3x1x8x8")
-    assert "the table of the typical batch" in told_late(trtbench(bundle, *typical))
+    report = read_report(found)
+    assert report.regime.inputs == {"images": "3x3x8x8 float32"}
+    assert report.plain_not_run == ""
+    assert all(entry.plain for entry in report.configurations)
+    assert "the table of the typical batch" in told_late(trtbench(path, "--update", *shape))
