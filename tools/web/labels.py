@@ -115,7 +115,7 @@ def along_steps(
             yield x1, y0 + (y1 - y0) * i / count
 
 
-def annotations(
+def annotations_of(
     names: Sequence[str],
     places: Sequence[tuple[float, float]],
     others: Iterable[tuple[float, float]],
@@ -174,8 +174,8 @@ def named(
     if len(names) > _MOST_NAMED:
         return {}
     return {
-        "annotations": annotations(names, places, others, _PAGE_PX),
-        "meta": {"narrow": annotations(names, places, others, _PHONE_PX, 11)},
+        "annotations": annotations_of(names, places, others, _PAGE_PX),
+        "meta": {"narrow": annotations_of(names, places, others, _PHONE_PX, 11)},
     }
 
 

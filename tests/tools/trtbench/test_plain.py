@@ -62,7 +62,7 @@ def test_plain_sessions_take_turns_with_the_engines(work: Path) -> None:
 
 
 def test_a_bundle_laid_out_with_hard_links_is_measured(work: Path) -> None:
-    """As ``cp -al``, ``rsync --link-dest`` and disks that store equal files once lay it out."""
+    """As ``cp -al``, ``rsync --link-dest`` and disks that store equal files lay it out."""
     shutil.copytree(work / "ckpt.skipc", work / "linked.skipc", copy_function=os.link)
     words = ("--baseline", "plain", "--json", work / "found.json")
     ended = trtbench(work / "linked.skipc", *QUICK, *words)
