@@ -6,20 +6,23 @@ import logging
 import re
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError, SupernetError
-from skipc.compiler.network import Network, own_tolerance
+from skipc.compiler.extras import require
+from skipc.compiler.network import Network, Tolerance, own_tolerance
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import keep_onnx_outputs, output_specs, program_outputs
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
 from skipc.compiler.read.switching import Forms, SwitchingNetwork
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.compiler.verify.onnx_reference import OnnxReference
+from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
+from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
 from skipc.compiler.verify.torch_reference import TorchReference, additions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, Supernet, TorchSupernet
+    from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.tensors import BatchRange
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
@@ -125,15 +129,16 @@ def from_program(
 
 def from_onnx(supernet: OnnxSupernet) -> Network:
     """Returns the network that an ONNX file holds; see ``export_supernet``."""
+    require("onnxscript", "compiler")
     import onnx_ir as ir
-    import onnx_ir.passes.common as common
 
     from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
+    from skipc.compiler.graph.passes.normalise_onnx import ForgetSizesPass, normalise
     from skipc.compiler.graph.passes.tidy_export import (
         KeepModulePathPass,
         NameSharedInitializersPass,
-        SettleSizesPass,
     )
+    from skipc.compiler.read.external_data import map_external
 
     try:
         model = ir.load(supernet.source)
@@ -142,23 +147,40 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
             f"{supernet.source}: cannot be read as an ONNX model:"
             f" {type(cause).__name__}: {cause}"
         ) from cause
-    _check_external_weights(model, supernet.source)
+    map_external(model, supernet.source)
     refuse_random_graph(model)
-    for step in (
-        common.InlinePass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveInitializersFromInputsPass(),
-        common.RemoveUnusedNodesPass(),
-        common.TopologicalSortPass(),
-        common.NameFixPass(),
-        SettleSizesPass(supernet.inputs),
-    ):
-        step(model)
-    model = common.ShapeInferencePass()(model).model
+    ForgetSizesPass()(model)
+    original = model.clone()
+    model = normalise(model, supernet.inputs)
     keep_onnx_outputs(model, supernet.output)
     for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):
         finish(model)
-    return _network(supernet, model, OnnxReference(model))
+    made = _network(supernet, model, OnnxReference(model))
+    check = _same_as_file(original, model, supernet.source, made.tolerance)
+    return replace(made, reference=OnnxReference(model, check=check))
+
+
+def _same_as_file(
+    original: ir.Model, model: ir.Model, path: Path, tolerance: Tolerance
+) -> Callable[[Sequence[Case]], None]:
+    """Returns what compares the graph, once, with the file that it was made from."""
+    pending = [(original, model)]
+
+    def check(cases: Sequence[Case]) -> None:
+        if not pending:
+            return
+        expected, found = (run_graph(each, cases[:1]) for each in pending.pop())
+        wanted = [{name: case[name] for name in found[0]} for case in expected]
+        ranges = ranges_of(wanted, least_around_one(wanted, tolerance.least_range))
+        apart = difference(found, wanted, ranges)
+        if not apart.within(tolerance.relative):
+            raise SupernetError(
+                f"{path}: brought into the form that units are found in,"
+                f" {apart.text('the file itself', tolerance.relative)} Report it with the file:"
+                " nothing may change."
+            )
+
+    return check
 
 
 def _network(
@@ -177,24 +199,6 @@ def _network(
         tolerance=own_tolerance(outputs),
         survival=supernet.survival,
     )
-
-
-def _check_external_weights(model: ir.Model, path: Path) -> None:
-    """Checks that every weight outside the file can be read."""
-    import onnx_ir as ir
-
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if not isinstance(tensor, ir.ExternalTensor):
-                continue
-            try:
-                tensor.numpy()  # maps the file, reads nothing yet
-            except (OSError, ValueError) as cause:
-                raise CheckpointError(
-                    f"{path}: the weight {value.name!r} lies in {str(tensor.location)!r}"
-                    f" beside it, which cannot be read: {cause}. Copy that file, too."
-                ) from cause
 
 
 def _example_batch(batch: BatchRange | None) -> int:

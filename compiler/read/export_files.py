@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import onnx_ir as ir
     import torch
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
@@ -164,6 +163,8 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
     """
     import onnx_ir as ir
 
+    from skipc.compiler.read.external_data import tensor_at
+
     record = read(NetworkRecord, read_json(folder / NETWORK), NETWORK)
     # One map for all: onnx_ir makes one, and keeps a file open, for each. "c": what is written
     # to it stays here.
@@ -174,8 +175,11 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
     model = ir.load(folder / GRAPH)
     for graph in model.graphs():
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = _mapped_tensor(value.const_value, weights)
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                if tensor.location != WEIGHTS:
+                    raise CompileError(f"{GRAPH}: {tensor.name!r} is not in {WEIGHTS}.")
+                value.const_value = tensor_at(tensor, weights)
 
     @functools.cache
     def opened() -> ExportedProgram:
@@ -199,17 +203,6 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
         survival=record.survival,
     )
     return Export(network, record.residual_scale, record.forms)
-
-
-def _mapped_tensor(tensor: ir.ExternalTensor, weights: NDArray[np.uint8]) -> ir.TensorProtocol:
-    import onnx_ir as ir
-
-    if tensor.location != WEIGHTS:
-        raise CompileError(f"{GRAPH}: {tensor.name!r} lies in {str(tensor.location)!r}.")
-    begin = tensor.offset or 0
-    data = weights[begin : begin + tensor.nbytes]
-    array = data.view(tensor.dtype.numpy()).reshape(tensor.shape.numpy())
-    return ir.Tensor(array, tensor.dtype, shape=tensor.shape, name=tensor.name)
 
 
 def _without_tensors(program: ExportedProgram) -> ExportedProgram:

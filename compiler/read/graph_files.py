@@ -120,10 +120,10 @@ def onnx_inputs(path: Path) -> tuple[GraphInput, ...]:
 
 def _onnx_input(path: Path, onnx: Any, value: Any) -> GraphInput:
     tensor = value.type.tensor_type
-    if value.type.WhichOneof("value") != "tensor_type" or not tensor.HasField("shape"):
+    if value.type.WhichOneof("value") != "tensor_type":
         raise CheckpointError(
-            f"{path}: the input {value.name!r} is not a tensor of known rank. Export it again"
-            " with the shapes of its inputs."
+            f"{path}: the input {value.name!r} is {value.type.WhichOneof('value')}, expected a"
+            " tensor. Export the network with tensors alone."
         )
     try:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
@@ -131,6 +131,8 @@ def _onnx_input(path: Path, onnx: Any, value: Any) -> GraphInput:
         raise CheckpointError(
             f"{path}: the input {value.name!r} has the unknown type {tensor.elem_type}."
         ) from cause
+    if not tensor.HasField("shape"):
+        return GraphInput(value.name, dtype, None)
     sizes = tuple(
         dim.dim_value if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else None
         for dim in tensor.shape.dim

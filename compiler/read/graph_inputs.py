@@ -23,12 +23,13 @@ class GraphInput:
     Attributes:
         name: Its name in the graph.
         dtype: NumPy's name of the element type.
-        sizes: One entry per dimension; None for one that is open.
+        sizes: One entry per dimension, None for one that is open; None where not even their
+            number is known.
     """
 
     name: str
     dtype: str
-    sizes: tuple[int | None, ...]
+    sizes: tuple[int | None, ...] | None
 
 
 def settle_inputs(
@@ -81,9 +82,12 @@ def _settle(
         )
     if asked is None:
         return TensorSpec(found.name, found.dtype, _own_shape(found, batch, where))
-    fits = len(asked.shape) == len(found.sizes) and all(
-        size is None or size == wanted
-        for size, wanted in zip(found.sizes, asked.shape, strict=False)
+    fits = found.sizes is None or (
+        len(asked.shape) == len(found.sizes)
+        and all(
+            size is None or size == wanted
+            for size, wanted in zip(found.sizes, asked.shape, strict=False)
+        )
     )
     if asked.dtype != found.dtype or not fits:
         raise CheckpointError(
@@ -96,6 +100,11 @@ def _settle(
 def _own_shape(
     found: GraphInput, batch: BatchRange | None, where: str
 ) -> tuple[Dimension, ...]:
+    if found.sizes is None:
+        raise CheckpointError(
+            f"{where}: the shape of the graph's input {found.name!r} is not known. Give it:"
+            f" --input {found.name}=SHAPE:{found.dtype}"
+        )
     shape: list[Dimension] = []
     for index, size in enumerate(found.sizes):
         if size is not None:
@@ -115,5 +124,6 @@ def _own_shape(
 
 
 def _text(found: GraphInput) -> str:
-    sizes = "x".join("?" if size is None else str(size) for size in found.sizes)
+    known = ("?...",) if found.sizes is None else found.sizes
+    sizes = "x".join("?" if size is None else str(size) for size in known)
     return f"{found.name}={sizes}:{found.dtype}"

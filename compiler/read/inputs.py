@@ -32,7 +32,10 @@ DTYPES = (
 MAX_ELEMENTS = 2**31
 """An input with more elements than this is a slip of the keyboard."""
 
-_EXAMPLE = "Write it as [NAME=]SHAPE[:DTYPE], e.g. 1x3x224x224 or input_ids=1x128:int64."
+_EXAMPLE = (
+    "Write it as [NAME=]SHAPE[:DTYPE], e.g. 1x3x224x224 or input_ids=1x128:int64; a single"
+    " number as NAME=:DTYPE."
+)
 
 
 def parse_inputs(
@@ -75,6 +78,8 @@ def parse_input(text: str) -> TensorSpec:
     shape_text, colon, dtype = rest.partition(":")
     if not colon:
         dtype = "float32"
+    if not shape_text and not (equals and colon):
+        raise CheckpointError(f"--input {text!r}: has no shape. {_EXAMPLE}")
     if dtype not in DTYPES:
         raise CheckpointError(
             f"--input {text!r}: unknown dtype {dtype!r}. {choices_text(dtype, DTYPES)}"
@@ -133,7 +138,7 @@ def check_inputs(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None
 def input_text(spec: TensorSpec) -> str:
     """Returns the ``--input`` text that means ``spec``."""
     name = f"{spec.name}=" if spec.name else ""
-    dtype = "" if spec.dtype == "float32" else f":{spec.dtype}"
+    dtype = "" if spec.dtype == "float32" and spec.shape else f":{spec.dtype}"
     return f"{name}{'x'.join(str(size) for size in spec.shape)}{dtype}"
 
 
@@ -145,7 +150,7 @@ def sizes_for(spec: TensorSpec, batch: BatchRange | None) -> tuple[int, ...]:
 
 def _parse_shape(text: str, shape_text: str) -> tuple[Dimension, ...]:
     shape: list[Dimension] = []
-    for index, part in enumerate(shape_text.split("x")):
+    for index, part in enumerate(shape_text.split("x") if shape_text else ()):
         if part == BATCH and index == 0:
             shape.append(BATCH)
         elif part in (BATCH, BATCH.lower()):

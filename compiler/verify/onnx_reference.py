@@ -17,7 +17,7 @@ from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE, set_operand
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +37,8 @@ class OnnxReference:
         cuts: What is zero.
         scales: What operands are multiplied by.
         norms: The batch norms' statistics, where they are not the graph's own.
+        check: Called with the first cases that are run; raises where the graph is not what the
+            file holds.
     """
 
     model: ir.Model
@@ -44,6 +46,7 @@ class OnnxReference:
     scales: Mapping[Cut, float] = field(default_factory=dict)
     norms: NormsByOutput | None = None
     name: str = "onnx supernet"
+    check: Callable[[Sequence[Case]], None] | None = None
 
     def can_cut(self, cut: Cut) -> bool:
         """Returns True: the graph's own nodes are changed."""
@@ -63,13 +66,15 @@ class OnnxReference:
 
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""
-        return _run(self._changed(), cases)
+        if self.check is not None:
+            self.check(cases)
+        return run_graph(self._changed(), cases)
 
     def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""
         model = self._changed()
         expose_all(model)
-        yield from _run(model, [inputs])[0].items()
+        yield from run_graph(model, [inputs])[0].items()
 
     def _changed(self) -> ir.Model:
         model = self.model.clone()
@@ -89,7 +94,8 @@ class OnnxReference:
         return model
 
 
-def _run(model: ir.Model, cases: Sequence[Case]) -> list[Case]:
+def run_graph(model: ir.Model, cases: Sequence[Case]) -> list[Case]:
+    """Returns what ONNX Runtime answers for each case, without optimising the graph."""
     with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
         path = Path(folder) / _FILE
         ir.save(model, path, external_data=f"{_FILE}.data")

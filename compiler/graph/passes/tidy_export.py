@@ -78,8 +78,9 @@ class SettleSizesPass(ir.passes.InPlacePass):
         sizes: dict[str, Dimension] = {}
         for value in model.graph.inputs:
             spec = self._specs.get(str(value.name))
-            if spec is not None and value.shape is not None:
-                _collect_sizes(value, spec, sizes)
+            if spec is not None:
+                if value.shape is not None:
+                    _collect_sizes(value, spec, sizes)
                 value.shape = ir.Shape(spec.shape)
         values = [*model.graph.outputs]
         for node in model.graph.all_nodes():

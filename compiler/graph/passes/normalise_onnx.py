@@ -1,0 +1,91 @@
+"""An ONNX file as others write it becomes a graph as the exporter of PyTorch writes it.
+
+What the units, the costs and the passes rely on afterwards: constants are initializers, none
+of them an input; names are unique; there are no functions; sizes are known where the inputs
+fix them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from skipc.compiler.graph.passes.tidy_export import SettleSizesPass
+
+if TYPE_CHECKING:
+    from skipc.runtime.bundle.tensors import TensorSpec
+
+SMALL = 1024
+"""Elements: sizes are computed from such tensors, weights are larger."""
+
+_NAME = re.compile(r"[A-Za-z_]")
+"""Some write "?" for every size that they do not know."""
+
+OLD_IR_VERSION = 4
+"""Before this one, weights had to be inputs as well."""
+
+
+def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
+    """Returns the graph of an ONNX file in the form that everything after reading expects.
+
+    Args:
+        model: The file's graph, after ``ForgetSizesPass``; it may be changed.
+        inputs: What goes into it: every size is a number, or the dynamic batch.
+
+    Raises:
+        SupernetError: The inputs contradict sizes that the graph fixes.
+    """
+    from onnxscript.optimizer import fold_constants
+
+    model.ir_version = max(model.ir_version, OLD_IR_VERSION)
+    for step in (
+        common.InlinePass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveInitializersFromInputsPass(),
+        common.RemoveUnusedNodesPass(),
+        common.TopologicalSortPass(),
+        common.NameFixPass(),
+        SettleSizesPass(inputs),
+    ):
+        step(model)
+    fold_constants(
+        model, onnx_shape_inference=True, input_size_limit=SMALL, output_size_limit=SMALL
+    )
+    for step in (
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedNodesPass(),
+        common.NameFixPass(),
+    ):
+        step(model)
+    return common.ShapeInferencePass()(model).model
+
+
+class ForgetSizesPass(ir.passes.InPlacePass):
+    """Forgets sizes that are no numbers: they say what the writer knew, not what goes in.
+
+    A size of 0 or less, or without a real name, is an open one.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrites the shapes of all values."""
+        for value in model.graph.inputs:
+            if value.shape is not None:
+                value.shape = ir.Shape(
+                    [dim if _is_known(dim) else None for dim in value.shape]
+                )
+        for node in model.graph.all_nodes():
+            for value in node.outputs:
+                if value.shape is not None and not all(map(_is_number, value.shape)):
+                    value.shape = None
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _is_number(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, int) and dim > 0
+
+
+def _is_known(dim: int | ir.SymbolicDim) -> bool:
+    return _is_number(dim) or (not isinstance(dim, int) and bool(_NAME.match(dim.value or "")))
