@@ -40,7 +40,7 @@ def map_external(model: ir.Model, path: Path) -> None:
                     node.attributes[name] = ir.AttrTensor(name, tensor)
 
 
-def tensor_at(tensor: ir.ExternalTensor, data: NDArray[np.uint8]) -> ir.Tensor:
+def tensor_at(tensor: ir.ExternalTensor, data: NDArray[np.uint8]) -> ir.TensorProtocol:
     """Returns the tensor whose bytes are in ``data``, which is mapped once for all of them.
 
     Raises:
@@ -55,7 +55,7 @@ def tensor_at(tensor: ir.ExternalTensor, data: NDArray[np.uint8]) -> ir.Tensor:
 
 def _mapped(
     tensor: ir.ExternalTensor, model: Path, files: dict[Path, NDArray[np.uint8]]
-) -> ir.Tensor:
+) -> ir.TensorProtocol:
     location = Path(tensor.location)
     said = f"{model}: the weight {tensor.name!r} lies in {str(location)!r}"
     roots = {model.parent.resolve(), model.resolve().parent}

@@ -171,7 +171,7 @@ def test_each_form_of_a_switching_network_is_kept(opening, tmp_path):
         path, CheckpointFile("skipc:subpath-resnet", arguments, module.state_dict())
     )
     options = ModelOptions(inputs=(TensorSpec("images", "float32", (1, 1, 8, 8)),))
-    asked = [frozenset(), frozenset({"stage1"}), frozenset({"stage1", "stage2"})]
+    asked = [frozenset(), frozenset({"stage1"})]
     first, second = (opening.open(path, options).exported() for _ in range(2))
     for names in asked:
         made, found = first.switching.without(names), second.switching.without(names)
@@ -192,7 +192,7 @@ def test_inputs_are_known_before_anything_is_exported(opening, checkpoint):
     assert not opening.folder.exists()
 
 
-@pytest.mark.parametrize("name", ["functional", "tied", "swin", "bert-any-batch"])
+@pytest.mark.parametrize("name", ["functional", "tied", "bert-any-batch"])
 def test_every_network_comes_back_as_it_was(tmp_path, name):
     network, _ = exported(name)
     save_export(tmp_path, Export(network, "original", ("a", "b")))

@@ -183,7 +183,7 @@ def test_weights_are_read_from_older_and_other_files(tmp_path: Path) -> None:
 def test_weights_are_widened_but_never_narrowed(tmp_path: Path) -> None:
     network = _network()
     torch.save(_network().half().state_dict(), tmp_path / "half.pt")
-    assert _read_weights(tmp_path / "half.pt").module.head.weight.dtype == torch.float32  # type: ignore[union-attr]
+    assert _read_weights(tmp_path / "half.pt").source.head.weight.dtype == torch.float32  # type: ignore[union-attr]
     torch.save({k: v.double() for k, v in network.state_dict().items()}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="is float64, the network's float32"):
         _read_weights(tmp_path / "w.pt")
@@ -247,7 +247,7 @@ def test_weights_are_refused_when_values_do_not_fit(tmp_path: Path) -> None:
         (torch.ones(2), "found an object of class 'Tensor'"),
         (
             {"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}},
-            "several sets of weights, 'model' and 'ema'",
+            "holds weights under 'model' and 'ema'",
         ),
     ],
 )
@@ -357,7 +357,7 @@ def test_program_keeps_its_dynamic_batch_in_its_range(tmp_path: Path) -> None:
         _read(path, batch=BatchRange(1, 4, 16))
     with pytest.raises(CheckpointError, match="Either add --batch MIN:TYPICAL:MAX"):
         _read(path)
-    with pytest.raises(CheckpointError, match="Leave --model and --model-arg out"):
+    with pytest.raises(CheckpointError, match="Leave --model, --model-arg and --weights out"):
         _read(path, model=MODEL)
 
 
