@@ -176,8 +176,8 @@ def _same_as_file(
         if not apart.within(tolerance.relative):
             raise SupernetError(
                 f"{path}: brought into the form that units are found in,"
-                f" {apart.text('the file itself', tolerance.relative)} Report it with the file:"
-                " nothing may change."
+                f" {apart.text('the file itself', tolerance.relative)} Nothing may change:"
+                " report it with the file."
             )
 
     return check
