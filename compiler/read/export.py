@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, Supernet, TorchSupernet
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import BatchRange
+    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 
@@ -153,11 +153,38 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     original = model.clone()
     model = normalise(model, supernet.inputs)
     keep_onnx_outputs(model, supernet.output)
+    if supernet.batch is None:
+        _observe_outputs(model, supernet.inputs)
     for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):
         finish(model)
     made = _network(supernet, model, OnnxReference(model))
     check = _same_as_file(original, model, supernet.source, made.tolerance)
     return replace(made, reference=OnnxReference(model, check=check))
+
+
+def _observe_outputs(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> None:
+    """Gives outputs of unknown size the one that they have whatever goes in.
+
+    Sizes are unknown behind operators of other domains and branches that depend on an input.
+    """
+    import onnx_ir as ir
+
+    outputs = model.graph.outputs
+    if all(each.dtype and each.shape and each.shape.is_static() for each in outputs):
+        return
+    try:
+        answers = run_graph(model, [draw_inputs(inputs, 1, seed=seed) for seed in range(3)])
+    # What the network may be given is not known here, e.g. the largest index of a table.
+    except Exception:
+        return
+    for value in outputs:
+        seen = {
+            (answer[str(value.name)].shape, answer[str(value.name)].dtype)
+            for answer in answers
+        }
+        if len(seen) == 1:
+            shape, dtype = seen.pop()
+            value.shape, value.dtype = ir.Shape(shape), ir.DataType.from_numpy(dtype)
 
 
 def _same_as_file(

@@ -146,7 +146,10 @@ def output_specs(model: ir.Model, batch: BatchRange | None) -> tuple[TensorSpec,
 
 def _spec(value: ir.Value, batch: BatchRange | None) -> TensorSpec:
     if value.shape is None or value.dtype is None:
-        raise SupernetError(f"output {value.name!r}: its shape or type is unknown.")
+        raise SupernetError(
+            f"output {value.name!r}: its shape or type is unknown: it depends on what goes in."
+            " Choose another output with --output NAME."
+        )
     shape: list[Dimension] = []
     for axis, dim in enumerate(value.shape):
         if isinstance(dim, int):
