@@ -131,7 +131,9 @@ def test_a_single_number_is_an_input(tmp_path: Path) -> None:
     spec = parse_input("rate=:float32")
     assert (spec.shape, input_text(spec)) == ((), "rate=:float32")
     made = network(path, FIXED, spec)
-    (case,) = made.reference.run([{"x": np.ones((1, 4, 8, 8), "f4"), "rate": np.float32(0)}])
+    (case,) = made.reference.run(
+        [{"x": np.ones((1, 4, 8, 8), "f4"), "rate": np.zeros((), "f4")}]
+    )
     assert not case["y"].any()
 
 
@@ -206,5 +208,7 @@ def test_a_form_that_answers_otherwise_stops(tmp_path: Path) -> None:
     other.graph.initializers["w"].const_value = ir.tensor(WEIGHT * 1.01)
     case = {"x": np.ones((1, 4, 8, 8), np.float32)}
     _same_as_file(original, ir.load(path), path, Tolerance(1e-4))([case])
-    with pytest.raises(SupernetError, match=r"m.onnx: brought into .* of their range"):
+    with pytest.raises(
+        SupernetError, match=r"m.onnx: brought into .* differ from the file itself"
+    ):
         _same_as_file(original, other, path, Tolerance(1e-4))([case])
