@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import sys
 from contextlib import redirect_stdout
@@ -56,11 +58,42 @@ NOT_RUN = {
 
 
 @dataclass
+class Products:
+    """What slow commands made, so that pages which begin alike run these once.
+
+    Attributes:
+        folder: Where it is kept.
+        made: By the command and all that lay in its folder: how it ended, and a copy of the
+            folder then.
+    """
+
+    folder: Path
+    made: dict[str, tuple[Ended, Path]] = field(default_factory=dict)
+
+    def made_by(self, program: Callable[[list[str]], Ended], arguments: list[str]) -> Ended:
+        """Returns how a command ends here, and leaves here what it makes."""
+        here = Path.cwd()
+        found = hashlib.sha256(repr(arguments).encode())
+        for path in sorted(here.rglob("*")):
+            found.update(path.relative_to(here).as_posix().encode())
+            found.update(path.read_bytes() if path.is_file() else b"")
+        key = found.hexdigest()
+        if key not in self.made:
+            ended, copy = program(arguments), self.folder / key
+            shutil.copytree(here, copy)
+            self.made[key] = ended, copy
+        ended, copy = self.made[key]
+        shutil.copytree(copy, here, dirs_exist_ok=True)
+        return ended
+
+
+@dataclass
 class PageRun:
     """A page being executed.
 
     Attributes:
         patch: Undone after the page.
+        products: Shared with the pages before.
         exact: Whether shown lines must be printed as they are, numbers aside; else each
             longer word that is shown must be printed.
         varying: Words that another machine's measurements may make print.
@@ -71,6 +104,7 @@ class PageRun:
     """
 
     patch: pytest.MonkeyPatch
+    products: Products
     exact: bool = False
     varying: frozenset[str] = frozenset()
     also: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -110,7 +144,11 @@ def _command(page: PageRun, command: str, shown: list[str], where: str) -> None:
         return
     assert words[0] in _PROGRAMS, f"{where}: {command!r} is neither run nor in NOT_RUN"
     more = [word for key in page.also if command.startswith(key) for word in page.also[key]]
-    ended = _PROGRAMS[words[0]](page.rewrite([*words[1:], *more]))
+    program, arguments = _PROGRAMS[words[0]], page.rewrite([*words[1:], *more])
+    if tuple(words[:2]) in _SHARED:
+        ended = page.products.made_by(program, arguments)
+    else:
+        ended = program(arguments)
     # A comparison of two measurements may find one slower.
     allowed = (0, 1) if "--compare" in words else (0,)
     assert ended.code in allowed, f"{where}: {command}\n{ended.err}"
@@ -178,6 +216,8 @@ def _run(program: str) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
+_SHARED = {("skipc", "train"), ("skipc", "select")}
+
 _PROGRAMS: dict[str, Callable[[list[str]], Ended]] = {
     "skipc": lambda words: skipc(*words),
     "trtbench": lambda words: trtbench(*words),
@@ -232,11 +272,16 @@ def _reader(kind: str, fence: Fence) -> Callable[[Path], object]:
 def _front(path: Path) -> None:
     """Reads a front; where there is a network, it must fit."""
     from skipc.compiler.family import open_family
-    from skipc.compiler.read import ModelOptions, read_checkpoint
+    from skipc.compiler.read import ModelOptions
+    from skipc.compiler.read.cached import open_checkpoint
+    from skipc.compiler.read.export_cache import ExportCache, default_folder
 
     front = read_front(path)
     if Path("ckpt.pt").exists():
-        family = open_family(read_checkpoint(Path("ckpt.pt"), ModelOptions()))
+        cache = ExportCache(default_folder(), lambda text: None)
+        options = ModelOptions()
+        supernet = open_checkpoint(Path("ckpt.pt"), options, cache, lambda text: None)
+        family = open_family(supernet)
         configurations_from_front(front, family.offers, str(path))
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 import pytest
 
+from tests.command_line import Ended
 from tests.tools.docs.fences import Fence, fences
-from tests.tools.docs.running import NOT_RUN, PageRun
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.tools.docs.running import NOT_RUN, PageRun, Products
 
 
 def test_blocks_are_found_with_their_heading_and_title(tmp_path: Path) -> None:
@@ -64,13 +62,37 @@ def test_a_block_that_does_not_do_what_it_shows_fails(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AssertionError, match=message):
-        PageRun(monkeypatch).execute(Fence("page.md:1", language, "", text, ""))
+        PageRun(monkeypatch, Products(tmp_path)).execute(
+            Fence("page.md:1", language, "", text, "")
+        )
 
 
-def test_a_command_that_is_not_run_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_is_not_run_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = next(each for each in NOT_RUN if each.startswith("skipc"))
     monkeypatch.setitem(NOT_RUN, f"{command} --onn x", "a slip of the pen")
     with pytest.raises(click.NoSuchOption, match="--onn"):
-        PageRun(monkeypatch).execute(
+        PageRun(monkeypatch, Products(tmp_path)).execute(
             Fence("page.md:1", "console", "", f"$ {command} --onn x\n", "")
         )
+
+
+def test_what_a_command_made_is_shared_where_all_else_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    def program(arguments: list[str]) -> Ended:
+        runs.append(arguments)
+        Path("made").write_text(f"{len(runs)}", encoding="utf-8")
+        return Ended(0, f"{len(runs)}", "")
+
+    products = Products(tmp_path / "products")
+    told = []
+    for folder, given in (("a", "x"), ("b", "x"), ("c", "y")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Path("given").write_text(given, encoding="utf-8")
+        told.append((products.made_by(program, ["now"]).out, Path("made").read_text("utf-8")))
+    assert told == [("1", "1"), ("1", "1"), ("2", "2")]

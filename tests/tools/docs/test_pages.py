@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.tools.docs.fences import fences
-from tests.tools.docs.running import NOT_RUN, ROOT, PageRun, extras
+from tests.tools.docs.running import NOT_RUN, ROOT, PageRun, Products, extras
 from tests.tools.docs.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -23,10 +23,16 @@ def test_every_page_has_a_setting() -> None:
     assert sorted(SETTINGS) == sorted(PAGES), "tests/tools/docs/settings.py"
 
 
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
+    return Products(tmp_path_factory.mktemp("products"))
+
+
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_the_examples_of_a_page_run(
     name: str,
     made: Path,
+    products: Products,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -40,6 +46,7 @@ def test_the_examples_of_a_page_run(
     monkeypatch.syspath_prepend(tmp_path)
     page = PageRun(
         monkeypatch,
+        products,
         setting.exact,
         setting.varying,
         dict(setting.also),
