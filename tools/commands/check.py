@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -76,7 +77,9 @@ def _checked(bundle: Path, target: str | None, as_json: bool) -> int:
         for name, given in targets.items():
             step(f"running the golden inputs on target {name}")
             try:
-                results += with_fresh_engines(bundle, given, step, _Golden(bundle, name))
+                results += with_fresh_engines(
+                    bundle, given, step, functools.partial(_golden, bundle, name)
+                )
             except (BackendUnavailableError, IntegrityError, StaleEngineError) as reason:
                 if target is not None:
                     raise
@@ -99,38 +102,30 @@ def _checked(bundle: Path, target: str | None, as_json: bool) -> int:
     return 0 if passed else 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Golden:
+def _golden(path: Path, target: str) -> list[GoldenResult]:
     """Runs the golden inputs through one target's engines."""
-
-    path: Path
-    target: str
-
-    def __call__(self) -> list[GoldenResult]:
-        results = []
-        bundle = Bundle.open(self.path)
-        inputs = bundle.golden_inputs()
-        backend = bundle.engine_set(self.target).backend
-        with AdaptiveEngine.open(self.path, target=self.target) as engine:
-            for entry in bundle.manifest.configurations:
-                engine.pin(entry.name)
-                actual = [engine(case) for case in inputs]
-                found = difference(
-                    actual, bundle.golden_outputs(entry.name), bundle.manifest.ranges(entry)
+    results = []
+    bundle = Bundle.open(path)
+    inputs = bundle.golden_inputs()
+    backend = bundle.engine_set(target).backend
+    with AdaptiveEngine.open(path, target=target) as engine:
+        for entry in bundle.manifest.configurations:
+            engine.pin(entry.name)
+            actual = [engine(case) for case in inputs]
+            found = difference(actual, bundle.golden_outputs(entry.name))
+            tolerance = tolerance_on(backend, bundle.manifest, entry)
+            results.append(
+                GoldenResult(
+                    target=target,
+                    configuration=entry.name,
+                    max_abs_error=found.max_abs_error,
+                    relative_error=found.relative_error,
+                    tolerance=tolerance,
+                    passed=found.within(tolerance),
+                    unlike=found.unlike,
                 )
-                tolerance = tolerance_on(backend, bundle.manifest, entry)
-                results.append(
-                    GoldenResult(
-                        target=self.target,
-                        configuration=entry.name,
-                        max_abs_error=found.max_abs_error,
-                        relative_error=found.relative_error,
-                        tolerance=tolerance,
-                        passed=found.within(tolerance),
-                        unlike=found.unlike,
-                    )
-                )
-        return results
+            )
+    return results
 
 
 def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str]) -> None:

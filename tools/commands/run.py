@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,7 +61,16 @@ def command(
     arrays = read_arrays(inputs, tuple(spec.name for spec in opened.manifest.inputs))
     name = None if target is None else target_name(opened, target)
     rebuilt = target or next(iter(opened.targets()), "cpu")
-    call = _Call(bundle, arrays, budget, configuration, name, threads, device_bytes, strict)
+
+    def call() -> tuple[Arrays, CallRecord]:
+        with AdaptiveEngine.open(
+            bundle, budget, name, threads, strict, device_bytes=device_bytes
+        ) as engine:
+            engine.pin(configuration)
+            outputs = engine(arrays)
+            assert engine.last is not None
+            return outputs, engine.last
+
     with progress() as step:
         step("loading the engines")
         outputs, record = with_fresh_engines(bundle, rebuilt, step, call)
@@ -81,34 +89,6 @@ def command(
         )
         return
     _print(record, outputs, out)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call of a freshly opened engine."""
-
-    bundle: Path
-    arrays: Arrays
-    budget: Budget | None
-    configuration: str | None
-    target: str | None
-    threads: int | None
-    device_bytes: int | None
-    strict: bool
-
-    def __call__(self) -> tuple[Arrays, CallRecord]:
-        with AdaptiveEngine.open(
-            self.bundle,
-            self.budget,
-            self.target,
-            self.threads,
-            self.strict,
-            device_bytes=self.device_bytes,
-        ) as engine:
-            engine.pin(self.configuration)
-            outputs = engine(self.arrays)
-            assert engine.last is not None
-            return outputs, engine.last
 
 
 def _print(record: CallRecord, outputs: Arrays, out: Path | None) -> None:

@@ -66,7 +66,7 @@ class Point:
         first_call_ms: What the first call took; likewise.
         memory: What it takes, by place; likewise.
         phases: Calls taken apart; likewise, or where the backend cannot.
-        plain: A plain session of the same, in the same rounds; None if none was measured.
+        plain: A plain session of the same, in the same rounds; likewise.
     """
 
     configuration: str
@@ -74,13 +74,13 @@ class Point:
     quantiles: tuple[Quantile, ...]
     batch_medians_ms: tuple[float, ...]
     runs: int
-    ratio: RatioInterval | None
-    energy: Energy | None
-    load_ms: float | None
-    first_call_ms: float | None
-    memory: Memory | None
-    phases: PhaseSummary | None
-    plain: PlainCalls | None
+    ratio: RatioInterval | None = None
+    energy: Energy | None = None
+    load_ms: float | None = None
+    first_call_ms: float | None = None
+    memory: Memory | None = None
+    phases: PhaseSummary | None = None
+    plain: PlainCalls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,11 @@ class Measurement:
     origin: Origin
     reference: str
     points: tuple[Point, ...]
-    switching: Switching | None
-    energy_is_estimated: bool
-    plain_not_run: str
     conditions: tuple[tuple[str, str], ...]
-    warnings: tuple[str, ...]
+    switching: Switching | None = None
+    energy_is_estimated: bool = False
+    plain_not_run: str = ""
+    warnings: tuple[str, ...] = ()
 
     def point(self, configuration: str) -> Point | None:
         """Returns what was measured of a configuration; None if nothing was."""
@@ -221,32 +221,30 @@ def of_engines(
             origin=Origin.ENGINES,
             reference=reference,
             points=tuple(
-                _plain_point(
-                    entry.name,
-                    (
-                        Quantile("median", sum(row.p50_ms for row in rows)),
-                        Quantile("95 %", sum(row.p95_ms for row in rows)),
-                        Quantile("99 %", sum(row.p99_ms for row in rows)),
-                    ),
-                    min(row.runs for row in rows),
-                )
+                _of_rows(entry.name, rows)
                 for entry in manifest.configurations
                 for rows in [_rows(engines, entry, threads)]
                 if rows
             ),
-            switching=None,
-            energy_is_estimated=False,
-            plain_not_run="",
             conditions=(
                 ("target", engines.target),
                 ("backend", engines.backend),
                 ("threads", str(threads)),
                 *host,
             ),
-            warnings=(),
         )
         for threads in counts
     )
+
+
+def _of_rows(name: str, rows: Sequence[Latency]) -> Point:
+    """Returns the point of a route whose stages have these rows."""
+    quantiles = (
+        Quantile("median", sum(row.p50_ms for row in rows)),
+        Quantile("95 %", sum(row.p95_ms for row in rows)),
+        Quantile("99 %", sum(row.p99_ms for row in rows)),
+    )
+    return Point(name, quantiles[0].ms, quantiles, (), min(row.runs for row in rows))
 
 
 def _rows(engines: EngineSet, entry: ConfigurationEntry, threads: int) -> list[Latency]:
@@ -265,24 +263,7 @@ def of_front(manifest: Manifest, reference: str) -> tuple[Measurement, ...]:
     if min(found.values()) <= 0:
         return ()
     points = tuple(
-        _plain_point(name, (Quantile("latency", ms),), 0) for name, ms in found.items()
+        Point(name, ms, (Quantile("latency", ms),), (), 0) for name, ms in found.items()
     )
     said = (("source", "latency_ms of the front; the bundle does not say what measured it"),)
-    return (Measurement("front", Origin.FRONT, reference, points, None, False, "", said, ()),)
-
-
-def _plain_point(name: str, quantiles: tuple[Quantile, ...], runs: int) -> Point:
-    return Point(
-        configuration=name,
-        median_ms=quantiles[0].ms,
-        quantiles=quantiles,
-        batch_medians_ms=(),
-        runs=runs,
-        ratio=None,
-        energy=None,
-        load_ms=None,
-        first_call_ms=None,
-        memory=None,
-        phases=None,
-        plain=None,
-    )
+    return (Measurement("front", Origin.FRONT, reference, points, said),)

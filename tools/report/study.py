@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
 from skipc.runtime.bundle import Bundle
@@ -17,14 +17,32 @@ from skipc.tools.report.subnets import read_subnet, sharing_of
 from skipc.tools.trtbench.report import read_report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
-    from skipc.tools.report.measurement import Measurement
+    from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.subnets import Sharing, Subnet
     from skipc.tools.trtbench.report import Report
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What was measured of one kind in one series.
+
+    Attributes:
+        index: The series' number.
+        one: The series.
+        points: The points that have it, the most accurate first, and what they have.
+    """
+
+    index: int
+    one: Measurement
+    points: list[tuple[Point, T]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,14 @@ class Study:
         """The configurations, the most accurate first."""
         entries = self.manifest.configurations
         return tuple(sorted(entries, key=lambda entry: self.ranks[entry.name]))
+
+    def measured(self, of: Callable[[Point], T | None]) -> Iterator[Found[T]]:
+        """Yields each series in which ``of`` finds something, the most accurate first."""
+        for index, one in enumerate(self.measurements):
+            ordered = sorted(one.points, key=lambda point: self.ranks[point.configuration])
+            found = [(p, value) for p in ordered for value in [of(p)] if value is not None]
+            if found:
+                yield Found(index, one, found)
 
     @property
     def knows_accuracy(self) -> bool:

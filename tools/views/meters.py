@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -98,13 +98,12 @@ def show_one(spec: str, interval_s: float, system: Path) -> Shown:
     Raises:
         MeterError: There is no such meter, or it cannot be read.
     """
-    meter = open_meter(spec, system=system)
     with ExitStack() as stack:
-        stack.callback(meter.close)
-        (watched,) = _watch([meter], interval_s)
-    if isinstance(watched, MeterError):
-        raise watched
-    return _shown(meter, watched)
+        watch = _Watch(spec, stack.enter_context(closing(open_meter(spec, system=system))))
+        _watch([watch], interval_s)
+    if watch.reason is not None:
+        raise MeterError(watch.reason)
+    return watch.shown()
 
 
 def show_all(interval_s: float, system: Path) -> list[Shown]:
@@ -114,25 +113,22 @@ def show_all(interval_s: float, system: Path) -> list[Shown]:
         interval_s: How long to watch them, all at once, in seconds.
         system: Where sysfs is mounted.
     """
-    found: list[Shown | Meter] = []
+    watches: list[_Watch] = []
     with ExitStack() as stack:
-        for spec, reason in _specs(system):
-            if reason is not None:
-                found.append(Shown(spec, reason))
-                continue
+        for kind in MEASURING:
             try:
-                meter = open_meter(spec, system=system)
+                specs = meter_specs(kind, system)
             except MeterError as error:
-                found.append(Shown(spec, str(error)))
-            else:
-                stack.callback(meter.close)
-                found.append(meter)
-        meters = [one for one in found if not isinstance(one, Shown)]
-        watched = iter(_watch(meters, interval_s) if meters else [])
-    return [
-        one if isinstance(one, Shown) else _shown_or_failed(one, next(watched))
-        for one in found
-    ]
+                watches.append(_Watch(kind, reason=str(error)))
+                continue
+            for spec in specs:
+                try:
+                    meter = stack.enter_context(closing(open_meter(spec, system=system)))
+                    watches.append(_Watch(spec, meter))
+                except MeterError as error:
+                    watches.append(_Watch(spec, reason=str(error)))
+        _watch(watches, interval_s)
+    return [watch.shown() for watch in watches]
 
 
 def power_w(readings: Sequence[Reading]) -> float | None:
@@ -152,49 +148,45 @@ def power_w(readings: Sequence[Reading]) -> float | None:
     return spent_mj / passed_s / 1000 if passed_s > 0 and spent_mj >= 0 else None
 
 
-def _specs(system: Path) -> list[tuple[str, str | None]]:
-    """Returns the specs of this machine; for a kind that it lacks, the kind and why."""
-    found: list[tuple[str, str | None]] = []
-    for kind in MEASURING:
+@dataclass(slots=True)
+class _Watch:
+    """A meter that is watched, or why it is not."""
+
+    spec: str
+    meter: Meter | None = None
+    reason: str | None = None
+    readings: list[Reading] = field(default_factory=list)
+
+    def read(self) -> None:
+        if self.meter is None or self.reason is not None:
+            return
         try:
-            found += [(spec, None) for spec in meter_specs(kind, system)]
+            self.readings.append(self.meter.read())
         except MeterError as error:
-            found.append((kind, str(error)))
-    return found
+            self.reason = str(error)
+
+    def shown(self) -> Shown:
+        if self.meter is None or self.reason is not None:
+            return Shown(self.spec, self.reason)
+        return Shown(
+            self.meter.name,
+            None,
+            power_w(self.readings),
+            self.readings[-1].energy_mj,
+            self.meter.covers,
+            self.meter.resolution_mj,
+            self.meter.period_s,
+            self.meter.estimated,
+        )
 
 
-def _watch(meters: Sequence[Meter], interval_s: float) -> list[list[Reading] | MeterError]:
-    """Returns the readings of each meter over the interval, or why there are none."""
-    watched: list[list[Reading] | MeterError] = [[] for _ in meters]
+def _watch(watches: Sequence[_Watch], interval_s: float) -> None:
+    """Reads the meters over the interval; does not wait where there are none."""
     end_s = time.monotonic() + interval_s
-    while True:
+    while any(watch.meter is not None for watch in watches):
         last = time.monotonic() >= end_s
-        for index, meter in enumerate(meters):
-            readings = watched[index]
-            if not isinstance(readings, MeterError):
-                try:
-                    readings.append(meter.read())
-                except MeterError as error:
-                    watched[index] = error
+        for watch in watches:
+            watch.read()
         if last:
-            return watched
+            return
         time.sleep(max(0.0, min(_TICK_S, end_s - time.monotonic())))
-
-
-def _shown_or_failed(meter: Meter, watched: list[Reading] | MeterError) -> Shown:
-    if isinstance(watched, MeterError):
-        return Shown(meter.name, str(watched))
-    return _shown(meter, watched)
-
-
-def _shown(meter: Meter, readings: list[Reading]) -> Shown:
-    return Shown(
-        meter.name,
-        None,
-        power_w(readings),
-        readings[-1].energy_mj,
-        meter.covers,
-        meter.resolution_mj,
-        meter.period_s,
-        meter.estimated,
-    )

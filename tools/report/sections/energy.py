@@ -13,21 +13,15 @@ from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.sections.marks import Trace
-    from skipc.tools.report.study import Study
+    from skipc.tools.report.study import Found, Study
     from skipc.tools.trtbench.report import Energy
     from skipc.tools.web.chart import Json
 
 
 def section(study: Study) -> Section | None:
     """Returns a chart for each series with energy; None where there is none."""
-    charts = []
-    for index, one in enumerate(study.measurements):
-        found = [(p, p.energy) for p in one.points if p.energy is not None]
-        if found:
-            found.sort(key=lambda pair: study.ranks[pair[0].configuration])
-            charts.append(_chart(study, one, found, index).html())
+    charts = [_chart(study, found).html() for found in study.measured(lambda p: p.energy)]
     if not charts:
         return None
     return Section(
@@ -38,9 +32,8 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _chart(
-    study: Study, one: Measurement, found: list[tuple[Point, Energy]], index: int
-) -> Chart:
+def _chart(study: Study, series: Found[Energy]) -> Chart:
+    one, found = series.one, series.points
     names = [point.configuration for point, _ in found]
     colours = colours_of(study, names)
     hatched: Json = {
@@ -62,7 +55,7 @@ def _chart(
     kind = "an estimate: nothing was metered" if one.energy_is_estimated else "metered"
     said = "Hatched bars are estimates. " if one.energy_is_estimated else ""
     return Chart(
-        f"energy-{index}",
+        f"energy-{series.index}",
         f"{one.label}: energy per call, {kind}",
         f"{said}Bar: mean. Ticks: the windows that it was measured in, by turns.",
         [bars, windows],

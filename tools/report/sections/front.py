@@ -24,14 +24,16 @@ from skipc.tools.web.labels import along_steps, named
 from skipc.tools.web.page import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.tools.report.measurement import Point
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
     from skipc.tools.web.chart import Json
     from skipc.tools.web.html import Part
 
+# Beyond this ratio of the largest cost to the smallest the axis is logarithmic.
 _LEAST_LOGARITHMIC = 30
 
 
@@ -52,6 +54,11 @@ class CostSeries:
     entries: tuple[ConfigurationEntry, ...]
     costs: tuple[float, ...]
     hovers: tuple[str, ...]
+
+    @property
+    def pairs(self) -> list[tuple[ConfigurationEntry, float]]:
+        """Each configuration with its cost."""
+        return list(zip(self.entries, self.costs, strict=True))
 
 
 def section(study: Study) -> Section:
@@ -108,9 +115,6 @@ def _lead(study: Study) -> Part:
     )
 
 
-# Beyond this ratio of the largest cost to the smallest the axis is logarithmic.
-
-
 def front_chart(
     study: Study, word: str, cost: str, caption: str, series: Sequence[CostSeries]
 ) -> Chart:
@@ -130,11 +134,8 @@ def front_chart(
     room = max(0.14 * (max(values) - min(values)), 0.2)
     logarithm = math.log10 if wide else float
     places = [
-        [(logarithm(c), 100 * e.metrics["accuracy"])
-         for e, c in zip(one.entries, one.costs, strict=True)]
-        for one in series
-    ]  # fmt: skip
-    others = [place for one in places[1:] for place in one]
+        [(logarithm(c), 100 * e.metrics["accuracy"]) for e, c in one.pairs] for one in series
+    ]
     lines = [point for one in places for point in along_steps(_best(one))]
     return Chart(
         f"front-{word}",
@@ -146,9 +147,7 @@ def front_chart(
             if wide
             else axis(cost, rangemode="tozero"),
             "yaxis": axis("accuracy, %", range=[min(values) - room, max(values) + 1.4 * room]),
-            "showlegend": len(series) > 1,
-            "legend": LEGEND,
-            **named([e.name for e in series[0].entries], places[0], [*others, *lines]),
+            **_legend_and_names(series, places, lines),
         },
         440,
         _table(f"Accuracy over {word}", cost, series),
@@ -157,18 +156,38 @@ def front_chart(
 
 def _traces(study: Study, one: CostSeries, index: int) -> list[Trace]:
     x, y = list(one.costs), [exact(100 * e.metrics["accuracy"]) for e in one.entries]
-    names = [entry.name for entry in one.entries]
-    points: Trace = {
-        "type": "scatter", "mode": "markers", "x": x, "y": y, "cliponaxis": False,
-        "marker": dot(colours_of(study, names), symbol=series_symbol(index)),
-        "name": label(one.label, 60), "showlegend": False, **hovering(one.hovers),
-    }  # fmt: skip
+    points = {**_points(study, one, index, x, y), "name": label(one.label, 60)}
     rings = [
         reference_ring(a, b)
-        for a, b, name in zip(x, y, names, strict=True)
-        if name == one.reference
+        for a, b, entry in zip(x, y, one.entries, strict=True)
+        if entry.name == one.reference
     ]
     return [_steps(x, y, index), points, *rings, legend_trace(index, one.label)]
+
+
+def _points(
+    study: Study, one: CostSeries, index: int, x: Sequence[float], y: Sequence[float]
+) -> Trace:
+    colours = colours_of(study, [entry.name for entry in one.entries])
+    return {
+        "type": "scatter", "mode": "markers", "x": list(x), "y": list(y),
+        "cliponaxis": False, "showlegend": False, **hovering(one.hovers),
+        "marker": dot(colours, symbol=series_symbol(index)),
+    }  # fmt: skip
+
+
+def _legend_and_names(
+    series: Sequence[CostSeries],
+    places: Sequence[Sequence[tuple[float, float]]],
+    lines: Sequence[tuple[float, float]],
+) -> dict[str, Json]:
+    """Returns the part of a layout that has the legend and the first series' names."""
+    others = [place for one in places[1:] for place in one]
+    return {
+        "showlegend": len(series) > 1,
+        "legend": LEGEND,
+        **named([e.name for e in series[0].entries], places[0], [*others, *lines]),
+    }
 
 
 def _steps(x: Sequence[float], y: Sequence[float], index: int) -> Trace:
@@ -203,7 +222,7 @@ def _table(title: str, cost: str, series: Sequence[CostSeries]) -> Table:
                 chosen(entry),
             )
             for one in series
-            for entry, value in zip(one.entries, one.costs, strict=True)
+            for entry, value in one.pairs
         ),
     )
 
@@ -251,24 +270,20 @@ def _chart(
 ) -> Chart:
     most = max(study.manifest.macs(entry) for entry in study.ordered)
     scale, word = (1e9, "billions") if most >= 1e9 else (1e6, "millions")
-    traces = []
-    for index, one in enumerate(series):
-        names = [entry.name for entry in one.entries]
-        traces.append({
-            "type": "scatter", "mode": "lines+markers", "cliponaxis": False,
-            "x": [exact(study.manifest.macs(e) / scale) for e in one.entries],
-            "y": list(one.costs),
-            "line": series_line(index), "showlegend": False, **hovering(one.hovers),
-            "marker": dot(colours_of(study, names), symbol=series_symbol(index)),
-        })  # fmt: skip
+    places = [
+        [(exact(study.manifest.macs(e) / scale), cost) for e, cost in one.pairs]
+        for one in series
+    ]
+    traces: list[Trace] = [
+        {
+            **_points(study, one, index, [x for x, _ in places[index]], one.costs),
+            "mode": "lines+markers",
+            "line": series_line(index),
+        }
+        for index, one in enumerate(series)
+    ]
     if len(series) > 1:
         traces += [legend_trace(index, one.label) for index, one in enumerate(series)]
-    places = [
-        [(study.manifest.macs(e) / scale, cost)
-         for e, cost in zip(one.entries, one.costs, strict=True)]
-        for one in series
-    ]  # fmt: skip
-    others = [place for one in places[1:] for place in one]
     heading = "accuracy, %" if study.knows_accuracy else "median latency, ms"
     rows = tuple(
         (
@@ -278,7 +293,7 @@ def _chart(
             number(value, 4),
         )
         for one in series
-        for entry, value in zip(one.entries, one.costs, strict=True)
+        for entry, value in one.pairs
     )
     return Chart(
         "front-macs",
@@ -288,9 +303,7 @@ def _chart(
         {
             "xaxis": axis(f"MACs of one inference, {word}", rangemode="tozero"),
             "yaxis": vertical,
-            "showlegend": len(series) > 1,
-            "legend": LEGEND,
-            **named([e.name for e in series[0].entries], places[0], others),
+            **_legend_and_names(series, places, ()),
         },
         400,
         Table(title, ("configuration", "series", ">MACs", f">{heading}"), rows),
@@ -299,29 +312,37 @@ def _chart(
 
 def latency_series(study: Study) -> tuple[CostSeries, ...]:
     """Returns median latencies in milliseconds, of each measurement that timed calls."""
-    found = []
-    for one in study.measurements:
-        costs = {p.configuration: p.median_ms for p in one.points if p.median_ms is not None}
-        hovers = {p.configuration: measured_hover(study, one, p) for p in one.points}
-        if costs:
-            found.append(_series(study, one.label, one.reference, costs, hovers))
-    return tuple(found)
+    return _all_series(study, lambda point: point.median_ms, "")
 
 
 def energy_series(study: Study) -> tuple[CostSeries, ...]:
     """Returns millijoules per call, of each measurement with a meter, else the front's own."""
-    found = []
-    for one in study.measurements:
-        costs = {p.configuration: p.energy.mean_mj for p in one.points if p.energy is not None}
-        hovers = {p.configuration: measured_hover(study, one, p) for p in one.points}
-        mark = " (estimate)" if one.energy_is_estimated else ""
-        if costs:
-            found.append(_series(study, one.label + mark, one.reference, costs, hovers))
+    found = _all_series(
+        study,
+        lambda point: None if point.energy is None else point.energy.mean_mj,
+        " (estimate)",
+    )
     costs = {e.name: e.metrics.get("energy_mj", 0.0) for e in study.ordered}
-    if not found and min(costs.values()) > 0:
-        hovers = {e.name: _front_hover(e) for e in study.ordered}
-        found.append(_series(study, "the front's energy_mj", study.reference, costs, hovers))
-    return tuple(found)
+    if found or min(costs.values()) <= 0:
+        return found
+    hovers = {e.name: _front_hover(e) for e in study.ordered}
+    return (_series(study, "the front's energy_mj", study.reference, costs, hovers),)
+
+
+def _all_series(
+    study: Study, cost: Callable[[Point], float | None], estimated: str
+) -> tuple[CostSeries, ...]:
+    """Returns the series that have a cost; those of estimates are marked."""
+    return tuple(
+        _series(
+            study,
+            found.one.label + (estimated if found.one.energy_is_estimated else ""),
+            found.one.reference,
+            {point.configuration: value for point, value in found.points},
+            {p.configuration: measured_hover(study, found.one, p) for p, _ in found.points},
+        )
+        for found in study.measured(cost)
+    )
 
 
 def _series(

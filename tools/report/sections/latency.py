@@ -39,15 +39,12 @@ _NO_TICK = ("max", "median", "latency")
 def section(study: Study) -> Section | None:
     """Returns a pair of charts for each series; None where nothing was timed."""
     parts = []
-    for index, one in enumerate(study.measurements):
-        timed = [point for point in one.points if point.median_ms is not None]
-        if not timed:
-            continue
-        timed.sort(key=lambda point: study.ranks[point.configuration])
-        parts.append(_distribution(study, one, timed, f"latency-{index}").html())
+    for found in study.measured(lambda point: point.median_ms):
+        one, timed = found.one, [point for point, _ in found.points]
+        parts.append(_distribution(study, one, timed, f"latency-{found.index}").html())
         ratios = [(p.configuration, p.ratio) for p in timed if p.ratio is not None]
         if ratios:
-            parts.append(_ratios(study, one, ratios, f"ratios-{index}").html())
+            parts.append(_ratios(study, one, ratios, f"ratios-{found.index}").html())
         parts.append(_warnings(one))
     if not parts:
         return None

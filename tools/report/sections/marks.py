@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.tools.report.texts import chosen, exact, number, percent, quantiles, ratio
-from skipc.tools.web.chart import LEGEND, axis, hover, label, name_axis, rows_height_px
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label, name_axis, rows_height_px
 from skipc.tools.web.palette import LIGHT, ramp
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.study import Study
     from skipc.tools.web.chart import Json
+    from skipc.tools.web.html import Table
 
     Trace = dict[str, Json]
 
@@ -115,13 +116,16 @@ class Piece:
     pattern: str
 
 
-def stacked_bars(piece: Piece, values: Sequence[float], hovers: Sequence[str]) -> Trace:
+def stacked_bars(
+    piece: Piece, names: Sequence[str], values: Sequence[float], texts: Sequence[str]
+) -> Trace:
     """Returns one piece of all bars.
 
     Args:
         piece: Which one.
+        names: A row each, the first on top.
         values: Its length in each row, in the axis' unit.
-        hovers: What hovering over each shows.
+        texts: What is said of it in each row.
     """
     hatched: Json = {
         "shape": piece.pattern, "fillmode": "replace", "size": 6, "solidity": 0.45,
@@ -131,26 +135,47 @@ def stacked_bars(piece: Piece, values: Sequence[float], hovers: Sequence[str]) -
         "type": "bar", "orientation": "h", "name": piece.words, "width": 0.62,
         "x": [exact(value) for value in values], "y": list(range(len(values))),
         "marker": {"color": piece.colour, "pattern": hatched if piece.pattern else {}},
-        **hovering(hovers),
+        **hovering(map(hover, names, texts)),
     }  # fmt: skip
 
 
-def stacked_layout(names: Sequence[str], title: str) -> dict[str, Json]:
-    """Returns the layout of stacked bars.
+def strokes(
+    words: str, names: Sequence[str], values: Sequence[float], texts: Sequence[str]
+) -> Trace:
+    """Returns an upright stroke over each bar; the arguments are those of ``stacked_bars``."""
+    return {
+        "type": "scatter", "mode": "markers", "name": words, "y": list(range(len(names))),
+        "x": [exact(value) for value in values], "marker": tick(22, LIGHT.ink, 2),
+        **hovering(map(hover, names, texts)),
+    }  # fmt: skip
+
+
+def stacked_chart(
+    name: str,
+    title: str,
+    caption: str,
+    traces: Sequence[Trace],
+    names: Sequence[str],
+    length: str,
+    table: Table,
+) -> Chart:
+    """Returns a chart of stacked bars.
 
     Args:
+        name: The chart's name.
+        title: What it shows.
+        caption: What to see.
+        traces: The pieces, and strokes over them.
         names: A row each, the first on top.
-        title: What the bars' length is, with its unit.
+        length: What the bars' length is, with its unit.
+        table: The same in numbers.
     """
-    return {
+    layout = {
         "barmode": "stack",
-        "xaxis": axis(title, rangemode="tozero"),
+        "xaxis": axis(length, rangemode="tozero"),
         "yaxis": name_axis(names),
         "showlegend": True,
         "legend": LEGEND,
     }
-
-
-def stacked_height_px(count: int) -> int:
-    """Returns the height of a chart with so many bars, its legend included."""
-    return rows_height_px(count, 34) + _LEGEND_PX
+    height_px = rows_height_px(len(names), 34) + _LEGEND_PX
+    return Chart(name, title, caption, traces, layout, height_px, table)

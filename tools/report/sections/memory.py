@@ -6,17 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from skipc.tools.console import short, size_text
-from skipc.tools.report.sections.marks import (
-    Piece,
-    hovering,
-    stacked_bars,
-    stacked_height_px,
-    stacked_layout,
-    tick,
-)
-from skipc.tools.report.texts import exact
+from skipc.tools.report.sections.marks import Piece, stacked_bars, stacked_chart, strokes
 from skipc.tools.trtbench.report import DeviceShare
-from skipc.tools.web.chart import Chart, hover
 from skipc.tools.web.html import Html, Table, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
@@ -27,6 +18,7 @@ if TYPE_CHECKING:
     from skipc.tools.report.sections.marks import Trace
     from skipc.tools.report.study import Study
     from skipc.tools.trtbench.report import Memory, Share
+    from skipc.tools.web.chart import Chart
 
 _Shares: TypeAlias = "tuple[tuple[str, Share | DeviceShare | None], ...]"
 
@@ -109,17 +101,12 @@ def section(study: Study) -> Section | None:
 
 def _shares(study: Study, place: _Place) -> dict[str, _Shares]:
     """Returns what is taken in a place, by series and configuration, in the page's order."""
-    found = {}
-    for one in study.measurements:
-        points = sorted(one.points, key=lambda point: study.ranks[point.configuration])
-        known = tuple(
-            (point.configuration, place.share(point.memory))
-            for point in points
-            if point.memory is not None
+    return {
+        found.one.label: tuple(
+            (point.configuration, place.share(memory)) for point, memory in found.points
         )
-        if known:
-            found[one.label] = known
-    return found
+        for found in study.measured(lambda point: point.memory)
+    }
 
 
 def _charts(place: _Place, shares: dict[str, _Shares]) -> list[Html]:
@@ -163,41 +150,27 @@ def _chart(
     names = [configuration for configuration, _ in found]
     sizes = [_sizes(share) for _, share in found]
     on_device = isinstance(found[0][1], DeviceShare)
-    traces = [
-        _bars(_SHARED, names, [shared_bytes for _, shared_bytes, _ in sizes]),
-        _bars(_OWN, names, [own_bytes for own_bytes, _, _ in sizes]),
-    ]
+    own, shared, taken = ([row[i] for row in sizes] for i in range(3))
+    traces = [_bars(_SHARED, names, shared), _bars(_OWN, names, own)]
     if on_device:
-        traces.append(_strokes(names, [taken_bytes for *_, taken_bytes in sizes]))
+        told = [f"{_TAKEN} {size_text(size)}" for size in taken]
+        traces.append(strokes(_TAKEN, names, [size / 1e6 for size in taken], told))
     rows = (
         (short(who, 60), *(size_text(size) for size in row[: 3 if on_device else 2]))
         for who, row in zip(names, sizes, strict=True)
     )
-    return Chart(
+    headings = ("configuration", ">own", ">shared", *((f">{_TAKEN}",) if on_device else ()))
+    return stacked_chart(
         name,
         f"{label}: {place.words}",
         place.caption,
         traces,
-        stacked_layout(names, f"{place.words}, MB"),
-        stacked_height_px(len(names)),
-        Table(
-            f"{label}: {place.words}",
-            ("configuration", ">own", ">shared", *((f">{_TAKEN}",) if on_device else ())),
-            tuple(rows),
-        ),
+        names,
+        f"{place.words}, MB",
+        Table(f"{label}: {place.words}", headings, tuple(rows)),
     )
 
 
 def _bars(piece: Piece, names: Sequence[str], sizes_bytes: Sequence[int]) -> Trace:
-    told = (f"{size_text(size)} {piece.words}" for size in sizes_bytes)
-    hovers = [hover(name, text) for name, text in zip(names, told, strict=True)]
-    return stacked_bars(piece, [size / 1e6 for size in sizes_bytes], hovers)
-
-
-def _strokes(names: Sequence[str], taken_bytes: Sequence[int]) -> Trace:
-    told = (f"{_TAKEN} {size_text(size)}" for size in taken_bytes)
-    return {
-        "type": "scatter", "mode": "markers", "name": _TAKEN, "y": list(range(len(names))),
-        "x": [exact(size / 1e6) for size in taken_bytes], "marker": tick(22, LIGHT.ink, 2),
-        **hovering(hover(name, text) for name, text in zip(names, told, strict=True)),
-    }  # fmt: skip
+    told = [f"{size_text(size)} {piece.words}" for size in sizes_bytes]
+    return stacked_bars(piece, names, [size / 1e6 for size in sizes_bytes], told)

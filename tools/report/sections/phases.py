@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
-from skipc.tools.report.sections.marks import (
-    Piece,
-    hovering,
-    stacked_bars,
-    stacked_height_px,
-    stacked_layout,
-    tick,
-)
-from skipc.tools.report.texts import NOTHING, exact, number
-from skipc.tools.web.chart import Chart, hover
+from skipc.tools.report.sections.marks import Piece, stacked_bars, stacked_chart, strokes
+from skipc.tools.report.texts import NOTHING, number
 from skipc.tools.web.html import Table, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
@@ -23,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.tools.report.sections.marks import Trace
-    from skipc.tools.report.study import Study
+    from skipc.tools.report.study import Found, Study
     from skipc.tools.trtbench.latency import Times
     from skipc.tools.trtbench.report import PhaseSummary
+    from skipc.tools.web.chart import Chart
 
 _H2D = Piece("H2D", LIGHT.some, "/")
 _COMPUTE = Piece("compute", LIGHT.every, "")
@@ -34,12 +27,7 @@ _D2H = Piece("D2H", LIGHT.own, ".")
 
 def section(study: Study) -> Section | None:
     """Returns a chart for each series with phases; None where there are none."""
-    charts = []
-    for index, one in enumerate(study.measurements):
-        found = [(p.configuration, p.phases) for p in one.points if p.phases is not None]
-        if found:
-            found.sort(key=lambda pair: study.ranks[pair[0]])
-            charts.append(_chart(one.label, found, index).html())
+    charts = [_chart(found).html() for found in study.measured(lambda p: p.phases)]
     if not charts:
         return None
     return Section(
@@ -51,7 +39,9 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _chart(label: str, found: Sequence[tuple[str, PhaseSummary]], index: int) -> Chart:
+def _chart(series: Found[PhaseSummary]) -> Chart:
+    label = series.one.label
+    found = [(point.configuration, each) for point, each in series.points]
     names = [name for name, _ in found]
     phases = [each for _, each in found]
     pieces = (
@@ -60,34 +50,23 @@ def _chart(label: str, found: Sequence[tuple[str, PhaseSummary]], index: int) ->
         (_D2H, [each.d2h for each in phases]),
     )
     traces = [_bars(piece, names, times) for piece, times in pieces if any(times)]
-    return Chart(
-        f"phases-{index}",
+    whole = [each.latency.median_ms for each in phases]
+    told = [f"by events: median {number(ms)} ms" for ms in whole]
+    return stacked_chart(
+        f"phases-{series.index}",
         f"{label}: phases of a call, medians",
         _caption(found),
-        [*traces, _together(names, [each.latency for each in phases])],
-        stacked_layout(names, "median of each phase, ms"),
-        stacked_height_px(len(names)),
+        [*traces, strokes("by events", names, whole, told)],
+        names,
+        "median of each phase, ms",
         _table(label, found),
     )
 
 
 def _bars(piece: Piece, names: Sequence[str], times: Sequence[Times | None]) -> Trace:
     known = [0.0 if each is None else each.median_ms for each in times]
-    hovers = [
-        hover(name, f"{piece.words}: median {number(median_ms)} ms")
-        for name, median_ms in zip(names, known, strict=True)
-    ]
-    return stacked_bars(piece, known, hovers)
-
-
-def _together(names: Sequence[str], times: Sequence[Times]) -> Trace:
-    told = (f"by events: median {number(each.median_ms)} ms" for each in times)
-    return {
-        "type": "scatter", "mode": "markers", "name": "by events",
-        "x": [exact(each.median_ms) for each in times], "y": list(range(len(names))),
-        "marker": tick(22, LIGHT.ink, 2),
-        **hovering(hover(name, text) for name, text in zip(names, told, strict=True)),
-    }  # fmt: skip
+    told = [f"{piece.words}: median {number(median_ms)} ms" for median_ms in known]
+    return stacked_bars(piece, names, known, told)
 
 
 def _caption(found: Sequence[tuple[str, PhaseSummary]]) -> str:

@@ -6,14 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, short, size_text
-from skipc.tools.report.sections.marks import (
-    Piece,
-    stacked_bars,
-    stacked_height_px,
-    stacked_layout,
-)
+from skipc.tools.report.sections.marks import Piece, stacked_bars, stacked_chart
 from skipc.tools.report.subnets import engines_bytes
-from skipc.tools.web.chart import Chart, hover
 from skipc.tools.web.html import Html, Table, details, element, joined, keyed, scrolling
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
@@ -21,6 +15,7 @@ from skipc.tools.web.palette import LIGHT
 if TYPE_CHECKING:
     from skipc.tools.report.study import Study
     from skipc.tools.report.subnets import SharingSet
+    from skipc.tools.web.chart import Chart
     from skipc.tools.web.html import Part
 
 _MOST_COLUMNS = 14
@@ -69,8 +64,9 @@ def _by_configuration(study: Study) -> Chart:
     traces = [
         stacked_bars(
             kind,
+            names,
             [sizes[name] / 1e6 for name in names],
-            [hover(name, f"{size_text(sizes[name])} {kind.words}") for name in names],
+            [f"{size_text(sizes[name])} {kind.words}" for name in names],
         )
         for kind, sizes in zip(_KINDS, bytes_of, strict=True)
     ]
@@ -79,13 +75,13 @@ def _by_configuration(study: Study) -> Chart:
          size_text(sum(sizes[name] for sizes in bytes_of)))
         for name in names
     )  # fmt: skip
-    return Chart(
+    return stacked_chart(
         "weights-by-configuration",
         "Weights of each configuration, by who else uses them",
         "Only what is used by one configuration alone is added to the bundle by having it.",
         traces,
-        stacked_layout(names, "weights, MB"),
-        stacked_height_px(len(names)),
+        names,
+        "weights, MB",
         Table("Weights by who uses them",
               ("configuration", *(f">{kind.words}" for kind in _KINDS), ">together"), rows),
     )  # fmt: skip
