@@ -113,6 +113,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{type(value).__name__} {text[:57]}..."
 
 
+def sentence(text: str) -> str:
+    """Returns a reason, or a library's message, as a sentence that another may follow."""
+    told = text.rstrip()
+    return told if not told or told[-1] in ".!?:" else f"{told}."
+
+
 def install_text(extra: str) -> str:
     """Returns what installs an extra, for a message; skipc is in no package index.
 

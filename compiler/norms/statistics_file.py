@@ -15,7 +15,7 @@ from skipc.compiler.bundle.array_files import write_arrays
 from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormStatistics
 from skipc.runtime.bundle.npz import read_npz
-from skipc.runtime.errors import FormatError
+from skipc.runtime.errors import FormatError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def read_statistics(path: Path, mode: NormMode) -> FamilyNorms:
     try:
         arrays = read_npz(path)
     except FormatError as cause:
-        raise FrontError(f"{cause} Run `skipc select` again.") from cause
+        raise FrontError(f"{sentence(str(cause))} Run `skipc select` again.") from cause
     found: dict[str, dict[str, NormStatistics]] = {}
     for key in arrays:
         place, slash, kind = key.rpartition("/")

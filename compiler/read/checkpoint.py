@@ -19,6 +19,7 @@ from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
 from skipc.compiler.read.survival import survival_from_modules
 from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -294,7 +295,7 @@ def _load_torch(path: Path) -> object:
         if found is None:
             reason = (str(cause).splitlines() or [type(cause).__name__])[0]
             raise CheckpointError(
-                f"{path}: damaged, or no file of torch.save: {reason[:200]}"
+                f"{path}: damaged, or no file of torch.save: {sentence(reason[:200])}"
                 " Save, copy or download it again."
             ) from cause
         raise CheckpointError(

@@ -10,6 +10,7 @@ from skipc.compiler.errors import CheckpointError
 from skipc.compiler.extras import require
 from skipc.compiler.read.graph_inputs import GraphInput
 from skipc.compiler.read.pt2_guard import check_program_archive
+from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ def program_from_file(path: Path, content: bytes | None = None) -> ExportedProgr
         reason = (str(cause).splitlines() or [type(cause).__name__])[0]
         raise CheckpointError(
             f"{path}: torch {torch.__version__} cannot load this program:"
-            f" {type(cause).__name__}: {reason} Export it again with this version."
+            f" {type(cause).__name__}: {sentence(reason)} Export it again with this version."
         ) from cause
     finally:
         logger.setLevel(level)

@@ -19,6 +19,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError
+from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +105,8 @@ def check_program_archive(path: Path, content: bytes | None = None) -> None:
             _check_artifact(path, name, bytes(reader.get_record(name)))
     except RuntimeError as cause:
         raise CheckpointError(
-            f"{path}: damaged torch.export archive: {_first_line(cause)} Export it again."
+            f"{path}: damaged torch.export archive: {sentence(_first_line(cause))} Export it"
+            " again."
         ) from cause
 
 

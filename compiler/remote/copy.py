@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, cast
 from skipc.compiler.errors import RemoteError
 from skipc.compiler.remote.connection import one_line
 from skipc.runtime.bundle.contained import check_relative
-from skipc.runtime.errors import IntegrityError
+from skipc.runtime.errors import IntegrityError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def _checked_path(
     try:
         check_relative(name, "the device's tar stream")
     except IntegrityError as cause:
-        raise RemoteError(f"{cause} Nothing was taken over.") from cause
+        raise RemoteError(f"{sentence(str(cause))} Nothing was taken over.") from cause
     path = name.removeprefix(f"{folder}/")
     if member.isdir():
         if name == folder or any(known.startswith(f"{path}/") for known in expected):

@@ -20,6 +20,7 @@ from skipc.compiler.select.options import CostKind
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
 from skipc.profiles import load_profile
+from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,8 +190,9 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         predicts = needed or options.cost is None
     elif not predicts and needed:
         raise SelectError(
-            f"the latency of target {profile.name!r} is not known here: {reason} Give"
-            " a profile with a [latency] table as --target, or use --cost macs."
+            f"the latency of target {profile.name!r} is not known here:"
+            f" {sentence(reason or '')} Give a profile with a [latency] table as --target, or"
+            " use --cost macs."
         )
     elif not predicts and options.cost is None:
         notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"

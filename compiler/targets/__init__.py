@@ -21,7 +21,7 @@ from skipc.runtime.bundle.contained import inside
 from skipc.runtime.bundle.engines import EngineSet
 from skipc.runtime.bundle.folder import ENGINES_FILE, ENGINES_FOLDER, file_sha256
 from skipc.runtime.bundle.records import written
-from skipc.runtime.errors import BundleError, choices_text
+from skipc.runtime.errors import BundleError, choices_text, sentence
 
 if TYPE_CHECKING:
     import os
@@ -217,8 +217,8 @@ def finish(
     reason = unavailable_reason(profile)
     if reason is not None:
         raise TargetError(
-            f"target {profile.name!r} cannot be built here: {reason} Run `skipc finish` there,"
-            " or here with --on USER@HOST."
+            f"target {profile.name!r} cannot be built here: {sentence(reason)} Run"
+            " `skipc finish` there, or here with --on USER@HOST."
         )
     return finish_bundle(
         bundle, profile, options or TargetOptions(), progress or (lambda line: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from ..errors import BudgetError, ChoiceError, choices_text
+from ..errors import BudgetError, ChoiceError, choices_text, sentence
 from ..governor.budget import checked_budget
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class Orders:
         """Raises ``BudgetError`` where nothing is predicted to fit, and that is refused."""
         if self.strict and not decision.feasible:
             raise BudgetError(
-                f"no call within the budget: {decision.reason} Grant more, or open the engine"
-                " without strict."
+                f"no call within the budget: {sentence(decision.reason)} Grant more, or open"
+                " the engine without strict."
             )
 
     def _check_possible(self, budget: Budget) -> None:

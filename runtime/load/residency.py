@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..backends import Engine
 from ..backends.cuda import DeviceMemoryError
-from ..errors import BackendError, ChoiceError, ClosedError
+from ..errors import BackendError, ChoiceError, ClosedError, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -417,11 +417,11 @@ def _full_error(graph: str, full: str, beside: bool) -> BackendError:
     text = f"graph {graph!r}: no device memory left for its engine"
     if beside:
         return BackendError(
-            f"{text} beside those in use: {full} Make fewer calls at the same time."
+            f"{text} beside those in use: {sentence(full)} Make fewer calls at the same time."
         )
     return BackendError(
-        f"{text}, even with every other one freed: {full} Close other programs on the device,"
-        " or build fewer or smaller configurations."
+        f"{text}, even with every other one freed: {sentence(full)} Close other programs"
+        " on the device, or build fewer or smaller configurations."
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..clock import SystemClock
-from ..errors import MeterError, MeterUnavailableError, choices_text
+from ..errors import MeterError, MeterUnavailableError, choices_text, sentence
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -97,8 +97,8 @@ def _open_best(clock: Clock, system: Path) -> Meter:
             _LOG.info("meter %s is taken. %s", meter.name, passed_over)
             return meter
     raise MeterUnavailableError(
-        f"no meter can be used here. {' '.join(reasons)} To take a power for granted:"
-        " 'model:WATTS'."
+        f"no meter can be used here. {sentence(' '.join(reasons))} To take a power for"
+        " granted: 'model:WATTS'."
     )
 
 

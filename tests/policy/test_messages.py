@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import re
 import tokenize
 from pathlib import Path
@@ -137,3 +138,49 @@ except TypeError:
 x = ["a", "b"]
 """
     assert list(check(good)) == []
+
+
+# What another part of the program, or a library, said: it may end without a stop.
+TOLD = re.compile(r"\b(cause|error|failure|full|message|reason|reasons|stale)\b")
+
+
+def glued(source):
+    """Yields (line, text) where what was told is followed by another sentence."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Raise):
+            continue
+        for text in ast.walk(node):
+            if not isinstance(text, ast.JoinedStr):
+                continue
+            for told, then in itertools.pairwise(text.values):
+                if (
+                    isinstance(told, ast.FormattedValue)
+                    and isinstance(then, ast.Constant)
+                    and re.match(r" [A-Z`][a-z]", then.value)
+                    and TOLD.search(ast.unparse(told.value))
+                    and not ast.unparse(told.value).startswith(("sentence(", "choices_text("))
+                ):
+                    yield text.lineno, ast.unparse(told.value) + then.value[:20]
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("raise E(f'no engine: {reason} Run it there.')", 1),
+        ("raise E(f'no engine: {str(cause)} Run it there.')", 1),
+        ("raise E(f'no engine: {sentence(reason)} Run it there.')", 0),
+        ("raise E(f'no engine: {reason}. Run it there.')", 0),
+        ("raise E(f'no {name} Runtime.')", 0),
+    ],
+)
+def test_glued_sentences_are_found(source, count):
+    assert len([*glued(source)]) == count
+
+
+def test_what_was_told_ends_before_the_next_sentence_begins():
+    found = [
+        f"{file}:{line}: {text!r}: wrap it in sentence()"
+        for file in FILES
+        for line, text in glued((ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert found == []

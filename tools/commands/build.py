@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.runtime.errors import SkipcError
+from skipc.runtime.errors import SkipcError, sentence
 from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.options import (
     PATH,
@@ -204,7 +204,7 @@ def _build_engines(
     try:
         finishing(step)
     except SkipcError as cause:
-        raise TargetError(f"{cause}\n{kept} Try again with: {again}") from cause
+        raise TargetError(f"{cause}\n{sentence(kept)} Try again with: {again}") from cause
     except KeyboardInterrupt:
         step.note(f"{kept} Go on with: {again}")
         raise

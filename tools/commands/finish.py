@@ -12,7 +12,7 @@ from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.records import written
-from skipc.runtime.errors import SkipcError, StaleEngineError
+from skipc.runtime.errors import SkipcError, StaleEngineError, sentence
 from skipc.tools.console import console, print_json, progress
 from skipc.tools.options import PATH, device_options, target_options
 
@@ -84,7 +84,9 @@ def with_fresh_engines(bundle: Path, target: str, step: Steps, action: Callable[
             if reason is not None:
                 raise TargetError(reason) from stale
         except SkipcError as cause:
-            raise StaleEngineError(f"{stale} They cannot be rebuilt here: {cause}") from stale
+            raise StaleEngineError(
+                f"{sentence(str(stale))} They cannot be rebuilt here: {cause}"
+            ) from stale
         step.note(f"{stale} Doing so now.")
         finish_bundle(opened, profile, TargetOptions(), step)
     return action()

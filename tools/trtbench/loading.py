@@ -14,7 +14,7 @@ from skipc.runtime import Bundle, SystemClock
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeEngine
 from skipc.runtime.backends.phases import OWN_WAY, LoadTimes, PhasedEngine, phased_backend
 from skipc.runtime.call.chain import runs_of
-from skipc.runtime.errors import EngineError
+from skipc.runtime.errors import EngineError, sentence
 from skipc.runtime.load.loading import load_all
 from skipc.runtime.load.opening import bundle_backend, family_of
 from skipc.tools.pss import added_bytes, pss_bytes
@@ -245,9 +245,9 @@ def load_plain(
         if not error.within(tolerance):
             raise NumericsError(
                 f"baseline 'plain', configuration {name!r}:"
-                f" {error.text('the engine', tolerance)} That is twice the tolerance that the"
-                " bundle was verified with. Times of different answers are not compared."
-                " Please report it, or leave it out of --baseline."
+                f" {sentence(error.text('the engine', tolerance))} That is twice the tolerance"
+                " that the bundle was verified with. Times of different answers are not"
+                " compared. Please report it, or leave it out of --baseline."
             )
         load_ms, first_call_ms = (loaded_ns - start_ns) / 1e6, (end_ns - loaded_ns) / 1e6
         found[name] = session, PlainCalls(load_ms, first_call_ms, error.relative_error)

@@ -19,7 +19,7 @@ import numpy as np
 
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.backends.phases import Phases
-from skipc.runtime.errors import EngineError, MeterError
+from skipc.runtime.errors import EngineError, MeterError, sentence
 from skipc.tools.trtbench.latency import times_of
 from skipc.tools.trtbench.loop import timed
 from skipc.tools.trtbench.report import Energy, PhaseSummary, Switching
@@ -118,8 +118,8 @@ def _window_mj(run: Run, cases: Sequence[Arrays], sampler: Sampler, now_ns: Cloc
         reading = sampler.latest
         if sampler.failure:
             raise MeterError(
-                f"the meter {meter.name!r} cannot be read: {sampler.failure} See what it"
-                " shows with `skipc meters`, or leave out --meter."
+                f"the meter {meter.name!r} cannot be read: {sentence(sampler.failure)} See"
+                " what it shows with `skipc meters`, or leave out --meter."
             )
         if reading is None or reading.time_ns < begun_ns:
             pass  # of the configuration before

@@ -22,6 +22,7 @@ from ...errors import (
     InputError,
     choices_text,
     install_text,
+    sentence,
 )
 from ...options import checked_count
 from .. import Sharing
@@ -129,8 +130,8 @@ class OnnxRuntimeCpu:
             session, self._global_pool = new_session(self._ort, str(path), options)
         except Exception as cause:
             raise EngineError(
-                f"graph {graph!r}: ONNX Runtime cannot load {path}: {_line(cause)} Build the"
-                " engines again with `skipc finish`."
+                f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(_line(cause))}"
+                " Build the engines again with `skipc finish`."
             ) from cause
         return OnnxRuntimeEngine(graph, session, self._ort)
 
