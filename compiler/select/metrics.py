@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.select.data import Data
     from skipc.compiler.select.samples import Samples
     from skipc.runtime.bundle.tensors import TensorSpec
 
@@ -58,17 +59,30 @@ def find_metric(name: str, samples: Samples) -> Metric:
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
         raise SelectError(
             f"--metric top1: targets must be whole numbers, one per sample; they are"
-            f" {targets.dtype} of shape {targets.shape}."
+            f" {targets.dtype} of shape {targets.shape}. {_mend(targets)}"
         )
     _, counts = np.unique(targets, return_counts=True)
     return Metric(name, float(counts.max() / counts.sum()), _top1)
 
 
-def check_outputs(metric: Metric, samples: Samples, outputs: tuple[TensorSpec, ...]) -> None:
+def _mend(targets: NDArray[Any]) -> str:
+    """Returns how to make class numbers of targets that are something else."""
+    rows = targets.reshape(len(targets), -1)
+    if rows.dtype.kind not in "iufb" or not np.array_equal(rows, np.round(rows)):
+        return "For targets that are no classes give a metric: --metric PKG.MODULE:FUNCTION."
+    if rows.shape[1] == 1:
+        return "Give the class numbers: y.reshape(-1).astype(int)."
+    if set(np.unique(rows)) == {0, 1} and (rows.sum(1) == 1).all():
+        return "They are one-hot: give the class numbers, y.argmax(1)."
+    return "For several labels per sample give a metric: --metric PKG.MODULE:FUNCTION."
+
+
+def check_outputs(metric: Metric, data: Data, outputs: tuple[TensorSpec, ...]) -> None:
     """Checks that top-1 fits the network's outputs; of another metric nothing is known.
 
     Raises:
-        SelectError: There are several, or too few classes for the labels.
+        SelectError: There are several, or too few classes for the labels, or not as many as
+            there are folders that number them.
     """
     if not metric.is_accuracy:
         return
@@ -78,13 +92,23 @@ def check_outputs(metric: Metric, samples: Samples, outputs: tuple[TensorSpec, .
             f"--metric top1 needs one output of shape (N, classes); the network has {shapes}."
             " Give a metric of your own: --metric PKG.MODULE:FUNCTION."
         )
-    classes = outputs[0].shape[1]
-    targets = samples.targets
-    wrong = targets[(targets < 0) | (targets >= int(classes))]
+    classes = int(outputs[0].shape[1])
+    if data.classes and len(data.classes) != classes:
+        raise SelectError(
+            f"--data {data.description}: {len(data.classes)} folders, but the network has"
+            f" {classes} outputs. Labels number the folders in order: behind a missing one all"
+            " are wrong. Make a folder for each class, an empty one where there"
+            " are no images; or give a .npz with x and y."
+        )
+    parts = (data.parts.reestimate, data.parts.selection, data.parts.report)
+    targets = np.concatenate([part.targets for part in parts])
+    wrong = targets[(targets < 0) | (targets >= classes)]
     if len(wrong):
+        one_based = targets.min() == 1 and targets.max() == classes
         raise SelectError(
             f"--metric top1: the label {wrong[0]} is outside the network's {classes} outputs"
-            f" (0 to {int(classes) - 1})."
+            f" (0 to {classes - 1})."
+            + (" The labels begin at 1: subtract it." if one_based else "")
         )
 
 

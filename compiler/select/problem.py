@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.bundle.files import checkpoint_sha256
@@ -24,11 +24,15 @@ from skipc.compiler.select.space import Space
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.samples import Samples
 
 
 class Notes(Protocol):
@@ -58,6 +62,7 @@ class Problem:
         metric: What is maximised.
         mode: How norms adapt.
         scorer: Scores configurations.
+        answers: Returns the full network's outputs on samples.
         key: What the scores depend on, for the cache.
     """
 
@@ -67,6 +72,7 @@ class Problem:
     metric: Metric
     mode: NormMode
     scorer: Scorer
+    answers: Callable[[Samples], Mapping[str, NDArray[Any]]]
     key: EvaluationKey
 
 
@@ -83,13 +89,13 @@ def open_problem(
     scaling = Scaling(options.residual_scale, options.survival)
     scaling.check(supernet)
     notes("reading the data")
-    data = read_data(options.data, supernet.inputs)
+    data = read_data(options.data, supernet.inputs, notes.note)
     metric = find_metric(options.metric, data.parts.selection)
     notes("exporting the network")
     family = open_family(supernet, scaling)
     network = family.network
     space = _space(family, options.constraints.keep)
-    check_outputs(metric, data.parts.selection, network.outputs)
+    check_outputs(metric, data, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
     notes("preparing the evaluation")
@@ -106,7 +112,7 @@ def open_problem(
         residual_scale=f"{scale} {survival}".strip(),
         genes=space.genes,
     )
-    return Problem(family, space, data, metric, mode, scorer, key)
+    return Problem(family, space, data, metric, mode, scorer, scorer.answers, key)
 
 
 def _space(family: Family, keep: tuple[str, ...]) -> Space:

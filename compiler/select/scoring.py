@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler import axes
 from skipc.compiler.axes.skip import SkipAxis, units_of
@@ -13,6 +13,8 @@ from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.family import Family
@@ -122,6 +124,12 @@ class EvaluatorScorer:
             evaluator = self._groups.evaluator(self._family.decoded(some))
             for skipped, outputs in evaluator.outputs(list(members), samples):
                 yield members[skipped], self._metric.score(outputs, samples.targets)
+
+    def answers(self, samples: Samples) -> Mapping[str, NDArray[Any]]:
+        """Returns the full network's outputs, a row per sample."""
+        _, full = self._groups.split({})
+        ((_, outputs),) = self._groups.evaluator({}).outputs([full], samples)
+        return outputs
 
     def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
         """Returns the re-estimated statistics."""

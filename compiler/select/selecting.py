@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.choosing import choose, names_of
 from skipc.compiler.select.evaluation_cache import EvaluationCache
+from skipc.compiler.select.labels import warn_of_labels
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Prices, price
 from skipc.compiler.select.problem import Notes, Problem, open_problem
@@ -114,15 +115,23 @@ def select(
     """
     search = find_search(options.search)
     if options.ray is None:
-        problem = open_problem(supernet, checkpoint, options, notes)
+        problem = _opened(supernet, checkpoint, options, notes)
         return _searched(problem, search, options, notes)
     from skipc.compiler.select.ray_scoring import check_cluster, on_ray
 
     check_cluster(options.ray)
-    problem = open_problem(supernet, checkpoint, options, notes)
+    problem = _opened(supernet, checkpoint, options, notes)
     notes("starting the workers")
     with on_ray(problem, checkpoint, model, options) as spread:
         return _searched(spread, search, options, notes)
+
+
+def _opened(
+    supernet: Supernet, checkpoint: Path, options: SelectOptions, notes: Notes
+) -> Problem:
+    problem = open_problem(supernet, checkpoint, options, notes)
+    warn_of_labels(problem, checkpoint, notes)
+    return problem
 
 
 def _searched(

@@ -17,12 +17,15 @@ from skipc.compiler.errors import SelectError
 from skipc.compiler.select.samples import Parts, Samples
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skipc.runtime.bundle.tensors import TensorSpec
 
 MAX_DATA_BYTES = 8 << 30
 """Inputs are held in memory; more than this is a slip."""
 
 DIGITS = "digits"
+_SHOWN = 3
 PARTS = (20, 40, 40)
 """Shares of re-estimation, selection and report where nothing is said."""
 
@@ -56,15 +59,26 @@ class Data:
         parts: The parts.
         sha256: Hash of all inputs and targets, part by part.
         description: In a few words, for people.
+        classes: The names of the folders that the labels number; empty of other data.
     """
 
     parts: Parts
     sha256: str
     description: str
+    classes: tuple[str, ...] = ()
 
 
-def read_data(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Data:
+def read_data(
+    options: DataOptions,
+    inputs: tuple[TensorSpec, ...],
+    note: Callable[[str], None] = lambda _: None,
+) -> Data:
     """Returns the data that ``options`` name, fit for a network with these inputs.
+
+    Args:
+        options: What the command line says.
+        inputs: The network's inputs.
+        note: Told in one line what is odd about the labels' order.
 
     Raises:
         SelectError: It cannot be read, does not fit the network, or is too little.
@@ -82,7 +96,31 @@ def read_data(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Data:
         parts = split(samples, options)
     _check_classes(parts, options.text)
     counts = "/".join(str(len(p)) for p in (parts.reestimate, parts.selection, parts.report))
-    return Data(parts, _hash(parts), f"{options.text} ({counts})")
+    return Data(parts, _hash(parts), f"{options.text} ({counts})", _classes(options, note))
+
+
+def _classes(options: DataOptions, note: Callable[[str], None]) -> tuple[str, ...]:
+    """Returns the folders of classes; notes where their order is not that of their numbers."""
+    path = Path(options.text)
+    if options.text == DIGITS or not path.is_dir():
+        return ()
+    from skipc.compiler.select.data.folder import class_folders, numeric_order
+
+    names = tuple(folder.name for folder in class_folders(path))
+    moved = [
+        f"{label} is {name!r}, not {other!r}"
+        for label, (name, other) in enumerate(zip(names, numeric_order(names), strict=True))
+        if name != other
+    ]
+    if moved:
+        more = "" if len(moved) <= _SHOWN else ", …"
+        note(
+            f"--data {options.text}: labels number its folders in the order of text, as"
+            " torchvision does, not in that of the numbers in their names: label"
+            f" {', '.join(moved[:_SHOWN])}{more}. If the network was trained in the other"
+            " order, rename them with zeros before (01, 02 …)."
+        )
+    return names
 
 
 def split(samples: Samples, options: DataOptions) -> Parts:

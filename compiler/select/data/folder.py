@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+
+
+_PARTS = frozenset({"dev", "eval", "test", "train", "training", "val", "valid", "validation"})
 
 
 def folder_samples(
@@ -88,19 +92,48 @@ def _image_input(
     return spec
 
 
+def class_folders(path: Path) -> list[Path]:
+    """Returns the folders below ``path``, one per class, in the order of their names.
+
+    Raises:
+        SelectError: There are none, or they are parts of a data set.
+    """
+    found = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        loose = any(p.suffix.lower() in SUFFIXES for p in path.iterdir())
+        what = "holds images, but no folder per class" if loose else "is empty"
+        raise SelectError(
+            f"--data {path}: {what}. The label of an image is the folder that it lies in."
+        )
+    parts = [
+        p for p in found if p.name.lower() in _PARTS and any(c.is_dir() for c in p.iterdir())
+    ]
+    if len(parts) == len(found) or len(parts) > 1:
+        names = " and ".join(repr(p.name) for p in parts)
+        last = parts[-1]
+        raise SelectError(
+            f"--data {path}: its folders {names} are parts of a data set, not classes. Give"
+            f" the one that the network was not trained on, e.g. --data {last}"
+        )
+    return found
+
+
+def numeric_order(names: tuple[str, ...]) -> list[str]:
+    """Returns names as a person counts: ``c2`` before ``c10``."""
+
+    def key(name: str) -> list[tuple[str, int]]:
+        return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+
+    return sorted(names, key=key)
+
+
 def image_files(path: Path) -> list[tuple[Path, int]]:
     """Returns the images below ``path``, each with the number of its folder in sorted order.
 
     Raises:
         SelectError: There is no folder per class, or no image.
     """
-    classes = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not classes:
-        loose = any(p.suffix.lower() in SUFFIXES for p in path.iterdir())
-        what = "holds images, but no folder per class" if loose else "is empty"
-        raise SelectError(
-            f"--data {path}: {what}. The label of an image is the folder that it lies in."
-        )
+    classes = class_folders(path)
     files = [
         (file, label)
         for label, folder in enumerate(classes)

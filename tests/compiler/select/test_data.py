@@ -11,9 +11,9 @@ from PIL import Image
 
 from skipc.compiler.errors import SelectError
 from skipc.compiler.recipes.digits_data import load_digits
-from skipc.compiler.select.data import DataOptions, read_data
+from skipc.compiler.select.data import Data, DataOptions, read_data
 from skipc.compiler.select.metrics import check_outputs, find_metric
-from skipc.compiler.select.samples import Samples
+from skipc.compiler.select.samples import Parts, Samples
 from skipc.runtime.bundle.tensors import TensorSpec
 
 IMAGE = (TensorSpec("image", "float32", (1, 3, 6, 8)),)
@@ -140,6 +140,29 @@ def test_folder_gives_images_by_class(tmp_path):
         red = part.inputs["image"][:, 0, 0, 0]
         assert part.inputs["image"].shape[1:] == (3, 6, 8)
         assert np.allclose(red, (40 + 100 * part.targets) / 255, atol=1e-3)
+
+
+def test_folders_in_another_order_than_their_numbers_are_told_with_the_mapping(tmp_path):
+    notes = []
+    for names, count in (([str(n) for n in range(12)], 1), (["01", "02", "10"], 0)):
+        options = folder(tmp_path / f"{len(names)}", names, count=3)
+        data = read_data(options, IMAGE, notes.append)
+        assert data.classes == tuple(sorted(names))
+        assert len(notes) == count
+        notes, told = [], notes
+        if count:
+            assert (
+                "label 2 is '10', not '2', 3 is '11', not '3', 4 is '2', not '4', …" in told[0]
+            )
+
+
+def test_parts_of_a_data_set_are_no_classes(tmp_path):
+    for part in ("train", "val"):
+        folder(tmp_path / "set" / part)
+    with pytest.raises(SelectError, match=r"'train' and 'val' are parts .* --data .*/val"):
+        read_data(DataOptions(str(tmp_path / "set")), IMAGE)
+    # Classes may be called so: vehicles.
+    assert len(read_data(folder(tmp_path / "v", ("car", "train")), IMAGE).classes) == 2
 
 
 def test_folder_is_normalised_as_told(tmp_path):
@@ -279,9 +302,10 @@ def test_top1_counts_and_knows_its_floor():
 )
 def test_top1_refuses_what_it_does_not_fit(targets, outputs, fragment):
     samples = Samples({}, targets)
+    data = Data(Parts(samples, samples, samples), "", "images")
 
     def checked():
-        check_outputs(find_metric("top1", samples), samples, outputs)
+        check_outputs(find_metric("top1", samples), data, outputs)
 
     with pytest.raises(SelectError, match=fragment):
         checked()

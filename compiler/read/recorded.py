@@ -1,0 +1,49 @@
+"""What a checkpoint's own record says of its accuracy."""
+
+from __future__ import annotations
+
+import numbers
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from skipc.compiler.read.sniff import Kind, sniff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ACCURACY = re.compile(r"(^|[^a-z])(acc|acc1|accuracy|top1|prec1)($|[^a-z0-9])", re.IGNORECASE)
+_OTHER = re.compile(r"train|top5|acc5|prec5|loss", re.IGNORECASE)
+
+
+def recorded_accuracy(path: Path) -> tuple[str, float] | None:
+    """Returns the accuracy that a training script left beside the weights, and its name.
+
+    A fraction; a number above 1 is taken for per cent. Of several the smallest: it is the one
+    that these weights are sure to reach. None where there is none, or no file of torch.save.
+    """
+    if sniff(path) is not Kind.TORCH:
+        return None
+    import torch
+
+    try:
+        # Mapped: no weight is read.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        return None
+    found = [
+        (name, value / 100 if value > 1 else value)
+        for name, value in _numbers(content, "")
+        if _ACCURACY.search(name) and not _OTHER.search(name) and 0 < value <= 100
+    ]
+    return min(found, key=lambda pair: pair[1], default=None)
+
+
+def _numbers(content: object, where: str) -> Iterator[tuple[str, float]]:
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        name = f"{where}{key}"
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            yield name, float(value)
+        elif not where:
+            yield from _numbers(value, f"{name}.")
