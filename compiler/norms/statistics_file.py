@@ -1,4 +1,4 @@
-"""The file of norm statistics beside ``front.json``: ``<front>.norms.npz``.
+"""Norm statistics beside ``front.json``: ``<front>.norms.npz``, or ``<front>.norms-2.npz``.
 
 Arrays are named ``<configuration>/<norm>/mean`` (float32, per channel), and beside it either
 ``variance`` (float32, per channel) or ``scale`` (float64, one number). The base statistics

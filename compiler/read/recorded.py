@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -41,9 +40,12 @@ def recorded_accuracy(path: Path) -> tuple[str, float] | None:
 
 
 def _numbers(content: object, where: str) -> Iterator[tuple[str, float]]:
+    import torch
+
     for key, value in content.items() if isinstance(content, Mapping) else ():
         name = f"{where}{key}"
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        single = isinstance(value, torch.Tensor) and value.numel() == 1
+        if single or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             yield name, float(value)
         elif not where:
             yield from _numbers(value, f"{name}.")

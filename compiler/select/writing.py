@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from skipc.compiler import axes
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.bundle.files import sha256_of
-from skipc.compiler.front import Front, FrontEntry, StatisticsFile, write_front
+from skipc.compiler.errors import FrontError
+from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.norms.statistics_file import write_statistics
 
@@ -23,17 +24,24 @@ if TYPE_CHECKING:
     from skipc.compiler.select.selecting import Chosen, Selection
 
 
-def write_selection(path: Path, selection: Selection, options: SelectOptions) -> None:
-    """Writes the front to ``path``, after the statistics it refers to.
+def write_selection(
+    path: Path, selection: Selection, options: SelectOptions
+) -> tuple[Path, ...]:
+    """Writes the front to ``path``, after the statistics it refers to; returns these files.
+
+    A front that is there refers to statistics of its own, which are not written over: the one
+    rename that exchanges the fronts exchanges both.
 
     Raises:
         FrontError: The front would not be one.
     """
     problem = selection.problem
-    statistics = None
+    statistics, files = None, [path]
+    before = _statistics_before(path)
     if problem.mode is not NormMode.SHARED:
-        file = path.with_suffix(".norms.npz")
+        file = next(each for each in _statistics_places(path) if each != before)
         write_statistics(file, selection.norms)
+        files.append(file)
         statistics = StatisticsFile(file.name, sha256_of(file))
     entries = tuple(
         FrontEntry(
@@ -52,6 +60,24 @@ def write_selection(path: Path, selection: Selection, options: SelectOptions) ->
         provenance=_provenance(selection, options),
     )
     write_front(path, front)
+    if before is not None and before not in files:
+        before.unlink(missing_ok=True)
+    return tuple(files)
+
+
+def _statistics_places(path: Path) -> tuple[Path, Path]:
+    return path.with_suffix(".norms.npz"), path.with_suffix(".norms-2.npz")
+
+
+def _statistics_before(path: Path) -> Path | None:
+    """Returns the one of our files of statistics that the front at ``path`` refers to."""
+    try:
+        found = read_front(path).statistics
+    except FrontError:
+        return None
+    return next(
+        (each for each in _statistics_places(path) if found and found.path == each.name), None
+    )
 
 
 def recorded(family: Family, genes: Genes) -> dict[str, object]:

@@ -305,13 +305,19 @@ def command(
         supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
         selection = select(supernet, checkpoint, model, options, step)
         step("writing the front")
-        write_selection(out, selection, options)
-        write_png(out.with_suffix(".png"), selection)
-        write_html(out.with_suffix(".html"), selection)
+        written = write_selection(out, selection, options)
+        pictures = out.with_suffix(".png"), out.with_suffix(".html")
+        try:
+            write_png(pictures[0], selection)
+            write_html(pictures[1], selection)
+        except KeyboardInterrupt:
+            names = " and ".join(map(str, written))
+            click.echo(f"interrupted: {names} are written, the pictures are not.", err=True)
+            return INTERRUPTED
     if as_json:
         print_json(selection_json(selection, out))
     else:
-        print_selection(selection, out, console())
+        print_selection(selection, (*written, *pictures), console())
     if selection.interrupted:
         tell(
             f"interrupted after {len(selection.candidates)} of at most {selection.budget}"

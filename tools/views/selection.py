@@ -10,6 +10,7 @@ from skipc.compiler.select.writing import recorded
 from skipc.tools.console import count_text, print_prose, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from skipc.compiler.select.selecting import Chosen, Selection
 
 
-def print_selection(selection: Selection, out: Path, printed: Console) -> None:
-    """Prints the table of the chosen configurations and how they were found."""
+def print_selection(selection: Selection, files: Sequence[Path], printed: Console) -> None:
+    """Prints the table of the chosen, how they were found, and where they were written."""
     problem = selection.problem
     accuracy = problem.metric.is_accuracy
     others = dict.fromkeys(g.axis for g in problem.space.genes if g.axis != SkipAxis.key)
@@ -50,8 +51,6 @@ def print_selection(selection: Selection, out: Path, printed: Console) -> None:
         f" {problem.mode.value}.\n{len(selection.candidates)} configurations evaluated,"
         f" hypervolume {selection.hypervolume:.4f}{near}.",
     )
-    names = [out.with_suffix(suffix) for suffix in (".norms.npz", ".png", ".html")]
-    files = [out, *(name for name in names if name.exists())]
     printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
 
 

@@ -178,7 +178,11 @@ def test_what_is_scored_is_what_the_front_builds(tmp_path, norm, place):
             given.supernet, given.checkpoint, ModelOptions(), given.options, Silent()
         )
         path = tmp_path / "front.json"
-        write_selection(path, found, given.options)
+        first, second = (write_selection(path, found, given.options) for _ in range(2))
+        # The front that is there keeps its statistics until the rename that exchanges it.
+        assert first == (path, tmp_path / "front.norms.npz")
+        assert second == (path, tmp_path / "front.norms-2.npz")
+        assert not first[1].exists()
         front = read_front(path)
         norms = norms_of_front(path, front, given.checkpoint)
         family = open_family(given.supernet).with_norms(norms)
