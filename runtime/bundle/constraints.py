@@ -6,10 +6,12 @@ what ``place`` words. ``records.read`` calls it with the value that it has read.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import Counter
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from ..errors import FormatError, choices_text, shown
@@ -42,7 +44,7 @@ class Place(NamedTuple):
 
     def is_none_of(self, value: str, choices: tuple[str, ...]) -> FormatError:
         """Returns the error that lists what ``value`` could have been."""
-        listed = choices_text(value[:80], choices)
+        listed = choices_text(value, choices)
         return FormatError(f"{self.where}: {self.key!r} is {shown(value)}. {listed}")
 
 
@@ -54,51 +56,28 @@ class Constraint(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AtLeast:
-    """A number that is not below ``minimum``."""
+class Bound:
+    """A number on one side of ``limit``."""
 
-    minimum: float
-
-    def check(self, value: float, place: Place) -> None:
-        """Raises ``FormatError`` where ``value`` is not so."""
-        if value < self.minimum:
-            raise place.must_be(f"{_noun(value)} of at least {self.minimum}", value)
-
-
-@dataclass(frozen=True, slots=True)
-class AtMost:
-    """A number that is not above ``maximum``."""
-
-    maximum: float
-
-    def check(self, value: float, place: Place) -> None:
-        """Raises ``FormatError`` where ``value`` is not so."""
-        if value > self.maximum:
-            raise place.must_be(f"{_noun(value)} of at most {self.maximum}", value)
-
-
-@dataclass(frozen=True, slots=True)
-class Above:
-    """A number above ``limit``."""
-
+    side: str
     limit: float
 
     def check(self, value: float, place: Place) -> None:
         """Raises ``FormatError`` where ``value`` is not so."""
-        if value <= self.limit:
-            raise place.must_be(f"{_noun(value)} above {self.limit or 'zero'}", value)
+        if not _SIDES[self.side](value, self.limit):
+            number = "a whole number" if isinstance(value, int) else "a number"
+            limit = "zero" if self.limit == 0 and self.side == "above" else self.limit
+            raise place.must_be(f"{number} {self.side} {limit}", value)
 
 
-@dataclass(frozen=True, slots=True)
-class Below:
-    """A number below ``limit``."""
-
-    limit: float
-
-    def check(self, value: float, place: Place) -> None:
-        """Raises ``FormatError`` where ``value`` is not so."""
-        if value >= self.limit:
-            raise place.must_be(f"{_noun(value)} below {self.limit}", value)
+_SIDES: Mapping[str, Callable[[float, float], bool]] = {
+    "of at least": operator.ge,
+    "of at most": operator.le,
+    "above": operator.gt,
+    "below": operator.lt,
+}
+AtLeast, AtMost = partial(Bound, "of at least"), partial(Bound, "of at most")
+Above, Below = partial(Bound, "above"), partial(Bound, "below")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +122,7 @@ class KeysOf:
         """Raises ``FormatError`` where ``value`` is not so."""
         for key in value:
             if key not in self.choices:
-                listed = choices_text(key[:80], self.choices)
+                listed = choices_text(key, self.choices)
                 raise FormatError(f"{place.inside}: unknown key {shown(key)}. {listed}")
 
 
@@ -191,7 +170,3 @@ class MayBeEmpty:
 Text = Annotated[str, MayBeEmpty()]
 Positive = Annotated[float, Above(0)]
 Count = Annotated[int, AtLeast(1)]
-
-
-def _noun(value: float) -> str:
-    return "a whole number" if isinstance(value, int) else "a number"

@@ -390,6 +390,7 @@ class Manifest:
         used += [graph.file for graph in self.graphs]
         used += [entry.golden for entry in self.configurations]
         check_listed(used, self.files, where)
+        check_beside(self.weights_file, [graph.file for graph in self.graphs], where)
         listed = {file.path for file in self.files}
         foreign = [path for path in listed if path.startswith(_NOT_PORTABLE)]
         foreign += {"manifest.json"} & listed
@@ -429,6 +430,18 @@ def check_listed(used: Iterable[str], files: Iterable[FileEntry], where: str) ->
         raise FormatError(f"{where}: {missing[0]!r} is used but not listed in 'files'.")
 
 
+def check_beside(store: str, files: Iterable[str], where: str) -> None:
+    """Checks that ONNX files lie in the folder of the store that they name without one.
+
+    Raises:
+        FormatError: One does not.
+    """
+    folder = store.rpartition("/")[0]
+    for file in files:
+        if file.rpartition("/")[0] != folder:
+            raise FormatError(f"{where}: {file!r} does not lie in the folder of {store!r}.")
+
+
 def _names_in(tensors: Iterable[TensorSpec]) -> set[str]:
     """Returns the names of dynamic dimensions."""
     return {size for tensor in tensors for size in tensor.shape if isinstance(size, str)}
@@ -436,5 +449,5 @@ def _names_in(tensors: Iterable[TensorSpec]) -> set[str]:
 
 def _unknown(where: str, what: str, name: str, known: Iterable[str]) -> FormatError:
     return FormatError(
-        f"{where}: {name[:80]!r} is no {what} of this bundle. {choices_text(name[:80], known)}"
+        f"{where}: {name[:80]!r} is no {what} of this bundle. {choices_text(name, known)}"
     )

@@ -167,7 +167,7 @@ def _record(cls: Any, value: object, where: str) -> Any:
     if value.keys() != kinds.keys():
         for key in value:
             if key not in kinds:
-                choices = choices_text(str(key)[:80], kinds)
+                choices = choices_text(str(key), kinds)
                 raise FormatError(f"{where}: unknown key {shown(key)}. {choices}")
         for key in required:
             if key not in value:

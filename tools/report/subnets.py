@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.extras import require
-from skipc.compiler.targets.graphs import checked_graph
 from skipc.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def read_subnet(bundle: Bundle, entry: GraphEntry) -> Subnet:
         IntegrityError: The graph is damaged, or refers to what the bundle does not list.
     """
     onnx = require("onnx", "report")
-    path = checked_graph(bundle, entry)
+    path = bundle.graph_file(entry)
     broken = require("google.protobuf.message", "report").DecodeError
     try:
         graph = onnx.load(path, load_external_data=False).graph

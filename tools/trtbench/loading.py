@@ -230,7 +230,7 @@ def load_plain(
             )
             return {}, reason
         graph = manifest.graph(subject.graphs[name][0])
-        file, checked = subject.bundle.file(graph.file), graph.verification
+        file, checked = subject.bundle.graph_file(graph), graph.verification
         start_ns = time.perf_counter_ns()
         try:
             session = plain_session(file, subject.backend.threads)

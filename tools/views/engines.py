@@ -153,7 +153,7 @@ def estimates_of(bundle: Bundle) -> Estimates | None:
         arithmetic = "tf32"  # what TensorRT computes float32 products in
     try:
         rooflines = {
-            graph.name: estimate(ir.load(bundle.file(graph.file)), batch, board, arithmetic)
+            graph.name: estimate(ir.load(bundle.graph_file(graph)), batch, board, arithmetic)
             for graph in manifest.graphs
         }
     except TargetError:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.targets import kept_folder
-from skipc.runtime.backends.onnxruntime.locations import external_tensors
 from skipc.runtime.bundle.folder import file_sha256
+from skipc.runtime.bundle.onnx_graph import external_tensors
 from skipc.runtime.errors import BundleError, IntegrityError
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ class PlanStore:
         try:
             used = [
                 (tensor.name, weights[tensor.offset_bytes])
-                for tensor in external_tensors(file.read_bytes())
+                for tensor in external_tensors(file)
             ]
-        except (KeyError, ValueError) as cause:
+        except KeyError as cause:
             raise IntegrityError(
                 f"{file}: takes tensors from places that the manifest does not list"
                 f" ({cause}). Copy the bundle again."

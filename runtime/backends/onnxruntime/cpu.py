@@ -14,12 +14,14 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...bundle.onnx_graph import check_locations
 from ...errors import (
     BackendUnavailableError,
     ChoiceError,
     ClosedError,
     EngineError,
     InputError,
+    IntegrityError,
     choices_text,
     install_text,
     sentence,
@@ -28,7 +30,6 @@ from ...options import checked_count
 from .. import Sharing
 from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
-from .locations import locations
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 NAME = "onnxruntime-cpu"
 _LIBRARY = "onnxruntime"
 _FATAL_ONLY = 4  # errors come as exceptions
+_BUILD_AGAIN = "Build the engines again with `skipc finish`."
 
 
 def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
@@ -121,17 +123,19 @@ class OnnxRuntimeCpu:
                 f"no engine for graph {graph!r}. {choices_text(graph, self._files)}"
             )
         path = self._files[graph]
-        self._check_locations(graph, path)
         try:
+            check_locations(path, Path(self._packed_file).name, _BUILD_AGAIN)
             options = self._options()
             if profile:
                 options.enable_profiling = True
                 options.profile_file_prefix = profile
             session, self._global_pool = new_session(self._ort, str(path), options)
+        except IntegrityError as cause:
+            raise EngineError(f"graph {graph!r}: {cause}") from cause
         except Exception as cause:
             raise EngineError(
                 f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(_line(cause))}"
-                " Build the engines again with `skipc finish`."
+                f" {_BUILD_AGAIN}"
             ) from cause
         return OnnxRuntimeEngine(graph, session, self._ort)
 
@@ -159,22 +163,6 @@ class OnnxRuntimeCpu:
     def close(self) -> None:
         """Does nothing: what the engines share belongs to the process."""
 
-    def _check_locations(self, graph: str, path: Path) -> None:
-        try:
-            named = locations(path.read_bytes())
-        except (OSError, ValueError) as cause:
-            raise EngineError(
-                f"graph {graph!r}: {path} is not an ONNX graph: {cause}. Build the engines"
-                " again with `skipc finish`."
-            ) from cause
-        foreign = sorted(named - {self._packed_file})
-        if foreign:
-            raise EngineError(
-                f"graph {graph!r}: {path} takes tensors from {foreign[0]!r}, but may only use"
-                f" {self._packed_file or 'its own'!r}. The file was altered; build the engines"
-                " again with `skipc finish`."
-            )
-
     def _options(self) -> Any:
         options = self._ort.SessionOptions()
         # The graphs are optimised already; doing it again would undo the packed weights.
@@ -182,6 +170,8 @@ class OnnxRuntimeCpu:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _FATAL_ONLY
+        # Whatever the file is called: only of ONNX is known what it takes from elsewhere.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         # Threads that spin after a call take the cores from the next engine's first one.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if self._arena:

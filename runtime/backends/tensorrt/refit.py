@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...bundle.onnx_graph import external_tensors
 from ...errors import IntegrityError
-from ..onnxruntime.locations import external_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ def _addresses(
 ) -> list[tuple[str, int, int]]:
     """Returns name, address and size of every tensor that ``graph`` takes from ``store``."""
     found = []
-    for tensor in external_tensors(graph.read_bytes()):
+    for tensor in external_tensors(graph):
         end_bytes = tensor.offset_bytes + tensor.size_bytes
         if (
             tensor.location != store.name

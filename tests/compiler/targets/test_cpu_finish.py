@@ -12,7 +12,7 @@ import pytest
 
 from skipc.compiler.errors import NumericsError, TargetError
 from skipc.compiler.targets import finish
-from skipc.compiler.targets.cpu.verify import check_same_bits
+from skipc.compiler.targets.golden import check_same_bits
 from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.host import default_threads
 from skipc.runtime.bundle import Bundle
@@ -183,6 +183,14 @@ def test_finish_refuses_a_graph_that_reads_another_file(conv: Path) -> None:
     with pytest.raises(
         IntegrityError, match=r"skip2\.onnx: takes tensors from '\.\./\.\./a\.bin'"
     ):
+        finish(conv, "cpu")
+
+
+def test_finish_refuses_a_graph_that_answers_something_else(conv: Path) -> None:
+    graph = conv / "skip2.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"logits", b"digits"))
+    list_anew(conv, "skip2.onnx")
+    with pytest.raises(IntegrityError, match=r"the outputs are 'digits', expected 'logits'"):
         finish(conv, "cpu")
 
 

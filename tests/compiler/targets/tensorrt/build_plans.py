@@ -11,8 +11,7 @@ from pathlib import Path
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets.options import TargetOptions
-from skipc.compiler.targets.tensorrt.network import parse
-from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
+from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan, parse
 from skipc.runtime.backends.tensorrt.library import open_library
 from skipc.runtime.bundle.tensors import BatchRange
 

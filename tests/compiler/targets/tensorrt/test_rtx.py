@@ -16,14 +16,17 @@ from onnx import TensorProto, helper, numpy_helper
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import finish, unavailable_reason, unmeasurable_reason
 from skipc.compiler.targets.options import TargetOptions
-from skipc.compiler.targets.tensorrt.ahead import possible_capabilities
-from skipc.compiler.targets.tensorrt.network import parse
-from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
+from skipc.compiler.targets.tensorrt.plan import (
+    PlanSettings,
+    build_plan,
+    parse,
+    possible_capabilities,
+)
 from skipc.profiles import load_profile
 from skipc.runtime import AdaptiveEngine
-from skipc.runtime.backends.onnxruntime.locations import external_tensors
 from skipc.runtime.backends.tensorrt.library import open_library
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.onnx_graph import external_tensors
 from skipc.runtime.errors import BackendUnavailableError
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 
@@ -218,7 +221,7 @@ def test_addresses_into_the_store_stand_for_its_files(path: Path, library: Libra
     parser = trt.OnnxParser(definition, library.logger)
     data = graph.read_bytes()
     assert parser.load_model_proto(data, str(graph))
-    for tensor in external_tensors(data):
+    for tensor in external_tensors(graph):
         address = store.ctypes.data + tensor.offset_bytes
         assert parser.load_initializer(tensor.name, address, tensor.size_bytes)
     assert not parser.load_initializer("no such tensor", store.ctypes.data, 4)
