@@ -30,8 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_MOST_CHARACTERS = 2000
+
+
 class SkipcError(Exception):
-    """A mistake the user can mend; the message says what, expected what, do what."""
+    """A mistake the user can mend; the message says what, expected what, do what.
+
+    Names out of files are in it: so it has a bound, and control characters are written out.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class BundleError(SkipcError):
@@ -90,6 +99,31 @@ class ClosedError(SkipcError):
     """The engine was used after ``close()``, or in a fork of the process that opened it."""
 
 
+def printable(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """Returns a text that cannot steer a terminal, or flood it.
+
+    Args:
+        text: The text, which may hold names out of a file. Its lines stay lines.
+        most: Characters from which on its middle is left out.
+    """
+    if len(text) > most:
+        half = most // 2
+        text = f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter
+        if letter.isprintable() or letter == "\n"
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def reason_of(cause: BaseException) -> str:
+    """Returns what an exception says, or its name where it says nothing."""
+    return str(cause).strip() or type(cause).__name__
+
+
 def choices_text(word: str, choices: Iterable[str]) -> str:
     """Returns the tail of an error message that lists what was available.
 
@@ -97,12 +131,13 @@ def choices_text(word: str, choices: Iterable[str]) -> str:
         word: What the user wrote.
         choices: What would have been valid; sorted and cut at ten.
     """
-    names = sorted(choices)
+    # Of names that somebody made up to be long, comparing would take minutes.
+    names = sorted(name if len(name) <= 80 else f"{name[:77]}..." for name in choices)
     if not names:
         return "None is available."
     listed = ", ".join(repr(name) for name in names[:10])
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word[:80], names, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"{hint}Available: {listed}{more}."
 

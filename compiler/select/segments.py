@@ -18,6 +18,7 @@ from skipc.compiler.extras import require
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.index import node_inputs
 from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE
+from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,7 +195,7 @@ class Piece:
         except Exception as cause:
             raise SupernetError(
                 f"ONNX Runtime {ort.__version__} cannot load the part of the network that"
-                f" computes {segment.output!r}: {cause}"
+                f" computes {segment.output!r}: {reason_of(cause)}"
             ) from cause
         self._inputs = {value.name for value in self._session.get_inputs()}
 

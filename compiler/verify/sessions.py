@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.extras import require
+from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,8 @@ class GraphRunner:
         # ONNX Runtime's exceptions share no base class below Exception.
         except Exception as cause:
             raise SupernetError(
-                f"{path.name}: ONNX Runtime {ort.__version__} cannot load it: {cause}"
+                f"{path.name}: ONNX Runtime {ort.__version__} cannot load it:"
+                f" {reason_of(cause)}"
             ) from cause
         self.outputs = tuple(output.name for output in self._session.get_outputs())
         self._inputs = {value.name for value in self._session.get_inputs()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import FormatError
+from ..errors import FormatError, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,9 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     except FormatError:
         raise
     except Exception as cause:  # damaged bytes make zipfile and numpy raise a dozen kinds
-        raise FormatError(f"{path}: not an .npz file that can be read: {cause}.") from cause
+        raise FormatError(
+            f"{path}: not an .npz file that can be read: {reason_of(cause)}."
+        ) from cause
     return arrays
 
 

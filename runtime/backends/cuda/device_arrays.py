@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +100,7 @@ def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
         raise
     except Exception as cause:  # whatever the other library raises
         raise InputError(
-            f"input {name!r} lies on the GPU and cannot be read there: {cause}"
+            f"input {name!r} lies on the GPU and cannot be read there: {reason_of(cause)}"
         ) from cause
 
 

@@ -25,6 +25,7 @@ from ...errors import (
     IntegrityError,
     SkipcError,
     choices_text,
+    reason_of,
 )
 from .. import Sharing
 from ..cuda import open_cuda
@@ -95,7 +96,7 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
     plans = {
         entry.graph: Plan(
             file=folder / entry.file,
-            graph=bundle.file(graphs[entry.graph].file),
+            graph=bundle.graph_file(graphs[entry.graph]),
             store=store,
             shapes=Shapes(
                 graphs[entry.graph].inputs, graphs[entry.graph].outputs, manifest.batch
@@ -159,7 +160,7 @@ class TensorRT:
             raise
         except Exception as cause:  # of the file system or of the bindings
             raise EngineError(
-                f"graph {graph!r}: {plan.file} cannot be loaded: {cause}"
+                f"graph {graph!r}: {plan.file} cannot be loaded: {reason_of(cause)}"
             ) from cause
 
     @property

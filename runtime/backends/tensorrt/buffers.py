@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import EngineError, InputError
+from ...errors import EngineError, InputError, reason_of
 from ..cuda import LEGACY_STREAM, CudaError, DeviceMemoryError
 from ..cuda.device_arrays import DeviceArray
 from ..phases import Wait
@@ -167,7 +167,9 @@ class Buffers:
             with suppress(CudaError):  # the first error is the one to tell
                 self.cuda.synchronize(self.stream)
             if isinstance(cause, CudaError) and not isinstance(cause, DeviceMemoryError):
-                raise EngineError(f"graph {graph!r}: the GPU failed: {cause}") from cause
+                raise EngineError(
+                    f"graph {graph!r}: the GPU failed: {reason_of(cause)}"
+                ) from cause
             raise
 
     def check(self, trt: Any, graph: str, engine: Any) -> None:
