@@ -1,4 +1,4 @@
-"""The comparison that every engine must pass on the device before anyone sees it."""
+"""The comparisons that every engine must pass on the device before anyone sees it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.verify.numerics import Difference, difference
+from skipc.runtime.bundle.tensors import misfit
+from skipc.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
 
     Case = dict[str, NDArray[Any]]
-
 
 LEAST_TOLERANCES = {"tensorrt": 2e-3, "tensorrt-rtx": 2e-3}
 """Errors over the output's range that a GPU's float32 explains, by backend: products are
@@ -37,6 +38,25 @@ def advice(error: Difference) -> str:
     )
 
 
+def check_outputs(graph: GraphEntry, found: list[Case]) -> None:
+    """Checks that a graph answers what the manifest says.
+
+    Args:
+        graph: The graph.
+        found: Its outputs, for each golden input.
+
+    Raises:
+        IntegrityError: It answers something else.
+    """
+    for case in found:
+        unfit = misfit(case, graph.outputs)
+        if unfit is not None:
+            raise IntegrityError(
+                f"graph {graph.name!r}: {unfit}. {graph.file} is not the graph that the"
+                " manifest describes; copy the bundle again."
+            )
+
+
 def check_golden(
     bundle: Bundle, graph: GraphEntry, found: list[Case], backend: str, here: str
 ) -> None:
@@ -50,8 +70,10 @@ def check_golden(
         here: What computed, e.g. ``this CPU``.
 
     Raises:
+        IntegrityError: They are not those of the graph.
         NumericsError: They differ by more than the tolerance.
     """
+    check_outputs(graph, found)
     for entry in bundle.manifest.configurations:
         if entry.only_graph != graph.name:
             continue
@@ -63,3 +85,32 @@ def check_golden(
                 f"configuration {entry.name!r}: on {here}"
                 f" {error.text(checked.reference, tolerance)} {advice(error)}"
             )
+
+
+def check_same_bits(graph: str, before: list[Case], after: list[Case]) -> None:
+    """Checks that packing changed nothing: a wrong offset gives wrong numbers and no error.
+
+    Args:
+        graph: The graph's name.
+        before: Outputs of the plain session, for each golden input.
+        after: Outputs of the session on the packed store.
+
+    Raises:
+        NumericsError: An output has other bits.
+    """
+    for index, (expected, found) in enumerate(zip(before, after, strict=True)):
+        for name, array in expected.items():
+            same = (
+                found[name].dtype == array.dtype
+                and found[name].shape == array.shape
+                and found[name].tobytes() == array.tobytes()
+            )
+            if not same:
+                error = difference([{name: found[name]}], [{name: array}], {name: 1.0})
+                how = f"({error.unlike})" if error.unlike else f"by {error.max_abs_error:.3g}"
+                raise NumericsError(
+                    f"graph {graph!r}: output {name!r} of golden input {index}"
+                    f" changes {how} when the weights are packed. Expected the same"
+                    " bits; this onnxruntime version packs weights in a way that skipc does"
+                    " not know. Try another version, and report it."
+                )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
 
 from ..errors import FormatError
 from .constraints import Count, OneOf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 DTYPES = (
     *("bool", "float16", "float32", "float64"),
@@ -36,6 +41,45 @@ class TensorSpec:
     def kind(self) -> str:
         """Its type and shape in words, e.g. ``float32 Nx3x224x224``."""
         return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
+
+    def misfit(self, found: object, batch: int | None = None) -> str | None:
+        """Returns what ``found`` is instead of this tensor, in words; None where it is one.
+
+        Args:
+            found: An array, or whatever came in place of one.
+            batch: The dynamic batch that it must have; None for any.
+        """
+        shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+        if not isinstance(shape, tuple) or not isinstance(dtype, np.dtype):
+            return f"a {type(found).__name__}"
+        fits = len(shape) == len(self.shape) and all(
+            batch in (None, size) if isinstance(wanted, str) else size == wanted
+            for size, wanted in zip(shape, self.shape, strict=True)
+        )
+        if fits and dtype == np.dtype(self.dtype):
+            return None
+        return TensorSpec(self.name, str(dtype), shape).kind
+
+
+def misfit(
+    found: Mapping[str, object], expected: Iterable[TensorSpec], batch: int | None = None
+) -> str | None:
+    """Returns how outputs differ from those that were promised; None where they do not.
+
+    Args:
+        found: What came, by name.
+        expected: All outputs.
+        batch: The dynamic batch that they must have; None for any.
+    """
+    specs = {spec.name: spec for spec in expected}
+    if found.keys() != specs.keys():
+        names = (", ".join(map(repr, each)) or "none" for each in (found, specs))
+        return "the outputs are {}, expected {}".format(*names)
+    for name, spec in specs.items():
+        kind = spec.misfit(found[name], batch)
+        if kind is not None:
+            return f"the output {name!r} is {kind}, expected {spec.kind}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,8 @@ def runs_of(
         now_ns: The clock.
     """
     runs, plain, chains = residency.runs(), {}, {}
+    if not residency.all_stay:  # in warm-up, at the latest; then nothing is in between
+        runs = {graph: partial(family.checked, graph, run) for graph, run in runs.items()}
     for name, route in family.routes.items():
         if _is_plain(route, family):
             plain[name] = runs[route[0].graph]

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..bundle.route import Stage
-from ..errors import EngineError, SkipcError
+from ..bundle.tensors import misfit
+from ..errors import EngineError, SkipcError, reason_of
 from .residency import Item, Residency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ..backends import Arrays
+    from ..backends import Arrays, Outputs, Run
     from ..bundle.route import Graph
     from ..bundle.tensors import TensorSpec
 
@@ -56,6 +57,29 @@ class Family:
         size_bytes = {graph: self.size_bytes.get(graph, 0) for graph in graphs}
         return Residency(load, size_bytes, self.limit_bytes, self.keep)
 
+    def checked(self, graph: str, run: Run, inputs: Arrays) -> Outputs:
+        """Returns what a graph's engine gives, which must be what the graph gives.
+
+        Raises:
+            EngineError: The outputs are not the graph's, by name, type or shape.
+        """
+        outputs = run(inputs)
+        if graph not in self.graphs:
+            return outputs
+        sizes = (
+            inputs[spec.name].shape[axis]
+            for spec in self.graphs[graph].inputs
+            for axis, size in enumerate(spec.shape)
+            if isinstance(size, str)
+        )
+        unfit = misfit(outputs, self.graphs[graph].outputs, next(sizes, None))
+        if unfit is not None:
+            raise EngineError(
+                f"graph {graph!r}: its engine is another's: {unfit}. Build the engines again"
+                " with `skipc finish`."
+            )
+        return outputs
+
 
 class WarmsUp(Protocol):
     """What runs configurations: ``call.chain.Runs``."""
@@ -98,14 +122,10 @@ def load_all(
                 start_ns = now_ns()
                 runs.warm_up(name, sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6
-        except SkipcError as cause:
-            if repr(name) in str(cause):
+        except Exception as cause:
+            if isinstance(cause, SkipcError) and repr(name) in str(cause):
                 raise
             raise EngineError(
-                f"configuration {name!r} could not be loaded: {cause}"
-            ) from cause
-        except Exception as cause:
-            raise EngineError(
-                f"configuration {name!r} could not be loaded: {cause}"
+                f"configuration {name!r} could not be loaded: {reason_of(cause)}"
             ) from cause
     return warm_up_ms

@@ -204,6 +204,6 @@ def test_open_checks_the_golden_inputs_it_warms_up_with(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc")
     edit_json(path / "manifest.json", _with_larger_images)
     with pytest.raises(
-        BundleError, match=r"inputs\.npz: '0/images' is float32 \(1, 3, 4, 4\)"
+        BundleError, match=r"inputs\.npz: '0/images' is float32 1x3x4x4, expect"
     ):
         AdaptiveEngine.open(path, target="null")

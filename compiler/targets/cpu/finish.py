@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
 from skipc.compiler.targets.cpu import probe
-from skipc.compiler.targets.cpu.verify import check_same_bits
-from skipc.compiler.targets.golden import check_golden
-from skipc.compiler.targets.graphs import checked_graph
+from skipc.compiler.targets.golden import check_golden, check_outputs, check_same_bits
 from skipc.compiler.targets.latency import measure_latencies
+from skipc.compiler.verify.sessions import holds_half
 from skipc.runtime.backends.host import default_threads
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
-from skipc.runtime.errors import install_text
+from skipc.runtime.errors import install_text, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,13 +134,13 @@ def _packed(
 ) -> _Packed:
     """Optimises, merges and checks one graph; keeps nothing of it in memory."""
     from skipc.compiler.targets.cpu.merge import merge_graph
-    from skipc.compiler.targets.cpu.optimize import optimize_graph
 
     staging = store.path.parent
     path = staging / f"{graph.name}.onnx"
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        file = checked_graph(bundle, graph)
+        file = bundle.graph_file(graph)
         optimized = optimize_graph(file, Path(scratch), inputs)
+        check_outputs(graph, optimized.outputs)
         blobs = merge_graph(optimized.graph, optimized.data, path, store)
     after = _run(path, store, inputs)
     check_same_bits(graph.name, optimized.outputs, after)
@@ -179,3 +179,70 @@ def _entries(
 
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
+
+
+EXTERNAL_FROM_BYTES = 256
+"""Smaller tensors stay inside the graphs, as in the portable bundle."""
+
+_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """An optimised graph on disk, and what it computes.
+
+    Attributes:
+        graph: The optimised graph.
+        data: Its tensors and prepacked blobs; not there if the graph holds all itself.
+        outputs: The outputs by name, for each of the inputs.
+    """
+
+    graph: Path
+    data: Path
+    outputs: list[Case]
+
+
+def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
+    """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
+
+    Args:
+        graph: A graph of the bundle.
+        folder: An empty folder to write to.
+        inputs: What to run the plain session on: every optimisation (see ``holds_half``),
+            one thread.
+
+    Raises:
+        TargetError: ONNX Runtime cannot load or run the graph.
+    """
+    onnxruntime = require("onnxruntime", "finish")
+    written, data = folder / "optimized.onnx", folder / "optimized.data"
+    options = onnxruntime.SessionOptions()
+    levels = onnxruntime.GraphOptimizationLevel
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.optimized_model_filepath = str(written)
+    prefix = "session.optimized_model_external_initializers_"
+    for key, value in (
+        (f"{prefix}file_name", data.name),
+        (f"{prefix}min_size_in_bytes", str(EXTERNAL_FROM_BYTES)),
+        ("session.save_external_prepacked_constant_initializers", "1"),
+        ("session.load_model_format", "ONNX"),  # whatever the file is called
+    ):
+        options.add_session_config_entry(key, value)
+    try:
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_EXTENDED if holds_half(graph) else levels.ORT_ENABLE_ALL
+        )
+        session = onnxruntime.InferenceSession(
+            str(graph), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        names = [output.name for output in session.get_outputs()]
+        outputs = [dict(zip(names, session.run(names, case), strict=True)) for case in inputs]
+    # ONNX Runtime's exceptions share no base class below Exception.
+    except Exception as cause:
+        raise TargetError(
+            f"{graph}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
+            f" {reason_of(cause)}"
+        ) from cause
+    return Optimized(written, data, outputs)

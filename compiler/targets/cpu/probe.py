@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
+from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,6 +91,6 @@ def _session(graph: Path, inputs: Case, threads: int) -> Callable[[], Any]:
     except Exception as cause:
         raise TargetError(
             f"{graph.name}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
-            f" {cause}"
+            f" {reason_of(cause)}"
         ) from cause
     return lambda: session.run(None, feed)

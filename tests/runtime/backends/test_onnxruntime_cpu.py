@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
@@ -152,6 +153,52 @@ def test_load_refuses_a_graph_that_reads_another_file(bundle: Path, location: st
     _replace(bundle, "skip0.onnx", model.SerializeToString())
     with pytest.raises(EngineError, match=rf"'skip0'.*takes tensors from {location!r}"):
         _open(bundle).load("skip0")
+
+
+def _engine_that_answers(name: str, made: str, kind: int) -> bytes:
+    """Returns a graph whose one output is ``made`` of the images."""
+    how = {"to": kind} if made == "Cast" else {}
+    nodes = [helper.make_node(made, ["images"], [name], **how)]
+    value = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    if made == "SequenceConstruct":
+        output = helper.make_value_info(name, helper.make_sequence_type_proto(value))
+    else:
+        output = helper.make_tensor_value_info(name, kind, None)
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])
+    graph = helper.make_graph(nodes, "g", [images], [output])
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "kind", "said"),
+    [
+        ("zzz", "Identity", TensorProto.FLOAT, "the outputs are 'zzz', expected 'logits'"),
+        ("logits", "Identity", TensorProto.FLOAT, r"'logits' is float32 \dx3x8x8, expected"),
+        ("logits", "Cast", TensorProto.INT64, r"'logits' is int64 \dx3x8x8, expected"),
+        ("logits", "Cast", TensorProto.STRING, r"'logits' is object \dx3x8x8, expected"),
+        ("logits", "SequenceConstruct", TensorProto.FLOAT, "'logits' is a list, expected"),
+    ],
+)
+def test_open_refuses_an_engine_with_other_outputs(
+    bundle: Path, name: str, made: str, kind: int, said: str
+) -> None:
+    _replace(bundle, "skip1.onnx", _engine_that_answers(name, made, kind))
+    with pytest.raises(
+        EngineError, match=rf"graph 'skip1': its engine is another's: .*{said}"
+    ):
+        AdaptiveEngine.open(bundle, threads=1)
+
+
+def test_a_graph_is_onnx_whatever_its_file_is_called(bundle: Path) -> None:
+    # ONNX Runtime reads a file of this name in a format of its own.
+    folder = bundle / "engines/cpu"
+    (folder / "skip0.onnx").rename(folder / "skip0.ort")
+    text = (folder / "engines.json").read_text()
+    (folder / "engines.json").write_text(text.replace("skip0.onnx", "skip0.ort"))
+    assert _open(bundle).load("skip0").run({"images": IMAGES})["logits"].size
 
 
 def test_load_refuses_a_store_that_is_too_short(bundle: Path) -> None:

@@ -203,7 +203,9 @@ def test_a_plain_route_is_what_runs_its_graph() -> None:
 
 def test_a_graph_that_gives_more_than_the_family_answers_only_what_is_asked() -> None:
     more = Graph(INPUTS, (*OUTPUTS, HIDDEN))
-    backend = NullBackend({"both": 1.0}, {"y": np.ones(1), "hidden": np.ones((1, 1))})
+    backend = NullBackend(
+        {"both": 1.0}, {"y": np.ones(1, "f4"), "hidden": np.ones((1, 1), "f4")}
+    )
     family = Family({"one": (Stage("both"),)}, OUTPUTS, {"both": more})
     held = family.residency(backend.load)
     runs = runs_of(family, INPUTS, ANY, held, FakeClock().now_ns)
