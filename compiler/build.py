@@ -17,7 +17,7 @@ from skipc.compiler.graph.index import structure
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.residual_scale import ResidualScale, Scaling
-from skipc.compiler.targets import carry_over
+from skipc.compiler.targets import carried_over
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle.manifest import Recipe
@@ -136,6 +136,7 @@ def build(
     supernet: Supernet,
     progress: Progress = lambda _: None,
     note: Progress = lambda _: None,
+    engines: Callable[[Path], object] = lambda _: None,
 ) -> Path:
     """Compiles a family and returns the bundle's folder.
 
@@ -144,6 +145,8 @@ def build(
         supernet: The network read from the plan's checkpoint.
         progress: Told what is being done.
         note: Told what the user should know of the result.
+        engines: Called with the folder of the complete bundle before it takes its place, to
+            build engines in it; what it raises leaves everything as it was.
 
     Raises:
         CompileError: Something the user gave does not work; nothing is left behind.
@@ -178,32 +181,35 @@ def build(
     computes_in: set[object] = set()
     first: dict[frozenset[str], str] = {}
     notes: dict[str, None] = {}
-    with staged_folder(plan.out) as folder, BundleWriter(folder, family) as writer:
-        for number, configuration in enumerate(configurations, start=1):
-            name = configuration.name
-            progress(f"pruning and verifying {name} ({number} of {len(configurations)})")
-            (part,) = configuration.parts
-            choices = {**asked, **part.choices}
-            computes_in.add(choices.get(PrecisionAxis.key))
-            subnet = family.subnet(choices, name)
-            network = subnet.network.tolerating(options.tolerance)
-            graph = writer.graph(subnet, name)
-            verified = verify_subnet(graph.file, name, network, cases)
-            writer.configuration(configuration, graph, verified)
-            notes.update(dict.fromkeys(verified.notes))
-            same = first.setdefault(structure(network.model), name)
-            if same != name:
-                note(
-                    f"{same!r} and {name!r} are the same network: they differ in what lies"
-                    " within something that both leave out. Remove one of them from the front."
-                )
-        writer.golden_inputs(cases)
-        progress("hashing")
-        precision = common_precision(full.model, computes_in)
-        made_of = provenance(plan.checkpoint, family, precision)
-        recipe = writer.recipe(options.recipe, options.profile)
-        writer.finish(plan.out.name, made_of, recipe)
-        carry_over(plan.out, folder, options.recipe.target)
+    with staged_folder(plan.out) as folder:
+        with BundleWriter(folder, family) as writer:
+            for number, configuration in enumerate(configurations, start=1):
+                name = configuration.name
+                progress(f"pruning and verifying {name} ({number} of {len(configurations)})")
+                (part,) = configuration.parts
+                choices = {**asked, **part.choices}
+                computes_in.add(choices.get(PrecisionAxis.key))
+                subnet = family.subnet(choices, name)
+                network = subnet.network.tolerating(options.tolerance)
+                graph = writer.graph(subnet, name)
+                verified = verify_subnet(graph.file, name, network, cases)
+                writer.configuration(configuration, graph, verified)
+                notes.update(dict.fromkeys(verified.notes))
+                same = first.setdefault(structure(network.model), name)
+                if same != name:
+                    note(
+                        f"{same!r} and {name!r} are the same network: they differ in what"
+                        " lies within something that both leave out. Remove one of them from"
+                        " the front."
+                    )
+            writer.golden_inputs(cases)
+            progress("hashing")
+            precision = common_precision(full.model, computes_in)
+            made_of = provenance(plan.checkpoint, family, precision)
+            recipe = writer.recipe(options.recipe, options.profile)
+            writer.finish(plan.out.name, made_of, recipe)
+        with carried_over(plan.out, folder, options.recipe.target):
+            engines(folder)
     for text in (*notes, *family.notes):
         note(text)
     return plan.out

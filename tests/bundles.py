@@ -168,7 +168,7 @@ def write_engines(
         packed_file="packed.bin",
         files=files_of(folder),
     )
-    (folder / "engines.json").write_text(json.dumps(written(engines)), encoding="utf-8")
+    (folder / "engines.json").write_bytes(engines.encoded())
     return folder
 
 
@@ -209,6 +209,35 @@ def make_cascade(manifest: Path, name: str, graphs: Sequence[str], output: str) 
         document["graphs"] = [graph for graph in document["graphs"] if graph["name"] in run]
 
     edit_json(manifest, change)
+
+
+ESCAPES = (
+    "../outside.bin",
+    "golden/../../outside.bin",
+    "/etc/passwd",
+    "C:/windows/system.ini",
+    "c:outside.bin",
+    "golden\\inputs.npz",
+    "..\\outside.bin",
+    "golden//inputs.npz",
+    "golden/",
+    "./weights.bin",
+    "weights.bin\0.txt",
+    "weights\n.bin",
+    "\ud800",
+)
+"""Paths that no document may name."""
+
+
+def set_value(*keys: str | int, value: object) -> Callable[[Any], None]:
+    """Returns a change of a JSON document: ``value`` at the place that ``keys`` lead to."""
+
+    def change(document: Any) -> None:
+        for key in keys[:-1]:
+            document = document[key]
+        document[keys[-1]] = value
+
+    return change
 
 
 def list_anew(bundle: Path, name: str) -> None:

@@ -1,23 +1,36 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, whatever happens while they are written.
+
+Each is written under a hidden name beside its place and changes places with what is there in
+one step of the file system, so that at every moment the old one or the new one is there. What
+a process that was killed left is removed by the next that writes to the same place: whoever
+writes holds a lock, which goes with it.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import functools
-import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipc.runtime.bundle.folder import file_sha256
 from skipc.runtime.bundle.manifest import FileEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-_CHUNK_BYTES = 1 << 20
+_SUFFIX = ".skipc-tmp"
+_AT_FDCWD = -100
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -26,20 +39,12 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: It cannot be written; the error names ``path``.
     """
-    with _errors_name(path):
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-        )
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with _place_beside(path, lambda place: place.touch(exist_ok=False)) as place:
+        with place.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        place.replace(path)
 
 
 def write_json(path: Path, document: object) -> None:
@@ -57,8 +62,11 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: It cannot; the error names ``path``.
     """
-    with _errors_name(path), tempfile.TemporaryFile(dir=path.parent):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as cause:
+        raise OSError(cause.errno, cause.strerror, str(path)) from cause
 
 
 @contextmanager
@@ -69,70 +77,152 @@ def staged_folder(path: Path) -> Iterator[Path]:
     removes the temporary folder and leaves ``path`` as it was.
 
     Raises:
-        OSError: The folder cannot be made or replaced; the error names it.
+        OSError: The folder cannot be made or replaced, or the disk is full; the error names
+            the place, not the temporary one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _errors_name(path):
-        staging = Path(
-            tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        )
-    try:
+    with _place_beside(path, Path.mkdir) as staging:
         yield staging
-        with _errors_name(path):
-            staging.chmod(0o777 & ~_umask())
-            if path.exists():
-                _replace_folder(path, staging)
-            else:
-                staging.rename(path)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-
-
-def _replace_folder(path: Path, new: Path) -> None:
-    """Moves ``new`` to ``path``; what was there is removed only after that went well."""
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    kept = old / path.name
-    try:
-        path.rename(kept)
-        new.rename(path)
-    except BaseException:
-        if kept.exists() and not path.exists():
-            kept.rename(path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        for written in (*staging.rglob("*"), staging):
+            _sync(written)
+        if path.exists():
+            _exchange(staging, path)  # what was there is then removed as the temporary one
+        else:
+            staging.rename(path)
+        _sync(path.parent)
 
 
 @contextmanager
-def _errors_name(path: Path) -> Iterator[None]:
-    """Makes system errors name ``path``: the user never sees the temporary name beside it."""
+def _place_beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Yields a new place beside ``path``, locked, and gone after the block."""
+    _remove_leftovers(path)
+    lock = None
+    while True:
+        place = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
+        with _errors_name(path, place):
+            make(place)
+        try:
+            lock = _lock(place)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # just made, it passed for what a killed process left
+        except OSError:
+            pass  # no locks here, so that nothing is ever taken for left
+        break
+    try:
+        with _errors_name(path, place):
+            yield place
+    finally:
+        _remove(place)
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Removes what killed processes left beside ``path``; puts back what one took away."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(_SUFFIX)}")
+    with suppress(OSError):
+        names = os.listdir(path.parent)
+        if _taken_away(path).name in names:
+            if not path.exists():
+                _taken_away(path).rename(path)
+            _remove(_taken_away(path))
+        for place in (path.with_name(name) for name in names if left.fullmatch(name)):
+            with suppress(OSError):  # at work, or somebody else's
+                lock = _lock(place)
+                _remove(place)
+                os.close(lock)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            place.unlink()
+
+
+def _lock(place: Path) -> int:
+    """Returns the descriptor that holds the lock of a place, and lets go when it is closed.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        FileNotFoundError: Another process had it, and has removed the place.
+        OSError: There are no locks here.
+    """
+    try:
+        import fcntl
+    except ImportError as cause:  # Windows
+        raise OSError(errno.ENOSYS, "no locks") from cause
+    lock = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), place.stat()):
+            return lock
+        raise FileNotFoundError(errno.ENOENT, "replaced", str(place))
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Lets two folders change places: in one step, where the system has one for it."""
+    system, names = ctypes.CDLL(None, use_errno=True), (os.fsencode(new), os.fsencode(path))
+    if hasattr(system, "renameat2"):
+        done = system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE)
+    elif hasattr(system, "renamex_np"):
+        done = system.renamex_np(*names, _EXCHANGE)
+    else:
+        done = -1
+    if done == 0:
+        return
+    # The file system may not be able to; whatever else is wrong, these say so, too. Who is
+    # killed between them leaves what `_remove_leftovers` puts back.
+    path.rename(_taken_away(path))
+    try:
+        new.rename(path)
+    except BaseException:
+        _taken_away(path).rename(path)
+        raise
+    _remove(_taken_away(path))
+
+
+def _taken_away(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced{_SUFFIX}")
+
+
+def _sync(path: Path) -> None:
+    """Has a file, or a folder's names, on the disk, so that losing power changes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as cause:
+        if cause.errno in _OF_THE_DISK:
+            raise
+
+
+@contextmanager
+def _errors_name(path: Path, place: Path) -> Iterator[None]:
+    """Makes system errors about ``place`` name ``path``: the user never sees that beside it.
+
+    That the disk is full is said without any name.
+    """
     try:
         yield
     except OSError as cause:
-        if cause.errno is None:
+        name = "" if cause.filename is None else os.fsdecode(cause.filename)
+        if cause.errno is None or not (
+            name.startswith(str(place)) or (not name and cause.errno in _OF_THE_DISK)
+        ):
             raise
-        raise OSError(cause.errno, cause.strerror, str(path)) from cause
-
-
-def _umask() -> int:
-    """Returns which permissions new files do not get; it can only be read by setting it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        where = f"{path}{name.removeprefix(str(place))}"
+        raise OSError(cause.errno, cause.strerror, where) from cause
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Returns ``sha256_of`` a file that a command asks for several times.
+    """Returns the hash of a file that a command asks for several times.
 
     It is read again only where its size or times changed.
     """
@@ -142,7 +232,7 @@ def checkpoint_sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _known_sha256(path: Path, *_state: int) -> str:
-    return sha256_of(path)
+    return file_sha256(path)
 
 
 def file_entries(folder: Path) -> tuple[FileEntry, ...]:
@@ -151,5 +241,5 @@ def file_entries(folder: Path) -> tuple[FileEntry, ...]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         if path.is_file():
-            entries.append(FileEntry(relative, path.stat().st_size, sha256_of(path)))
+            entries.append(FileEntry(relative, path.stat().st_size, file_sha256(path)))
     return tuple(entries)

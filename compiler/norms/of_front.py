@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skipc.compiler.bundle.files import checkpoint_sha256, sha256_of
+from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import CompileError, FrontError
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.norms.statistics_file import read_statistics
+from skipc.runtime.bundle.folder import file_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +82,7 @@ def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
             f"{file}: there is no such file, but {path} says that its norm statistics are in"
             " it. Copy both."
         )
-    if sha256_of(file) != front.statistics.sha256:
+    if file_sha256(file) != front.statistics.sha256:
         raise FrontError(
             f"{file}: altered, or of another front than {path}: its hash is not the one given"
             " there. Copy both files again, or run `skipc select` again."

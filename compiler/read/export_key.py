@@ -18,9 +18,10 @@ from pathlib import Path
 from types import CellType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from skipc.compiler.bundle.files import checkpoint_sha256, sha256_of
+from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.factories import reason_of
+from skipc.runtime.bundle.folder import file_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +52,7 @@ def export_key(checkpoint: Path, options: ModelOptions, code: str = "") -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     own = Path(__file__).parents[1]
-    sources = {str(path.relative_to(own)): sha256_of(path) for path in own.rglob("*.py")}
+    sources = {str(path.relative_to(own)): file_sha256(path) for path in own.rglob("*.py")}
     return key_of(
         checkpoint_sha256(checkpoint), asdict(options), versions, sorted(sources.items()), code
     )
@@ -81,7 +82,7 @@ def code_of(module: nn.Module, factory: str) -> str:
         if file is None and (imported.__spec__ is None or hasattr(imported, "__path__")):
             continue  # made by code that is elsewhere, or a folder without code
         try:
-            state.add(name, (name, sha256_of(Path(str(file)))))
+            state.add(name, (name, file_sha256(Path(str(file)))))
         except OSError as cause:
             raise CheckpointError(
                 f"the module {name!r}, which --model {factory} imports, has no source file"

@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipc.compiler.bundle.files import staged_folder
+from skipc.compiler.errors import RemoteError, TargetError
 from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
-from skipc.compiler.remote.copy import write_tar
+from skipc.compiler.remote.copy import StreamEndedError, read_tar, write_tar
 from skipc.compiler.remote.device import check_device, temporary_folder
-from skipc.compiler.remote.fetch import fetch_engines
 from skipc.compiler.targets import builder_for, target_of
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.folder import ENGINES_FOLDER, MANIFEST_FILE
+from skipc.runtime.bundle.engines import EngineSet
+from skipc.runtime.bundle.folder import ENGINES_FILE, ENGINES_FOLDER, MANIFEST_FILE
+from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES, parse_json, read
+from skipc.runtime.errors import SkipcError
 
 if TYPE_CHECKING:
     import os
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
     from skipc.compiler.remote.connection import Connection
     from skipc.compiler.remote.device import Device
     from skipc.profiles import Profile
-    from skipc.runtime.bundle.engines import EngineSet
 
     Progress = Callable[[str], None]
 
@@ -154,3 +157,100 @@ def _build(device: Device, path: str, target: tuple[str, ...], progress: Progres
         before, mark, message = said.rpartition(b"Error: ")
         told = one_line(message) if mark else last_lines(before + message)
         raise session.failure(ended, "" if ended.code == SSH_FAILED else told)
+
+
+MAX_FILES = 10_000
+"""More files than this are not taken from a device."""
+
+ENGINE_SPARE_BYTES = 256 * 1024 * 1024
+"""Engines may hold this, and twice the portable files, for every configuration."""
+
+
+def fetch_engines(
+    connection: Connection, remote: str, bundle: Bundle, profile: Profile
+) -> EngineSet:
+    """Brings a target's engines into ``bundle``, as a whole or not at all.
+
+    Args:
+        connection: To the device.
+        remote: The ``engines`` folder of the bundle there.
+        bundle: The bundle here that they were built from.
+        profile: The target.
+
+    Raises:
+        RemoteError: What comes is not the complete, sound engines of this bundle.
+        TargetError: They cannot be written here.
+    """
+    target = profile.name
+    folder = bundle.engine_dir(target)
+    data = _read_document(connection, f"{remote}/{target}/{ENGINES_FILE}")
+    try:
+        listed = read(EngineSet, parse_json(data, ENGINES_FILE), ENGINES_FILE)
+    except SkipcError as cause:
+        raise RemoteError(
+            f"{connection.host}: what it built cannot be used: {cause}"
+        ) from cause
+    if listed.backend != profile.backend:
+        raise RemoteError(
+            f"{connection.host}: its engines are for the backend {listed.backend[:100]!r}, but"
+            f" the target {target!r} has {profile.backend!r}. Build them there again."
+        )
+    sizes_bytes = {entry.path: entry.size_bytes for entry in listed.files}
+    _check_bounds(sizes_bytes, bundle)
+    sizes_bytes[ENGINES_FILE] = len(data)
+    try:
+        with staged_folder(folder) as staging:
+            _receive(connection, remote, target, sizes_bytes, staging)
+            try:
+                return bundle.verify_engines(staging, target)
+            except SkipcError as cause:
+                raise RemoteError(
+                    f"{connection.host}: what it built cannot be used, and nothing was taken"
+                    f" over: {cause}"
+                ) from cause
+    except OSError as cause:
+        raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
+
+
+def _read_document(connection: Connection, path: str) -> bytes:
+    with connection.session(("cat", path), f"reading its {ENGINES_FILE}") as session:
+        data = session.output.read(MAX_DOCUMENT_BYTES + 1)
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise RemoteError(
+                f"{connection.host}: its {ENGINES_FILE} is larger than {MAX_DOCUMENT_BYTES}"
+                " bytes, which no family's is. Build the engines there again."
+            )
+        session.expect_success()
+    return data
+
+
+def _check_bounds(sizes_bytes: Mapping[str, int], bundle: Bundle) -> None:
+    portable_bytes = sum(entry.size_bytes for entry in bundle.manifest.files)
+    each_bytes = 2 * portable_bytes + ENGINE_SPARE_BYTES
+    most_bytes = each_bytes * len(bundle.manifest.graphs)
+    total_bytes = sum(sizes_bytes.values())
+    if len(sizes_bytes) > MAX_FILES or total_bytes > most_bytes:
+        raise RemoteError(
+            f"the device's {ENGINES_FILE} lists {len(sizes_bytes)} files of {total_bytes}"
+            f" bytes in all; for this bundle at most {MAX_FILES} files of {most_bytes} bytes"
+            " are taken. Finish on the device and copy the folder yourself if you trust it."
+        )
+
+
+def _receive(
+    connection: Connection,
+    remote: str,
+    target: str,
+    sizes_bytes: Mapping[str, int],
+    incoming: Path,
+) -> None:
+    words = ("tar", "-c", "-f", "-", "-C", remote, "--", target)
+    with connection.session(words, "copying the engines back") as session:
+        try:
+            read_tar(session.output, target, sizes_bytes, incoming)
+        except StreamEndedError as cause:
+            ended = session.end()
+            if ended.code != 0:
+                raise session.failure(ended) from cause
+            raise
+        session.expect_success()

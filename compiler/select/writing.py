@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler import axes
 from skipc.compiler.axes.skip import SkipAxis
-from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.norms.statistics_file import write_statistics
+from skipc.runtime.bundle.folder import file_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def write_selection(
         file = next(each for each in _statistics_places(path) if each != before)
         write_statistics(file, selection.norms)
         files.append(file)
-        statistics = StatisticsFile(file.name, sha256_of(file))
+        statistics = StatisticsFile(file.name, file_sha256(file))
     entries = tuple(
         FrontEntry(
             chosen.name,

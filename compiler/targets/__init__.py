@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from skipc.compiler.bundle.files import file_entries, staged_folder, write_json
+from skipc.compiler.bundle.files import (
+    file_entries,
+    staged_folder,
+    write_whole,
+)
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
@@ -20,12 +25,11 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.contained import inside
 from skipc.runtime.bundle.engines import EngineSet
 from skipc.runtime.bundle.folder import ENGINES_FILE, ENGINES_FOLDER, file_sha256
-from skipc.runtime.bundle.records import written
 from skipc.runtime.errors import BundleError, choices_text, sentence
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -109,7 +113,7 @@ class EngineBuilder(Protocol):
         """Builds one engine for each graph, checked against the golden outputs.
 
         What an interrupted build should leave for the next one it keeps in ``kept_folder``,
-        where it also finds what ``carry_over`` has put.
+        where it also finds what ``carried_over`` has put.
 
         Args:
             bundle: The portable bundle.
@@ -265,7 +269,7 @@ def finish_bundle(
                 packed_file=built.packed_file,
                 files=file_entries(staging),
             )
-            write_json(staging / ENGINES_FILE, written(engines))
+            write_whole(staging / ENGINES_FILE, engines.encoded())
     except OSError as cause:
         raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
@@ -291,25 +295,42 @@ def kept_folder(bundle: Path, target: str) -> Path:
     return inside(bundle, f"{ENGINES_FOLDER}/.{target}.kept")
 
 
-def carry_over(path: Path, new: Path, target: str) -> None:
+@contextmanager
+def carried_over(path: Path, new: Path, target: str) -> Iterator[None]:
     """Gives a bundle that replaces another one what spares its engines' builder work.
+
+    Where the block fails, what it has built goes back to the bundle that stays.
 
     Args:
         path: The bundle that will be gone; there may be none.
         new: The folder of the one that takes its place.
         target: The target whose engines are wanted.
     """
+    kept, here = kept_folder(path, target), kept_folder(new, target)
+    _copy_files(kept, here)
     try:
         old = Bundle.open(path)
         engines = old.engine_set(target)
-    except BundleError:
-        return  # none, without such engines, or damaged: they are built
-    if engines.backend not in _BUILDERS:
-        return
-    builder: EngineBuilder = importlib.import_module(_BUILDERS[engines.backend])
-    kept = kept_folder(new, target)
-    for file in engines.files:
-        finished = old.engine_dir(target) / file.path
-        if builder.reusable(file.path) and file_sha256(finished) == file.sha256:
-            kept.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(finished, kept / file.path)
+        builder: EngineBuilder = importlib.import_module(_BUILDERS[engines.backend])
+        for file in engines.files:
+            finished = old.engine_dir(target) / file.path
+            if builder.reusable(file.path) and file_sha256(finished) == file.sha256:
+                here.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(finished, here / file.path)
+    except (BundleError, KeyError):
+        pass  # none, without such engines, or damaged: they are built
+    try:
+        yield
+    except BaseException:
+        if path.is_dir():
+            _copy_files(here, kept)
+        raise
+
+
+def _copy_files(source: Path, destination: Path) -> None:
+    """Copies the plans that wait in a folder, if it is there, to another one."""
+    if source.is_dir():
+        destination.mkdir(parents=True, exist_ok=True)
+        for file in source.iterdir():
+            if file.is_file() and not file.is_symlink():
+                write_whole(destination / file.name, file.read_bytes())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from .constraints import Count, Distinct, Positive, Sha256, Text
-from .manifest import Files, check_listed
+from .manifest import Files, check_beside, check_listed
+from .records import written
+
+_NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class EngineSet:
         engines: One entry per graph, in the manifest's order.
         packed_file: The packed store, relative to the target's folder; empty if none.
         files: Every file of the target's folder except ``engines.json``.
+        sha256: Hash of ``engines.json`` itself, with zeros in place of these digits; zeros
+            where it was not written yet.
     """
 
     FORMAT: ClassVar[str] = "skipc.engines/2"
@@ -82,15 +88,29 @@ class EngineSet:
     engines: Annotated[tuple[EngineEntry, ...], Distinct("graph")]
     packed_file: Text
     files: Files
+    sha256: Annotated[str, Sha256()] = _NO_HASH
 
     def check(self, where: str) -> None:
-        """Raises ``FormatError`` where a file is used that is not listed."""
+        """Raises ``FormatError`` where a file is not listed, or not beside the store."""
         used = [entry.file for entry in self.engines]
         check_listed([*used, *filter(None, [self.packed_file])], self.files, where)
+        if self.packed_file:
+            check_beside(self.packed_file, used, where)
 
     def engine(self, graph: str) -> EngineEntry:
         """Returns the engine of ``graph``, which the bundle is known to have."""
         return next(entry for entry in self.engines if entry.graph == graph)
+
+    def encoded(self) -> bytes:
+        """Returns the bytes of ``engines.json``, its own hash in them."""
+        blank = json.dumps(written(replace(self, sha256=_NO_HASH)), indent=1).encode() + b"\n"
+        before, _, after = blank.rpartition(_NO_HASH.encode())
+        return before + hashlib.sha256(blank).hexdigest().encode() + after
+
+    def is_whole(self, data: bytes) -> bool:
+        """Tells whether the bytes that this was read from are those that were written."""
+        blank = data.replace(self.sha256.encode(), _NO_HASH.encode())
+        return hashlib.sha256(blank).hexdigest() == self.sha256
 
     def files_sha256(self) -> str:
         """Returns one hash of all files, by which measured tables name their engines."""

@@ -8,14 +8,13 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import BundleError, FormatError, IntegrityError, choices_text
 from .contained import inside, names_in, regular_file, status_of
 from .engines import EngineSet
 from .manifest import Manifest
 from .npz import read_cases
-from .records import parse_json, read, read_document, read_json
+from .onnx_graph import check_locations
+from .records import parse_json, read, read_document
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .manifest import FileEntry
+    from .manifest import FileEntry, GraphEntry
     from .tensors import TensorSpec
 
     Case = dict[str, NDArray[Any]]
@@ -90,6 +89,16 @@ class Bundle:
             )
         return regular_file(self.path, path, self._files[path].size_bytes)
 
+    def graph_file(self, graph: GraphEntry) -> Path:
+        """Returns the place of a graph, which takes tensors from the weight store only.
+
+        Raises:
+            IntegrityError: It takes some from elsewhere, is damaged, or has changed.
+        """
+        file = self.file(graph.file)
+        check_locations(file, self.file(self.manifest.weights_file).name)
+        return file
+
     def targets(self) -> tuple[str, ...]:
         """Returns the names of the targets that there are engines for, sorted.
 
@@ -128,20 +137,26 @@ class Bundle:
                 engines belong to another bundle.
         """
         name = self._only_target() if target is None else target
-        self.engine_dir(name)
+        folder = self.engine_dir(name)
         if name not in self.targets():
             raise BundleError(
                 f"{self.path} holds no engines for the target {name!r}."
                 f" {choices_text(name, self.targets())} Run"
                 f" `skipc finish {self.path} --target {name}` on the device."
             )
-        file = regular_file(self.path, f"{ENGINES_FOLDER}/{name}/{ENGINES_FILE}")
-        engines = read(EngineSet, read_json(file), str(file))
-        self._check_engines(engines, name, str(file))
+        return self._engines_in(folder, name)[0]
+
+    def _engines_in(self, folder: Path, target: str) -> tuple[EngineSet, bytes]:
+        """Returns the engines in a folder of the bundle, and what ``engines.json`` holds."""
+        prefix = folder.relative_to(self.path).as_posix()
+        file = regular_file(self.path, f"{prefix}/{ENGINES_FILE}")
+        data = read_document(file)
+        engines = read(EngineSet, parse_json(data, str(file)), str(file))
+        _check_engines(self, engines, target, str(file))
         for entry in engines.files:
-            regular_file(self.path, f"{ENGINES_FOLDER}/{name}/{entry.path}", entry.size_bytes)
+            regular_file(self.path, f"{prefix}/{entry.path}", entry.size_bytes)
         in_order = tuple(engines.engine(graph.name) for graph in self.manifest.graphs)
-        return replace(engines, engines=in_order)
+        return replace(engines, engines=in_order), data
 
     def _only_target(self) -> str:
         targets = self.targets()
@@ -157,29 +172,6 @@ class Bundle:
             )
         return targets[0]
 
-    def _check_engines(self, engines: EngineSet, target: str, where: str) -> None:
-        again = f"Run `skipc finish {self.path} --target {target}` again."
-        if engines.target != target:
-            raise FormatError(
-                f"{where}: 'target' is {engines.target!r}, but the folder is {target!r}."
-            )
-        if engines.bundle_sha256 != self.manifest_sha256:
-            raise IntegrityError(
-                f"{where}: the engines were built from another manifest than"
-                f" {self.path / MANIFEST_FILE}. {again}"
-            )
-        found = {entry.graph for entry in engines.engines}
-        known = {graph.name for graph in self.manifest.graphs}
-        if known - found:
-            raise IntegrityError(
-                f"{where}: no engine for the graph {min(known - found)!r}. {again}"
-            )
-        if found - known:
-            raise FormatError(
-                f"{where}: an engine of {min(found - known)!r}, which is no graph of the"
-                f" bundle. {again}"
-            )
-
     def verify_hashes(self, progress: Callable[[str], None] | None = None) -> None:
         """Reads every listed file, engines included, and compares it with its SHA-256.
 
@@ -189,14 +181,42 @@ class Bundle:
         Raises:
             BundleError: A file has another hash; or ``engine_set`` refuses a target.
         """
-        listed = [("", entry) for entry in self.manifest.files]
+        for entry in self.manifest.files:
+            if progress is not None:
+                progress(entry.path)
+            self._verify("", entry)
         for target in self.targets():
-            prefix = f"{ENGINES_FOLDER}/{target}/"
-            listed += [(prefix, entry) for entry in self.engine_set(target).files]
-        for prefix, entry in listed:
+            self.verify_engines(self.engine_dir(target), target, progress)
+
+    def verify_engines(
+        self, folder: Path, target: str, progress: Callable[[str], None] | None = None
+    ) -> EngineSet:
+        """Reads every file of a target's engines and compares it with its SHA-256.
+
+        Args:
+            folder: Where they lie in the bundle, on their way to ``engine_dir``, too.
+            target: The target's name.
+            progress: Called with each file's path before it is read.
+
+        Returns:
+            What ``engine_set`` returns of them.
+
+        Raises:
+            BundleError: A file has another hash; or ``engine_set`` refuses them.
+        """
+        engines, data = self._engines_in(folder, target)
+        prefix = folder.relative_to(self.path).as_posix() + "/"
+        if not engines.is_whole(data):
+            raise IntegrityError(
+                f"{folder / ENGINES_FILE}: its content does not have the hash that is in it."
+                " The file was altered or damaged. Run"
+                f" `skipc finish {self.path} --target {target}` again."
+            )
+        for entry in engines.files:
             if progress is not None:
                 progress(prefix + entry.path)
             self._verify(prefix, entry)
+        return engines
 
     def verify_file(self, path: str) -> None:
         """Reads one of the files that the manifest lists and compares it with its SHA-256.
@@ -246,17 +266,38 @@ class Bundle:
         cases = read_cases(self.file(path), tuple(tensor.name for tensor in tensors))
         for index, case in enumerate(cases):
             for tensor in tensors:
-                array = case[tensor.name]
-                fits = len(array.shape) == len(tensor.shape) and all(
-                    isinstance(size, str) or size == found
-                    for size, found in zip(tensor.shape, array.shape, strict=True)
-                )
-                if not fits or array.dtype != np.dtype(tensor.dtype):
+                found = tensor.misfit(case[tensor.name])
+                if found is not None:
                     raise FormatError(
-                        f"{self.path / path}: '{index}/{tensor.name}' is {array.dtype}"
-                        f" {array.shape}, expected {tensor.dtype} {tensor.shape}."
+                        f"{self.path / path}: '{index}/{tensor.name}' is {found}, expected"
+                        f" {tensor.kind}."
                     )
         return cases
+
+
+def _check_engines(bundle: Bundle, engines: EngineSet, target: str, where: str) -> None:
+    """Checks that engines are those of a bundle's graphs, for a target."""
+    again = f"Run `skipc finish {bundle.path} --target {target}` again."
+    if engines.target != target:
+        raise FormatError(
+            f"{where}: 'target' is {engines.target!r}, but the folder is {target!r}."
+        )
+    if engines.bundle_sha256 != bundle.manifest_sha256:
+        raise IntegrityError(
+            f"{where}: the engines were built from another manifest than"
+            f" {bundle.path / MANIFEST_FILE}. {again}"
+        )
+    found = {entry.graph for entry in engines.engines}
+    known = {graph.name for graph in bundle.manifest.graphs}
+    if known - found:
+        raise IntegrityError(
+            f"{where}: no engine for the graph {min(known - found)!r}. {again}"
+        )
+    if found - known:
+        raise FormatError(
+            f"{where}: an engine of {min(found - known)!r}, which is no graph of the"
+            f" bundle. {again}"
+        )
 
 
 def _not_a_bundle(root: Path) -> str | None:

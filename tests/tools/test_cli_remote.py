@@ -88,6 +88,21 @@ def test_build_keeps_the_bundle_where_the_device_fails(
     assert Bundle.open(out).targets() == ()
 
 
+def test_build_leaves_engines_that_work_where_the_device_fails(
+    made: Path, tmp_path: Path, server: Server
+) -> None:
+    out = tmp_path / "b.skipc"
+    shutil.copytree(made / "ckpt.skipc", out)
+    before = {path: (out / path).read_bytes() for path in all_files(out) if "." in path}
+    server.install_stub("echo 'Error: no room' >&2; exit 2")
+    arguments = ("--front", made / "front.json", "--target", "cpu", "--out", out)
+    message = mistake("build", made / "ckpt.pt", *arguments, "--overwrite", *server.on)
+    assert f"there: no room\nThe bundle at {out} is as it was, with its engines." in message
+    after = {path: (out / path).read_bytes() for path in all_files(out) if "." in path}
+    assert after == before
+    assert all_files(tmp_path)[0] == "b.skipc"
+
+
 def test_build_asks_the_device_before_anything_else(
     made: Path, tmp_path: Path, server: Server
 ) -> None:

@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.front import read_front
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.runtime import AdaptiveEngine
+from skipc.runtime.bundle.folder import file_sha256
 from tests.command_line import mistake, skipc
 
 UNITS = [f"stages.{stage}.{block}" for stage in range(3) for block in range(2)]
@@ -73,10 +73,10 @@ def test_front_says_where_it_comes_from(trained, tmp_path):
     found = selected(trained, front, "--seed", 3)
     read = read_front(front)
     assert read.options["skip"] == tuple(UNITS)
-    assert read.provenance["checkpoint_sha256"] == sha256_of(trained / "ckpt.pt")
+    assert read.provenance["checkpoint_sha256"] == file_sha256(trained / "ckpt.pt")
     assert read.provenance["seed"] == "3"
     assert read.provenance["evaluations"] == str(found["evaluations"])
-    assert read.statistics.sha256 == sha256_of(tmp_path / "front.norms.npz")
+    assert read.statistics.sha256 == file_sha256(tmp_path / "front.norms.npz")
     assert read.configurations[0].name == "full"
     assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     page = (tmp_path / "front.html").read_text(encoding="utf-8")

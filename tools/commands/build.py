@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.runtime.errors import SkipcError, sentence
+from skipc.runtime.errors import SkipcError
 from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.options import (
     PATH,
@@ -149,25 +149,34 @@ def command(
             builder_for(profile)
             step(f"asking {device.connection.host} for its skipc")
             check_device(device)
-        for other in _other_targets(plan.out, profile.name):
-            step.note(
-                f"The engines of target {other} go with the bundle that is replaced. Build"
-                f" them again with: skipc finish BUNDLE --target {other}"
-            )
+        replaced = _targets(plan.out)
+        for other in replaced:
+            if unavailable is not None or other != profile.name:
+                step.note(
+                    f"The engines of target {other} go with the bundle that is replaced. Build"
+                    f" them again with: skipc finish BUNDLE --target {other}"
+                )
         step("reading the checkpoint")
         if sniff(checkpoint) is not Kind.ONNX:
             require("torch", "compiler")  # runs the reference, also of an export that was kept
-        build(
-            plan, open_supernet(checkpoint, model, no_cache, step, step.note), step, step.note
-        )
+        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
+
+        def finish(folder: Path) -> None:
+            bundle = Bundle.open(folder)
+            if device is None:
+                finish_bundle(bundle, profile, tuning, step)
+            else:
+                finish_bundle_on(device, bundle, profile, own, tuning, step)
+
+        if unavailable is not None:
+            build(plan, supernet, step, step.note)
+        elif replaced:  # engines that work stay until others are in their place
+            engines = functools.partial(_build_before, plan.out, finish, step)
+            build(plan, supernet, step, step.note, engines)
+        else:
+            build(plan, supernet, step, step.note)
+            _build_after(plan.out, finish, step, profile.name, again)
         bundle = Bundle.open(plan.out)
-        if unavailable is None:
-            finishing = (
-                functools.partial(finish_bundle, bundle, profile, tuning)
-                if device is None
-                else functools.partial(finish_bundle_on, device, bundle, profile, own, tuning)
-            )
-            _build_engines(bundle.path, finishing, step, again)
     if as_json:
         print_json(bundle_json(bundle))
     else:
@@ -194,27 +203,47 @@ def _for_target(
     return replace(options, recipe=recipe, profile=own)
 
 
-def _build_engines(
-    path: Path, finishing: Callable[[Steps], object], step: Steps, again: str
+def _build_before(
+    out: Path, finish: Callable[[Path], None], step: Steps, folder: Path
 ) -> None:
-    """Builds the engines of a bundle that stays where they cannot be built."""
+    """Builds the engines of the bundle in ``folder``, which is to replace that at ``out``."""
     from skipc.compiler.errors import TargetError
 
-    kept = f"The bundle is written to {path}, without engines."
+    kept = f"The bundle at {out} is as it was, with its engines."
     try:
-        finishing(step)
+        finish(folder)
     except SkipcError as cause:
-        raise TargetError(f"{cause}\n{sentence(kept)} Try again with: {again}") from cause
+        said = str(cause).replace(str(folder), str(out))
+        raise TargetError(f"{said}\n{kept}") from cause
     except KeyboardInterrupt:
-        step.note(f"{kept} Go on with: {again}")
+        step.note(kept)
         raise
 
 
-def _other_targets(path: Path, target: str) -> list[str]:
-    """Returns the targets besides ``target`` that a bundle to be replaced has engines for."""
+def _build_after(
+    out: Path, finish: Callable[[Path], None], step: Steps, target: str, again: str
+) -> None:
+    """Builds the engines of a new bundle, which stays where they cannot be built."""
+    from skipc.compiler.errors import TargetError
+
+    try:
+        finish(out)
+    except (SkipcError, KeyboardInterrupt) as cause:
+        done = target in _targets(out)
+        state = f"The bundle is written to {out}, {'with its' if done else 'without'} engines."
+        if isinstance(cause, SkipcError):
+            raise TargetError(
+                f"{cause}\n{state}{'' if done else f' Try again with: {again}'}"
+            ) from cause
+        step.note(f"{state}{'' if done else f' Go on with: {again}'}")
+        raise
+
+
+def _targets(path: Path) -> tuple[str, ...]:
+    """Returns the targets that a bundle has engines for; none where it cannot be read."""
     from skipc.runtime.bundle import Bundle
 
     try:
-        return [name for name in Bundle.open(path).targets() if name != target]
+        return Bundle.open(path).targets()
     except SkipcError:
-        return []  # none there, or one that cannot be read
+        return ()

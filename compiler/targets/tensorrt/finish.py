@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.graphs import checked_graph
-from skipc.compiler.targets.tensorrt import probe
-from skipc.compiler.targets.tensorrt.ahead import possible_capabilities
-from skipc.compiler.targets.tensorrt.device import Gpu
-from skipc.compiler.targets.tensorrt.network import parse
-from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan
+from skipc.compiler.targets.tensorrt.device import Gpu, measured_ms
+from skipc.compiler.targets.tensorrt.plan import (
+    PlanSettings,
+    build_plan,
+    parse,
+    possible_capabilities,
+)
 from skipc.compiler.targets.tensorrt.store import PlanStore, reusable
 from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.host import ahead_host, current_host
@@ -75,7 +76,7 @@ def measure_graphs(
     ``threads`` makes no difference on a GPU.
     """
     del threads
-    return probe.measure_graphs(profile, graphs, inputs, progress)
+    return measured_ms(profile, graphs, inputs, progress)
 
 
 def build_engines(
@@ -128,7 +129,7 @@ class _Build:
         possible = possible_capabilities(
             library,
             first.name,
-            checked_graph(bundle, first),
+            bundle.graph_file(first),
             settings,
             getattr(progress, "note", progress),
         )
@@ -166,7 +167,7 @@ class _Build:
     def _built(self, graph: GraphEntry, progress: Progress) -> Path:
         """Returns the graph's plan, built now."""
         detail = getattr(progress, "detail", lambda text: None)
-        network = parse(self.library, graph.name, checked_graph(self.bundle, graph))
+        network = parse(self.library, graph.name, self.bundle.graph_file(graph))
         cache = self.store.timing_cache()
         plan = build_plan(
             self.library, graph.name, network, self.store.settings, cache, detail

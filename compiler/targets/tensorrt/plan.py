@@ -1,24 +1,28 @@
-"""Building a plan: in a thread, so that Ctrl-C ends it and progress is shown meanwhile."""
+"""From a graph to a plan: parsed, strongly typed, and built.
+
+Built in a thread, so that Ctrl-C ends it and progress is shown meanwhile; for the GPU at hand,
+or for those of a profile's generations that the network runs on.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
-from skipc.compiler.targets.tensorrt.network import batch_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from skipc.compiler.targets import Progress
     from skipc.compiler.targets.options import TargetOptions
-    from skipc.compiler.targets.tensorrt.network import Network
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle.tensors import BatchRange
-
-    Progress = Callable[[str], None]
 
 _LOOK_S = 0.05
 
@@ -192,3 +196,133 @@ def _monitor(trt: Any, cancel: Event, detail: Progress) -> Any:
             self._steps.pop(phase_name, None)
 
     return Monitor()
+
+
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Network:
+    """A parsed network.
+
+    Attributes:
+        definition: The ``INetworkDefinition``.
+        builder: The ``Builder`` it belongs to.
+        parser: Its parser, which holds the weights until the network is built.
+    """
+
+    definition: Any
+    builder: Any
+    parser: Any
+
+
+def parse(library: Library, name: str, graph: Path) -> Network:
+    """Returns the network of ``graph``, whose weights are read from the store beside it.
+
+    Types come from the graph alone: precision is decided before pruning (``--precision``).
+
+    Raises:
+        TargetError: The parser refuses a node, or cannot read the weights.
+    """
+    trt = library.module
+    with library.listening() as heard:
+        builder = trt.Builder(library.logger)
+        definition = builder.create_network(_strongly_typed(trt))
+        parser = trt.OnnxParser(definition, library.logger)
+        if parser.parse_from_file(str(graph)):
+            return Network(definition, builder, parser)
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        said = "; ".join(dict.fromkeys(_error_text(error) for error in errors[:_MAX_NAMED]))
+        raise TargetError(
+            f"graph {name!r}: {library.backend} {library.version} does not take"
+            f" {graph.name}: {said or heard.text()}. {heard.text()}"
+        )
+
+
+def batch_profile(network: Network, batch: BatchRange | None) -> Any | None:
+    """Returns the optimisation profile for a dynamic batch; None where shapes are fixed."""
+    inputs = [
+        network.definition.get_input(index) for index in range(network.definition.num_inputs)
+    ]
+    if batch is None or not any(-1 in tuple(tensor.shape) for tensor in inputs):
+        return None
+    profile = network.builder.create_optimization_profile()
+    for tensor in inputs:
+        sizes = [
+            tuple(size if dim == -1 else dim for dim in tuple(tensor.shape))
+            for size in (batch.minimum, batch.typical, batch.maximum)
+        ]
+        profile.set_shape(tensor.name, *sizes)
+    return profile
+
+
+def _strongly_typed(trt: Any) -> int:
+    """Returns the creation flags: before TensorRT 11 strong typing had to be asked for."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _error_text(error: Any) -> str:
+    node, operator = error.node_name(), error.node_operator()
+    where = f"node {node!r} ({operator}): " if node or operator else ""
+    return where + " ".join(error.desc().split()).rstrip(".")
+
+
+def possible_capabilities(
+    library: Library, name: str, graph: Path, settings: PlanSettings, note: Progress
+) -> tuple[str, ...]:
+    """Returns the compute capabilities that the graph can be built for.
+
+    One that cannot would fail the plan for all: TensorRT-RTX has no float32 matrix products
+    on 7.5, for one.
+
+    Args:
+        library: TensorRT-RTX.
+        name: The name of the graph to try, for messages.
+        graph: Its file.
+        settings: The settings; its capabilities are tried together, then one by one.
+        note: Told what is left out, and why.
+
+    Raises:
+        TargetError: The graph can be built for none of them.
+    """
+    together = _failure(library, name, graph, settings)
+    if together is None:
+        return settings.capabilities
+    alone = {
+        capability: _failure(
+            library, name, graph, replace(settings, capabilities=(capability,))
+        )
+        for capability in settings.capabilities
+    }
+    possible = tuple(capability for capability, failed in alone.items() if failed is None)
+    if len(possible) == len(alone):
+        raise together
+    if not possible:
+        # What most of them have in common is the cause; the others have one of their own.
+        causes = Counter(str(failed) for failed in alone.values())
+        raise TargetError(causes.most_common(1)[0][0])
+    for capability, failed in alone.items():
+        if failed is not None:
+            note(
+                f"compute capability {capability} is left out: {_brief(str(failed))}. Half"
+                " precision (--precision fp16) may include it."
+            )
+    return possible
+
+
+def _brief(text: str) -> str:
+    """Returns what the library complained of, without where in itself it did."""
+    found = re.search(r"\[\w+\.cpp:\d+: \w+\] (.*?)\.? In \w+ at ", text)
+    return found[1] if found else text.rstrip(".")
+
+
+def _failure(
+    library: Library, name: str, graph: Path, settings: PlanSettings
+) -> TargetError | None:
+    try:
+        network = parse(library, name, graph)
+        build_plan(library, name, network, settings, b"", lambda text: None)
+    except TargetError as cause:
+        return cause
+    return None

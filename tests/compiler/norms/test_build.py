@@ -10,7 +10,6 @@ import pytest
 from skipc.compiler.axes.precision import Precision
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.build import BuildOptions, build_bundle
-from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     Front,
@@ -24,6 +23,7 @@ from skipc.compiler.norms.statistics_file import write_statistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.targets import finish
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.folder import file_sha256
 from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, export, random_norms
 
 PAIRS = tuple(replace(spec, shape=(2, *spec.shape[1:])) for spec in INPUTS)
@@ -56,7 +56,7 @@ def make_front(folder, name, mode):
             ),
             norm=mode,
             statistics=StatisticsFile(
-                "front.norms.npz", sha256_of(folder / "front.norms.npz")
+                "front.norms.npz", file_sha256(folder / "front.norms.npz")
             ),
         ),
     )

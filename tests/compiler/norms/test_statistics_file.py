@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from skipc.compiler.bundle.array_files import write_arrays
-from skipc.compiler.bundle.files import sha256_of
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
 from skipc.compiler.norms.of_front import norms_of_front
@@ -16,6 +15,7 @@ from skipc.compiler.norms.statistics_file import (
     read_statistics,
     write_statistics,
 )
+from skipc.runtime.bundle.folder import file_sha256
 
 MEAN = np.array([1, 2], np.float32)
 VARIANCE = np.array([3, 4], np.float32)
@@ -93,8 +93,10 @@ def front(tmp_path):
     made = Front(
         (FrontEntry("full"), FrontEntry("fast", {"skip": ["layer1"]})),
         norm=NormMode.SCALAR,
-        statistics=StatisticsFile("front.norms.npz", sha256_of(tmp_path / "front.norms.npz")),
-        provenance={"checkpoint_sha256": sha256_of(checkpoint)},
+        statistics=StatisticsFile(
+            "front.norms.npz", file_sha256(tmp_path / "front.norms.npz")
+        ),
+        provenance={"checkpoint_sha256": file_sha256(checkpoint)},
     )
     write_front(tmp_path / "front.json", made)
     return tmp_path / "front.json", checkpoint
