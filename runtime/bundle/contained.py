@@ -5,10 +5,11 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from ..errors import IntegrityError
+from ..errors import FormatError, IntegrityError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -30,6 +31,18 @@ def check_relative(path: str, where: str) -> None:
             f"{where}: {path[:200]!r} leads out of the bundle or is not portable. Expected"
             " names joined by '/', without '..', a leading '/', a backslash or a colon."
         )
+
+
+def check_beside(store: str, files: Iterable[str], where: str) -> None:
+    """Checks that ONNX files lie in the folder of the store that they name without one.
+
+    Raises:
+        FormatError: One does not.
+    """
+    folder = store.rpartition("/")[0]
+    for file in files:
+        if file.rpartition("/")[0] != folder:
+            raise FormatError(f"{where}: {file!r} does not lie in the folder of {store!r}.")
 
 
 def inside(root: Path, relative: str) -> Path:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from .constraints import Count, Distinct, Positive, Sha256, Text
-from .manifest import Files, check_beside, check_listed
+from .contained import check_beside
+from .manifest import Files, check_listed
 from .records import written
 
 _NO_HASH = "0" * 64

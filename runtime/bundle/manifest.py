@@ -18,6 +18,7 @@ from .constraints import (
     Sha256,
     Text,
 )
+from .contained import check_beside
 from .route import Stage, check_route
 from .tensors import BatchRange, TensorSpec
 
@@ -428,18 +429,6 @@ def check_listed(used: Iterable[str], files: Iterable[FileEntry], where: str) ->
     missing = [path for path in used if path not in listed]
     if missing:
         raise FormatError(f"{where}: {missing[0]!r} is used but not listed in 'files'.")
-
-
-def check_beside(store: str, files: Iterable[str], where: str) -> None:
-    """Checks that ONNX files lie in the folder of the store that they name without one.
-
-    Raises:
-        FormatError: One does not.
-    """
-    folder = store.rpartition("/")[0]
-    for file in files:
-        if file.rpartition("/")[0] != folder:
-            raise FormatError(f"{where}: {file!r} does not lie in the folder of {store!r}.")
 
 
 def _names_in(tensors: Iterable[TensorSpec]) -> set[str]:
