@@ -13,30 +13,40 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+_KERNEL_OPERAND = {
+    "Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "DeformConv": 1, "QLinearConv": 3
+}  # fmt: skip
+
+
 def node_macs(node: ir.Node) -> int:
     """Returns the multiply-accumulate operations of one run of ``node``.
 
-    Counted for convolutions and matrix products, as is usual (bias, norms and activations
-    cost none); a dynamic batch counts as 1. A node whose shapes are unknown counts as 0.
+    Counted for convolutions, matrix products and recurrent layers, as is usual (bias, norms
+    and activations cost none); a dynamic batch counts as 1. A node whose shapes are unknown
+    counts as 0.
     """
-    if node.op_type in ("Conv", "ConvTranspose"):
-        weight = shape_at_batch_one(node.inputs[1])
+    operator = node.op_type
+    if operator in _KERNEL_OPERAND:
         # Each weight is used once per position of the output (of the input, transposed).
-        data = node.outputs[0] if node.op_type == "Conv" else node.inputs[0]
-        positions = shape_at_batch_one(data)
-        if weight is None or positions is None:
-            return 0
-        return positions[0] * math.prod(positions[2:]) * math.prod(weight)
-    if node.op_type == "Gemm":
-        a, out = shape_at_batch_one(node.inputs[0]), shape_at_batch_one(node.outputs[0])
-        if a is None or out is None:
-            return 0
-        transposed = node.attributes.get_int("transA", 0)
-        return math.prod(out) * a[0 if transposed else 1]
-    if node.op_type == "MatMul":
-        a, out = shape_at_batch_one(node.inputs[0]), shape_at_batch_one(node.outputs[0])
-        return 0 if a is None or out is None else math.prod(out) * a[-1]
+        data = node.inputs[0] if operator == "ConvTranspose" else node.outputs[0]
+        sizes = _shapes(data, node.inputs[_KERNEL_OPERAND[operator]])
+        return sizes[0][0] * math.prod(sizes[0][2:]) * math.prod(sizes[1]) if sizes else 0
+    if operator in ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"):
+        sizes = _shapes(node.inputs[0], node.outputs[0])
+        inner = 0 if node.attributes.get_int("transA", 0) else -1
+        return sizes[0][inner] * math.prod(sizes[1]) if sizes else 0
+    if operator in ("GRU", "LSTM", "RNN"):
+        # Steps and rows are the first two dimensions of the data, in either layout.
+        sizes = _shapes(*node.inputs[:3])
+        return math.prod(sizes[0][:2]) * sum(map(math.prod, sizes[1:])) if sizes else 0
     return 0
+
+
+def _shapes(*values: ir.Value | None) -> list[list[int]]:
+    """Returns the shapes for a batch of 1; nothing where one is unknown."""
+    shapes = [shape_at_batch_one(value) for value in values]
+    known = [shape for shape in shapes if shape is not None]
+    return known if len(known) == len(shapes) else []
 
 
 def total_macs(nodes: Iterable[ir.Node]) -> int:

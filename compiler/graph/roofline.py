@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.graph.costs import node_macs, shape_at_batch_one
-from skipc.compiler.graph.index import GraphIndex
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -71,14 +70,13 @@ def estimate(model: ir.Model, batch: int, board: Board, precision: str) -> Roofl
         raise TargetError(f"the batch is {batch}; at least 1 is expected.")
     macs_per_ms, bytes_per_ms = _rates(board, precision)
     element_bytes = ELEMENT_BYTES[precision]
-    index = GraphIndex(model.graph)
     macs = traffic = 0
     compute_ms = memory_ms = latency_ms = 0.0
-    for node in index.nodes:
+    for node in model.graph:
         if node.op_type not in _COUNTED:
             continue
         own_macs = node_macs(node) * batch
-        own_bytes = _elements(node, batch, index) * element_bytes
+        own_bytes = _elements(node, batch) * element_bytes
         macs += own_macs
         traffic += own_bytes
         compute_ms += own_macs / macs_per_ms
@@ -115,8 +113,8 @@ def _rates(board: Board, precision: str) -> tuple[float, float]:
     return peak_per_s / 1e3, board.bandwidth_gb_s.value * 1e9 / 1e3
 
 
-def _elements(node: ir.Node, batch: int, index: GraphIndex) -> int:
-    """Returns how many elements a node reads and writes; what is constant once per batch."""
+def _elements(node: ir.Node, batch: int) -> int:
+    """Returns how many elements a node reads and writes; what has no batch, once."""
     total = 0
     for value in (*node.inputs, node.outputs[0]):
         if value is None:
@@ -127,5 +125,6 @@ def _elements(node: ir.Node, batch: int, index: GraphIndex) -> int:
                 f"the shape of {value.name!r} at the node {node.name!r} is unknown, so its"
                 " traffic is, too. Infer the graph's shapes first."
             )
-        total += math.prod(shape) * (1 if index.is_constant(value) else batch)
+        fixed = value.shape is not None and all(isinstance(dim, int) for dim in value.shape)
+        total += math.prod(shape) * (1 if fixed else batch)
     return total

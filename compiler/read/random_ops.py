@@ -17,6 +17,9 @@ _RANDOM_ONNX = frozenset(
     | {"RandomUniformLike"}
 )
 
+_SWITCHES = frozenset({"dropout", "dropout_p", "p", "train", "training"})
+"""Arguments of which each must be on, or above zero, for an operator to draw."""
+
 
 def refuse_random_program(program: ExportedProgram) -> None:
     """Checks that no operator of ``program`` draws random numbers.
@@ -42,32 +45,24 @@ def refuse_random_graph(model: ir.Model) -> None:
 
 
 def _draws(node: torch.fx.Node) -> bool:
+    """Tells whether an operator draws with the arguments that it has.
+
+    Dropout, attention and recurrent layers are tagged for their training mode: what has such
+    a switch, or a probability of zero, draws nothing.
+    """
     import torch
 
-    tags = getattr(node.target, "tags", ())
-    if torch.Tag.nondeterministic_seeded not in tags:
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
         return False
-    # These carry the tag for their training mode; a probability of zero draws nothing.
-    name = str(node.target)
-    if "attention" in name:
-        return bool(_argument(node, "dropout_p", 0.0))
-    if "dropout" in name:
-        return bool(_argument(node, "train", True)) and bool(_argument(node, "p", 1.0))
-    if "rrelu" in name:
-        return bool(_argument(node, "training", False))
-    return True
-
-
-def _argument(node: torch.fx.Node, name: str, default: object) -> object:
-    import torch
-
-    if name in node.kwargs:
-        return node.kwargs[name]
     assert isinstance(node.target, torch._ops.OpOverload)
-    for value, argument in zip(node.args, node.target._schema.arguments, strict=False):
-        if argument.name == name:
-            return value
-    return default
+    given = dict(zip([a.name for a in node.target._schema.arguments], node.args, strict=False))
+    given.update(node.kwargs)
+    settings = [
+        given.get(a.name, a.default_value)
+        for a in node.target._schema.arguments
+        if a.name in _SWITCHES
+    ]
+    return all(value is None or bool(value) for value in settings)
 
 
 def _fx_module(node: torch.fx.Node) -> str:
