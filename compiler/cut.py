@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Cut(NamedTuple):
@@ -15,3 +18,11 @@ class Cut(NamedTuple):
 
     node: str
     operand: int
+
+
+def operands_by_node(cuts: Iterable[Cut]) -> dict[str, set[int]]:
+    """Returns which operands are cut, by node."""
+    found: dict[str, set[int]] = {}
+    for cut in cuts:
+        found.setdefault(cut.node, set()).add(cut.operand)
+    return found

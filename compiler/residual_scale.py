@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.units import find_units
+from skipc.compiler.axes.units import units_of_network
 from skipc.compiler.errors import UnitError
 from skipc.compiler.graph.index import is_inside
 from skipc.compiler.graph.passes.scale_operands import ScaleOperandsPass
@@ -79,7 +79,7 @@ def scaled(network: Network, supernet: Supernet, scaling: Scaling) -> Network:
             )
         return network
     if scaling.of(supernet) is ResidualScale.ORIGINAL:
-        return scale_branches(network, find_units(network.model).units, scaling.survival)
+        return scale_branches(network, units_of_network(network).units, scaling.survival)
     return network
 
 
@@ -119,7 +119,7 @@ def scale_branches(
                 f" {unit.name}=0.9, or train with the 'inverted' convention."
             )
         if kept != 1.0:
-            scales[unit.cut] = kept
+            scales.update(dict.fromkeys(unit.cuts, kept))
     model = network.model.clone()
     ScaleOperandsPass(scales)(model)
     return replace(network, model=model, reference=network.reference.with_scales(scales))

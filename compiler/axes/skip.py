@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from skipc.compiler.axes.axis import Axis, Gene, Genes, first_names
-from skipc.compiler.axes.units import Unit, Units, find_units
-from skipc.compiler.errors import FrontError, SupernetError
+from skipc.compiler.axes.units import Unit, Units, units_of_network
+from skipc.compiler.errors import FrontError
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.graph.index import is_inside
 from skipc.compiler.graph.passes.cut_operands import without
@@ -31,22 +31,10 @@ class SkipAxis(Axis[Skipped, Units]):
     after_norms = False
 
     def offer(self, network: Network) -> Units:
-        """Returns the units.
-
-        Raises:
-            SupernetError: The reference could not run a configuration without one of them.
-        """
+        """Returns the units."""
         if network.switching is not None:
             return _switched_units(network, network.switching)
-        found = find_units(network.model)
-        for unit in found.units:
-            if not network.reference.can_cut(unit.cut):
-                raise SupernetError(
-                    f"unit {unit.name!r}: its join {unit.join!r} has no counterpart among the"
-                    " program's additions, so PyTorch cannot run a configuration that skips"
-                    " it. Please report the model; an ONNX supernet of it can still be built."
-                )
-        return found
+        return units_of_network(network)
 
     def check(self, record: object, where: str) -> None:
         """Refuses what is neither a bit string nor a list of different names."""
@@ -97,7 +85,7 @@ class SkipAxis(Axis[Skipped, Units]):
         """Returns the network without the units."""
         if network.switching is not None:
             return network.switching.without(frozenset(self.taken(choice)))
-        cuts = [unit.cut for unit in choice]
+        cuts = [cut for unit in choice for cut in unit.cuts]
         return replace(
             network,
             model=without(network.model, cuts),

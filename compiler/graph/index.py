@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import ast
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from skipc.compiler.cut import Cut
+from skipc.compiler.cut import operands_by_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     import onnx_ir as ir
 
+    from skipc.compiler.cut import Cut
+
 MODULE_KEY = "skipc.module"
 """Metadata key under which a node of a graph that skipc wrote carries its module path."""
+
+CALLS_KEY = "skipc.calls"
+"""The same as the modules were called: ``stages.0.1/conv`` where ``stages`` is a list."""
+
+STREAM_KEY = "skipc.stream"
+"""Marks an addition whose constant operand is what the other one is computed from."""
 
 WEIGHTED_OPS = frozenset(
     {
@@ -24,7 +33,8 @@ WEIGHTED_OPS = frozenset(
 )  # fmt: skip
 """Operators that mix data over channels or positions with many multiplications."""
 
-POOLING_OPS = frozenset({"AveragePool", "LpPool", "MaxPool"})
+WORKING_OPS = WEIGHTED_OPS | {"AveragePool", "LpPool", "MaxPool"}
+"""Those, and pooling: what makes skipping worth it."""
 
 ACTIVATION_OPS = frozenset(
     {
@@ -36,50 +46,55 @@ ACTIVATION_OPS = frozenset(
 
 
 def module_path(node: ir.Node) -> str:
-    """Returns the path of the module that ``node`` was exported from, "" for the root.
+    """Returns the path of the module that ``node`` was exported from, "" for the root."""
+    if MODULE_KEY in node.metadata_props:
+        return node.metadata_props[MODULE_KEY]
+    calls = module_calls(node)
+    return calls[-1] if calls else ""
 
-    Read from what skipc or torch's exporter recorded, else from the scoped node names that
-    torch's older exporter wrote (``/layer1/layer1.0/Add``).
+
+def module_calls(node: ir.Node) -> tuple[str, ...]:
+    """Returns the paths of the modules whose calls led to ``node``, the outermost first.
+
+    A container that is only looped over is none of them. Read from what skipc or torch's
+    exporter recorded, else from the scoped node names that torch's older exporter wrote
+    (``/layer1/layer1.0/Add``).
     """
     metadata = node.metadata_props
+    if CALLS_KEY in metadata:
+        return tuple(accumulate(metadata[CALLS_KEY].split("/"), "{}.{}".format))
     if MODULE_KEY in metadata:
-        return metadata[MODULE_KEY]
+        return tuple(accumulate(metadata[MODULE_KEY].split("."), "{}.{}".format))
     scopes = metadata.get("pkg.torch.onnx.name_scopes")
     if scopes:
-        names = ast.literal_eval(scopes)
-        # The last scope is the operator's own name.
-        return str(names[-2]) if len(names) > 1 else ""
-    return _path_from_node_name(node.name or "")
-
-
-def _path_from_node_name(name: str) -> str:
-    parts = [part for part in name.split("/")[:-1] if part]
-    path: list[str] = []
-    for part in parts:
+        # The first scope is the root, the last one the operator's own name.
+        return tuple(str(name) for name in ast.literal_eval(scopes)[1:-1])
+    calls: list[list[str]] = []
+    for part in filter(None, (node.name or "").split("/")[:-1]):
         # A child of a container repeats the container's name: layer1, then layer1.0.
-        if path and part.startswith(f"{path[-1]}."):
-            path[-1] = part
-        else:
-            path.append(part)
-    return ".".join(path)
+        before = calls[-1] if calls else []
+        repeated = bool(before) and part.startswith(f"{before[-1]}.")
+        calls.append([*(before[:-1] if repeated else before), part])
+    return tuple(".".join(parts) for parts in calls)
 
 
-def common_module(paths: Iterable[str]) -> str:
-    """Returns the innermost module that holds all ``paths``, "" for the root."""
-    split = [path.split(".") if path else [] for path in paths]
-    if not split:
-        return ""
-    shared: list[str] = []
-    for parts in zip(*split, strict=False):
-        if len(set(parts)) > 1:
+def common_calls(chains: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Returns the calls with which all ``chains`` begin."""
+    shared = []
+    for calls in zip(*chains, strict=False):
+        if len(set(calls)) > 1:
             break
-        shared.append(parts[0])
-    return ".".join(shared)
+        shared.append(calls[0])
+    return tuple(shared)
 
 
 def is_inside(path: str, module: str) -> bool:
     """Tells whether ``path`` is ``module`` or lies below it; the root holds everything."""
     return not module or path == module or path.startswith(f"{module}.")
+
+
+SIZE_OPS = frozenset({"EyeLike", "Shape", "Size"})
+"""Operators that look at nothing of their operand but its size."""
 
 
 def structure(model: ir.Model) -> frozenset[str]:
@@ -90,34 +105,39 @@ def structure(model: ir.Model) -> frozenset[str]:
     )
 
 
-def node_inputs(node: ir.Node, cut: int | None = None) -> Iterator[ir.Value]:
+def node_inputs(node: ir.Node, cut: Collection[int] = ()) -> Iterator[ir.Value]:
     """Yields every value that ``node`` reads, also from within its subgraphs.
 
     Args:
         node: The node.
-        cut: The operand that is left out; None for none.
+        cut: The operands that are left out.
     """
     for operand, value in enumerate(node.inputs):
-        if value is not None and operand != cut:
+        if value is not None and operand not in cut:
             yield value
+    for inner in inner_nodes(node):
+        for value in inner.inputs:
+            if value is not None and value.graph is not inner.graph:
+                yield value
+
+
+def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """Yields the nodes of a node's subgraphs."""
     for attribute in node.attributes.values():
         for graph in _subgraphs(attribute):
-            for inner in graph.all_nodes():
-                for value in inner.inputs:
-                    if value is not None and value.graph is not inner.graph:
-                        yield value
+            yield from graph.all_nodes()
 
 
 def live_nodes(graph: ir.Graph, cuts: Iterable[Cut]) -> set[ir.Node]:
     """Returns the nodes that the outputs of ``graph`` still need once operands are cut."""
-    operands = dict(cuts)
+    operands = operands_by_node(cuts)
     live: set[ir.Node] = set()
     pending = [value.producer() for value in graph.outputs]
     while pending:
         node = pending.pop()
         if node is not None and node not in live:
             live.add(node)
-            cut = operands.get(str(node.outputs[0].name))
+            cut = operands.get(str(node.outputs[0].name), ())
             pending.extend(value.producer() for value in node_inputs(node, cut))
     return live
 
@@ -136,7 +156,8 @@ class GraphIndex:
     """The nodes of a graph in order, with what depends on what.
 
     Sets of nodes are integers used as bit sets: bit ``i`` is node ``i``; the graph's inputs
-    have the bits below the nodes'. Values that no input reaches are constant.
+    have the bits below the nodes'. Values that no input's content reaches are constant: so is
+    what depends on an input's size alone.
 
     Args:
         graph: A topologically sorted graph; it must not change while the index is used.
@@ -145,24 +166,26 @@ class GraphIndex:
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
         self.nodes: tuple[ir.Node, ...] = tuple(graph)
-        self.offset = len(graph.inputs)
-        self._bit = {id(value): i for i, value in enumerate(graph.inputs)}
-        self._position = {id(node): i + self.offset for i, node in enumerate(self.nodes)}
-        self._ancestors: dict[int, int] = {
-            id(value): 1 << i for i, value in enumerate(graph.inputs)
-        }
-        for node in self.nodes:
+        self._offset = len(graph.inputs)
+        self._bit = {id(value): 1 << i for i, value in enumerate(graph.inputs)}
+        self._ancestors = dict(self._bit)
+        self._nodes = {str(node.outputs[0].name): node for node in self.nodes}
+        self._owner: dict[ir.Node, ir.Node] = {}
+        for position, node in enumerate(self.nodes, self._offset):
+            self._owner.update(dict.fromkeys(inner_nodes(node), node))
             reached = 0
-            for value in node_inputs(node):
-                reached |= self._ancestors.get(id(value), 0)
+            if node.op_type not in SIZE_OPS:
+                for value in node_inputs(node):
+                    reached |= self._ancestors.get(id(value), 0)
             if reached:
-                reached |= 1 << self._position[id(node)]
+                reached |= 1 << position
             for output in node.outputs:
                 self._ancestors[id(output)] = reached
+                self._bit[id(output)] = 1 << position
 
     def is_constant(self, value: ir.Value) -> bool:
-        """Tells whether ``value`` is the same for every input of the network."""
-        return self._ancestors.get(id(value), 0) == 0
+        """Tells whether ``value`` is the same for all inputs of the same sizes."""
+        return self.ancestors(value) == 0
 
     def ancestors(self, value: ir.Value) -> int:
         """Returns what ``value`` is computed from, its own producer included."""
@@ -170,24 +193,34 @@ class GraphIndex:
 
     def bit(self, value: ir.Value) -> int:
         """Returns the bit of the node (or input) that ``value`` comes from."""
-        producer = value.producer()
-        if producer is None:
-            return 1 << self._bit[id(value)] if id(value) in self._bit else 0
-        return 1 << self._position[id(producer)]
+        return self._bit.get(id(value), 0)
 
-    def between(self, start: ir.Value, end: ir.Value) -> int:
+    def reads(self, value: ir.Value, start: ir.Value) -> bool:
+        """Tells whether ``value`` is computed from ``start``, which may be constant."""
+        if not self.is_constant(start):
+            return bool(self.bit(start) & self.ancestors(value))
+        pending, seen = [start], {id(start)}
+        while pending:
+            for user in pending.pop().consumers():
+                outputs = [each for each in user.outputs if id(each) not in seen]
+                if any(each is value for each in outputs):
+                    return True
+                seen.update(map(id, outputs))
+                pending += outputs
+        return False
+
+    def between(self, start: ir.Value, end: ir.Value) -> list[ir.Node]:
         """Returns the nodes on any path from ``start`` to ``end``, ``end``'s included."""
         start_bit = self.bit(start)
-        found = 0
-        for node in self.members(self.ancestors(end)):
-            own = self.bit(node.outputs[0])
-            if own != start_bit and self._ancestors[id(node.outputs[0])] & start_bit:
-                found |= own
-        return found
+        return [
+            node
+            for node in self.members(self.ancestors(end) & ~start_bit)
+            if self._ancestors[id(node.outputs[0])] & start_bit
+        ]
 
     def members(self, bits: int) -> list[ir.Node]:
         """Returns the nodes in ``bits``, in order; inputs are left out."""
-        bits >>= self.offset
+        bits >>= self._offset
         found = []
         while bits:
             low = bits & -bits
@@ -195,10 +228,25 @@ class GraphIndex:
             bits ^= low
         return found
 
-    def only_for(self, node: ir.Node, operand: int) -> int:
-        """Returns the nodes that nothing needs any more once ``node`` drops ``operand``."""
-        value = node.inputs[operand]
-        assert value is not None
-        live = live_nodes(self.graph, [Cut(str(node.outputs[0].name), operand)])
-        before = self.members(self.ancestors(value))
-        return sum(self.bit(each.outputs[0]) for each in before if each not in live)
+    def only_for(self, cuts: Collection[Cut]) -> tuple[ir.Node, ...]:
+        """Returns the nodes that nothing needs any more once operands are cut, in order."""
+        operands = operands_by_node(cuts)
+        gone: set[ir.Node] = set()
+
+        def is_gone(user: ir.Node, operand: int) -> bool:
+            owner = self._owner.get(user, user)
+            return owner in gone or operand in operands.get(str(user.outputs[0].name), ())
+
+        pending = [self._nodes[cut.node].inputs[cut.operand] for cut in cuts]
+        while pending:
+            value = pending.pop()
+            node = None if value is None else value.producer()
+            if node is None or node in gone:
+                continue
+            if all(
+                not output.is_graph_output() and all(is_gone(*use) for use in output.uses())
+                for output in node.outputs
+            ):
+                gone.add(node)
+                pending.extend(node_inputs(node))
+        return tuple(node for node in self.nodes if node in gone)

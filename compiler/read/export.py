@@ -14,12 +14,13 @@ from skipc.compiler.extras import require
 from skipc.compiler.network import Network, Tolerance, own_tolerance
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import keep_onnx_outputs, output_specs, program_outputs
+from skipc.compiler.read.program_forms import settle_forms
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
 from skipc.compiler.read.switching import Forms, SwitchingNetwork
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
-from skipc.compiler.verify.torch_reference import TorchReference, additions_of
+from skipc.compiler.verify.torch_reference import TorchReference, joins_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,7 @@ def from_program(
 
     from skipc.compiler.graph.passes.keep_norms import norms_kept
     from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
+    from skipc.compiler.graph.passes.mark_streams import MarkStreamsPass
     from skipc.compiler.graph.passes.size_at_batch_one import SizeAtBatchOnePass
     from skipc.compiler.graph.passes.tidy_export import (
         KeepModulePathPass,
@@ -98,10 +100,12 @@ def from_program(
     )
 
     refuse_random_program(program)
+    settle_forms(program)
     with _quiet(), torch.no_grad(), _export_errors(supernet.model):
         exported = torch.onnx.export(program, dynamo=True, verbose=False, optimize=False)
         assert exported is not None
         model = exported.model
+        MarkStreamsPass()(model)
         with norms_kept(model):
             exported.optimize()
     program = exported.exported_program or program
@@ -122,7 +126,7 @@ def from_program(
         opened=lambda: program,
         names=rename.moved | {kept.name: kept.value for kept in outputs},
         outputs={kept.name: kept.node for kept in outputs},
-        additions=additions_of(program),
+        joins=joins_of(program),
     )
     return _network(supernet, model, reference)
 

@@ -66,11 +66,11 @@ class NetworkRecord:
     Attributes:
         inputs, outputs, batch, description, survival: As ``Network`` has them.
         residual_scale, forms: As ``Export`` has them.
-        names, nodes, additions: As ``TorchReference`` has them.
+        names, nodes, joins: As ``TorchReference`` has them.
         tensors: The program's tensors.
     """
 
-    FORMAT: ClassVar[str] = "skipc.export/1"
+    FORMAT: ClassVar[str] = "skipc.export/2"
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -81,7 +81,7 @@ class NetworkRecord:
     forms: tuple[str, ...]
     names: Mapping[str, str]
     nodes: Mapping[str, str]
-    additions: tuple[str, ...]
+    joins: tuple[str, ...]
     tensors: tuple[HeldTensor, ...]
 
 
@@ -143,7 +143,7 @@ def save_export(folder: Path, export: Export) -> None:
         forms=export.forms,
         names=reference.names,
         nodes=reference.outputs,
-        additions=tuple(sorted(reference.additions)),
+        joins=tuple(sorted(reference.joins)),
         tensors=tensors,
     )
     (folder / NETWORK).write_text(json.dumps(written(record)), encoding="utf-8")
@@ -192,9 +192,7 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
 
     network = Network(
         model=model,
-        reference=TorchReference(
-            opened, record.names, record.nodes, frozenset(record.additions)
-        ),
+        reference=TorchReference(opened, record.names, record.nodes, frozenset(record.joins)),
         inputs=record.inputs,
         outputs=record.outputs,
         batch=record.batch,

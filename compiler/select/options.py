@@ -35,12 +35,14 @@ class Constraints:
             another metric: in hundredths of it).
         max_latency_ms: Largest latency.
         keep: Units, or modules that hold several, that are never skipped.
+        also: Units within others, or modules that hold several, that may be skipped alone.
         size: How many configurations to choose at most, the full network included.
     """
 
     max_drop: float | None = None
     max_latency_ms: float | None = None
     keep: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     size: int = 6
 
 

@@ -73,7 +73,9 @@ class Counter:
 
     def _count(self, genes: Genes) -> Counted:
         skipped = [unit for unit, gene in zip(self._units, genes, strict=True) if gene]
-        live = live_nodes(self._graph, [unit.cut for unit in skipped if unit.join])
+        live = live_nodes(
+            self._graph, [cut for unit in skipped if unit.join for cut in unit.cuts]
+        )
         # What a network leaves out by its own means has no place in its graph.
         loose = [unit for unit in skipped if not unit.join]
         computed = {"", *(str(node.outputs[0].name) for node in live)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from skipc.compiler.axes.axis import first_names
 from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import SelectError, SupernetError
@@ -24,14 +25,14 @@ from skipc.compiler.select.space import Space
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
-    from skipc.compiler.select.options import SelectOptions
+    from skipc.compiler.select.options import Constraints, SelectOptions
     from skipc.compiler.select.samples import Samples
 
 
@@ -94,7 +95,7 @@ def open_problem(
     notes("exporting the network")
     family = open_family(supernet, scaling)
     network = family.network
-    space = _space(family, options.constraints.keep)
+    space = _space(family, options.constraints, notes)
     check_outputs(metric, data, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
@@ -115,22 +116,21 @@ def open_problem(
     return Problem(family, space, data, metric, mode, scorer, scorer.answers, key)
 
 
-def _space(family: Family, keep: tuple[str, ...]) -> Space:
-    kept: set[str] = set()
-    names = units_of(family).names
-    for path in keep:
-        found = {name for name in names if is_inside(name, path)}
-        if not path or not found:
-            modules = {name.rpartition(".")[0] for name in names} - {""}
-            raise SelectError(
-                f"--keep {path!r}: no such unit. {choices_text(path, {*names, *modules})}"
-            )
-        kept |= found
+def _space(family: Family, constraints: Constraints, notes: Notes) -> Space:
+    units = units_of(family)
+    names = units.names
+    kept = _named("--keep", constraints.keep, names)
+    details = units.details - _named("--also", constraints.also, sorted(units.details))
+    if details:
+        notes.note(
+            f"left alone: {len(details)} units that are details of others"
+            f" ({first_names(sorted(details))}); --also UNIT tries one"
+        )
     genes = family.genes
     free = tuple(
         place
         for place, gene in enumerate(genes)
-        if gene.axis != SkipAxis.key or gene.name not in kept
+        if gene.axis != SkipAxis.key or gene.name not in kept | details
     )
     if not free:
         why = "all are kept with --keep" if names else "`skipc units --all` says why"
@@ -139,6 +139,20 @@ def _space(family: Family, keep: tuple[str, ...]) -> Space:
     if family.network.switching is None:
         return space
     return replace(space, stages=tuple((unit,) for unit in space.units if unit in free))
+
+
+def _named(option: str, paths: tuple[str, ...], names: Sequence[str]) -> set[str]:
+    """Returns the names that an option's paths are, or that lie inside of them."""
+    found: set[str] = set()
+    for path in paths:
+        inside = {name for name in names if path and is_inside(name, path)}
+        if not inside:
+            modules = {name.rpartition(".")[0] for name in names} - {""}
+            raise SelectError(
+                f"{option} {path!r}: no such unit. {choices_text(path, {*names, *modules})}"
+            )
+        found |= inside
+    return found
 
 
 def _mode(network: Network, options: SelectOptions, notes: Notes) -> NormMode:

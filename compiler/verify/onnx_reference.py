@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from skipc.compiler.cut import operands_by_node
 from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE, set_operand
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 
@@ -79,14 +80,14 @@ class OnnxReference:
     def _changed(self) -> ir.Model:
         model = self.model.clone()
         norms = {} if self.norms is None else self.norms.effective()
-        zeros = dict(self.cuts)
+        zeros = operands_by_node(self.cuts)
         scales = {cut.node: (cut.operand, factor) for cut, factor in self.scales.items()}
         for node in list(model.graph):
             name = str(node.outputs[0].name)
             if name in scales:
                 _scale(node, *scales[name])
-            if name in zeros:
-                _mask(node, zeros[name])
+            for operand in zeros.get(name, ()):
+                _mask(node, operand)
             if name in norms:
                 epsilon = node.attributes.get_float("epsilon", 1e-5)
                 set_operand(node, MEAN, norms[name].mean)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipc.compiler.cut import operands_by_node
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from skipc.compiler.verify.numerics import Case
 
 
+_JOINS = ("aten.add.", "aten.add_.", "aten.cat.", "aten.sub.", "aten.sub_.")
+
+
 @dataclass(frozen=True)
 class TorchReference:
     """Interprets an exported program.
@@ -32,16 +37,16 @@ class TorchReference:
         opened: Returns the program that the graph was exported from, always the same one.
         names: For graph values that were renamed after the export, the program's name.
         outputs: The program's output names by the graph's.
-        additions: The program's additions, by name.
-        cuts: What is zero; operands of additions.
-        scales: What operands of additions are multiplied by.
+        joins: The program's additions and concatenations, by name.
+        cuts: What is zero; operands of joins.
+        scales: What operands of joins are multiplied by.
         norms: The batch norms' statistics, where they are not the program's own.
     """
 
     opened: Callable[[], ExportedProgram]
     names: Mapping[str, str]
     outputs: Mapping[str, str]
-    additions: frozenset[str]
+    joins: frozenset[str]
     cuts: tuple[Cut, ...] = ()
     scales: Mapping[Cut, float] = field(default_factory=dict)
     norms: NormsByOutput | None = None
@@ -53,8 +58,8 @@ class TorchReference:
         return self.opened()
 
     def can_cut(self, cut: Cut) -> bool:
-        """Tells whether the node is an addition in the program, too."""
-        return self.node_name(cut.node) in self.additions
+        """Tells whether the node is a join in the program, too."""
+        return self.node_name(cut.node) in self.joins
 
     def with_cuts(self, cuts: Sequence[Cut]) -> TorchReference:
         """Returns the reference with these operands zero."""
@@ -100,7 +105,8 @@ class TorchReference:
     def _interpret(self, inputs: Case, keep: Callable[[str, object], None]) -> None:
         import torch
 
-        zeros = {self.node_name(cut.node): cut.operand for cut in self.cuts}
+        cuts = operands_by_node(self.cuts)
+        zeros = {self.node_name(node): operands for node, operands in cuts.items()}
         scales = {self.node_name(c.node): (c.operand, f) for c, f in self.scales.items()}
         norms = self.norm_nodes()
 
@@ -119,15 +125,19 @@ class TorchReference:
 
             def _join(self, node: torch.fx.Node) -> Any:
                 values, named = self.fetch_args_kwargs_from_env(node)
-                operands = list(values)
-                if node.name in zeros:
-                    cut = zeros[node.name]
-                    # The other operand has the sum's shape and type.
-                    operands[cut] = torch.zeros_like(operands[1 - cut])
-                else:
+                # The operands of a concatenation are a list, the first argument.
+                listed = isinstance(values[0], list | tuple)
+                operands = list(values[0] if listed else values)
+                for operand in zeros.get(node.name, ()):
+                    # The other operand of an addition has the sum's shape and type.
+                    operands[operand] = torch.zeros_like(
+                        operands[operand if listed else 1 - operand]
+                    )
+                if node.name in scales:
                     operand, factor = scales[node.name]
                     operands[operand] = operands[operand] * factor
-                return self.call_function(node.target, tuple(operands), named)
+                arguments = (operands, *values[1:]) if listed else tuple(operands)
+                return self.call_function(node.target, arguments, named)
 
             def _norm(self, node: torch.fx.Node) -> Any:
                 values, named = self.fetch_args_kwargs_from_env(node)
@@ -188,12 +198,12 @@ class TorchReference:
         return values
 
 
-def additions_of(program: ExportedProgram) -> frozenset[str]:
-    """Returns the names of a program's additions."""
+def joins_of(program: ExportedProgram) -> frozenset[str]:
+    """Returns the names of a program's additions, subtractions and concatenations."""
     return frozenset(
         node.name
         for node in program.graph.nodes
-        if node.op == "call_function" and "aten.add" in str(node.target)
+        if node.op == "call_function" and str(node.target).startswith(_JOINS)
     )
 
 
@@ -209,8 +219,11 @@ def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm
         operands[place] = torch.tensor(array, dtype=operands[place].dtype)
 
 
-def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Node]:
-    """Returns the nodes that the outputs need once these operands of additions are zero."""
+def _needed(graph: torch.fx.Graph, zeros: Mapping[str, set[int]]) -> set[torch.fx.Node]:
+    """Returns the nodes that the outputs need once these operands are zero.
+
+    Those of a concatenation are: their sizes are asked for.
+    """
     needed: set[torch.fx.Node] = set()
     pending = [node for node in graph.nodes if node.op == "output"]
     while pending:
@@ -218,8 +231,9 @@ def _needed(graph: torch.fx.Graph, zeros: Mapping[str, int]) -> set[torch.fx.Nod
         if node in needed:
             continue
         needed.add(node)
-        kept = node.args[1 - zeros[node.name]] if node.name in zeros else None
-        pending += [kept] if kept is not None else node.all_input_nodes
+        added = node.name in zeros and isinstance(node.args[0], type(node))
+        cut = [node.args[operand] for operand in zeros[node.name]] if added else []
+        pending += [value for value in node.all_input_nodes if value not in cut]
     return needed
 
 

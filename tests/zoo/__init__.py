@@ -73,4 +73,4 @@ def skipping(network: Network, units: Iterable[Unit]) -> Network:
 
 def pruned(model: ir.Model, units: Iterable[Unit]) -> ir.Model:
     """Returns the graph without some units."""
-    return without(model, [unit.cut for unit in units])
+    return without(model, [cut for unit in units for cut in unit.cuts])

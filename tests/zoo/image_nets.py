@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo.net import Net
 
 
@@ -276,6 +277,54 @@ class _PoolMixer(nn.Module):
         return functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False) - x
 
 
+class WideBranch(nn.Module):
+    """A branch that is wider than the stream: what is not added is set beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Stem(8)
+        self.work = nn.Sequential(conv(8, 12), nn.ReLU(), conv(12, 14))
+        self.head = Head(14)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = self.work(x)
+        return self.head(torch.cat([y[:, 8:11], y[:, :8] + x, y[:, 11:]], 1))
+
+
+class PositionForBatch(nn.Module):
+    """Positions made for the batch's size are the same for every image: no stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.position = Stem(8), nn.Conv2d(1, 8, 1)
+        self.work = nn.Sequential(conv(8, 8), nn.ReLU())
+        self.head = Head(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.linspace(0, 1, 16).expand(x.shape[0], 1, 16, 16)
+        x = self.stem(x) + self.position(places)
+        return self.head(x + self.work(x))
+
+
+class AuxiliaryHead(nn.Module):
+    """A second output reads the first half of the branch, which stays for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.last = conv(3, 8), conv(8, 8), conv(8, 8)
+        self.head, self.auxiliary = Head(8), Head(8)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = functional.relu(self.stem(x))
+        y = functional.relu(self.first(x))
+        return self.head(x + self.last(y)), self.auxiliary(y)
+
+
+def any_images() -> tuple[TensorSpec, ...]:
+    return (TensorSpec("x", "float32", ("N", 3, 16, 16)),)
+
+
 def images(*blocks: nn.Module) -> nn.Module:
     return Chain(Stem(8), *blocks, Head(8))
 
@@ -328,5 +377,19 @@ IMAGE_NETS = (
         lambda: images(LayerScale(), LayerScale()),
         {"1": "1.scaled", "2": "2.scaled"},
     ),
-    Net("pooling", lambda: images(PoolBlock(), _Inner()), {"1": "1.mixer", "2": "2.work"}),
+    Net(
+        "pooling",
+        lambda: images(PoolBlock(), _Inner()),
+        {"1": "1.mixer", "2": "2.work"},
+        rejected=("the shortcut is subtracted",),
+    ),
+    Net("wide-branch", WideBranch, {"work": "work"}, any_images(), batch=BatchRange(1, 2, 4)),
+    Net(
+        "position-any-batch",
+        PositionForBatch,
+        {"work": "work"},
+        any_images(),
+        batch=BatchRange(1, 2, 4),
+    ),
+    Net("auxiliary-head", AuxiliaryHead, {"last": "last"}),
 )

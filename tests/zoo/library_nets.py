@@ -244,7 +244,7 @@ LIBRARY_NETS = (
             intermediate="output.dense",
         ),
         tokens(*BERT_INPUTS, first="N"),
-        rejected=("different inputs", "both operands are linear", "the shape changes"),
+        rejected=BERT_REJECTED,
         high={"input_ids": 50},
         batch=BatchRange(1, 2, 5),
     ),
@@ -253,7 +253,6 @@ LIBRARY_NETS = (
         vit,
         _layers("vit.layers", 2, attention="attention", mlp="mlp"),
         pixels(16, first="N"),
-        rejected=("both operands are linear", "the shape changes"),
         batch=BatchRange(1, 3, 8),
     ),
     Net(

@@ -26,20 +26,6 @@ class ReadElsewhere(nn.Module):
         return self.head(torch.cat([x + y, y], 1))
 
 
-class AuxiliaryHead(nn.Module):
-    """A second output leaves from inside the branch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.first, self.last = conv(3, 8), conv(8, 8), conv(8, 8)
-        self.head, self.auxiliary = Head(8), Head(8)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = functional.relu(self.stem(x))
-        y = functional.relu(self.first(x))
-        return self.head(x + self.last(y)), self.auxiliary(y)
-
-
 class FeaturePyramid(nn.Module):
     """Lateral connections are added to the level above, which is an output, too."""
 
@@ -158,11 +144,33 @@ class DenseNet(nn.Module):
         return self.head(torch.cat([x, functional.relu(self.b(x))], 1))
 
 
+class Gates(nn.Module):
+    """A gated mix, a mixed stream, and sums that a softmax makes weights of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate, self.work, self.head = (nn.Linear(16, 16) for _ in range(4))
+        self.query, self.key, self.place = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        gate = torch.sigmoid(self.gate(x))
+        x = gate * torch.relu(self.work(x)) + (1 - gate) * x
+        scores = self.query(x) @ self.key(x).transpose(1, 2)
+        scores = scores + torch.relu(self.query(x)) @ self.place(x).transpose(1, 2)
+        x = torch.lerp(x, torch.softmax(scores, -1) @ x, 0.3)
+        return self.head(torch.relu(self.key(x)) - x)
+
+
 REJECTED_NETS = (
-    Net("read-elsewhere", ReadElsewhere, {}, rejected=("'work' is also used in",)),
     Net(
-        "auxiliary-head", AuxiliaryHead, {}, rejected=("'first' is also used in 'auxiliary'",)
+        "gates",
+        Gates,
+        {},
+        TOKENS,
+        rejected=("(a gate)", "attention scores", "is subtracted", "", "is subtracted"),
     ),
+    Net("read-elsewhere", ReadElsewhere, {}, rejected=("'work' is also used in",)),
     Net(
         "feature-pyramid",
         FeaturePyramid,

@@ -89,7 +89,100 @@ class MixerBlock(nn.Module):
         return x + self.over_channels(self.norm2(x))
 
 
+class Work(nn.Sequential):
+    def __init__(self, inner: int = 16, outer: int = 16) -> None:
+        super().__init__(nn.Linear(inner, outer), nn.ReLU())
+
+
+class Forms(nn.Module):
+    """Joins that PyTorch has in other operators, and blocks that the parent joins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([nn.ModuleList([Work(), Work()]), nn.ModuleList([Work()])])
+        self.scaled, self.mixed, self.left, self.right, self.minus = (Work() for _ in range(5))
+        self.gamma, self.mix = (
+            nn.Parameter(torch.rand(16)),
+            nn.Parameter(torch.rand(1, 16, 16)),
+        )
+        self.recurrent, self.head = nn.GRU(16, 16, batch_first=True), nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for stage in self.stages:
+            for block in stage:
+                x = x + block(x)
+        x = torch.addcmul(x, self.gamma, self.scaled(x), value=0.5)
+        x = torch.baddbmm(x, self.mixed(x), self.mix, beta=0.9, alpha=0.7)
+        x = torch.stack([self.left(x), x, self.right(x)]).sum(0)
+        x = torch.sub(x, self.minus(x), alpha=0.5)
+        return self.head((x + self.recurrent(x)[0]).mean(1))
+
+
+class Couplings(nn.Module):
+    """Two streams that feed each other; then two branches that read one side value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(16, 8), nn.Linear(16, 8)
+        self.f, self.g = Work(8, 8), Work(8, 8)
+        self.side, self.attention, self.mlp = Work(), Attention(16), Mlp(16)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.left(x), self.right(x)
+        a = a + self.f(b)
+        b = b + self.g(a)
+        x = torch.cat([a, b], -1)
+        side = self.side(x)
+        x = x + self.attention(x + side)
+        return self.head((x + self.mlp(x + side)).mean(1))
+
+
+class Queries(nn.Module):
+    """A stream that starts from a parameter, which the first branch reads transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.rand(1, 4, 16))
+        self.cross = nn.ModuleList(Cross() for _ in range(2))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.queries
+        for cross in self.cross:
+            q = q + cross(q, x)
+        return self.head(q.mean(1))
+
+
+class Cross(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(16, 16)
+
+    def forward(self, q: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        weights = torch.softmax(x @ q.transpose(1, 2), 1)
+        return self.out(weights.transpose(1, 2) @ x)
+
+
 TOKEN_NETS = (
+    Net(
+        "forms",
+        Forms,
+        {
+            **{path: path for path in ("stages.0.0", "stages.0.1", "stages.1.0")},
+            **{path: path for path in ("scaled", "mixed", "left", "right", "minus")},
+            "recurrent": "recurrent",
+        },
+        TOKENS,
+    ),
+    Net(
+        "couplings",
+        Couplings,
+        {path: path for path in ("f", "g", "attention", "mlp")},
+        TOKENS,
+        rejected=("'side.0' is also used in",) * 2,
+    ),
+    Net("queries", Queries, {f"cross.{i}": f"cross.{i}" for i in (0, 1)}, TOKENS),
     Net(
         "parallel-left",
         lambda: Tokens(ParallelLeft(), ParallelLeft()),

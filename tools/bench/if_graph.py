@@ -57,7 +57,7 @@ def _branch(model: ir.Model, units: tuple[Unit, ...]) -> None:
     for number, unit in enumerate(units):
         index = GraphIndex(graph)
         join = next(n for n in index.nodes if n.outputs[0].name == unit.join)
-        branch = index.members(index.only_for(join, 1 - unit.shortcut))
+        branch = index.only_for(unit.cuts)
         shortcut = join.inputs[unit.shortcut]
         assert shortcut is not None
         anchor = ir.node("Constant", [], {"value": ir.tensor(np.array(number, np.int64))})

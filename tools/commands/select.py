@@ -108,11 +108,15 @@ _data_group = group(
 
 
 def _constraints(
-    max_drop: float | None, max_latency_ms: float | None, keep: tuple[str, ...], size: int
+    max_drop: float | None,
+    max_latency_ms: float | None,
+    keep: tuple[str, ...],
+    also: tuple[str, ...],
+    size: int,
 ) -> Constraints:
     from skipc.compiler.select.options import Constraints
 
-    return Constraints(max_drop, max_latency_ms, keep, size)
+    return Constraints(max_drop, max_latency_ms, keep, also, size)
 
 
 _constraints_group = group(
@@ -135,6 +139,12 @@ _constraints_group = group(
         metavar="UNIT",
         multiple=True,
         help="A unit, or a module with several, that is never skipped; may be repeated.",
+    ),
+    click.option(
+        "--also",
+        metavar="UNIT",
+        multiple=True,
+        help="A unit that is a detail of another one and may be skipped; may be repeated.",
     ),
     click.option(
         "--size",

@@ -51,7 +51,7 @@ def command(
         listed = {
             key: [_option(one) for one in offer.options] for key, offer in others.items()
         }
-        print_json({**asdict(units), "axes": listed})
+        print_json({**asdict(units), "details": sorted(units.details), "axes": listed})
         return
     _print(units, everything)
     for key, offer in others.items():
@@ -74,14 +74,21 @@ def _print(units: Units, everything: bool) -> None:
     out = console()
     if units.units:
         out.print(_table(units.units, units, "unit"))
-    parameters = sum(unit.parameters for unit in units.units)
-    macs = sum(unit.macs for unit in units.units)
+    # What lies within another unit goes with it.
+    outer = [unit for unit in units.units if not unit.within]
+    parameters = sum(unit.parameters for unit in outer)
+    macs = sum(unit.macs for unit in outer)
     out.print(
         f"\n{plural(len(units.units), 'unit')}:"
         f" {_share(parameters, units.total_parameters)} of"
         f" {count_text(units.total_parameters)} parameters,"
         f" {_share(macs, units.total_macs)} of {count_text(units.total_macs)} MACs."
     )
+    if units.details:
+        out.print(
+            f"{plural(len(units.details), 'unit')} within others are details of them:"
+            " `skipc select` tries them only with --also."
+        )
     others = plural(len(units.rejected), "further addition")
     if not everything:
         if units.rejected:
@@ -90,10 +97,15 @@ def _print(units: Units, everything: bool) -> None:
     out.print(f"{others} cannot be skipped{':' if units.rejected else '.'}")
     for item in units.rejected:
         out.print(f"  {item.module or item.join}: {item.reason}", soft_wrap=True)
+    if units.constants:
+        out.print(f"{units.constants} more add a constant (biases, position embeddings).")
 
 
 def _table(options: Sequence[Option], units: Units, title: str) -> Rows:
-    rows = table(">#", title, ">parameters", ">share", ">MACs", ">share")
+    outer = {unit.name: unit.within for unit in units.units if unit.within}
+    nested = any(option.name in outer for option in options)
+    within = ["within"] if nested else []
+    rows = table(">#", title, ">parameters", ">share", ">MACs", ">share", *within)
     for index, option in enumerate(options):
         rows.add_row(
             str(index),
@@ -102,6 +114,7 @@ def _table(options: Sequence[Option], units: Units, title: str) -> Rows:
             _share(option.parameters, units.total_parameters),
             count_text(option.macs),
             _share(option.macs, units.total_macs),
+            *([outer.get(option.name, "")] if nested else []),
         )
     return rows
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from skipc.compiler.cut import operands_by_node
 from skipc.compiler.graph.passes.drop_repeated_activations import DropRepeatedActivationsPass
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def without(model: ir.Model, cuts: Iterable[Cut]) -> ir.Model:
 
 
 class CutOperandsPass(ir.passes.InPlacePass):
-    """Replaces each addition with a cut operand by its other operand.
+    """Lets cut operands go: an addition becomes its other operand, a concatenation is padded.
 
     Dead nodes are left for ``RemoveUnusedNodesPass``. A graph output keeps its name.
 
@@ -45,23 +47,81 @@ class CutOperandsPass(ir.passes.InPlacePass):
 
     def __init__(self, cuts: Iterable[Cut]) -> None:
         super().__init__()
-        self._operands = dict(cuts)
+        self._operands = operands_by_node(cuts)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewires the additions."""
+        """Rewires what reads the nodes' results."""
         # Network order: what stays may itself be the result of an addition that was cut.
         for node in list(model.graph):
-            operand = self._operands.get(str(node.outputs[0].name))
-            if operand is None or node.op_type != "Add":
+            cut = self._operands.get(str(node.outputs[0].name))
+            if cut is None:
                 continue
-            kept = node.inputs[1 - operand]
-            assert kept is not None
+            kept = _padded(node, cut) if node.op_type == "Concat" else _other(node, cut)
             joined = node.outputs[0]
             if joined.is_graph_output():
                 _keep_output(node, kept)
             else:
                 joined.replace_all_uses_with(kept)
         return ir.passes.PassResult(model, modified=bool(self._operands))
+
+
+def _other(join: ir.Node, cut: set[int]) -> ir.Value:
+    (operand,) = {0, 1} - cut
+    kept = join.inputs[operand]
+    assert kept is not None
+    return kept
+
+
+def _padded(node: ir.Node, cut: set[int]) -> ir.Value:
+    """Returns what a concatenation gives with some of its operands zero."""
+    axis = node.attributes.get_int("axis", 0)
+    kept = [value for place, value in enumerate(node.inputs) if value and place not in cut]
+    # Zeros in front of each operand that is kept, and behind the last one.
+    zeros = [0]
+    for operand, value in enumerate(node.inputs):
+        if operand not in cut:
+            zeros.append(0)
+            continue
+        assert value is not None
+        assert value.shape is not None
+        size = value.shape[axis]
+        assert isinstance(size, int)
+        zeros[-1] += size
+    behind = [0] * (len(kept) - 1) + zeros[len(kept) :]
+    values = [_pad(node, *part) for part in zip(kept, zeros, behind, strict=False)]
+    if len(values) == 1:
+        return values[0]
+    return _beside(node, ir.node("Concat", values, {"axis": axis}))
+
+
+def _pad(node: ir.Node, value: ir.Value, before: int, behind: int) -> ir.Value:
+    """Returns ``value`` with zeros around it along the axis of a concatenation."""
+    if not before and not behind:
+        return value
+    graph, shape = node.graph, value.shape
+    assert graph is not None
+    assert shape is not None
+    axis = node.attributes.get_int("axis", 0) % len(shape)
+    pads = np.zeros((2, len(shape)), np.int64)
+    pads[:, axis] = before, behind
+    sizes = ir.val(
+        f"{value.name}.{before}.{behind}.pads", const_value=ir.tensor(pads.reshape(-1))
+    )
+    while str(sizes.name) in graph.initializers:
+        sizes.name = f"{sizes.name}_"
+    graph.register_initializer(sizes)
+    return _beside(node, ir.node("Pad", [value, sizes]))
+
+
+def _beside(node: ir.Node, new: ir.Node) -> ir.Value:
+    """Returns what a new node computes, set before ``node`` in its place."""
+    assert node.graph is not None
+    node.graph.insert_before(node, new)
+    new.metadata_props.update(node.metadata_props)
+    new.outputs[0].type = node.outputs[0].type
+    if new.op_type == node.op_type:
+        new.outputs[0].shape = node.outputs[0].shape
+    return new.outputs[0]
 
 
 def _keep_output(join: ir.Node, kept: ir.Value) -> None:

@@ -1,8 +1,8 @@
 """An ONNX file as others write it becomes a graph as the exporter of PyTorch writes it.
 
 What the units, the costs and the passes rely on afterwards: constants are initializers, none
-of them an input; names are unique; there are no functions; sizes are known where the inputs
-fix them.
+of them an input; names are unique; there are no functions; joins are additions; sizes are
+known where the inputs fix them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from skipc.compiler.graph.passes.joins_as_additions import JoinsAsAdditionsPass
 from skipc.compiler.graph.passes.tidy_export import SettleSizesPass
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
     )
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveUnusedNodesPass(),
         common.NameFixPass(),
     ):
         step(model)
+    JoinsAsAdditionsPass()(model)
+    common.RemoveUnusedNodesPass()(model)
     return common.ShapeInferencePass()(model).model
 
 

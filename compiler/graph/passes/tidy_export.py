@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
-from skipc.compiler.graph.index import MODULE_KEY, module_path
+from skipc.compiler.graph.index import (
+    CALLS_KEY,
+    MODULE_KEY,
+    STREAM_KEY,
+    module_calls,
+    module_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +35,18 @@ class KeepModulePathPass(ir.passes.InPlacePass):
             for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
                 value.metadata_props.clear()
         for node in model.graph.all_nodes():
-            path = module_path(node)
+            path, calls = module_path(node), module_calls(node)
+            stream = node.metadata_props.get(STREAM_KEY)
             node.metadata_props.clear()
+            if stream is not None:
+                node.metadata_props[STREAM_KEY] = stream
             node.doc_string = None
             if path:
                 node.metadata_props[MODULE_KEY] = path
+                outer = ("", *(f"{call}." for call in calls))
+                parts = [call.removeprefix(o) for o, call in zip(outer, calls, strict=False)]
+                if "/".join(parts) != path.replace(".", "/"):
+                    node.metadata_props[CALLS_KEY] = "/".join(parts)
             for value in node.outputs:
                 value.metadata_props.clear()
         model.metadata_props.clear()

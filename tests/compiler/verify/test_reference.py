@@ -57,7 +57,7 @@ def test_trace_names_tensors_as_the_graph_does():
 def test_trace_of_both_references_agrees():
     graph, search = exported("functional")
     case = case_for(NETS["functional"])
-    cuts = [search.units[0].cut]
+    cuts = list(search.units[0].cuts)
     torch_side = dict(graph.reference.with_cuts(cuts).trace(case))
     onnx_side = dict(OnnxReference(graph.model).with_cuts(cuts).trace(case))
     shared = torch_side.keys() & onnx_side.keys()

@@ -1,0 +1,304 @@
+"""The rules by which a join is a unit: which operand is the branch, and what may not be one.
+
+A join is an addition (or a subtraction) of two computed values. No table of architectures is
+needed: it is recognised by how its operands depend on each other in the exported graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.cut import Cut, operands_by_node
+from skipc.compiler.graph.index import (
+    ACTIVATION_OPS,
+    SIZE_OPS,
+    STREAM_KEY,
+    WORKING_OPS,
+    GraphIndex,
+    module_path,
+    node_inputs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    import onnx_ir as ir
+
+_JOIN_OPS = frozenset({"Add", "Sub"})
+
+_PRODUCTS = frozenset({"Div", "Einsum", "Gemm", "MatMul", "Mul"})
+
+_ELEMENTWISE = frozenset(
+    {
+        "Add", "Cast", "Clip", "Div", "Dropout", "Expand", "Identity", "Max", "Min", "Mul",
+        "Neg", "Pad", "Reshape", "Slice", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+        "Where",
+    }
+)  # fmt: skip
+
+
+def is_addition(node: ir.Node) -> bool:
+    """Tells whether ``node`` is ONNX's addition."""
+    return node.op_type == "Add" and node.domain in ("", "ai.onnx")
+
+
+class RefusedError(Exception):
+    """Carries the reason why a join is no unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A join whose operands have their roles.
+
+    Attributes:
+        join: The addition.
+        shortcut: Which operand stays.
+        own: What the shortcut is computed by from what both operands are computed from.
+        branch: What the branch is computed by from there.
+        cuts: What counts as zero when it is skipped.
+        gone: What nothing needs any more then, in order.
+    """
+
+    join: ir.Node
+    shortcut: int
+    own: tuple[ir.Node, ...]
+    branch: tuple[ir.Node, ...]
+    cuts: tuple[Cut, ...] = ()
+    gone: tuple[ir.Node, ...] = ()
+
+    @property
+    def kept(self) -> ir.Value:
+        """The shortcut."""
+        return operand(self.join, self.shortcut)
+
+
+class Rules:
+    """Judges one join after the other, in network order, and remembers the streams.
+
+    Args:
+        index: The graph.
+    """
+
+    def __init__(self, index: GraphIndex) -> None:
+        self._index = index
+        # A join's output -> its shortcut: a later branch may start from the stream before it
+        # (parallel attention and MLP: (x + attention(x)) + mlp(x)).
+        self._streams: dict[ir.Value, ir.Value] = {}
+
+    def is_join(self, node: ir.Node) -> bool:
+        """Tells whether ``node`` adds two values of which either may be a branch.
+
+        A constant is a bias or a position embedding, unless the other operand is computed from
+        it: a stream may start from a parameter (queries, a class token). A difference without
+        work between its operands is arithmetic (``x - mean(x)``).
+        """
+        if node.op_type not in _JOIN_OPS or node.domain not in ("", "ai.onnx"):
+            return False
+        left, right = operand(node, 0), operand(node, 1)
+        index = self._index
+        if index.is_constant(left) or index.is_constant(right):
+            constant, other = (left, right) if index.is_constant(left) else (right, left)
+            return (
+                not index.is_constant(other)
+                and constant.shape == node.outputs[0].shape
+                and (STREAM_KEY in node.metadata_props or index.reads(other, constant))
+            )
+        between = index.members(index.ancestors(left) ^ index.ancestors(right))
+        return node.op_type == "Add" or _has(between, WORKING_OPS)
+
+    def unit(self, join: ir.Node) -> Candidate:
+        """Returns the unit that ``join`` closes.
+
+        Raises:
+            RefusedError: It closes none.
+        """
+        left, right = operand(join, 0), operand(join, 1)
+        if left is right:
+            raise RefusedError("both operands are the same value")
+        found = self._from_stream(join) or self._projected(join)
+        if join.op_type == "Sub" and found.shortcut == 1:
+            raise RefusedError("the shortcut is subtracted: without the branch it is negated")
+        for rule in BEFORE_CUTTING:
+            if reason := rule(found, self._index):
+                raise RefusedError(reason)
+        found = _cut(found, self._index)
+        for rule in AFTER_CUTTING:
+            if reason := rule(found, self._index):
+                raise RefusedError(reason)
+        self._streams[join.outputs[0]] = found.kept
+        return found
+
+    def _from_stream(self, join: ir.Node) -> Candidate | None:
+        """One operand is computed from the other, or from the stream that this continues."""
+        for shortcut in (0, 1):
+            branch = operand(join, 1 - shortcut)
+            start: ir.Value | None = operand(join, shortcut)
+            if start is not None and self._index.is_constant(start):
+                return Candidate(join, shortcut, (), ())
+            while start is not None:
+                if self._index.reads(branch, start):
+                    return Candidate(
+                        join, shortcut, (), tuple(self._index.between(start, branch))
+                    )
+                start = self._streams.get(start)
+        return None
+
+    def _projected(self, join: ir.Node) -> Candidate:
+        """Both are computed from one value, one by linear layers alone: the shortcut."""
+        reached = [self._index.ancestors(operand(join, side)) for side in (0, 1)]
+        common = reached[0] & reached[1]
+        if not common:
+            raise RefusedError("the operands are computed from different inputs")
+        sides = [tuple(self._index.members(side & ~common)) for side in reached]
+        if not any(_has(side, ACTIVATION_OPS) for side in sides):
+            raise RefusedError(
+                "both operands are linear projections of one value: neither is the branch"
+            )
+        for shortcut in (0, 1):
+            if not _has(sides[shortcut], ACTIVATION_OPS):
+                return Candidate(join, shortcut, sides[shortcut], sides[1 - shortcut])
+        raise RefusedError("two working branches are added: neither is a shortcut")
+
+
+def keeps_the_shape(found: Candidate, index: GraphIndex) -> str | None:
+    """What reads the sum must be able to read the shortcut."""
+    kept, joined = found.kept.shape, found.join.outputs[0].shape
+    if kept is None or joined is None:
+        return "a shape is unknown, so it cannot be seen whether it changes"
+    if kept != joined:
+        return f"the shape changes: shortcut {_dims(kept)}, join {_dims(joined)}"
+    return None
+
+
+def is_no_score(found: Candidate, index: GraphIndex) -> str | None:
+    """What a softmax makes weights of (attention scores) is no stream of data."""
+    pending, softmax = list(found.join.outputs), []
+    for value in pending:
+        for user in value.consumers():
+            if user.op_type == "Softmax":
+                softmax.append(user)
+            elif user.op_type in _ELEMENTWISE:
+                pending += [each for each in user.outputs if each not in pending]
+            else:
+                return None
+    if any(user.outputs[0].is_graph_output() for user in softmax) or not softmax:
+        return None
+    return "the sum is turned into weights by a softmax (attention scores): it is no stream"
+
+
+def is_not_gated(found: Candidate, index: GraphIndex) -> str | None:
+    """A gate would go on scaling the shortcut: ``(1 - g) x`` is no stream without a block."""
+    for node in found.own:
+        factors = [v for v in node.inputs if v is not None and not index.is_constant(v)]
+        if node.op_type not in _PRODUCTS or len(factors) < 2:
+            continue
+        between = index.members(index.ancestors(factors[0]) ^ index.ancestors(factors[1]))
+        if _has(between, WORKING_OPS | ACTIVATION_OPS):
+            return (
+                "the shortcut is multiplied by a computed value (a gate), which would stay"
+                " without the branch"
+            )
+    return None
+
+
+def does_work(found: Candidate, index: GraphIndex) -> str | None:
+    """Skipping must save something that nothing else needs."""
+    if _has(found.gone, WORKING_OPS):
+        return None
+    stays = [node for node in found.branch if node.op_type in WORKING_OPS]
+    if stays:
+        return _exit_text(stays[-1], {*found.branch, found.join})
+    return (
+        "the branch does no work of its own (no convolution, matrix product or pooling goes"
+        " when it is removed)"
+    )
+
+
+def still_reads_an_input(found: Candidate, index: GraphIndex) -> str | None:
+    """Where the shortcut is constant, the outputs must depend on the inputs by other ways."""
+    if not index.is_constant(found.kept):
+        return None
+    operands = operands_by_node(found.cuts)
+    reached = set(index.graph.inputs)
+    for node in index.nodes:
+        cut = operands.get(str(node.outputs[0].name), ())
+        if node.op_type not in SIZE_OPS and not reached.isdisjoint(node_inputs(node, cut)):
+            reached.update(node.outputs)
+    if all(value in reached or index.is_constant(value) for value in index.graph.outputs):
+        return None
+    return "the shortcut is constant: without the branch an output would ignore the inputs"
+
+
+BEFORE_CUTTING = (keeps_the_shape, is_no_score, is_not_gated)
+AFTER_CUTTING = (does_work, still_reads_an_input)
+"""What a join must be, one rule after the other; each returns why it is not."""
+
+
+def _cut(found: Candidate, index: GraphIndex) -> Candidate:
+    """Returns the candidate with what is cut, and what goes with it."""
+    cuts = [Cut(str(found.join.outputs[0].name), 1 - found.shortcut)]
+    gone = index.only_for(cuts)
+    if not _has(gone, WORKING_OPS):
+        cuts += _further_parts(operand(found.join, 1 - found.shortcut))
+        gone = index.only_for(cuts)
+    return replace(found, cuts=tuple(cuts), gone=gone)
+
+
+def _further_parts(value: ir.Value) -> list[Cut]:
+    """Returns where the other parts of a branch end that is wider than the stream.
+
+    One part is added to the stream, the others are set beside it: ``cat(f(x)[:, :c] + x,
+    f(x)[:, c:])``. Nothing is returned where one of them is read by anything else.
+    """
+    part = value.producer()
+    whole = part.inputs[0] if part is not None and part.op_type in ("Slice", "Split") else None
+    if whole is None or whole.is_graph_output():
+        return []
+    cuts = []
+    for user in whole.consumers():
+        for output in user.outputs:
+            for reader, place in () if output is value else output.uses():
+                beside = [each for each in reader.inputs if each is not output]
+                known = output.shape is not None and all(
+                    isinstance(output.shape[axis], int)
+                    for axis in [reader.attributes.get_int("axis", 0)]
+                )
+                if reader.op_type != "Concat" or not beside or not known:
+                    return []
+                cuts.append(Cut(str(reader.outputs[0].name), place))
+        if user.op_type not in ("Slice", "Split"):
+            return []
+    return cuts
+
+
+def operand(node: ir.Node, place: int) -> ir.Value:
+    """Returns an operand that is there."""
+    value = node.inputs[place]
+    assert value is not None
+    return value
+
+
+def _has(nodes: Iterable[ir.Node], operators: Collection[str]) -> bool:
+    return any(node.op_type in operators for node in nodes)
+
+
+def _dims(shape: ir.Shape) -> str:
+    return "x".join("?" if str(dim) == "None" else str(dim) for dim in shape)
+
+
+def _exit_text(node: ir.Node, inside: set[ir.Node]) -> str:
+    """Returns where the work of ``node`` leaves the branch other than through its join."""
+    where = module_path(node) or node.outputs[0].name
+    pending, seen = list(node.outputs), set(inside)
+    for value in pending:
+        if value.is_graph_output():
+            return f"more than one exit: {where!r} also leads to the output {value.name!r}"
+        for user in value.consumers():
+            if user not in inside:
+                reader = module_path(user) or user.op_type
+                return f"the branch is read elsewhere: {where!r} is also used in {reader!r}"
+            if user in seen:
+                seen.discard(user)
+                pending.extend(user.outputs)
+    return f"the branch is read elsewhere: {where!r}"
