@@ -10,6 +10,7 @@ from .bundle.folder import Bundle
 from .call.chain import runs_of
 from .call.controller import Controller
 from .call.inputs import InputChecker
+from .call.lifetime import InFlight
 from .call.metering import Metering
 from .call.nan_outputs import OutputChecker
 from .call.open_engine import OpenEngine
@@ -17,7 +18,7 @@ from .call.orders import Orders
 from .call.readiness import Readiness
 from .call.runner import Runner
 from .call.stats import engine_stats
-from .call.watchdog import started_watchdog
+from .call.watchdog import start_watchdog
 from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget
@@ -47,8 +48,11 @@ class AdaptiveEngine(OpenEngine):
     """All configurations of a family, loaded; each call runs the one its budget allows.
 
     Make one with ``AdaptiveEngine.open``, or from parts of your own as below. Calls may come
-    from several threads at once; each runs in its caller's thread. After a fork, the child
-    must open an engine of its own.
+    from several threads at once; each runs in its caller's thread. What else is raised in a
+    call, by Ctrl-C or a signal's handler, reaches the caller and leaves nothing in flight.
+
+    After a fork, the child must open an engine of its own, and end with ``os._exit`` unless it
+    runs on Linux with glibc. At the process's end the calls of daemon threads have a second.
 
     An engine that fails is left out if another one then runs on the same inputs
     (``stats().bad``, ``restore``). A call that hangs cannot be stopped from here: ``close``
@@ -119,12 +123,14 @@ class AdaptiveEngine(OpenEngine):
             orders = Orders(named, ranked_by, known, budget, strict)
             metering = None if sampler is None else Metering(sampler)
             loaded = None if held.all_stay else Readiness.of(family.routes, held)
-            control = Controller(named, state, orders, metering, loaded, now_ns())
-            watchdog = started_watchdog(limit_ms, now_ns, control.set_hanging, stack)
-            runner = Runner(runs(), control, outputs, watchdog, now_ns)
+            calls = InFlight()
+            control = Controller(named, state, orders, calls, metering, loaded, now_ns())
+            start_watchdog(limit_ms, now_ns, calls, stack)
+            locks = control.lock, held.lock
+            runner = Runner(runs(), control, outputs, calls, locks, now_ns)
             stats = partial(engine_stats, control, orders, backend, backend.sharing(), held)
             resources = stack.pop_all()
-        super().__init__(checker, orders, control, runner, stats, resources)
+        super().__init__(checker, orders, control, runner, calls, stats, resources)
 
     @classmethod
     def open(

@@ -64,7 +64,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what only this engine holds."""
+        """Frees what only this engine holds. May be called again."""
         ...
 
 
@@ -110,6 +110,25 @@ class Backend(Protocol):
     def close(self) -> None:
         """Frees what the engines share; called after every engine was closed."""
         ...
+
+
+def comes_from(error: Exception, *libraries: str) -> bool:
+    """Tells whether an exception is a library's or ours, and not what interrupted it.
+
+    A signal's handler or another thread may raise anything into a call. What a library raises
+    is of its own kinds or of Python's, and was raised by its own code, or by C code of ours.
+
+    Args:
+        error: The exception, where it was caught.
+        libraries: The libraries' packages.
+    """
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = "" if place is None else str(place.tb_frame.f_globals.get("__name__"))
+    packages = (__name__.partition(".")[0], *libraries)
+    kind = type(error).__module__.partition(".")[0]
+    return kind in (*packages, "builtins") and module.partition(".")[0] in packages
 
 
 def open_backend(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import EngineError, choices_text
@@ -83,12 +82,10 @@ class _NullEngine:
         self._outputs = outputs
         self._clock = clock
         self._calls = count()
-        self._lock = Lock()
 
     def run(self, inputs: Arrays) -> Outputs:
         """Returns the scripted outputs, after moving the clock by the scripted latency."""
-        with self._lock:
-            call = next(self._calls)
+        call = next(self._calls)
         if self._clock is not None:
             self._clock.advance_ms(self._latency_ms(call))
         if callable(self._outputs):

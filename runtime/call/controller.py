@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from threading import Condition, RLock
+from threading import RLock
 from typing import TYPE_CHECKING, final
 
 from ..clock import Elapsed
-from ..errors import ClosedError
 from ..governor import (
     after_call,
     after_choice,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..governor import OperatingPoint, State
+    from .lifetime import InFlight
     from .metering import Metering
     from .orders import Orders
     from .readiness import Readiness
@@ -47,6 +47,7 @@ class Controller:
         points: What the governor knows of each configuration.
         state: What the governor knows at the start.
         orders: What is asked of every call.
+        in_flight: The calls that run now.
         metering: The meter; None without one.
         readiness: Which configurations are loaded; None where all of them stay.
         opened_ns: The clock's time now.
@@ -57,6 +58,7 @@ class Controller:
         points: Mapping[str, OperatingPoint],
         state: State,
         orders: Orders,
+        in_flight: InFlight,
         metering: Metering | None = None,
         readiness: Readiness | None = None,
         opened_ns: int = 0,
@@ -65,7 +67,7 @@ class Controller:
         self._order = tuple(points.values())
         self._health = Health(self._order)
         self._state = state
-        self._orders = orders
+        self._orders, self._in_flight = orders, in_flight
         self._metering = metering
         self._readiness = readiness
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
@@ -73,15 +75,11 @@ class Controller:
         self._idle_since_s = 0.0
         self._tally = Tally(points)
         self._unsaid: list[str] = []
-        self._in_flight, self._closed = 0, False
-        # One that may be taken twice: what is collected while it is held closes itself.
-        self._lock = RLock()
-        self._ended = Condition(self._lock)
+        self.lock = RLock()
+        """Held for a moment; may be taken twice, by a call of a signal's handler."""
 
     def begin(self, now_ns: int, deadline_ms: float | None = None) -> BegunCall:
         """Returns what the call that begins now runs, and what it is granted.
-
-        Every call that begins must ``end``.
 
         Args:
             now_ns: The clock's time.
@@ -89,14 +87,12 @@ class Controller:
 
         Raises:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
-            ClosedError: The engine was closed.
         """
         try:
-            with self._lock:
-                self.check_open()
+            with self.lock:
                 now_s = self._elapsed.at(now_ns)
                 budget, pinned = self._orders.budget, self._orders.pinned
-                idle_s = max(now_s - self._idle_since_s, 0.0) if self._is_idle() else 0.0
+                idle_s = self._idle_s(now_s)
                 self._idle_since_s = now_s
                 before = self._state
                 if self._metering is not None:
@@ -104,7 +100,9 @@ class Controller:
                     self._unsaid += self._metering.take_notes()
                 state = before_choice(before, budget, now_s, idle_s)
                 self._state = after_refusal(state, before)  # until it is sure to run
-                points = self._health.usable() if pinned is None else self._order
+                points = self._order
+                if pinned is None:
+                    points = self._health.usable(self._in_flight.hanging())
                 decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)
                 if not decision.feasible or self._tally.is_episode:
                     news = self._tally.is_news(decision.feasible, budget, now_s)
@@ -113,9 +111,6 @@ class Controller:
                         self._unsaid.append(f"the budget cannot be met: {decision.reason}")
                 self._state = after_choice(state, budget, decision, now_s, deadline_ms)
                 self._tally.begins(decision.configuration)
-                if self._closed:  # by a signal's handler, meanwhile
-                    self.check_open()
-                self._in_flight += 1
         finally:
             if self._unsaid:
                 self._say()
@@ -143,46 +138,42 @@ class Controller:
             stage: The last stage of its route that it reached.
             alike: Whether all rows of its batch stopped there.
         """
-        with self._lock:
-            try:
-                name, budget = call.configuration, call.budget
-                point, took_ms = self.points[name], max(latency_ms, 0.0)
-                learns = ran and alike and latency_ms >= 0 and not call.decision.loading
-                seen_ms = took_ms if learns else None
-                now_s = self._elapsed.at(now_ns)
-                started_s = now_s - took_ms / 1000
-                waited_s = started_s - self._idle_since_s  # for the choice
-                idle_s = max(waited_s, 0.0) if self._in_flight == 1 else 0.0
-                state = self._state
-                spent_mj = state.energy.call_mj.get(name, 0.0)
-                if not ran:  # one that fails half-way took half of the energy
-                    (whole_ms,) = typical_ms([point], state.latency)
-                    spent_mj *= min(took_ms / whole_ms, 1.0)
-                if failure:
-                    state = after_failure(state, budget, point, seen_ms, spent_mj, stage)
-                else:
-                    state = after_call(state, budget, point, seen_ms, now_s, idle_s, stage)
-                self._state, metered_mj = state, None
-                if self._metering is not None:
-                    metered_mj = self._metering.total_mj
-                    idle_w, span = state.energy.idle_w, (started_s, now_s)
-                    self._metering.charge(name, spent_mj, span, idle_s, idle_w)
-                self._tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
-                self._idle_since_s = now_s
-            finally:
-                self._in_flight -= 1
-                if self._closed:
-                    self._ended.notify_all()
+        with self.lock:
+            name, budget = call.configuration, call.budget
+            point, took_ms = self.points[name], max(latency_ms, 0.0)
+            learns = ran and alike and latency_ms >= 0 and not call.decision.loading
+            seen_ms = took_ms if learns else None
+            now_s = self._elapsed.at(now_ns)
+            started_s = now_s - took_ms / 1000
+            idle_s = self._idle_s(started_s)  # for the choice
+            state = self._state
+            spent_mj = state.energy.call_mj.get(name, 0.0)
+            if not ran:  # one that fails half-way took half of the energy
+                (whole_ms,) = typical_ms([point], state.latency)
+                spent_mj *= min(took_ms / whole_ms, 1.0)
+            if failure:
+                state = after_failure(state, budget, point, seen_ms, spent_mj, stage)
+            else:
+                state = after_call(state, budget, point, seen_ms, now_s, idle_s, stage)
+            self._state, metered_mj = state, None
+            if self._metering is not None:
+                metered_mj = self._metering.total_mj
+                idle_w, span = state.energy.idle_w, (started_s, now_s)
+                self._metering.charge(name, spent_mj, span, idle_s, idle_w)
+            self._tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
+            self._idle_since_s = now_s
 
-    def _is_idle(self) -> bool:
-        """Tells whether nothing runs; a call that hangs does not."""
-        hanging = self._health.hanging
-        return self._in_flight <= (sum(hanging.values()) if hanging else 0)
+    def _idle_s(self, now_s: float) -> float:
+        """Returns how long nothing ran before this moment; a call that hangs does not."""
+        matters = self._metering is not None or self._orders.budget.has_average
+        if not matters or not self._in_flight.is_alone():
+            return 0.0
+        return max(now_s - self._idle_since_s, 0.0)
 
     def stand_in(self, failed: BegunCall, now_ns: int) -> BegunCall | None:
         """Returns what runs in place of a call that failed: see ``Health.stand_in``.
 
-        Like ``begin``, it must ``end``. Averages do not speak against one call.
+        Averages do not speak against one call.
 
         Args:
             failed: The call.
@@ -193,9 +184,10 @@ class Controller:
             and ``strict`` is set, or the engine was closed meanwhile.
         """
         name, budget = failed.configuration, failed.budget
-        with self._lock:
-            point = self._health.stand_in(self.points[name], budget.min_accuracy)
-            if failed.decision.pinned or point is None or self._closed:
+        with self.lock:
+            hanging = self._in_flight.hanging()
+            point = self._health.stand_in(self.points[name], hanging, budget.min_accuracy)
+            if failed.decision.pinned or point is None or self._in_flight.closed:
                 return None
             now_s, other = self._elapsed.at(now_ns), point.configuration
             state = self._state._replace(account=None)
@@ -204,14 +196,13 @@ class Controller:
                 return None
             loading = self._readiness is not None and not self._readiness.ready(other)
             self._tally.begins(other)
-            self._in_flight += 1
         instead = replace(decision, note=f"{name!r} failed;", loading=loading)
         return failed._replace(decision=instead)
 
     def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
         """Leaves a configuration out until it is restored: it failed where another did not."""
         text = failure_text(failure)
-        with self._lock:
+        with self.lock:
             marked = self._health.mark_bad(configuration, text)
         if marked:
             _LOG.error(
@@ -225,28 +216,21 @@ class Controller:
 
         Raises:
             ChoiceError: There is no such configuration.
-            ClosedError: The engine was closed.
         """
-        self.check_open()
         self._orders.check_name(configuration)
-        with self._lock:
+        with self.lock:
             self._health.restore(configuration)
-
-    def set_hanging(self, configuration: str, calls: int) -> None:
-        """Takes note of how many calls of a configuration hang; it is avoided meanwhile."""
-        with self._lock:
-            self._health.set_hanging(configuration, calls)
 
     def _say(self) -> None:
         """Logs what came up; without the lock, which a log's handler may want."""
-        with self._lock:
+        with self.lock:
             texts, self._unsaid = self._unsaid, []
         for text in texts:
             _LOG.warning("%s", text)
 
     def records(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first."""
-        with self._lock:
+        with self.lock:
             return tuple(self._tally.records)
 
     @property
@@ -257,35 +241,16 @@ class Controller:
 
     def counts(self) -> Counts:
         """Returns what happened so far."""
-        with self._lock:
+        with self.lock:
             metering = self._metering
             return Counts(
                 calls=dict(self._tally.calls),
                 switches=self._tally.switches,
                 infeasible_calls=self._tally.infeasible,
                 bad=self._health.bad,
-                hanging=self._health.hanging,
+                hanging=self._in_flight.hanging(),
                 metered_mj=None if metering is None else metering.total_mj,
                 meter_estimated=metering is not None and metering.estimated,
                 meter_lost=metering is not None and metering.lost,
                 state=self._state,
             )
-
-    def check_open(self) -> None:
-        """Raises ``ClosedError`` if the engine was closed."""
-        if self._closed:
-            raise ClosedError(
-                "the engine was closed. Open it again: AdaptiveEngine.open(...)."
-            )
-
-    def close(self) -> None:
-        """Refuses further calls, and waits for those in flight."""
-        with self._lock:
-            self._closed = True
-            self._ended.wait_for(lambda: self._in_flight == 0)
-
-    def abandon(self) -> bool:
-        """Refuses further calls; returns whether none is in flight."""
-        with self._lock:
-            self._closed = True
-            return self._in_flight == 0

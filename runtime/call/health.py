@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..governor import OperatingPoint
 
 
 @final
 class Health:
-    """Which engines failed or hang; not for several threads at once.
+    """Which engines failed; not for several threads at once.
 
     An engine is *bad* if it failed where another one then ran on the same inputs: until it is
     restored, it runs no more. Where both fail, the inputs or the machine are more likely to
-    be at fault, and neither is bad. The last good one is never left out. While a call
-    *hangs*, its configuration is avoided.
+    be at fault, and neither is bad. The last good one is never left out.
 
     Args:
         points: All configurations.
@@ -28,19 +27,24 @@ class Health:
         self._names = [point.configuration for point in points]
         self.bad: Mapping[str, str] = {}
         """Why a configuration is left out, by its name."""
-        self.hanging: Mapping[str, int] = {}
-        """How many calls of a configuration hang, by its name."""
 
-    def usable(self) -> Sequence[OperatingPoint]:
-        """Returns the configurations that may run: at least one."""
-        bad, hanging = self.bad, self.hanging
+    def usable(self, hanging: Collection[str] = ()) -> Sequence[OperatingPoint]:
+        """Returns the configurations that may run: at least one.
+
+        Args:
+            hanging: Those that are avoided while one of their calls hangs.
+        """
+        bad = self.bad
         if not bad and not hanging:
             return self._points
         good = [point for point in self._points if point.configuration not in bad]
         return [point for point in good if point.configuration not in hanging] or good
 
     def stand_in(
-        self, failed: OperatingPoint, min_accuracy: float | None = None
+        self,
+        failed: OperatingPoint,
+        hanging: Collection[str] = (),
+        min_accuracy: float | None = None,
     ) -> OperatingPoint | None:
         """Returns what may run in place of a configuration that failed: the next cheaper.
 
@@ -49,9 +53,10 @@ class Health:
 
         Args:
             failed: What failed.
+            hanging: See ``usable``.
             min_accuracy: What the budget asks for; None for nothing.
         """
-        others = [point for point in self.usable() if point != failed]
+        others = [point for point in self.usable(hanging) if point != failed]
         if min_accuracy is not None and others:
             reaching = [point for point in others if point.rank >= min_accuracy]
             others = reaching or [max(others, key=lambda point: point.rank)]
@@ -78,8 +83,3 @@ class Health:
     def restore(self, configuration: str) -> None:
         """Takes a configuration back that was left out."""
         self.bad = {name: why for name, why in self.bad.items() if name != configuration}
-
-    def set_hanging(self, configuration: str, calls: int) -> None:
-        """Takes note of how many calls of a configuration hang now."""
-        rest = {name: n for name, n in self.hanging.items() if name != configuration}
-        self.hanging = {**rest, configuration: calls} if calls else rest

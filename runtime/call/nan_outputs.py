@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from threading import Lock
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -43,8 +42,7 @@ class OutputChecker:
                 f" {choices_text(str(policy), POLICIES)}"
             )
         self._policy = policy
-        self._warned: set[str] = set()
-        self._lock = Lock()
+        self._warned: dict[str, object] = {}
 
     def check(self, configuration: str, outputs: Mapping[str, Any]) -> None:
         """Looks at the outputs of a call.
@@ -66,8 +64,6 @@ class OutputChecker:
             )
             if self._policy == "fall-back":
                 raise NotFiniteError(what)
-            with self._lock:
-                is_first = configuration not in self._warned
-                self._warned.add(configuration)
-            if is_first:
+            said = object()
+            if self._warned.setdefault(configuration, said) is said:
                 _LOG.warning("%s This is said once.", what)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..governor.budget import Budget
     from .controller import Controller
     from .inputs import InputChecker
+    from .lifetime import InFlight
     from .orders import Orders
     from .record import CallRecord
     from .runner import Runner
@@ -32,6 +33,7 @@ class OpenEngine:
         orders: What is asked of every call.
         control: Decides for each call.
         runner: Runs what was decided.
+        in_flight: The calls that run now.
         stats: Tells how everything is.
         resources: What is freed in the end.
     """
@@ -44,12 +46,13 @@ class OpenEngine:
         orders: Orders,
         control: Controller,
         runner: Runner,
+        in_flight: InFlight,
         stats: Callable[[], EngineStats],
         resources: ExitStack,
     ) -> None:
         self._inputs, self._orders = inputs, orders
         self._control, self._runner, self._stats = control, runner, stats
-        self._life = Lifetime(self, control, resources)
+        self._life = Lifetime(self, in_flight, resources)
         self._closed = False
 
     @overload
@@ -136,7 +139,7 @@ class OpenEngine:
             ChoiceError: There is no such configuration.
             ClosedError: The engine was closed.
         """
-        self._life.check()
+        self._life.check_open()
         self._control.restore(configuration)
 
     def stats(self) -> EngineStats:
@@ -148,8 +151,11 @@ class OpenEngine:
         """Waits for the calls in flight, then frees everything. May be called again.
 
         A call that hangs cannot be stopped, so this waits for it: end the process instead
-        (``os._exit``). Called from inside of a call, such as by a signal handler that
-        interrupts one, it would wait for itself. After a fork, the child's does nothing.
+        (``os._exit``). After a fork, the child's does nothing.
+
+        Raises:
+            ClosedError: It was called from inside of a call, as by a signal's handler: it
+                would wait for itself.
         """
         self._closed = True
         self._life.close()

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, final
 
-from ..errors import InputError
+from ..errors import InputError, SkipcError
+from ..executing import let_go
 from .nan_outputs import NotFiniteError
 from .record import failure_text
+from .watchdog import say_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from threading import RLock
 
     from ..backends import Arrays, Outputs
     from .chain import Runs
     from .controller import Controller
+    from .lifetime import ActiveCall, InFlight
     from .nan_outputs import OutputChecker
     from .record import BegunCall
-    from .watchdog import Watchdog
 
 
 @final
 class Runner:
     """Runs the configurations that the controller chooses.
 
+    An exception may come between any two instructions of a call. It leaves the call as it is,
+    and nothing behind: ``InFlight`` tells by itself that the call has ended.
+
     Args:
         runs: What each configuration runs.
         control: Chooses, and learns from what calls took.
         outputs: Looks at outputs.
-        watchdog: Looks for calls that hang; None does not.
+        in_flight: The calls that run now.
+        locks: What a call may hold for a moment.
         now_ns: The clock.
     """
 
@@ -36,19 +44,21 @@ class Runner:
         runs: Runs,
         control: Controller,
         outputs: OutputChecker,
-        watchdog: Watchdog | None,
+        in_flight: InFlight,
+        locks: Sequence[RLock],
         now_ns: Callable[[], int],
     ) -> None:
         self._plain, self._chains = runs.plain, runs.chains
         self._control = control
         self._outputs = outputs
-        self._watchdog = watchdog
+        self._in_flight, self._locks = in_flight, locks
         self._now_ns = now_ns
 
     def call(self, arrays: Arrays, deadline_ms: float | None) -> Outputs:
         """Returns the outputs of the configuration that is chosen now.
 
-        If its engine fails, the next cheaper configuration runs once in its place.
+        If its engine fails, the next cheaper configuration runs once in its place. What else
+        is raised meanwhile, by a signal's handler or by another thread, is the application's.
 
         Args:
             arrays: Every input by name, already checked.
@@ -56,24 +66,36 @@ class Runner:
 
         Raises:
             EngineError: The engine failed, and so did the one tried in its place.
+            BudgetError: ``strict`` is set and nothing is predicted to fit.
+            ClosedError: The engine was closed.
         """
-        now_ns = self._now_ns()
-        begun = self._control.begin(now_ns, deadline_ms)
         try:
-            return self._run(begun, arrays, now_ns)
-        except InputError:
+            call = self._in_flight.begin(sys._getframe())
+            now_ns = self._now_ns()
+            begun = self._control.begin(now_ns, deadline_ms)
+            try:
+                return self._run(call, begun, arrays, now_ns)
+            except InputError:
+                raise
+            except SkipcError as failure:
+                return self._run_instead(call, begun, arrays, failure)
+        except BaseException:
+            if not self._in_flight.is_within(sys._getframe()):
+                for lock in self._locks:
+                    let_go(lock)
             raise
-        except Exception as failure:
-            return self._run_instead(begun, arrays, failure)
+        finally:
+            self._in_flight.end(sys._getframe())
 
-    def _run(self, begun: BegunCall, arrays: Arrays, begun_ns: int) -> Outputs:
+    def _run(
+        self, call: ActiveCall, begun: BegunCall, arrays: Arrays, begun_ns: int
+    ) -> Outputs:
         start_ns = end_ns = begun_ns
-        ticket, ran, failure, stage, alike = 0, False, "interrupted", 0, True
-        name, watchdog = begun.configuration, self._watchdog
+        ran, failure, stage, alike = False, "interrupted", 0, True
+        name = begun.configuration
         try:
-            if watchdog is not None:
-                ticket = watchdog.begin(name)
             start_ns = end_ns = self._now_ns()
+            call.starts(name, start_ns)
             run = self._plain.get(name)
             if run is not None:
                 outputs = run(arrays)
@@ -89,21 +111,22 @@ class Runner:
             failure = failure_text(error)
             raise
         finally:
-            try:
-                if watchdog is not None and ticket:
-                    watchdog.end(ticket)
-            finally:
-                latency_ms = (end_ns - start_ns) / 1e6
-                self._control.end(begun, end_ns, latency_ms, failure, ran, stage, alike)
+            call.start_ns = None
+            latency_ms = (end_ns - start_ns) / 1e6
+            if call.hangs:
+                say_back(call, latency_ms)
+            self._control.end(begun, end_ns, latency_ms, failure, ran, stage, alike)
         return outputs
 
-    def _run_instead(self, failed: BegunCall, arrays: Arrays, failure: Exception) -> Outputs:
+    def _run_instead(
+        self, call: ActiveCall, failed: BegunCall, arrays: Arrays, failure: SkipcError
+    ) -> Outputs:
         now_ns = self._now_ns()
         instead = self._control.stand_in(failed, now_ns)
         if instead is not None:
             try:
-                outputs = self._run(instead, arrays, now_ns)
-            except Exception:
+                outputs = self._run(call, instead, arrays, now_ns)
+            except SkipcError:
                 pass  # Both failed on these inputs: what was asked for first says more.
             else:
                 if not isinstance(failure, NotFiniteError):

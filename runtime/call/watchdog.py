@@ -8,12 +8,14 @@ application may carry on or restart the process.
 from __future__ import annotations
 
 import logging
-from threading import Event, Lock, Thread, current_thread
+from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
+
+    from .lifetime import ActiveCall, InFlight
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,20 +31,13 @@ class Watchdog:
     Args:
         limit_ms: How long a call may take before it is said to hang.
         now_ns: The clock that calls are timed with.
-        report: Called with a configuration and how many of its calls hang, when that
-            changes; one report at a time, in the order of what happened.
+        in_flight: The calls.
     """
 
     def __init__(
-        self, limit_ms: float, now_ns: Callable[[], int], report: Callable[[str, int], None]
+        self, limit_ms: float, now_ns: Callable[[], int], in_flight: InFlight
     ) -> None:
-        self._limit_ms = limit_ms
-        self._now_ns = now_ns
-        self._report = report
-        self._running: dict[int, tuple[str, int]] = {}
-        self._hanging: dict[int, str] = {}
-        self._next = 0
-        self._lock = Lock()
+        self._limit_ms, self._now_ns, self._in_flight = limit_ms, now_ns, in_flight
         self._stop = Event()
         self._thread: Thread | None = None
 
@@ -51,39 +46,9 @@ class Watchdog:
         self._thread = Thread(target=self._run, name="skipc-watchdog", daemon=True)
         self._thread.start()
 
-    def begin(self, configuration: str) -> int:
-        """Takes note of a call that begins; returns its ticket."""
-        with self._lock:
-            self._next += 1
-            self._running[self._next] = (configuration, self._now_ns())
-            return self._next
-
-    def end(self, ticket: int) -> None:
-        """Takes note that a call ended."""
-        with self._lock:
-            configuration, started_ns = self._running.pop(ticket)
-            hung = self._hanging.pop(ticket, None) is not None
-            if hung:
-                self._report_hanging(configuration)
-        if hung:
-            _LOG.warning(
-                "the call of configuration %r that hung ended after %.4g ms.",
-                configuration, (self._now_ns() - started_ns) / 1e6,
-            )  # fmt: skip
-
     def look(self) -> None:
-        """Reports the calls that have come to hang since it looked last."""
-        now_ns = self._now_ns()
-        found: set[str] = set()
-        with self._lock:
-            for ticket, (configuration, started_ns) in self._running.items():
-                late = now_ns - started_ns > self._limit_ms * 1e6
-                if late and ticket not in self._hanging:
-                    self._hanging[ticket] = configuration
-                    found.add(configuration)
-            for configuration in sorted(found):
-                self._report_hanging(configuration)
-        for configuration in sorted(found):
+        """Says which calls have come to hang since it looked last."""
+        for configuration in self._in_flight.look(self._now_ns(), self._limit_ms):
             _LOG.error(
                 "a call of configuration %r has been running for more than %g ms; other calls"
                 " avoid it while it hangs. It cannot be stopped from here: if it does not come"
@@ -98,10 +63,6 @@ class Watchdog:
         if self._thread is not None and self._thread is not current_thread():
             self._thread.join()
 
-    def _report_hanging(self, configuration: str) -> None:
-        """Reports; the lock is held, or a report could be overtaken by a later one."""
-        self._report(configuration, list(self._hanging.values()).count(configuration))
-
     def _run(self) -> None:
         wait_s = self._limit_ms / 1000 / _LOOKS_PER_LIMIT
         wait_s = min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
@@ -109,23 +70,19 @@ class Watchdog:
             self.look()
 
 
-def started_watchdog(
-    limit_ms: float | None,
-    now_ns: Callable[[], int],
-    report: Callable[[str, int], None],
-    stack: ExitStack,
-) -> Watchdog | None:
-    """Returns a watchdog that looks from now on; None for no limit.
+def say_back(call: ActiveCall, took_ms: float) -> None:
+    """Says that a call which hung has ended."""
+    _LOG.warning(
+        "the call of configuration %r that hung ended after %.4g ms.",
+        call.configuration, took_ms,
+    )  # fmt: skip
 
-    Args:
-        limit_ms: How long a call may take before it is said to hang.
-        now_ns: The clock that calls are timed with.
-        report: See ``Watchdog``.
-        stack: Gets its ``close``.
-    """
-    if limit_ms is None:
-        return None
-    watchdog = Watchdog(limit_ms, now_ns, report)
-    stack.callback(watchdog.close)
-    watchdog.start()
-    return watchdog
+
+def start_watchdog(
+    limit_ms: float | None, now_ns: Callable[[], int], in_flight: InFlight, stack: ExitStack
+) -> None:
+    """Looks for calls that hang from now on, until ``stack`` ends; not without a limit."""
+    if limit_ms is not None:
+        watchdog = Watchdog(limit_ms, now_ns, in_flight)
+        stack.callback(watchdog.close)
+        watchdog.start()

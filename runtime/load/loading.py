@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ..backends import comes_from
 from ..bundle.route import Stage
 from ..bundle.tensors import misfit
 from ..errors import EngineError, SkipcError, reason_of
@@ -123,7 +124,8 @@ def load_all(
                 runs.warm_up(name, sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6
         except Exception as cause:
-            if isinstance(cause, SkipcError) and repr(name) in str(cause):
+            ours = isinstance(cause, SkipcError)
+            if (ours and repr(name) in str(cause)) or not (ours or comes_from(cause)):
                 raise
             raise EngineError(
                 f"configuration {name!r} could not be loaded: {reason_of(cause)}"

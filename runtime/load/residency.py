@@ -9,18 +9,24 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-from contextlib import ExitStack, contextmanager
+import sys
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Condition, Thread
+from itertools import count
+from queue import SimpleQueue
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..backends import Engine
 from ..backends.cuda import DeviceMemoryError
 from ..errors import BackendError, ChoiceError, ClosedError, sentence
+from ..executing import Executing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from types import FrameType
 
     from ..backends import Arrays, Outputs, Run
 
@@ -28,6 +34,7 @@ Item = TypeVar("Item", bound=Engine)
 
 _LOG = logging.getLogger(__name__)
 _FORGOTTEN_AFTER_LOADS = 16
+_LOOK_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,10 @@ class Residency(Generic[Item]):
         limit_bytes: What all loaded ones may take together; None for no limit.
         keep: The graph that leaves last: one that must be at hand at once.
 
+    Attributes:
+        counts: What happened so far.
+        lock: Held for a moment, never while an engine is loaded or runs.
+
     Raises:
         ChoiceError: An engine is larger than the limit.
     """
@@ -69,51 +80,57 @@ class Residency(Generic[Item]):
         limit_bytes: int | None = None,
         keep: str | None = None,
     ) -> None:
+        self.counts, self.lock = ResidencyCounts(), RLock()
         self._load = load
+        self._graphs = tuple(size_bytes)
         self._room = _Room(size_bytes, limit_bytes, keep)
-        self._items: dict[str, Item] = {}  # the least recently used first
-        self._leaving: list[tuple[str, Item]] = []  # gone for callers, not freed yet
-        self._users: dict[str, int] = dict.fromkeys(size_bytes, 0)
-        self._last: str | None = None
-        self._loading: str | None = None
+        self._items: dict[str, Item] = {}
+        self._used_at: dict[str, int] = {}
+        self._turn = count()
+        self._leaving: set[str] = set()  # gone for callers, not freed yet
+        self._uses: Executing[str] = Executing()
+        self._loads: Executing[str] = Executing()
+        self._frees: Executing[str] = Executing()
         self._wanted: str | None = None
         self._failed: set[str] = set()
-        self._worker = _Worker()
-        self._counts = ResidencyCounts()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # rings when the worker has to look
+        self._worker: Thread | None = None
         self._closed = False
-        self._changed = Condition()
-
-    @property
-    def counts(self) -> ResidencyCounts:
-        """What happened so far."""
-        return self._counts
 
     @property
     def all_stay(self) -> bool:
         """Whether every engine is loaded, so that none has to leave for another."""
-        return len(self._items) == len(self._users)
+        return len(self._items) == len(self._graphs) and not self._leaving
 
     @property
     def resident(self) -> tuple[str, ...]:
         """The graphs whose engines are loaded now, the least recently used first."""
-        with self._changed:
-            return tuple(self._items)
+        with self.lock:
+            loaded = [graph for graph in self._items if graph not in self._leaving]
+            return tuple(sorted(loaded, key=self._used_at.__getitem__))
 
     def ready(self, graph: str) -> bool:
-        """Tells whether ``use`` would not have to wait."""
-        return graph in self._items
+        """Tells whether ``run`` would not have to wait."""
+        return graph in self._items and graph not in self._leaving
 
     def runs(self) -> dict[str, Run]:
         """Returns what runs each graph: its engine's own ``run`` where all of them stay."""
-        with self._changed:
+        with self.lock:
             if self.all_stay:
                 return {graph: item.run for graph, item in self._items.items()}
-        return {graph: partial(self.run, graph) for graph in self._users}
+        return {graph: partial(self.run, graph) for graph in self._graphs}
 
     def run(self, graph: str, inputs: Arrays) -> Outputs:
-        """Returns the graph's outputs, its engine loaded first if it is not there."""
-        with self.use(graph) as item:
-            return item.run(inputs)
+        """Returns the graph's outputs, its engine loaded first if it is not there.
+
+        Raises:
+            BackendError: It cannot be loaded. What was in use is untouched.
+            ClosedError: ``close`` was called.
+        """
+        try:
+            return self._take(graph, sys._getframe()).run(inputs)
+        finally:
+            self._uses.leave(sys._getframe())
 
     def load(self, graph: str) -> None:
         """Loads an engine before anybody waits for it.
@@ -122,29 +139,10 @@ class Residency(Generic[Item]):
             BackendError: It cannot be loaded.
             ClosedError: ``close`` was called.
         """
-        with self._changed:
-            self._ensure(graph)
-
-    @contextmanager
-    def use(self, graph: str) -> Iterator[Item]:
-        """Yields an engine, loaded first if it is not there; it stays until the block ends.
-
-        Raises:
-            BackendError: It cannot be loaded. What was in use is untouched.
-            ClosedError: ``close`` was called.
-        """
-        with self._changed:
-            if self._ensure(graph):
-                self._counts = replace(self._counts, waits=self._counts.waits + 1)
-            item = self._items[graph] = self._items.pop(graph)
-            self._users[graph] += 1
-            self._last = graph
-        try:
-            yield item
-        finally:
-            with self._changed:
-                self._users[graph] -= 1
-                self._changed.notify_all()
+        self._check_open()
+        while not self.ready(graph):
+            self._load_or_wait(graph)
+            self._check_open()
 
     def prepare(self, graph: str) -> frozenset[str]:
         """Begins to load an engine in the background.
@@ -154,174 +152,172 @@ class Residency(Generic[Item]):
 
         Returns:
             The graphs that stay at hand until it is there. Empty where there is no room beside
-            the one used last, or the last try failed: then only ``use`` loads it, and waits.
+            the one used last, or the last try failed: then only ``run`` loads it, and waits.
         """
-        with self._changed:
+        with self.lock:
             if self._closed or graph in self._failed:
                 return frozenset()
-            if graph not in self._items and graph not in (self._loading, self._wanted):
-                coming = {graph, self._loading or graph}
-                staying = self._room.staying(coming, self._last, [*self._items])
+            loading = next(iter(self._loads), None)
+            if not self.ready(graph) and graph not in (loading, self._wanted):
+                loaded = self.resident
+                staying = self._room.staying({graph, loading or graph}, loaded)
                 if not staying:
                     return frozenset()
-                for other in [other for other in self._items if other not in staying]:
-                    self._leaving.append((other, self._take_out(other)))
+                for other in loaded:
+                    if other not in staying:
+                        self._leave(other)
                 self._wanted = graph
-                self._worker.start(self._work, self._stop)
-                self._changed.notify_all()
-            return frozenset(self._items)
+                if self._worker is None or not self._worker.is_alive():
+                    self._worker = Thread(target=self._work, name="skipc-prepare", daemon=True)
+                    self._worker.start()
+                    # A library must not be at work in a thread when the interpreter goes.
+                    atexit.register(self._stop)
+                self._bell.put(None)
+            return frozenset(self.resident)
 
     def close(self) -> None:
         """Waits for what is in use or being loaded, then frees everything."""
         self._stop()
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._loading is None and not any(self._users.values())
-            )
-            left = [*self._leaving, *self._items.items()]
-            self._leaving, self._items = [], {}
-            self._changed.notify_all()
+        while self._uses.more_than(0) or self._loads.more_than(0):
+            time.sleep(_LOOK_S)
         with ExitStack() as stack:  # one that fails does not keep the others
-            for _, item in left:
+            for item in self._items.values():
                 stack.callback(item.close)
+            self._items = {}
 
     def _stop(self) -> None:
         """Ends the background thread, without freeing anything."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._worker.join()
+        self._closed = True
+        self._bell.put(None)
+        if self._worker is not None and self._worker.is_alive():
+            self._worker.join()
+            atexit.unregister(self._stop)
 
-    def _ensure(self, graph: str) -> bool:
-        """Loads an engine if it is not there; tells whether it was not. The lock is held."""
-        waited = graph not in self._items
-        while graph not in self._items:
-            self._check_open()
-            if self._loading is None:
-                self._load_here(graph)
-            else:
-                self._changed.wait()
-        self._check_open()
-        return waited
+    def _take(self, graph: str, user: FrameType) -> Item:
+        """Returns an engine, loaded if it is not there, which stays while ``user`` runs."""
+        waited = False
+        while True:
+            with self.lock:
+                self._check_open()
+                if self.ready(graph):
+                    self._uses.enter(user, graph)
+                    self._used_at[graph] = next(self._turn)
+                    if waited:
+                        self.counts = replace(self.counts, waits=self.counts.waits + 1)
+                    return self._items[graph]
+            waited = True
+            self._load_or_wait(graph)
 
-    def _load_here(self, graph: str) -> None:
-        """Loads ``graph`` for a caller who waits; others leave for it."""
-        self._loading = graph
+    def _load_or_wait(self, graph: str) -> None:
+        """Loads ``graph`` for a caller who waits; or waits a moment for another that loads."""
         try:
-            while graph not in self._items:
-                while not self._room.fits(graph, self._held()):
-                    if not self._evict():
-                        self._changed.wait()  # until a use ends, or what is leaving is gone
-                        self._check_open()
+            if not self._may_load(graph, sys._getframe()):
+                time.sleep(_LOOK_S)
+                return
+            while not self.ready(graph):
+                while graph in self._leaving or not self._fits(graph):
+                    self._evict()
+                    self._check_open()
                 full = self._try(graph)
                 if full is not None and not self._leaving and not self._idle():
                     raise _full_error(graph, full, bool(self._items))
         finally:
-            self._loading = None
-            self._changed.notify_all()
+            self._loads.leave(sys._getframe())
+
+    def _may_load(self, graph: str, loader: FrameType) -> bool:
+        """Tells whether nothing is being loaded, so that ``loader`` does from now on."""
+        with self.lock:
+            if self._loads.more_than(0):
+                return False
+            self._loads.enter(loader, graph)
+            return True
 
     def _work(self) -> None:
         """Loads what is wanted, in the background, for as long as it is open."""
-        with self._changed:
-            while not self._closed:
-                if self._leaving:
-                    self._free_one()
-                elif self._wanted is None or self._loading is not None:
-                    self._changed.wait()
-                else:
-                    self._load_wanted(self._wanted)
-
-    def _free_one(self) -> None:
-        graph, item = self._leaving[0]
-        if self._users[graph]:
-            self._changed.wait()
-            return
-        try:
-            with _unlocked(self._changed):
-                _free(graph, item)
-        finally:
-            self._leaving.pop(0)
-            self._changed.notify_all()
+        while not self._closed:
+            if self._leaving:
+                self._free_one()
+            elif self._wanted is None:
+                self._bell.get()
+            else:
+                self._load_wanted(self._wanted)
 
     def _load_wanted(self, graph: str) -> None:
-        self._wanted = None
-        if graph in self._items or not self._room.fits(graph, self._held()):
-            return  # a call that waits was faster, or took the room
-        self._loading = graph
         try:
-            self._try(graph)  # a full device has lowered the limit: the next prepare knows
-        except Exception as cause:  # `use` tries again, and raises to its caller
+            if not self._may_load(graph, sys._getframe()):
+                time.sleep(_LOOK_S)
+                return
+            self._wanted = None
+            # A call that waits may have been faster, or have taken the room. A full device
+            # lowers the limit: the next prepare knows.
+            if not self.ready(graph) and self._fits(graph):
+                self._try(graph)
+        except Exception as cause:  # `run` tries again, and raises to its caller
             _LOG.warning("graph %r could not be loaded ahead: %s", graph, str(cause))
             self._failed.add(graph)
         finally:
-            self._loading = None
-            self._changed.notify_all()
+            self._loads.leave(sys._getframe())
 
     def _try(self, graph: str) -> str | None:
-        """Loads ``graph`` with the lock released; returns what a full device said.
+        """Loads ``graph``; returns what a full device said.
 
         Only the text: the exception's frames hold the engine that did not fit.
         """
         try:
-            with _unlocked(self._changed):
-                item = self._load(graph)
+            item = self._load(graph)
         except DeviceMemoryError as cause:
-            self._room.full(graph, self._held())
+            with self.lock:
+                self._room.full(graph, [*self._items])
             return str(cause)
-        self._items[graph] = item
-        self._failed.discard(graph)
-        self._counts = replace(self._counts, loads=self._counts.loads + 1)
-        self._room.loaded()
+        with self.lock:
+            self._used_at[graph] = next(self._turn)
+            self._items[graph] = item
+            self._failed.discard(graph)
+            self.counts = replace(self.counts, loads=self.counts.loads + 1)
+            self._room.loaded()
         return None
 
-    def _evict(self) -> bool:
-        """Frees the least recently used item that nobody uses; tells whether there was one."""
-        idle = self._idle()
-        if idle:
-            first = self._room.first_out(idle)
-            _free(first, self._take_out(first))
-        return bool(idle)
+    def _evict(self) -> None:
+        """Frees what leaves, or the least recently used; waits a moment if all are used."""
+        with self.lock:
+            idle = self._idle()
+            if idle and not self._leaving:
+                self._leave(self._room.first_out(idle))
+        self._free_one()
 
-    def _take_out(self, graph: str) -> Item:
-        self._counts = replace(self._counts, evictions=self._counts.evictions + 1)
-        return self._items.pop(graph)
+    def _leave(self, graph: str) -> None:
+        self._leaving.add(graph)
+        self.counts = replace(self.counts, evictions=self.counts.evictions + 1)
+
+    def _free_one(self) -> None:
+        """Frees one of those that leave and that nobody uses; if none, waits a moment."""
+        try:
+            with self.lock:
+                busy = {*self._uses, *self._frees}
+                gone = next((graph for graph in self._leaving if graph not in busy), None)
+                if gone is not None:
+                    self._frees.enter(sys._getframe(), gone)
+            if gone is None:
+                time.sleep(_LOOK_S)
+                return
+            if gone in self._items:
+                _free(gone, self._items[gone])
+                del self._items[gone]
+            self._leaving.discard(gone)
+        finally:
+            self._frees.leave(sys._getframe())
 
     def _idle(self) -> list[str]:
-        return [graph for graph in self._items if not self._users[graph]]
+        used = set(self._uses)
+        return [graph for graph in self.resident if graph not in used]
 
-    def _held(self) -> list[str]:
-        return [*self._items, *(graph for graph, _ in self._leaving)]
+    def _fits(self, graph: str) -> bool:
+        with self.lock:
+            return self._room.fits(graph, [*self._items])
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the engine was closed while a call waited for a graph.")
-
-
-class _Worker:
-    """A thread that begins when there is something to do, and has ended before Python has."""
-
-    def __init__(self) -> None:
-        self._thread: Thread | None = None
-
-    def start(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
-        """Starts the thread, unless it runs.
-
-        Args:
-            work: What it does, until ``stop`` makes it return.
-            stop: Called at exit: a library must not be at work in a thread when the
-                interpreter goes.
-        """
-        if self._thread is None:
-            self._thread = Thread(target=work, name="skipc-prepare", daemon=True)
-            self._thread.start()
-            self._stop = stop
-            atexit.register(stop)
-
-    def join(self) -> None:
-        """Waits until the thread, which was told to stop, has ended."""
-        if self._thread is not None:
-            self._thread.join()
-            atexit.unregister(self._stop)
 
 
 class _Room:
@@ -371,19 +367,16 @@ class _Room:
         """Returns which leaves first of those that may, the least recently used in front."""
         return next((graph for graph in idle if graph != self._keep), idle[0])
 
-    def staying(
-        self, coming: Collection[str], last: str | None, loaded: Sequence[str]
-    ) -> frozenset[str]:
+    def staying(self, coming: Collection[str], loaded: Sequence[str]) -> frozenset[str]:
         """Returns what can stay beside what is coming; nothing if the one used last cannot.
 
         Args:
             coming: What is to be loaded, or is being loaded.
-            last: What was used last.
             loaded: Everything that is loaded, the least recently used in front.
         """
         if not loaded:
             return frozenset()
-        last = loaded[-1] if last is None or last not in loaded else last
+        last = loaded[-1]
         room_bytes = self._limit_bytes() - self._bytes([*coming, last])
         if room_bytes < 0:
             return frozenset()
@@ -400,16 +393,6 @@ class _Room:
 
     def _limit_bytes(self) -> float:
         return min(self._granted_bytes, self._learnt_bytes)
-
-
-@contextmanager
-def _unlocked(lock: Condition) -> Iterator[None]:
-    """Has a lock, which is held, released until the block ends."""
-    lock.release()
-    try:
-        yield
-    finally:
-        lock.acquire()
 
 
 def _full_error(graph: str, full: str, beside: bool) -> BackendError:

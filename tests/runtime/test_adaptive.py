@@ -229,7 +229,7 @@ def test_failing_load_is_named_when_the_backend_does_not_say_which():
 def test_failing_warm_up_names_the_configuration():
     def outputs(name, _inputs):
         if name == "mid":
-            raise ValueError("boom")
+            raise EngineError("boom")
         return {}
 
     backend = CountingBackend(outputs=outputs)

@@ -50,7 +50,7 @@ def test_restore_takes_it_back_and_it_may_fail_again(caplog):
 
 
 def test_cheapest_other_runs_where_none_is_cheaper():
-    script = Script(fast=RuntimeError("no."))
+    script = Script(fast=EngineError("no."))
     engine, _ = scripted(script, budget=Budget(latency_ms=4))
     with engine:
         engine(X)
@@ -62,7 +62,7 @@ def test_neither_is_bad_when_both_fail_and_the_first_error_is_raised(caplog):
     cause = OSError("the driver is gone")
     first = EngineError("first.")
     first.__cause__ = cause
-    engine, _ = scripted(Script(full=first, mid=ValueError("second.")))
+    engine, _ = scripted(Script(full=first, mid=EngineError("second.")))
     with engine:
         with pytest.raises(EngineError, match=r"^first\.$") as raised:
             engine(X)
@@ -107,6 +107,20 @@ def test_the_callers_mistake_is_not_tried_again():
         assert engine.last.failure == "x: wrong."
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_the_applications_own_exception_is_none_of_the_engines(first):
+    timeout = TimeoutError("the application's")  # as the handler of a signal raises it
+    script = Script(full=timeout if first else EngineError("no."), mid=timeout)
+    engine, _ = scripted(script)
+    with engine:
+        with pytest.raises(TimeoutError) as raised:
+            engine(X)
+        assert raised.value is timeout
+        assert script.ran == (["full"] if first else ["full", "mid"])
+        assert engine.stats().bad == {}
+        assert engine.last.failure == "the application's"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
 def test_an_interrupt_passes_and_the_engine_can_be_closed(error):
     script = Script(full=error)
@@ -134,13 +148,13 @@ def test_an_interrupt_in_the_stand_in_passes():
 
 
 def test_a_failure_without_a_text_is_named_and_a_long_one_is_cut():
-    script = Script(full=ValueError(), mid=EngineError("x" * 5000))
+    script = Script(full=EngineError(), mid=EngineError("x" * 5000))
     engine, _ = scripted(script)
     with engine:
-        with pytest.raises(ValueError, match=r"^$"):
+        with pytest.raises(EngineError, match=r"^$"):
             engine(X)
         short, long = engine.trace()
-        assert short.failure == "ValueError"
+        assert short.failure == "EngineError"
         assert long.failure == "x" * 1000 + " ..."
 
 
@@ -286,13 +300,13 @@ def test_two_that_stand_in_for_each_other_are_not_both_left_out():
 
 
 def test_a_failure_keeps_neither_the_engine_nor_the_inputs_alive():
-    script = Script(full=ValueError("one"), mid=ValueError("two"))
+    script = Script(full=EngineError("one"), mid=EngineError("two"))
     engine, _ = scripted(script)
     gone = weakref.ref(engine)
     gc.collect()
     gc.disable()
     try:
-        with pytest.raises(ValueError, match="one"):
+        with pytest.raises(EngineError, match="one"):
             engine(X)
         script.errors.clear()
         engine.close()

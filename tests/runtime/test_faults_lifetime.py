@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from skipc.runtime import AdaptiveEngine, FakeClock, Sampler
+from skipc.runtime import AdaptiveEngine, EngineError, FakeClock, Sampler
 from tests.runtime.faulty import (
     INPUTS,
     PATIENCE_S,
@@ -57,7 +57,7 @@ def test_an_engine_that_is_forgotten_warns_and_frees_everything():
 
 @pytest.mark.parametrize("hang_ms", [None, 1000])
 def test_no_cycle_keeps_an_engine_alive(hang_ms):
-    script = Script(full=RuntimeError("no."))
+    script = Script(full=EngineError("no."))
     engine, clock = scripted(script, hang_ms=hang_ms, nan_outputs="warn")
     sampler = Sampler(HandMeter(clock), clock)
     metered, _ = scripted(script, clock=clock, sampler=sampler)
@@ -166,7 +166,7 @@ def busy():
 caller = threading.Thread(target=busy)
 caller.start()
 assert script.entered.wait(30)
-engine._control._lock.acquire()  # as if another thread were inside when the fork comes
+engine._control.lock.acquire()  # as if another thread were inside when the fork comes
 child = os.fork()
 if child == 0:
     def refused(action):
@@ -188,7 +188,7 @@ if child == 0:
     thread.join(20)
     print("the child", "hangs" if thread.is_alive() else "is through", flush=True)
     sys.exit(0)
-engine._control._lock.release()
+engine._control.lock.release()
 os.waitpid(child, 0)
 release.set()
 caller.join(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from itertools import pairwise
 
 import pytest
@@ -22,8 +23,15 @@ from tests.runtime.faulty import POINTS, Script, X, scripted
 
 NAMES = st.sampled_from(["full", "mid", "fast"])
 ERRORS = st.sampled_from(
-    [EngineError("no."), ValueError(), InputError("x: wrong."), KeyboardInterrupt(), None]
+    [
+        EngineError("no."),
+        ValueError("the application's."),
+        InputError("x: wrong."),
+        KeyboardInterrupt(),
+        None,
+    ]
 )
+DEADLINES = st.one_of(st.none(), st.floats(0.1, 100))
 BUDGETS = st.sampled_from(
     [
         Budget(),
@@ -73,16 +81,30 @@ class Faults(RuleBasedStateMachine):
         self.engine.restore(name)
         assert name not in self.engine.stats().bad
 
-    @rule(name=NAMES, calls=st.integers(0, 2))
-    def hangs(self, name, calls):
-        self.engine._control.set_hanging(name, calls)
-
     @rule(duration_ms=st.floats(0, 1e6))
     def waits(self, duration_ms):
         self.clock.advance_ms(duration_ms)
 
-    @rule(deadline_ms=st.one_of(st.none(), st.floats(0.1, 100)))
+    @rule(names=st.lists(NAMES, min_size=1, max_size=3), deadline_ms=DEADLINES)
+    def calls_while_others_hang(self, names, deadline_ms):
+        self.hangs_and_calls(names, deadline_ms)
+
+    def hangs_and_calls(self, names, deadline_ms):
+        in_flight, frame = self.engine._runner._in_flight, sys._getframe()
+        in_flight.begin(frame).starts(names[0], -(10**15))
+        in_flight.look(0, limit_ms=1)
+        assert in_flight.hanging()[names[0]] >= 1
+        if len(names) > 1:
+            self.hangs_and_calls(names[1:], deadline_ms)
+        else:
+            self.makes_a_call(deadline_ms)
+        in_flight.end(frame)
+
+    @rule(deadline_ms=DEADLINES)
     def calls(self, deadline_ms):
+        self.makes_a_call(deadline_ms)
+
+    def makes_a_call(self, deadline_ms):
         before = len(self.engine.trace())
         try:
             self.engine(X, deadline_ms)
@@ -105,7 +127,7 @@ class Faults(RuleBasedStateMachine):
     def nothing_is_lost(self):
         control, trace = self.engine._control, self.engine.trace()
         stats = self.engine.stats()
-        assert control._in_flight == 0
+        assert self.engine._runner._in_flight.is_alone()
         assert control._health.usable()
         assert stats.calls == self.given
         assert sum(1 for record in trace if not record.failure) == self.given

@@ -116,8 +116,7 @@ def test_a_hundred_callers_and_everything_changes(failing):
     changers = [changer(change) for change in (set_budget, pin, read, restore)]
     callers = [lambda index=index: caller(index) for index in range(CALLERS)]
     assert _crowd([*callers, *changers, wait_for_callers]) == []
-    control = engine._control
-    assert control._in_flight == 0
+    assert not list(engine._runner._in_flight._calls)
     stats, trace = engine.stats(), engine.trace()
     engine.close()
     failed = ran.pop("failed")

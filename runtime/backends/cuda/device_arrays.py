@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError, reason_of
+from .. import comes_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,6 +100,8 @@ def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
     except InputError:
         raise
     except Exception as cause:  # whatever the other library raises
+        if not comes_from(cause, type(value).__module__.partition(".")[0]):
+            raise
         raise InputError(
             f"input {name!r} lies on the GPU and cannot be read there: {reason_of(cause)}"
         ) from cause

@@ -27,7 +27,7 @@ from ...errors import (
     sentence,
 )
 from ...options import checked_count
-from .. import Sharing
+from .. import Sharing, comes_from
 from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
@@ -123,21 +123,23 @@ class OnnxRuntimeCpu:
                 f"no engine for graph {graph!r}. {choices_text(graph, self._files)}"
             )
         path = self._files[graph]
+        options = self._options()
+        if profile:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile
         try:
             check_locations(path, Path(self._packed_file).name, _BUILD_AGAIN)
-            options = self._options()
-            if profile:
-                options.enable_profiling = True
-                options.profile_file_prefix = profile
             session, self._global_pool = new_session(self._ort, str(path), options)
         except IntegrityError as cause:
             raise EngineError(f"graph {graph!r}: {cause}") from cause
         except Exception as cause:
+            if not comes_from(cause, _LIBRARY):
+                raise
             raise EngineError(
                 f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(_line(cause))}"
                 f" {_BUILD_AGAIN}"
             ) from cause
-        return OnnxRuntimeEngine(graph, session, self._ort)
+        return OnnxRuntimeEngine(graph, session)
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
@@ -169,6 +171,8 @@ class OnnxRuntimeCpu:
         options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        # A plan for each shape seen keeps memory for each batch size, and saves no time.
+        options.enable_mem_pattern = False
         options.log_severity_level = _FATAL_ONLY
         # Whatever the file is called: only of ONNX is known what it takes from elsewhere.
         options.add_session_config_entry("session.load_model_format", "ONNX")
@@ -182,19 +186,17 @@ class OnnxRuntimeCpu:
 class OnnxRuntimeEngine:
     """One graph in an ONNX Runtime session; satisfies ``Engine``."""
 
-    def __init__(self, graph: str, session: Any, ort: ModuleType) -> None:
+    def __init__(self, graph: str, session: Any) -> None:
         self._graph = graph
         self._session = session
         self._outputs = tuple(output.name for output in session.get_outputs())
-        state = ort.capi.onnxruntime_pybind11_state
-        self._refusals = (state.InvalidArgument, TypeError, ValueError)
 
     def run(self, inputs: Arrays) -> Outputs:
         """Returns the outputs by name, in new arrays that belong to the caller.
 
         Raises:
-            InputError: ONNX Runtime refused the arrays, or one lies on a GPU.
-            EngineError: It failed while running.
+            InputError: An array lies on a GPU.
+            EngineError: ONNX Runtime failed, or refused an array in the middle of the network.
             ClosedError: The engine was closed.
         """
         session = self._session
@@ -202,9 +204,9 @@ class OnnxRuntimeEngine:
             raise ClosedError(f"graph {self._graph!r}: the engine is closed.")
         try:
             arrays = session.run(self._outputs, inputs)
-        except MemoryError:
-            raise
         except Exception as cause:
+            if not comes_from(cause, _LIBRARY):
+                raise
             raise self._error(cause, inputs) from cause
         return dict(zip(self._outputs, arrays, strict=True))
 
@@ -223,15 +225,12 @@ class OnnxRuntimeEngine:
                     f"input {name!r} lies on the GPU, but this engine runs on the CPU. Give it"
                     " a numpy array: .cpu().numpy() of a tensor."
                 )
-        text = f"graph {self._graph!r}: ONNX Runtime"
-        if isinstance(cause, self._refusals):
-            return InputError(f"{text} refused the inputs: {_line(cause)}")
-        return EngineError(f"{text} failed: {_line(cause)}")
+        return EngineError(f"graph {self._graph!r}: ONNX Runtime failed: {_line(cause)}")
 
 
 def _line(error: Exception) -> str:
     """Returns ONNX Runtime's message, which may span lines and end in one, on one line."""
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _onnxruntime() -> ModuleType:

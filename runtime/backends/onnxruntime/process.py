@@ -7,13 +7,19 @@ Facts that this file rests on, the same in ONNX Runtime 1.23 and 1.31:
   for sessions made later: ours may not go over the application's.
 - Nothing says whether one is registered. But a run may ask to shrink the arena, and is
   refused where there is none.
+- In a child that the process forks, the pools' threads are missing, and ONNX Runtime's own
+  code waits for them: when a session is freed, and once more at the process's end.
 - A global thread pool (``set_global_thread_pool_sizes``) makes every session fail that does
   not opt in. So skipc never makes one; see ``onnxruntime_cpu.py``.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +41,8 @@ _PROBE = (
 
 _lock = threading.Lock()
 _registered_by_us = False
+_sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+_survives_forks = False
 
 
 def shared_arena(ort: ModuleType) -> str:
@@ -68,7 +76,7 @@ def new_session(ort: ModuleType, model: str | bytes, options: Any) -> tuple[Any,
     """Returns a session on the CPU, and whether it uses a global thread pool.
 
     Its own pool where that is possible. Where the application has made a global pool, ONNX
-    Runtime refuses sessions with their own.
+    Runtime refuses sessions with their own. A forked child neither runs nor frees it.
 
     Args:
         ort: The ``onnxruntime`` module.
@@ -78,10 +86,13 @@ def new_session(ort: ModuleType, model: str | bytes, options: Any) -> tuple[Any,
 
     def create() -> Any:
         # Without enable_fallback=0, a failure is printed to stdout and tried again.
-        return ort.InferenceSession(
+        session = ort.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
+        _sessions.add(session)
+        return session
 
+    _survive_forks()
     try:
         return create(), False
     except RuntimeError as error:
@@ -112,3 +123,21 @@ def _has_arena(ort: ModuleType) -> bool:
         # What else can fail here is an arena of the application's that has no room left.
         return _NO_ARENA not in str(error)
     return True
+
+
+def _survive_forks() -> None:
+    """Makes sure that what the process forks can end, where the system lets it."""
+    global _survives_forks
+    if not _survives_forks and hasattr(os, "register_at_fork"):
+        _survives_forks = True
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _after_fork() -> None:
+    """Keeps ONNX Runtime's own code from running in a forked child, which would hang."""
+    for session in list(_sessions):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))  # it is never freed
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "on_exit"):  # of glibc: what is registered last runs first
+            library.on_exit(library._exit, None)

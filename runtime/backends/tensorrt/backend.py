@@ -27,7 +27,7 @@ from ...errors import (
     choices_text,
     reason_of,
 )
-from .. import Sharing
+from .. import Sharing, comes_from
 from ..cuda import open_cuda
 from ..host import check_fits
 from ..phases import LoadTimes
@@ -158,7 +158,9 @@ class TensorRT:
                 return TensorRTEngine(self._loaded(graph, plan), self._running)
         except SkipcError:
             raise
-        except Exception as cause:  # of the file system or of the bindings
+        except Exception as cause:
+            if not comes_from(cause, "pathlib", self._library.module.__name__):
+                raise
             raise EngineError(
                 f"graph {graph!r}: {plan.file} cannot be loaded: {reason_of(cause)}"
             ) from cause

@@ -25,7 +25,6 @@ from skipc.runtime.errors import (
     ChoiceError,
     ClosedError,
     EngineError,
-    InputError,
     StaleEngineError,
 )
 from tests.onnx_bundles import (
@@ -119,12 +118,38 @@ def test_sharing_tells_of_the_store_and_the_arena(built: Path) -> None:
     assert sharing.threads == "none: an engine runs on the thread that calls it"
 
 
-def test_run_names_the_configuration_when_onnxruntime_refuses_the_input(built: Path) -> None:
+def test_what_onnxruntime_refuses_is_the_engines_failure_and_names_the_graph(
+    built: Path,
+) -> None:
     engine = _open(built).load("skip1")
-    with pytest.raises(InputError, match=r"'skip1': ONNX Runtime refused the inputs.*images"):
+    with pytest.raises(EngineError, match=r"'skip1': ONNX Runtime failed: .*images"):
         engine.run({"images": IMAGES[:, :2]})
-    with pytest.raises(InputError, match="'skip1': ONNX Runtime refused the inputs"):
+    with pytest.raises(EngineError, match="'skip1': ONNX Runtime failed"):
         engine.run({"images": IMAGES.astype(np.float64)})
+
+
+@pytest.mark.parametrize("error", [TimeoutError("mine"), RuntimeError("mine")])
+def test_what_a_signals_handler_raises_in_onnxruntimes_code_is_the_applications(
+    built: Path, error: Exception
+) -> None:
+    engine = _open(built).load("skip1")
+
+    def handler() -> None:
+        raise error
+
+    class Session:
+        """Runs and is interrupted within, as Python lets a handler run there."""
+
+        session = engine._session
+
+        def run(self, *given: object) -> object:
+            self.session.run(*given)
+            handler()
+
+    engine._session = Session()
+    with pytest.raises(type(error), match="mine") as raised:
+        engine.run({"images": IMAGES})
+    assert raised.value is error
 
 
 def test_run_raises_closed_error_after_close(built: Path) -> None:
@@ -339,3 +364,28 @@ assert np.allclose(one.run(images)["logits"], two.run(images)["logits"], atol=1e
 print(first.sharing().arena == second.sharing().arena, second.sharing().arena)
 """
     assert _in_new_process(built, script) == "True one arena for all engines of this process\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_child_that_is_forked_beside_an_engine_ends(built: Path, threads: int) -> None:
+    script = f"""
+import os, time
+engine = AdaptiveEngine.open(sys.argv[1], threads={threads})
+engine(images)
+child = os.fork()
+if child == 0:
+    sys.exit(3)
+for _ in range(2000):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        break
+    time.sleep(0.01)
+print(os.waitstatus_to_exitcode(status) if ended else "hangs", flush=True)
+os._exit(0)
+"""
+    assert _in_new_process(built, script) == "3\n"
+
+
+def test_memory_does_not_grow_with_the_variety_of_shapes(built: Path) -> None:
+    session = _open(built).load("skip0")._session
+    assert not session.get_session_options().enable_mem_pattern

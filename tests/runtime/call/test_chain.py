@@ -196,8 +196,8 @@ def test_a_plain_route_is_what_runs_its_graph() -> None:
     held = family.residency(backend.load)
     held.load("first")
     runs = runs_of(family, INPUTS, ANY, held, FakeClock().now_ns)
-    with held.use("first") as engine:
-        assert runs.plain == {"one": engine.run, "two": engine.run}
+    engine = held._items["first"]
+    assert runs.plain == {"one": engine.run, "two": engine.run}
     assert not runs.chains
 
 

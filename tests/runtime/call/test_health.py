@@ -18,9 +18,7 @@ def test_all_may_run_at_first():
 def test_bad_and_hanging_ones_are_left_out():
     health = Health(POINTS)
     assert health.mark_bad("full", "no.")
-    health.set_hanging("mid", 2)
-    assert list(health.usable()) == [FAST]
-    health.set_hanging("mid", 0)
+    assert list(health.usable({"mid"})) == [FAST]
     assert list(health.usable()) == [MID, FAST]
     health.restore("full")
     assert list(health.usable()) == [FULL, MID, FAST]
@@ -29,9 +27,7 @@ def test_bad_and_hanging_ones_are_left_out():
 def test_a_hanging_one_runs_where_nothing_else_is_good():
     health = Health(POINTS)
     health.mark_bad("full", "no.")
-    health.set_hanging("mid", 1)
-    health.set_hanging("fast", 1)
-    assert list(health.usable()) == [MID, FAST]
+    assert list(health.usable({"mid", "fast"})) == [MID, FAST]
 
 
 def test_marking_twice_changes_nothing():
@@ -54,15 +50,14 @@ def test_marking_twice_changes_nothing():
     ],
 )
 def test_the_next_cheaper_stands_in(failed, floor, expected):
-    assert Health(POINTS).stand_in(failed, floor) == expected
+    assert Health(POINTS).stand_in(failed, (), floor) == expected
 
 
 def test_what_is_left_out_does_not_stand_in():
     health = Health(POINTS)
     health.mark_bad("mid", "no.")
     assert health.stand_in(FULL) == FAST
-    health.set_hanging("fast", 1)
-    assert health.stand_in(FULL) is None
+    assert health.stand_in(FULL, {"fast"}) is None
     assert Health(POINTS[:1]).stand_in(FULL) is None
 
 
@@ -77,18 +72,20 @@ def test_what_is_left_out_does_not_stand_in():
     )
 )
 def test_something_may_always_run(steps):
-    health = Health(POINTS)
+    health, hanging = Health(POINTS), set()
     for step, name in steps:
         if step == "bad":
             health.mark_bad(name, "no.")
         elif step == "restore":
             health.restore(name)
+        elif step == "hang":
+            hanging.add(name)
         else:
-            health.set_hanging(name, 1 if step == "hang" else 0)
-        usable = health.usable()
+            hanging.discard(name)
+        usable = health.usable(hanging)
         assert usable
         assert not {point.configuration for point in usable} & set(health.bad)
         for point in POINTS:
-            stand_in = health.stand_in(point)
+            stand_in = health.stand_in(point, hanging)
             assert stand_in is None or stand_in in usable
             assert stand_in != point

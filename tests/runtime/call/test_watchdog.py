@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 import warnings
 import weakref
@@ -11,142 +12,129 @@ from contextlib import ExitStack
 import pytest
 
 from skipc.runtime import Budget, FakeClock
-from skipc.runtime.call.watchdog import Watchdog, started_watchdog
+from skipc.runtime.call.lifetime import InFlight
+from skipc.runtime.call.watchdog import Watchdog, start_watchdog
 from tests.runtime.faulty import PATIENCE_S, Script, X, scripted, texts
 
-
-class Reports:
-    """Notes the last report of each configuration, and tells when it came."""
-
-    def __init__(self):
-        self.all = []
-        self.changed = threading.Condition()
-
-    def __call__(self, configuration, calls):
-        with self.changed:
-            self.all.append((configuration, calls))
-            self.changed.notify_all()
-
-    def wait_for(self, report):
-        with self.changed:
-            assert self.changed.wait_for(lambda: report in self.all, PATIENCE_S)
+LIMIT_MS = 100
 
 
-def watched(limit_ms=100):
-    clock, reports = FakeClock(), Reports()
-    return Watchdog(limit_ms, clock.now_ns, reports), clock, reports
+def watched():
+    clock, in_flight = FakeClock(), InFlight()
+    return Watchdog(LIMIT_MS, clock.now_ns, in_flight), clock, in_flight
 
 
-def test_a_call_that_hangs_is_reported_once_and_again_when_it_ends(caplog):
-    watchdog, clock, reports = watched()
-    ticket = watchdog.begin("full")
-    clock.advance_ms(100)
-    watchdog.look()
-    assert reports.all == []
-    clock.advance_ms(1)
-    for _ in range(3):
+def making(in_flight, clock, configurations, then):
+    """Makes a call of each configuration, one within the other; ``then`` in the last one."""
+    frame = sys._getframe()
+    first, *others = configurations
+    in_flight.begin(frame).starts(first, clock.now_ns())
+    try:
+        if others:
+            making(in_flight, clock, others, then)
+        else:
+            then()
+    finally:
+        in_flight.end(frame)
+
+
+def test_a_call_that_hangs_is_reported_once(caplog):
+    watchdog, clock, in_flight = watched()
+
+    def then():
+        clock.advance_ms(100)
         watchdog.look()
-    assert reports.all == [("full", 1)]
-    clock.advance_ms(899)
-    watchdog.end(ticket)
-    assert reports.all == [("full", 1), ("full", 0)]
-    began, ended = caplog.records
+        assert in_flight.hanging() == {}
+        clock.advance_ms(1)
+        for _ in range(3):
+            watchdog.look()
+        assert in_flight.hanging() == {"full": 1}
+
+    making(in_flight, clock, ["full"], then)
+    assert in_flight.hanging() == {}
+    (began,) = caplog.records
     assert began.levelno == logging.ERROR
     assert "'full' has been running for more than 100 ms" in began.getMessage()
-    assert ended.levelno == logging.WARNING
-    assert "that hung ended after 1000 ms" in ended.getMessage()
+
+
+def test_a_call_that_hung_says_so_when_it_comes_back(caplog):
+    script = Script()
+    engine, clock = scripted(script, hang_ms=100)
+    with engine, ThreadPoolExecutor(1) as pool:
+        call = hanging(engine, script, clock, pool)
+        script.waits.pop("full").set()
+        call.result(PATIENCE_S)
+    began, ended = caplog.records
+    assert (began.levelno, ended.levelno) == (logging.ERROR, logging.WARNING)
+    assert "that hung ended after 1008 ms" in ended.getMessage()
 
 
 def test_a_call_that_ends_in_time_is_never_mentioned(caplog):
-    watchdog, clock, reports = watched()
-    watchdog.end(watchdog.begin("full"))
+    watchdog, clock, in_flight = watched()
+    making(in_flight, clock, ["full"], lambda: None)
     clock.advance_ms(1e6)
     watchdog.look()
-    assert reports.all == []
+    assert in_flight.hanging() == {}
     assert texts(caplog) == []
 
 
 def test_every_call_of_a_configuration_counts(caplog):
-    watchdog, clock, reports = watched()
-    first, second = watchdog.begin("full"), watchdog.begin("full")
-    other = watchdog.begin("fast")
-    clock.advance_ms(101)
-    watchdog.look()
-    third = watchdog.begin("full")
-    watchdog.end(second)
-    watchdog.end(third)
-    watchdog.end(other)
-    watchdog.end(first)
-    assert reports.all == [("fast", 1), ("full", 2), ("full", 1), ("fast", 0), ("full", 0)]
+    watchdog, clock, in_flight = watched()
+
+    def then():
+        clock.advance_ms(101)
+        watchdog.look()
+        assert in_flight.hanging() == {"full": 2, "fast": 1}
+
+    making(in_flight, clock, ["full", "full", "fast"], then)
+    assert in_flight.hanging() == {}
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 2
 
 
-def test_a_report_is_not_overtaken_by_that_of_the_end():
-    clock, order = FakeClock(), []
-    ending = threading.Event()
+def test_a_call_that_an_exception_tore_off_neither_runs_nor_hangs():
+    watchdog, clock, in_flight = watched()
 
-    def report(configuration, calls):
-        if calls:
-            ender = threading.Thread(target=end)
-            ender.start()
-            assert ending.wait(PATIENCE_S)
-            order.append(ender)
-        order.append((configuration, calls))
+    def torn_off():
+        in_flight.begin(sys._getframe()).starts("full", clock.now_ns())
+        raise KeyboardInterrupt
 
-    def end():
-        ending.set()
-        watchdog.end(ticket)
-
-    watchdog = Watchdog(100, clock.now_ns, report)
-    ticket = watchdog.begin("full")
-    clock.advance_ms(101)
+    with pytest.raises(KeyboardInterrupt) as kept:  # and its traceback keeps the frame
+        torn_off()
+    clock.advance_ms(1000)
     watchdog.look()
-    order[0].join(PATIENCE_S)
-    assert order[1:] == [("full", 1), ("full", 0)]
+    assert in_flight.hanging() == {}
+    assert in_flight.close(patience_s=0)
+    assert kept.tb is not None
 
 
 @pytest.mark.parametrize("step_ms", [-1e9, 1e12])
 def test_a_clock_that_jumps_raises_nothing(step_ms):
-    now_ns = [0]
-    reports = Reports()
-    watchdog = Watchdog(100, lambda: now_ns[0], reports)
-    ticket = watchdog.begin("full")
-    now_ns[0] = int(step_ms * 1e6)
-    watchdog.look()
-    watchdog.end(ticket)
-    assert reports.all in ([], [("full", 1), ("full", 0)])
+    now_ns, in_flight = [0], InFlight()
+    watchdog = Watchdog(LIMIT_MS, lambda: now_ns[0], in_flight)
 
+    def then():
+        now_ns[0] = int(step_ms * 1e6)
+        watchdog.look()
+        assert in_flight.hanging() in ({}, {"full": 1})
 
-def test_without_a_limit_nothing_looks():
-    with ExitStack() as stack:
-        assert started_watchdog(None, FakeClock().now_ns, Reports(), stack) is None
+    making(in_flight, FakeClock(), ["full"], then)
 
 
 def test_the_thread_looks_until_it_is_closed():
-    clock, reports = FakeClock(), Reports()
-    with ExitStack() as stack:
-        watchdog = started_watchdog(1, clock.now_ns, reports, stack)
-        ticket = watchdog.begin("full")
+    clock, in_flight = FakeClock(), InFlight()
+
+    def then():
         clock.advance_ms(2)
-        reports.wait_for(("full", 1))
-        watchdog.end(ticket)
+        for _ in range(PATIENCE_S * 1000):
+            if in_flight.hanging():
+                return
+            threading.Event().wait(0.001)
+        raise AssertionError("it was never reported")
+
+    with ExitStack() as stack:
+        start_watchdog(1, clock.now_ns, in_flight, stack)
+        making(in_flight, clock, ["full"], then)
     assert "skipc-watchdog" not in [thread.name for thread in threading.enumerate()]
-    watchdog.close()
-
-
-def test_closing_in_its_own_thread_does_not_wait_for_itself():
-    clock, closed = FakeClock(), threading.Event()
-
-    def report(_configuration, _calls):
-        watchdog.close()
-        closed.set()
-
-    watchdog = Watchdog(1, clock.now_ns, report)
-    watchdog.begin("full")
-    clock.advance_ms(2)
-    watchdog.start()
-    assert closed.wait(PATIENCE_S)
-    watchdog.close()
 
 
 def hanging(engine, script, clock, pool, name="full"):
@@ -220,37 +208,32 @@ def test_closing_waits_for_a_call_that_hangs():
 def test_time_beside_a_call_that_hangs_counts_as_idle():
     script = Script()
     engine, clock = scripted(script, hang_ms=100, budget=Budget(power_w=1000))
-    control = engine._control
     with engine, ThreadPoolExecutor(1) as pool:
         call = hanging(engine, script, clock, pool)
-        assert control._is_idle()
+        assert engine._runner._in_flight.is_alone()
         script.waits["full"].set()
         call.result(PATIENCE_S)
-        assert control._is_idle()
 
 
 def test_an_engine_collected_in_the_watchdogs_thread_is_freed():
-    clock = FakeClock()
     freed = threading.Event()
 
-    def report(_configuration, _calls):
+    def look(_now_ns, limit_ms):
         # As if a collection came up here: it frees what nobody else holds.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             held.clear()
             gc.collect()
         freed.set()
+        return []
 
-    script = Script()
-    engine, _ = scripted(script, clock=clock, hang_ms=10)
-    watchdog = engine._runner._watchdog
-    watchdog._report = report
+    engine, _ = scripted(Script(), hang_ms=10)
+    (thread,) = (each for each in threading.enumerate() if each.name == "skipc-watchdog")
     held = [engine]
     gone = weakref.ref(engine)
-    watchdog.begin("full")
+    engine._runner._in_flight.look = look
     del engine
-    clock.advance_ms(20)
     assert freed.wait(PATIENCE_S)
     assert gone() is None
-    watchdog._thread.join(PATIENCE_S)
-    assert not watchdog._thread.is_alive()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()

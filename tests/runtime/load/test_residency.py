@@ -66,9 +66,23 @@ def residency(
     return Residency(device.load, SIZES, limit_bytes, keep)
 
 
+class Use:
+    """Has an engine in use while the block lasts."""
+
+    def __init__(self, held: Residency[Item], name: str) -> None:
+        self.held, self.name = held, name
+
+    def __enter__(self) -> Item:
+        self.frame = sys._getframe(1)
+        return self.held._take(self.name, self.frame)
+
+    def __exit__(self, *_: object) -> None:
+        self.held._uses.leave(self.frame)
+
+
 def touch(held: Residency[Item], *names: str) -> None:
     for name in names:
-        with held.use(name) as item:
+        with Use(held, name) as item:
             assert item.name == name
             assert not item.closed
 
@@ -83,7 +97,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 def waits(thread: threading.Thread) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
-    return any(each.name == "wait" for each in traceback.extract_stack(frame))
+    return any(each.name == "_load_or_wait" for each in traceback.extract_stack(frame))
 
 
 def wait_until_ready(held: Residency[Item], name: str) -> None:
@@ -106,7 +120,7 @@ def test_what_runs_a_graph_is_its_engine_where_all_of_them_stay() -> None:
         assert not held.all_stay
         held.load(name)
     assert held.all_stay
-    items = {name: held.use(name) for name in SIZES}
+    items = {name: Use(held, name) for name in SIZES}
     for name, run in held.runs().items():
         with items[name] as item:
             assert run == item.run
@@ -161,7 +175,7 @@ def test_a_full_device_makes_the_oldest_leave_until_it_fits() -> None:
 def test_out_of_memory_leaves_what_is_in_use_alone() -> None:
     device = Device(capacity=45)
     held = residency(device)
-    with held.use("mid") as item:
+    with Use(held, "mid") as item:
         item.used = True
         with pytest.raises(
             BackendError, match=r"'full': no device memory left.*no room for full"
@@ -254,7 +268,7 @@ def test_close_waits_for_uses_and_refuses_later_ones() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def use() -> None:
-        with held.use("mid") as item:
+        with Use(held, "mid") as item:
             item.used = True
             inside.set()
             assert leave.wait(10)
@@ -385,7 +399,7 @@ def test_one_that_cannot_be_freed_does_not_keep_the_others() -> None:
     device = Device()
     held = residency(device)
     touch(held, "full", "fast")
-    with held.use("full") as item:
+    with Use(held, "full") as item:
         item.close, close = failing, item.close  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="lost"):
         held.close()
@@ -399,7 +413,7 @@ def test_one_that_cannot_be_freed_does_not_keep_another_from_coming(
     device = Device()
     held = residency(device, limit_bytes=50)
     touch(held, "mid")
-    with held.use("mid") as item:
+    with Use(held, "mid") as item:
         item.close, close = failing, item.close  # type: ignore[method-assign]
     touch(held, "full")
     assert held.resident == ("full",)
