@@ -28,7 +28,7 @@ from .readiness import choose
 from .record import BegunCall, CallRecord, failure_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..governor import OperatingPoint, State
     from .lifetime import InFlight
@@ -100,7 +100,7 @@ class Controller:
                     self._unsaid += self._metering.take_notes()
                 state = before_choice(before, budget, now_s, idle_s)
                 self._state = after_refusal(state, before)  # until it is sure to run
-                points = self._order
+                points: Sequence[OperatingPoint] = self._order
                 if pinned is None:
                     points = self._health.usable(self._in_flight.hanging())
                 decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)

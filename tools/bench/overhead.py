@@ -11,6 +11,7 @@ from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.call.controller import Controller
+from skipc.runtime.call.lifetime import InFlight
 from skipc.runtime.call.orders import Orders
 from skipc.runtime.governor import OperatingPoint, first_state
 from skipc.tools.bench.bars import Bar
@@ -56,7 +57,8 @@ def _engine() -> Bar:
 def _governor(name: str, budget: Budget) -> Bar:
     """Times the choice and what is learnt from a call, without calling anything."""
     named = {point.configuration: point for point in _POINTS}
-    control = Controller(named, first_state(_POINTS), Orders(named, "rank", True, budget))
+    orders = Orders(named, "rank", True, budget)
+    control = Controller(named, first_state(_POINTS), orders, InFlight())
     now_ns = 0
 
     def call() -> None:
