@@ -208,7 +208,7 @@ def plain_session(path: Path, threads: int = 1) -> Run:
         raise EngineError(
             f"ONNX Runtime refuses {path.name} as it stands: {reason}"
         ) from cause
-    return OnnxRuntimeEngine(path.name, session, ort).run
+    return OnnxRuntimeEngine(path.name, session).run
 
 
 def load_plain(
