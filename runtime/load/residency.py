@@ -93,8 +93,7 @@ class Residency(Generic[Item]):
         self._frees: Executing[str] = Executing()
         self._wanted: str | None = None
         self._failed: set[str] = set()
-        self._bell: SimpleQueue[None] = SimpleQueue()  # rings when the worker has to look
-        self._worker: Thread | None = None
+        self._worker = _Worker()
         self._closed = False
 
     @property
@@ -141,7 +140,7 @@ class Residency(Generic[Item]):
         """
         self._check_open()
         while not self.ready(graph):
-            self._load_or_wait(graph)
+            self._alone(self._load_now, graph)
             self._check_open()
 
     def prepare(self, graph: str) -> frozenset[str]:
@@ -167,12 +166,7 @@ class Residency(Generic[Item]):
                     if other not in staying:
                         self._leave(other)
                 self._wanted = graph
-                if self._worker is None or not self._worker.is_alive():
-                    self._worker = Thread(target=self._work, name="skipc-prepare", daemon=True)
-                    self._worker.start()
-                    # A library must not be at work in a thread when the interpreter goes.
-                    atexit.register(self._stop)
-                self._bell.put(None)
+                self._worker.wake(self._work, self._stop)
             return frozenset(self.resident)
 
     def close(self) -> None:
@@ -188,10 +182,7 @@ class Residency(Generic[Item]):
     def _stop(self) -> None:
         """Ends the background thread, without freeing anything."""
         self._closed = True
-        self._bell.put(None)
-        if self._worker is not None and self._worker.is_alive():
-            self._worker.join()
-            atexit.unregister(self._stop)
+        self._worker.end(self._stop)
 
     def _take(self, graph: str, user: FrameType) -> Item:
         """Returns an engine, loaded if it is not there, which stays while ``user`` runs."""
@@ -206,31 +197,31 @@ class Residency(Generic[Item]):
                         self.counts = replace(self.counts, waits=self.counts.waits + 1)
                     return self._items[graph]
             waited = True
-            self._load_or_wait(graph)
+            self._alone(self._load_now, graph)
 
-    def _load_or_wait(self, graph: str) -> None:
-        """Loads ``graph`` for a caller who waits; or waits a moment for another that loads."""
+    def _alone(self, load: Callable[[str], None], graph: str) -> None:
+        """Loads by ``load``; or waits a moment for another that is being loaded."""
         try:
-            if not self._may_load(graph, sys._getframe()):
+            with self.lock:
+                may_load = not self._loads.more_than(0)
+                if may_load:
+                    self._loads.enter(sys._getframe(), graph)
+            if may_load:
+                load(graph)
+            else:
                 time.sleep(_LOOK_S)
-                return
-            while not self.ready(graph):
-                while graph in self._leaving or not self._fits(graph):
-                    self._evict()
-                    self._check_open()
-                full = self._try(graph)
-                if full is not None and not self._leaving and not self._idle():
-                    raise _full_error(graph, full, bool(self._items))
         finally:
             self._loads.leave(sys._getframe())
 
-    def _may_load(self, graph: str, loader: FrameType) -> bool:
-        """Tells whether nothing is being loaded, so that ``loader`` does from now on."""
-        with self.lock:
-            if self._loads.more_than(0):
-                return False
-            self._loads.enter(loader, graph)
-            return True
+    def _load_now(self, graph: str) -> None:
+        """Loads ``graph`` for a caller who waits; others leave for it."""
+        while not self.ready(graph):
+            while graph in self._leaving or not self._room.fits(graph, [*self._items]):
+                self._evict()
+                self._check_open()
+            full = self._try(graph)
+            if full is not None and not self._leaving and not self._idle():
+                raise _full_error(graph, full, bool(self._items))
 
     def _work(self) -> None:
         """Loads what is wanted, in the background, for as long as it is open."""
@@ -238,25 +229,21 @@ class Residency(Generic[Item]):
             if self._leaving:
                 self._free_one()
             elif self._wanted is None:
-                self._bell.get()
+                self._worker.rest()
             else:
-                self._load_wanted(self._wanted)
+                self._alone(self._load_ahead, self._wanted)
 
-    def _load_wanted(self, graph: str) -> None:
+    def _load_ahead(self, graph: str) -> None:
+        self._wanted = None
+        # A call that waits may have been faster, or have taken the room. A full device
+        # lowers the limit: the next prepare knows.
+        if self.ready(graph) or not self._room.fits(graph, [*self._items]):
+            return
         try:
-            if not self._may_load(graph, sys._getframe()):
-                time.sleep(_LOOK_S)
-                return
-            self._wanted = None
-            # A call that waits may have been faster, or have taken the room. A full device
-            # lowers the limit: the next prepare knows.
-            if not self.ready(graph) and self._fits(graph):
-                self._try(graph)
+            self._try(graph)
         except Exception as cause:  # `run` tries again, and raises to its caller
             _LOG.warning("graph %r could not be loaded ahead: %s", graph, str(cause))
             self._failed.add(graph)
-        finally:
-            self._loads.leave(sys._getframe())
 
     def _try(self, graph: str) -> str | None:
         """Loads ``graph``; returns what a full device said.
@@ -311,13 +298,42 @@ class Residency(Generic[Item]):
         used = set(self._uses)
         return [graph for graph in self.resident if graph not in used]
 
-    def _fits(self, graph: str) -> bool:
-        with self.lock:
-            return self._room.fits(graph, [*self._items])
-
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the engine was closed while a call waited for a graph.")
+
+
+class _Worker:
+    """A thread that begins when there is something to do, and has ended before Python has."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._bell: SimpleQueue[None] = SimpleQueue()
+
+    def wake(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Makes the thread look for something to do; starts it if it does not run.
+
+        Args:
+            work: What it does, until ``stop`` makes it return.
+            stop: Called at exit: a library must not be at work in a thread when the
+                interpreter goes.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = Thread(target=work, name="skipc-prepare", daemon=True)
+            self._thread.start()
+            atexit.register(stop)
+        self._bell.put(None)
+
+    def rest(self) -> None:
+        """Waits, in the thread, until it is woken."""
+        self._bell.get()
+
+    def end(self, stop: Callable[[], None]) -> None:
+        """Waits until the thread, which was told to stop, has ended."""
+        self._bell.put(None)
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join()
+            atexit.unregister(stop)
 
 
 class _Room:

@@ -94,7 +94,7 @@ RUNTIME_ORDER = {
     "load": {"backends", "bundle", "governor", "meters"},
     "call": {"load", "backends", "bundle", "governor", "meters"},
 }
-BELOW_ALL = {"errors.py", "clock.py", "options.py"}
+BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 
 
 # The compiler's folders and files, the flow first: each imports only what stands after it.

@@ -97,7 +97,7 @@ def until(happened: Callable[[], bool]) -> None:
 
 def waits(thread: threading.Thread) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
-    return any(each.name == "_load_or_wait" for each in traceback.extract_stack(frame))
+    return any(each.name == "_alone" for each in traceback.extract_stack(frame))
 
 
 def wait_until_ready(held: Residency[Item], name: str) -> None:
