@@ -25,6 +25,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from typing import TYPE_CHECKING
+from unicodedata import category
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,17 +107,21 @@ def printable(text: str, most: int = _MOST_CHARACTERS) -> str:
         text: The text, which may hold names out of a file. Its lines stay lines.
         most: Characters from which on its middle is left out.
     """
-    if len(text) > most:
-        half = most // 2
-        text = f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+    text = _without_middle(text, most)
     if text.isprintable():
         return text
-    return "".join(
+    letters = (
         letter
-        if letter.isprintable() or letter == "\n"
+        if letter.isprintable() or letter == "\n" or category(letter) == "Zs"
         else letter.encode("unicode_escape").decode()
         for letter in text
     )
+    return _without_middle("".join(letters), most)
+
+
+def _without_middle(text: str, most: int) -> str:
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} [...] {text[-half:]}"
 
 
 def reason_of(cause: BaseException) -> str:

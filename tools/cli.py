@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from skipc.runtime.errors import SkipcError, choices_text, install_text
-from skipc.tools.console import fail, printable, tell
+from skipc.runtime.errors import SkipcError, choices_text, install_text, printable
+from skipc.tools.console import fail, tell
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from skipc.runtime.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 _UNWRAPPED = 10_000
 _LEAST_WIDTH = 8
 _WORTH_SAYING_S = 2.0
-_LONGEST_TEXT = 3000
 _LONGEST_CELL = 400
 
 
@@ -265,13 +266,3 @@ def short(text: str, most: int) -> str:
     """Returns ``shown(text)``, cut to ``most`` characters."""
     told = shown(text[: most + 1])
     return told if len(told) <= most else f"{told[: most - 1]}…"
-
-
-def printable(text: str) -> str:
-    """Returns a text for a terminal: bounded, and with nothing but line ends to command it."""
-    return _without_middle("\n".join(map(shown, _without_middle(text).split("\n"))))
-
-
-def _without_middle(text: str) -> str:
-    half = _LONGEST_TEXT // 2
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]} … {text[-half:]}"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from skipc.runtime.errors import printable
 from skipc.tools.console import (
     console,
     count_text,
@@ -11,7 +12,6 @@ from skipc.tools.console import (
     plural,
     print_json,
     print_prose,
-    printable,
     progress,
     size_text,
     table,
