@@ -17,13 +17,7 @@ from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.trtbench.cases import are_typical, cases_from, shapes_from
 from skipc.tools.trtbench.compare import compare
-from skipc.tools.trtbench.files import (
-    STDOUT,
-    check_places,
-    update_text,
-    write_files,
-    write_table,
-)
+from skipc.tools.trtbench.files import STDOUT, check_places, write_files, write_table
 from skipc.tools.trtbench.latency import percent_of
 from skipc.tools.trtbench.loading import opened
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
@@ -207,11 +201,6 @@ class Asked:
         )
 
     @property
-    def refit(self) -> bool:
-        """Whether the parts of a load are shown."""
-        return "--timeRefit" in self.flags
-
-    @property
     def of_calls(self) -> tuple[str, ...]:
         """The flags that say how calls are made."""
         return tuple(sorted(self.flags - {"--timeRefit"}))
@@ -275,8 +264,7 @@ def command(context: click.Context, /, **given: Any) -> int:
     if asked.dump_profile:
         print_profiles(found.profiles, out)
     if asked.update and subject.engines is not None:
-        path = write_table(bundle, subject.engines, found)
-        out.print(f"\n{update_text(path, found.report)}", soft_wrap=True)
+        out.print(f"\n{write_table(bundle, subject.engines, found)}", soft_wrap=True)
     files = write_files(asked, found)
     if files:
         out.print(f"\nwritten: {', '.join(map(str, files))}", soft_wrap=True)

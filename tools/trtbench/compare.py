@@ -101,13 +101,11 @@ class Change:
 class Comparison:
     """What changed between two reports, of each configuration that both have.
 
-    ``differences`` says in what the regimes differ; it is empty for like with like.
+    ``differences`` says in what the two differ otherwise; it is empty for like with like.
     """
 
     differences: tuple[str, ...]
     changes: Mapping[str, Change]
-    only_old: tuple[str, ...]
-    only_new: tuple[str, ...]
 
     @property
     def slower(self) -> bool:
@@ -152,17 +150,17 @@ def compare(old: Report, new: Report, margin: float) -> Comparison:
                 " Measure again without it."
             )
     was, now = _facts(old), _facts(new)
-    differences = tuple(
+    differences = [
         f"{what}: {was.get(what, 'none')}, then {now.get(what, 'none')}"
         for what in (was | now)
         if was.get(what) != now.get(what)
-    )
+    ]
+    differences += [f"{name} is in the old file only." for name in before if name not in after]
+    differences += [f"{name} is in the new file only." for name in after if name not in before]
     pairs = {name: (old.timed[name], new.timed[name]) for name in before if name in after}
     return Comparison(
-        differences,
+        tuple(differences),
         {n: Change(one, other, other.since(one), margin) for n, (one, other) in pairs.items()},
-        tuple(name for name in before if name not in after),
-        tuple(name for name in after if name not in before),
     )
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.loop import Calls
     from skipc.tools.trtbench.measuring import Found
     from skipc.tools.trtbench.probes import PhasedCalls, Profile
-    from skipc.tools.trtbench.report import Report
 
 STDOUT = Path("-")
 """Where ``--json`` writes to standard output."""
@@ -135,8 +134,8 @@ def _profile(profile: Profile) -> list[dict[str, object]]:
     return [{"count": len(next(iter(profile.values())))}, *layers]
 
 
-def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
-    """Writes what was found as the device's table, and returns its place.
+def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> str:
+    """Writes what was found as the device's table, and returns what is said of it.
 
     Energies are taken where a meter measured them, not where they are estimated. The table of
     the same device, engines and threads is replaced.
@@ -170,14 +169,8 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> Path:
     inside(bundle.path, FOLDER).mkdir(exist_ok=True)
     path = inside(bundle.path, key.path())
     write_json(path, written(table))
-    return path
-
-
-def update_text(path: Path, report: Report) -> str:
-    """Returns what is said of a table that was written to ``path``."""
-    regime = report.regime
     mode = f", {regime.power_mode}" if regime.power_mode else ""
-    estimated = regime.meter is not None and regime.meter.estimated
+    estimated = regime.meter is not None and measured is None
     energy = " Energies are left out: they were estimated." if estimated else ""
     return (
         f"Written: {path}. With {plural(regime.threads, 'thread')} on this device"

@@ -171,7 +171,7 @@ def _with_times(
         rows.append(
             replace(
                 entry,
-                load_parts=entry.load_parts if asked.refit else None,
+                load_parts=entry.load_parts if "--timeRefit" in asked.flags else None,
                 latency=latency,
                 over_reference=over,
                 phases=phases.get(name),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from skipc.tools.console import plural, size_text, table
+from skipc.tools.console import facts, plural, size_text, table
 from skipc.tools.trtbench.compare import doubts
 from skipc.tools.trtbench.loop import MOST_ROUNDS
 
@@ -25,7 +24,6 @@ T = TypeVar("T")
 Cells = Iterable[tuple[str, str | float | None]]
 """The columns of a row by title, numbers as ms; of those to the right it begins with ``>``."""
 
-_INDENT = 12
 _MOST_LAYERS = 15
 _LONGEST_LAYER = 36
 _PHASES: dict[str, str] = {
@@ -170,9 +168,6 @@ def print_comparison(found: Comparison, out: Console) -> None:
             f"\nAll changed by about the same factor, {found.common_factor:.3f}: it may be the"
             " machine that changed (clock, heat, neighbours). Measure both again in turn."
         )
-    for which, names in (("old", found.only_old), ("new", found.only_new)):
-        for name in names:
-            out.print(f"{name} is in the {which} file only.")
     out.print(
         "\nThe intervals hold what varies within a run. From one start of the program to the"
         " next more does; the margin (--margin) stands for that."
@@ -208,7 +203,7 @@ def print_profiles(profiles: Mapping[str, Profile], out: Console) -> None:
 
 def _shortened(name: str) -> str:
     """Returns a layer's name that fits the table; the file has all of it."""
-    name, half = name, (_LONGEST_LAYER - 1) // 2
+    half = (_LONGEST_LAYER - 1) // 2
     return name if len(name) <= _LONGEST_LAYER else f"{name[:half]}…{name[-half:]}"
 
 
@@ -222,36 +217,27 @@ def _print_regime(report: Report, out: Console) -> None:
         for key, (what, unit) in _CONDITIONS.items()
         if before[key] is not None and after[key] is not None
     )
-    loop = (
-        f"by turns; warm-up {stop.warm_up_ms:g} ms ({plural(regime.warm_up_rounds, 'round')}"
-        f" dropped), at least {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each"
-        f"{f', at most {MOST_ROUNDS} (reached)' if full else ''}"
-    )
+    dropped = plural(regime.warm_up_rounds, "round")
+    warm_up = f"warm-up {stop.warm_up_ms:g} ms ({dropped} dropped)"
+    least = f"at least {stop.duration_s:g} s and {plural(stop.iterations, 'call')} each"
+    most = f", at most {MOST_ROUNDS} (reached)" if full else ""
     kind = "estimated, nothing is measured" if meter and meter.estimated else "measured"
-    inputs, cases = _pairs(regime.inputs), plural(regime.cases, "case")
-    threads = plural(regime.threads, "thread")
-    lines = {
-        "backend": f"{regime.backend}, target {regime.target}, {threads}",
-        "a call": regime.call_text,
-        "phases": regime.phases_text if runs else "",
-        "device": regime.device,
-        "power": regime.power_mode or "mode not told by this system",
-        "meanwhile": ", ".join(changed),
-        "versions": _pairs(regime.versions),
-        "inputs": f"{inputs}; {cases} in turn",
-        "loop": loop if runs else "",
-        "streams": regime.streams_text,
-        "meter": f"{meter.name}: {meter.covers} ({kind})" if meter else "none",
-    }
+    threads, cases = plural(regime.threads, "thread"), plural(regime.cases, "case")
+    lines = facts(
+        ("backend", f"{regime.backend}, target {regime.target}, {threads}"),
+        ("a call", regime.call_text),
+        ("phases", regime.phases_text if runs else ""),
+        ("device", regime.device),
+        ("power", regime.power_mode or "mode not told by this system"),
+        ("meanwhile", ", ".join(changed)),
+        ("versions", _pairs(regime.versions)),
+        ("inputs", f"{_pairs(regime.inputs)}; {cases} in turn"),
+        ("loop", f"by turns; {warm_up}, {least}{most}" if runs else ""),
+        ("streams", regime.streams_text),
+        ("meter", f"{meter.name}: {meter.covers} ({kind})" if meter else "none"),
+    )
     out.print(regime.bundle, style="bold")
-    for name, text in lines.items():
-        if text:  # what is wider than the terminal goes on under its text
-            first, width = f"  {name:{_INDENT - 2}}", max(out.width, _INDENT + 20)
-            told = textwrap.fill(
-                text, width, initial_indent=first, subsequent_indent=" " * _INDENT,
-                break_on_hyphens=False,
-            )  # fmt: skip
-            out.print(told, soft_wrap=True)
+    out.print(lines)
 
 
 def _pairs(values: Mapping[str, str]) -> str:

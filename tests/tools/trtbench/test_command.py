@@ -167,6 +167,21 @@ def test_json_goes_to_standard_output_and_the_tables_to_the_other(
     assert all_files(work) == before
 
 
+def test_names_from_files_do_not_command_a_terminal(work: Path) -> None:
+    name = "\x1b]0;title\x07\x1b[2J\rfull"
+    manifest = work / "ckpt.skipc/manifest.json"
+    edit_json(manifest, lambda document: document["configurations"][0].update(name=name))
+    words = ("--target", "null", "--warmUp", 0, "--duration", 0, "--json", work / "a.json")
+    measured = trtbench(work / "ckpt.skipc", *words, "--exportTimes", work / "times.json")
+    compared = trtbench("--compare", work / "a.json", work / "a.json")
+    for ended in (measured, compared):
+        assert ended.code == 0, ended.err
+        assert not {"\x1b", "\x07", "\r"} & {*ended.out, *ended.err}
+        assert r"\x1b]0;title\x07\x1b[2J\rfull" in ended.out
+    unknown = trtbench(work / "ckpt.skipc", *words, "--configurations", "none")
+    assert not {"\x1b", "\x07", "\r"} & {*told(unknown)}
+
+
 def test_the_version_is_told() -> None:
     assert trtbench("--version").out.startswith("trtbench, version ")
 
