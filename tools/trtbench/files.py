@@ -171,8 +171,8 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> str:
     write_json(path, written(table))
     mode = f", {regime.power_mode}" if regime.power_mode else ""
     estimated = regime.meter is not None and measured is None
-    energy = " Energies are left out: they were estimated." if estimated else ""
+    left_out = " Energies are left out: they were estimated." if estimated else ""
     return (
         f"Written: {path}. With {plural(regime.threads, 'thread')} on this device"
-        f" ({regime.device}{mode}) AdaptiveEngine starts from these latencies.{energy}"
+        f" ({regime.device}{mode}) AdaptiveEngine starts from these latencies.{left_out}"
     )
