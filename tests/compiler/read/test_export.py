@@ -239,7 +239,7 @@ def test_every_node_of_a_unit_knows_its_module():
 def test_program_leads_to_the_same_graph_as_its_network():
     made = supernet("torchvision-resnet")
     x = torch.zeros(1, 3, 16, 16)
-    program = torch.export.export(made.module, (), {"x": x})
+    program = torch.export.export(made.source, (), {"x": x})
     again = export_supernet(ProgramSupernet(program, made.inputs, None, None, "program"))
     graph, _ = exported("torchvision-resnet")
     assert [n.op_type for n in again.model.graph] == [n.op_type for n in graph.model.graph]
@@ -289,7 +289,7 @@ def test_file_that_is_no_onnx_model_is_refused(tmp_path):
 
 def test_size_that_the_network_fixes_is_named():
     made = supernet("functional")
-    program = torch.export.export(made.module, (), {"x": torch.zeros(1, 3, 16, 16)})
+    program = torch.export.export(made.source, (), {"x": torch.zeros(1, 3, 16, 16)})
     larger = (TensorSpec("x", "float32", (1, 3, 32, 32)),)
     with pytest.raises(SupernetError, match="fixes a size to 16, which was given as 32"):
         export_supernet(ProgramSupernet(program, larger, None, None, "program"))
