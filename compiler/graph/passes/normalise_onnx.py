@@ -66,13 +66,15 @@ def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
 
 
 class ForgetSizesPass(ir.passes.InPlacePass):
-    """Forgets sizes that are no numbers: they say what the writer knew, not what goes in.
+    """Forgets sizes that say what the writer knew, not what goes in.
 
-    A size of 0 or less, or without a real name, is an open one.
+    A size of 0 or less, or without a real name, is an open one. Where an input has open sizes,
+    those written at the values behind it may be those of an earlier input.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrites the shapes of all values."""
+        fixed = all(map(_is_fixed, model.graph.inputs))
         for value in model.graph.inputs:
             if value.shape is not None:
                 value.shape = ir.Shape(
@@ -80,9 +82,13 @@ class ForgetSizesPass(ir.passes.InPlacePass):
                 )
         for node in model.graph.all_nodes():
             for value in node.outputs:
-                if value.shape is not None and not all(map(_is_number, value.shape)):
+                if not (fixed and _is_fixed(value)):
                     value.shape = None
         return ir.passes.PassResult(model, modified=True)
+
+
+def _is_fixed(value: ir.Value) -> bool:
+    return value.shape is not None and all(map(_is_number, value.shape))
 
 
 def _is_number(dim: int | ir.SymbolicDim) -> bool:

@@ -122,6 +122,11 @@ def test_sizes_that_the_file_computes_are_known_once_the_inputs_are(tmp_path: Pa
     assert "Shape" not in [node.op_type for node in made.model.graph]
 
 
+def test_sizes_of_an_earlier_input_are_not_believed(tmp_path: Path) -> None:
+    made = network(written(tmp_path / "m.onnx", ["n", 4, 8, 8], out=[9, 4, 8, 8]), FIXED)
+    assert made.outputs[0].shape == (1, 4, 8, 8)
+
+
 def test_a_single_number_is_an_input(tmp_path: Path) -> None:
     rate = helper.make_tensor_value_info("rate", TensorProto.FLOAT, [])
     path = written(
