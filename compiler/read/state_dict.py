@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -40,8 +41,8 @@ WRAPPER_WORDS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wra
 _FOREIGN = "module"
 """What DataParallel and AveragedModel put there; a network may use this word itself."""
 
-_UNREADABLE = ("float8", "float4", "float6", "bits", "quint", "qint", "int4", "uint4")
-"""Starts of the types that PyTorch stores and does not compute with as they are."""
+_UNREADABLE = re.compile(r"float[468]_\w+|bits\w+|qu?int\w+|u?int[1-7]")
+"""The types that PyTorch stores and does not compute with as they are."""
 
 _SHOWN = 3
 
@@ -242,7 +243,7 @@ def _problem(value: torch.Tensor) -> str | None:
         return "a tensor without values (of the device 'meta')"
     if value.is_nested or value.layout is not torch.strided:
         return "nested" if value.is_nested else f"{value.layout}".removeprefix("torch.")
-    if value.is_quantized or _dtype(value).startswith(_UNREADABLE):
+    if value.is_quantized or _UNREADABLE.fullmatch(_dtype(value)):
         return f"{_dtype(value)}, whose numbers mean nothing without their scales"
     return None
 
