@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import SelectError
 from skipc.compiler.extras import require
-from skipc.compiler.read import read_checkpoint
+from skipc.compiler.read.cached import open_checkpoint
+from skipc.compiler.read.export_cache import ExportCache, default_folder
 from skipc.compiler.select.problem import Problem, open_problem
 
 if TYPE_CHECKING:
@@ -188,8 +189,12 @@ class _Worker:
         if known.folder not in sys.path and Path(known.folder).is_dir():
             sys.path.insert(0, known.folder)
             os.chdir(known.folder)
-        supernet = read_checkpoint(known.checkpoint, known.model)
-        self._problem = open_problem(supernet, known.checkpoint, known.options, _Silent())
+        silent = _Silent()
+        # --no-cache leaves no folder for scores, either.
+        cached = known.options.cache is not None
+        kept = ExportCache(default_folder(), silent.note) if cached else None
+        supernet = open_checkpoint(known.checkpoint, known.model, kept, silent)
+        self._problem = open_problem(supernet, known.checkpoint, known.options, silent)
         if self._problem.data.sha256 != known.data_sha256:
             raise SelectError(
                 "it reads other data than this process. Put the same data at the same place on"

@@ -102,6 +102,9 @@ class Tensors:
         }
         self._case = case
         self._scales: dict[str, float] = {}
+        # In the graph's order, so that none is asked for before those that it depends on.
+        for name in self._nodes:
+            self.scale(name)
 
     def least_range(self, name: str) -> float:
         """Returns what a tensor is taken to vary by at least: what its rounding allows."""

@@ -193,6 +193,13 @@ def test_log_probability_of_one_class_is_as_coarse_as_its_logits(tmp_path):
     assert verify(tmp_path, network, made.model()).verification.ranges["y"] > 100
 
 
+def test_chain_of_a_thousand_operations_before_an_output_is_followed(tmp_path):
+    head = [("Sigmoid", "l", {}), *(("Abs", f"h{n}", {}) for n in range(1200))]
+    made = Head(head, 1.0, -16.0)
+    found = verify(tmp_path, network_of(made.model()), made.model())
+    assert found.verification.ranges == {"y": pytest.approx(0.02)}
+
+
 def test_answers_that_are_numbers_of_classes_differ_by_their_range(tmp_path):
     made = Head((("ArgMax", "l", {"axis": 1}), ("Cast", "h0", {"to": TensorProto.FLOAT})))
     network = network_of(made.model())
