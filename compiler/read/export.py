@@ -13,7 +13,12 @@ from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
 from skipc.compiler.network import Network, Tolerance, own_tolerance
 from skipc.compiler.read.inputs import BATCH
-from skipc.compiler.read.outputs import keep_onnx_outputs, output_specs, program_outputs
+from skipc.compiler.read.outputs import (
+    keep_onnx_outputs,
+    output_names,
+    output_specs,
+    program_outputs,
+)
 from skipc.compiler.read.program_forms import settle_forms
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
 from skipc.compiler.read.switching import Forms, SwitchingNetwork
@@ -128,7 +133,7 @@ def from_program(
         outputs={kept.name: kept.node for kept in outputs},
         joins=joins_of(program),
     )
-    return _network(supernet, model, reference)
+    return _network(supernet, model, reference, output_names(program))
 
 
 def from_onnx(supernet: OnnxSupernet) -> Network:
@@ -156,12 +161,12 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     ForgetSizesPass()(model)
     original = model.clone()
     model = normalise(model, supernet.inputs)
-    keep_onnx_outputs(model, supernet.output)
+    names = keep_onnx_outputs(model, supernet.output)
     if supernet.batch is None:
         _observe_outputs(model, supernet.inputs)
     for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):
         finish(model)
-    made = _network(supernet, model, OnnxReference(model))
+    made = _network(supernet, model, OnnxReference(model), names)
     check = _same_as_file(original, model, supernet.source, made.tolerance)
     return replace(made, reference=OnnxReference(model, check=check))
 
@@ -218,8 +223,9 @@ def _network(
     supernet: TorchSupernet | ProgramSupernet | OnnxSupernet,
     model: ir.Model,
     reference: Reference,
+    names: Sequence[str],
 ) -> Network:
-    outputs = output_specs(model, supernet.batch)
+    outputs = output_specs(model, supernet.batch, names)
     return Network(
         model=model,
         reference=reference,

@@ -14,7 +14,7 @@ from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import onnx_ir as ir
     from torch.export import ExportedProgram
@@ -65,8 +65,11 @@ def program_outputs(
     )
 
 
-def keep_onnx_outputs(model: ir.Model, output: str | None) -> None:
+def keep_onnx_outputs(model: ir.Model, output: str | None) -> tuple[str, ...]:
     """Leaves only the output asked for, or the logits where there are some.
+
+    Returns:
+        The names of all that there were.
 
     Raises:
         SupernetError: ``output`` is none of the graph's.
@@ -74,10 +77,10 @@ def keep_onnx_outputs(model: ir.Model, output: str | None) -> None:
     import onnx_ir.passes.common as common
 
     graph = model.graph
-    names = [str(value.name) for value in graph.outputs]
+    names = tuple(str(value.name) for value in graph.outputs)
     wanted = output or ("logits" if "logits" in names else None)
     if wanted is None:
-        return
+        return names
     if wanted not in names:
         raise SupernetError(
             f"--output {wanted!r}: no such output. {choices_text(wanted, names)}"
@@ -85,6 +88,12 @@ def keep_onnx_outputs(model: ir.Model, output: str | None) -> None:
     for value in [value for value in graph.outputs if value.name != wanted]:
         graph.outputs.remove(value)
     common.RemoveUnusedNodesPass()(model)
+    return names
+
+
+def output_names(program: ExportedProgram) -> tuple[str, ...]:
+    """Returns what ``--output`` may choose of a program."""
+    return tuple(_output_fields(program))
 
 
 def _output_fields(program: ExportedProgram) -> dict[str, int]:
@@ -135,20 +144,29 @@ def _chosen_outputs(fields: Mapping[str, int], output: str | None) -> list[str]:
     return ["logits"] if "logits" in fields else list(fields)
 
 
-def output_specs(model: ir.Model, batch: BatchRange | None) -> tuple[TensorSpec, ...]:
+def output_specs(
+    model: ir.Model, batch: BatchRange | None, names: Sequence[str]
+) -> tuple[TensorSpec, ...]:
     """Returns the graph's outputs.
+
+    Args:
+        model: The graph, with the outputs that are kept.
+        batch: The range of the dynamic batch.
+        names: What ``--output`` could have chosen.
 
     Raises:
         SupernetError: A shape or type is unknown, or depends on more than the batch.
     """
-    return tuple(_spec(value, batch) for value in model.graph.outputs)
+    return tuple(_spec(value, batch, names) for value in model.graph.outputs)
 
 
-def _spec(value: ir.Value, batch: BatchRange | None) -> TensorSpec:
+def _spec(value: ir.Value, batch: BatchRange | None, names: Sequence[str]) -> TensorSpec:
+    others = [name for name in names if name != value.name]
+    advice = f" Choose another with --output. {choices_text('', others)}" if others else ""
     if value.shape is None or value.dtype is None:
         raise SupernetError(
             f"output {value.name!r}: its shape or type is unknown: it depends on what goes in."
-            " Choose another output with --output NAME."
+            f"{advice}"
         )
     shape: list[Dimension] = []
     for axis, dim in enumerate(value.shape):
@@ -161,7 +179,6 @@ def _spec(value: ir.Value, batch: BatchRange | None) -> TensorSpec:
             size = f" ({dim.value})" if dim.value is not None else ""
             raise SupernetError(
                 f"output {value.name!r}: the size of dimension {axis}{size} is not known"
-                " before the network runs; only the first may vary, with the batch. Choose"
-                " another output with --output NAME."
+                f" before the network runs; only the first may vary, with the batch.{advice}"
             )
     return TensorSpec(str(value.name), np.dtype(value.dtype.numpy()).name, tuple(shape))

@@ -132,10 +132,15 @@ def test_dynamic_batch_that_the_network_fixes_is_refused():
 def test_output_size_that_depends_on_values_is_refused():
     class Compressed(nn.Module):
         def forward(self, x):
-            return x[x > 0]
+            return {"kept": x[x > 0], "all": x} if self.several else x[x > 0]
 
-    with pytest.raises(SupernetError, match=r"dimension 0 .* is not known before"):
-        export_supernet(network(Compressed()))
+    made = Compressed()
+    for made.several, advice in (
+        (False, r"with the batch\.$"),
+        (True, r"with the batch\. Choose another with --output\. Available: 'all'\."),
+    ):
+        with pytest.raises(SupernetError, match=rf"dimension 0 .* is not known .*{advice}"):
+            export_supernet(network(made))
 
 
 class Block(nn.Module):
