@@ -168,7 +168,7 @@ def write_engines(
         packed_file="packed.bin",
         files=files_of(folder),
     )
-    (folder / "engines.json").write_bytes(engines.encoded())
+    (folder / "engines.json").write_bytes(engines.sealed().encoded())
     return folder
 
 

@@ -268,7 +268,7 @@ def finish_bundle(
                 engines=built.engines,
                 packed_file=built.packed_file,
                 files=file_entries(staging),
-            )
+            ).sealed()
             write_whole(staging / ENGINES_FILE, engines.encoded())
     except OSError as cause:
         raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause

@@ -103,10 +103,13 @@ class EngineSet:
         return next(entry for entry in self.engines if entry.graph == graph)
 
     def encoded(self) -> bytes:
-        """Returns the bytes of ``engines.json``, its own hash in them."""
-        blank = json.dumps(written(replace(self, sha256=_NO_HASH)), indent=1).encode() + b"\n"
-        before, _, after = blank.rpartition(_NO_HASH.encode())
-        return before + hashlib.sha256(blank).hexdigest().encode() + after
+        """Returns the bytes of ``engines.json``."""
+        return json.dumps(written(self), indent=1).encode() + b"\n"
+
+    def sealed(self) -> EngineSet:
+        """Returns these engines with the hash of their ``engines.json`` in them."""
+        blank = replace(self, sha256=_NO_HASH).encoded()
+        return replace(self, sha256=hashlib.sha256(blank).hexdigest())
 
     def is_whole(self, data: bytes) -> bool:
         """Tells whether the bytes that this was read from are those that were written."""
