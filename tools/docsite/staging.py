@@ -64,14 +64,6 @@ def page_text(root: Path, path: Path) -> str:
     return _MARKER.sub(replaced, text)
 
 
-def _commands(root: Path, argument: str) -> str:
-    return commands_text(argument)
-
-
-def _module(root: Path, argument: str) -> str:
-    return module_text(argument)
-
-
 def _file(root: Path, argument: str) -> str:
     path = root / argument
     if not path.is_file():
@@ -84,9 +76,9 @@ def _file(root: Path, argument: str) -> str:
 
 
 _GENERATED: dict[str, Callable[[Path, str], str]] = {
-    "commands": _commands,
+    "commands": lambda root, argument: commands_text(argument),
     "file": _file,
-    "module": _module,
+    "module": lambda root, argument: module_text(argument),
 }
 
 

@@ -12,7 +12,7 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.load.points import ranked_by
 from skipc.tools.report import ReportError
 from skipc.tools.report.measurement import of_engines, of_front, of_report
-from skipc.tools.report.plausible import check_engines, check_manifest, check_report
+from skipc.tools.report.plausible import check_numbers
 from skipc.tools.report.subnets import read_subnet, sharing_of
 from skipc.tools.trtbench.report import read_report
 
@@ -109,11 +109,11 @@ def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    check_manifest(manifest, str(path))
+    check_numbers((*manifest.networks, *manifest.graphs, *manifest.configurations), str(path))
     reports = [(file, _checked_report(file, bundle)) for file in results]
     engines = tuple(bundle.engine_set(name) for name in bundle.targets())
     for built in engines:
-        check_engines(built, f"{path}: engines of {built.target}")
+        check_numbers(built.engines, f"{path}: engines of {built.target}")
     ranks = _ranks(manifest)
     reference = min(ranks, key=lambda name: ranks[name])
     names = [entry.name for entry in manifest.configurations]
@@ -145,7 +145,8 @@ def _checked_report(file: Path, bundle: Bundle) -> Report:
             f" {bundle.manifest_sha256[:12]}) in {bundle.path}. A bundle that was built again"
             " is another one; measure it with trtbench."
         )
-    check_report(report, str(file))
+    check_numbers(report.configurations, str(file))
+    check_numbers([] if report.switching is None else [report.switching], str(file))
     known = {entry.name for entry in bundle.manifest.configurations}
     strange = [entry.name for entry in report.configurations if entry.name not in known]
     if strange:

@@ -91,8 +91,8 @@ def _lowest_shown(points: _Points) -> float:
     the page, which can be zoomed, shows everything.
     """
     evaluated, chosen = points.cloud[1], points.chosen[1]
-    room = 3 * (max(evaluated) - min(chosen)) or 1.0
-    return max(min(evaluated), min(chosen) - room) - 0.05 * room
+    margin = 3 * (max(evaluated) - min(chosen)) or 1.0
+    return max(min(evaluated), min(chosen) - margin) - 0.05 * margin
 
 
 def write_html(path: Path, selection: Selection) -> None:
@@ -103,7 +103,7 @@ def write_html(path: Path, selection: Selection) -> None:
     """
     points = _points(selection)
     lowest, highest = _lowest_shown(points), max(points.cloud[1])
-    room = 0.12 * (highest - lowest)
+    margin = 0.12 * (highest - lowest)
     corners = list(along_steps(list(zip(*points.front, strict=True))))
     chart = Chart(
         "front",
@@ -117,7 +117,7 @@ def write_html(path: Path, selection: Selection) -> None:
         ],
         {
             "xaxis": axis(points.cost_label),
-            "yaxis": axis(points.score_label, range=[lowest, highest + room]),
+            "yaxis": axis(points.score_label, range=[lowest, highest + margin]),
             "showlegend": True,
             "legend": LEGEND,
             **named(points.names, list(zip(*points.chosen, strict=True)), corners),

@@ -131,7 +131,7 @@ def front_chart(
     costs = [value for one in series for value in one.costs]
     wide = max(costs) / min(costs) > _LEAST_LOGARITHMIC
     values = [100 * e.metrics["accuracy"] for one in series for e in one.entries]
-    room = max(0.14 * (max(values) - min(values)), 0.2)
+    margin = max(0.14 * (max(values) - min(values)), 0.2)
     logarithm = math.log10 if wide else float
     places = [
         [(logarithm(c), 100 * e.metrics["accuracy"]) for e, c in one.pairs] for one in series
@@ -146,7 +146,9 @@ def front_chart(
             "xaxis": log_axis(cost, min(costs), max(costs))
             if wide
             else axis(cost, rangemode="tozero"),
-            "yaxis": axis("accuracy, %", range=[min(values) - room, max(values) + 1.4 * room]),
+            "yaxis": axis(
+                "accuracy, %", range=[min(values) - margin, max(values) + 1.4 * margin]
+            ),
             **_legend_and_names(series, places, lines),
         },
         440,
