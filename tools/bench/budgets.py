@@ -64,12 +64,12 @@ def _scenario_bars(name: str) -> list[Bar]:
     ]
     what, found = f"simulated: {name}", []
     if any(grant.latency is not None for grant in scenario.grants):
-        within = [each.within for each in replays]
+        within = [each.within_budget for each in replays]
         found.append(
             Bar(what, "calls within a feasible latency budget, quantile 0.99, worst family",
                 min(within), None, "x",
                 f"mean {statistics.mean(within):.4f}; of all calls, adaptation included, worst"
-                f" {min(each.within_of_all for each in replays):.4f}", least=0.99)
+                f" {min(each.within_budget_of_all_calls for each in replays):.4f}", least=0.99)
         )  # fmt: skip
     gains = [each.gain for each in replays]
     found.append(
@@ -88,7 +88,7 @@ def _scenario_bars(name: str) -> list[Bar]:
         if kind != "battery":  # whose burst is the battery itself
             found.append(
                 Bar(what, f"{kind} taken beyond what was granted, of the burst, worst moment",
-                    max(each.largest_overdraft for each in averages), 1.0, "x",
+                    max(each.largest_overdraft_of_burst for each in averages), 1.0, "x",
                     "calls are told from pauses by an idle power 3 % off"
                     if kind == "energy" else "")
             )  # fmt: skip
@@ -118,8 +118,8 @@ def _mixing() -> Bar:
         hull = ranks[mix.low] + mix.share * (ranks[mix.high] - ranks[mix.low])
         alone = max(r for r, mj in zip(ranks, energies_mj, strict=True) if mj <= granted)
         spread = max(ranks) - min(ranks)
-        below_alone = max(below_alone, (alone - found.rank) / spread)
-        off_hull = max(off_hull, abs(found.rank - hull) / spread)
+        below_alone = max(below_alone, (alone - found.mean_rank) / spread)
+        off_hull = max(off_hull, abs(found.mean_rank - hull) / spread)
     worse = max(below_alone, 0.0)
     note = f"below the best single configuration by {worse:.4f} at most"
     what = "accuracy of mixing, off the concave hull, worst"

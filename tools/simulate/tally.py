@@ -27,14 +27,14 @@ class Average:
         kind: ``energy``, ``power`` or ``battery``.
         granted: Millijoules per call, or watts (a battery: if it is spent evenly).
         taken: What was taken, in the same unit.
-        largest_overdraft: How much more than granted had been taken at the worst moment,
+        largest_overdraft_of_burst: How much more than granted had been taken at the worst moment,
             over the burst that is allowed.
     """
 
     kind: str
     granted: float
     taken: float
-    largest_overdraft: float
+    largest_overdraft_of_burst: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,13 @@ class Replay:
     Attributes:
         scenario: What was replayed.
         calls: All calls.
-        counted: Calls after adaptation whose budget could be met.
-        within: Share of the counted calls within the latency budget.
-        within_of_all: The same of all calls that could be, those of adaptation included.
+        counted_calls: Calls after adaptation whose budget could be met.
+        within_budget: Share of the counted calls within the latency budget.
+        within_budget_of_all_calls: The same of all calls that could be, those of adaptation
+            included.
         limited: Whether any call had a latency budget.
-        rank: Mean rank of the counted calls.
-        best_rank: What the oracle could have had.
+        mean_rank: Mean rank of the counted calls.
+        oracle_rank: What the oracle could have had.
         cheapest_rank: Mean rank of always running the fastest configuration.
         switches_per_s: How often the configuration changed.
         average: How an average budget was kept; None without one.
@@ -61,12 +62,12 @@ class Replay:
 
     scenario: Scenario
     calls: int
-    counted: int
-    within: float
-    within_of_all: float
+    counted_calls: int
+    within_budget: float
+    within_budget_of_all_calls: float
     limited: bool
-    rank: float
-    best_rank: float
+    mean_rank: float
+    oracle_rank: float
     cheapest_rank: float
     switches_per_s: float
     average: Average | None
@@ -78,8 +79,8 @@ class Replay:
     @property
     def gain(self) -> float:
         """The gain over the cheapest configuration, as a share of the oracle's."""
-        possible = self.best_rank - self.cheapest_rank
-        return 1.0 if possible <= 0 else (self.rank - self.cheapest_rank) / possible
+        possible = self.oracle_rank - self.cheapest_rank
+        return 1.0 if possible <= 0 else (self.mean_rank - self.cheapest_rank) / possible
 
 
 @final
@@ -147,12 +148,12 @@ class Tally:
         return Replay(
             scenario=self._scenario,
             calls=self._calls,
-            counted=self._counted,
-            within=self._within / counted,
-            within_of_all=self._possible_within / max(self._possible, 1),
+            counted_calls=self._counted,
+            within_budget=self._within / counted,
+            within_budget_of_all_calls=self._possible_within / max(self._possible, 1),
             limited=self._limited,
-            rank=self._rank / counted,
-            best_rank=self._best_rank / counted,
+            mean_rank=self._rank / counted,
+            oracle_rank=self._best_rank / counted,
             cheapest_rank=self._cheapest,
             switches_per_s=stats.switches / simulated_s,
             average=None if self._average is None else self._average.result(),

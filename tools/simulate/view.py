@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import table
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from skipc.tools.simulate.scenario import Scenario
     from skipc.tools.simulate.tally import Average, Replay
 
+_DOCUMENT = (
+    *("calls", "counted_calls", "within_budget", "within_budget_of_all_calls", "mean_rank"),
+    *("oracle_rank", "cheapest_rank", "switches_per_s", "simulated_s", "taken_s"),
+)
 _UNITS = {"energy": "mJ", "power": "W", "battery": "W"}
 
 
@@ -48,8 +53,10 @@ def replay_table(replays: Sequence[Replay]) -> Rows:
             found.scenario.file,
             str(found.calls),
             f"{100 * (1 - found.stats.infeasible_calls / max(found.calls, 1)):.0f} %",
-            f"{100 * found.within:.2f} %" if found.counted and found.limited else "-",
-            f"{round(100 * found.gain)} %" if found.counted else "-",
+            f"{100 * found.within_budget:.2f} %"
+            if found.counted_calls and found.limited
+            else "-",
+            f"{round(100 * found.gain)} %" if found.counted_calls else "-",
             str(found.stats.switches),
             _average_text(found.average),
         )
@@ -88,27 +95,11 @@ def _average_text(average: Average | None) -> str:
 
 def replay_document(found: Replay) -> dict[str, object]:
     """Returns what came of a scenario, for JSON."""
-    average = found.average
+    document: dict[str, object] = {"scenario": found.scenario.file}
+    document |= {key: getattr(found, key) for key in _DOCUMENT}
     return {
-        "scenario": found.scenario.file,
-        "calls": found.calls,
-        "counted_calls": found.counted,
-        "within_budget": found.within,
-        "within_budget_of_all_calls": found.within_of_all,
-        "mean_rank": found.rank,
-        "oracle_rank": found.best_rank,
-        "cheapest_rank": found.cheapest_rank,
+        **document,
         "gain_of_oracle": found.gain,
-        "switches_per_s": found.switches_per_s,
         "infeasible_calls": found.stats.infeasible_calls,
-        "average": None
-        if average is None
-        else {
-            "kind": average.kind,
-            "granted": average.granted,
-            "taken": average.taken,
-            "largest_overdraft_of_burst": average.largest_overdraft,
-        },
-        "simulated_s": found.simulated_s,
-        "taken_s": found.taken_s,
+        "average": None if found.average is None else asdict(found.average),
     }

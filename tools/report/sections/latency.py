@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, short
@@ -22,7 +21,7 @@ from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.sections.marks import Trace
@@ -44,7 +43,15 @@ def section(study: Study) -> Section | None:
         parts.append(_distribution(study, one, timed, f"latency-{found.index}").html())
         ratios = [(p.configuration, p.ratio) for p in timed if p.ratio is not None]
         if ratios:
-            parts.append(_ratios(study, one, ratios, f"ratios-{found.index}").html())
+            chart = ratio_chart(
+                study,
+                f"ratios-{found.index}",
+                f"{one.label}: latency over that of {short(one.reference, 40)}",
+                "left of the line is faster. Another start of the program may differ by more.",
+                one.reference,
+                {who: (each, each.verdict()) for who, each in ratios},
+            )
+            parts.append(chart.html())
         parts.append(_warnings(one))
     if not parts:
         return None
@@ -55,18 +62,6 @@ def section(study: Study) -> Section | None:
         " what is drawn are percentiles and medians of stretches, not a density.",
         joined(*parts),
     )
-
-
-def _ratios(
-    study: Study, one: Measurement, found: list[tuple[str, RatioInterval]], name: str
-) -> Chart:
-    words = Ratios(
-        f"{one.label}: latency over that of {short(one.reference, 40)}",
-        "left of the line is faster. Another start of the program may differ by more.",
-        one.reference,
-        lambda interval: interval.verdict(),
-    )
-    return ratio_chart(study, words, found, name)
 
 
 def _distribution(study: Study, one: Measurement, points: list[Point], name: str) -> Chart:
@@ -183,51 +178,41 @@ UNITY: dict[str, Json] = {
 """A line where two latencies are the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ratios:
-    """Ratios of one series, in words.
-
-    Attributes:
-        title: The chart's title.
-        beside: What lies on which side of the line, with what stands in the caption.
-        of: What the latencies are compared with.
-        verdict: Says what an interval comes to.
-    """
-
-    title: str
-    beside: str
-    of: str
-    verdict: Callable[[RatioInterval], str]
-
-
 def ratio_chart(
-    study: Study, words: Ratios, found: Sequence[tuple[str, RatioInterval]], name: str
+    study: Study,
+    name: str,
+    title: str,
+    beside: str,
+    of: str,
+    found: Mapping[str, tuple[RatioInterval, str]],
 ) -> Chart:
     """Returns the ratios of a series.
 
     Args:
         study: The study.
-        words: What the ratios are.
-        found: Configurations with their ratios, at least one.
         name: The chart's name.
+        title: The chart's title.
+        beside: What lies on which side of the line, with what stands in the caption.
+        of: What the latencies are compared with.
+        found: By configuration its ratio and what that comes to; at least one.
     """
-    names = [configuration for configuration, _ in found]
-    middle = [exact(each.ratio) for _, each in found]
+    names = list(found)
+    intervals = [interval for interval, _ in found.values()]
+    middle = [exact(each.ratio) for each in intervals]
     trace: dict[str, Json] = {
         "type": "scatter",
         "mode": "markers+text" if len(found) <= _MOST_NUMBERED else "markers",
         "x": middle, "y": list(range(len(found))),
-        "error_x": _interval_bars([each for _, each in found]),
+        "error_x": _interval_bars(intervals),
         "text": [f"{value:.2f}" for value in middle], "textfont": TEXT,
         "textposition": "top center", "marker": dot(colours_of(study, names), 11),
-        **hovering(hover(who, f"{ratio(each)} of {words.of}") for who, each in found),
+        **hovering(hover(who, f"{ratio(each)} of {of}") for who, (each, _) in found.items()),
     }  # fmt: skip
-    end = 1.05 * max(1.0, *(each.high or each.ratio for _, each in found))
+    end = 1.05 * max(1.0, *(each.high or each.ratio for each in intervals))
     return Chart(
         name,
-        words.title,
-        "Bars are intervals of 95 % from this one run, often too narrow to see;"
-        f" {words.beside}",
+        title,
+        f"Bars are intervals of 95 % from this one run, often too narrow to see; {beside}",
         [trace],
         {
             "xaxis": axis("ratio of latencies", range=[0, end]),
@@ -236,9 +221,12 @@ def ratio_chart(
         },
         rows_height_px(len(names), 36),
         Table(
-            f"{words.title}: ratios",
+            f"{title}: ratios",
             ("configuration", ">ratio (95 %)", "verdict"),
-            tuple((short(who, 60), ratio(each), words.verdict(each)) for who, each in found),
+            tuple(
+                (short(who, 60), ratio(each), verdict)
+                for who, (each, verdict) in found.items()
+            ),
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
-from skipc.tools.report.sections.latency import Ratios, ratio_chart
+from skipc.tools.report.sections.latency import ratio_chart
 from skipc.tools.report.texts import NOTHING, number
 from skipc.tools.trtbench.views import who_is_faster
 from skipc.tools.web.html import Html, Table, element, joined
@@ -34,13 +34,15 @@ def section(study: Study) -> Section | None:
             if point.plain is not None and point.plain.over_ours is not None
         ]
         if overs:
-            words = Ratios(
+            chart = ratio_chart(
+                study,
+                f"plain-{index}",
                 f"{one.label}: latency of plain sessions over ours",
                 "right of the line ours is faster.",
                 "ours",
-                who_is_faster,
+                {who: (each, who_is_faster(each)) for who, each in overs},
             )
-            parts.append(ratio_chart(study, words, overs, f"plain-{index}").html())
+            parts.append(chart.html())
         if any(point.plain is not None for point in points):
             parts.append(_table(one, points).html())
         if one.plain_not_run:
