@@ -27,8 +27,8 @@ class Average:
         kind: ``energy``, ``power`` or ``battery``.
         granted: Millijoules per call, or watts (a battery: if it is spent evenly).
         taken: What was taken, in the same unit.
-        largest_overdraft_of_burst: How much more than granted had been taken at the worst moment,
-            over the burst that is allowed.
+        largest_overdraft_of_burst: How much more than granted had been taken at the worst
+            moment, over the burst that is allowed.
     """
 
     kind: str

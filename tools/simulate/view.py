@@ -49,6 +49,7 @@ def replay_table(replays: Sequence[Replay]) -> Rows:
         "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "taken/granted"
     )
     for found in replays:
+        counted = found.counted_calls
         rows.add_row(
             found.scenario.file,
             str(found.calls),
@@ -56,7 +57,7 @@ def replay_table(replays: Sequence[Replay]) -> Rows:
             f"{100 * found.within_budget:.2f} %"
             if found.counted_calls and found.limited
             else "-",
-            f"{round(100 * found.gain)} %" if found.counted_calls else "-",
+            f"{round(100 * found.gain)} %" if counted else "-",
             str(found.stats.switches),
             _average_text(found.average),
         )

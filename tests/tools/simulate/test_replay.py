@@ -43,11 +43,8 @@ PLAIN = Scenario(
 def test_nothing_in_the_way_runs_the_most_accurate():
     found = replay(replace(PLAIN, noise=QUIET), POINTS)
     assert found.calls == 1334  # every 45 ms for 60 s, at both ends
-    assert (found.within_budget, found.gain, found.switches_per_s) == (
-        1.0,
-        pytest.approx(1.0),
-        0.0,
-    )
+    assert (found.within_budget, found.switches_per_s) == (1.0, 0.0)
+    assert found.gain == pytest.approx(1.0)
     assert found.simulated_s == pytest.approx(60, abs=0.05)
     assert found.average is None
 
