@@ -117,7 +117,7 @@ class AdaptiveEngine(OpenEngine):
             stack.callback(held.close)
             runs = partial(runs_of, family, inputs, batch, held, now_ns)
             sample = checker.sample() if warm_up is None else warm_up
-            warm_up_ms = load_all(family, held, runs(), sample, warm_up_runs, now_ns)
+            warm_up_ms = load_all(family, held, runs().warm_up, sample, warm_up_runs, now_ns)
             state = first_state(points, warm_up_ms, sampler is not None, watts)
             known = bool(state.energy.call_mj)
             orders = Orders(named, ranked_by, known, budget, strict)

@@ -1,8 +1,8 @@
 """Backends: what loads and runs engines. Each is imported only when it is used.
 
-A backend module has one function ``open_backend(bundle, engines, limits)`` that returns a
-``Backend``. ``_MODULES`` is the registry. Which engines are loaded, and what a configuration
-runs, is decided above all backends, in ``load/``.
+A backend module has one function ``open_backend(bundle, engines, threads, device_bytes)``,
+which returns a ``Backend``. ``_MODULES`` is the registry. Which engines are loaded, and what a
+configuration runs, is decided above all backends, in ``load/``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,6 @@ _MODULES: dict[str, str] = {
     "tensorrt": ".tensorrt.backend",
     "tensorrt-rtx": ".tensorrt.backend",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the caller grants a backend.
-
-    Attributes:
-        threads: Threads that a call runs on; None for the backend's default.
-        device_bytes: Most device memory that loaded engines may take; None for no limit. It
-            is kept above the backend, which refuses it where there is no device.
-    """
-
-    threads: int | None = None
-    device_bytes: int | None = None
 
 
 class Engine(Protocol):
@@ -156,5 +142,5 @@ def open_backend(
             f" skipc does not have. {choices_text(engines.backend, _MODULES)}"
         )
     module = importlib.import_module(_MODULES[engines.backend], __package__)
-    opened: Backend = module.open_backend(bundle, engines, Limits(threads, device_bytes))
+    opened: Backend = module.open_backend(bundle, engines, threads, device_bytes)
     return opened

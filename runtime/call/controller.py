@@ -22,7 +22,7 @@ from ..governor import (
     decide,
 )
 from ..governor.latency import typical_ms
-from .counts import Counts, Tally
+from .counts import Tally
 from .health import Health
 from .readiness import choose
 from .record import BegunCall, CallRecord, failure_text
@@ -51,6 +51,11 @@ class Controller:
         metering: The meter; None without one.
         readiness: Which configurations are loaded; None where all of them stay.
         opened_ns: The clock's time now.
+
+    Attributes:
+        state: What was learnt and spent.
+        tally: What the calls did.
+        health: Which engines may be trusted.
     """
 
     def __init__(
@@ -65,15 +70,15 @@ class Controller:
     ) -> None:
         self.points = points
         self._order = tuple(points.values())
-        self._health = Health(self._order)
-        self._state = state
-        self._orders, self._in_flight = orders, in_flight
-        self._metering = metering
+        self.health = Health(self._order)
+        self.state = state
+        self._orders, self.in_flight = orders, in_flight
+        self.metering = metering
         self._readiness = readiness
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
         self._elapsed = Elapsed(opened_ns)
         self._idle_since_s = 0.0
-        self._tally = Tally(points)
+        self.tally = Tally(points)
         self._unsaid: list[str] = []
         self.lock = RLock()
         """Held for a moment; may be taken twice, by a call of a signal's handler."""
@@ -94,23 +99,23 @@ class Controller:
                 budget, pinned = self._orders.budget, self._orders.pinned
                 idle_s = self._idle_s(now_s)
                 self._idle_since_s = now_s
-                before = self._state
-                if self._metering is not None:
-                    before = self._metering.read(before, idle_s, now_s, now_ns)
-                    self._unsaid += self._metering.take_notes()
+                before = self.state
+                if self.metering is not None:
+                    before = self.metering.read(before, idle_s, now_s, now_ns)
+                    self._unsaid += self.metering.take_notes()
                 state = before_choice(before, budget, now_s, idle_s)
-                self._state = after_refusal(state, before)  # until it is sure to run
+                self.state = after_refusal(state, before)  # until it is sure to run
                 points: Sequence[OperatingPoint] = self._order
                 if pinned is None:
-                    points = self._health.usable(self._in_flight.hanging())
+                    points = self.health.usable(self.in_flight.hanging())
                 decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)
-                if not decision.feasible or self._tally.is_episode:
-                    news = self._tally.is_news(decision.feasible, budget, now_s)
+                if not decision.feasible or self.tally.is_episode:
+                    news = self.tally.is_news(decision.feasible, budget, now_s)
                     self._orders.check_feasible(decision)
                     if news and not decision.pinned:
                         self._unsaid.append(f"the budget cannot be met: {decision.reason}")
-                self._state = after_choice(state, budget, decision, now_s, deadline_ms)
-                self._tally.begins(decision.configuration)
+                self.state = after_choice(state, budget, decision, now_s, deadline_ms)
+                self.tally.begins(decision.configuration)
         finally:
             if self._unsaid:
                 self._say()
@@ -146,7 +151,7 @@ class Controller:
             now_s = self._elapsed.at(now_ns)
             started_s = now_s - took_ms / 1000
             idle_s = self._idle_s(started_s)  # for the choice
-            state = self._state
+            state = self.state
             spent_mj = state.energy.call_mj.get(name, 0.0)
             if not ran:  # one that fails half-way took half of the energy
                 (whole_ms,) = typical_ms([point], state.latency)
@@ -155,18 +160,18 @@ class Controller:
                 state = after_failure(state, budget, point, seen_ms, spent_mj, stage)
             else:
                 state = after_call(state, budget, point, seen_ms, now_s, idle_s, stage)
-            self._state, metered_mj = state, None
-            if self._metering is not None:
-                metered_mj = self._metering.total_mj
-                idle_w, span = state.energy.idle_w, (started_s, now_s)
-                self._metering.charge(name, spent_mj, span, idle_s, idle_w)
-            self._tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
+            self.state, metered_mj = state, None
+            if self.metering is not None:
+                metered_mj = self.metering.total_mj
+                self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
+                self.metering.charge(name, spent_mj, (started_s, now_s))
+            self.tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
             self._idle_since_s = now_s
 
     def _idle_s(self, now_s: float) -> float:
         """Returns how long nothing ran before this moment; a call that hangs does not."""
-        matters = self._metering is not None or self._orders.budget.has_average
-        if not matters or not self._in_flight.is_alone():
+        matters = self.metering is not None or self._orders.budget.has_average
+        if not matters or not self.in_flight.is_alone():
             return 0.0
         return max(now_s - self._idle_since_s, 0.0)
 
@@ -185,17 +190,17 @@ class Controller:
         """
         name, budget = failed.configuration, failed.budget
         with self.lock:
-            hanging = self._in_flight.hanging()
-            point = self._health.stand_in(self.points[name], hanging, budget.min_accuracy)
-            if failed.decision.pinned or point is None or self._in_flight.closed:
+            hanging = self.in_flight.hanging()
+            point = self.health.stand_in(self.points[name], hanging, budget.min_accuracy)
+            if failed.decision.pinned or point is None or self.in_flight.closed:
                 return None
             now_s, other = self._elapsed.at(now_ns), point.configuration
-            state = self._state._replace(account=None)
+            state = self.state._replace(account=None)
             decision = decide([point], budget, state, now_s, deadline_ms=failed.deadline_ms)
             if self._orders.strict and not decision.feasible:
                 return None
             loading = self._readiness is not None and not self._readiness.ready(other)
-            self._tally.begins(other)
+            self.tally.begins(other)
         instead = replace(decision, note=f"{name!r} failed;", loading=loading)
         return failed._replace(decision=instead)
 
@@ -203,7 +208,7 @@ class Controller:
         """Leaves a configuration out until it is restored: it failed where another did not."""
         text = failure_text(failure)
         with self.lock:
-            marked = self._health.mark_bad(configuration, text)
+            marked = self.health.mark_bad(configuration, text)
         if marked:
             _LOG.error(
                 "configuration %r failed and is left out from now on; %r ran instead."
@@ -219,7 +224,7 @@ class Controller:
         """
         self._orders.check_name(configuration)
         with self.lock:
-            self._health.restore(configuration)
+            self.health.restore(configuration)
 
     def _say(self) -> None:
         """Logs what came up; without the lock, which a log's handler may want."""
@@ -231,26 +236,10 @@ class Controller:
     def records(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first."""
         with self.lock:
-            return tuple(self._tally.records)
+            return tuple(self.tally.records)
 
     @property
     def last(self) -> CallRecord | None:
         """The call that finished last; None before the first."""
-        records = self._tally.records
+        records = self.tally.records
         return records[-1] if records else None
-
-    def counts(self) -> Counts:
-        """Returns what happened so far."""
-        with self.lock:
-            metering = self._metering
-            return Counts(
-                calls=dict(self._tally.calls),
-                switches=self._tally.switches,
-                infeasible_calls=self._tally.infeasible,
-                bad=self._health.bad,
-                hanging=self._in_flight.hanging(),
-                metered_mj=None if metering is None else metering.total_mj,
-                meter_estimated=metering is not None and metering.estimated,
-                meter_lost=metering is not None and metering.lost,
-                state=self._state,
-            )

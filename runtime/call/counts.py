@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from ..governor import State
     from ..governor.budget import Budget
     from .record import CallRecord
 
 REMEMBERED_CALLS = 10_000
 INFEASIBLE_AGAIN_S = 60.0
 """A budget that could be met for this long and then cannot is logged again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What happened since the engine was opened.
-
-    Attributes:
-        calls: Calls finished, by configuration.
-        switches: Calls that ran another configuration than the call before.
-        infeasible_calls: Calls whose budget nothing was predicted to meet.
-        bad: Why a configuration is left out, by its name.
-        hanging: How many calls of a configuration hang, by its name.
-        metered_mj: What the meter counted; None without one.
-        meter_estimated: Whether it measures nothing and takes a power for granted.
-        meter_lost: Whether the meter says nothing that can be believed.
-        state: What was learnt.
-    """
-
-    calls: Mapping[str, int]
-    switches: int
-    infeasible_calls: int
-    bad: Mapping[str, str]
-    hanging: Mapping[str, int]
-    metered_mj: float | None
-    meter_estimated: bool
-    meter_lost: bool
-    state: State
 
 
 @final

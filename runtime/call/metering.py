@@ -121,27 +121,17 @@ class Metering:
         self.lost = False
         """Whether the meter says nothing that can be believed."""
 
-    def charge_call(self, configuration: str, expected_mj: float, span: Span) -> None:
+    def charge(self, configuration: str, expected_mj: float, span: Span) -> None:
         """Takes note of a call and of the energy that it is expected to have taken."""
-        self._charge(_Charge(configuration, expected_mj, span))
-
-    def charge(
-        self, configuration: str, expected_mj: float, span: Span, idle_s: float, idle_w: float
-    ) -> None:
-        """Takes note of a call, and of how long nothing ran right before it."""
-        self.charge_idle(idle_s * idle_w * _MW_PER_W, (span[0] - idle_s, span[0]))
-        self.charge_call(configuration, expected_mj, span)
-
-    def charge_idle(self, expected_mj: float, span: Span) -> None:
-        """Takes note of what is expected to have been taken while nothing ran."""
-        if span[1] > span[0]:
-            self._charge(_Charge(_IDLE, expected_mj, span))
-
-    def _charge(self, charge: _Charge) -> None:
-        self._charges.append(charge)
-        self._expected_mj += charge.expected_mj
+        self._charges.append(_Charge(configuration, expected_mj, span))
+        self._expected_mj += expected_mj
         if len(self._charges) > MOST_CHARGES:  # the meter says nothing for a long time
             self._charges = _merged(self._charges)
+
+    def charge_idle(self, idle_s: float, idle_w: float, until_s: float) -> None:
+        """Takes note of how long nothing ran, which took ``idle_w``."""
+        if idle_s > 0:
+            self.charge(_IDLE, idle_s * idle_w * _MW_PER_W, (until_s - idle_s, until_s))
 
     def read(self, state: State, idle_s: float, now_s: float, now_ns: int) -> State:
         """Returns the state after what the meter says, if it says something new.
@@ -152,8 +142,7 @@ class Metering:
             now_s: The time, as calls are charged by.
             now_ns: The same on the meter's clock.
         """
-        idle_mj = idle_s * state.energy.idle_w * _MW_PER_W
-        self.charge_idle(idle_mj, (now_s - idle_s, now_s))
+        self.charge_idle(idle_s, state.energy.idle_w, now_s)
         interval = self.ended_interval(now_s, now_ns)
         if interval is None or interval.measured_mj is None:
             return state

@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..backends import Backend, Engine, Sharing
-    from ..governor import OperatingPoint
+    from ..governor import OperatingPoint, State
     from ..load.residency import Residency, ResidencyCounts
     from .controller import Controller
-    from .counts import Counts
     from .orders import Orders
 
 
@@ -116,38 +115,38 @@ def engine_stats(
         sharing: What its engines share.
         residency: Has its engines.
     """
-    counts = control.counts()
-    deviations = orders.budget.deviations
-    return EngineStats(
-        backend=backend.name,
-        threads=backend.threads,
-        ranked_by=orders.ranked_by,
-        calls=sum(counts.calls.values()),
-        switches=counts.switches,
-        infeasible_calls=counts.infeasible_calls,
-        slowdown=counts.state.latency.slowdown,
-        bad=counts.bad,
-        hanging=counts.hanging,
-        metered_mj=counts.metered_mj,
-        meter_estimated=counts.meter_estimated,
-        meter_lost=counts.meter_lost,
-        sharing=sharing,
-        residency=residency.counts,
-        configurations=tuple(
-            _configuration_stats(point, counts, deviations)
-            for point in control.points.values()
-        ),
-    )
+    metering, tally, deviations = control.metering, control.tally, orders.budget.deviations
+    with control.lock:
+        return EngineStats(
+            backend=backend.name,
+            threads=backend.threads,
+            ranked_by=orders.ranked_by,
+            calls=sum(tally.calls.values()),
+            switches=tally.switches,
+            infeasible_calls=tally.infeasible,
+            slowdown=control.state.latency.slowdown,
+            bad=control.health.bad,
+            hanging=control.in_flight.hanging(),
+            metered_mj=None if metering is None else metering.total_mj,
+            meter_estimated=metering is not None and metering.estimated,
+            meter_lost=metering is not None and metering.lost,
+            sharing=sharing,
+            residency=residency.counts,
+            configurations=tuple(
+                _configuration_stats(point, tally.calls[name], control.state, deviations)
+                for name, point in control.points.items()
+            ),
+        )
 
 
 def _configuration_stats(
-    point: OperatingPoint, counts: Counts, deviations: float
+    point: OperatingPoint, calls: int, state: State, deviations: float
 ) -> ConfigurationStats:
-    name, state = point.configuration, counts.state
+    name = point.configuration
     return ConfigurationStats(
         configuration=name,
         rank=point.rank,
-        calls=counts.calls[name],
+        calls=calls,
         p50_ms=point.p50_ms,
         p95_ms=point.p95_ms,
         source=point.source,

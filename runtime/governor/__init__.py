@@ -10,8 +10,8 @@ from .decide import decide
 from .decision import Decision
 from .energy import Spent
 from .operating_point import OperatingPoint
-from .state import State
 from .transitions import (
+    State,
     after_call,
     after_choice,
     after_failure,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .account import Account
     from .operating_point import OperatingPoint
-    from .state import State
+    from .transitions import State
 
 BUSY = 0.95
 """The share of its time that a caller spends in calls, from which on it leaves no pause."""

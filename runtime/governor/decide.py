@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .ceiling import Ceiling
     from .operating_point import OperatingPoint
-    from .state import State
+    from .transitions import State
 
 _Candidate: TypeAlias = "tuple[OperatingPoint, float]"
 """A point, and the logarithm of the latency in ms that it is expected to stay within."""

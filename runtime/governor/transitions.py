@@ -1,25 +1,42 @@
-"""From one state to the next: a call is chosen, a call ends, the meter was read."""
+"""What decisions depend on, from one state to the next: a call is chosen, ends, is metered."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .account import call_begins, call_ends, corrected, open_account, reopen_account
 from .ceiling import Ceiling, ceiling_after
 from .energy import first_energy, observe_energy
 from .latency import estimate_after, observe
-from .state import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .account import Account
     from .budget import Budget
     from .decision import Decision
-    from .energy import Spent
+    from .energy import EnergyEstimate, Spent
+    from .latency import LatencyEstimate
     from .operating_point import OperatingPoint
 
 _MJ_PER_WS = 1000.0
+
+
+class State(NamedTuple):
+    """What was learnt and spent until now.
+
+    Attributes:
+        latency: How long calls take.
+        energy: How much energy they take.
+        ceiling: What the latency budget admits.
+        account: What the average budgets granted and what was spent; None without one.
+    """
+
+    latency: LatencyEstimate
+    energy: EnergyEstimate
+    ceiling: Ceiling
+    account: Account | None = None
 
 
 def first_state(
@@ -115,10 +132,8 @@ def after_call(
         idle_s: How long nothing ran between the choice and the call.
         stage: The stage that it reached.
     """
-    latency, account = state.latency, state.account
-    if latency_ms is not None:
-        quantile, deviations = budget.quantile, budget.deviations
-        latency = observe(point, latency, latency_ms, quantile, deviations, stage)
+    account = state.account
+    latency = _observed(state, budget, point, latency_ms, stage)
     if account is not None:
         spent_mj = state.energy.call_mj.get(point.configuration, 0.0)
         account = call_ends(
@@ -147,13 +162,21 @@ def after_failure(
         spent_mj: What it is expected to have spent.
         stage: The stage that it reached.
     """
-    latency, account = state.latency, state.account
-    if latency_ms is not None:
-        quantile, deviations = budget.quantile, budget.deviations
-        latency = observe(point, latency, latency_ms, quantile, deviations, stage)
+    account = state.account
+    latency = _observed(state, budget, point, latency_ms, stage)
     if account is not None:
         account = corrected(account, spent_mj, 0.0)
     return State(latency, state.energy, state.ceiling, account)
+
+
+def _observed(
+    state: State, budget: Budget, point: OperatingPoint, latency_ms: float | None, stage: int
+) -> LatencyEstimate:
+    """Returns what is known of latencies once a call was seen; None teaches nothing."""
+    if latency_ms is None:
+        return state.latency
+    quantile, deviations = budget.quantile, budget.deviations
+    return observe(point, state.latency, latency_ms, quantile, deviations, stage)
 
 
 def after_reading(state: State, spent: Spent, measured_mj: float) -> State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..backends import comes_from
 from ..bundle.route import Stage
@@ -82,18 +82,10 @@ class Family:
         return outputs
 
 
-class WarmsUp(Protocol):
-    """What runs configurations: ``call.chain.Runs``."""
-
-    def warm_up(self, configuration: str, inputs: Arrays) -> None:
-        """Calls a configuration once, all its stages."""
-        ...
-
-
 def load_all(
     family: Family,
     residency: Residency[Item],
-    runs: WarmsUp,
+    warm_up: Callable[[str, Arrays], None],
     sample: Arrays,
     times: int,
     now_ns: Callable[[], int],
@@ -103,7 +95,7 @@ def load_all(
     Args:
         family: What there is to load.
         residency: Loads its graphs.
-        runs: Makes the warm-up calls.
+        warm_up: Calls a configuration once, all its stages (``Runs.warm_up``).
         sample: Their inputs.
         times: How many of each configuration.
         now_ns: The clock.
@@ -121,7 +113,7 @@ def load_all(
                 residency.load(stage.graph)
             for _ in range(times):
                 start_ns = now_ns()
-                runs.warm_up(name, sample)
+                warm_up(name, sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6
         except Exception as cause:
             ours = isinstance(cause, SkipcError)

@@ -15,7 +15,7 @@ See ``Documentation/hwmon/ina3221.rst`` of the Linux kernel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from .sysfs import read_number, read_optional_number, read_optional_text
 
@@ -33,50 +33,16 @@ _SHUNT_STEP_NV = 40_000
 _CONVERSION_MS = 2.2
 
 
-class Rail(Protocol):
-    """A rail whose power can be read.
+@dataclass(frozen=True, slots=True)
+class ShuntRail:
+    """A channel of an INA3221: a voltage and a current.
 
     Attributes:
         label: Its name on the board.
         place: The folder that shows it.
+        channel: Its number there.
         period_s: Seconds between two new values.
     """
-
-    @property
-    def label(self) -> str:
-        """Its name on the board."""
-        ...
-
-    @property
-    def place(self) -> Path:
-        """The folder that shows it."""
-        ...
-
-    @property
-    def period_s(self) -> float:
-        """Seconds between two new values."""
-        ...
-
-    def power_mw(self) -> float:
-        """Returns the power in milliwatts; below zero by the sensor's offset, or backwards.
-
-        Raises:
-            MeterError: It cannot be read now.
-        """
-        ...
-
-    def step_mw(self) -> float:
-        """Returns the smallest step of the power in milliwatts.
-
-        Raises:
-            MeterError: It cannot be read now.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ShuntRail:
-    """A channel of an INA3221: a voltage and a current."""
 
     label: str
     place: Path
@@ -84,7 +50,11 @@ class ShuntRail:
     period_s: float
 
     def power_mw(self) -> float:
-        """Returns voltage times current in milliwatts."""
+        """Returns voltage times current in milliwatts; below zero by the sensor's offset.
+
+        Raises:
+            MeterError: It cannot be read now. So does every other method here.
+        """
         current_ma = read_number(self.place / f"curr{self.channel}_input")
         return self._voltage_mv() * current_ma / 1000
 
@@ -100,7 +70,15 @@ class ShuntRail:
 
 @dataclass(frozen=True, slots=True)
 class PowerRail:
-    """A channel whose chip or driver multiplies by itself."""
+    """A channel whose chip or driver multiplies by itself.
+
+    Attributes:
+        label: Its name on the board.
+        place: The folder that shows it.
+        file: The file there that holds the power.
+        unit_mw: The file's unit in milliwatts.
+        period_s: Seconds between two new values.
+    """
 
     label: str
     place: Path
@@ -115,6 +93,9 @@ class PowerRail:
     def step_mw(self) -> float:
         """Returns the file's unit in milliwatts; the chip's steps are coarser."""
         return self.unit_mw
+
+
+Rail: TypeAlias = ShuntRail | PowerRail
 
 
 def find_rails(system: Path) -> list[Rail]:

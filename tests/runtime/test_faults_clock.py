@@ -42,7 +42,7 @@ def stepped(budget=None, latency_ms=2.0, **options):
 
 
 def _account(engine):
-    return engine._control.counts().state.account
+    return engine._control.state.account
 
 
 def test_time_goes_on_from_where_it_was():
@@ -68,11 +68,11 @@ def test_time_never_goes_back(shown):
 def test_a_call_in_which_the_clock_goes_back_teaches_nothing():
     engine, clock = stepped(Budget(latency_ms=7))
     with engine:
-        before = engine._control.counts().state.latency
+        before = engine._control.state.latency
         clock.steps_ms = [-HOUR_MS]
         assert engine(X) == 1.0
         assert engine.last.latency_ms == 0.0
-        assert engine._control.counts().state.latency == before
+        assert engine._control.state.latency == before
         engine(X)
         assert engine.last.time_s == pytest.approx(0.002)
 

@@ -148,7 +148,7 @@ def test_an_interrupt_in_the_stand_in_passes():
 
 
 def test_a_failure_without_a_text_is_named_and_a_long_one_is_cut():
-    script = Script(full=EngineError(), mid=EngineError("x" * 5000))
+    script = Script(full=EngineError(""), mid=EngineError("x" * 5000))
     engine, _ = scripted(script)
     with engine:
         with pytest.raises(EngineError, match=r"^$"):
@@ -228,7 +228,7 @@ def test_a_call_whose_engine_fails_while_it_is_closed_says_why_it_failed():
 
 def _spent_mj(engine):
     """What the budget's account of power says was spent."""
-    account = engine._control.counts().state.account
+    account = engine._control.state.account
     granted_mj = 1e6 * account.settled_s
     return granted_mj - account.power_mj
 
@@ -251,7 +251,7 @@ def test_a_call_that_failed_earns_no_grant_of_energy_per_inference():
     engine, _ = scripted(script, budget=Budget(energy_mj=100))
     with engine:
         engine(X)
-        account = engine._control.counts().state.account
+        account = engine._control.state.account
         assert account.energy_mj == pytest.approx(100 - ENERGY_MJ["full"] - ENERGY_MJ["mid"])
 
 

@@ -128,12 +128,12 @@ class Faults(RuleBasedStateMachine):
         control, trace = self.engine._control, self.engine.trace()
         stats = self.engine.stats()
         assert self.engine._runner._in_flight.is_alone()
-        assert control._health.usable()
+        assert control.health.usable()
         assert stats.calls == self.given
         assert sum(1 for record in trace if not record.failure) == self.given
         assert len(self.script.ran) == len(trace)
         assert set(stats.bad) < {point.configuration for point in POINTS}
-        account = control.counts().state.account
+        account = control.state.account
         if account is not None and account.budget.energy_mj is not None:
             assert abs(account.energy_mj) <= 32 * account.budget.energy_mj
 

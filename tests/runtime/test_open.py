@@ -105,7 +105,7 @@ def stale(monkeypatch):
     """A backend module whose engines are always for another host."""
     module = ModuleType("skipc_test_stale")
 
-    def open_stale(_bundle, _engines, _limits):
+    def open_stale(*_):
         raise StaleEngineError("built for another CPU.")
 
     module.open_backend = open_stale
@@ -138,7 +138,7 @@ def counting(monkeypatch):
     """A backend that notes that it was closed, by the name ``counting``."""
     backend = CountingBackend()
     module = ModuleType("skipc_test_counting")
-    module.open_backend = lambda _bundle, _engines, _limits: backend
+    module.open_backend = lambda *_: backend
     monkeypatch.setitem(sys.modules, "skipc_test_counting", module)
     monkeypatch.setitem(backends._MODULES, "counting", "skipc_test_counting")
     return backend
@@ -182,7 +182,7 @@ def test_open_refuses_a_meter_that_is_no_text(tmp_path):
 def test_open_of_target_null_meters_on_the_clock_that_its_calls_move(tmp_path):
     path = write_bundle(tmp_path / "toy.skipc", metrics=FRONT)
     with AdaptiveEngine.open(path, target="null", meter="model:5") as engine:
-        sampler = engine._control._metering._source
+        sampler = engine._control.metering._source
         engine(X)
         sampler.poll()
         warm_up_ms = 2 * (9.0 + 6.0 + 3.0)

@@ -145,7 +145,7 @@ def _load(subject: Subject, name: str, residency: Residency[Engine]) -> Measured
     alone = replace(subject.family, routes={name: subject.family.routes[name]})
     free_bytes = 0 if phased is None else phased.device_free_bytes()
     runs, before, start_ns = subject.runs(residency), pss_bytes(), now_ns()
-    called_ms = load_all(alone, residency, runs, subject.cases[0], 1, now_ns)[name]
+    called_ms = load_all(alone, residency, runs.warm_up, subject.cases[0], 1, now_ns)[name]
     load_ms = (now_ns() - start_ns) / 1e6 - called_ms
     own_bytes, host, parts, taken_bytes = added_bytes(before, pss_bytes()), None, None, 0
     if own_bytes is not None and subject.backend_bytes is not None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ...bundle.engines import EngineSet
     from ...bundle.folder import Bundle
-    from .. import Arrays, Backend, Limits, Outputs
+    from .. import Arrays, Backend, Outputs
 
 NAME = "onnxruntime-cpu"
 _LIBRARY = "onnxruntime"
@@ -46,29 +46,32 @@ _FATAL_ONLY = 4  # errors come as exceptions
 _BUILD_AGAIN = "Build the engines again with `skipc finish`."
 
 
-def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
+def open_backend(
+    bundle: Bundle, engines: EngineSet, threads: int | None, device_bytes: int | None
+) -> Backend:
     """Returns the backend that runs ``engines``, built for this host.
 
     Args:
         bundle: The bundle that they belong to.
         engines: The target's engines.
-        limits: Threads per call, the calling one included; None for one per physical core
-            that this process may run on. There is no device memory to limit.
+        threads: Threads per call, the calling one included; None for one per physical core
+            that this process may run on.
+        device_bytes: Must be None: there is no device memory to limit.
 
     Raises:
         ChoiceError: ``device_bytes`` was given.
         BackendUnavailableError: onnxruntime is not installed.
         StaleEngineError: The engines were built for another CPU or ONNX Runtime.
     """
-    if limits.device_bytes is not None:
+    if device_bytes is not None:
         raise ChoiceError(
-            f"device_bytes={limits.device_bytes}: engines of target {engines.target!r} run on"
+            f"device_bytes={device_bytes}: engines of target {engines.target!r} run on"
             " the CPU, and their weights are mapped files. Leave it out."
         )
     check_fits(bundle, engines, stale_reason(engines.host, current_host()))
     folder = bundle.engine_dir(engines.target)
     files = {entry.graph: folder / entry.file for entry in engines.engines}
-    return OnnxRuntimeCpu(files, engines.packed_file, limits.threads)
+    return OnnxRuntimeCpu(files, engines.packed_file, threads)
 
 
 def current_host() -> dict[str, str]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from ...bundle.engines import EngineSet
     from ...bundle.folder import Bundle
-    from .. import Arrays, Backend, Limits
+    from .. import Arrays, Backend
     from ..cuda import Cuda
     from ..cuda.device_arrays import DeviceArray
     from .library import Library
@@ -75,7 +75,9 @@ class Plan:
     workspace_bytes: int
 
 
-def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
+def open_backend(
+    bundle: Bundle, engines: EngineSet, threads: int | None, device_bytes: int | None
+) -> Backend:
     """Returns the backend that runs ``engines`` on this machine's GPU.
 
     Raises:
@@ -83,9 +85,9 @@ def open_backend(bundle: Bundle, engines: EngineSet, limits: Limits) -> Backend:
         StaleEngineError: The engines were built for another TensorRT or GPU.
         ChoiceError: A thread count was asked for.
     """
-    if limits.threads is not None:
+    if threads is not None:
         raise ChoiceError(
-            f"threads={limits.threads}: engines of target {engines.target!r} run on the GPU."
+            f"threads={threads}: engines of target {engines.target!r} run on the GPU."
             " Leave it out."
         )
     library, cuda = open_library(engines.backend), open_cuda()

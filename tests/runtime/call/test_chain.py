@@ -267,9 +267,9 @@ def test_an_early_stop_is_not_learnt_as_a_faster_device() -> None:
         for x in (3.0, 60.0, 3.0, 20.0) * 20:
             made(rows(x)["x"])
         assert made.stats().slowdown == pytest.approx(1.0)
-        before = made._control.counts().state.latency
+        before = made._control.state.latency
         made(rows(3.0, 60.0)["x"])  # its rows stop at different stages: it teaches nothing
-        assert made._control.counts().state.latency is before
+        assert made._control.state.latency is before
 
 
 def test_a_stage_that_fails_fails_the_call_and_another_configuration_runs() -> None:

@@ -39,7 +39,7 @@ class Bench:
         """Lets a call run, reads the meter and returns the interval that this ends."""
         self.clock.advance_ms(advance_ms)
         self.meter.energy_mj += energy_mj
-        self.metering.charge_call("full", expected_mj, self.last_ms())
+        self.metering.charge("full", expected_mj, self.last_ms())
         self.sampler.poll()
         return self.ended_interval()
 
@@ -68,7 +68,7 @@ def test_the_first_reading_only_begins(bench):
 
 def test_idle_is_part_of_what_was_expected(bench):
     bench.settle()
-    bench.metering.charge_idle(3.0, bench.last_ms())
+    bench.metering.charge("", 3.0, bench.last_ms())
     assert bench.step().spent == Spent({"full": 10.0}, 3.0)
 
 
@@ -81,7 +81,7 @@ def test_what_a_reading_cuts_in_two_is_shared_by_both_intervals(bench):
     began_s = bench.now_s() - 0.004
     bench.clock.advance_ms(12)
     now_s = bench.now_s()
-    bench.metering.charge_call("full", 160.0, (began_s, now_s))
+    bench.metering.charge("full", 160.0, (began_s, now_s))
     found = bench.ended_interval()
     assert found.spent.calls_mj == pytest.approx({"full": 40.0})
     assert found.measured_mj == pytest.approx(40.0)
@@ -92,11 +92,11 @@ def test_a_call_that_took_no_time_belongs_to_the_interval_that_it_lies_in(bench)
     bench.settle()
     bench.clock.advance_ms(1)
     bench.meter.energy_mj += 10.0
-    bench.metering.charge_call("full", 10.0, bench.last_ms())
+    bench.metering.charge("full", 10.0, bench.last_ms())
     bench.sampler.poll()
     bench.clock.advance_ms(1)
     now_s = bench.now_s()
-    bench.metering.charge_call("fast", 4.0, (now_s, now_s))
+    bench.metering.charge("fast", 4.0, (now_s, now_s))
     found = bench.ended_interval()
     assert found.spent.calls_mj == pytest.approx({"full": 10.0})
     assert bench.step(14.0).spent.calls_mj == pytest.approx({"full": 10.0, "fast": 4.0})
@@ -106,7 +106,7 @@ def test_charges_without_readings_stay_few(bench):
     bench.settle()
     for _ in range(3 * MOST_CHARGES):
         bench.clock.advance_ms(1)
-        bench.metering.charge_call("full", 1.0, bench.last_ms())
+        bench.metering.charge("full", 1.0, bench.last_ms())
     assert len(bench.metering._charges) <= MOST_CHARGES
     found = bench.step(3.0 * MOST_CHARGES + 10.0)
     assert found.spent.calls_mj == pytest.approx({"full": 3.0 * MOST_CHARGES + 10.0})
@@ -114,7 +114,7 @@ def test_charges_without_readings_stay_few(bench):
 
 def test_without_a_new_reading_there_is_no_interval(bench):
     bench.settle()
-    bench.metering.charge_call("full", 10.0, bench.last_ms())
+    bench.metering.charge("full", 10.0, bench.last_ms())
     assert bench.ended_interval() is None
     assert bench.step(20.0).spent == Spent({"full": 20.0}, 0.0)
 
@@ -249,7 +249,7 @@ def test_a_slow_meter_is_followed(bench):
     for index in range(500):
         bench.clock.advance_ms(50)
         bench.meter.energy_mj += 10.0
-        metering.charge_call("full", 10.0, bench.last_ms())
+        metering.charge("full", 10.0, bench.last_ms())
         if index % 100 == 0:
             bench.sampler.poll()
         bench.ended_interval()
@@ -279,7 +279,7 @@ def test_nothing_that_a_meter_shows_is_counted_that_cannot_be_true(shown):
         bench.meter.error = ZeroDivisionError("a bug") if fails else None
         reading = Reading(energy_mj, time_ns)
         bench.meter.read = partial(_read, bench, reading)
-        bench.metering.charge_call("full", 10.0, bench.last_ms())
+        bench.metering.charge("full", 10.0, bench.last_ms())
         bench.sampler.poll()
         interval = bench.ended_interval()
         assert bench.metering.total_mj >= before_mj
@@ -407,7 +407,7 @@ def test_calls_run_whatever_the_meter_does(events):
     assert stats.calls == len(events)
     assert 0 <= stats.metered_mj < math.inf
     assert all(0 < entry.energy_mj < math.inf for entry in stats.configurations)
-    account = metered.engine._control.counts().state.account
+    account = metered.engine._control.state.account
     if account is not None:
         assert abs(account.energy_mj) <= 32 * 40
         assert abs(account.power_mj) <= 8000 * 10

@@ -143,5 +143,5 @@ def test_both_runs_are_charged_and_one_grant_is_earned():
     engine, _ = scripted(nan("full"), nan_outputs="fall-back", budget=Budget(energy_mj=100))
     with engine:
         engine(X)
-        account = engine._control.counts().state.account
+        account = engine._control.state.account
         assert account.energy_mj == pytest.approx(100 - ENERGY_MJ["full"] - ENERGY_MJ["mid"])

@@ -89,7 +89,7 @@ def test_balances_stay_numbers_under_any_limits(steps):
             for _ in range(3):
                 engine(X)
                 clock.advance_ms(pause_ms)
-            account = engine._control.counts().state.account
+            account = engine._control.state.account
             if account is not None:
                 balances_mj = (account.energy_mj, account.power_mj, account.battery_mj)
                 assert np.isfinite(balances_mj).all()
