@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
@@ -21,6 +22,7 @@ from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read import ModelOptions, TorchSupernet
 from skipc.compiler.select.archive import Archive
 from skipc.compiler.select.data import DataOptions
+from skipc.compiler.select.labels import warn_of_labels
 from skipc.compiler.select.options import Constraints, CostKind, SelectOptions
 from skipc.compiler.select.pareto import ReferencePoint
 from skipc.compiler.select.pricing import Prices, price
@@ -151,6 +153,30 @@ def opened(folder, norm):
 def plain(request, tmp_path_factory):
     with second_axis(request.param):
         yield opened(tmp_path_factory.mktemp("plain"), NormMode.SHARED)
+
+
+class Told(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_labels_are_compared_with_what_the_full_network_answers(plain):
+    problem, told = plain.problem, Told()
+    samples = problem.data.parts.selection
+    (logits,) = problem.answers(samples).values()
+    assert logits.shape == (len(samples), 10)
+    for shift in (0, 1):
+        right = np.eye(10)[(samples.targets + shift) % 10]
+        given = replace(problem, answers=lambda _, right=right: {"logits": right})
+        warn_of_labels(given, plain.checkpoint, told)
+    (warning,) = told.notes
+    assert warning.startswith(
+        "warning: on the selection part the full network is right on 0.0"
+    )
+    assert "1 where the label is 0" in warning
 
 
 @pytest.mark.parametrize("search", search_names())
