@@ -246,6 +246,14 @@ _TEST = {"output": "logits", "scores": {"margin": 1.0}, "threshold": 0.5}
         (_set("graphs", 1, "name", value="full"), "graphs: the name 'full' is given twice"),
         (_set("graphs", 1, "name", value="a/b"), "'a/b': a file cannot be named so"),
         (_set("graphs", 1, "network", value="x"), "graph 'mid': 'x' is no network of this"),
+        (
+            _set("graphs", 1, "verification", "ranges", value={"logit": 1.0}),
+            r"graph 'mid': 'ranges' has \['logit'\], expected its outputs: \['logits'\]",
+        ),
+        (
+            _set("graphs", 1, "verification", "ranges", "logits", value=0.0),
+            "'logits' must be a number above zero, found 0",
+        ),
         (_set("graphs", 1, "outputs", 0, "shape", value=["N", 3]), "but 'batch' is null"),
         (
             _set("graphs", 1, "outputs", 0, "shape", value=[1, 3]),
