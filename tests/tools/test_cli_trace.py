@@ -227,6 +227,14 @@ def test_page_holds_what_is_needed(tmp_path: Path) -> None:
     assert "granted on average over 10 s" in drawn
 
 
+def test_a_logarithmic_axis_has_whole_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", SHAPES["wide"])
+    assert skipc("trace", path, "--out", tmp_path / "p.html").code == 0
+    upright = json.loads(Page(tmp_path / "p.html").scripts[0])["layout"]["yaxis"]
+    assert upright["type"] == "log"
+    assert upright["ticktext"][:6] == ["0.1", "0.2", "0.5", "1", "2", "5"]
+
+
 def test_names_from_a_file_are_shown_not_run(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", SHAPES["nasty names"])
     ended = skipc("trace", path)

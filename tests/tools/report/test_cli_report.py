@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skipc.runtime.bundle import Bundle
+from skipc.tools.console import size_text
 from tests.command_line import all_files, mistake, skipc, skipc_without
 from tests.report_inputs import report_of, write_family, write_results
 
@@ -52,8 +53,15 @@ def test_a_page_that_is_there_is_replaced_whole(folder: Path) -> None:
 def test_a_real_bundle_with_its_engines(made: Path, tmp_path: Path) -> None:
     assert skipc("report", made / "ckpt.skipc", "-o", tmp_path / "p.html").code == 0
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
-    assert Bundle.open(made / "ckpt.skipc").manifest_sha256 in page
+    bundle = Bundle.open(made / "ckpt.skipc")
+    assert bundle.manifest_sha256 in page
     assert "Engines of cpu" in page
+    # The headline counts all that is on disk: packed engines, too.
+    graphs = {graph.file for graph in bundle.manifest.graphs}
+    counted = {*graphs, bundle.manifest.weights_file}
+    listed = [file for file in bundle.manifest.files if file.path in counted]
+    total = sum(file.size_bytes for file in (*listed, *bundle.engine_set("cpu").files))
+    assert f'engines</dt><dd class="value">{size_text(total)}</dd>' in page
 
 
 @pytest.mark.parametrize(
