@@ -95,7 +95,7 @@ def open_problem(
     notes("exporting the network")
     family = open_family(supernet, scaling)
     network = family.network
-    space = _space(family, options.constraints, notes)
+    space = searched_space(family, options.constraints, notes.note)
     check_outputs(metric, data, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
@@ -116,13 +116,20 @@ def open_problem(
     return Problem(family, space, data, metric, mode, scorer, scorer.answers, key)
 
 
-def _space(family: Family, constraints: Constraints, notes: Notes) -> Space:
+def searched_space(
+    family: Family, constraints: Constraints, note: Callable[[str], None]
+) -> Space:
+    """Returns what may be chosen: not what is kept, nor the details of units but those named.
+
+    Raises:
+        SelectError: An option names no unit, or nothing may be skipped.
+    """
     units = units_of(family)
     names = units.names
     kept = _named("--keep", constraints.keep, names)
     details = units.details - _named("--also", constraints.also, sorted(units.details))
     if details:
-        notes.note(
+        note(
             f"left alone: {len(details)} units that are details of others"
             f" ({first_names(sorted(details))}); --also UNIT tries one"
         )

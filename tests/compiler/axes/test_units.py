@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx_ir as ir
 import pytest
 import torch
@@ -46,6 +48,23 @@ def test_nested_unit_counts_what_lies_in_it():
     inner, second, outer = search.units[:3]
     assert outer.parameters > inner.parameters + second.parameters
     assert outer.macs > inner.macs + second.macs
+
+
+def test_recurrent_layers_have_multiplications():
+    _, search = exported("forms")
+    # Three gates of 16 from 16 inputs and 16 states, in 6 steps.
+    assert search.units[-1].macs == 6 * 3 * 16 * (16 + 16)
+
+
+def test_units_within_others_are_blocks_of_a_long_skip_or_details():
+    _, search = exported("residual-in-residual")
+    within = {unit.name: unit.within for unit in search.units}
+    assert within == {"1.body.0": "1", "1.body.1": "1", "1": ""} | {
+        "2.body.0": "2", "2.body.1": "2", "2": ""
+    }  # fmt: skip
+    assert not search.details
+    small = [replace(unit, macs=1) if unit.within == "1" else unit for unit in search.units]
+    assert replace(search, units=tuple(small)).details == {"1.body.0", "1.body.1"}
 
 
 def test_tied_unit_alone_frees_no_parameters():
