@@ -114,6 +114,8 @@ def comes_from(error: Exception, *libraries: str) -> bool:
     module = "" if place is None else str(place.tb_frame.f_globals.get("__name__"))
     packages = (__name__.partition(".")[0], *libraries)
     kind = type(error).__module__.partition(".")[0]
+    if not error.args:  # as one that another thread raised by its class: a library says why
+        return False
     return kind in (*packages, "builtins") and module.partition(".")[0] in packages
 
 
