@@ -94,7 +94,7 @@ class Tensors:
             )
         finally:
             probe.unlink(missing_ok=True)
-        # In the reference's order. A shape of its own is an exporter's, not a fault.
+        # A shape of its own is an exporter's, not a fault.
         self._expected = {
             name: array
             for name, array in network.reference.trace(case)
@@ -113,19 +113,19 @@ class Tensors:
     def scale(self, name: str) -> float:
         """Returns the largest number that the last operation on a tensor works with."""
         if name not in self._scales:
-            array = self._expected.get(name, self._found.get(name))
-            found = 0.0 if array is None else magnitude(array)
-            self._scales[name] = found
+            found = self._scales[name] = _largest(self._array(name))
             if name in self._nodes:
                 self._scales[name] = max(found, self._operation(self._nodes[name]))
         return self._scales[name]
 
     def first_different(self) -> str:
         """Returns a sentence that names the first tensor that differs."""
-        for name in self._expected:
+        for name, node in self._nodes.items():
+            if name not in self._expected:
+                continue
             error = self._error(name)
             if not error.within(self._tolerance.relative):
-                module = self._nodes[name].metadata_props.get(MODULE_KEY, "")
+                module = node.metadata_props.get(MODULE_KEY, "")
                 return (
                     f"The first tensor that differs is {name!r} in module {module!r}"
                     f" ({error.relative_error:.3g} of its range)."
@@ -179,13 +179,12 @@ class Tensors:
         return self._magnitude(value) if value.const_value else self.scale(str(value.name))
 
     def _magnitude(self, value: ir.Value) -> float:
-        name = str(value.name)
-        if value.const_value is not None:
-            array = value.const_value.numpy()
-        else:
-            known = (arrays.get(name) for arrays in (self._expected, self._found, self._case))
-            array = next((array for array in known if array is not None), np.zeros(0))
-        return magnitude(array) if array.dtype.kind == "f" else 0.0
+        constant = value.const_value
+        return _largest(self._array(str(value.name)) if constant is None else constant.numpy())
+
+    def _array(self, name: str) -> NDArray[Any]:
+        known = (arrays.get(name) for arrays in (self._expected, self._found, self._case))
+        return next((array for array in known if array is not None), np.zeros(0))
 
     def _hardly_varies(self, name: str) -> bool:
         return spread([{name: self._expected[name]}], name) < self.least_range(name)
@@ -208,6 +207,11 @@ def hides(node: ir.Node | None) -> bool:
         scaled = node.op_type in _SCALING and len(computed) == 1
         node = computed[0].producer() if scaled or node.op_type in _MOVING else None
     return False
+
+
+def _largest(array: NDArray[Any]) -> float:
+    """Returns the magnitude of what is rounded: of indices, sizes and conditions 0."""
+    return magnitude(array) if array.dtype.kind == "f" else 0.0
 
 
 def _row_norm(node: ir.Node, weights: ir.Value) -> float:

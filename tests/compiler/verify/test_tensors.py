@@ -193,6 +193,16 @@ def test_log_probability_of_one_class_is_as_coarse_as_its_logits(tmp_path):
     assert verify(tmp_path, network, made.model()).verification.ranges["y"] > 100
 
 
+def test_place_in_a_table_is_no_number_that_is_rounded(tmp_path):
+    head = (("ArgMax", "l", {"axis": 1}), ("Gather", "table h0", {}))
+    made = Head(head, classes=4096)
+    made.weights["table"] = table = np.random.default_rng(5).standard_normal(4096)
+    network = network_of(made.model())
+    verify(tmp_path, network, made.model())
+    with pytest.raises(NumericsError, match="The first tensor that differs is 'h1'"):
+        verify(tmp_path, network, made.model(table=table + 0.001))
+
+
 def test_chain_of_a_thousand_operations_before_an_output_is_followed(tmp_path):
     head = [("Sigmoid", "l", {}), *(("Abs", f"h{n}", {}) for n in range(1200))]
     made = Head(head, 1.0, -16.0)
