@@ -50,11 +50,16 @@ def _add_product(node: torch.fx.Node, product: str) -> None:
 
 
 def _add_stacked(node: torch.fx.Node) -> None:
-    """Makes a sum over what was stacked the additions of its terms."""
+    """Makes a sum over what was stacked the additions of its terms.
+
+    A sum of whole numbers or truth values is of another type than they are.
+    """
     arguments: Any = node.args
     stack, dims, *keep = arguments
     terms = list(stack.args[0]) if str(stack.target) == "aten.stack.default" else []
-    if len(terms) < 2 or any(keep) or list(dims) != [*stack.args[1:], 0][:1]:
+    if len(terms) < 2 or any(keep) or dims != [*stack.args[1:], 0][:1]:
+        return
+    if stack.kwargs or not stack.meta["val"].is_floating_point():
         return
     total = terms[0]
     for term in terms[1:-1]:

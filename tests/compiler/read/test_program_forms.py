@@ -60,3 +60,21 @@ def test_statistics_of_an_instance_norm_are_a_batch_norms_and_addmm_is_a_join(tm
     other = NormStatistics(np.ones(4, np.float32), np.ones(4, np.float32))
     changed = network.reference.with_norms(NormsByOutput({}, {norm.output: other}))
     assert np.abs(next(iter(changed.run([case])[0].values())) - expected).max() > 1e-3
+
+
+class Counting(nn.Module):
+    """Counts how many of two numbers are above zero."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        votes = torch.stack([x > 0, x > 1])
+        return votes.sum(0), votes.float().sum(None)
+
+
+def test_sum_of_truth_values_counts_them():
+    x = torch.tensor([[-1.0, 0.5, 2.0]])
+    network = export_supernet(
+        TorchSupernet(Counting(), (TensorSpec("x", "float32", (1, 3)),), None, None, "n", {})
+    )
+    votes, total = network.reference.run([{"x": x.numpy()}])[0].values()
+    assert votes.dtype == np.int64
+    assert (votes.tolist(), float(total)) == ([[0, 1, 2]], 3)
