@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
+_TWO_OPERANDS = 11
+"""Since this version of the operators a ``Gemm`` may do without a third operand."""
+
+
 class JoinsAsAdditionsPass(ir.passes.InPlacePass):
     """Replaces sums in other operators by chains of ``Add``.
 
@@ -28,7 +32,7 @@ class JoinsAsAdditionsPass(ir.passes.InPlacePass):
         for node in list(graph):
             form = _FORMS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
             terms = form(node) if form is not None else []
-            if terms:
+            if len(terms) > 1:
                 _replace(node, sorted(terms, key=lambda value: _place(value, order)))
                 modified = True
             for value in node.outputs:
@@ -42,9 +46,7 @@ def _place(value: ir.Value, order: Mapping[ir.Value, int]) -> int:
 
 
 def _sum(node: ir.Node) -> list[ir.Value]:
-    return (
-        [value for value in node.inputs if value is not None] if len(node.inputs) > 1 else []
-    )
+    return [value for value in node.inputs if value is not None]
 
 
 def _stacked(node: ir.Node) -> list[ir.Value]:
@@ -65,15 +67,15 @@ def _stacked(node: ir.Node) -> list[ir.Value]:
 
 def _product(node: ir.Node) -> list[ir.Value]:
     """Takes a computed third operand out of a ``Gemm``; returns the product and it."""
-    added = node.inputs[2] if len(node.inputs) > 2 else None
+    added, graph = node.inputs[2] if len(node.inputs) > 2 else None, node.graph
+    assert isinstance(graph, ir.Graph)
     if (
         added is None
         or added.const_value is not None
         or node.attributes.get_float("beta", 1.0) != 1
+        or graph.opset_imports.get("", _TWO_OPERANDS) < _TWO_OPERANDS
     ):
         return []
-    graph = node.graph
-    assert graph is not None
     attributes = [each for name, each in node.attributes.items() if name != "beta"]
     product = ir.Node("", "Gemm", list(node.inputs[:2]), attributes)
     product.metadata_props.update(node.metadata_props)

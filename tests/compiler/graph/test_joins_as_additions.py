@@ -103,6 +103,23 @@ def test_what_is_not_rewritten_is_told(form: str) -> None:
     assert told.join == "y"
 
 
+def test_third_operand_of_an_old_gemm_cannot_be_taken_out() -> None:
+    model = network(FORMS["gemm"])
+    model.opset_import[0].version = 9
+    (told,) = find_units(ir.from_proto(changed(model))).rejected
+    assert told.reason == "the addition is hidden in the operator Gemm: write it as Add"
+
+
+def test_sum_of_one_term_leaves_its_name_to_it() -> None:
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "axis"], ["a"]),
+        helper.make_node("Concat", ["a"], ["c"], axis=1),
+        helper.make_node("ReduceSum", ["c", "axis"], ["y"], keepdims=0),
+    ]
+    graph = changed(network(nodes)).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["x", "y"]
+
+
 def test_an_addition_of_a_constant_is_counted_and_not_listed() -> None:
     nodes = [helper.make_node("Add", ["g", "r"], ["y"])]
     found = find_units(ir.from_proto(network(nodes)))
