@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import sys
 import threading
@@ -100,19 +101,16 @@ def offline() -> Iterator[None]:
         _offline.reset(token)
 
 
+@functools.cache
 def _watch() -> None:
     """Adds the hook, once: Python has no way to take one off."""
-    if _hook not in _added:
-        _added.append(_hook)
-        sys.addaudithook(_hook)
-
-
-_added: list[object] = []
+    sys.addaudithook(_hook)
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if event in _CONNECTIONS and _offline.get():
+        address = arguments[event == "socket.connect"]
         raise CheckpointError(
-            f"building the network would open a connection to {shown(arguments[-2:])}. Weights"
-            " come from the checkpoint: check the arguments."
+            f"building the network would open a connection to {shown(address)}. Weights come"
+            " from the checkpoint: check the arguments."
         )
