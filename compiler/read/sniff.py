@@ -77,6 +77,8 @@ def _head(path: Path) -> tuple[bytes, int]:
                 f"{path}: is a directory, expected a file. Name the checkpoint inside it."
             )
         if not path.is_file():
+            if path.exists():  # a pipe would block, a device never end
+                raise CheckpointError(f"{path}: not a regular file. Name a file on disk.")
             near = sorted(p.name for p in path.parent.glob("*") if p.suffix == path.suffix)
             found = f" Its folder holds {', '.join(near[:10])}." if near else ""
             raise CheckpointError(f"{path}: there is no such file.{found} Check the path.")

@@ -75,6 +75,8 @@ def test_file_is_refused_when_missing_or_a_directory(tmp_path: Path) -> None:
     (tmp_path / "other.pt").touch()
     _refused(tmp_path / "w.pt", "Its folder holds other")
     _refused(tmp_path, "is a directory")
+    os.mkfifo(tmp_path / "pipe.pt")
+    _refused(tmp_path / "pipe.pt", "not a regular file")
 
 
 def test_file_is_refused_when_truncated(tmp_path: Path) -> None:
