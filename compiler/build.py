@@ -13,7 +13,7 @@ from skipc.compiler.errors import CompileError
 from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, configurations_from_front, read_front
-from skipc.compiler.graph.index import structure
+from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.residual_scale import ResidualScale, Scaling
@@ -24,6 +24,8 @@ from skipc.runtime.bundle.manifest import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import onnx_ir as ir
 
     from skipc.compiler.norms.statistics import FamilyNorms, NormMode
     from skipc.compiler.read import Supernet
@@ -191,6 +193,7 @@ def build(
                 computes_in.add(choices.get(PrecisionAxis.key))
                 subnet = family.subnet(choices, name)
                 network = subnet.network.tolerating(options.tolerance)
+                _refuse_constant(name, network.model, full.model)
                 graph = writer.graph(subnet, name)
                 verified = verify_subnet(graph.file, name, network, cases)
                 writer.configuration(configuration, graph, verified)
@@ -213,3 +216,15 @@ def build(
     for text in (*notes, *family.notes):
         note(text)
     return plan.out
+
+
+def _refuse_constant(name: str, model: ir.Model, full: ir.Model) -> None:
+    """Refuses a configuration that skips, together, all that an output reads the inputs by."""
+    own = {value.name for value in constant_outputs(full.graph)}
+    for value in constant_outputs(model.graph):
+        if value.name not in own:
+            raise CompileError(
+                f"configuration {name!r}: its output {value.name!r} is the same whatever goes"
+                " in: the units that it skips are, together, all that read the inputs. Let it"
+                " keep one of them."
+            )

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skipc.compiler.cut import Cut, operands_by_node
+from skipc.compiler.cut import Cut
 from skipc.compiler.graph.index import (
     ACTIVATION_OPS,
-    SIZE_OPS,
     STREAM_KEY,
     WORKING_OPS,
     GraphIndex,
+    constant_outputs,
     module_path,
-    node_inputs,
 )
 
 if TYPE_CHECKING:
@@ -219,13 +218,7 @@ def still_reads_an_input(found: Candidate, index: GraphIndex) -> str | None:
     """Where the shortcut is constant, the outputs must depend on the inputs by other ways."""
     if not index.is_constant(found.kept):
         return None
-    operands = operands_by_node(found.cuts)
-    reached = set(index.graph.inputs)
-    for node in index.nodes:
-        cut = operands.get(str(node.outputs[0].name), ())
-        if node.op_type not in SIZE_OPS and not reached.isdisjoint(node_inputs(node, cut)):
-            reached.update(node.outputs)
-    if all(value in reached or index.is_constant(value) for value in index.graph.outputs):
+    if all(map(index.is_constant, constant_outputs(index.graph, found.cuts))):
         return None
     return "the shortcut is constant: without the branch an output would ignore the inputs"
 
@@ -249,22 +242,24 @@ def _further_parts(value: ir.Value) -> list[Cut]:
     """Returns where the other parts of a branch end that is wider than the stream.
 
     One part is added to the stream, the others are set beside it: ``cat(f(x)[:, :c] + x,
-    f(x)[:, c:])``. Nothing is returned where one of them is read by anything else.
+    f(x)[:, c:])``. Nothing is returned where one of them is read by anything else, or has
+    nothing beside it.
     """
     part = value.producer()
     whole = part.inputs[0] if part is not None and part.op_type in ("Slice", "Split") else None
     if whole is None or whole.is_graph_output():
         return []
     cuts = []
+    parts = {output for user in whole.consumers() for output in user.outputs}
     for user in whole.consumers():
         for output in user.outputs:
             for reader, place in () if output is value else output.uses():
-                beside = [each for each in reader.inputs if each is not output]
                 known = output.shape is not None and all(
                     isinstance(output.shape[axis], int)
                     for axis in [reader.attributes.get_int("axis", 0)]
                 )
-                if reader.op_type != "Concat" or not beside or not known:
+                alone = parts.issuperset(reader.inputs)
+                if reader.op_type != "Concat" or alone or not known:
                     return []
                 cuts.append(Cut(str(reader.outputs[0].name), place))
         if user.op_type not in ("Slice", "Split"):

@@ -142,6 +142,22 @@ def live_nodes(graph: ir.Graph, cuts: Iterable[Cut]) -> set[ir.Node]:
     return live
 
 
+def constant_outputs(graph: ir.Graph, cuts: Iterable[Cut] = ()) -> list[ir.Value]:
+    """Returns the outputs that no input's content reaches once operands are cut.
+
+    Args:
+        graph: A topologically sorted graph.
+        cuts: What is cut.
+    """
+    operands = operands_by_node(cuts)
+    reached = set(graph.inputs)
+    for node in graph:
+        cut = operands.get(str(node.outputs[0].name), ())
+        if node.op_type not in SIZE_OPS and not reached.isdisjoint(node_inputs(node, cut)):
+            reached.update(node.outputs)
+    return [value for value in graph.outputs if value not in reached]
+
+
 def _subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
     import onnx_ir as ir
 

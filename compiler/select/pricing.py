@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.axes.skip import units_of
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import node_macs, parameters
-from skipc.compiler.graph.index import live_nodes
+from skipc.compiler.graph.index import constant_outputs, live_nodes
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.latency import (
     LatencyModel,
@@ -43,11 +43,13 @@ class Counted:
         macs: Multiply-accumulate operations of one inference, batch 1.
         parameters: Trained parameters.
         run: Indices of the units whose branch is run: neither skipped nor within what is.
+        reads: Whether its outputs depend on the inputs as the full network's do.
     """
 
     macs: int
     parameters: int
     run: frozenset[int]
+    reads: bool
 
 
 class Counter:
@@ -63,6 +65,7 @@ class Counter:
         self._units = units
         self._macs = {node: node_macs(node) for node in model.graph}
         self._parameters = parameters(model.graph)
+        self._constant = constant_outputs(model.graph)
         self._known: dict[Genes, Counted] = {}
 
     def count(self, genes: Genes) -> Counted:
@@ -73,9 +76,8 @@ class Counter:
 
     def _count(self, genes: Genes) -> Counted:
         skipped = [unit for unit, gene in zip(self._units, genes, strict=True) if gene]
-        live = live_nodes(
-            self._graph, [cut for unit in skipped if unit.join for cut in unit.cuts]
-        )
+        cuts = [cut for unit in skipped if unit.join for cut in unit.cuts]
+        live = live_nodes(self._graph, cuts)
         # What a network leaves out by its own means has no place in its graph.
         loose = [unit for unit in skipped if not unit.join]
         computed = {"", *(str(node.outputs[0].name) for node in live)}
@@ -88,6 +90,7 @@ class Counter:
                 for number, unit in enumerate(self._units)
                 if not genes[number] and unit.join in computed
             ),
+            constant_outputs(self._graph, cuts) == self._constant,
         )
 
 

@@ -165,9 +165,8 @@ def _searched(
         if not interrupted:
             scores.update(_rest(space, scores, each_s, score, notes))
     notes("choosing the front")
-    picked = choose(
-        archive.candidates, space, options.constraints, prices.predicted_ms, reference
-    )
+    reading = {g: c for g, c in archive.candidates.items() if prices.counted(g).reads}
+    picked = choose(reading, space, options.constraints, prices.predicted_ms, reference)
     chosen, norms = _reported(problem, prices, picked, options, notes)
     return Selection(
         problem=problem,

@@ -332,7 +332,7 @@ def command(
         tell(
             f"interrupted after {len(selection.candidates)} of at most {selection.budget}"
             " configurations: this is the best front found so far."
-            + ("" if no_cache else " The same command goes on from here.")
+            + ("" if no_cache else " The same command goes on from what is cached.")
         )
         return INTERRUPTED
     return 0

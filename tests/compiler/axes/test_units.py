@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import onnx_ir as ir
 import pytest
 import torch
 
 from skipc.compiler.axes.units import find_units
+from skipc.compiler.errors import CompileError
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
+from skipc.compiler.select.pricing import Counter
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
-from tests.zoo import NETS, exported, module_of
+from tests.build_folder import BuildFolder
+from tests.zoo import NETS, exported, module_of, supernet
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -129,3 +133,34 @@ def test_a_dynamic_batch_counts_as_one_image() -> None:
     fixed = macs((1, 16, 32), None)
     assert macs(("N", 16, 32), BatchRange(1, 2, 4)) == fixed
     assert fixed == 2 * (16 * 32 * 96 + 2 * 2 * 16 * 16 * 16 + 16 * 32 * 32)
+
+
+class Beside(torch.nn.Module):
+    """A branch whose other parts are set beside each other, and beside nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = torch.nn.Linear(4, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.wide(x))
+        return torch.cat([x + y[:, :4], torch.cat([y[:, 6:], y[:, 4:6]], 1)], 1)
+
+
+def test_parts_of_a_branch_with_nothing_beside_them_stay():
+    inputs = (TensorSpec("x", "float32", (1, 4)),)
+    network = export_supernet(TorchSupernet(Beside().eval(), inputs, None, None, "n", {}))
+    found = find_units(network.model)
+    assert found.units == ()
+    assert "the branch is read elsewhere" in found.rejected[0].reason
+
+
+def test_units_that_read_the_inputs_together_are_not_skipped_together(tmp_path):
+    graph, search = exported("queries")
+    counter = Counter(graph.model, search.units)
+    read = {genes: counter.count(genes).reads for genes in product((0, 1), repeat=2)}
+    assert read == {(0, 0): True, (0, 1): True, (1, 0): True, (1, 1): False}
+    folder = BuildFolder(tmp_path, {"blind": ("cross.0", "cross.1")}, supernet("queries"))
+    with pytest.raises(CompileError, match=r"'blind': its output 'output' is the same what"):
+        folder.build()
+    assert folder.left() == ["ckpt.pt", "front.json"]
