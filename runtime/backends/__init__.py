@@ -112,11 +112,16 @@ def comes_from(error: Exception, *libraries: str) -> bool:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     module = "" if place is None else str(place.tb_frame.f_globals.get("__name__"))
-    packages = (__name__.partition(".")[0], *libraries)
-    kind = type(error).__module__.partition(".")[0]
+    # Ours is the runtime alone: what it was copied into raises what is the application's.
+    packages = (__name__.rpartition(".")[0], *libraries)
     if not error.args:  # as one that another thread raised by its class: a library says why
         return False
-    return kind in (*packages, "builtins") and module.partition(".")[0] in packages
+    kind = type(error).__module__
+    return _is_in(module, packages) and _is_in(kind, (*packages, "builtins"))
+
+
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return f"{module}.".startswith(tuple(f"{package}." for package in packages))
 
 
 def open_backend(

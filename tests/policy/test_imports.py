@@ -74,7 +74,25 @@ def test_runtime_can_be_copied_into_an_application(tmp_path):
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "runtime", tmp_path / "app/vendored", ignore=ignore)
     (tmp_path / "app/__init__.py").write_text("")
+    (tmp_path / "app/main.py").write_text("""
+from app.vendored.backends import comes_from
+from app.vendored.backends.null import NullBackend
+class Stop(Exception): pass
+def asked(action):
+    try:
+        action()
+    except Exception as error:
+        return comes_from(error)
+def handler():
+    raise Stop("a signal came")
+def timeout():
+    raise TimeoutError("a signal came")
+def load():
+    NullBackend({}, {}).load("no such graph")
+print("ours:", asked(handler), asked(timeout), asked(load))
+""")
     code = f"{BLOCK}{IMPORT_ALL}import app.vendored as v\nprint(*import_all(v), v.__file__)"
-    out = _run(code, tmp_path)
+    out = _run(f"{code}\nimport app.main", tmp_path)
     assert "app.vendored.backends.null" in out
     assert str(tmp_path) in out
+    assert "ours: False False True" in out
