@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from skipc.compiler.errors import RemoteError, TargetError
 from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
 from skipc.compiler.remote.copy import StreamEndedError, read_tar, write_tar
 from skipc.compiler.remote.device import check_device, temporary_folder
-from skipc.compiler.targets import builder_for, target_of
+from skipc.compiler.targets import builder_for, kept_folder, target_of
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import Bundle
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from skipc.profiles import Profile
 
     Progress = Callable[[str], None]
+
+MAX_FILES = 10_000
+"""More files than this are not taken from a device."""
+
+ENGINE_SPARE_BYTES = 256 * 1024 * 1024
+"""Engines may hold this, and twice the portable files, for every configuration."""
 
 _BUNDLE_NAME = "bundle.skipc"
 _LINE_BYTES = 4096
@@ -119,7 +126,10 @@ def finish_bundle_on(
         _build(device, f"{folder}/{_BUNDLE_NAME}", target, progress)
         progress(f"copying the engines from {host}")
         remote = f"{folder}/{_BUNDLE_NAME}/{ENGINES_FOLDER}"
-        return fetch_engines(device.connection, remote, bundle, profile)
+        engines = fetch_engines(device.connection, remote, bundle, profile)
+    # What an interrupted build here had left, or the bundle that this one replaces.
+    shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
+    return engines
 
 
 def _portable_files(bundle: Bundle) -> dict[str, Path]:
@@ -157,13 +167,6 @@ def _build(device: Device, path: str, target: tuple[str, ...], progress: Progres
         before, mark, message = said.rpartition(b"Error: ")
         told = one_line(message) if mark else last_lines(before + message)
         raise session.failure(ended, "" if ended.code == SSH_FAILED else told)
-
-
-MAX_FILES = 10_000
-"""More files than this are not taken from a device."""
-
-ENGINE_SPARE_BYTES = 256 * 1024 * 1024
-"""Engines may hold this, and twice the portable files, for every configuration."""
 
 
 def fetch_engines(

@@ -55,6 +55,7 @@ def toy(tmp_path: Path) -> Path:
 def test_finish_builds_there_and_brings_the_engines_back(work: Path, server: Server) -> None:
     bundle = work / "ckpt.skipc"
     shutil.rmtree(bundle / "engines")
+    (bundle / "engines/.cpu.kept").mkdir(parents=True)  # of an interrupted build
     ended = skipc("finish", bundle, "--target", "cpu", *server.on)
     assert ended.code == 0, ended.err
     assert "127.0.0.1: packing fast (2 of 2) ..." in ended.err.splitlines()
