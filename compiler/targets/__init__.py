@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from skipc.compiler.bundle.files import (
-    file_entries,
-    staged_folder,
-    write_whole,
-)
+from skipc.compiler.bundle.files import file_entries, staged_folder, write_whole
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
@@ -323,7 +319,8 @@ def carried_over(path: Path, new: Path, target: str) -> Iterator[None]:
         yield
     except BaseException:
         if path.is_dir():
-            _copy_files(here, kept)
+            with suppress(OSError):  # as of a full disk, which the first error tells
+                _copy_files(here, kept)
         raise
 
 

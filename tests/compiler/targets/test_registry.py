@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skipc.compiler.errors import TargetError
-from skipc.compiler.targets import builder_for, finish
+from skipc.compiler.targets import builder_for, carried_over, finish, kept_folder
 from skipc.profiles import Profile, ProfileError, load_profile
 from skipc.runtime.errors import BundleError
 from tests.bundles import write_bundle
@@ -34,3 +34,18 @@ def test_finish_names_the_targets_when_the_target_is_unknown(tmp_path: Path) -> 
 def test_finish_refuses_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no manifest\.json"):
         finish(tmp_path, "cpu")
+
+
+def test_plans_that_cannot_be_handed_back_do_not_hide_why_a_build_failed(
+    tmp_path: Path,
+) -> None:
+    old = write_bundle(tmp_path / "old.skipc")
+    (old / "engines").write_bytes(b"a file in the way")
+    waiting = kept_folder(tmp_path / "new", "cpu")
+    waiting.mkdir(parents=True)
+    (waiting / "full.plan").write_bytes(b"")
+    with (
+        pytest.raises(TargetError, match="no room"),
+        carried_over(old, tmp_path / "new", "cpu"),
+    ):
+        raise TargetError("no room")
