@@ -166,7 +166,8 @@ def _lock(place: Path) -> int:
 
 def _exchange(new: Path, path: Path) -> None:
     """Lets two folders change places: in one step, where the system has one for it."""
-    system, names = ctypes.CDLL(None, use_errno=True), (os.fsencode(new), os.fsencode(path))
+    system = ctypes.CDLL(None) if os.name == "posix" else None
+    names = os.fsencode(new), os.fsencode(path)
     if hasattr(system, "renameat2"):
         done = system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE)
     elif hasattr(system, "renamex_np"):

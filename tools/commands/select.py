@@ -322,7 +322,7 @@ def command(
             write_html(pictures[1], selection)
         except KeyboardInterrupt:
             names = " and ".join(map(str, written))
-            click.echo(f"interrupted: {names} are written, the pictures are not.", err=True)
+            tell(f"interrupted: {names} are written, the pictures are not.")
             return INTERRUPTED
     if as_json:
         print_json(selection_json(selection, out))

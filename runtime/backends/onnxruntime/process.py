@@ -10,7 +10,7 @@ Facts that this file rests on, the same in ONNX Runtime 1.23 and 1.31:
 - In a child that the process forks, the pools' threads are missing, and ONNX Runtime's own
   code waits for them: when a session is freed, and once more at the process's end.
 - A global thread pool (``set_global_thread_pool_sizes``) makes every session fail that does
-  not opt in. So skipc never makes one; see ``onnxruntime_cpu.py``.
+  not opt in. So skipc never makes one; see ``cpu.py``.
 """
 
 from __future__ import annotations
