@@ -251,7 +251,15 @@ def list_anew(bundle: Path, name: str) -> None:
 
     edit_json(manifest, change)
     for engines in bundle.glob("engines/*/engines.json"):
-        edit_json(engines, lambda d: d.update(bundle_sha256=_sha256(manifest)))
+        edit_engines(engines, lambda d: d.update(bundle_sha256=_sha256(manifest)))
+
+
+def edit_engines(file: Path, change: Callable[[Any], None]) -> None:
+    """Applies ``change`` to an engines.json, and has its own hash in it again."""
+    edit_json(file, change)
+    edit_json(file, lambda d: d.update(sha256="0" * 64))
+    digest = _sha256(file)
+    edit_json(file, lambda d: d.update(sha256=digest))
 
 
 def files_of(folder: Path) -> tuple[FileEntry, ...]:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from skipc.runtime.bundle import Bundle
-from tests.bundles import add_axis, list_anew, make_cascade, write_bundle
+from tests.bundles import (
+    add_axis,
+    edit_engines,
+    list_anew,
+    make_cascade,
+    set_value,
+    write_bundle,
+    write_engines,
+)
 from tests.command_line import mistake, skipc, skipc_without
 
 if TYPE_CHECKING:
@@ -180,6 +188,19 @@ def test_check_ends_with_1_when_an_output_differs(work: Path) -> None:
     assert ended.code == 1
     assert '"passed": false' in ended.out
     assert "Traceback" not in ended.err
+    stale = set_value("host", "onnxruntime", value="1.0.0")
+    edit_engines(bundle / "engines/cpu/engines.json", stale)
+    ended = skipc("check", bundle)
+    assert (ended.code, ended.out) == (1, "")
+    assert "Error: configuration 'fast': on this CPU its outputs" in ended.err
+
+
+def test_check_ends_with_1_when_engines_built_anew_show_damage(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "toy.skipc")
+    write_engines(bundle, backend="onnxruntime-cpu")
+    ended = skipc("check", bundle)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"Error: {bundle / 'full.onnx'}: not an ONNX graph" in ended.err
 
 
 def test_check_fails_on_nan_and_prints_valid_json(work: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skipc.compiler.errors import NumericsError
 from skipc.compiler.targets.golden import tolerance_on
 from skipc.compiler.verify.numerics import difference
 from skipc.runtime import AdaptiveEngine
@@ -57,8 +58,8 @@ def command(bundle: Path, target: str | None, as_json: bool) -> int:
         raise click.UsageError("--target null: it computes nothing that could be checked.")
     try:
         return _checked(bundle, target, as_json)
-    except IntegrityError as damage:
-        fail(str(damage))
+    except (IntegrityError, NumericsError) as found:
+        fail(str(found))
         return 1
 
 
@@ -80,7 +81,7 @@ def _checked(bundle: Path, target: str | None, as_json: bool) -> int:
                 results += with_fresh_engines(
                     bundle, given, step, functools.partial(_golden, bundle, name)
                 )
-            except (BackendUnavailableError, IntegrityError, StaleEngineError) as reason:
+            except (BackendUnavailableError, StaleEngineError) as reason:
                 if target is not None:
                     raise
                 not_run[name] = str(reason)
