@@ -107,16 +107,20 @@ def printable(text: str, most: int = _MOST_CHARACTERS) -> str:
         text: The text, which may hold names out of a file. Its lines stay lines.
         most: Characters from which on its middle is left out.
     """
-    text = _without_middle(text, most)
+    lines = _without_middle(text, most).split("\n")
+    return _without_middle("\n".join(map(written_out, lines)), most)
+
+
+def written_out(text: str) -> str:
+    """Returns a text with what cannot be printed, line ends too, written out as in Python."""
     if text.isprintable():
         return text
-    letters = (
+    return "".join(
         letter
-        if letter.isprintable() or letter == "\n" or category(letter) == "Zs"
+        if letter.isprintable() or category(letter) == "Zs"  # a space of some width
         else letter.encode("unicode_escape").decode()
         for letter in text
     )
-    return _without_middle("".join(letters), most)
 
 
 def _without_middle(text: str, most: int) -> str:

@@ -11,7 +11,6 @@ import math
 import os
 import textwrap
 import time
-import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from skipc.runtime.errors import printable
+from skipc.runtime.errors import printable, written_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -252,17 +251,7 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
     return f"{value:.1f} {units[power]}" if power else f"{value:.0f} {units[0]}"
 
 
-def shown(text: str) -> str:
-    """Returns ``text`` with what cannot be printed (line ends, escapes) written out."""
-    return "".join(
-        char
-        if char.isprintable() or unicodedata.category(char) == "Zs"  # a space of some width
-        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text
-    )
-
-
 def short(text: str, most: int) -> str:
-    """Returns ``shown(text)``, cut to ``most`` characters."""
-    told = shown(text[: most + 1])
+    """Returns ``text`` on one line (see ``written_out``), cut to ``most`` characters."""
+    told = written_out(text[: most + 1])
     return told if len(told) <= most else f"{told[: most - 1]}…"

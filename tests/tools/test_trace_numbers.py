@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from skipc.runtime import Budget
 from skipc.runtime.call.trace import TracedConfiguration
-from skipc.tools.console import short, shown
+from skipc.runtime.errors import written_out
+from skipc.tools.console import short
 from skipc.tools.trace.columns import columns_of, thinned
 from skipc.tools.trace.content import content_of, strip_of
 from skipc.tools.trace.energy import energy_panel
@@ -248,7 +249,7 @@ def test_colours_grow_lighter_with_the_rank(count: int) -> None:
 
 @given(st.text(st.characters()))
 def test_texts_are_safe_to_show(text: str) -> None:
-    assert "".join(shown(text).split()).isprintable()  # but for spaces of any width
-    assert "\n" not in shown(text)
-    assert shown(text).encode("utf-8").decode("utf-8") == shown(text)
+    assert "".join(written_out(text).split()).isprintable()  # but for spaces of any width
+    assert "\n" not in written_out(text)
+    assert written_out(text).encode("utf-8").decode("utf-8") == written_out(text)
     assert len(short(text, 10)) <= 10

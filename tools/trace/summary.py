@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.tools.console import plural, shown, table
+from skipc.tools.console import plural, table
 from skipc.tools.trace.columns import columns_of
 from skipc.tools.trace.energy import mean_power_w
 from skipc.tools.views.meters import energy_text
@@ -155,7 +155,7 @@ HEADINGS = ("configuration", ">calls", ">share", ">median", ">p99", ">energy")
 def cells(one: ConfigurationSummary) -> tuple[str, ...]:
     """Returns a configuration's cells below ``HEADINGS``."""
     return (
-        shown(one.configuration),
+        one.configuration,
         str(one.calls),
         _percent(one.share),
         _ms(one.median_ms),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-from skipc.tools.console import shown
+from skipc.runtime.errors import written_out
 
 
 class Html(str):
@@ -23,7 +23,7 @@ _VOID = frozenset(("meta", "br", "col"))
 
 def escaped(part: Part) -> Html:
     """Returns ``part`` as HTML; control characters and the like are written out."""
-    return part if isinstance(part, Html) else Html(html.escape(shown(part)))
+    return part if isinstance(part, Html) else Html(html.escape(written_out(part)))
 
 
 def joined(*parts: Part) -> Html:
