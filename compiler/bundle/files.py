@@ -19,7 +19,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skipc.runtime.bundle.folder import file_sha256
 from skipc.runtime.bundle.manifest import FileEntry
@@ -166,7 +166,7 @@ def _lock(place: Path) -> int:
 
 def _exchange(new: Path, path: Path) -> None:
     """Lets two folders change places: in one step, where the system has one for it."""
-    system = ctypes.CDLL(None) if os.name == "posix" else None
+    system: Any = ctypes.CDLL(None) if os.name == "posix" else None
     names = os.fsencode(new), os.fsencode(path)
     if hasattr(system, "renameat2"):
         done = system.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE)
