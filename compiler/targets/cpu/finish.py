@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     Case = dict[str, NDArray[Any]]
 
 PACKED_FILE = "packed.bin"
+_EXTERNAL_FROM_BYTES = 256
+"""Smaller tensors stay inside the graphs, as in the portable bundle."""
+_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,10 @@ class _Packed:
 def unavailable_reason(profile: Profile) -> str | None:
     """Returns which package is missing; None if engines can be built on this host."""
     del profile  # the CPU of this machine is always the one that is meant
-    missing = [name for name in ("onnxruntime", "onnx") if not _installed(name)]
-    if not missing:
-        return None
-    return f"{missing[0]!r} is not installed. Install it with: {install_text('finish')}"
+    for name in ("onnxruntime", "onnx"):
+        if importlib.util.find_spec(name) is None:
+            return f"{name!r} is not installed. Install it with: {install_text('finish')}"
+    return None
 
 
 def unmeasurable_reason(profile: Profile) -> str | None:
@@ -120,12 +124,9 @@ def _latencies(
     table: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for threads in sorted({1, default_threads()}):
         progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
-        backend = OnnxRuntimeCpu(files, packed_file, threads)
-        try:
+        with closing(OnnxRuntimeCpu(files, packed_file, threads)) as backend:
             for name, row in measure_latencies(backend, tuple(files), inputs).items():
                 table[name] += (row,)
-        finally:
-            backend.close()
     return table
 
 
@@ -150,13 +151,11 @@ def _packed(
 
 def _run(path: Path, store: PackedStore, inputs: list[Case]) -> list[Case]:
     packed_file = store.path.name if store.size_bytes else ""
-    backend = OnnxRuntimeCpu({path.stem: path}, packed_file, threads=1)
-    engine = backend.load(path.stem)
-    try:
+    with (
+        closing(OnnxRuntimeCpu({path.stem: path}, packed_file, threads=1)) as backend,
+        closing(backend.load(path.stem)) as engine,
+    ):
         return [engine.run(case) for case in inputs]
-    finally:
-        engine.close()
-        backend.close()
 
 
 def _entries(
@@ -175,16 +174,6 @@ def _entries(
         )
         for one in made
     )
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-EXTERNAL_FROM_BYTES = 256
-"""Smaller tensors stay inside the graphs, as in the portable bundle."""
-
-_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +214,7 @@ def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
     prefix = "session.optimized_model_external_initializers_"
     for key, value in (
         (f"{prefix}file_name", data.name),
-        (f"{prefix}min_size_in_bytes", str(EXTERNAL_FROM_BYTES)),
+        (f"{prefix}min_size_in_bytes", str(_EXTERNAL_FROM_BYTES)),
         ("session.save_external_prepacked_constant_initializers", "1"),
         ("session.load_model_format", "ONNX"),  # whatever the file is called
     ):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.tensors import BatchRange
 
 _LOOK_S = 0.05
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +197,6 @@ def _monitor(trt: Any, cancel: Event, detail: Progress) -> Any:
             self._steps.pop(phase_name, None)
 
     return Monitor()
-
-
-_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
