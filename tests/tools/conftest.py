@@ -13,9 +13,12 @@ import torch
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from tests.command_line import skipc
+from tests.operators import operators_once
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["operators_once"]
 
 FRONT = {
     "format": "skipc.front/1",
