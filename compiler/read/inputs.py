@@ -113,7 +113,7 @@ def check_inputs(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None
         CheckpointError: An input is too large, or one of the two is there without the other.
     """
     for spec in inputs:
-        elements = math.prod(1 if isinstance(size, str) else size for size in spec.shape)
+        elements = math.prod(spec.shape_at(1))
         if elements > MAX_ELEMENTS:
             raise CheckpointError(
                 f"the input {shown(input_text(spec))} has more than the {MAX_ELEMENTS}"
@@ -145,7 +145,7 @@ def input_text(spec: TensorSpec) -> str:
 def sizes_for(spec: TensorSpec, batch: BatchRange | None) -> tuple[int, ...]:
     """Returns the shape with the typical batch in place of ``N``."""
     typical = 1 if batch is None else batch.typical
-    return tuple(typical if isinstance(size, str) else size for size in spec.shape)
+    return spec.shape_at(typical)
 
 
 def _parse_shape(text: str, shape_text: str) -> tuple[Dimension, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from .constraints import Count, OneOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
 DTYPES = (
     *("bool", "float16", "float32", "float64"),
@@ -42,6 +44,10 @@ class TensorSpec:
         """Its type and shape in words, e.g. ``float32 Nx3x224x224``."""
         return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
 
+    def shape_at(self, batch: int) -> tuple[int, ...]:
+        """Returns the shape at a size of the dynamic batch, on which it need not depend."""
+        return tuple(batch if isinstance(size, str) else size for size in self.shape)
+
     def misfit(self, found: object, batch: int | None = None) -> str | None:
         """Returns what ``found`` is instead of this tensor, in words; None where it is one.
 
@@ -59,6 +65,17 @@ class TensorSpec:
         if fits and dtype == np.dtype(self.dtype):
             return None
         return TensorSpec(self.name, str(dtype), shape).kind
+
+
+def batch_of(arrays: Mapping[str, NDArray[Any]], specs: Iterable[TensorSpec]) -> int | None:
+    """Returns the dynamic batch of arrays that fit ``specs``; None where no shape has one."""
+    sizes = (
+        found
+        for spec in specs
+        for found, size in zip(arrays[spec.name].shape, spec.shape, strict=True)
+        if isinstance(size, str)
+    )
+    return next(sizes, None)
 
 
 def misfit(

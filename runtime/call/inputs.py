@@ -95,7 +95,7 @@ class InputChecker:
         """Returns zeros of the expected types and shapes, at the typical batch."""
         typical = self._batch.typical if self._batch else 1
         return {
-            name: np.zeros([typical if isinstance(s, str) else s for s in spec.shape], dtype)
+            name: np.zeros(spec.shape_at(typical), dtype)
             for name, (spec, dtype) in self._specs.items()
         }
 

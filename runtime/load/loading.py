@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..backends import comes_from
 from ..bundle.route import Stage
-from ..bundle.tensors import misfit
+from ..bundle.tensors import batch_of, misfit
 from ..errors import EngineError, SkipcError, reason_of
 from .residency import Item, Residency
 
@@ -67,13 +67,8 @@ class Family:
         outputs = run(inputs)
         if graph not in self.graphs:
             return outputs
-        sizes = (
-            inputs[spec.name].shape[axis]
-            for spec in self.graphs[graph].inputs
-            for axis, size in enumerate(spec.shape)
-            if isinstance(size, str)
-        )
-        unfit = misfit(outputs, self.graphs[graph].outputs, next(sizes, None))
+        takes, gives = self.graphs[graph].inputs, self.graphs[graph].outputs
+        unfit = misfit(outputs, gives, batch_of(inputs, takes))
         if unfit is not None:
             raise EngineError(
                 f"graph {graph!r}: its engine is another's: {unfit}. Build the engines again"

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..backends import open_backend
 from ..backends.null import NullBackend
+from ..bundle.tensors import batch_of
 from ..clock import FakeClock
 from ..errors import BackendUnavailableError, StaleEngineError
 from .loading import Family
@@ -83,17 +84,9 @@ def null_backend(
     graphs = {graph.name: graph for graph in manifest.graphs}
 
     def zeros(graph: str, given: Arrays) -> Outputs:
-        batches = [
-            given[spec.name].shape[axis]
-            for spec in graphs[graph].inputs
-            for axis, size in enumerate(spec.shape)
-            if isinstance(size, str)
-        ]
+        batch = batch_of(given, graphs[graph].inputs) or 1
         return {
-            spec.name: np.zeros(
-                [batches[0] if isinstance(size, str) else size for size in spec.shape],
-                spec.dtype,
-            )
+            spec.name: np.zeros(spec.shape_at(batch), spec.dtype)
             for spec in graphs[graph].outputs
         }
 

@@ -45,14 +45,9 @@ class Shapes:
         return {spec.name for spec in self.inputs}
 
 
-def shape_of(spec: TensorSpec, batch: int) -> tuple[int, ...]:
-    """Returns the shape of ``spec`` at a batch size; 1 where nothing depends on it."""
-    return tuple(batch if isinstance(size, str) else size for size in spec.shape)
-
-
 def size_bytes_of(spec: TensorSpec, batch: int) -> int:
     """Returns the bytes of ``spec`` at a batch size."""
-    return int(np.prod(shape_of(spec, batch), dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+    return int(np.prod(spec.shape_at(batch), dtype=np.int64)) * np.dtype(spec.dtype).itemsize
 
 
 class Memory:
@@ -190,7 +185,7 @@ class Buffers:
         }
         both = ((True, self._inputs), (False, self._outputs))
         expected = {
-            name: (is_input, spec.dtype, shape_of(spec, -1), True)
+            name: (is_input, spec.dtype, spec.shape_at(-1), True)
             for is_input, specs in both
             for name, spec in specs.items()
         }
@@ -212,7 +207,7 @@ class Buffers:
     def fill_sample(self, case: int) -> None:
         """Fills the inputs at the typical batch: zeros (0), or values that vary (1)."""
         for spec in self._inputs.values():
-            shape = shape_of(spec, self.typical)
+            shape = spec.shape_at(self.typical)
             count = int(np.prod(shape, dtype=np.int64))
             values = np.arange(count) % 2 * case if spec.dtype[0] in "iub" else (
                 np.linspace(-1, 1, count) * case
@@ -273,7 +268,7 @@ class Buffers:
         found = {}
         for name, spec in self._outputs.items():
             memory = self._host[name][: size_bytes_of(spec, batch)]
-            found[name] = memory.copy().view(spec.dtype).reshape(shape_of(spec, batch))
+            found[name] = memory.copy().view(spec.dtype).reshape(spec.shape_at(batch))
         return found
 
     def check_on_device(
@@ -312,7 +307,7 @@ class Buffers:
         self._execute(graph, context, batch, places)
         return {
             name: DeviceArray(
-                results[name], shape_of(spec, batch), np.dtype(spec.dtype), owner=self.memory
+                results[name], spec.shape_at(batch), np.dtype(spec.dtype), owner=self.memory
             )
             for name, spec in self._outputs.items()
         }
@@ -328,7 +323,7 @@ class Buffers:
         self, graph: str, context: Any, batch: int, places: Mapping[str, int]
     ) -> None:
         taken = all(
-            context.set_input_shape(name, shape_of(spec, batch))
+            context.set_input_shape(name, spec.shape_at(batch))
             for name, spec in self._inputs.items()
         ) and all(context.set_tensor_address(name, place) for name, place in places.items())
         if not taken or not context.execute_async_v3(self.stream):
