@@ -165,6 +165,9 @@ class Evaluator:
         inputs: tuple[list[NDArray[Any]], ...],
         chunks: Chunks,
     ) -> list[NDArray[Any]]:
+        constant = self._segments.constants.get(key.name)
+        if constant is not None:
+            return [np.broadcast_to(constant, (n, *constant.shape[1:])) for n in chunks.rows]
         segment = self._segments.segments[key.name]
         if key.name not in self._pieces:
             self._pieces[key.name] = Piece(self._model, segment, self._settings.threads)

@@ -11,11 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.extras import require
 from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.graph.costs import shape_at_batch_one
 from skipc.compiler.graph.index import node_inputs
 from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE
 from skipc.runtime.errors import reason_of
@@ -48,7 +50,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Where a unit can be left out: ``cut`` then is ``shortcut``."""
+    """Where a unit, or a further part of it, is left out: ``cut`` then is ``shortcut``."""
 
     unit: int
     cut: str
@@ -63,11 +65,14 @@ class Segments:
         segments: The segments by the cut that they compute.
         joins: The joins by their cut.
         outputs: The network's outputs, all of them cuts or inputs.
+        constants: Shortcuts that nothing computes, a row of each or as many as there are:
+            parameters, and zeros in the place of a unit's further parts.
     """
 
     segments: dict[str, Segment]
     joins: dict[str, Join]
     outputs: tuple[str, ...]
+    constants: dict[str, NDArray[Any]]
 
 
 def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Segments:
@@ -83,6 +88,11 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
     norms = {norm.output: norm for norm in find_norms(model)} if reestimated else {}
     cuts: set[ir.Value] = {value for value in graph.outputs if not _given(value)}
     joins: dict[str, Join] = {}
+    parts: dict[str, list[tuple[int, int]]] = {}
+    for index, unit in enumerate(units):
+        for part in unit.further:
+            parts.setdefault(part.node, []).append((index, part.operand))
+    constants: dict[str, NDArray[Any]] = {}
     for node in graph:
         name = _name(node.outputs[0])
         if name in by_join:
@@ -91,17 +101,32 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
             assert shortcut is not None
             joins[name] = Join(index, name, _name(shortcut))
             cuts |= {node.outputs[0]} | ({shortcut} if not _given(shortcut) else set())
+            if shortcut.const_value is not None:
+                constants[_name(shortcut)] = shortcut.const_value.numpy()
+        for index, operand in parts.get(name, ()):
+            beside = node.inputs[operand]
+            assert beside is not None
+            zero = f"{_name(beside)}.zero"
+            joins[_name(beside)] = Join(index, _name(beside), zero)
+            cuts.add(beside)
+            constants[zero] = _zeros(beside)
         if name in norms:
             read = node.inputs[0]
             assert read is not None
             cuts |= set() if _given(read) else {read}
-    constant = _constants(graph)
-    _cut_shared(graph, cuts, constant)
-    segments = {}
-    for cut in cuts:
-        if cut not in constant:
-            segments[_name(cut)] = _segment(cut, cuts, norms, graph)
-    return Segments(segments, joins, tuple(_name(value) for value in graph.outputs))
+    _cut_shared(graph, cuts, _constants(graph))
+    segments = {name: Segment(name, (), (), ()) for name in constants}
+    segments |= {_name(cut): _segment(cut, cuts, norms, graph) for cut in cuts}
+    outputs = tuple(_name(value) for value in graph.outputs)
+    return Segments(segments, joins, outputs, constants)
+
+
+def _zeros(value: ir.Value) -> NDArray[Any]:
+    """Returns a row of zeros in the place of ``value``."""
+    shape = shape_at_batch_one(value)
+    assert shape is not None
+    assert value.dtype is not None
+    return np.zeros((1, *shape[1:]), value.dtype.numpy())
 
 
 def _cut_shared(graph: ir.Graph, cuts: set[ir.Value], constant: set[ir.Value]) -> None:

@@ -9,16 +9,20 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 from torch import nn
 
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.family import family_of
+from skipc.compiler.network import Network, Tolerance
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.samples import Samples
 from skipc.compiler.select.scoring import Groups
 from skipc.compiler.verify.golden import draw_inputs
+from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner
+from skipc.runtime.bundle.tensors import TensorSpec
 from tests.compiler.norms.norm_nets import NORM_NETS, export
 from tests.zoo import NETS, WITH_UNITS, assert_close, exported, skipping
 
@@ -118,7 +122,6 @@ class Plain(nn.Module):
 def exported_plain(module):
     from skipc.compiler.read import TorchSupernet
     from skipc.compiler.read.export import export_supernet
-    from skipc.runtime.bundle.tensors import TensorSpec
 
     torch.manual_seed(0)
     spec = TensorSpec("input", "float32", (1, 4))
@@ -214,3 +217,30 @@ def test_scalars_of_the_full_network_are_one(name):
     scales = {s.scale for s in evaluator.statistics((0,) * len(units)).values()}
     assert scales <= {1.0, None}
     assert 1.0 in scales
+
+
+def test_stream_that_starts_from_a_computed_constant_is_what_stays():
+    rng = np.random.default_rng(0)
+    tensors = {"p": rng.standard_normal((1, 4)), "w": rng.standard_normal((4, 4))}
+    nodes = (
+        ("Exp", "p", "start"),
+        ("Mul", "x start", "m"),
+        ("MatMul", "m w", "f"),
+        ("Add", "start f", "a"),
+        ("Mul", "x a", "y"),
+    )
+    proto = helper.make_graph(
+        [helper.make_node(kind, reads.split(), [made]) for kind, reads, made in nodes],
+        "g",
+        *([helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4])] for name in "xy"),
+        [numpy_helper.from_array(a.astype(np.float32), name) for name, a in tensors.items()],
+    )
+    made = helper.make_model(proto, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    model = ir.from_proto(shape_inference.infer_shapes(made))
+    spec = (TensorSpec("x", "float32", (1, 4)),)
+    graph = Network(model, OnnxReference(model), spec, spec, None, "n", Tolerance(1e-4))
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    samples = Samples({"x": x}, np.zeros(3))
+    evaluator = Evaluator(graph, find_units(model).units, samples, EvaluationSettings())
+    found = dict(evaluator.outputs([(0,), (1,)], samples))
+    assert_close(found[1,]["y"], x * np.exp(tensors["p"]).astype(np.float32))
