@@ -161,8 +161,7 @@ def _word(what: str, values: Iterable[str]) -> str:
 
 
 def _mhz(path: Path, unit: float) -> str:
-    text = _text(path).strip()
-    return f"{int(text) / unit:.0f} MHz" if text.isdigit() else ""
+    return next((f"{mhz:.0f} MHz" for mhz in _numbers([path], unit)), "")
 
 
 def _numbers(paths: Iterable[Path], unit: float) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import sys
 import threading
@@ -66,11 +67,13 @@ class At:
     @contextmanager
     def traced(self):
         before = sys.gettrace()
+        gc.disable()  # what is raised in the finaliser of an earlier engine reaches nobody
         sys.settrace(self)
         try:
             yield
         finally:
             sys.settrace(before)
+            gc.enable()
 
 
 def in_a_thread(action, *arguments):

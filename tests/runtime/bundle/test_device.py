@@ -29,7 +29,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return root
 
 
@@ -52,6 +52,7 @@ def test_clocks_that_differ_are_all_told(tmp_path: Path) -> None:
         f"{cpu}/policy0/scaling_max_freq": "3600000\n",
         f"{cpu}/policy8/scaling_governor": "performance\n",
         f"{cpu}/policy8/scaling_max_freq": "unknown\n",
+        f"{cpu}/policy9/scaling_max_freq": "36²\n",  # digits, but for int()
     }
     assert power_mode(tree(tmp_path, files)) == (
         "profile balanced; CPU performance/powersave to 3600 MHz"
