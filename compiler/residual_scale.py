@@ -95,7 +95,8 @@ def scale_branches(
         given: Survival probability by unit name or module path.
 
     Raises:
-        UnitError: A unit's probability is unknown, or ``given`` names no unit or is none.
+        UnitError: A unit's probability is unknown, or ``given`` names no unit or is none; or
+            a branch is wider than the stream.
     """
     unknown = [path for path in given if not any(_names(path, unit) for unit in units)]
     if unknown:
@@ -118,8 +119,13 @@ def scale_branches(
                 " stochastic-depth module, or several that differ. Give it with --survival"
                 f" {unit.name}=0.9, or train with the 'inverted' convention."
             )
+        if kept != 1.0 and unit.further:
+            raise UnitError(
+                f"unit {unit.name!r}: its branch is wider than what it is added to, and what"
+                " is set beside that cannot be scaled. Train with the 'inverted' convention."
+            )
         if kept != 1.0:
-            scales.update(dict.fromkeys(unit.cuts, kept))
+            scales[unit.cuts[0]] = kept
     model = network.model.clone()
     ScaleOperandsPass(scales)(model)
     return replace(network, model=model, reference=network.reference.with_scales(scales))

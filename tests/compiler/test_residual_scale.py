@@ -11,11 +11,11 @@ from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import UnitError
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.read.export import export_supernet
-from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
+from skipc.compiler.residual_scale import ResidualScale, Scaling, scale_branches, scaled
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.tensors import TensorSpec
-from tests.zoo import assert_close, skipping
+from tests.zoo import assert_close, exported, skipping
 
 INPUTS = (TensorSpec("x", "float32", (1, 8)),)
 X = np.random.default_rng(0).standard_normal((1, 8)).astype(np.float32)
@@ -125,3 +125,9 @@ def test_survival_without_original_is_refused(network):
     supernet = TorchSupernet(network, INPUTS, None, None, "network", {})
     with pytest.raises(UnitError, match="no effect without --residual-scale original"):
         Scaling(survival=SURVIVAL).check(supernet)
+
+
+def test_branch_whose_parts_are_set_beside_the_stream_is_not_scaled():
+    graph, search = exported("wide-branch")
+    with pytest.raises(UnitError, match="'work': its branch is wider"):
+        scale_branches(graph, search.units, {"work": 0.9})
