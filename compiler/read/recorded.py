@@ -12,6 +12,8 @@ from skipc.compiler.read.sniff import Kind, sniff
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
 _ACCURACY = re.compile(r"(^|[^a-z])(acc|acc1|accuracy|top1|prec1)($|[^a-z0-9])", re.IGNORECASE)
 _OTHER = re.compile(r"train|top5|acc5|prec5|loss", re.IGNORECASE)
 
@@ -31,21 +33,22 @@ def recorded_accuracy(path: Path) -> tuple[str, float] | None:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
         return None
-    found = [
-        (name, value / 100 if value > 1 else value)
+    said = [
+        (name, float(value))
         for name, value in _numbers(content, "")
-        if _ACCURACY.search(name) and not _OTHER.search(name) and 0 < value <= 100
+        if _ACCURACY.search(name) and not _OTHER.search(name)
     ]
+    found = [(name, n / 100 if n > 1 else n) for name, n in said if 0 < n <= 100]
     return min(found, key=lambda pair: pair[1], default=None)
 
 
-def _numbers(content: object, where: str) -> Iterator[tuple[str, float]]:
+def _numbers(content: object, where: str) -> Iterator[tuple[str, float | torch.Tensor]]:
     import torch
 
     for key, value in content.items() if isinstance(content, Mapping) else ():
         name = f"{where}{key}"
         single = isinstance(value, torch.Tensor) and value.numel() == 1
         if single or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            yield name, float(value)
+            yield name, value
         elif not where:
             yield from _numbers(value, f"{name}.")

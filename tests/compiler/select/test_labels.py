@@ -83,6 +83,7 @@ def test_accuracy_that_the_checkpoint_records_is_compared():
         ({"val_accuracy": 0.9, "train_acc": 0.99, "acc5": 99.0}, ("val_accuracy", 0.9)),
         ({"metrics": {"top1": 81.0, "loss": 0.7}}, ("metrics.top1", 0.81)),
         ({"acc1": 70.0, "best_acc1": 72.0}, ("acc1", 0.7)),
+        ({"acc": 0.9, "model": {"phase": torch.tensor([1j])}}, ("acc", 0.9)),
         ({"epoch": 3, "accumulate": 2, "accuracy": "high"}, None),
     ],
 )
