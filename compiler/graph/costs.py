@@ -59,22 +59,18 @@ def parameters(nodes: Iterable[ir.Node]) -> int:
 
     The running statistics of a batch norm are none: they are not trained.
     """
-    listed = tuple(nodes)
-    inside = {id(node) for node in listed}
-    values: dict[int, ir.Value] = {}
-    for node in listed:
-        trained = node.inputs[:3] if node.op_type == "BatchNormalization" else node.inputs
-        for value in trained:
-            if value is not None and value.is_initializer():
-                values[id(value)] = value
-    total = 0
-    for value in values.values():
-        tensor = value.const_value
-        if tensor is None or not tensor.dtype.is_floating_point():
-            continue
-        if all(id(user) in inside for user, _ in value.uses()):
-            total += tensor.size
-    return total
+    inside = set(nodes)
+    read: set[ir.Value | None] = set()
+    for node in inside:
+        read.update(node.inputs[:3] if node.op_type == "BatchNormalization" else node.inputs)
+    tensors = [
+        value.const_value
+        for value in read
+        if value is not None
+        and value.is_initializer()
+        and all(user in inside for user, _ in value.uses())
+    ]
+    return sum(t.size for t in tensors if t is not None and t.dtype.is_floating_point())
 
 
 def shape_at_batch_one(value: ir.Value | None) -> list[int] | None:
