@@ -301,5 +301,5 @@ def _check_keys(record: Mapping[str, object], keys: tuple[str, ...], where: str)
     for key in record:
         if key not in keys:
             raise FrontError(
-                f"{where}: unknown key {shown(key)}. {choices_text(str(key)[:80], keys)}"
+                f"{where}: unknown key {shown(key)}. {choices_text(str(key), keys)}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
-from skipc.compiler.verify.numerics import Difference, difference
+from skipc.compiler.verify.numerics import difference
 from skipc.runtime.bundle.tensors import misfit
 from skipc.runtime.errors import IntegrityError
 
@@ -26,16 +26,6 @@ def tolerance_on(backend: str, manifest: Manifest, entry: ConfigurationEntry) ->
     """Returns the largest error that a configuration may have with engines of ``backend``."""
     allowed = manifest.verification(entry).tolerance
     return max(allowed, LEAST_TOLERANCES.get(backend, 0.0))
-
-
-def advice(error: Difference) -> str:
-    """Returns what to do about outputs that are not within the tolerance."""
-    if error.unlike:
-        return "Build the engines again: skipc finish."
-    return (
-        "Build the bundle with a larger --tolerance, or try another version of the library"
-        " that runs it."
-    )
 
 
 def check_outputs(graph: GraphEntry, found: list[Case]) -> None:
@@ -81,9 +71,15 @@ def check_golden(
         error = difference(found, bundle.golden_outputs(entry.name), checked.ranges)
         tolerance = tolerance_on(backend, bundle.manifest, entry)
         if not error.within(tolerance):
+            advice = (
+                "Build the engines again: skipc finish."
+                if error.unlike
+                else "Build the bundle with a larger --tolerance, or try another version of"
+                " the library that runs it."
+            )
             raise NumericsError(
                 f"configuration {entry.name!r}: on {here}"
-                f" {error.text(checked.reference, tolerance)} {advice(error)}"
+                f" {error.text(checked.reference, tolerance)} {advice}"
             )
 
 
