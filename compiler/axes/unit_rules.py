@@ -84,6 +84,7 @@ class Rules:
         # A join's output -> its shortcut: a later branch may start from the stream before it
         # (parallel attention and MLP: (x + attention(x)) + mlp(x)).
         self._streams: dict[ir.Value, ir.Value] = {}
+        self._beside: set[Cut] = set()
 
     def is_join(self, node: ir.Node) -> bool:
         """Tells whether ``node`` adds two values of which either may be a branch.
@@ -121,11 +122,12 @@ class Rules:
         for rule in BEFORE_CUTTING:
             if reason := rule(found, self._index):
                 raise RefusedError(reason)
-        found = _cut(found, self._index)
+        found = _cut(found, self._index, self._beside)
         for rule in AFTER_CUTTING:
             if reason := rule(found, self._index):
                 raise RefusedError(reason)
         self._streams[join.outputs[0]] = found.kept
+        self._beside.update(found.cuts[1:])
         return found
 
     def _from_stream(self, join: ir.Node) -> Candidate | None:
@@ -228,22 +230,22 @@ AFTER_CUTTING = (does_work, still_reads_an_input)
 """What a join must be, one rule after the other; each returns why it is not."""
 
 
-def _cut(found: Candidate, index: GraphIndex) -> Candidate:
+def _cut(found: Candidate, index: GraphIndex, before: Collection[Cut]) -> Candidate:
     """Returns the candidate with what is cut, and what goes with it."""
     cuts = [Cut(str(found.join.outputs[0].name), 1 - found.shortcut)]
     gone = index.only_for(cuts)
     if not _has(gone, WORKING_OPS):
-        cuts += _further_parts(operand(found.join, 1 - found.shortcut))
+        cuts += _further_parts(operand(found.join, 1 - found.shortcut), before)
         gone = index.only_for(cuts)
     return replace(found, cuts=tuple(cuts), gone=gone)
 
 
-def _further_parts(value: ir.Value) -> list[Cut]:
+def _further_parts(value: ir.Value, before: Collection[Cut]) -> list[Cut]:
     """Returns where the other parts of a branch end that is wider than the stream.
 
     One part is added to the stream, the others are set beside it: ``cat(f(x)[:, :c] + x,
     f(x)[:, c:])``. Nothing is returned where one of them is read by anything else, or has
-    nothing beside it.
+    nothing beside it but what other units cut ``before``.
     """
     part = value.producer()
     whole = part.inputs[0] if part is not None and part.op_type in ("Slice", "Split") else None
@@ -254,14 +256,16 @@ def _further_parts(value: ir.Value) -> list[Cut]:
     for user in whole.consumers():
         for output in user.outputs:
             for reader, place in () if output is value else output.uses():
-                known = output.shape is not None and all(
-                    isinstance(output.shape[axis], int)
-                    for axis in [reader.attributes.get_int("axis", 0)]
+                name = str(reader.outputs[0].name)
+                alone = all(
+                    each in parts or Cut(name, at) in before
+                    for at, each in enumerate(reader.inputs)
                 )
-                alone = parts.issuperset(reader.inputs)
-                if reader.op_type != "Concat" or alone or not known:
+                if reader.op_type != "Concat" or alone or output.shape is None:
                     return []
-                cuts.append(Cut(str(reader.outputs[0].name), place))
+                if not isinstance(output.shape[reader.attributes.get_int("axis", 0)], int):
+                    return []
+                cuts.append(Cut(name, place))
         if user.op_type not in ("Slice", "Split"):
             return []
     return cuts

@@ -155,6 +155,27 @@ def test_parts_of_a_branch_with_nothing_beside_them_stay():
     assert "the branch is read elsewhere" in found.rejected[0].reason
 
 
+class TwoBranches(torch.nn.Module):
+    """Two branches that are set beside each other, each with the rest of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = torch.nn.Linear(4, 8), torch.nn.Linear(4, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, z = torch.relu(self.left(x)), torch.relu(self.right(x))
+        beside = torch.cat([y[:, 4:], z[:, 4:]], 1)
+        return torch.cat([x + y[:, :4], x + z[:, :4], beside], 1)
+
+
+def test_something_stays_of_what_two_branches_are_set_beside_in():
+    inputs = (TensorSpec("x", "float32", (1, 4)),)
+    network = export_supernet(TorchSupernet(TwoBranches().eval(), inputs, None, None, "n", {}))
+    found = find_units(network.model)
+    assert [unit.name for unit in found.units] == ["left"]
+    assert "the branch is read elsewhere" in found.rejected[0].reason
+
+
 def test_units_that_read_the_inputs_together_are_not_skipped_together(tmp_path):
     graph, search = exported("queries")
     counter = Counter(graph.model, search.units)
