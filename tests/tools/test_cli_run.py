@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import AdaptiveEngine
-from tests.bundles import edit_json
+from tests.bundles import edit_engines
 from tests.command_line import all_files, mistake, skipc, skipc_without
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def test_run_refuses_what_does_not_fit(
 
 
 def _age(bundle: Path) -> None:
-    edit_json(
+    edit_engines(
         bundle / "engines" / "cpu" / "engines.json",
         lambda document: document["host"].update(onnxruntime="1.20.0"),
     )

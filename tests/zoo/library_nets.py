@@ -214,6 +214,7 @@ LIBRARY_NETS = (
             **_layers("swin.encoder.layers.1.blocks", 1, attention="attention", mlp="mlp"),
         },
         pixels(16),
+        rejected=("attention scores",) * 2,
     ),
     Net(
         "dinov2",

@@ -14,7 +14,7 @@ from skipc.runtime import Bundle, SystemClock
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeEngine
 from skipc.runtime.backends.phases import OWN_WAY, LoadTimes, PhasedEngine, phased_backend
 from skipc.runtime.call.chain import runs_of
-from skipc.runtime.errors import EngineError, sentence
+from skipc.runtime.errors import BundleError, EngineError, sentence
 from skipc.runtime.load.loading import load_all
 from skipc.runtime.load.opening import bundle_backend, family_of
 from skipc.tools.pss import added_bytes, pss_bytes
@@ -230,11 +230,10 @@ def load_plain(
             )
             return {}, reason
         graph = manifest.graph(subject.graphs[name][0])
-        file, checked = subject.bundle.graph_file(graph), graph.verification
-        start_ns = time.perf_counter_ns()
+        start_ns, checked = time.perf_counter_ns(), graph.verification
         try:
-            session = plain_session(file, subject.backend.threads)
-        except EngineError as refused:
+            session = plain_session(subject.bundle.graph_file(graph), subject.backend.threads)
+        except (BundleError, EngineError) as refused:
             return {}, str(refused)
         loaded_ns = time.perf_counter_ns()
         outputs = session(case)

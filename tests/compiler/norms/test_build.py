@@ -104,7 +104,7 @@ def test_engines_of_scaled_norms_share_their_kernels(tmp_path):
 
 def test_statistics_of_another_network_stop_the_build(tmp_path):
     supernet = make_front(tmp_path, "bottleneck", NormMode.FULL)
-    other = replace(supernet, module=export(NORM_NETS["leaky"])[0])
+    other = replace(supernet, source=export(NORM_NETS["leaky"])[0])
     with pytest.raises(FrontError):
         build(tmp_path, other)
     assert not (tmp_path / "b.skipc").exists()

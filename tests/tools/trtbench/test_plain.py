@@ -79,9 +79,9 @@ def test_a_graph_that_cannot_be_run_is_told_and_the_engines_are_measured(work: P
         work / "ckpt.skipc", *QUICK, "--baseline", "plain", "--json", work / "found.json"
     )
     assert ended.code == 0, ended.err
-    assert "The baseline plain was not run: ONNX Runtime refuses fast.onnx" in ended.out
+    assert "The baseline plain was not run:" in ended.out
     report = read_report(work / "found.json")
-    assert report.plain_not_run.startswith("ONNX Runtime refuses fast.onnx as it stands")
+    assert "fast.onnx: not an ONNX graph" in report.plain_not_run
     assert (report.plain, list(report.timed)) == ({}, ["full", "fast"])
 
 
