@@ -146,7 +146,7 @@ def test_build_computes_in_half_precision_when_told(made: Path, tmp_path: Path) 
         *("--precision", "fp16", "--out", out),
     )
     assert ended.code == 0, ended.err
-    assert re.search(r"^  computes +fp16$", ended.out, re.MULTILINE)
+    assert re.search(r"^  computes +fp16 *$", ended.out, re.MULTILINE)
     whole, half = (Bundle.open(path).manifest for path in (made / "ckpt.skipc", out))
     assert (whole.provenance.precision, half.provenance.precision) == ("fp32", "fp16")
     sizes = [sum(t.size_bytes for t in manifest.weights) for manifest in (whole, half)]
