@@ -1,4 +1,4 @@
-"""Run in a process of its own, once per TensorRT-RTX: builds every graph below a folder.
+"""Run in a process of its own, once per TensorRT-RTX: builds a folder's graphs of a name.
 
 Prints JSON: per graph the plan's size in bytes, or what went wrong.
 """
@@ -18,22 +18,22 @@ from skipc.runtime.bundle.tensors import BatchRange
 BATCH = BatchRange(1, 2, 4)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, name: str) -> None:
     library = open_library("tensorrt-rtx")
     settings = PlanSettings(
         TargetOptions(), BATCH, stripped=False, capabilities=("8.6", "12.0")
     )
     found: dict[str, int | str] = {}
-    for graph in sorted(folder.rglob("*.onnx")):
-        name = graph.relative_to(folder).as_posix()
+    for graph in sorted(folder.rglob(f"{name}.onnx")):
+        place = graph.relative_to(folder).as_posix()
         try:
             network = parse(library, graph.stem, graph)
             plan = build_plan(library, graph.stem, network, settings, b"", lambda text: None)
-            found[name] = memoryview(plan.data).nbytes
+            found[place] = memoryview(plan.data).nbytes
         except TargetError as cause:
-            found[name] = str(cause)
+            found[place] = str(cause)
     print(json.dumps({"version": library.version, "plans": found}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
