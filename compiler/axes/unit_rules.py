@@ -183,7 +183,14 @@ def is_no_score(found: Candidate, index: GraphIndex) -> str | None:
                 pending += [each for each in user.outputs if each not in pending]
             else:
                 return None
-    if any(user.outputs[0].is_graph_output() for user in softmax) or not softmax:
+    # Weights are read by a product; what reaches an output as it is are probabilities.
+    behind = [user.outputs[0] for user in softmax]
+    for value in behind:
+        if value.is_graph_output():
+            return None
+        passed = [user for user in value.consumers() if user.op_type in _ELEMENTWISE]
+        behind += [user.outputs[0] for user in passed if user.outputs[0] not in behind]
+    if not softmax:
         return None
     return "the sum is turned into weights by a softmax (attention scores): it is no stream"
 

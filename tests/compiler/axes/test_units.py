@@ -185,3 +185,15 @@ def test_units_that_read_the_inputs_together_are_not_skipped_together(tmp_path):
     with pytest.raises(CompileError, match=r"'blind': its output 'output' is the same what"):
         folder.build()
     assert folder.left() == ["ckpt.pt", "front.json"]
+
+
+def test_probabilities_are_no_attention_scores():
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    g (float[1,4] x, float[4,4] w) => (float[1,4] y) <float[1,4] h, float[1,4] sum> {
+        h = MatMul(x, w)
+        sum = Add(x, h)
+        p = Softmax(sum)
+        q = Identity(p)
+        y = Cast<to = 1>(q)
+    }"""
+    assert [unit.join for unit in find_units(ir.from_onnx_text(text)).units] == ["sum"]
