@@ -9,7 +9,6 @@ from skipc.compiler import axes
 from skipc.compiler.graph.costs import parameters
 from skipc.compiler.norms.apply import Norms
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.residual_scale import Scaling, scaled
 from skipc.runtime.bundle.manifest import AxisEntry, OptionEntry
 
@@ -133,4 +132,4 @@ def open_family(supernet: Supernet, scaling: Scaling | None = None) -> Family:
         SupernetError: The network cannot be exported.
         UnitError: Its branches cannot be scaled so.
     """
-    return family_of(scaled(export_supernet(supernet), supernet, scaling or Scaling()))
+    return family_of(scaled(supernet.exported(), scaling or Scaling()))

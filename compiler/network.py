@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -18,57 +19,63 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 
-class Reference(Protocol):
+@dataclass(frozen=True)
+class Reference(ABC):
     """Runs a network by other means than its graph, which it never reads.
 
-    What is done to the network is done to the reference in its own way: each of the methods
-    that do so returns another reference, with that added to what was done before.
+    What is done to the network is done to the reference in its own way: each of the ``with_``
+    methods returns another reference, with that added to what was done before.
+
+    Attributes:
+        name: What it is, for the manifest and for messages.
+        cuts: Operands that are zero.
+        scales: What operands are multiplied by.
+        norms: The batch norms' statistics, where they are not the network's own.
     """
 
-    @property
-    def name(self) -> str:
-        """What it is, for the manifest and for messages."""
-        ...
+    name: ClassVar[str]
+    cuts: tuple[Cut, ...] = field(default=(), kw_only=True)
+    scales: Mapping[Cut, float] = field(default_factory=dict, kw_only=True)
+    norms: NormsByOutput | None = field(default=None, kw_only=True)
 
+    @abstractmethod
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""
-        ...
 
+    @abstractmethod
     def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""
-        ...
 
     def can_cut(self, cut: Cut) -> bool:
         """Tells whether the operand has a counterpart here."""
-        ...
+        return True
 
     def with_cuts(self, cuts: Sequence[Cut]) -> Reference:
         """Returns the reference with these operands zero."""
-        ...
+        return replace(self, cuts=(*self.cuts, *cuts))
 
     def with_scales(self, scales: Mapping[Cut, float]) -> Reference:
         """Returns the reference with these operands multiplied by a factor each."""
-        ...
+        return replace(self, scales={**self.scales, **scales})
 
     def with_norms(self, norms: NormsByOutput) -> Reference:
         """Returns the reference with these statistics in its batch norms."""
-        ...
+        return replace(self, norms=norms)
 
 
-class Switching(Protocol):
-    """A network that leaves out parts of itself, and changes more than that when it does.
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """How a network leaves out parts of itself, and changes more than that when it does.
 
     No graph of the full network holds what it becomes: it is asked for each of its forms.
+
+    Attributes:
+        names: What may be left out, in network order.
+        without: Returns the network without some of these.
     """
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What may be left out, in network order."""
-        ...
-
-    def without(self, names: frozenset[str]) -> Network:
-        """Returns the network without these."""
-        ...
+    names: tuple[str, ...]
+    without: Callable[[frozenset[str]], Network]
 
 
 DEFAULT_TOLERANCE = 1e-4
@@ -128,6 +135,7 @@ class Network:
         description: The network in one line, for the manifest.
         tolerance: How far the graph may be from the reference.
         survival: Survival probability by the path of the stochastic-depth module.
+        residual_scale: How the checkpoint says that kept branches are scaled at test time.
         switching: Where it leaves out parts of itself by its own means.
         name: Of the checkpoint; "" where there is one.
     """
@@ -140,6 +148,7 @@ class Network:
     description: str
     tolerance: Tolerance
     survival: Mapping[str, float] = field(default_factory=dict)
+    residual_scale: str = "inverted"
     switching: Switching | None = None
     name: str = ""
 

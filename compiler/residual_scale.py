@@ -45,9 +45,9 @@ class Scaling:
     scale: ResidualScale | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, supernet: Supernet) -> ResidualScale:
+    def of(self, network: Network | Supernet) -> ResidualScale:
         """Returns how a network is scaled: as asked, else as its checkpoint says."""
-        return self.scale or ResidualScale(supernet.residual_scale)
+        return self.scale or ResidualScale(network.residual_scale)
 
     def check(self, supernet: Supernet) -> None:
         """Checks what can be checked before the network is exported.
@@ -59,13 +59,8 @@ class Scaling:
             raise UnitError("--survival has no effect without --residual-scale original.")
 
 
-def scaled(network: Network, supernet: Supernet, scaling: Scaling) -> Network:
-    """Returns the network with its branches scaled.
-
-    Args:
-        network: The network, as it was exported.
-        supernet: What it was exported from.
-        scaling: What was asked for.
+def scaled(network: Network, scaling: Scaling) -> Network:
+    """Returns the network, as it was exported, with its branches scaled.
 
     Raises:
         UnitError: A unit's probability is unknown, or none, or names no unit; or the network
@@ -78,7 +73,7 @@ def scaled(network: Network, supernet: Supernet, scaling: Scaling) -> Network:
                 " scales its branches itself. Leave --residual-scale and --survival out."
             )
         return network
-    if scaling.of(supernet) is ResidualScale.ORIGINAL:
+    if scaling.of(network) is ResidualScale.ORIGINAL:
         return scale_branches(network, units_of_network(network).units, scaling.survival)
     return network
 

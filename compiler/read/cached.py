@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
+from skipc.compiler.network import Switching
 from skipc.compiler.read.checkpoint import TorchSupernet, read_checkpoint
-from skipc.compiler.read.export_files import Export, load_export, save_export
+from skipc.compiler.read.export_files import load_export, save_export
 from skipc.compiler.read.export_key import code_of, export_key, key_of
 from skipc.compiler.read.factories import is_users_code
 from skipc.compiler.read.sniff import Kind, sniff
@@ -75,7 +76,7 @@ class CachedSupernet:
     cache: ExportCache
     read: Callable[[], Supernet]
     step: Callable[[str], None]
-    _known: dict[frozenset[str], Export] = field(default_factory=dict, repr=False)
+    _known: dict[frozenset[str], Network] = field(default_factory=dict, repr=False)
     _taken: set[frozenset[str]] = field(default_factory=set, repr=False)
 
     @property
@@ -94,8 +95,8 @@ class CachedSupernet:
         return self._described().residual_scale
 
     def exported(self) -> Network:
-        """Returns the network; see ``export_supernet``."""
-        network = self.without(_FULL)
+        """Returns the network; see ``Supernet``."""
+        network = self._form(_FULL)
         if _FULL in self._taken:
             self._taken.clear()
             self.step("the export is taken from the cache")
@@ -106,27 +107,20 @@ class CachedSupernet:
         reading = functools.cache(lambda: self.read().with_rows(rows))
         return CachedSupernet(key_of(self.key, rows), self.cache, reading, self.step)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the network may leave out by its own means, in network order."""
-        return self._export(_FULL).forms
-
-    def without(self, names: frozenset[str]) -> Network:
-        """Returns the network, in one of its forms where it has several."""
-        export = self._export(names)
-        return replace(export.network, switching=self) if export.forms else export.network
-
-    def _described(self) -> Export | Supernet:
+    def _described(self) -> Network | Supernet:
         return self._kept(_FULL) or self.read()
 
-    def _export(self, names: frozenset[str]) -> Export:
+    def _form(self, names: frozenset[str]) -> Network:
+        """Returns the network without ``names``, which it leaves out by its own means."""
         return self._kept(names) or self._made(names)
 
-    def _kept(self, names: frozenset[str]) -> Export | None:
+    def _kept(self, names: frozenset[str]) -> Network | None:
         """Returns what is known or in the cache."""
         if names not in self._known:
             load = functools.partial(
-                load_export, otherwise=lambda why: self._program(names, why)
+                load_export,
+                without=self._form,
+                otherwise=lambda why: self._program(names, why),
             )
             found = self.cache.read(self._entry(names), load)
             if found is None:
@@ -135,22 +129,20 @@ class CachedSupernet:
             self._taken.add(names)
         return self._known[names]
 
-    def _made(self, names: frozenset[str]) -> Export:
+    def _made(self, names: frozenset[str]) -> Network:
         """Returns what is exported now, and kept."""
-        read = self.read()
-        network = read.exported()
-        forms: tuple[str, ...] = ()
+        network = self.read().exported()
         if network.switching is not None:
-            forms = network.switching.names
-            network = network.switching.without(names)
-        made = self._known[names] = Export(network, read.residual_scale, forms)
-        self.cache.write(self._entry(names), functools.partial(save_export, export=made))
-        return made
+            forms = Switching(network.switching.names, self._form)
+            network = replace(network.switching.without(names), switching=forms)
+        self._known[names] = network
+        self.cache.write(self._entry(names), functools.partial(save_export, network=network))
+        return network
 
     def _program(self, names: frozenset[str], cause: Exception) -> ExportedProgram:
         """Returns the program, exported anew since the one that was kept is none."""
         self.cache.drop(self._entry(names), cause)
-        reference = self._made(names).network.reference
+        reference = self._made(names).reference
         assert isinstance(reference, TorchReference)
         return reference.program
 

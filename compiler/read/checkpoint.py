@@ -60,21 +60,24 @@ class Supernet(Protocol):
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The network's inputs; nothing is exported to tell."""
-        ...
 
     @property
     def batch(self) -> BatchRange | None:
         """The range of the dynamic batch; None for a fixed one."""
-        ...
 
     @property
     def residual_scale(self) -> str:
         """How the checkpoint says that kept branches are scaled at test time."""
-        ...
 
     def exported(self) -> Network:
-        """Returns the network; see ``export_supernet``."""
-        ...
+        """Returns the network.
+
+        Its weights are held by reference where the source allows it. Batch norms are nodes of
+        their own: what they become depends on the configuration.
+
+        Raises:
+            SupernetError: It cannot be exported, is random, or has no usable output.
+        """
 
     def with_rows(self, rows: int) -> Supernet:
         """Returns the same network with a dynamic batch of up to ``rows``.
@@ -82,7 +85,6 @@ class Supernet(Protocol):
         Raises:
             SupernetError: It has no such form, which may be told when it is exported.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class TorchSupernet(_Supernet):
     source: nn.Module
 
     def exported(self) -> Network:
-        """Returns the network; see ``export_supernet``."""
+        """Returns the network; see ``Supernet``."""
         from skipc.compiler.read.export import from_torch
 
         return from_torch(self)
@@ -153,7 +155,7 @@ class ProgramSupernet(_Supernet):
     source: ExportedProgram
 
     def exported(self) -> Network:
-        """Returns the network; see ``export_supernet``."""
+        """Returns the network; see ``Supernet``."""
         from skipc.compiler.read.export import from_program
 
         return from_program(self, self.source)
@@ -165,7 +167,7 @@ class OnnxSupernet(_Supernet):
     source: Path
 
     def exported(self) -> Network:
-        """Returns the network; see ``export_supernet``."""
+        """Returns the network; see ``Supernet``."""
         from skipc.compiler.read.export import from_onnx
 
         return from_onnx(self)

@@ -21,7 +21,7 @@ from skipc.compiler.read.outputs import (
 )
 from skipc.compiler.read.program_forms import settle_forms
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
-from skipc.compiler.read.switching import Forms, SwitchingNetwork
+from skipc.compiler.read.switching import SwitchingNetwork, in_forms
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
@@ -35,31 +35,22 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from skipc.compiler.network import Reference
-    from skipc.compiler.read import OnnxSupernet, ProgramSupernet, Supernet, TorchSupernet
+    from skipc.compiler.read import OnnxSupernet, ProgramSupernet, TorchSupernet
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 
 
-def export_supernet(supernet: Supernet) -> Network:
-    """Returns the network that is in a checkpoint.
-
-    Its weights are held by reference where the source allows it. Batch norms are nodes of
-    their own: what they become depends on the configuration.
-
-    Raises:
-        SupernetError: The network cannot be exported, is random, or has no usable output.
-    """
-    return supernet.exported()
-
-
 def from_torch(supernet: TorchSupernet) -> Network:
-    """Returns the network that a module is; see ``export_supernet``."""
-    if not isinstance(supernet.source, SwitchingNetwork):
+    """Returns the network that a module is; see ``Supernet.exported``."""
+
+    def trace() -> Network:
         return from_program(supernet, _program(supernet))
-    forms = Forms(supernet.source, lambda: from_program(supernet, _program(supernet)))
-    return forms.without(frozenset())
+
+    if isinstance(supernet.source, SwitchingNetwork):
+        return in_forms(supernet.source, supernet.model, trace)
+    return trace()
 
 
 def _program(supernet: TorchSupernet) -> ExportedProgram:
@@ -89,7 +80,7 @@ def from_program(
     supernet: TorchSupernet | ProgramSupernet,
     program: ExportedProgram,
 ) -> Network:
-    """Returns the network that a program is; see ``export_supernet``."""
+    """Returns the network that a program is; see ``Supernet.exported``."""
     import onnx_ir.passes.common as common
     import torch
 
@@ -137,7 +128,7 @@ def from_program(
 
 
 def from_onnx(supernet: OnnxSupernet) -> Network:
-    """Returns the network that an ONNX file holds; see ``export_supernet``."""
+    """Returns the network that an ONNX file holds; see ``Supernet.exported``."""
     require("onnxscript", "compiler")
     import onnx_ir as ir
 
@@ -235,6 +226,7 @@ def _network(
         description=supernet.model,
         tolerance=own_tolerance(outputs),
         survival=supernet.survival,
+        residual_scale=supernet.residual_scale,
     )
 
 

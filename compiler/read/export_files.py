@@ -20,7 +20,7 @@ import numpy as np
 
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.errors import CompileError
-from skipc.compiler.network import Network, own_tolerance
+from skipc.compiler.network import Network, Switching, own_tolerance
 from skipc.compiler.read.graph_files import program_from_file
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.records import read, read_json, written
@@ -64,8 +64,8 @@ class NetworkRecord:
     """What the graph and the program do not say themselves.
 
     Attributes:
-        inputs, outputs, batch, description, survival: As ``Network`` has them.
-        residual_scale, forms: As ``Export`` has them.
+        inputs, outputs, batch, description, survival, residual_scale: As ``Network`` has them.
+        forms: What the network may leave out that switches more than its units.
         names, nodes, joins: As ``TorchReference`` has them.
         tensors: The program's tensors.
     """
@@ -85,32 +85,7 @@ class NetworkRecord:
     tensors: tuple[HeldTensor, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
-    """What is kept of a checkpoint.
-
-    Attributes:
-        network: The network.
-        residual_scale: How the checkpoint says that kept branches are scaled.
-        forms: What a network may leave out that switches more than its units.
-    """
-
-    network: Network
-    residual_scale: str
-    forms: tuple[str, ...] = ()
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The network's inputs."""
-        return self.network.inputs
-
-    @property
-    def batch(self) -> BatchRange | None:
-        """The range of the dynamic batch; None for a fixed one."""
-        return self.network.batch
-
-
-def save_export(folder: Path, export: Export) -> None:
+def save_export(folder: Path, network: Network) -> None:
     """Writes a network that was exported from PyTorch into ``folder``.
 
     Raises:
@@ -119,7 +94,7 @@ def save_export(folder: Path, export: Export) -> None:
     import onnx_ir as ir
     import torch
 
-    network, reference = export.network, export.network.reference
+    reference = network.reference
     assert isinstance(reference, TorchReference)
     program = reference.program
     bare = _without_tensors(program)
@@ -139,8 +114,8 @@ def save_export(folder: Path, export: Export) -> None:
         batch=network.batch,
         description=network.description,
         survival=network.survival,
-        residual_scale=export.residual_scale,
-        forms=export.forms,
+        residual_scale=network.residual_scale,
+        forms=network.switching.names if network.switching is not None else (),
         names=reference.names,
         nodes=reference.outputs,
         joins=tuple(sorted(reference.joins)),
@@ -149,11 +124,16 @@ def save_export(folder: Path, export: Export) -> None:
     (folder / NETWORK).write_text(json.dumps(written(record)), encoding="utf-8")
 
 
-def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram]) -> Export:
-    """Returns what is in ``folder``, which is not needed any more afterwards.
+def load_export(
+    folder: Path,
+    without: Callable[[frozenset[str]], Network],
+    otherwise: Callable[[Exception], ExportedProgram],
+) -> Network:
+    """Returns the network in ``folder``, which is not needed any more afterwards.
 
     Args:
         folder: What ``save_export`` wrote.
+        without: Returns another form of it, where it has several.
         otherwise: Returns the program where the one in ``folder`` turns out, when it is first
             needed, to be none.
 
@@ -190,7 +170,7 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
             return otherwise(cause)
         return program
 
-    network = Network(
+    return Network(
         model=model,
         reference=TorchReference(opened, record.names, record.nodes, frozenset(record.joins)),
         inputs=record.inputs,
@@ -199,8 +179,9 @@ def load_export(folder: Path, otherwise: Callable[[Exception], ExportedProgram])
         description=record.description,
         tolerance=own_tolerance(record.outputs),
         survival=record.survival,
+        residual_scale=record.residual_scale,
+        switching=Switching(record.forms, without) if record.forms else None,
     )
-    return Export(network, record.residual_scale, record.forms)
 
 
 def _without_tensors(program: ExportedProgram) -> ExportedProgram:

@@ -9,10 +9,12 @@ unfolded, since two sets of them share one kernel.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from skipc.compiler.errors import SupernetError
+from skipc.compiler.network import Switching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -26,50 +28,38 @@ class SwitchingNetwork(Protocol):
 
     def skippable(self) -> tuple[str, ...]:
         """Returns the names of what may be skipped, in network order."""
-        ...
 
     def set_skipped(self, names: Collection[str]) -> None:
         """Makes the next forward pass leave out ``names``, and run everything else."""
-        ...
 
 
-class Forms:
-    """The forms of a switching network, each traced when it is first asked for.
+def in_forms(network: SwitchingNetwork, model: str, trace: Callable[[], Network]) -> Network:
+    """Returns a switching network whole; each of its forms is traced when first asked for.
 
     Args:
-        module: The network.
+        network: The module.
+        model: What it is called, for messages.
         trace: Traces it as it is.
+
+    Raises:
+        SupernetError: It names nothing that may be skipped, or one thing twice.
     """
+    names = tuple(network.skippable())
+    if not names:
+        raise SupernetError(
+            f"{model}: its skippable() names nothing. Return the names of what"
+            " set_skipped() can leave out, in network order."
+        )
+    if len(set(names)) < len(names):
+        raise SupernetError(f"{model}: its skippable() gives a name twice: {names}.")
 
-    def __init__(self, module: SwitchingNetwork, trace: Callable[[], Network]) -> None:
-        self._module = module
-        self._trace = trace
-        self._known: dict[frozenset[str], Network] = {}
+    @functools.cache
+    def without(skipped: frozenset[str]) -> Network:
+        network.set_skipped(skipped)
+        try:
+            return replace(trace(), switching=switching)
+        finally:
+            network.set_skipped(())
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What may be left out.
-
-        Raises:
-            SupernetError: The network names nothing, or one thing twice.
-        """
-        model = self.without(frozenset()).description
-        names = tuple(self._module.skippable())
-        if not names:
-            raise SupernetError(
-                f"{model}: its skippable() names nothing. Return the names of what"
-                " set_skipped() can leave out, in network order."
-            )
-        if len(set(names)) < len(names):
-            raise SupernetError(f"{model}: its skippable() gives a name twice: {names}.")
-        return names
-
-    def without(self, names: frozenset[str]) -> Network:
-        """Returns the network without ``names``."""
-        if names not in self._known:
-            self._module.set_skipped(names)
-            try:
-                self._known[names] = replace(self._trace(), switching=self)
-            finally:
-                self._module.set_skipped(())
-        return self._known[names]
+    switching = Switching(names, without)
+    return without(frozenset())

@@ -9,7 +9,6 @@ from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.batch_norms import find_norms
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.golden import draw_inputs
@@ -46,13 +45,13 @@ def evaluated_family(
         note: Told in one line what makes the evaluation slow.
     """
     original = scaling.of(supernet) is ResidualScale.ORIGINAL
-    plain = export_supernet(supernet) if original else family.network
+    plain = supernet.exported() if original else family.network
     graph = batched_graph(supernet, plain, rows, note)
     if graph is family.network:
         return family
     if graph.switching is not None:
         return replace(family, network=graph)
-    return family_of(scaled(graph, supernet, scaling))
+    return family_of(scaled(graph, scaling))
 
 
 def batched_graph(
@@ -86,7 +85,7 @@ def batched_graph(
 
 
 def _exported(supernet: Supernet, graph: Network, rows: int) -> Network:
-    found = export_supernet(supernet.with_rows(rows))
+    found = supernet.with_rows(rows).exported()
     found = replace(found, batch=BatchRange(1, rows, rows))
     _check_names(graph, found)
     _check_rows(graph, found)

@@ -6,64 +6,41 @@ Nothing is removed, rewired or optimised, so it shares no mechanism with the pas
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.cut import operands_by_node
 from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE, set_operand
+from skipc.compiler.network import Reference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.cut import Cut
-    from skipc.compiler.norms.apply import NormsByOutput
     from skipc.compiler.verify.numerics import Case
 
 _FILE = "reference.onnx"
 
 
 @dataclass(frozen=True)
-class OnnxReference:
+class OnnxReference(Reference):
     """Runs the supernet in ONNX Runtime without optimisation.
 
     Attributes:
         model: The supernet's graph; it is not changed.
-        cuts: What is zero.
-        scales: What operands are multiplied by.
-        norms: The batch norms' statistics, where they are not the graph's own.
         check: Called with the first cases that are run; raises where the graph is not what the
             file holds.
     """
 
+    name: ClassVar[str] = "onnx supernet"
     model: ir.Model
-    cuts: tuple[Cut, ...] = ()
-    scales: Mapping[Cut, float] = field(default_factory=dict)
-    norms: NormsByOutput | None = None
-    name: str = "onnx supernet"
     check: Callable[[Sequence[Case]], None] | None = None
-
-    def can_cut(self, cut: Cut) -> bool:
-        """Returns True: the graph's own nodes are changed."""
-        return True
-
-    def with_cuts(self, cuts: Sequence[Cut]) -> OnnxReference:
-        """Returns the reference with these operands zero."""
-        return replace(self, cuts=(*self.cuts, *cuts))
-
-    def with_scales(self, scales: Mapping[Cut, float]) -> OnnxReference:
-        """Returns the reference with these operands multiplied by a factor each."""
-        return replace(self, scales={**self.scales, **scales})
-
-    def with_norms(self, norms: NormsByOutput) -> OnnxReference:
-        """Returns the reference with these statistics in its batch norms."""
-        return replace(self, norms=norms)
 
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""

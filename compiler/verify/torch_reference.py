@@ -7,12 +7,13 @@ subnet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from skipc.compiler.cut import operands_by_node
+from skipc.compiler.network import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from skipc.compiler.cut import Cut
-    from skipc.compiler.norms.apply import EffectiveNorm, NormsByOutput
+    from skipc.compiler.norms.apply import EffectiveNorm
     from skipc.compiler.verify.numerics import Case
 
 
@@ -30,27 +31,21 @@ _JOINS = ("aten.add.", "aten.add_.", "aten.cat.", "aten.sub.", "aten.sub_.")
 
 
 @dataclass(frozen=True)
-class TorchReference:
+class TorchReference(Reference):
     """Interprets an exported program.
 
     Attributes:
         opened: Returns the program that the graph was exported from, always the same one.
         names: For graph values that were renamed after the export, the program's name.
         outputs: The program's output names by the graph's.
-        joins: The program's additions and concatenations, by name.
-        cuts: What is zero; operands of joins.
-        scales: What operands of joins are multiplied by.
-        norms: The batch norms' statistics, where they are not the program's own.
+        joins: The program's additions and concatenations, by name: what may be cut.
     """
 
+    name: ClassVar[str] = "pytorch"
     opened: Callable[[], ExportedProgram]
     names: Mapping[str, str]
     outputs: Mapping[str, str]
     joins: frozenset[str]
-    cuts: tuple[Cut, ...] = ()
-    scales: Mapping[Cut, float] = field(default_factory=dict)
-    norms: NormsByOutput | None = None
-    name: str = "pytorch"
 
     @property
     def program(self) -> ExportedProgram:
@@ -60,18 +55,6 @@ class TorchReference:
     def can_cut(self, cut: Cut) -> bool:
         """Tells whether the node is a join in the program, too."""
         return self.node_name(cut.node) in self.joins
-
-    def with_cuts(self, cuts: Sequence[Cut]) -> TorchReference:
-        """Returns the reference with these operands zero."""
-        return replace(self, cuts=(*self.cuts, *cuts))
-
-    def with_scales(self, scales: Mapping[Cut, float]) -> TorchReference:
-        """Returns the reference with these operands multiplied by a factor each."""
-        return replace(self, scales={**self.scales, **scales})
-
-    def with_norms(self, norms: NormsByOutput) -> TorchReference:
-        """Returns the reference with these statistics in its batch norms."""
-        return replace(self, norms=norms)
 
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""

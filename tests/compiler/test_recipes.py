@@ -8,7 +8,6 @@ from torch import nn
 
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.read.survival import survival_from_modules
 from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.compiler.recipes import RECIPES, find_recipe
@@ -30,7 +29,7 @@ RESNET50 = {
 def units_of(name, **arguments):
     recipe = find_recipe(name)
     module = recipe.load()(**arguments).eval()
-    graph = export_supernet(TorchSupernet(module, recipe.inputs, None, None, name, {}))
+    graph = TorchSupernet(module, recipe.inputs, None, None, name, {}).exported()
     return [unit.name for unit in find_units(graph.model).units]
 
 

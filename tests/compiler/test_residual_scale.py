@@ -10,7 +10,6 @@ from torch import nn
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import UnitError
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scale_branches, scaled
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.torch_reference import TorchReference
@@ -64,7 +63,7 @@ def original(network, skipped=()):
 
 def opened(network, scaling, survival=None):
     supernet = TorchSupernet(network, INPUTS, None, None, "network", survival or {})
-    graph = scaled(export_supernet(supernet), supernet, scaling)
+    graph = scaled(supernet.exported(), scaling)
     return graph, find_units(graph.model)
 
 

@@ -13,7 +13,6 @@ from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.passes.cut_operands import without
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from tests.zoo.image_nets import IMAGE_NETS
 from tests.zoo.library_nets import LIBRARY_NETS
 from tests.zoo.net import Net, assert_close, case_for, eager_outputs, module_of
@@ -62,7 +61,7 @@ def supernet(name: str) -> TorchSupernet:
 @cache
 def exported(name: str) -> tuple[Network, Units]:
     """Returns the network's graph and units; callers must not change the graph."""
-    graph = export_supernet(supernet(name))
+    graph = supernet(name).exported()
     return graph, find_units(graph.model)
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read import ModelOptions, read_checkpoint
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.recipes.digits_data import Part, load_digits
 from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
@@ -134,7 +133,7 @@ def _told(*words: object) -> Any:
 def _evaluator(checkpoint: Path, mode: NormMode) -> tuple[Evaluator, list[Genes]]:
     """Returns an evaluator of the free units and all their configurations."""
     supernet = read_checkpoint(checkpoint, ModelOptions())
-    graph = batched_graph(supernet, export_supernet(supernet), 64, lambda _: None)
+    graph = batched_graph(supernet, supernet.exported(), 64, lambda _: None)
     units = tuple(u for u in find_units(graph.model).units if u.name not in MANDATORY)
     train = _samples(load_digits().train)
     evaluator = Evaluator(graph, units, train, EvaluationSettings(mode))

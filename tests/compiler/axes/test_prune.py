@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.passes.drop_repeated_activations import DropRepeatedActivationsPass
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 from tests.zoo import NETS, WITH_UNITS, assert_close, case_for, eager_outputs, exported, pruned
@@ -209,7 +208,7 @@ def test_tensor_that_several_modules_read_is_named_after_none_of_them(tmp_path):
     torch.manual_seed(0)
     # As created: the norms of all blocks are ones and zeros, and the exporter merges them.
     fresh = Tokens(MixerBlock(), MixerBlock()).eval()
-    graph = export_supernet(TorchSupernet(fresh, TOKENS, None, None, "fresh", {}))
+    graph = TorchSupernet(fresh, TOKENS, None, None, "fresh", {}).exported()
     units = find_units(graph.model).units
     subnet = pruned(graph.model, units[:2])
     ir.save(subnet, tmp_path / "subnet.onnx")

@@ -185,9 +185,8 @@ def test_family_is_built_verified_run_and_shown(checkpoint: Path, tmp_path: Path
 
 def _network(checkpoint: Path) -> Network:
     from skipc.compiler.read import ModelOptions, read_checkpoint
-    from skipc.compiler.read.export import export_supernet
 
-    return export_supernet(read_checkpoint(checkpoint, ModelOptions()))
+    return read_checkpoint(checkpoint, ModelOptions()).exported()
 
 
 def test_choice_of_the_axis_is_written_into_the_graph(checkpoint: Path) -> None:

@@ -12,7 +12,6 @@ import torch
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import CompileError
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.select.pricing import Counter
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.build_folder import BuildFolder
@@ -128,7 +127,7 @@ def test_a_dynamic_batch_counts_as_one_image() -> None:
             model="attention",
             survival={},
         )
-        return find_units(export_supernet(network).model).total_macs
+        return find_units(network.exported().model).total_macs
 
     fixed = macs((1, 16, 32), None)
     assert macs(("N", 16, 32), BatchRange(1, 2, 4)) == fixed
@@ -149,7 +148,7 @@ class Beside(torch.nn.Module):
 
 def test_parts_of_a_branch_with_nothing_beside_them_stay():
     inputs = (TensorSpec("x", "float32", (1, 4)),)
-    network = export_supernet(TorchSupernet(Beside().eval(), inputs, None, None, "n", {}))
+    network = TorchSupernet(Beside().eval(), inputs, None, None, "n", {}).exported()
     found = find_units(network.model)
     assert found.units == ()
     assert "the branch is read elsewhere" in found.rejected[0].reason
@@ -170,7 +169,7 @@ class TwoBranches(torch.nn.Module):
 
 def test_something_stays_of_what_two_branches_are_set_beside_in():
     inputs = (TensorSpec("x", "float32", (1, 4)),)
-    network = export_supernet(TorchSupernet(TwoBranches().eval(), inputs, None, None, "n", {}))
+    network = TorchSupernet(TwoBranches().eval(), inputs, None, None, "n", {}).exported()
     found = find_units(network.model)
     assert [unit.name for unit in found.units] == ["left"]
     assert "the branch is read elsewhere" in found.rejected[0].reason

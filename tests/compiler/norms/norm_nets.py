@@ -12,7 +12,6 @@ from torch import nn
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormMode, NormStatistics
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.runtime.bundle.tensors import TensorSpec
 from tests.zoo.image_nets import Chain
 from tests.zoo.net import randomise
@@ -134,7 +133,7 @@ def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, Network]:
     with torch.no_grad():
         for norm in _norms(module).values():
             norm.weight[::3] *= -1
-    return module, export_supernet(TorchSupernet(module, INPUTS, None, None, "net", {}))
+    return module, TorchSupernet(module, INPUTS, None, None, "net", {}).exported()
 
 
 def _norms(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.network import Switching
 from skipc.compiler.read import (
     ModelOptions,
     ProgramSupernet,
@@ -27,7 +28,7 @@ from skipc.compiler.read import (
 )
 from skipc.compiler.read.cached import CachedSupernet, open_checkpoint
 from skipc.compiler.read.export_cache import ExportCache
-from skipc.compiler.read.export_files import Export, load_export, save_export
+from skipc.compiler.read.export_files import load_export, save_export
 from skipc.compiler.read.export_key import export_key
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
@@ -195,16 +196,17 @@ def test_inputs_are_known_before_anything_is_exported(opening, checkpoint):
 @pytest.mark.parametrize("name", ["functional", "tied", "bert-any-batch"])
 def test_every_network_comes_back_as_it_was(tmp_path, name):
     network, _ = exported(name)
-    save_export(tmp_path, Export(network, "original", ("a", "b")))
+    forms = Switching(("a", "b"), lambda _: network)
+    save_export(tmp_path, replace(network, residual_scale="original", switching=forms))
 
     def otherwise(cause):
         raise cause
 
-    found = load_export(tmp_path, otherwise)
+    found = load_export(tmp_path, forms.without, otherwise)
     for path in tmp_path.iterdir():
         path.unlink()
-    assert same(network, found.network)
-    assert (found.residual_scale, found.forms) == ("original", ("a", "b"))
+    assert same(network, found)
+    assert (found.residual_scale, found.switching) == ("original", forms)
 
 
 def test_a_dynamic_batch_is_kept_beside(again, checkpoint):

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.read import OnnxSupernet, ProgramSupernet, TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import NETS, case_for, exported, module_of, supernet
 
@@ -58,7 +57,7 @@ class Returning(nn.Module):
     ],
 )
 def test_outputs_are_named_by_the_fields_of_what_forward_returns(shape_result, output, names):
-    graph = export_supernet(network(Returning(shape_result), output=output))
+    graph = network(Returning(shape_result), output=output).exported()
     assert [value.name for value in graph.model.graph.outputs] == names
     assert [spec.name for spec in graph.outputs] == names
     assert [value.name for value in graph.model.graph.inputs] == ["x"]
@@ -73,12 +72,12 @@ def test_outputs_are_named_by_the_fields_of_what_forward_returns(shape_result, o
 def test_output_unknown_names_the_nearest():
     made = network(Returning(lambda a, b: {"boxes": a, "scores": b}), output="score")
     with pytest.raises(SupernetError, match=r"no such output. Did you mean 'scores'"):
-        export_supernet(made)
+        made.exported()
 
 
 def test_output_without_a_tensor_is_refused():
     with pytest.raises(SupernetError, match="returns no tensor"):
-        export_supernet(network(Returning(lambda a, b: {"nothing": None})))
+        network(Returning(lambda a, b: {"nothing": None})).exported()
 
 
 def test_output_named_like_an_inner_value_keeps_its_reference():
@@ -93,7 +92,7 @@ def test_output_named_like_an_inner_value_keeps_its_reference():
         def forward(self, x):
             return {"add": self.inner(x)}
 
-    made = export_supernet(network(Named(), NETS["functional"].inputs))
+    made = network(Named(), NETS["functional"].inputs).exported()
     case = case_for(NETS["functional"])
     expected = graph.reference.run([case])[0]["output"]
     assert (made.reference.run([case])[0]["add"] == expected).all()
@@ -117,7 +116,7 @@ def test_dynamic_batch_is_called_n_everywhere():
 )
 def test_dynamic_batch_takes_any_range(batch):
     made = network(Returning(lambda a, b: a), ROWS, batch=batch)
-    assert export_supernet(made).outputs[0].shape == ("N", 3)
+    assert made.exported().outputs[0].shape == ("N", 3)
 
 
 def test_dynamic_batch_that_the_network_fixes_is_refused():
@@ -126,7 +125,7 @@ def test_dynamic_batch_that_the_network_fixes_is_refused():
             return x.reshape(2, 2, 4).sum(1)
 
     with pytest.raises(SupernetError, match="PyTorch cannot export it"):
-        export_supernet(network(Fixed(), ROWS, batch=BatchRange(1, 4, 8)))
+        network(Fixed(), ROWS, batch=BatchRange(1, 4, 8)).exported()
 
 
 def test_output_size_that_depends_on_values_is_refused():
@@ -140,7 +139,7 @@ def test_output_size_that_depends_on_values_is_refused():
         (True, r"with the batch\. Choose another with --output\. Available: 'all'\."),
     ):
         with pytest.raises(SupernetError, match=rf"dimension 0 .* is not known .*{advice}"):
-            export_supernet(network(made))
+            network(made).exported()
 
 
 class Block(nn.Module):
@@ -167,7 +166,7 @@ class Block(nn.Module):
 def test_random_operator_is_refused_with_its_module(keep):
     made = network(Rooted(nn.Sequential(nn.Linear(4, 4), Block(keep))))
     with pytest.raises(SupernetError, match=r"module 'blocks\.1' draws random numbers"):
-        export_supernet(made)
+        made.exported()
 
 
 class Rooted(nn.Module):
@@ -181,7 +180,7 @@ class Rooted(nn.Module):
 
 def test_dropout_in_eval_mode_is_no_randomness():
     made = network(Rooted(nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 2))))
-    graph = export_supernet(made)
+    graph = made.exported()
     assert not [node for node in graph.model.graph if node.op_type == "Dropout"]
 
 
@@ -191,7 +190,7 @@ def test_random_operator_in_the_roots_forward_is_refused():
             return x + torch.randn_like(x)
 
     with pytest.raises(SupernetError, match="the network's own forward draws random numbers"):
-        export_supernet(network(Noise()))
+        network(Noise()).exported()
 
 
 def test_control_flow_on_values_is_refused():
@@ -200,7 +199,7 @@ def test_control_flow_on_values_is_refused():
             return x if x.sum() > 0 else -x
 
     with pytest.raises(SupernetError, match="must not branch on their values"):
-        export_supernet(network(Branching()))
+        network(Branching()).exported()
 
 
 def test_operator_without_an_onnx_counterpart_is_named():
@@ -211,7 +210,7 @@ def test_operator_without_an_onnx_counterpart_is_named():
     with pytest.raises(
         SupernetError, match=r"No ONNX function found for .*bessel_j0"
     ) as raised:
-        export_supernet(network(Bessel()))
+        network(Bessel()).exported()
     assert "\x1b" not in str(raised.value)
 
 
@@ -223,7 +222,7 @@ def test_exception_in_forward_is_a_users_error():
     with pytest.raises(
         SupernetError, match=r"PyTorch cannot export it: RuntimeError(.|\n)*check --input"
     ):
-        export_supernet(network(Broken()))
+        network(Broken()).exported()
 
 
 @pytest.mark.parametrize("name", ["torchvision-resnet", "vit"])
@@ -245,7 +244,7 @@ def test_program_leads_to_the_same_graph_as_its_network():
     made = supernet("torchvision-resnet")
     x = torch.zeros(1, 3, 16, 16)
     program = torch.export.export(made.source, (), {"x": x})
-    again = export_supernet(ProgramSupernet(program, made.inputs, None, None, "program"))
+    again = ProgramSupernet(program, made.inputs, None, None, "program").exported()
     graph, _ = exported("torchvision-resnet")
     assert [n.op_type for n in again.model.graph] == [n.op_type for n in graph.model.graph]
     assert again.model.graph.initializers.keys() == graph.model.graph.initializers.keys()
@@ -272,24 +271,24 @@ def onnx_network(path, *nodes: onnx.NodeProto, output: str | None = None) -> Onn
 def test_random_operator_in_an_onnx_supernet_is_refused(op, inputs, tmp_path):
     node = onnx.helper.make_node(op, inputs, ["y"], name="/drop/noise")
     with pytest.raises(SupernetError, match=rf"module 'drop' draws random numbers \({op}\)"):
-        export_supernet(onnx_network(tmp_path / "net.onnx", node))
+        onnx_network(tmp_path / "net.onnx", node).exported()
 
 
 def test_dropout_of_an_onnx_supernet_that_is_off_is_no_randomness(tmp_path):
     node = onnx.helper.make_node("Dropout", ["x", "ratio"], ["y"])
-    assert export_supernet(onnx_network(tmp_path / "net.onnx", node)).outputs[0].name == "y"
+    assert onnx_network(tmp_path / "net.onnx", node).exported().outputs[0].name == "y"
 
 
 def test_output_unknown_to_an_onnx_supernet_names_the_choices(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     with pytest.raises(SupernetError, match=r"--output 'z': no such output. Available: 'y'"):
-        export_supernet(onnx_network(tmp_path / "net.onnx", node, output="z"))
+        onnx_network(tmp_path / "net.onnx", node, output="z").exported()
 
 
 def test_file_that_is_no_onnx_model_is_refused(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"<html>not found</html>")
     with pytest.raises(CheckpointError, match="cannot be read as an ONNX model"):
-        export_supernet(OnnxSupernet(tmp_path / "net.onnx", ROW, None, None, "net.onnx"))
+        OnnxSupernet(tmp_path / "net.onnx", ROW, None, None, "net.onnx").exported()
 
 
 def test_size_that_the_network_fixes_is_named():
@@ -297,4 +296,4 @@ def test_size_that_the_network_fixes_is_named():
     program = torch.export.export(made.source, (), {"x": torch.zeros(1, 3, 16, 16)})
     larger = (TensorSpec("x", "float32", (1, 3, 32, 32)),)
     with pytest.raises(SupernetError, match="fixes a size to 16, which was given as 32"):
-        export_supernet(ProgramSupernet(program, larger, None, None, "program"))
+        ProgramSupernet(program, larger, None, None, "program").exported()

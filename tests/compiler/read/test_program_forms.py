@@ -12,7 +12,6 @@ from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.apply import NormsByOutput
 from skipc.compiler.norms.statistics import NormStatistics
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import assert_close
@@ -42,9 +41,9 @@ def test_statistics_of_an_instance_norm_are_a_batch_norms_and_addmm_is_a_join(tm
     with torch.no_grad():
         expected = module(x).numpy()
     shape = TensorSpec("x", "float32", ("N", 4, 3))
-    network = export_supernet(
-        TorchSupernet(module, (shape,), BatchRange(1, 2, 4), None, "normed", {})
-    )
+    network = TorchSupernet(
+        module, (shape,), BatchRange(1, 2, 4), None, "normed", {}
+    ).exported()
     assert [unit.name for unit in units_of_network(network).units] == ["work"]
     assert [node.op_type for node in network.model.graph].count("Gemm") == 2
 
@@ -72,9 +71,9 @@ class Counting(nn.Module):
 
 def test_sum_of_truth_values_counts_them():
     x = torch.tensor([[-1.0, 0.5, 2.0]])
-    network = export_supernet(
-        TorchSupernet(Counting(), (TensorSpec("x", "float32", (1, 3)),), None, None, "n", {})
-    )
+    network = TorchSupernet(
+        Counting(), (TensorSpec("x", "float32", (1, 3)),), None, None, "n", {}
+    ).exported()
     votes, total = network.reference.run([{"x": x.numpy()}])[0].values()
     assert votes.dtype == np.int64
     assert (votes.tolist(), float(total)) == ([[0, 1, 2]], 3)

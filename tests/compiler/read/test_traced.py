@@ -15,7 +15,6 @@ from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, FrontEntry, write_front
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.residual_scale import ResidualScale, Scaling
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
@@ -125,7 +124,7 @@ def test_units_are_what_the_network_names(made, bundle):
 
 
 def test_network_is_left_with_nothing_skipped(made):
-    export_supernet(made.network).switching.without(frozenset({"stage1"}))
+    made.network.exported().switching.without(frozenset({"stage1"}))
     assert not made.module.stage1.skipped
 
 

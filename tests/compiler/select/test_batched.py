@@ -9,7 +9,6 @@ from torch import nn
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read import TorchSupernet
-from skipc.compiler.read.export import export_supernet
 from skipc.compiler.select.batched import batched_graph
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.zoo import NETS, assert_close, case_for, exported, supernet
@@ -52,7 +51,7 @@ def of(module: nn.Module, shape: tuple[int, ...]) -> TorchSupernet:
 def noted(given: TorchSupernet) -> str:
     """Returns the one note with which the graph that was given came back."""
     notes: list[str] = []
-    graph = export_supernet(given)
+    graph = given.exported()
     assert batched_graph(given, graph, 8, notes.append) is graph
     (note,) = notes
     assert "makes evaluation slow" in note
@@ -84,7 +83,7 @@ def test_batched_graph_is_the_given_one_when_its_batch_is_dynamic():
         MixesRows().eval(), (TensorSpec("x", "float32", ("N", 4)),), BatchRange(1, 2, 4),
         None, "net", {},
     )  # fmt: skip
-    graph = export_supernet(dynamic)
+    graph = dynamic.exported()
     assert batched_graph(given, graph, 8, refuse) is graph
 
 

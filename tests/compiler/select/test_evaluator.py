@@ -121,11 +121,10 @@ class Plain(nn.Module):
 
 def exported_plain(module):
     from skipc.compiler.read import TorchSupernet
-    from skipc.compiler.read.export import export_supernet
 
     torch.manual_seed(0)
     spec = TensorSpec("input", "float32", (1, 4))
-    graph = export_supernet(TorchSupernet(module.eval(), (spec,), None, None, "plain", {}))
+    graph = TorchSupernet(module.eval(), (spec,), None, None, "plain", {}).exported()
     return graph, find_units(graph.model).units
 
 
