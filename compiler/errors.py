@@ -1,17 +1,4 @@
-"""Every error the compiler raises; the root and the bundle's errors are the runtime's.
-
-SkipcError (skipc.runtime)
-└─ CompileError
-   ├─ CheckpointError     the checkpoint, the model factory or the inputs do not fit together
-   ├─ SupernetError       the network cannot be exported as a graph that can be pruned
-   ├─ UnitError           a name that is no unit of this network
-   ├─ FrontError          front.json is not one, or is for another network
-   ├─ NumericsError       a subnet's outputs differ from the reference
-   ├─ SelectError         nothing can be selected from this data, network or cache
-   ├─ TargetError         the target is unknown or cannot be built for here
-   ├─ RemoteError         a device cannot be used over ssh, or sent what is refused
-   └─ ExtraMissingError   an optional dependency is not installed
-"""
+"""Every error the compiler raises; the root and the bundle's errors are the runtime's."""
 
 from __future__ import annotations
 

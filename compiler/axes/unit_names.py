@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skipc.compiler.graph.costs import node_macs
-from skipc.compiler.graph.index import WORKING_OPS, common_calls, module_calls
+from skipc.compiler.graph.index import WORKING_OPS, common_calls, module_calls, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ class UnitNames:
             range(len(self._joins)), key=lambda place: len(self._outer(place))
         ):
             names[place] = self._name(place, names)
-        return _numbered([names[place] for place in range(len(names))])
+        return numbered([names[place] for place in range(len(names))])
 
     def _name(self, place: int, names: dict[int, str]) -> str:
         module = self.modules[place]
@@ -126,14 +126,3 @@ def _paths(nodes: Sequence[ir.Node]) -> Counter[tuple[str, ...]]:
     for node in nodes:
         work[module_calls(node)] += node_macs(node) + 1
     return work
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    """Returns ``names`` with ``#1``, ``#2`` ... behind those that occur more than once."""
-    counts = Counter(names)
-    seen: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        seen[name] += 1
-        unique.append(f"{name}#{seen[name]}" if counts[name] > 1 else name)
-    return unique

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, final
 
 import onnx_ir as ir
@@ -17,14 +16,6 @@ PAGE_BYTES = 4096
 
 INLINE_BELOW_BYTES = 256
 """Smaller tensors stay in the graphs: a page for 40 bytes costs more than repeating them."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredGraph:
-    """A graph whose weights lie in the store, and which of them it uses."""
-
-    model: ir.Model
-    tensors: frozenset[str]
 
 
 @final
@@ -84,19 +75,20 @@ class WeightStoreWriter:
             self._file.write(data)
         return self._stored[key]
 
-    def store(self, model: ir.Model) -> StoredGraph:
-        """Moves the initializers of ``model`` into the store; the tensors stay unchanged.
+    def store(self, model: ir.Model) -> frozenset[str]:
+        """Moves the initializers of ``model`` into the store; returns their hashes.
 
-        Returns:
-            The same model, now referring to the store, and the hashes of what it uses.
+        The model refers to the store afterwards; the tensors themselves stay unchanged.
         """
         used = set()
         for graph in model.graphs():
             for value in graph.initializers.values():
                 tensor = value.const_value
-                if tensor is None or tensor.nbytes < INLINE_BELOW_BYTES:
-                    continue
-                if tensor.dtype == ir.DataType.STRING:
+                if (
+                    tensor is None
+                    or tensor.nbytes < INLINE_BELOW_BYTES
+                    or tensor.dtype == ir.DataType.STRING
+                ):
                     continue
                 place = self.add(tensor)
                 used.add(place.sha256)
@@ -109,4 +101,4 @@ class WeightStoreWriter:
                     name=value.name or "",
                     base_dir=self._path.parent,
                 )
-        return StoredGraph(model, frozenset(used))
+        return frozenset(used)

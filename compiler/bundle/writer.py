@@ -107,11 +107,11 @@ def write_graph(
     # The network's own graph is never changed.
     model = subnet.network.model.clone()
     macs = total_macs(model.graph)
-    stored = store.store(model)
+    tensors = store.store(model)
     model.producer_name = "skipc"
     model.graph.name = name
     path = folder / f"{name}.onnx"
-    ir.save(stored.model, path)
+    ir.save(model, path)
     store.flush()
     try:
         onnx.checker.check_model(str(path))
@@ -119,7 +119,7 @@ def write_graph(
         raise SupernetError(
             f"configuration {name!r}: onnx.checker refuses its graph: {cause}"
         ) from cause
-    return WrittenGraph(name, path, stored.tensors, macs, subnet.parameters)
+    return WrittenGraph(name, path, tensors, macs, subnet.parameters)
 
 
 def _golden_file(configuration: str) -> str:

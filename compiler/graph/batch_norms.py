@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.compiler.graph.index import module_path, node_inputs
+from skipc.compiler.graph.index import module_path, node_inputs, numbered
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,13 +38,9 @@ def find_norms(model: ir.Model) -> tuple[Norm, ...]:
     One that norms weights (weight standardisation) is none: it reads no data.
     """
     nodes = [node for node in batch_norms(model) if is_norm(node)]
-    bases = [module_path(node) or str(node.outputs[0].name) for node in nodes]
-    counts = Counter(bases)
-    seen: Counter[str] = Counter()
+    names = numbered([module_path(node) or str(node.outputs[0].name) for node in nodes])
     norms = []
-    for node, base in zip(nodes, bases, strict=True):
-        seen[base] += 1
-        name = f"{base}#{seen[base]}" if counts[base] > 1 else base
+    for node, name in zip(nodes, names, strict=True):
         mean = node.inputs[3]
         assert mean is not None
         assert mean.const_value is not None

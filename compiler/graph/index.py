@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from skipc.compiler.cut import operands_by_node
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     import onnx_ir as ir
 
@@ -88,6 +89,17 @@ def common_calls(chains: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(shared)
 
 
+def numbered(names: Sequence[str]) -> list[str]:
+    """Returns ``names`` with ``#1``, ``#2`` ... behind those that occur more than once."""
+    counts = Counter(names)
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(f"{name}#{seen[name]}" if counts[name] > 1 else name)
+    return unique
+
+
 def is_inside(path: str, module: str) -> bool:
     """Tells whether ``path`` is ``module`` or lies below it; the root holds everything."""
     return not module or path == module or path.startswith(f"{module}.")
@@ -123,9 +135,14 @@ def node_inputs(node: ir.Node, cut: Collection[int] = ()) -> Iterator[ir.Value]:
 
 def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
     """Yields the nodes of a node's subgraphs."""
+    import onnx_ir as ir
+
     for attribute in node.attributes.values():
-        for graph in _subgraphs(attribute):
-            yield from graph.all_nodes()
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from attribute.as_graph().all_nodes()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from graph.all_nodes()
 
 
 def live_nodes(graph: ir.Graph, cuts: Iterable[Cut]) -> set[ir.Node]:
@@ -156,16 +173,6 @@ def constant_outputs(graph: ir.Graph, cuts: Iterable[Cut] = ()) -> list[ir.Value
         if node.op_type not in SIZE_OPS and not reached.isdisjoint(node_inputs(node, cut)):
             reached.update(node.outputs)
     return [value for value in graph.outputs if value not in reached]
-
-
-def _subgraphs(attribute: ir.Attr) -> list[ir.Graph]:
-    import onnx_ir as ir
-
-    if attribute.type == ir.AttributeType.GRAPH:
-        return [attribute.as_graph()]
-    if attribute.type == ir.AttributeType.GRAPHS:
-        return list(attribute.as_graphs())
-    return []
 
 
 class GraphIndex:

@@ -11,9 +11,9 @@ from skipc.compiler.extras import require
 from skipc.compiler.read.bounds import bounded
 from skipc.compiler.read.factories import BuiltModel, build_model, build_named, parse_arguments
 from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint_file
-from skipc.compiler.read.graph_files import onnx_inputs, program_from_file, program_inputs
-from skipc.compiler.read.graph_inputs import settle_inputs
+from skipc.compiler.read.graph_inputs import onnx_inputs, program_inputs, settle_inputs
 from skipc.compiler.read.inputs import BATCH, check_inputs
+from skipc.compiler.read.pt2_guard import program_from_file
 from skipc.compiler.read.signature import check_runs, named_inputs
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights

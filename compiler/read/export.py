@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
 from skipc.compiler.network import Network, Tolerance, own_tolerance
+from skipc.compiler.read.graph_inputs import read_onnx
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import (
     keep_onnx_outputs,
@@ -140,8 +141,9 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     )
     from skipc.compiler.read.external_data import map_external
 
+    proto = read_onnx(supernet.source)
     try:
-        model = ir.load(supernet.source)
+        model = ir.from_proto(proto)
     except Exception as cause:
         raise CheckpointError(
             f"{supernet.source}: cannot be read as an ONNX model:"

@@ -21,7 +21,7 @@ import numpy as np
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.errors import CompileError
 from skipc.compiler.network import Network, Switching, own_tolerance
-from skipc.compiler.read.graph_files import program_from_file
+from skipc.compiler.read.pt2_guard import program_from_file
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.records import read, read_json, written
 from skipc.runtime.bundle.tensors import (  # noqa: TC001  (a document's fields)

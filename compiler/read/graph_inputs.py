@@ -1,19 +1,27 @@
-"""The inputs of a graph, whose file names them: open sizes settled, wishes checked."""
+"""The inputs of a network that comes as a graph: named by its file, open sizes settled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError
+from skipc.compiler.extras import require
 from skipc.compiler.read.inputs import BATCH, DTYPES, check_inputs, input_text
 from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch.export import ExportedProgram
 
     from skipc.runtime.bundle.tensors import BatchRange
+
+
+MAX_PROTOBUF_BYTES = 2**31 - 1
+"""Protobuf's own bound; larger networks keep their weights in a file beside the graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,115 @@ class GraphInput:
     name: str
     dtype: str
     sizes: tuple[int | None, ...] | None
+
+
+def program_inputs(
+    path: Path, program: ExportedProgram, batch: BatchRange | None
+) -> tuple[GraphInput, ...]:
+    """Returns the program's inputs in the order of its graph.
+
+    Raises:
+        CheckpointError: An input is not a tensor, or the program was exported for another
+            range of batch sizes.
+    """
+    import torch
+
+    wanted = set(program.graph_signature.user_inputs)
+    inputs = []
+    for node in program.graph.nodes:
+        if node.op != "placeholder" or node.name not in wanted:
+            continue
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(
+                f"{path}: the input {node.name!r} is {type(value).__name__}, expected a"
+                " tensor. Export the network with tensors alone."
+            )
+        shape: tuple[object, ...] = tuple(value.shape)
+        sizes = tuple(size if isinstance(size, int) else None for size in shape)
+        if batch is not None and sizes and sizes[0] is None:
+            _check_range(path, node.name, program, shape[0], batch)
+        inputs.append(GraphInput(node.name, str(value.dtype).removeprefix("torch."), sizes))
+    return tuple(inputs)
+
+
+def _check_range(
+    path: Path, name: str, program: ExportedProgram, size: Any, batch: BatchRange
+) -> None:
+    constraints: Mapping[Any, Any] = program.range_constraints
+    allowed = constraints.get(size.node.expr)
+    if allowed is None:
+        return
+    low, high = allowed.lower, allowed.upper
+    if batch.minimum < low or batch.maximum > high:
+        raise CheckpointError(
+            f"{path}: --batch {batch.minimum}:{batch.typical}:{batch.maximum}, but the program"
+            f" was exported for {low} to {high} in the first dimension of {name!r}. Give a"
+            " range inside that, or export it again with torch.export.Dim('N', min, max)."
+        )
+
+
+def onnx_inputs(path: Path) -> tuple[GraphInput, ...]:
+    """Returns the ONNX model's inputs that are not weights; reads no external data.
+
+    Raises:
+        CheckpointError: The file is not an ONNX model, or an input is not a plain tensor.
+    """
+    graph = read_onnx(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return tuple(_onnx_input(path, each) for each in graph.input if each.name not in weights)
+
+
+def read_onnx(path: Path) -> Any:
+    """Returns the ``ModelProto`` in an ONNX file; reads no external data.
+
+    Raises:
+        CheckpointError: The file is no ONNX model.
+    """
+    onnx: Any = require("onnx", "finish")
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_PROTOBUF_BYTES:
+        raise CheckpointError(
+            f"{path}: {size_bytes} bytes, more than the {MAX_PROTOBUF_BYTES} bytes that an"
+            " ONNX file may have. Save it with external data: onnx.save(model, path,"
+            " save_as_external_data=True)."
+        )
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as cause:
+        raise CheckpointError(
+            f"{path}: damaged, or no ONNX model: {type(cause).__name__}: {cause}."
+            " Export or download it again."
+        ) from cause
+    if not model.graph.node:
+        raise CheckpointError(
+            f"{path}: truncated, or no ONNX model: its graph has no nodes."
+            " Export or download it again."
+        )
+    return model
+
+
+def _onnx_input(path: Path, value: Any) -> GraphInput:
+    import onnx_ir as ir
+
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise CheckpointError(
+            f"{path}: the input {value.name!r} is {kind}, expected a tensor. Export the"
+            " network with tensors alone."
+        )
+    try:
+        found = ir.from_proto(value)
+        dtype = found.dtype.numpy().name
+    except (ValueError, TypeError, ir.serde.SerdeError) as cause:
+        raise CheckpointError(
+            f"{path}: the input {value.name!r} has the unknown type"
+            f" {value.type.tensor_type.elem_type}."
+        ) from cause
+    if found.shape is None:
+        return GraphInput(value.name, dtype, None)
+    sizes = (dim if isinstance(dim, int) and dim > 0 else None for dim in found.shape)
+    return GraphInput(value.name, dtype, tuple(sizes))
 
 
 def settle_inputs(

@@ -1,4 +1,4 @@
-"""Refusing ``.pt2`` archives that would run code while they are loaded.
+"""Reading ``.pt2`` archives; those that would run code while they are loaded are refused.
 
 ``torch.export.load`` (2.13) unpickles with ``weights_only=False`` where a payload asks for it
 and where the sample inputs do not load otherwise, evaluates symbolic expressions with
@@ -13,17 +13,21 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import math
 import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError
+from skipc.compiler.extras import require
 from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from torch.export import ExportedProgram
 
 MAX_JSON_BYTES = 512 * 1024 * 1024
 """The description of a program of a million operators stays below this."""
@@ -76,8 +80,42 @@ _NODES = (
 )
 
 
-def check_program_archive(path: Path, content: bytes | None = None) -> None:
-    """Checks that loading the ``.pt2`` at ``path`` runs nothing from it.
+def program_from_file(path: Path, content: bytes | None = None) -> ExportedProgram:
+    """Returns the program in a ``.pt2`` archive, after checking that it runs no code.
+
+    Args:
+        path: The archive.
+        content: What it holds, where that was read already.
+
+    Raises:
+        CheckpointError: The archive could run code, is damaged, or of another torch version.
+    """
+    import torch
+
+    model = check_program_archive(path, content)
+    # PyTorch must know the class of an output, which the program refers to by name. Only this
+    # module of this library is imported, whatever the name.
+    if b"transformers.modeling_outputs." in model:
+        require("transformers.modeling_outputs", "dev")
+    # It logs a traceback before it raises, which says nothing more to the user.
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return torch.export.load(path if content is None else io.BytesIO(content))
+    # The deserializer raises whatever its asserts and look-ups raise.
+    except Exception as cause:
+        raise CheckpointError(
+            f"{path}: torch {torch.__version__} cannot load this program:"
+            f" {type(cause).__name__}: {sentence(_first_line(cause))} Export it again with"
+            " this version."
+        ) from cause
+    finally:
+        logger.setLevel(level)
+
+
+def check_program_archive(path: Path, content: bytes | None = None) -> bytes:
+    """Returns the description in a ``.pt2``, after checking that loading it runs nothing.
 
     Args:
         path: The archive.
@@ -103,6 +141,7 @@ def check_program_archive(path: Path, content: bytes | None = None) -> None:
         _check_value(path, document, "")
         for name in set(_ARTIFACTS) & set(records):
             _check_artifact(path, name, bytes(reader.get_record(name)))
+        return bytes(reader.get_record(_MODEL))
     except RuntimeError as cause:
         raise CheckpointError(
             f"{path}: damaged torch.export archive: {sentence(_first_line(cause))} Export it"

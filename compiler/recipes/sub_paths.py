@@ -7,23 +7,17 @@ when its second half is skipped (the paper's skip-aware norms).
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from skipc.compiler.recipes.resnet import (
-    EXPANSION,
-    Block,
-    make_branch,
-    make_shortcut,
-    make_stem,
-)
-from skipc.compiler.recipes.stochastic_depth import StochasticDepth
-from skipc.compiler.recipes.vit import Embedding, Layer
+from skipc.compiler.recipes.resnet import ResNet
+from skipc.compiler.recipes.vit import ViT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
 GROUP = 3
 """Layers of a stage of the transformer; the last of them can be skipped."""
@@ -38,23 +32,31 @@ class SwitchedNorm(nn.Module):
     """Two norms, of which one runs.
 
     Args:
-        make: Makes a norm for a number of channels.
-        channels: That number.
+        norm: The first; the second is a copy.
 
     Attributes:
         skipping: Whether the norm of the shortened stage runs.
     """
 
-    def __init__(self, make: Callable[[int], nn.Module], channels: int) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.whole = make(channels)
-        self.short = make(channels)
+        self.whole = norm
+        self.short = copy.deepcopy(norm)
         self.skipping = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns ``x`` normalised."""
         normed: torch.Tensor = self.short(x) if self.skipping else self.whole(x)
         return normed
+
+
+def switch_norms(module: nn.Module) -> None:
+    """Puts a ``SwitchedNorm`` in the place of every norm inside of a module."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d | nn.LayerNorm):
+            setattr(module, name, SwitchedNorm(child))
+        else:
+            switch_norms(child)
 
 
 class SubPathStage(nn.Module):
@@ -68,7 +70,7 @@ class SubPathStage(nn.Module):
         skipped: Whether the second half is skipped; set it with ``skip``.
     """
 
-    def __init__(self, mandatory: list[nn.Module], skippable: list[nn.Module]) -> None:
+    def __init__(self, mandatory: Sequence[nn.Module], skippable: Sequence[nn.Module]) -> None:
         super().__init__()
         self.mandatory = nn.Sequential(*mandatory)
         self.skippable = nn.Sequential(*skippable)
@@ -123,18 +125,10 @@ class SubPathNetwork(nn.Module):
         return found
 
 
-class SubPathResNet(SubPathNetwork):
-    """A residual network whose stages can drop their second half.
+class SubPathResNet(SubPathNetwork, ResNet):
+    """A ``ResNet`` whose stages can drop their second half.
 
     Stem, projections and skippable blocks have one set of norms, mandatory branches two.
-
-    Args:
-        widths: Channels of the stages.
-        depths: Blocks of the stages.
-        bottleneck: 1x1, 3x3, 1x1 convolutions in a branch instead of two 3x3.
-        stem: ``small`` or ``imagenet``.
-        channels: Channels of the images.
-        classes: Outputs.
     """
 
     def __init__(
@@ -146,52 +140,18 @@ class SubPathResNet(SubPathNetwork):
         channels: int = 1,
         classes: int = 10,
     ) -> None:
-        super().__init__()
-        first = widths[0] // EXPANSION if bottleneck else widths[0]
-        self.stem = make_stem(stem, channels, first, nn.BatchNorm2d)
-        stages: list[nn.Module] = []
-        inner = first
-        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            blocks: list[nn.Module] = []
-            for index in range(depth):
-                switched = index < mandatory_blocks(depth)
-                stride = 2 if stage > 0 and index == 0 else 1
-                make_norm = _switched_norm if switched else nn.BatchNorm2d
-                branch = make_branch(inner, width, stride, bottleneck, make_norm)
-                shortcut = make_shortcut(inner, width, stride, nn.BatchNorm2d)
-                blocks.append(Block(branch, shortcut, StochasticDepth(0.0)))
-                inner = width
-            half = mandatory_blocks(depth)
+        super().__init__(widths, depths, bottleneck, stem, "batch", channels, classes, drop=0)
+        stages = []
+        for depth, stage in zip(depths, self.stages, strict=True):
+            blocks, half = list(stage.children()), mandatory_blocks(depth)
+            for block in blocks[:half]:
+                switch_norms(block.get_submodule("branch"))
             stages.append(SubPathStage(blocks[:half], blocks[half:]))
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Linear(inner, classes)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Returns the logits, (N, classes), of images of shape (N, channels, H, W)."""
-        features = self.stages(self.stem(images))
-        logits: torch.Tensor = self.head(features.mean((2, 3)))
-        return logits
 
 
-def _switched_norm(channels: int) -> nn.Module:
-    return SwitchedNorm(nn.BatchNorm2d, channels)
-
-
-class SubPathViT(SubPathNetwork):
-    """A vision transformer of which every third layer can be skipped.
-
-    The final norm is not switched.
-
-    Args:
-        image: Height and width of the images.
-        patch: Height and width of a patch.
-        channels: Channels of the images.
-        width: Width of a token.
-        depth: Layers, a multiple of three.
-        heads: Attention heads.
-        ratio: How much wider the MLP is inside.
-        classes: Outputs.
-    """
+class SubPathViT(SubPathNetwork, ViT):
+    """A ``ViT`` of which every third layer can be skipped; the final norm is not switched."""
 
     def __init__(
         self,
@@ -204,20 +164,18 @@ class SubPathViT(SubPathNetwork):
         ratio: int = 2,
         classes: int = 10,
     ) -> None:
-        super().__init__()
         if depth % GROUP:
             raise ValueError(f"depth {depth}: must be a multiple of {GROUP}")
-        self.embedding = Embedding(image, patch, channels, width)
-        stages: list[nn.Module] = []
-        for _ in range(depth // GROUP):
-            layers = [Layer(width, heads, ratio, StochasticDepth(0.0)) for _ in range(GROUP)]
-            for layer in layers[:-1]:
-                layer.norm1 = SwitchedNorm(nn.LayerNorm, width)  # type: ignore[assignment]
-                layer.norm2 = SwitchedNorm(nn.LayerNorm, width)  # type: ignore[assignment]
-            stages.append(SubPathStage([*layers[:-1]], [layers[-1]]))
+        super().__init__(image, patch, channels, width, depth, heads, ratio, classes, drop=0)
+        layers = list(self.layers)
+        del self.layers
+        stages = []
+        for first in range(0, depth, GROUP):
+            *mandatory, last = layers[first : first + GROUP]
+            for layer in mandatory:
+                switch_norms(layer)
+            stages.append(SubPathStage(mandatory, [last]))
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the logits, (N, classes), of images of shape (N, channels, H, W)."""

@@ -74,7 +74,7 @@ class CastPrecisionPass(ir.passes.InPlacePass):
             half = self._policy.operand_in_half(node, operand)
             self._read(node, operand, self._half if half else _FLOAT)
         for place, value in enumerate(node.outputs):
-            if value in self._was_float and self._policy.output_in_half(node, place):
+            if value in self._was_float and self._policy.takes(node, place, "outputs"):
                 # Clones of a graph share their type objects: a new one, not another dtype.
                 value.type = ir.TensorType(self._half)
                 del self._forms[value, _FLOAT]
@@ -94,8 +94,9 @@ class CastPrecisionPass(ir.passes.InPlacePass):
         for operand in operands:
             value = node.inputs[operand]
             assert value is not None
-            if (value, _FLOAT) not in self._forms and not self._policy.takes_half(node):
-                self._read(node, operand, _FLOAT)
+            if (value, _FLOAT) in self._forms or self._policy.takes(node, 0, "inputs"):
+                continue
+            self._read(node, operand, _FLOAT)
 
     def _read(self, node: ir.Node, operand: int, dtype: ir.DataType) -> None:
         value = node.inputs[operand]

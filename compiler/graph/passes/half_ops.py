@@ -88,9 +88,9 @@ class HalfPolicy:
             return False
         outputs = [i for i, value in enumerate(node.outputs) if is_float32(value)]
         if outputs:
-            allowed = self._takes(node, outputs[0], "outputs")
+            allowed = self.takes(node, outputs[0], "outputs")
         else:
-            allowed = bool(operands) and self._takes(node, operands[0], "inputs")
+            allowed = bool(operands) and self.takes(node, operands[0], "inputs")
         return (
             allowed
             and self._attribute_fits(node)
@@ -102,17 +102,10 @@ class HalfPolicy:
     def operand_in_half(self, node: ir.Node, operand: int) -> bool:
         """Tells whether an operand of a node that computes in half is half, too."""
         wide = _WIDE_OPERANDS.get(node.op_type, ())
-        return operand not in wide and self._takes(node, operand, "inputs")
+        return operand not in wide and self.takes(node, operand, "inputs")
 
-    def output_in_half(self, node: ir.Node, output: int) -> bool:
-        """Tells whether an output of a node that computes in half is half, too."""
-        return self._takes(node, output, "outputs")
-
-    def takes_half(self, node: ir.Node) -> bool:
-        """Tells whether the first operand may be half."""
-        return self._takes(node, 0, "inputs")
-
-    def _takes(self, node: ir.Node, place: int, side: str) -> bool:
+    def takes(self, node: ir.Node, place: int, side: str) -> bool:
+        """Tells whether one of a node's ``inputs`` or ``outputs`` may be half."""
         return self._type in _types(node.op_type, self._opset, side, place)
 
     def _operand_fits(self, node: ir.Node, operand: int) -> bool:

@@ -20,7 +20,8 @@ import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph.batch_norms import KERNEL_OPS, find_norms, is_norm
-from skipc.compiler.graph.index import ACTIVATION_OPS, MODULE_KEY, module_path
+from skipc.compiler.graph.index import ACTIVATION_OPS, module_path
+from skipc.compiler.graph.passes.scale_operands import multiply, product
 from skipc.compiler.graph.passes.set_norms import (
     BIAS,
     MEAN,
@@ -78,7 +79,7 @@ class ScaleNormsPass(ir.passes.InPlacePass):
             else:
                 for operand, value in enumerate(node.inputs):
                     if value in self._pending:
-                        _multiply(node, operand, self._pending[value])
+                        multiply(node, operand, self._pending[value], _scale_of(node))
         for output in list(model.graph.outputs):
             if output in self._pending:
                 _multiply_output(output, self._pending[output])
@@ -97,7 +98,7 @@ class ScaleNormsPass(ir.passes.InPlacePass):
         if norm is not None and str(norm.outputs[0].name) in self._statistics:
             own = self._scale(norm)
         if not _is_one(incoming * own):
-            _multiply(node, 0, incoming * own)
+            multiply(node, 0, incoming * own, _scale_of(node))
         if own != 1.0:
             _scale_bias(node, own)
             self._pending[output] = 1 / own
@@ -219,16 +220,8 @@ def _scale_bias(node: ir.Node, factor: float) -> None:
         set_operand(node, BIAS, operand_array(node, BIAS) * factor)
 
 
-def _multiply(node: ir.Node, operand: int, factor: float) -> None:
-    """Lets ``node`` read its operand times ``factor``."""
-    value = node.inputs[operand]
-    assert value is not None
-    assert node.graph is not None
-    product = _product(value, factor, f"{node.outputs[0].name}.scale", node.graph)
-    if MODULE_KEY in node.metadata_props:
-        product.metadata_props[MODULE_KEY] = node.metadata_props[MODULE_KEY]
-    node.graph.insert_before(node, product)
-    node.replace_input_with(operand, product.outputs[0])
+def _scale_of(node: ir.Node) -> str:
+    return f"{node.outputs[0].name}.scale"
 
 
 def _multiply_output(output: ir.Value, factor: float) -> None:
@@ -237,21 +230,8 @@ def _multiply_output(output: ir.Value, factor: float) -> None:
     assert producer.graph is not None
     name = output.name
     output.name = f"{name}.unscaled"
-    product = _product(output, factor, f"{name}.scale", producer.graph)
-    product.outputs[0].name = name
-    producer.graph.insert_after(producer, product)
-    output.replace_all_uses_with(product.outputs[0], replace_graph_outputs=True)
-    product.replace_input_with(0, output)
-
-
-def _product(value: ir.Value, factor: float, name: str, graph: object) -> ir.Node:
-    assert isinstance(graph, ir.Graph)
-    assert value.dtype is not None
-    number = np.asarray(factor).astype(value.dtype.numpy())
-    scalar = ir.val(name, const_value=ir.tensor(number))
-    graph.register_initializer(scalar)
-    product = ir.node("Mul", [value, scalar])
-    product.outputs[0].name = f"{name}d"
-    product.outputs[0].shape = value.shape
-    product.outputs[0].type = value.type
-    return product
+    scaled = product(output, factor, f"{name}.scale", producer.graph)
+    scaled.outputs[0].name = name
+    producer.graph.insert_after(producer, scaled)
+    output.replace_all_uses_with(scaled.outputs[0], replace_graph_outputs=True)
+    scaled.replace_input_with(0, output)

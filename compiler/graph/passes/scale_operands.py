@@ -28,24 +28,34 @@ class ScaleOperandsPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Inserts one multiplication per operand."""
-        graph = model.graph
-        for node in list(graph):
+        for node in list(model.graph):
             name = str(node.outputs[0].name)
-            if name not in self._scales:
-                continue
-            operand, factor = self._scales[name]
-            value = node.inputs[operand]
-            assert value is not None
-            assert value.dtype is not None
-            number = np.asarray(factor).astype(value.dtype.numpy())
-            scale = ir.val(f"{name}.survival", const_value=ir.tensor(number))
-            graph.register_initializer(scale)
-            product = ir.node("Mul", [value, scale])
-            product.outputs[0].name = f"{name}.scaled"
-            product.outputs[0].shape = value.shape
-            product.outputs[0].type = value.type
-            if MODULE_KEY in node.metadata_props:
-                product.metadata_props[MODULE_KEY] = node.metadata_props[MODULE_KEY]
-            graph.insert_before(node, product)
-            node.replace_input_with(operand, product.outputs[0])
+            if name in self._scales:
+                multiply(node, *self._scales[name], f"{name}.survival")
         return ir.passes.PassResult(model, modified=bool(self._scales))
+
+
+def multiply(node: ir.Node, operand: int, factor: float, name: str) -> None:
+    """Lets ``node`` read its operand times ``factor``, a constant of that name."""
+    value = node.inputs[operand]
+    assert value is not None
+    assert node.graph is not None
+    times = product(value, factor, name, node.graph)
+    if MODULE_KEY in node.metadata_props:
+        times.metadata_props[MODULE_KEY] = node.metadata_props[MODULE_KEY]
+    node.graph.insert_before(node, times)
+    node.replace_input_with(operand, times.outputs[0])
+
+
+def product(value: ir.Value, factor: float, name: str, graph: object) -> ir.Node:
+    """Returns a multiplication that is not in the graph yet; its constant is."""
+    assert isinstance(graph, ir.Graph)
+    assert value.dtype is not None
+    number = np.asarray(factor).astype(value.dtype.numpy())
+    constant = ir.val(name, const_value=ir.tensor(number))
+    graph.register_initializer(constant)
+    times = ir.node("Mul", [value, constant])
+    times.outputs[0].name = f"{name}d"
+    times.outputs[0].shape = value.shape
+    times.outputs[0].type = value.type
+    return times

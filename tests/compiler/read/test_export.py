@@ -287,7 +287,7 @@ def test_output_unknown_to_an_onnx_supernet_names_the_choices(tmp_path):
 
 def test_file_that_is_no_onnx_model_is_refused(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"<html>not found</html>")
-    with pytest.raises(CheckpointError, match="cannot be read as an ONNX model"):
+    with pytest.raises(CheckpointError, match="damaged, or no ONNX model"):
         OnnxSupernet(tmp_path / "net.onnx", ROW, None, None, "net.onnx").exported()
 
 
