@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Returns the optional module, imported now.
-
-    Args:
-        module: The module's full name, e.g. ``onnx``.
-        extra: The extra of ``skipc`` that installs it, e.g. ``compiler``.
+    """Returns the optional module (``onnx``), imported now, which ``extra`` of skipc installs.
 
     Raises:
         ExtraMissingError: The module's package is not installed.

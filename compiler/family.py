@@ -48,11 +48,7 @@ class Family:
     norms: Norms
 
     def with_norms(self, norms: FamilyNorms) -> Family:
-        """Returns the family with other norm statistics.
-
-        Raises:
-            SupernetError: The network switches its norms itself.
-        """
+        """Returns the family with other norm statistics; not where the network has several."""
         return replace(self, norms=Norms(self.network, norms))
 
     def subnet(self, choices: Mapping[str, object], configuration: str) -> Subnet:

@@ -180,20 +180,12 @@ class Configuration:
 
 
 def read_front(path: Path) -> Front:
-    """Returns the front in ``path``.
-
-    Raises:
-        FrontError: The file is not a front; the message names the entry.
-    """
+    """Returns the front in ``path``; a ``FrontError`` names the entry that is wrong."""
     return _front(read_json(path, FrontError), str(path))
 
 
 def write_front(path: Path, front: Front) -> None:
-    """Writes ``front`` to ``path``, whole or not at all.
-
-    Raises:
-        FrontError: ``read_front`` would refuse it.
-    """
+    """Writes ``front`` whole or not at all; a ``FrontError``: it could not be read back."""
     document: dict[str, object] = {"format": FORMAT}
     if front.options:
         document["options"] = {key: list(names) for key, names in front.options.items()}

@@ -50,11 +50,7 @@ class Scaling:
         return self.scale or ResidualScale(network.residual_scale)
 
     def check(self, supernet: Supernet) -> None:
-        """Checks what can be checked before the network is exported.
-
-        Raises:
-            UnitError: Probabilities are given that have no effect.
-        """
+        """Refuses probabilities that have no effect, before the network is exported."""
         if self.survival and self.of(supernet) is not ResidualScale.ORIGINAL:
             raise UnitError("--survival has no effect without --residual-scale original.")
 
@@ -63,8 +59,7 @@ def scaled(network: Network, scaling: Scaling) -> Network:
     """Returns the network, as it was exported, with its branches scaled.
 
     Raises:
-        UnitError: A unit's probability is unknown, or none, or names no unit; or the network
-            scales its branches itself.
+        UnitError: What ``scale_branches`` refuses, or the network scales its branches itself.
     """
     if network.switching is not None:
         if scaling.scale is ResidualScale.ORIGINAL or scaling.survival:
@@ -84,8 +79,7 @@ def scale_branches(
     """Returns the network with every unit's branch scaled by its survival probability.
 
     Args:
-        network: The network. Its stochastic-depth modules give the probabilities that
-            ``given`` does not.
+        network: Its stochastic-depth modules give the probabilities that ``given`` does not.
         units: The units found in it.
         given: Survival probability by unit name or module path.
 

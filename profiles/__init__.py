@@ -41,14 +41,7 @@ def profile_names() -> tuple[str, ...]:
 
 
 def load_profile(name_or_path: str) -> Profile:
-    """Returns a profile that comes with skipc, or the one in a ``.toml`` file.
-
-    Args:
-        name_or_path: A name of ``profile_names()``, or a path that ends in ``.toml``.
-
-    Raises:
-        ProfileError: There is no such profile, or the file is not one.
-    """
+    """Returns a profile that comes with skipc, by its name, or that in a ``.toml`` file."""
     if name_or_path.endswith(".toml"):
         return read_profile(Path(name_or_path))
     if name_or_path in profile_names():

@@ -43,8 +43,7 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> Detected:
 
     Args:
         root: The folder to take for ``/``.
-        machine: Architecture of the CPU, as ``platform.machine()`` says it, which is the
-            default.
+        machine: As ``platform.machine()`` says it, which is the default.
     """
     machine = machine_name(machine)
     profiles = [load_profile(name) for name in profile_names()]
@@ -76,11 +75,7 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> Detected:
 
 
 def machine_name(machine: str | None = None) -> str:
-    """Returns the CPU's architecture as profiles name it, e.g. ``aarch64``.
-
-    Args:
-        machine: As ``platform.machine()`` says it, which is the default.
-    """
+    """Returns the CPU's architecture as profiles name it; see ``detect``."""
     said = platform.machine() if machine is None else machine
     return _SAME_MACHINE.get(said.lower(), said)
 

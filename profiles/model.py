@@ -115,15 +115,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """A release of the system software, e.g. JetPack; what is unknown is empty.
-
-    Attributes:
-        name: The release, e.g. ``JetPack 6.2``.
-        tensorrt: Version of TensorRT in it.
-        cuda: Version of CUDA in it.
-        python: Version of the system's Python.
-        l4t: Version of Jetson Linux.
-    """
+    """A release of the system software, e.g. JetPack; versions that are unknown are empty."""
 
     name: str
     tensorrt: str = ""

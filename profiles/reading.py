@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_profile(path: Path) -> Profile:
-    """Returns the profile in ``path``.
-
-    Raises:
-        ProfileError: The file cannot be read, or is no profile; the message names the key.
-    """
+    """Returns the profile in ``path``; a ``ProfileError`` names the key that is wrong."""
     profile = read(Profile, read_toml(path, ProfileError), str(path), ProfileError)
     if profile.name != path.stem:
         raise ProfileError(
@@ -33,11 +29,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def read_toml(path: Path, error: type[Exception]) -> dict[str, object]:
-    """Returns what the TOML file in ``path`` holds.
-
-    Raises:
-        Exception: (``error``) It cannot be read, or is not TOML in UTF-8.
-    """
+    """Returns what a TOML file in UTF-8 holds, or raises ``error``."""
     data = read_document(path, error)
     try:
         value: dict[str, object] = tomllib.loads(data.decode("utf-8"))

@@ -90,27 +90,16 @@ class Axis(Protocol[C, F]):
         ...
 
     def check(self, record: object, where: str) -> None:
-        """Refuses what is said in a front if it can mean nothing, whatever the network.
-
-        Args:
-            record: What stands under the axis' key.
-            where: Names the entry, for messages.
-
-        Raises:
-            FrontError: It can mean nothing.
-        """
+        """Refuses with a ``FrontError`` at ``where`` what means nothing for any network."""
         return
 
     def read(self, record: object, offer: F, where: str) -> C:
-        """Returns the choice that a front's entry names.
+        """Returns the choice that a front's entry names; a ``FrontError``: it is not offered.
 
         Args:
             record: What stands under the axis' key, checked.
             offer: What may be chosen.
             where: Names the entry, for messages.
-
-        Raises:
-            FrontError: It is not offered.
         """
         ...
 
@@ -121,10 +110,7 @@ class Axis(Protocol[C, F]):
     def apply(self, network: Network, choice: C, offer: F) -> Network:
         """Returns the network with the choice made: its graph and reference, by two means.
 
-        Args:
-            network: The network; another choice may have been applied to it.
-            choice: What is chosen.
-            offer: What was offered of the full network.
+        Another choice may have been applied to it; ``offer`` is of the full network.
         """
         ...
 

@@ -125,11 +125,7 @@ class PrecisionAxis(Axis[Precision, PrecisionOffer]):
         return choice.value
 
     def apply(self, network: Network, choice: Precision, offer: PrecisionOffer) -> Network:
-        """Returns the network with its graph in a precision.
-
-        Raises:
-            SupernetError: The graph's operators or types do not allow it.
-        """
+        """Returns the network with its graph in a precision, or raises ``SupernetError``."""
         check_castable(network.model, choice)
         if choice not in offer.halves:
             return network
@@ -158,15 +154,12 @@ def cast_in_place(model: ir.Model, half: Precision, tensors: HalfTensors) -> Non
 
 
 def check_precision(precision: Precision, allowed: Sequence[str], target: str) -> None:
-    """Checks that a target computes in ``precision``.
+    """Refuses with a ``TargetError`` a precision that a target does not compute in.
 
     Args:
         precision: What was asked for.
         allowed: What the target computes in; empty where it does not say.
         target: Its name.
-
-    Raises:
-        TargetError: It does not; the message names what is available.
     """
     if allowed and precision.value not in allowed:
         possible = [each.value for each in Precision if each.value in allowed]
@@ -187,9 +180,7 @@ def graph_precision(model: ir.Model) -> str:
 def common_precision(model: ir.Model, choices: set[object]) -> str:
     """Returns what configurations compute in, ``mixed`` where they differ.
 
-    Args:
-        model: The full network's graph.
-        choices: What is chosen for them, each once; None for the types that the graph has.
+    ``choices`` has each choice once; None for the types that ``model``, the full graph, has.
     """
     if len(choices) > 1:
         return "mixed"
@@ -198,11 +189,7 @@ def common_precision(model: ir.Model, choices: set[object]) -> str:
 
 
 def check_castable(model: ir.Model, precision: Precision) -> None:
-    """Checks that a graph can be had in a precision.
-
-    Raises:
-        SupernetError: It computes in another half precision already.
-    """
+    """Refuses a graph that computes in another half precision already: a ``SupernetError``."""
     halves = {half.dtype for half in _TOLERANCES} - {precision.dtype}
     found = _types_in(model) & halves
     others = sorted(name for name, dtype in _DTYPES.items() if dtype in found)

@@ -33,10 +33,6 @@ class UnitNames:
     A unit is called after its module. Where others work there, too, it is called after the
     outermost module below that does its work alone: a block that the parent's forward joins,
     or a part of a block. One module that is used several times gives its name to each use.
-
-    Args:
-        found: The units, in network order.
-        around: For each the unit in whose branch it lies.
     """
 
     def __init__(self, found: Sequence[Candidate], around: Sequence[int | None]) -> None:

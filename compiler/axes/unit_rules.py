@@ -73,11 +73,7 @@ class Candidate:
 
 
 class Rules:
-    """Judges one join after the other, in network order, and remembers the streams.
-
-    Args:
-        index: The graph.
-    """
+    """Judges one join after the other, in network order, and remembers the streams."""
 
     def __init__(self, index: GraphIndex) -> None:
         self._index = index
@@ -108,11 +104,7 @@ class Rules:
         return node.op_type == "Add" or _has(between, WORKING_OPS)
 
     def unit(self, join: ir.Node) -> Candidate:
-        """Returns the unit that ``join`` closes.
-
-        Raises:
-            RefusedError: It closes none.
-        """
+        """Returns the unit that ``join`` closes; a ``RefusedError`` says why there is none."""
         left, right = operand(join, 0), operand(join, 1)
         if left is right:
             raise RefusedError("both operands are the same value")

@@ -93,8 +93,8 @@ class Units(Offer):
     def details(self) -> frozenset[str]:
         """Names of the units that a search leaves alone unless it is told of them.
 
-        A unit within another one is a block if those there do at least half of the outer one's
-        work: a long skip leads around blocks. Else it is a detail of the outer one's own.
+        A unit within another is a block if those there do at least half of the outer one's
+        work (a long skip leads around blocks), else a detail of the outer one's own.
         """
         found: set[str] = set()
         for outer in reversed(self.units):
@@ -105,10 +105,7 @@ class Units(Offer):
 
 
 def find_units(model: ir.Model) -> Units:
-    """Returns the units of ``model``, whose main graph must be topologically sorted.
-
-    Nothing is changed.
-    """
+    """Returns the units of ``model``, topologically sorted, which is not changed."""
     index = GraphIndex(model.graph)
     rules = Rules(index)
     found: list[Candidate] = []

@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Returns the arrays of a file by input name.
-
-    A ``.npz`` may hold other arrays, too; none is left out here.
+    """Returns the arrays of a file by input name; a ``.npz`` may hold others, too.
 
     Args:
-        path: A ``.npy`` where the network has one input, else a ``.npz`` with one array for
-            each.
+        path: A ``.npy`` where the network has one input, else a ``.npz`` with one for each.
         names: The inputs' names.
 
     Raises:

@@ -34,11 +34,7 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes ``data`` to a temporary file beside ``path`` and renames it.
-
-    Raises:
-        OSError: It cannot be written; the error names ``path``.
-    """
+    """Writes ``data`` whole or not at all; an ``OSError`` names ``path``."""
     with _place_beside(path, lambda place: place.touch(exist_ok=False)) as place:
         with place.open("wb") as stream:
             stream.write(data)
@@ -48,20 +44,12 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Writes a JSON document, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written; the error names ``path``.
-    """
+    """Writes a JSON document, whole or not at all; an ``OSError`` names ``path``."""
     write_whole(path, json.dumps(document, indent=1).encode() + b"\n")
 
 
 def check_writable(path: Path) -> None:
-    """Checks, before the work is done, that something can be written beside ``path``.
-
-    Raises:
-        OSError: It cannot; the error names ``path``.
-    """
+    """Checks, before the work is done, that something can be written beside ``path``."""
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -74,11 +62,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes ``path`` if the block ends well.
 
     A folder already at ``path`` is replaced as the last step; an exception, Ctrl-C included,
-    removes the temporary folder and leaves ``path`` as it was.
-
-    Raises:
-        OSError: The folder cannot be made or replaced, or the disk is full; the error names
-            the place, not the temporary one.
+    removes the temporary folder and leaves ``path`` as it was. An ``OSError`` names the place,
+    not the temporary one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _place_beside(path, Path.mkdir) as staging:
@@ -206,10 +191,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _errors_name(path: Path, place: Path) -> Iterator[None]:
-    """Makes system errors about ``place`` name ``path``: the user never sees that beside it.
-
-    That the disk is full is said without any name.
-    """
+    """Makes system errors about ``place`` name ``path``; a full disk has no name."""
     try:
         yield
     except OSError as cause:
@@ -223,10 +205,7 @@ def _errors_name(path: Path, place: Path) -> Iterator[None]:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Returns the hash of a file that a command asks for several times.
-
-    It is read again only where its size or times changed.
-    """
+    """Returns the hash of a file, read again only where its size or times changed."""
     found = path.stat()
     return _known_sha256(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 

@@ -23,10 +23,7 @@ class WeightStoreWriter:
     """Appends distinct tensors to a file, found again by the SHA-256 of their bytes.
 
     Equal bytes are stored once even where shape or type differ. Used as a context manager;
-    the file is complete when the block ends.
-
-    Args:
-        path: The file to write; graphs that refer to it must lie in the same folder.
+    the file is complete when the block ends. Graphs that refer to it lie in the same folder.
     """
 
     def __init__(self, path: Path) -> None:

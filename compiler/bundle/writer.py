@@ -97,11 +97,7 @@ def bundle_path(checkpoint: Path, asked: Path | None, overwrite: bool) -> Path:
 def write_graph(
     subnet: Subnet, name: str, store: WeightStoreWriter, folder: Path
 ) -> WrittenGraph:
-    """Writes a graph into ``folder``, its weights into ``store``.
-
-    Raises:
-        SupernetError: ``onnx.checker`` refuses the graph.
-    """
+    """Writes a graph into ``folder``, its weights into ``store``; onnx's checker checks it."""
     import onnx
 
     # The network's own graph is never changed.
@@ -142,11 +138,7 @@ def write_golden(path: Path, cases: list[Case] | tuple[Case, ...]) -> None:
 class BundleWriter:
     """Writes a bundle: configuration after configuration, then what holds for all of them.
 
-    Used as a context manager, as the weight store is.
-
-    Args:
-        folder: The bundle's folder, empty.
-        family: What is built.
+    Used as a context manager, as the weight store is; ``folder`` is empty.
     """
 
     def __init__(self, folder: Path, family: Family) -> None:

@@ -33,10 +33,7 @@ class Norm:
 
 
 def find_norms(model: ir.Model) -> tuple[Norm, ...]:
-    """Returns the batch norms with constant statistics, in network order.
-
-    One that norms weights (weight standardisation) is none: it reads no data.
-    """
+    """Returns the batch norms of data with constant statistics, in network order."""
     nodes = [node for node in batch_norms(model) if is_norm(node)]
     names = numbered([module_path(node) or str(node.outputs[0].name) for node in nodes])
     norms = []

@@ -55,10 +55,7 @@ def total_macs(nodes: Iterable[ir.Node]) -> int:
 
 
 def parameters(nodes: Iterable[ir.Node]) -> int:
-    """Returns the elements of the floating-point constants that only ``nodes`` read.
-
-    The running statistics of a batch norm are none: they are not trained.
-    """
+    """Returns the elements of the trained floating-point constants that only nodes read."""
     inside = set(nodes)
     read: set[ir.Value | None] = set()
     for node in inside:

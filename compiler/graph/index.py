@@ -118,12 +118,7 @@ def structure(model: ir.Model) -> frozenset[str]:
 
 
 def node_inputs(node: ir.Node, cut: Collection[int] = ()) -> Iterator[ir.Value]:
-    """Yields every value that ``node`` reads, also from within its subgraphs.
-
-    Args:
-        node: The node.
-        cut: The operands that are left out.
-    """
+    """Yields every value that ``node`` reads, its subgraphs too, but for operands ``cut``."""
     for operand, value in enumerate(node.inputs):
         if value is not None and operand not in cut:
             yield value
@@ -160,12 +155,7 @@ def live_nodes(graph: ir.Graph, cuts: Iterable[Cut]) -> set[ir.Node]:
 
 
 def constant_outputs(graph: ir.Graph, cuts: Iterable[Cut] = ()) -> list[ir.Value]:
-    """Returns the outputs that no input's content reaches once operands are cut.
-
-    Args:
-        graph: A topologically sorted graph.
-        cuts: What is cut.
-    """
+    """Returns the outputs that no input's content reaches once operands are cut."""
     operands = operands_by_node(cuts)
     reached = set(graph.inputs)
     for node in graph:
@@ -176,14 +166,11 @@ def constant_outputs(graph: ir.Graph, cuts: Iterable[Cut] = ()) -> list[ir.Value
 
 
 class GraphIndex:
-    """The nodes of a graph in order, with what depends on what.
+    """The nodes of a topologically sorted graph in order, with what depends on what.
 
     Sets of nodes are integers used as bit sets: bit ``i`` is node ``i``; the graph's inputs
     have the bits below the nodes'. Values that no input's content reaches are constant: so is
-    what depends on an input's size alone.
-
-    Args:
-        graph: A topologically sorted graph; it must not change while the index is used.
+    what depends on an input's size alone. The graph must not change meanwhile.
     """
 
     def __init__(self, graph: ir.Graph) -> None:

@@ -61,7 +61,7 @@ def estimate(model: ir.Model, batch: int, board: Board, precision: str) -> Roofl
         model: The graph, with shapes.
         batch: The size of its dynamic batch; 1 where the graph's batch is fixed.
         board: Where it would run; its peak rate in ``precision`` and bandwidth are needed.
-        precision: ``fp32``, ``tf32``, ``fp16``, ``bf16`` or ``int8``, for every node.
+        precision: One of ``ELEMENT_BYTES``, for every node.
 
     Raises:
         TargetError: The board does not give a number, or the graph not a shape.

@@ -32,11 +32,9 @@ _offline: ContextVar[bool] = ContextVar("offline", default=False)
 def bounded(weights_bytes: int) -> Iterator[None]:
     """Bounds memory and time inside of the block, for a network that has such weights.
 
-    Memory is bounded where the system can (POSIX); time in the main thread, between two steps
-    of Python. One call into a library that never returns is not ended.
-
-    Raises:
-        CheckpointError: The time is over. Where memory is, PyTorch and Python raise.
+    Memory is bounded where the system can (POSIX): PyTorch and Python raise. Time is bounded
+    in the main thread, between two steps of Python, by a ``CheckpointError``: one call into a
+    library that never returns is not ended.
     """
     with _memory(BUILD_BYTES + 4 * weights_bytes), _time(BUILD_S):
         yield

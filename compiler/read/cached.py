@@ -42,9 +42,7 @@ def open_checkpoint(
         cache: Where exports are kept; None to export anew.
         step: Told what is being done.
 
-    Raises:
-        CheckpointError: The file, the factory and the inputs do not fit together.
-        ExtraMissingError: A library that is needed is not installed.
+    Raises: what ``read_checkpoint`` does.
     """
     if cache is None or sniff(path) is Kind.ONNX:
         return read_checkpoint(path, options)

@@ -97,8 +97,7 @@ class _Supernet:
         batch: The range of the dynamic batch; None for a fixed one.
         output: The one output to keep, None for the default.
         model: The factory and its arguments, or the file's name, as text for the manifest.
-        survival: Survival probabilities by module path (see ``survival_from_modules``); what
-            the checkpoint itself says comes first.
+        survival: Survival probabilities by module path; what the checkpoint says comes first.
         residual_scale: How the checkpoint says that kept branches are scaled at test time.
     """
 
@@ -111,19 +110,12 @@ class _Supernet:
     residual_scale: str = "inverted"
 
     def with_rows(self, rows: int) -> Supernet:
-        """Refuses: the network was exported elsewhere.
-
-        Raises:
-            SupernetError: Always.
-        """
+        """Refuses: the network was exported elsewhere."""
         raise SupernetError("only a PyTorch network can be exported again with another batch.")
 
 
 class TorchSupernet(_Supernet):
-    """A PyTorch network with its weights, in eval mode, on the CPU.
-
-    Its inputs are named and ordered like ``forward``'s parameters.
-    """
+    """A PyTorch network in eval mode, on the CPU; its inputs are ordered as ``forward``'s."""
 
     source: nn.Module
 
@@ -134,11 +126,7 @@ class TorchSupernet(_Supernet):
         return from_torch(self)
 
     def with_rows(self, rows: int) -> TorchSupernet:
-        """Returns the same network with a dynamic batch of up to ``rows``.
-
-        Raises:
-            SupernetError: The first dimension of an input is not 1.
-        """
+        """Returns the network with a dynamic batch of up to ``rows``; see ``Supernet``."""
         fixed = [spec for spec in self.inputs if spec.shape[:1] != (1,)]
         if fixed:
             raise SupernetError(
@@ -206,10 +194,7 @@ def read_checkpoint(path: Path, options: ModelOptions) -> Supernet:
 
 
 def _from_checkpoint_file(path: Path, content: object, options: ModelOptions) -> TorchSupernet:
-    """What the command line says comes before what the file says.
-
-    The file's arguments belong to the file's model: another ``--model`` takes none of them.
-    """
+    """The command line comes first; another ``--model`` takes no argument of the file."""
     file = parse_checkpoint_file(path, content)
     arguments = parse_arguments(options.model_args)
     if options.model in (None, file.model):

@@ -67,8 +67,7 @@ class ExportCache:
     def read(self, key: str, load: Callable[[Path], T]) -> T | None:
         """Returns what ``load`` makes of the entry's folder, None where there is none.
 
-        What ``load`` returns must not need the folder any more: another process may throw
-        the entry away at any time.
+        It must not need the folder any more: another process may throw it away at any time.
         """
         entry = self._folder / key
         try:
@@ -145,20 +144,12 @@ class _FolderError(CompileError):
 
 
 def default_folder() -> Path:
-    """Returns where exports are kept: in the user's cache folder.
-
-    Raises:
-        ExtraMissingError: platformdirs is not installed.
-    """
+    """Returns where exports are kept: in the user's cache folder."""
     return Path(require("platformdirs", "compiler").user_cache_dir("skipc")) / "exports"
 
 
 def _check_own(folder: Path) -> None:
-    """Checks that nobody else can put something into a folder.
-
-    Raises:
-        FileNotFoundError: There is no such folder.
-    """
+    """Checks that nobody else can put something into a folder, which must exist."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise _FolderError(f"{folder} is no folder. Remove it.")
@@ -171,12 +162,7 @@ def _check_own(folder: Path) -> None:
 
 
 def _check_files(entry: Path, key: str) -> None:
-    """Checks that an entry holds the files that were written, and no others.
-
-    Raises:
-        FileNotFoundError: There is no such entry.
-        CompileError: It is not as it was written.
-    """
+    """Checks that an entry holds the files that were written, and no others; it must exist."""
     if not stat.S_ISDIR(entry.lstat().st_mode):
         raise CompileError("it is no folder.")
     said = read(EntryFiles, read_json(entry / FILES), FILES)

@@ -48,8 +48,7 @@ WEIGHTS = "weights.bin"
 class HeldTensor:
     """Where a tensor of the program lies in the file of weights.
 
-    Exporters turn the weights of linear layers, so it may be a matrix whose transpose lies
-    there.
+    Exporters turn the weights of linear layers: the transpose of a matrix may lie there.
     """
 
     name: str
@@ -86,11 +85,7 @@ class NetworkRecord:
 
 
 def save_export(folder: Path, network: Network) -> None:
-    """Writes a network that was exported from PyTorch into ``folder``.
-
-    Raises:
-        CompileError: Its program holds something else than tensors.
-    """
+    """Writes a network exported from PyTorch; its program must hold nothing but tensors."""
     import onnx_ir as ir
     import torch
 
@@ -138,8 +133,7 @@ def load_export(
             needed, to be none.
 
     Raises:
-        SkipcError: A file is damaged.
-        OSError: One cannot be read.
+        SkipcError: A file is damaged; an ``OSError``: one cannot be read.
     """
     import onnx_ir as ir
 
@@ -185,10 +179,7 @@ def load_export(
 
 
 def _without_tensors(program: ExportedProgram) -> ExportedProgram:
-    """Returns the same operators over empty tensors, with a flat list of outputs.
-
-    The class that the outputs come in is then nobody's to import.
-    """
+    """Returns the same operators over empty tensors; the outputs are a list of no class."""
     import torch
     from torch.export.exported_program import ModuleCallEntry
     from torch.utils import _pytree as pytree
@@ -218,11 +209,7 @@ def _without_tensors(program: ExportedProgram) -> ExportedProgram:
 def _put_tensors(
     program: ExportedProgram, tensors: tuple[HeldTensor, ...], weights: NDArray[np.uint8]
 ) -> None:
-    """Gives a program its tensors back.
-
-    Raises:
-        CompileError: They are not those that it was archived without.
-    """
+    """Gives a program its tensors back, which must be those that it was archived without."""
     import torch
 
     if {t.name for t in tensors} != program.state_dict.keys() | program.constants.keys():

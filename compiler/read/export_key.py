@@ -40,10 +40,7 @@ _OURS = ("skipc", "__main__", "__mp_main__", "_remote_module_non_scriptable")
 def export_key(checkpoint: Path, options: ModelOptions, code: str = "") -> str:
     """Returns 64 hexadecimal digits for all that the export of a checkpoint depends on.
 
-    Args:
-        checkpoint: The checkpoint.
-        options: How it is read: factory, arguments, inputs, batch, output.
-        code: Hash of the user's code and of the network that it built; "" of a library's.
+    ``code`` is the hash of the user's code and of what it built; "" for a library's.
     """
     versions = {}
     for package in _PACKAGES:

@@ -16,14 +16,10 @@ if TYPE_CHECKING:
 
 
 def map_external(model: ir.Model, path: Path) -> None:
-    """Maps every tensor of a model that lies outside of its file.
+    """Maps every tensor of a model that lies outside of its file ``path``.
 
     A file may be linked to, as in the cache of a hub, where it stays in the folder of the
     model or in that of the file that the model itself is a link to.
-
-    Args:
-        model: The model; its tensors are replaced.
-        path: The file that it was loaded from.
 
     Raises:
         CheckpointError: A file is missing, too short, or lies elsewhere.
@@ -41,11 +37,7 @@ def map_external(model: ir.Model, path: Path) -> None:
 
 
 def tensor_at(tensor: ir.ExternalTensor, data: NDArray[np.uint8]) -> ir.TensorProtocol:
-    """Returns the tensor whose bytes are in ``data``, which is mapped once for all of them.
-
-    Raises:
-        ValueError: They are not in it, or not of its type.
-    """
+    """Returns the tensor whose bytes are in ``data``; a ``ValueError`` where they are not."""
     begin = tensor.offset or 0
     length = tensor.nbytes if tensor.length is None else min(tensor.length, tensor.nbytes)
     array = data[begin : begin + length].view(tensor.dtype.numpy())

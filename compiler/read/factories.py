@@ -52,10 +52,7 @@ class BuiltModel:
 
 
 def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
-    """Returns the values of ``--model-arg NAME=VALUE``.
-
-    A value that is a JSON literal is that (``[8,16]``, ``true``, ``0.5``); anything else is
-    text (``basic``).
+    """Returns the values of ``--model-arg NAME=VALUE``: JSON (``[8,16]``, ``true``) or text.
 
     Raises:
         CheckpointError: An empty or repeated name, or a value that looks like Python's or
@@ -88,14 +85,10 @@ def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
 
 
 def build_named(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
-    """Builds a network of a known library; runs no code but the library's.
-
-    Args:
-        spec: ``LIBRARY:NAME``.
-        arguments: Keyword arguments.
+    """Builds ``LIBRARY:NAME`` with keyword arguments; runs no code but the library's.
 
     Raises:
-        CheckpointError: ``spec`` is not of a known library, or the library refused it.
+        CheckpointError: The library is unknown, or refused it.
         ExtraMissingError: The library is not installed.
     """
     library, name = _split(spec)
@@ -111,8 +104,6 @@ def build_named(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
 
 def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
     """Builds the network that ``--model`` names; imports the user's own code if that is it.
-
-    The current directory is importable, as for ``python -m``.
 
     Raises:
         CheckpointError: There is no such factory, it failed, or it returned no network.
@@ -190,18 +181,13 @@ def imported(
     error: type[Exception],
     forms: str = "Write it as PKG.MODULE:FUNCTION.",
 ) -> object:
-    """Returns what ``spec`` names; imports its module.
-
-    The current directory is importable, as for ``python -m``.
+    """Returns what ``spec`` names; the current directory is importable, as for ``python -m``.
 
     Args:
         option: The option that ``spec`` was given to, for messages.
         spec: ``PKG.MODULE:NAME``; the name may lead on into classes (``Net.small``).
-        error: What to raise.
+        error: What to raise where there is no such thing, or its module fails.
         forms: A sentence that says what may be written.
-
-    Raises:
-        Exception: Of type ``error``: there is no such thing, or its module fails.
     """
     module_name, colon, name = spec.partition(":")
     if not colon or not module_name or not name:
@@ -241,11 +227,7 @@ def imported(
 
 
 def function_of(option: str, spec: str, error: type[Exception]) -> Callable[..., object]:
-    """Returns the function that ``spec`` names; see ``imported``.
-
-    Raises:
-        Exception: Of type ``error``: there is none, or it is no function.
-    """
+    """Returns the function that ``spec`` names, or raises ``error``; see ``imported``."""
     found = imported(option, spec, error)
     if not callable(found):
         raise error(f"{option} {spec!r}: is {type(found).__name__!r}, expected a function.")

@@ -92,11 +92,7 @@ class _Document:
 
 
 def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
-    """Writes ``checkpoint`` to ``path``, whole or not at all.
-
-    Raises:
-        CheckpointError: An argument is no JSON value, so that it could not be read back.
-    """
+    """Writes a checkpoint whole or not at all; its arguments must be JSON values."""
     import torch
 
     try:
@@ -131,12 +127,7 @@ def is_checkpoint_file(content: object) -> bool:
 
 
 def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
-    """Returns what the loaded file says.
-
-    Raises:
-        CheckpointError: A key is missing, unknown or of the wrong form, or the version is
-            not known; the message names the place.
-    """
+    """Returns what the loaded file says; a ``CheckpointError`` names the wrong place."""
     where = str(path)
     other = [key for key in content if not isinstance(key, str)]  # type: ignore[attr-defined]
     if other:

@@ -31,8 +31,7 @@ class GraphInput:
     Attributes:
         name: Its name in the graph.
         dtype: NumPy's name of the element type.
-        sizes: One entry per dimension, None for one that is open; None where not even their
-            number is known.
+        sizes: Its dimensions, None for an open one; None where not even their number is known.
     """
 
     name: str
@@ -46,8 +45,7 @@ def program_inputs(
     """Returns the program's inputs in the order of its graph.
 
     Raises:
-        CheckpointError: An input is not a tensor, or the program was exported for another
-            range of batch sizes.
+        CheckpointError: One is no tensor, or the program is for another range of batch sizes.
     """
     import torch
 
@@ -87,7 +85,7 @@ def _check_range(
 
 
 def onnx_inputs(path: Path) -> tuple[GraphInput, ...]:
-    """Returns the ONNX model's inputs that are not weights; reads no external data.
+    """Returns the ONNX model's inputs that are not weights.
 
     Raises:
         CheckpointError: The file is not an ONNX model, or an input is not a plain tensor.
@@ -98,11 +96,7 @@ def onnx_inputs(path: Path) -> tuple[GraphInput, ...]:
 
 
 def read_onnx(path: Path) -> Any:
-    """Returns the ``ModelProto`` in an ONNX file; reads no external data.
-
-    Raises:
-        CheckpointError: The file is no ONNX model.
-    """
+    """Returns the ``ModelProto`` in an ONNX file; reads no external data."""
     onnx: Any = require("onnx", "finish")
     size_bytes = path.stat().st_size
     if size_bytes > MAX_PROTOBUF_BYTES:
@@ -167,8 +161,7 @@ def settle_inputs(
         where: The file, for error messages.
 
     Raises:
-        CheckpointError: ``given`` names an input the file does not have or contradicts it,
-            or a size stays open.
+        CheckpointError: ``given`` contradicts the file, or a size stays open.
     """
     names = [spec.name for spec in found]
     if not found:

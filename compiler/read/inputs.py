@@ -47,8 +47,7 @@ def parse_inputs(
     input is given at all the batch stands alone: the checkpoint may give the inputs.
 
     Raises:
-        CheckpointError: A text is malformed, a name is given twice, or ``N`` and
-            ``--batch`` do not go together.
+        CheckpointError: A text is malformed, or they do not go together.
     """
     inputs = tuple(parse_input(text) for text in texts)
     batch = None if batch_text is None else parse_batch(batch_text)
@@ -67,11 +66,7 @@ def parse_inputs(
 
 
 def parse_input(text: str) -> TensorSpec:
-    """Returns one ``--input``; its name is ``""`` where the text has none.
-
-    Raises:
-        CheckpointError: The text is not ``[NAME=]SHAPE[:DTYPE]``.
-    """
+    """Returns one ``--input``; its name is ``""`` where the text has none."""
     name, equals, rest = text.rpartition("=")
     if equals and not name.strip():
         raise CheckpointError(f"--input {text!r}: the name before '=' is empty. {_EXAMPLE}")
@@ -88,11 +83,7 @@ def parse_input(text: str) -> TensorSpec:
 
 
 def parse_batch(text: str) -> BatchRange:
-    """Returns the range that ``--batch MIN:TYP:MAX`` gives.
-
-    Raises:
-        CheckpointError: The text is not three rising whole numbers of at least 1.
-    """
+    """Returns the range that ``--batch MIN:TYP:MAX`` gives."""
     example = "Write it as MIN:TYPICAL:MAX, e.g. 1:4:16."
     parts = text.split(":")
     if len(parts) != 3 or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
@@ -107,11 +98,7 @@ def parse_batch(text: str) -> BatchRange:
 
 
 def check_inputs(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None:
-    """Checks that inputs are of a size, and that a dynamic batch has a range and the reverse.
-
-    Raises:
-        CheckpointError: An input is too large, or one of the two is there without the other.
-    """
+    """Checks the size of inputs, and that there is a dynamic batch where it has a range."""
     for spec in inputs:
         elements = math.prod(spec.shape_at(1))
         if elements > MAX_ELEMENTS:

@@ -77,9 +77,7 @@ def _torchvision(name: str, arguments: Mapping[str, object]) -> Built:
 def _transformers(name: str, arguments: Mapping[str, object]) -> Built:
     """Builds the class ``name`` from its own configuration class.
 
-    Dotted arguments reach nested configurations (``vision_config.hidden_size=64``). The
-    input of an image network is known where its configuration has ``image_size`` and
-    ``num_channels``.
+    Dotted arguments reach nested configurations (``vision_config.hidden_size=64``).
     """
     transformers: Any = _library("transformers", "transformers")
     _check_values("transformers", arguments)
@@ -130,9 +128,6 @@ def _check_values(library: str, arguments: Mapping[str, object]) -> None:
 
     A name that is harmless today may reach a hub in the next release, so what text may say is
     checked, too: no argument of a network is a path, an address or OWNER/REPOSITORY.
-
-    Raises:
-        CheckpointError: The message names the argument.
     """
     pending = list(arguments.items())
     while pending:
@@ -187,9 +182,7 @@ def _nested(name: str, arguments: Mapping[str, object]) -> dict[str, object]:
 def _configuration(model: str, config_class: Any, values: Mapping[str, object]) -> Any:
     """Returns the configuration with ``values``, nested ones checked by their own class.
 
-    Raises:
-        CheckpointError: It has no such key, which would be swallowed unseen, or another value
-            in the end.
+    Refused are unknown keys, which would be swallowed unseen, and values that come out others.
     """
     default = None
     # A configuration without defaults: its signature has to do.

@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeptOutput:
-    """An output of an exported network.
-
-    Attributes:
-        name: What it will be called.
-        value: Its name in the graph as exported.
-        node: Its node in the program.
-    """
+    """An output: what it will be called, its name in the exported graph, its node."""
 
     name: str
     value: str
@@ -38,15 +32,10 @@ class KeptOutput:
 def program_outputs(
     model: ir.Model, program: ExportedProgram, output: str | None
 ) -> tuple[KeptOutput, ...]:
-    """Returns the outputs to keep.
+    """Returns the outputs to keep: ``output``, else the logits, else all.
 
     A field is called by its key (``logits``, ``deep.x``), by its place (``output_0``), or
     ``output`` where it is the only one; a name that an input has gets ``_output`` appended.
-
-    Args:
-        model: The graph as exported.
-        program: The program it was exported from.
-        output: The field to keep; None for the logits, or all where there are none.
 
     Raises:
         SupernetError: There is no tensor, or ``output`` is none of them.
@@ -66,13 +55,10 @@ def program_outputs(
 
 
 def keep_onnx_outputs(model: ir.Model, output: str | None) -> tuple[str, ...]:
-    """Leaves only the output asked for, or the logits where there are some.
-
-    Returns:
-        The names of all that there were.
+    """Leaves only the outputs to keep; returns the names of all that there were.
 
     Raises:
-        SupernetError: ``output`` is none of the graph's.
+        SupernetError: There is none, or ``output`` is none of the graph's.
     """
     import onnx_ir.passes.common as common
 

@@ -50,10 +50,7 @@ def _add_product(node: torch.fx.Node, product: str) -> None:
 
 
 def _add_stacked(node: torch.fx.Node) -> None:
-    """Makes a sum over what was stacked the additions of its terms.
-
-    A sum of whole numbers or truth values is of another type than they are.
-    """
+    """Makes a sum over what was stacked additions; one of whole numbers is of another type."""
     arguments: Any = node.args
     stack, dims, *keep = arguments
     terms = list(stack.args[0]) if str(stack.target) == "aten.stack.default" else []

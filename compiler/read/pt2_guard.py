@@ -81,11 +81,7 @@ _NODES = (
 
 
 def program_from_file(path: Path, content: bytes | None = None) -> ExportedProgram:
-    """Returns the program in a ``.pt2`` archive, after checking that it runs no code.
-
-    Args:
-        path: The archive.
-        content: What it holds, where that was read already.
+    """Returns the program in a ``.pt2`` archive, whose bytes may be given as ``content``.
 
     Raises:
         CheckpointError: The archive could run code, is damaged, or of another torch version.
@@ -116,10 +112,6 @@ def program_from_file(path: Path, content: bytes | None = None) -> ExportedProgr
 
 def check_program_archive(path: Path, content: bytes | None = None) -> bytes:
     """Returns the description in a ``.pt2``, after checking that loading it runs nothing.
-
-    Args:
-        path: The archive.
-        content: What it holds, where that was read already.
 
     Raises:
         CheckpointError: The archive holds something that could run code, or is damaged.

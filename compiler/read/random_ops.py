@@ -22,22 +22,14 @@ _SWITCHES = frozenset({"dropout", "dropout_p", "p", "train", "training"})
 
 
 def refuse_random_program(program: ExportedProgram) -> None:
-    """Checks that no operator of ``program`` draws random numbers.
-
-    Raises:
-        SupernetError: One does; the message names its module.
-    """
+    """Refuses a program of which an operator draws random numbers; names its module."""
     for node in program.graph.nodes:
         if node.op == "call_function" and _draws(node):
             raise _error(str(node.target).removesuffix(".default"), _fx_module(node))
 
 
 def refuse_random_graph(model: ir.Model) -> None:
-    """Checks that no operator of an ONNX graph draws random numbers.
-
-    Raises:
-        SupernetError: One does; the message names its module or node.
-    """
+    """Refuses an ONNX graph of which an operator draws random numbers; names its module."""
     for node in model.graph.all_nodes():
         training = node.op_type == "Dropout" and _is_training(node)
         if node.op_type in _RANDOM_ONNX or training:

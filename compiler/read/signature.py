@@ -25,8 +25,7 @@ def named_inputs(module: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[Tenso
     Inputs without a name take the parameters from the first on.
 
     Raises:
-        CheckpointError: ``forward`` has no such parameter, too few of them, or one more that
-            it cannot do without.
+        CheckpointError: ``forward`` has no such parameter, too few of them, or needs another.
     """
     parameters = [
         parameter
@@ -68,11 +67,7 @@ def named_inputs(module: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[Tenso
 def check_runs(
     module: nn.Module, inputs: Sequence[TensorSpec], batch: BatchRange | None, model: str
 ) -> None:
-    """Checks that the network takes such inputs, by one call with zeros and ones.
-
-    Raises:
-        CheckpointError: It raised an error, which the message repeats.
-    """
+    """Checks that the network takes such inputs, by one call with zeros and ones."""
     import torch
 
     arrays = {spec.name: _example(spec, batch) for spec in inputs}

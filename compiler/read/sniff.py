@@ -41,8 +41,7 @@ def sniff(path: Path) -> Kind:
     """Returns the kind of the checkpoint at ``path``; reads a few hundred bytes of it.
 
     Raises:
-        CheckpointError: There is no such file, or it is none that can be read: empty,
-            truncated, a web page, a TorchScript archive …
+        CheckpointError: There is no such file, or it is none that can be read.
     """
     head, size_bytes = _head(path)
     if head.startswith(b"PK\x03\x04"):

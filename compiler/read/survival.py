@@ -18,9 +18,8 @@ def survival_from_modules(module: nn.Module) -> dict[str, float]:
     """Returns the survival probability of every stochastic-depth module, by module path.
 
     Known by their class name (DropPath, StochasticDepth, DropConnect …) and by the
-    attribute that holds the probability. A module that drops nothing (0 or None) survives
-    with probability 1 and is listed too. The paths are those of the stochastic-depth
-    modules (``blocks.3.drop``), in network order; the unit is a module around them.
+    attribute that holds the probability. One that drops nothing (0 or None) survives with
+    probability 1. The unit is a module around (``blocks.3`` of ``blocks.3.drop``).
     """
     survival: dict[str, float] = {}
     for path, child in module.named_modules():

@@ -37,12 +37,9 @@ def in_forms(network: SwitchingNetwork, model: str, trace: Callable[[], Network]
     """Returns a switching network whole; each of its forms is traced when first asked for.
 
     Args:
-        network: The module.
+        network: The module, which must name what may be skipped, each once.
         model: What it is called, for messages.
         trace: Traces it as it is.
-
-    Raises:
-        SupernetError: It names nothing that may be skipped, or one thing twice.
     """
     names = tuple(network.skippable())
     if not names:

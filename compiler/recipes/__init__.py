@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A network of ours.
+    """A network of ours: the module here that defines it, its class, and what goes into it.
 
-    Attributes:
-        module: The module that defines it, relative to this package.
-        factory: The class in that module; called with the model arguments.
-        inputs: The inputs of the network as its arguments' defaults make it, batch 1.
+    ``inputs`` are those of the network as its arguments' defaults make it, at a batch of 1.
     """
 
     module: str
@@ -53,11 +50,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """Returns the recipe of that name.
-
-    Raises:
-        CheckpointError: There is none.
-    """
+    """Returns the recipe of that name; a ``CheckpointError`` lists those that there are."""
     if name not in RECIPES:
         raise CheckpointError(
             f"unknown recipe 'skipc:{name}'. {choices_text(name, RECIPES)} Recipes are written"

@@ -37,11 +37,7 @@ class Digits:
 
 
 def load_digits() -> Digits:
-    """Returns the images in their fixed split.
-
-    Raises:
-        ExtraMissingError: scikit-learn is not installed.
-    """
+    """Returns the images in their fixed split; scikit-learn must be installed."""
     raw = require("sklearn.datasets", "select").load_digits()
     images = (raw.images[:, None] / 16.0).astype(np.float32)
     labels = raw.target.astype(np.int64)

@@ -93,22 +93,14 @@ class ResNet(nn.Module):
 
 
 def norm_maker(norm: str) -> MakeNorm:
-    """Returns what makes a norm for a number of channels.
-
-    Raises:
-        ValueError: ``norm`` is neither ``batch`` nor ``none``.
-    """
+    """Returns what makes a norm, ``batch`` or ``none``, for a number of channels."""
     if norm not in ("batch", "none"):
         raise ValueError(f"norm {norm!r}: must be 'batch' or 'none'")
     return nn.BatchNorm2d if norm == "batch" else lambda channels: nn.Identity()
 
 
 def make_stem(stem: str, channels: int, width: int, make_norm: MakeNorm) -> nn.Module:
-    """Returns the layers before the first stage.
-
-    Raises:
-        ValueError: ``stem`` is neither ``small`` nor ``imagenet``.
-    """
+    """Returns the layers before the first stage, ``small`` or ``imagenet``."""
     if stem == "small":
         return nn.Sequential(convolve(channels, width, 3, 1, make_norm), nn.ReLU())
     if stem != "imagenet":

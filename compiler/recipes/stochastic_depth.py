@@ -38,14 +38,7 @@ class Per(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class DropSettings:
-    """Stochastic depth of a network.
-
-    Attributes:
-        rate: Probability of dropping the last branch.
-        schedule: That of the others.
-        convention: How survivors are scaled.
-        per: What is dropped at once.
-    """
+    """Stochastic depth of a network; ``rate`` is the last branch's, see ``Schedule``."""
 
     rate: float = 0.0
     schedule: Schedule = Schedule.LINEAR
@@ -54,11 +47,7 @@ class DropSettings:
 
     @classmethod
     def of(cls, rate: float, schedule: str, convention: str, per: str) -> DropSettings:
-        """Returns the settings from plain values, as checkpoints hold them.
-
-        Raises:
-            ValueError: One of them is unknown, or the rate is no probability below 1.
-        """
+        """Returns the settings from plain values; a ``ValueError`` names one that is none."""
         if not 0 <= rate < 1:
             raise ValueError(f"drop rate {rate}: must be at least 0 and below 1")
         return cls(rate, Schedule(schedule), Convention(convention), Per(per))
@@ -70,15 +59,10 @@ class DropSettings:
 
 
 class StochasticDepth(nn.Module):
-    """Drops a branch at random while training; at test time it does nothing.
+    """Drops a branch with probability ``p`` while training; at test time it does nothing.
 
     What the original convention does at test time is left to the compiler
     (``--residual-scale original``), which reads ``p`` off this module.
-
-    Args:
-        p: Probability that the branch is dropped.
-        convention: How survivors are scaled.
-        per: What is dropped at once.
     """
 
     def __init__(

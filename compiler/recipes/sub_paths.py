@@ -29,10 +29,7 @@ def mandatory_blocks(depth: int) -> int:
 
 
 class SwitchedNorm(nn.Module):
-    """Two norms, of which one runs.
-
-    Args:
-        norm: The first; the second is a copy.
+    """Two norms, of which one runs: a norm, and a copy of it.
 
     Attributes:
         skipping: Whether the norm of the shortened stage runs.
@@ -60,15 +57,7 @@ def switch_norms(module: nn.Module) -> None:
 
 
 class SubPathStage(nn.Module):
-    """A stage whose second half can be skipped.
-
-    Args:
-        mandatory: Its first blocks, with norms to switch.
-        skippable: The others; may be empty.
-
-    Attributes:
-        skipped: Whether the second half is skipped; set it with ``skip``.
-    """
+    """A stage whose second half, ``skippable``, can be skipped; it may be empty."""
 
     def __init__(self, mandatory: Sequence[nn.Module], skippable: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -93,10 +82,7 @@ class SubPathStage(nn.Module):
 
 
 class SubPathNetwork(nn.Module):
-    """A network of such stages: a ``SwitchingNetwork`` for the compiler.
-
-    Subclasses put ``SubPathStage`` modules into ``stages``.
-    """
+    """A network of ``SubPathStage`` modules: a ``SwitchingNetwork`` for the compiler."""
 
     stages: nn.Sequential
 
@@ -105,11 +91,7 @@ class SubPathNetwork(nn.Module):
         return tuple(self._stages())
 
     def set_skipped(self, names: Collection[str]) -> None:
-        """Skips the second half of the named stages and of no other.
-
-        Raises:
-            ValueError: A name is not one of ``skippable``.
-        """
+        """Skips the second half of the named stages and of no other; unknown names raise."""
         stages = self._stages()
         unknown = sorted(set(names) - stages.keys())
         if unknown:

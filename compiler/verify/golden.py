@@ -53,10 +53,7 @@ def draw_inputs(
 def random_cases(
     specs: tuple[TensorSpec, ...], batch: BatchRange | None, high: dict[str, int]
 ) -> list[Case]:
-    """Returns the random inputs that every subnet is verified on.
-
-    With a dynamic batch its smallest, typical and largest size are all used.
-    """
+    """Returns the random inputs to verify every subnet on, at three sizes of the batch."""
     sizes = [1, 1] if batch is None else [batch.typical, batch.minimum, batch.maximum]
     return [draw_inputs(specs, size, seed, high) for seed, size in enumerate(sizes, start=1)]
 
@@ -64,11 +61,7 @@ def random_cases(
 def data_cases(
     path: Path | None, specs: tuple[TensorSpec, ...], batch: BatchRange | None
 ) -> list[Case]:
-    """Returns the user's own inputs to verify on, too; none where there is no ``path``.
-
-    Raises:
-        CheckpointError: The file does not hold arrays for these inputs.
-    """
+    """Returns the user's own inputs to verify on, too; none where there is no ``path``."""
     if path is None:
         return []
     try:
@@ -112,10 +105,7 @@ def data_cases(
 
 
 def whole_number_bounds(model: ir.Model) -> dict[str, int]:
-    """Returns the number of rows of the table that each whole-number input looks up.
-
-    Inputs that look up nothing (masks) are left out.
-    """
+    """Returns the rows of the table that each whole-number input looks up; masks have none."""
     bounds: dict[str, int] = {}
     for value in model.graph.inputs:
         if value.dtype is None or not value.dtype.is_integer():

@@ -36,12 +36,7 @@ class Difference:
         return self.relative_error <= tolerance
 
     def text(self, reference: str, tolerance: float) -> str:
-        """Returns a sentence on outputs that are not within the tolerance.
-
-        Args:
-            reference: What they were compared with.
-            tolerance: What is allowed.
-        """
+        """Returns a sentence on outputs that are too far from ``reference``."""
         if self.unlike:
             return f"{self.unlike} in {reference}."
         return (
@@ -52,13 +47,7 @@ class Difference:
 
 
 def difference(actual: list[Case], expected: list[Case], ranges: Ranges) -> Difference:
-    """Returns the largest error over all cases and outputs.
-
-    Args:
-        actual: Outputs by name, for each case.
-        expected: What they should be.
-        ranges: By output, what its errors are a fraction of.
-    """
+    """Returns the largest error over all cases and outputs, as a fraction of their ranges."""
     max_abs, relative = 0.0, 0.0
     for found, wanted in zip(actual, expected, strict=True):
         for name, array in wanted.items():
@@ -76,10 +65,7 @@ def ranges_of(expected: list[Case], least: Ranges) -> dict[str, float]:
     """Returns the range of each output: its largest less its smallest value, over all cases.
 
     Where that is 0 (a single value) its magnitude takes its place; where that is 0, too, 1.
-
-    Args:
-        expected: The outputs by name, for each case.
-        least: What an output is taken to vary by at least.
+    ``least`` says what an output is taken to vary by at least.
     """
     found = {}
     for name, minimum in least.items():
@@ -89,12 +75,7 @@ def ranges_of(expected: list[Case], least: Ranges) -> dict[str, float]:
 
 
 def least_around_one(expected: list[Case], share: float) -> dict[str, float]:
-    """Returns ``share`` of each output's magnitude, of 1 where that is larger.
-
-    Args:
-        expected: The outputs by name, for each case.
-        share: See ``Tolerance.least_range``.
-    """
+    """Returns ``share`` of each output's magnitude or of 1; see ``Tolerance.least_range``."""
     return {
         name: share * max(1.0, *(magnitude(case[name]) for case in expected))
         for name in expected[0]

@@ -27,9 +27,7 @@ _FILE = "_rounding.onnx"
 def rounding_graph(graph: Path) -> Iterator[Path]:
     """Yields a graph file that computes as ``graph`` does, without half-precision kernels.
 
-    Args:
-        graph: An ONNX file beside its weights; the other is written there, too, and removed
-            when the block ends.
+    It lies beside it and its weights until the block ends.
     """
     path = graph.with_name(_FILE)
     model = ir.load(graph)

@@ -26,10 +26,6 @@ class Optimise(Enum):
 class GraphRunner:
     """A graph loaded for a few comparisons; weights are read from beside the file.
 
-    Args:
-        path: The ONNX file.
-        optimise: How far ONNX Runtime may rewrite it.
-
     Raises:
         SupernetError: ONNX Runtime cannot load the graph.
     """

@@ -23,12 +23,10 @@ class CastPrecisionPass(ir.passes.InPlacePass):
 
     Inputs and outputs keep their names and types. What was not float32 stays as it is, and
     so do the bodies of ``If``, ``Loop`` and ``Scan`` and operators that ONNX does not have.
+    Where the type of a value is unknown, a ``SupernetError`` is raised.
 
     Args:
         tensors: Casts the weights; shared by all subnets of a family.
-
-    Raises:
-        SupernetError: The type of a value is unknown.
     """
 
     def __init__(self, tensors: HalfTensors) -> None:

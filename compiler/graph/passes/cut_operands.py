@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 
 def without(model: ir.Model, cuts: Iterable[Cut]) -> ir.Model:
-    """Returns a copy of ``model`` in which the cut operands are gone.
+    """Returns a copy of ``model`` in which the cut operands are gone, with all only they used.
 
-    The copy shares its tensors with ``model``, which is not changed. Input and output names
-    stay; no node or initializer that only the cut operands used is left.
+    It shares its tensors with ``model``, which is not changed; inputs and outputs keep names.
     """
     copy = model.clone()
     passes = ir.passes.Sequential(
@@ -39,10 +38,8 @@ def without(model: ir.Model, cuts: Iterable[Cut]) -> ir.Model:
 class CutOperandsPass(ir.passes.InPlacePass):
     """Lets cut operands go: an addition becomes its other operand, a concatenation is padded.
 
-    Dead nodes are left for ``RemoveUnusedNodesPass``. A graph output keeps its name.
-
-    Args:
-        cuts: The cuts, found in this graph or in one it was cloned from.
+    Dead nodes are left for ``RemoveUnusedNodesPass``. A graph output keeps its name. The cuts
+    were found in this graph or in one it was cloned from.
     """
 
     def __init__(self, cuts: Iterable[Cut]) -> None:

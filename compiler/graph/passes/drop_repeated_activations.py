@@ -8,10 +8,7 @@ _IDEMPOTENT = frozenset({"Abs", "Ceil", "Clip", "Floor", "Relu", "Round", "Sign"
 
 
 class DropRepeatedActivationsPass(ir.passes.InPlacePass):
-    """Replaces ``f(f(x))`` by ``f(x)`` for idempotent ``f`` with equal settings.
-
-    ``Relu`` after a ``Clip`` whose lower bound is not negative goes, too.
-    """
+    """Replaces ``f(f(x))`` by ``f(x)`` for idempotent ``f``; so ``Relu`` behind a ``Clip``."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewires the readers of redundant activations; dead nodes stay."""

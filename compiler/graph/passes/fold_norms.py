@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 class FoldedKernels:
     """Kernels times the multipliers of the norms behind them.
 
-    Configurations share tensor objects: a kernel that several of them multiply alike is
-    multiplied once, and they share the product.
+    Configurations share tensor objects: what several multiply alike is multiplied once.
     """
 
     def __init__(self) -> None:

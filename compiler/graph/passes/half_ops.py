@@ -61,12 +61,7 @@ _QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 
 class HalfPolicy:
-    """Decides for each node alone, so that all configurations decide the same.
-
-    Args:
-        tensors: Says which constants fit.
-        opset: The graph's version of ONNX's operators.
-    """
+    """Decides for each node alone, so that all configurations decide the same."""
 
     def __init__(self, tensors: HalfTensors, opset: int) -> None:
         self._tensors = tensors
@@ -76,12 +71,7 @@ class HalfPolicy:
         self._islands = _ISLAND_OPS | BFLOAT16_ISLANDS if bfloat16 else _ISLAND_OPS
 
     def computes_in_half(self, node: ir.Node, operands: list[int]) -> bool:
-        """Tells whether ``node``'s float32 operands and outputs become half.
-
-        Args:
-            node: A node whose outputs have the types of the float32 graph.
-            operands: Which of its operands were float32 there.
-        """
+        """Tells whether what is float32 of a node becomes half; ``operands`` are such ones."""
         if not is_plain(node) or node.op_type in self._islands:
             return False
         if node.op_type in _QUANTISING and not self._scale_fits(node):

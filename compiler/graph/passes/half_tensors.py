@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeptTensor:
-    """A tensor that stays float32.
-
-    Attributes:
-        name: Its name in the graph.
-        precision: What it does not fit into.
-        reason: Why not.
-    """
+    """A tensor that stays float32: what it does not fit into, and why."""
 
     name: str
     precision: str
@@ -30,13 +24,10 @@ class KeptTensor:
 
 @final
 class HalfTensors:
-    """Casts float32 tensors, and says which do not fit.
+    """Casts float32 tensors to ``FLOAT16`` or ``BFLOAT16``, and says which do not fit.
 
     Configurations share tensor objects, so that a tensor is found again by its identity;
     whether it fits depends on nothing but its numbers.
-
-    Args:
-        dtype: ``FLOAT16`` or ``BFLOAT16``.
     """
 
     def __init__(self, dtype: ir.DataType) -> None:
@@ -55,9 +46,7 @@ class HalfTensors:
     def cast(self, tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol | None:
         """Returns ``tensor`` in half precision, the same object every time; None if unfit.
 
-        Args:
-            tensor: A float32 tensor.
-            name: Its name in the graph, for the report.
+        That it is unfit is noted under its ``name`` in the graph.
         """
         if id(tensor) not in self._known:
             self._known[id(tensor)] = (tensor, self._cast(tensor))

@@ -20,8 +20,7 @@ class JoinsAsAdditionsPass(ir.passes.InPlacePass):
 
     ``Sum(a, b, c)`` becomes ``(a + b) + c``, a ``ReduceSum`` over what was stacked the same,
     and ``Gemm(a, b, c)`` whose ``c`` is computed ``Gemm(a, b) + c``. What is computed first is
-    added first: that is the stream, and each branch has an addition of its own. Dead nodes are
-    left for ``RemoveUnusedNodesPass``.
+    added first: that is the stream, and each branch has an addition of its own.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

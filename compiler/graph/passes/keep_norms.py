@@ -17,14 +17,10 @@ _ASIDE = "skipc.aside"
 
 @contextmanager
 def norms_kept(model: ir.Model, outputs: frozenset[str] | None = None) -> Iterator[None]:
-    """Hides batch norms from what runs in the block.
+    """Hides batch norms, or those that compute ``outputs``, from what runs in the block.
 
     The exporter's optimiser folds them into the kernels before them. Their statistics may
     change with the configuration, so skipc folds them itself, later.
-
-    Args:
-        model: The graph.
-        outputs: Names of the values that the norms to hide compute; None for all of them.
     """
     norms = [
         node

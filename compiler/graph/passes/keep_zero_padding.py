@@ -9,9 +9,8 @@ import onnx_ir as ir
 class KeepZeroPaddingPass(ir.passes.InPlacePass):
     """Pads with the smallest number above zero where a max pooling follows.
 
-    ONNX Runtime (1.31 and before) merges a padding with zeros into the pooling's own, which
-    pads with minus infinity: where all values are negative, the outputs differ. It merges
-    exact zeros only.
+    ONNX Runtime (1.31 and before) merges a padding with exact zeros into the pooling's own,
+    with minus infinity: where all values are negative, the outputs differ.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

@@ -52,9 +52,6 @@ class ScaleNormsPass(ir.passes.InPlacePass):
     Args:
         base: The base statistics by the name of the value that a norm computes.
         statistics: The configuration's; those whose ``scale`` is None are left alone.
-
-    Raises:
-        SupernetError: A scalar meets an activation that does not let it through.
     """
 
     def __init__(
@@ -127,15 +124,12 @@ class ScaleNormsPass(ir.passes.InPlacePass):
 
 
 def check_homogeneous(model: ir.Model, outputs: frozenset[str] | None = None) -> None:
-    """Checks that no scalar would meet an activation that does not let it through.
+    """Refuses, by a ``SupernetError``, an activation that would not let a scalar through.
 
     Args:
         model: The graph.
         outputs: Names of the values that the norms to scale compute; None for all that
             stand behind a kernel.
-
-    Raises:
-        SupernetError: One would; the message names the activation.
     """
     wanted = outputs
     if wanted is None:

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class ScaleOperandsPass(ir.passes.InPlacePass):
-    """Multiplies operands by a factor each.
-
-    Args:
-        scales: The factors; of a node one operand may be scaled.
-    """
+    """Multiplies operands by a factor each; of a node one operand may be scaled."""
 
     def __init__(self, scales: Mapping[Cut, float]) -> None:
         super().__init__()

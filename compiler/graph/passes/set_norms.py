@@ -19,11 +19,7 @@ GAMMA, BIAS, MEAN, VARIANCE = 1, 2, 3, 4
 
 
 class SetNormsPass(ir.passes.InPlacePass):
-    """Replaces mean and variance of batch norms.
-
-    Args:
-        statistics: The new ones, by the name of the value that the norm computes.
-    """
+    """Replaces mean and variance of batch norms, by the name of what each computes."""
 
     def __init__(self, statistics: Mapping[str, NormStatistics]) -> None:
         super().__init__()

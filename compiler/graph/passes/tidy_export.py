@@ -58,8 +58,7 @@ class KeepModulePathPass(ir.passes.InPlacePass):
 class NameSharedInitializersPass(ir.passes.InPlacePass):
     """Gives tensors that several modules read a name that belongs to none of them.
 
-    The exporter merges equal tensors under the name of the first; in a subnet without that
-    module the name would be a trace of it.
+    The exporter merges equal ones under the name of the first, which would be a trace of it.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -76,11 +75,7 @@ class NameSharedInitializersPass(ir.passes.InPlacePass):
 
 
 class SettleSizesPass(ir.passes.InPlacePass):
-    """Writes the sizes that the inputs have into every shape: fixed ones and the batch's name.
-
-    Args:
-        inputs: The network's inputs.
-    """
+    """Writes the inputs' sizes into every shape: fixed ones and the batch's name."""
 
     def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
         super().__init__()
@@ -137,8 +132,7 @@ class RenameOutputsPass(ir.passes.InPlacePass):
     """Keeps some of the graph's outputs and names them.
 
     Args:
-        names: Output names by their name in the graph, in the order to keep; none may be an
-            input's.
+        names: By the name in the graph, in the order to keep; no new one may be an input's.
 
     Attributes:
         moved: The old name by the new one of values whose names the outputs took.
