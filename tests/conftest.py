@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import re
 from functools import cache
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Whether this is one of several processes that share the tests (pytest-xdist).
 _SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
+
+_EXPORTING = r"from tests\.zoo import[^)]*?\bexported\b|\bzoo_files\b"
 
 # A busy machine is no failure; reproducible, so that a commit cannot fail by another's luck.
 settings.register_profile("skipc", deadline=None, derandomize=True)
@@ -40,13 +43,21 @@ def _zoo_files() -> frozenset[str]:
     return frozenset(
         file.relative_to(tests.parent).as_posix()
         for file in tests.rglob("test_*.py")
-        if re.search(r"from tests\.zoo import[^)]*?\bexported\b", file.read_text("utf-8"))
+        if re.search(_EXPORTING, file.read_text("utf-8"))
     )
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
     """Returns how the tests are shared among several processes."""
     return _ByWhatIsShared(config, log)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def rare_collections() -> None:
+    """Leaves what the imports made out of garbage collections, which an export has many of."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -148,34 +144,29 @@ def test_full_disk_for_the_cache_does_not_end_the_search(trained, tmp_path):
     assert "can no longer be cached" in ended.err
 
 
-def test_ctrl_c_writes_the_best_front_found(trained, tmp_path):
-    slow = (
-        "import time\ndef score(outputs, targets):\n    time.sleep(0.3)\n"
+def test_ctrl_c_writes_the_best_front_found(trained, tmp_path, monkeypatch):
+    pressing = (
+        "import os, signal\ncalls = []\ndef score(outputs, targets):\n"
+        "    calls.append(len(outputs))\n"
+        "    if len(calls) == 6:\n        os.kill(os.getpid(), signal.SIGINT)\n"
         "    return float((outputs.argmax(1) == targets).mean())\n"
     )
-    (tmp_path / "slow.py").write_text(slow, encoding="utf-8")
-    command = [
-        sys.executable, "-m", "skipc.tools.cli", "select", str(trained / "ckpt.pt"), *FAST,
-        "--metric", "slow:score", "--norm", "shared", "--out", str(tmp_path / "f.json"),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        # Whoever runs the tests in the background has them ignore the signal.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("searching"):
-            break
-    time.sleep(2.0)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "interrupted after" in err
-    assert "best front found so far" in err
+    (tmp_path / "pressing.py").write_text(pressing, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    # Whoever runs the tests in the background has them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = skipc(
+            "select", trained / "ckpt.pt", *FAST, "--metric", "pressing:score",
+            "--norm", "shared", "--out", tmp_path / "f.json", "--cache", tmp_path / "scores",
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.code == 130, ended.err
+    assert "interrupted after" in ended.err
+    assert "best front found so far" in ended.err
     assert len(read_front(tmp_path / "f.json").configurations) >= 1
-    assert re.search(r"^full +0 ", out, re.MULTILINE)
+    assert re.search(r"^full +0 ", ended.out, re.MULTILINE)
 
 
 def test_latency_that_nothing_meets_names_the_nearest(trained, tmp_path):

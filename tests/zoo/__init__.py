@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.passes.cut_operands import without
-from skipc.compiler.read import TorchSupernet
+from tests.exports import ExportedOnce
 from tests.zoo.image_nets import IMAGE_NETS
 from tests.zoo.library_nets import LIBRARY_NETS
 from tests.zoo.net import Net, assert_close, case_for, eager_outputs, module_of
@@ -45,10 +45,10 @@ __all__ = [
 ]
 
 
-def supernet(name: str) -> TorchSupernet:
+def supernet(name: str) -> ExportedOnce:
     """Returns the network as the checkpoint reader would."""
     net = NETS[name]
-    return TorchSupernet(
+    return ExportedOnce(
         source=module_of(net),
         inputs=net.inputs,
         batch=net.batch,

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, cast_in_place
 from skipc.compiler.build import BuildOptions
-from skipc.compiler.bundle.weights import WeightStoreWriter
-from skipc.compiler.bundle.writer import write_graph
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.family import family_of
 from skipc.compiler.graph.passes.half_tensors import HalfTensors
@@ -24,13 +22,16 @@ from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.tensors import TensorSpec
 from tests.build_folder import NAME, BuildFolder
+from tests.exports import ExportedOnce
 from tests.zoo import NETS, WITH_UNITS, exported, pruned
 from tests.zoo.image_nets import Chain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from skipc.compiler.axes.units import Unit
+    from tests.zoo.files import Files
 
 FP16, BF16 = Precision.FP16, Precision.BF16
 IN_BF16 = ("torchvision-resnet", "bit", "linknet", "mixer", "swin", "bert")
@@ -59,27 +60,24 @@ def check_file(path: Path) -> None:
     ids=lambda value: value.value if isinstance(value, Precision) else value,
 )
 def test_every_network_is_verified_in_half_precision(
-    precision: Precision, name: str, tmp_path: Path
+    precision: Precision, name: str, zoo_files: Callable[[str, Precision], Files]
 ) -> None:
-    graph, search = exported(name)
-    family = family_of(graph)
+    graph, _ = exported(name)
     inputs = random_cases(graph.inputs, graph.batch, whole_number_bounds(graph.model))
-    skips = {"full": (), "fast": search.units[::2]}
-    with WeightStoreWriter(tmp_path / "weights.bin") as store:
-        for called, units in skips.items():
-            subnet = family.subnet({"skip": units, "precision": precision}, called)
-            path = write_graph(subnet, called, store, tmp_path).file
-            check_file(path)
-            found = verify_subnet(path, called, subnet.network, inputs)
-            # Rounding is seen, and far from the tolerance.
-            error = found.verification.relative_error
-            assert 1e-6 < error < {FP16: 1e-2, BF16: 3e-2}[precision] / 3
+    files = zoo_files(name, precision)
+    for called, subnet in files.subnets.items():
+        path = files.folder / f"{called}.onnx"
+        check_file(path)
+        found = verify_subnet(path, called, subnet.network, inputs)
+        # Rounding is seen, and far from the tolerance.
+        error = found.verification.relative_error
+        assert 1e-6 < error < {FP16: 1e-2, BF16: 3e-2}[precision] / 3
 
 
 @st.composite
 def configurations(draw: st.DrawFn) -> tuple[str, tuple[Unit, ...]]:
     """Draws a network and any subset of its units."""
-    name = draw(st.sampled_from([name for name in WITH_UNITS if name != "mobilenet-v2"]))
+    name = draw(st.sampled_from(WITH_UNITS))
     _, search = exported(name)
     return name, tuple(unit for unit in search.units if draw(st.booleans()))
 
@@ -130,7 +128,7 @@ def wide() -> TorchSupernet:
     torch.manual_seed(0)
     inputs = (TensorSpec("x", "float32", (1, 256)),)
     blocks = [Wide() for _ in range(3)]
-    return TorchSupernet(Chain(*blocks).eval(), inputs, None, None, "wide", {})
+    return ExportedOnce(Chain(*blocks).eval(), inputs, None, None, "wide", {})
 
 
 def test_weight_store_is_half_and_nothing_is_in_it_twice(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.units import Unit
 
-SMALL = tuple(name for name in WITH_UNITS if name not in ("mobilenet-v2", "bert-any-batch"))
+SMALL = tuple(name for name in WITH_UNITS if name != "bert-any-batch")
 
 EXAMPLES = settings(
     max_examples=40,

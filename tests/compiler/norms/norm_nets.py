@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,8 @@ from torch import nn
 
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import FamilyNorms, NetworkNorms, NormMode, NormStatistics
-from skipc.compiler.read import TorchSupernet
 from skipc.runtime.bundle.tensors import TensorSpec
+from tests.exports import ExportedOnce
 from tests.zoo.image_nets import Chain
 from tests.zoo.net import randomise
 
@@ -124,8 +125,9 @@ NOT_HOMOGENEOUS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
-def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, Network]:
-    """Returns the network, its parameters and statistics random, and its graph."""
+@cache
+def norm_supernet(build: Callable[[], nn.Module]) -> ExportedOnce:
+    """Returns a network as the reader would, its parameters and statistics random."""
     torch.manual_seed(0)
     module = build().eval()
     randomise(module)
@@ -133,7 +135,13 @@ def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, Network]:
     with torch.no_grad():
         for norm in _norms(module).values():
             norm.weight[::3] *= -1
-    return module, TorchSupernet(module, INPUTS, None, None, "net", {}).exported()
+    return ExportedOnce(module, INPUTS, None, None, "net", {})
+
+
+def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, Network]:
+    """Returns the network and its graph; callers must not change them."""
+    supernet = norm_supernet(build)
+    return supernet.source, supernet.exported()
 
 
 def _norms(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

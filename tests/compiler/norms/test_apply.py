@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import onnx_ir as ir
@@ -31,7 +30,10 @@ from tests.compiler.norms.norm_nets import (
 from tests.zoo import assert_close
 
 X = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
-net = cache(lambda name: export({**NORM_NETS, **NOT_HOMOGENEOUS}[name]))
+
+
+def net(name):
+    return export({**NORM_NETS, **NOT_HOMOGENEOUS}[name])
 
 
 def applied(name, family, configuration="a"):

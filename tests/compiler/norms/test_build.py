@@ -20,11 +20,10 @@ from skipc.compiler.front import (
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
 from skipc.compiler.norms.statistics_file import write_statistics
-from skipc.compiler.read import TorchSupernet
 from skipc.compiler.targets import finish
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.folder import file_sha256
-from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, export, random_norms
+from tests.compiler.norms.norm_nets import INPUTS, NORM_NETS, norm_supernet, random_norms
 
 PAIRS = tuple(replace(spec, shape=(2, *spec.shape[1:])) for spec in INPUTS)
 """The same inputs with a batch that is fixed to two."""
@@ -32,7 +31,8 @@ PAIRS = tuple(replace(spec, shape=(2, *spec.shape[1:])) for spec in INPUTS)
 
 def make_front(folder, name, mode):
     """Writes a front whose three configurations have statistics of their own each."""
-    module, graph = export(NORM_NETS[name])
+    supernet = norm_supernet(NORM_NETS[name])
+    graph = supernet.exported()
     units = find_units(graph.model).units
     rng = np.random.default_rng(7)
     base = random_norms(graph, 0, scaled=False).base
@@ -60,7 +60,7 @@ def make_front(folder, name, mode):
             ),
         ),
     )
-    return TorchSupernet(module, INPUTS, None, None, name, {})
+    return supernet
 
 
 def build(folder, supernet, precision=None):
@@ -103,10 +103,9 @@ def test_engines_of_scaled_norms_share_their_kernels(tmp_path):
 
 
 def test_statistics_of_another_network_stop_the_build(tmp_path):
-    supernet = make_front(tmp_path, "bottleneck", NormMode.FULL)
-    other = replace(supernet, source=export(NORM_NETS["leaky"])[0])
+    make_front(tmp_path, "bottleneck", NormMode.FULL)
     with pytest.raises(FrontError):
-        build(tmp_path, other)
+        build(tmp_path, norm_supernet(NORM_NETS["leaky"]))
     assert not (tmp_path / "b.skipc").exists()
 
 

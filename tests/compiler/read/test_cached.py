@@ -101,11 +101,10 @@ def kept(tmp_path_factory):
     """A checkpoint, its network, and the folder with its export."""
     folder = tmp_path_factory.mktemp("kept")
     torch.manual_seed(0)
-    network = ResNet(widths=(4, 4, 8))
+    arguments = {"widths": [4, 4, 8], "depths": [1, 1, 1]}
+    network = ResNet(**arguments)
     path = folder / "ckpt.pt"
-    save_checkpoint(
-        path, CheckpointFile("skipc:resnet", {"widths": [4, 4, 8]}, network.state_dict())
-    )
+    save_checkpoint(path, CheckpointFile("skipc:resnet", arguments, network.state_dict()))
     cache = ExportCache(folder / "exports", print)
     opened = open_checkpoint(path, PLAIN, cache, print)
     made = opened.exported()

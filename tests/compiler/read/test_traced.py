@@ -14,12 +14,12 @@ from skipc.compiler.errors import FrontError, SupernetError, UnitError
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, FrontEntry, write_front
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
-from skipc.compiler.read import TorchSupernet
 from skipc.compiler.residual_scale import ResidualScale, Scaling
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from tests.compiler.norms.norm_nets import INPUTS
+from tests.exports import ExportedOnce
 from tests.zoo import assert_close
 from tests.zoo.net import randomise
 
@@ -63,7 +63,7 @@ class Switching(nn.Module):
 @dataclass(frozen=True)
 class Made:
     module: Switching
-    network: TorchSupernet
+    network: ExportedOnce
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def made():
     torch.manual_seed(0)
     module = Switching().eval()
     randomise(module)
-    return Made(module, TorchSupernet(module, INPUTS, None, None, "switching", {}))
+    return Made(module, ExportedOnce(module, INPUTS, None, None, "switching", {}))
 
 
 SKIPS = {"FF": (), "TF": ("stage1",), "FT": ("stage2",), "TT": ("stage1", "stage2")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from skipc.compiler.family import open_family
 from skipc.compiler.front import configurations_from_front, read_front
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.read import ModelOptions, TorchSupernet
+from skipc.compiler.read import ModelOptions
 from skipc.compiler.select.archive import Archive
 from skipc.compiler.select.data import DataOptions
 from skipc.compiler.select.labels import warn_of_labels
@@ -33,6 +34,7 @@ from skipc.compiler.select.writing import write_selection
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.profiles import LatencyTable, load_profile
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from tests.exports import ExportedOnce
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +89,7 @@ class Net(nn.Sequential):
         return super().forward(images)
 
 
+@cache
 def net() -> nn.Module:
     torch.manual_seed(0)
     layers = OrderedDict(
@@ -125,7 +128,7 @@ def second_axis(place):
 
 @dataclass
 class Opened:
-    supernet: TorchSupernet
+    supernet: ExportedOnce
     checkpoint: Path
     options: SelectOptions
     problem: Problem
@@ -135,7 +138,7 @@ def opened(folder, norm):
     checkpoint = folder / "net.pt"
     torch.save(net().state_dict(), checkpoint)
     inputs, batch = SUPERNET
-    supernet = TorchSupernet(net(), inputs, batch, None, "net", {})
+    supernet = ExportedOnce(net(), inputs, batch, None, "net", {})
     options = SelectOptions(
         DataOptions("digits", samples=90),
         target="jetson-orin",  # which this host cannot measure, so that it takes no time

@@ -1,4 +1,4 @@
-"""Run in a process of its own, once per TensorRT-RTX: builds a folder's graphs of a name.
+"""Run in a process of its own, once per TensorRT-RTX: builds the graphs that it is given.
 
 Prints JSON: per graph the plan's size in bytes, or what went wrong.
 """
@@ -18,22 +18,21 @@ from skipc.runtime.bundle.tensors import BatchRange
 BATCH = BatchRange(1, 2, 4)
 
 
-def main(folder: Path, name: str) -> None:
+def main(graphs: list[Path]) -> None:
     library = open_library("tensorrt-rtx")
     settings = PlanSettings(
         TargetOptions(), BATCH, stripped=False, capabilities=("8.6", "12.0")
     )
     found: dict[str, int | str] = {}
-    for graph in sorted(folder.rglob(f"{name}.onnx")):
-        place = graph.relative_to(folder).as_posix()
+    for graph in graphs:
         try:
             network = parse(library, graph.stem, graph)
             plan = build_plan(library, graph.stem, network, settings, b"", lambda text: None)
-            found[place] = memoryview(plan.data).nbytes
+            found[str(graph)] = memoryview(plan.data).nbytes
         except TargetError as cause:
-            found[place] = str(cause)
+            found[str(graph)] = str(cause)
     print(json.dumps({"version": library.version, "plans": found}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main([Path(word) for word in sys.argv[1:]])

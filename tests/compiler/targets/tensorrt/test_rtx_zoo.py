@@ -7,50 +7,44 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from skipc.compiler.axes.precision import Precision
-from skipc.compiler.bundle.weights import WeightStoreWriter
-from skipc.compiler.bundle.writer import write_graph
-from skipc.compiler.family import family_of
-from tests.zoo import WITH_UNITS, exported
+from tests.zoo import WITH_UNITS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.zoo.files import Files
+
+FP32, FP16, BF16 = Precision.FP32, Precision.FP16, Precision.BF16
 OLDER = Path(sys.prefix) / "bindings/rtx-1.4.0.76"
 SCRIPT = Path(__file__).with_name("build_plans.py")
 SOME_IN_BF16 = ("torchvision-resnet", "linknet")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Subnets of the zoo: full, every second unit skipped, all of them; per precision."""
-    root = tmp_path_factory.mktemp("zoo")
-    for name in WITH_UNITS:
-        graph, search = exported(name)
-        family = family_of(graph)
-        precisions = [Precision.FP32, Precision.FP16]
-        precisions += [Precision.BF16] if name in SOME_IN_BF16 else []
-        for precision in precisions:
-            place = root / name / precision.value
-            place.mkdir(parents=True)
-            skips = {"full": (), "half": search.units[::2], "all": search.units}
-            with WeightStoreWriter(place / "weights.bin") as store:
-                for key, skipped in skips.items():
-                    choices = {"skip": skipped, "precision": precision}
-                    subnet = family.subnet(choices, key)
-                    write_graph(subnet, key, store, place)
-    return root
+IN_BOTH = [(name, half, "half") for name in WITH_UNITS for half in (FP32, FP16)]
+IN_BOTH += [(name, BF16, "half") for name in SOME_IN_BF16]
+IN_NEWER = [(name, FP32, key) for name in WITH_UNITS for key in ("full", "none")]
+IN_NEWER += [(name, half, "full") for name in SOME_IN_BF16 for half in (FP16, BF16)]
 
 
 @pytest.mark.parametrize(
-    ("version", "path", "graphs", "each"),
-    [("1.7.1.116", None, "*", 3), ("1.4.0.76", OLDER, "half", 1)],
+    ("version", "path", "subnets"),
+    [("1.7.1.116", None, IN_BOTH + IN_NEWER), ("1.4.0.76", OLDER, IN_BOTH)],
+    ids=["newer", "older"],
 )
 def test_every_network_builds(
-    folder: Path, version: str, path: Path | None, graphs: str, each: int
+    version: str,
+    path: Path | None,
+    subnets: list[tuple[str, Precision, str]],
+    zoo_files: Callable[[str, Precision], Files],
 ) -> None:
+    graphs = [zoo_files(name, half).folder / f"{key}.onnx" for name, half, key in subnets]
     ended = subprocess.run(
-        [sys.executable, SCRIPT, folder, graphs],
+        [sys.executable, SCRIPT, *graphs],
         env={**os.environ, "PYTHONPATH": "" if path is None else str(path)},
         capture_output=True,
         text=True,
@@ -61,7 +55,7 @@ def test_every_network_builds(
     assert found["version"] == version
     failed = {name: said for name, said in found["plans"].items() if isinstance(said, str)}
     assert failed == {}
-    assert len(found["plans"]) == each * (2 * len(WITH_UNITS) + len(SOME_IN_BF16))
+    assert set(found["plans"]) == {str(graph) for graph in graphs}
 
 
 def test_the_zoo_has_what_bf16_is_tried_on() -> None:

@@ -1,0 +1,27 @@
+"""PyTorch networks that are exported once, though many tests build from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from skipc.compiler.read import TorchSupernet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from skipc.compiler.network import Network
+
+_MADE: dict[tuple[object, ...], tuple[nn.Module, Network]] = {}
+
+
+class ExportedOnce(TorchSupernet):
+    """A network whose module nobody changes: one export, which takes seconds, per process."""
+
+    def exported(self) -> Network:
+        """Returns the network; callers must not change its graph."""
+        key = (id(self.source), self.inputs, self.batch, self.output)
+        if key not in _MADE:
+            _MADE[key] = self.source, super().exported()  # the module keeps its id taken
+        _, network = _MADE[key]
+        return replace(network, description=self.model, survival=self.survival)
