@@ -189,7 +189,8 @@ def test_table_of_a_profile_predicts_latency(trained, tmp_path):
     ]  # fmt: skip
     (tmp_path / "board.toml").write_text("\n".join(lines), encoding="utf-8")
     ended = skipc(
-        "select", trained / "ckpt.pt", "--data", "digits", "--samples", 120, "--no-cache",
+        "select", trained / "ckpt.pt", "--data", "digits", "--samples", 120,
+        "--cache", tmp_path / "scores", "--evaluations", 12,
         "--target", tmp_path / "board.toml", "--out", tmp_path / "f.json", "--json",
     )  # fmt: skip
     assert ended.code == 0, ended.err
