@@ -105,6 +105,11 @@ class CachedSupernet:
         reading = functools.cache(lambda: self.read().with_rows(rows))
         return CachedSupernet(key_of(self.key, rows), self.cache, reading, self.step)
 
+    @functools.cached_property
+    def _whole(self) -> Network:
+        """The network, exported now; the forms of a switching one are traced from it."""
+        return self.read().exported()
+
     def _described(self) -> Network | Supernet:
         return self._kept(_FULL) or self.read()
 
@@ -129,7 +134,7 @@ class CachedSupernet:
 
     def _made(self, names: frozenset[str]) -> Network:
         """Returns what is exported now, and kept."""
-        network = self.read().exported()
+        network = self._whole
         if network.switching is not None:
             forms = Switching(network.switching.names, self._form)
             network = replace(network.switching.without(names), switching=forms)
