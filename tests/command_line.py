@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import pytest
+
 # Takes modules away as if they were not installed, then runs the command.
 _WITHOUT = """
 import sys
@@ -116,6 +118,12 @@ def skipc_without(modules: str, *arguments: object) -> Ended:
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def hide_tests(patch: pytest.MonkeyPatch) -> None:
+    """Takes the tests out of the imported modules."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        patch.delitem(sys.modules, name)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests.command_line import hide_tests
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,9 +49,21 @@ def _zoo_files() -> frozenset[str]:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts first what takes longest, so that no process ends long after the others."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/compiler", "tests/tools")))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
-    """Returns how the tests are shared among several processes."""
+    """Returns how the tests are shared among several processes: in the order given above."""
+    config.option.loadscopereorder = False
     return _ByWhatIsShared(config, log)
+
+
+@pytest.fixture
+def no_tests_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides the imported tests: each counts as code of the user's, which a key is made of."""
+    hide_tests(monkeypatch)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ FILES = sorted(
 )
 # Strings that mean their braces: templates for str.format and the like.
 FIELD = re.compile(r"\{[a-z_][\w.]*(\[[^\]]*\])?(![rsa])?(:[^{}]*)?\}")
+
+
+@cache
+def raises(source):
+    """Returns the raises and the handlers in a source, which the checks look through."""
+    nodes = ast.walk(ast.parse(source))
+    return [node for node in nodes if isinstance(node, (ast.Raise, ast.ExceptHandler))]
 
 
 def joins(source):
@@ -54,7 +62,7 @@ def _literals(source, skipped):
 
 def plain_fields(source):
     """Yields (line, text) of a plain string in a raise that looks like an f-string."""
-    for node in ast.walk(ast.parse(source)):
+    for node in raises(source):
         if not isinstance(node, ast.Raise) or node.exc is None:
             continue
         parts = list(ast.walk(node.exc))
@@ -72,7 +80,7 @@ def plain_fields(source):
 
 def bare_raises(source):
     """Yields (line, name) where an exception is raised without a text."""
-    for node in ast.walk(ast.parse(source)):
+    for node in raises(source):
         if not isinstance(node, ast.Raise) or node.exc is None:
             continue
         exc = node.exc
@@ -84,7 +92,7 @@ def bare_raises(source):
 
 def lost_causes(source):
     """Yields (line, text) where a handler raises a new error and drops the old one."""
-    for node in ast.walk(ast.parse(source)):
+    for node in raises(source):
         if isinstance(node, ast.ExceptHandler):
             for inner in ast.walk(node):
                 if (
@@ -146,7 +154,7 @@ TOLD = re.compile(r"\b(cause|error|failure|full|message|reason|reasons|stale)\b"
 
 def glued(source):
     """Yields (line, text) where what was told is followed by another sentence."""
-    for node in ast.walk(ast.parse(source)):
+    for node in raises(source):
         if not isinstance(node, ast.Raise):
             continue
         for text in ast.walk(node):

@@ -301,19 +301,20 @@ def test_build_takes_a_target_of_the_users_own(work: Path) -> None:
 
 def test_build_applies_survival_probabilities_when_told(tmp_path: Path, made: Path) -> None:
     recipe = find_recipe("resnet")
-    network = recipe.load()(widths=[4, 8, 8])
+    arguments = {"widths": [4, 8, 8], "depths": [1, 2, 3]}
+    network = recipe.load()(**arguments)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(3))
     checkpoint = CheckpointFile(
-        *("skipc:resnet", {"widths": [4, 8, 8]}, network.state_dict(), recipe.inputs),
-        survival={"stages.2.3": 0.5},
+        *("skipc:resnet", arguments, network.state_dict(), recipe.inputs),
+        survival={"stages.2.1": 0.5},
     )
     save_checkpoint(tmp_path / "s.pt", checkpoint)
-    arguments = ("build", tmp_path / "s.pt", "--front", made / "front.json", "--target", "cpu")
+    words = ("build", tmp_path / "s.pt", "--front", made / "front.json", "--target", "cpu")
     inverted, original = tmp_path / "i.skipc", tmp_path / "o.skipc"
-    assert skipc(*arguments, "--out", inverted).code == 0
-    ended = skipc(*arguments, "--out", original, "--residual-scale", "original")
+    assert skipc(*words, "--out", inverted).code == 0
+    ended = skipc(*words, "--out", original, "--residual-scale", "original")
     assert ended.code == 0, ended.err
     first, second = (
         Bundle.open(path).golden_outputs("full")[0]["output"] for path in (inverted, original)

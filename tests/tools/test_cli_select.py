@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import signal
@@ -9,7 +10,6 @@ import signal
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from skipc.compiler.front import read_front
 from skipc.compiler.norms.statistics import NormMode
@@ -262,22 +262,30 @@ def test_switching_network_is_selected_by_stage_and_built(tmp_path):
     assert "switches its norms" in said
 
 
+SILU = """
+from torch import nn
+
 class Silu(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())
         self.block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())
         self.head = nn.Linear(4, 10)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images):
         x = self.stem(images)
         return self.head((x + self.block(x)).mean((2, 3)))
+"""
 
 
-def test_activation_decides_which_norm_is_the_default(tmp_path):
+@pytest.mark.usefixtures("no_tests_imported")
+def test_activation_decides_which_norm_is_the_default(tmp_path, monkeypatch):
+    (tmp_path / "own_silu.py").write_text(SILU, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     torch.manual_seed(0)
-    torch.save(Silu().state_dict(), tmp_path / "w.pt")
-    network = ("--model", "tests.tools.test_cli_select:Silu", "--input", "images=1x1x8x8")
+    silu = importlib.import_module("own_silu").Silu()
+    torch.save(silu.state_dict(), tmp_path / "w.pt")
+    network = ("--model", "own_silu:Silu", "--input", "images=1x1x8x8")
     arguments = ("select", tmp_path / "w.pt", *network, *FAST, "--out", tmp_path / "f.json")
     assert "the activation" in mistake(*arguments, "--norm", "scalar")
     ended = skipc(*arguments)

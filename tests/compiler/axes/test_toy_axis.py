@@ -6,6 +6,7 @@ Nothing but the tuple is changed. This is what "an axis is one file" means.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("toy") / "ckpt.pt"
     recipe = find_recipe("resnet")
-    arguments = {"widths": [4, 8, 8]}
+    arguments = {"widths": [4, 8, 8], "depths": [2, 2, 2]}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = recipe.load()(**arguments)
@@ -183,6 +184,7 @@ def test_family_is_built_verified_run_and_shown(checkpoint: Path, tmp_path: Path
     assert "no bias" in page.read_text()
 
 
+@cache
 def _network(checkpoint: Path) -> Network:
     from skipc.compiler.read import ModelOptions, read_checkpoint
 
@@ -203,7 +205,16 @@ def test_selection_decides_beside_units(checkpoint: Path, tmp_path: Path) -> Non
     front = tmp_path / "front.json"
     ended = skipc(
         *("select", checkpoint, "--data", "digits", "--samples", 120, "--cost", "parameters"),
-        *("--evaluations", 40, "--norm", "shared", "--no-cache", "--out", front),
+        *(
+            "--evaluations",
+            40,
+            "--norm",
+            "shared",
+            "--cache",
+            tmp_path / "scores",
+            "--out",
+            front,
+        ),
     )
     assert ended.code == 0, ended.err
     found = read_front(front)

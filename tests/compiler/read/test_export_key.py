@@ -17,6 +17,8 @@ from skipc.compiler.read.export_cache import ExportCache
 from skipc.compiler.read.export_key import code_of
 from skipc.runtime.bundle.tensors import TensorSpec
 
+pytestmark = pytest.mark.usefixtures("no_tests_imported")
+
 FILES = {
     "own_nets/__init__.py": "",
     "own_nets/blocks.py": """

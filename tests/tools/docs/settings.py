@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.command_line import hide_tests
 from tests.doubles.gpu import fake_gpu
 from tests.ssh_server import running_server
 
@@ -79,6 +80,13 @@ def device_behind_ssh(page: PageRun, folders: pytest.TempPathFactory) -> Iterato
         assert server.left() == []
 
 
+@contextmanager
+def own_code_alone(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """What is imported beside the page's code are no tests."""
+    hide_tests(page.patch)
+    yield
+
+
 ONE_EPOCH = {"skipc train": ("--epochs", "1")}
 # The demo's test selects as much as the pages say.
 BRIEFLY = {**ONE_EPOCH, "skipc select": ("--evaluations", "6", "--samples", "60")}
@@ -142,6 +150,6 @@ SETTINGS: dict[str, Setting] = {
         (*BUNDLE, "ckpt.pt"), varying=frozenset({"faster", "slower", "difference"})
     ),
     "your-data.md": Setting(NETWORK, also={"skipc select": ("--evaluations", "6")}),
-    "your-model.md": Setting(),
+    "your-model.md": Setting(at={"": own_code_alone}),
     "your-target.md": Setting(NETWORK),
 }
