@@ -24,4 +24,9 @@ class ExportedOnce(TorchSupernet):
         if key not in _MADE:
             _MADE[key] = self.source, super().exported()  # the module keeps its id taken
         _, network = _MADE[key]
-        return replace(network, description=self.model, survival=self.survival)
+        return replace(
+            network,
+            description=self.model,
+            survival=self.survival,
+            residual_scale=self.residual_scale,
+        )

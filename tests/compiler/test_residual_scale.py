@@ -14,6 +14,7 @@ from skipc.compiler.residual_scale import ResidualScale, Scaling, scale_branches
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.tensors import TensorSpec
+from tests.exports import ExportedOnce
 from tests.zoo import assert_close, exported, skipping
 
 INPUTS = (TensorSpec("x", "float32", (1, 8)),)
@@ -62,7 +63,7 @@ def original(network, skipped=()):
 
 
 def opened(network, scaling, survival=None):
-    supernet = TorchSupernet(network, INPUTS, None, None, "network", survival or {})
+    supernet = ExportedOnce(network, INPUTS, None, None, "network", survival or {})
     graph = scaled(supernet.exported(), scaling)
     return graph, find_units(graph.model)
 
