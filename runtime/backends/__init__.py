@@ -58,10 +58,8 @@ class Engine(Protocol):
 class Sharing:
     """What the loaded engines of a family share, in words a user can act on.
 
-    Attributes:
-        weights: How the weights are held, e.g. ``one mapped file``.
-        arena: Who owns the scratch memory, e.g. ``one arena``.
-        threads: Who owns the threads, e.g. ``one pool of 2``.
+    How the weights are held (``one mapped file``), who owns the scratch memory (``one arena``)
+    and the threads (``one pool of 2``).
     """
 
     weights: str
@@ -101,12 +99,9 @@ class Backend(Protocol):
 def comes_from(error: Exception, *libraries: str) -> bool:
     """Tells whether an exception is a library's or ours, and not what interrupted it.
 
-    A signal's handler or another thread may raise anything into a call. What a library raises
-    is of its own kinds or of Python's, and was raised by its own code, or by C code of ours.
-
-    Args:
-        error: The exception, where it was caught.
-        libraries: The libraries' packages.
+    A signal's handler or another thread may raise anything into a call. What one of
+    ``libraries``, by their packages, raises is of its own kinds or of Python's, and was raised
+    by its own code, or by C code of ours. ``error`` is as it was caught.
     """
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

@@ -33,12 +33,8 @@ def host_key(library: str, version: str) -> dict[str, str]:
     """Returns what the packed weights of ``library`` depend on, by name.
 
     The keys are ``architecture``, ``cpu_features`` (the instruction sets that matrix kernels
-    choose by, sorted) and ``library`` itself. Where the system does not list instruction
-    sets (Linux does, in ``/proc/cpuinfo``), the processor's name stands for them.
-
-    Args:
-        library: The library's name, e.g. ``onnxruntime``.
-        version: Its version.
+    choose by, sorted) and ``library`` itself. Where the system does not list instruction sets
+    (Linux does, in ``/proc/cpuinfo``), the processor's name stands for them.
     """
     return {
         "architecture": platform.machine() or "unknown",
@@ -48,13 +44,10 @@ def host_key(library: str, version: str) -> dict[str, str]:
 
 
 def cpu_features(cpuinfo: str) -> str:
-    """Returns the instruction sets that every processor of ``/proc/cpuinfo`` has.
+    """Returns the instruction sets that every processor of ``/proc/cpuinfo``, as text, has.
 
-    Args:
-        cpuinfo: The file's text; x86 names them ``flags``, Arm ``Features``.
-
-    Returns:
-        Known names in alphabetical order, joined by a space; empty if none is listed.
+    Those that are known, in alphabetical order, joined by a space. x86 names them ``flags``,
+    Arm ``Features``.
     """
     per_processor = [
         frozenset(value.split())
@@ -80,10 +73,7 @@ def default_threads() -> int:
 def physical_cores(cpuinfo: str, allowed: set[int]) -> int:
     """Returns how many physical cores the processors ``allowed`` belong to, at least 1.
 
-    Args:
-        cpuinfo: The text of ``/proc/cpuinfo``. Without core ids in it (Arm, virtual
-            machines), every processor counts as a core.
-        allowed: Processor numbers.
+    Where ``/proc/cpuinfo`` has no core ids (Arm, virtual machines), every processor counts.
     """
     cores: dict[int, tuple[str, str]] = {}
     processor, package = -1, ""
@@ -98,12 +88,7 @@ def physical_cores(cpuinfo: str, allowed: set[int]) -> int:
 
 
 def stale_reason(built: Mapping[str, str], here: Mapping[str, str]) -> str | None:
-    """Returns what differs between two host keys, or None if the engines fit.
-
-    Args:
-        built: The key that the engines were built with.
-        here: The key of this host.
-    """
+    """Returns what differs between two host keys, or None if the engines fit."""
     parts: list[str] = []
     for name in sorted({*built, *here}):
         then, now = built.get(name, "unknown"), here.get(name, "unknown")

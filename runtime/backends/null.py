@@ -46,11 +46,7 @@ class NullBackend:
         self._clock = clock
 
     def load(self, graph: str) -> Engine:
-        """Returns the engine of a graph that has a scripted latency.
-
-        Raises:
-            EngineError: It has none.
-        """
+        """Returns the engine of a graph; ``EngineError`` if it has no scripted latency."""
         if graph not in self._latencies_ms:
             raise EngineError(
                 f"the null backend has no latency for graph {graph!r}."
@@ -84,7 +80,6 @@ class _NullEngine:
         self._calls = count()
 
     def run(self, inputs: Arrays) -> Outputs:
-        """Returns the scripted outputs, after moving the clock by the scripted latency."""
         call = next(self._calls)
         if self._clock is not None:
             self._clock.advance_ms(self._latency_ms(call))

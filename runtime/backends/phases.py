@@ -80,11 +80,9 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class LoadTimes:
-    """What the last load of an engine spent its time on.
+    """What the last load of an engine spent its time on: reading the plan, and refitting it.
 
-    Attributes:
-        deserialize_ms: Reading the plan.
-        refit_ms: Putting weights into a stripped plan; None where it holds its own.
+    ``refit_ms`` is None where the plan is not stripped, but holds its own weights.
     """
 
     deserialize_ms: _NotNegative
@@ -106,11 +104,8 @@ class PhasedEngine(Protocol):
     def run_in_phases(self, inputs: Arrays, way: Way, now_ns: Callable[[], int]) -> Phases:
         """Makes a call and returns its phases; the first one of an engine prepares for it.
 
-        Args:
-            inputs: Every input by name, on the host whatever the way: without transfers they
-                are copied in before the call begins.
-            way: How the call is made.
-            now_ns: The host's clock.
+        The inputs are on the host whatever the way: without transfers they are copied in
+        before the call begins. ``now_ns`` is the host's clock.
 
         Raises:
             EngineError: TensorRT or CUDA failed. Nothing stays enqueued.

@@ -13,8 +13,6 @@ from .constraints import Count, OneOf
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from numpy.typing import NDArray
-
 DTYPES = (
     *("bool", "float16", "float32", "float64"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -51,9 +49,7 @@ class TensorSpec:
     def misfit(self, found: object, batch: int | None = None) -> str | None:
         """Returns what ``found`` is instead of this tensor, in words; None where it is one.
 
-        Args:
-            found: An array, or whatever came in place of one.
-            batch: The dynamic batch that it must have; None for any.
+        ``batch`` is the dynamic batch that it must have; None for any.
         """
         shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
         if not isinstance(shape, tuple) or not isinstance(dtype, np.dtype):
@@ -67,7 +63,7 @@ class TensorSpec:
         return TensorSpec(self.name, str(dtype), shape).kind
 
 
-def batch_of(arrays: Mapping[str, NDArray[Any]], specs: Iterable[TensorSpec]) -> int | None:
+def batch_of(arrays: Mapping[str, Any], specs: Iterable[TensorSpec]) -> int | None:
     """Returns the dynamic batch of arrays that fit ``specs``; None where no shape has one."""
     sizes = (
         found
@@ -83,10 +79,7 @@ def misfit(
 ) -> str | None:
     """Returns how outputs differ from those that were promised; None where they do not.
 
-    Args:
-        found: What came, by name.
-        expected: All outputs.
-        batch: The dynamic batch that they must have; None for any.
+    ``batch`` is the dynamic batch that they must have; None for any.
     """
     specs = {spec.name: spec for spec in expected}
     if found.keys() != specs.keys():

@@ -37,12 +37,9 @@ LEGACY_STREAM = 1
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A CUDA device.
+    """A CUDA device: what the driver calls it, its version as in ``8.7``, and all its memory.
 
-    Attributes:
-        name: What the driver calls it, e.g. ``Orin``.
-        compute_capability: Major and minor number, e.g. ``8.7``.
-        memory_bytes: All its memory; a Jetson's is the board's.
+    A Jetson's memory is the board's.
     """
 
     name: str
@@ -59,7 +56,7 @@ class Graph(Protocol):
         ...
 
     def launch(self, stream: int) -> None:
-        """Enqueues the work on ``stream``."""
+        """Enqueues the work."""
         ...
 
     def close(self) -> None:
@@ -193,7 +190,7 @@ def open_cuda() -> Cuda:
     """Returns CUDA through the first library of the registry that is installed.
 
     Raises:
-        BackendUnavailableError: None is installed, or there is no device that it can use.
+        BackendUnavailableError: None is, or there is no device that it can use.
     """
     for name, module in _MODULES.items():
         try:

@@ -22,7 +22,7 @@ NAME = "cuda-python"
 _DEVICE = 0
 
 
-def open_library() -> CudaPython:
+def open_library() -> _CudaPython:
     """Returns CUDA on the first visible device (see ``CUDA_VISIBLE_DEVICES``).
 
     Raises:
@@ -36,15 +36,11 @@ def open_library() -> CudaPython:
         raise BackendUnavailableError(f"there is no GPU that CUDA can use: {cause}") from cause
     if count < 1:
         raise BackendUnavailableError("there is no GPU that CUDA can see.")
-    return CudaPython(runtime)
+    return _CudaPython(runtime)
 
 
-class CudaPython:
-    """Satisfies ``Cuda``.
-
-    Args:
-        runtime: The module ``cuda.bindings.runtime``, or what has its functions.
-    """
+class _CudaPython:
+    """``Cuda`` by ``cuda.bindings.runtime``, or what has its functions."""
 
     name = NAME
     supports_graphs = True
@@ -55,7 +51,6 @@ class CudaPython:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes this device the calling thread's in the block."""
         before = int(self._call("cudaGetDevice")[0])
         if before == _DEVICE:
             yield
@@ -67,63 +62,50 @@ class CudaPython:
             self._call("cudaSetDevice", before)
 
     def device(self) -> Device:
-        """Returns the device that everything happens on."""
         (found,) = self._call("cudaGetDeviceProperties", _DEVICE)
         name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
         capability = f"{found.major}.{found.minor}"
         return Device(name.rstrip("\0"), capability, int(found.totalGlobalMem))
 
     def free_bytes(self) -> int:
-        """Returns the device memory that is free now."""
         return int(self._call("cudaMemGetInfo")[0])
 
     def malloc(self, size_bytes: int) -> int:
-        """Returns the address of new device memory."""
         return int(self._call("cudaMalloc", size_bytes)[0])
 
     def free(self, address: int) -> None:
-        """Frees device memory."""
         self._call("cudaFree", address)
 
     def malloc_host(self, size_bytes: int) -> HostMemory:
-        """Returns pinned host memory."""
         address = int(self._call("cudaMallocHost", size_bytes)[0])
         return np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address))
 
     def free_host(self, memory: HostMemory) -> None:
-        """Frees pinned host memory."""
         self._call("cudaFreeHost", memory.ctypes.data)
 
     def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
-        """Enqueues a copy of all of ``memory`` to ``address``."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, memory.ctypes.data, memory.nbytes, kind, stream)
 
     def copy_on_device(self, target: int, source: int, size_bytes: int, stream: int) -> None:
-        """Enqueues a copy from one place on the device to another."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         self._call("cudaMemcpyAsync", target, source, size_bytes, kind, stream)
 
     def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
-        """Enqueues a copy from ``address`` that fills ``memory``."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", memory.ctypes.data, address, memory.nbytes, kind, stream)
 
     def new_stream(self) -> int:
-        """Returns a stream that does not wait for the default one."""
         flag = self._runtime.cudaStreamNonBlocking
         return int(self._call("cudaStreamCreateWithFlags", flag)[0])
 
     def free_stream(self, stream: int) -> None:
-        """Frees a stream."""
         self._call("cudaStreamDestroy", stream)
 
     def synchronize(self, stream: int) -> None:
-        """Waits until everything enqueued on ``stream`` is done."""
         self._call("cudaStreamSynchronize", stream)
 
     def wait_for(self, stream: int, other: int) -> None:
-        """Makes later work on ``stream`` wait for what ``other`` holds now."""
         untimed = self._runtime.cudaEventDisableTiming
         (event,) = self._call("cudaEventCreateWithFlags", untimed)
         try:
@@ -133,7 +115,6 @@ class CudaPython:
             self._call("cudaEventDestroy", event)  # takes effect when the event has passed
 
     def new_event(self, blocking: bool) -> int:
-        """Returns an event that notes the time when it passes."""
         runtime = self._runtime
         flag = runtime.cudaEventBlockingSync if blocking else runtime.cudaEventDefault
         (event,) = self._call("cudaEventCreateWithFlags", flag)
@@ -141,44 +122,38 @@ class CudaPython:
         return int(event)
 
     def free_event(self, event: int) -> None:
-        """Frees an event."""
         self._call("cudaEventDestroy", self._events.pop(event))
 
     def record(self, event: int, stream: int) -> None:
-        """Enqueues an event."""
         self._call("cudaEventRecord", self._events[event], stream)
 
     def wait_event(self, event: int) -> None:
-        """Waits until a recorded event has passed."""
         self._call("cudaEventSynchronize", self._events[event])
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Returns the milliseconds between two events that have passed."""
         events = self._events[start], self._events[end]
         return float(self._call("cudaEventElapsedTime", *events)[0])
 
     def begin_capture(self, stream: int) -> None:
-        """Records what this thread enqueues on ``stream`` from now on."""
         # Thread-local: an engine that is loaded in the background may go on allocating.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
 
-    def end_capture(self, stream: int) -> CapturedGraph:
-        """Returns what was recorded since ``begin_capture``."""
+    def end_capture(self, stream: int) -> _CapturedGraph:
         (recorded,) = self._call("cudaStreamEndCapture", stream)
         try:
             nodes = int(self._call("cudaGraphGetNodes", recorded)[-1])
             (launchable,) = self._call("cudaGraphInstantiate", recorded, 0)
         finally:
             self._call("cudaGraphDestroy", recorded)
-        return CapturedGraph(self._runtime, launchable, nodes)
+        return _CapturedGraph(self._runtime, launchable, nodes)
 
     def _call(self, function: str, *arguments: object) -> tuple[Any, ...]:
         return _checked(self._runtime, function, getattr(self._runtime, function)(*arguments))
 
 
-class CapturedGraph:
-    """An instantiated CUDA graph; satisfies ``Graph``."""
+class _CapturedGraph:
+    """An instantiated CUDA graph: a ``Graph``."""
 
     def __init__(self, runtime: ModuleType, launchable: object, nodes: int) -> None:
         self._runtime = runtime
@@ -186,23 +161,16 @@ class CapturedGraph:
         self.nodes = nodes
 
     def launch(self, stream: int) -> None:
-        """Enqueues the work on ``stream``."""
         found = self._runtime.cudaGraphLaunch(self._launchable, stream)
         _checked(self._runtime, "cudaGraphLaunch", found)
 
     def close(self) -> None:
-        """Frees the graph."""
         found = self._runtime.cudaGraphExecDestroy(self._launchable)
         _checked(self._runtime, "cudaGraphExecDestroy", found)
 
 
 def _checked(runtime: ModuleType, function: str, found: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns a call's results without the leading error code.
-
-    Raises:
-        DeviceMemoryError: The code is that of too little memory.
-        CudaError: It is another one but success.
-    """
+    """Returns a call's results without the leading error code, or raises what that says."""
     error, *results = found
     codes = runtime.cudaError_t
     if error == codes.cudaSuccess:

@@ -78,14 +78,9 @@ def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
     DLPack is preferred: its producer makes ``stream`` wait for the work that fills the
     memory. ``__cuda_array_interface__`` says it only from version 3 on, and torch's is 2.
 
-    Args:
-        name: The input's name, for messages.
-        value: An array for which ``is_device_array`` is true.
-        stream: The stream that will read it; ``UNSYNCHRONIZED`` to look only.
-
     Raises:
         InputError: The array is not contiguous, lies on another device than the first, has
-            a type that NumPy does not know, or its library refuses.
+            a type that NumPy does not know, or its library refuses; named with ``name``.
     """
     try:
         if hasattr(value, "__dlpack_device__"):

@@ -21,7 +21,7 @@ NAME = "pycuda"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which PyCUDA has no name for
 
 
-def open_library() -> PyCuda:
+def open_library() -> _PyCuda:
     """Returns CUDA in the device's primary context, which other libraries share.
 
     ``pycuda.autoinit`` would make a context of its own, in which TensorRT and torch cannot
@@ -38,15 +38,13 @@ def open_library() -> PyCuda:
         raise BackendUnavailableError(
             f"there is no GPU that PyCUDA can use: {cause}"
         ) from cause
-    return PyCuda(driver, primary.context)
+    return _PyCuda(driver, primary.context)
 
 
-class PyCuda:
-    """Satisfies ``Cuda``, without graphs.
+class _PyCuda:
+    """``Cuda`` by ``pycuda.driver``, or what has its functions; without graphs.
 
-    Args:
-        driver: The module ``pycuda.driver``, or what has its functions.
-        context: The primary context; it is made current around every call.
+    The primary context is made current around every call.
     """
 
     name = NAME
@@ -60,75 +58,62 @@ class PyCuda:
         self._events: dict[int, Any] = {}
 
     def device(self) -> Device:
-        """Returns the device that everything happens on."""
         with self.current():
             found = self._context.get_device()
             major, minor = found.compute_capability()
             return Device(found.name(), f"{major}.{minor}", int(found.total_memory()))
 
     def free_bytes(self) -> int:
-        """Returns the device memory that is free now."""
         with self.current():
             return int(self._driver.mem_get_info()[0])
 
     def malloc(self, size_bytes: int) -> int:
-        """Returns the address of new device memory."""
         with self.current():
             memory = self._driver.mem_alloc(size_bytes)
         self._memory[int(memory)] = memory
         return int(memory)
 
     def free(self, address: int) -> None:
-        """Frees device memory."""
         with self.current():
             self._memory.pop(address).free()
 
     def malloc_host(self, size_bytes: int) -> HostMemory:
-        """Returns pinned host memory."""
         with self.current():
             memory: HostMemory = self._driver.pagelocked_empty(size_bytes, np.uint8)
         self._memory[memory.ctypes.data] = memory
         return memory
 
     def free_host(self, memory: HostMemory) -> None:
-        """Frees pinned host memory."""
         with self.current():
             self._memory.pop(memory.ctypes.data).base.free()
 
     def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
-        """Enqueues a copy of all of ``memory`` to ``address``."""
         with self.current():
             self._driver.memcpy_htod_async(address, memory, self._streams[stream])
 
     def copy_on_device(self, target: int, source: int, size_bytes: int, stream: int) -> None:
-        """Enqueues a copy from one place on the device to another."""
         with self.current():
             self._driver.memcpy_dtod_async(target, source, size_bytes, self._streams[stream])
 
     def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
-        """Enqueues a copy from ``address`` that fills ``memory``."""
         with self.current():
             self._driver.memcpy_dtoh_async(memory, address, self._streams[stream])
 
     def new_stream(self) -> int:
-        """Returns a stream that does not wait for the default one."""
         with self.current():
             stream = self._driver.Stream(_NON_BLOCKING)
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
     def free_stream(self, stream: int) -> None:
-        """Frees a stream, which PyCUDA does when nobody holds it."""
         with self.current():
             del self._streams[stream]
 
     def synchronize(self, stream: int) -> None:
-        """Waits until everything enqueued on ``stream`` is done."""
         with self.current():
             self._streams[stream].synchronize()
 
     def wait_for(self, stream: int, other: int) -> None:
-        """Makes later work on ``stream`` wait for what ``other`` holds now."""
         with self.current():
             if other not in self._streams:
                 # PyCUDA cannot take over a foreign stream; waiting for all of them can.
@@ -139,7 +124,6 @@ class PyCuda:
             self._streams[stream].wait_for_event(event)
 
     def new_event(self, blocking: bool) -> int:
-        """Returns an event that notes the time when it passes."""
         flags = self._driver.event_flags
         with self.current():
             event = self._driver.Event(flags.BLOCKING_SYNC if blocking else flags.DEFAULT)
@@ -147,44 +131,29 @@ class PyCuda:
         return id(event)
 
     def free_event(self, event: int) -> None:
-        """Frees an event, which PyCUDA does when nobody holds it."""
         with self.current():
             del self._events[event]
 
     def record(self, event: int, stream: int) -> None:
-        """Enqueues an event."""
         with self.current():
             self._events[event].record(self._streams[stream])
 
     def wait_event(self, event: int) -> None:
-        """Waits until a recorded event has passed."""
         with self.current():
             self._events[event].synchronize()
 
     def elapsed_ms(self, start: int, end: int) -> float:
-        """Returns the milliseconds between two events that have passed."""
         with self.current():
             return float(self._events[end].time_since(self._events[start]))
 
     def begin_capture(self, stream: int) -> None:
-        """Refuses: PyCUDA has no graphs.
-
-        Raises:
-            CudaError: Always.
-        """
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
     def end_capture(self, stream: int) -> Graph:
-        """Refuses: PyCUDA has no graphs.
-
-        Raises:
-            CudaError: Always.
-        """
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes the primary context the calling thread's in the block."""
         driver = self._driver
         self._context.push()
         try:

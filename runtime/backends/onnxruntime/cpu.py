@@ -51,15 +51,11 @@ def open_backend(
 ) -> Backend:
     """Returns the backend that runs ``engines``, built for this host.
 
-    Args:
-        bundle: The bundle that they belong to.
-        engines: The target's engines.
-        threads: Threads per call, the calling one included; None for one per physical core
-            that this process may run on.
-        device_bytes: Must be None: there is no device memory to limit.
+    ``threads`` are those of a call, the calling one included; None for one per physical core
+    that this process may run on.
 
     Raises:
-        ChoiceError: ``device_bytes`` was given.
+        ChoiceError: ``device_bytes`` was given: there is no device memory to limit.
         BackendUnavailableError: onnxruntime is not installed.
         StaleEngineError: The engines were built for another CPU or ONNX Runtime.
     """
@@ -75,11 +71,7 @@ def open_backend(
 
 
 def current_host() -> dict[str, str]:
-    """Returns the key of engines built or run here, see ``host_key``.
-
-    Raises:
-        BackendUnavailableError: onnxruntime is not installed.
-    """
+    """Returns the key of engines built or run here, see ``host_key``."""
     return host_key(_LIBRARY, str(_onnxruntime().__version__))
 
 
@@ -111,11 +103,9 @@ class OnnxRuntimeCpu:
     def load(self, graph: str, profile: str = "") -> OnnxRuntimeEngine:
         """Loads one graph's engine; its weights are mapped, not read.
 
-        Args:
-            graph: The graph's name.
-            profile: For tools: where ONNX Runtime writes the times of all layers, a path
-                that a date and ``.json`` are added to (see ``end_profiling``). Not empty, it
-                slows every call down.
+        With a ``profile``, for tools, ONNX Runtime writes the times of all layers to that
+        path, to which it adds a date and ``.json`` (see ``end_profiling``), and every call is
+        slower.
 
         Raises:
             EngineError: There is no such engine, ONNX Runtime refused it, or it takes

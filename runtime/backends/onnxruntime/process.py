@@ -48,11 +48,7 @@ _survives_forks = False
 def shared_arena(ort: ModuleType) -> str:
     """Makes sure that the process has a registered arena, and says whose it is.
 
-    Args:
-        ort: The ``onnxruntime`` module.
-
-    Returns:
-        Words for ``Sharing.arena``; empty if this ONNX Runtime has no arena to share.
+    Empty if this ONNX Runtime has no arena to share.
     """
     global _registered_by_us
     with _lock:
@@ -77,11 +73,7 @@ def new_session(ort: ModuleType, model: str | bytes, options: Any) -> tuple[Any,
 
     Its own pool where that is possible. Where the application has made a global pool, ONNX
     Runtime refuses sessions with their own. A forked child neither runs nor frees it.
-
-    Args:
-        ort: The ``onnxruntime`` module.
-        model: A path or a serialised graph.
-        options: ``SessionOptions`` with the number of threads; not used afterwards.
+    ``model`` is a path or a serialised graph; ``options`` are not used afterwards.
     """
 
     def create() -> Any:

@@ -36,7 +36,6 @@ from .capture import capture
 from .engine import TensorRTEngine
 from .host import current_host, stale
 from .library import open_library
-from .loaded import LoadedEngine
 from .refit import refit
 
 if TYPE_CHECKING:
@@ -115,10 +114,7 @@ def open_backend(
 class TensorRT:
     """The engines of one family; satisfies ``Backend`` and ``PhasedBackend``.
 
-    Args:
-        library: TensorRT.
-        cuda: CUDA on the device.
-        plans: Each graph's engine.
+    ``workspace_bytes`` is the scratch memory that the largest of them needs.
 
     Raises:
         DeviceMemoryError: There is no room for workspace and buffers.
@@ -133,12 +129,12 @@ class TensorRT:
         self._plans = dict(plans)
         self._runtime = library.module.Runtime(library.logger)
         with cuda.current():
-            self._workspace_bytes = max(
+            self.workspace_bytes = max(
                 plan.workspace_bytes or self._deserialized(name).device_memory_size_v2
                 for name, plan in plans.items()
             )
             shapes = [plan.shapes for plan in plans.values()]
-            self._memory = Memory(cuda, shapes, self._workspace_bytes)
+            self._memory = Memory(cuda, shapes, self.workspace_bytes)
         self._running = Lock()
         self._ungraphed: dict[str, str] = {}
         self._load_times: dict[str, LoadTimes] = {}
@@ -157,7 +153,7 @@ class TensorRT:
         plan = self._plans[graph]
         try:
             with self._cuda.current():
-                return TensorRTEngine(self._loaded(graph, plan), self._running)
+                return self._loaded(graph, plan)
         except SkipcError:
             raise
         except Exception as cause:
@@ -167,17 +163,12 @@ class TensorRT:
                 f"graph {graph!r}: {plan.file} cannot be loaded: {reason_of(cause)}"
             ) from cause
 
-    @property
-    def workspace_bytes(self) -> int:
-        """Scratch memory that the largest engine needs."""
-        return self._workspace_bytes
-
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
         why = "; ".join(f"{name}: {reason}" for name, reason in self._ungraphed.items())
         return Sharing(
             weights="one file on disk and in host memory; on the device a copy per engine",
-            arena=f"one workspace of {self._workspace_bytes} bytes and one set of buffers",
+            arena=f"one workspace of {self.workspace_bytes} bytes and one set of buffers",
             threads=f"one stream; without a CUDA graph: {why}" if why else "one stream",
         )
 
@@ -201,7 +192,7 @@ class TensorRT:
         with self._cuda.current():
             self._memory.close()
 
-    def _loaded(self, name: str, plan: Plan) -> LoadedEngine:
+    def _loaded(self, name: str, plan: Plan) -> TensorRTEngine:
         now_ns = SystemClock().now_ns
         start_ns = now_ns()
         engine = self._deserialized(name)
@@ -213,10 +204,10 @@ class TensorRT:
             (read_ns - start_ns) / 1e6, (now_ns() - read_ns) / 1e6 if stripped else None
         )
         needed = engine.device_memory_size_v2
-        if needed > self._workspace_bytes:
+        if needed > self.workspace_bytes:
             raise IntegrityError(
                 f"graph {name!r}: {plan.file} needs a workspace of {needed} bytes, more than"
-                f" the {self._workspace_bytes} listed. Build the engines again with `skipc"
+                f" the {self.workspace_bytes} listed. Build the engines again with `skipc"
                 " finish`."
             )
         buffers = Buffers(self._memory, plan.shapes)
@@ -229,7 +220,7 @@ class TensorRT:
             _LOG.warning("graph %r has no CUDA graph: %s", name, captured.reason)
             self._ungraphed[name] = captured.reason
         another = partial(self._context, name, engine)
-        return LoadedEngine(name, engine, captured.graph, context, another, buffers)
+        return TensorRTEngine(name, captured.graph, context, another, buffers, self._running)
 
     def _context(self, name: str, engine: Any) -> Any:
         strategy = self._library.module.ExecutionContextAllocationStrategy.USER_MANAGED

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...bundle.tensors import batch_of
 from ...errors import EngineError, InputError, reason_of
 from ..cuda import LEGACY_STREAM, CudaError, DeviceMemoryError
 from ..cuda.device_arrays import DeviceArray
@@ -53,15 +54,10 @@ def size_bytes_of(spec: TensorSpec, batch: int) -> int:
 class Memory:
     """What all graphs share: one stream, a workspace, memory for each tensor by its name.
 
-    Args:
-        cuda: CUDA on the device.
-        graphs: The inputs and outputs of every graph.
-        workspace_bytes: What the largest engine needs.
-
     Attributes:
         stream: The stream that everything runs on.
         workspace: The workspace's address.
-        workspace_bytes: Its size.
+        workspace_bytes: Its size: what the largest engine needs.
         device: Each tensor's place on the device.
         host: Each tensor's place on the host, pinned.
 
@@ -111,11 +107,7 @@ class Memory:
         return self._results[name]
 
     def events(self, how: Wait) -> tuple[int, ...]:
-        """Returns the four events of a measured call, made when first wanted.
-
-        Args:
-            how: How the host is to wait for them.
-        """
+        """Returns a measured call's four events for a way to wait, made when first wanted."""
         if how not in self._events:
             made = []
             for _ in range(_EVENTS):
@@ -128,17 +120,8 @@ class Memory:
 class Buffers:
     """A graph's inputs and outputs in the shared memory.
 
-    Every method is called with the stream to oneself.
-
-    Args:
-        memory: The memory.
-        shapes: The graph's inputs and outputs.
-
-    Attributes:
-        memory: The memory.
-        cuda: CUDA on the device.
-        stream: The stream that everything runs on.
-        typical: The batch that CUDA graphs are captured for.
+    Every method is called with the stream to oneself. CUDA graphs are captured for the batch
+    ``typical``.
     """
 
     def __init__(self, memory: Memory, shapes: Shapes) -> None:
@@ -202,24 +185,22 @@ class Buffers:
         for name, array in inputs.items():
             memory = self._host[name][: array.nbytes]
             np.copyto(memory.view(array.dtype).reshape(array.shape), array)
-        return self._batch({name: array.shape for name, array in inputs.items()})
+        return batch_of(inputs, self._inputs.values()) or self.typical
 
     def fill_sample(self, case: int) -> None:
         """Fills the inputs at the typical batch: zeros (0), or values that vary (1)."""
+        sample = {}
         for spec in self._inputs.values():
             shape = spec.shape_at(self.typical)
             count = int(np.prod(shape, dtype=np.int64))
             values = np.arange(count) % 2 * case if spec.dtype[0] in "iub" else (
                 np.linspace(-1, 1, count) * case
             )  # fmt: skip
-            self.write({spec.name: values.reshape(shape).astype(spec.dtype)})
+            sample[spec.name] = values.reshape(shape).astype(spec.dtype)
+        self.write(sample)
 
     def enqueue(self, graph: str, context: Any, batch: int) -> None:
-        """Enqueues copy in, the engine, copy out, at a batch size.
-
-        Raises:
-            EngineError: TensorRT refused.
-        """
+        """Enqueues copy in, the engine, copy out, at a batch size."""
         self.copy_in(batch)
         self.compute(graph, context, batch)
         self.copy_out(batch)
@@ -230,13 +211,24 @@ class Buffers:
             memory = self._host[name][: size_bytes_of(spec, batch)]
             self.cuda.copy_to_device(self._device[name], memory, self.stream)
 
-    def compute(self, graph: str, context: Any, batch: int) -> None:
-        """Enqueues the engine alone, between the buffers on the device.
-
-        Raises:
-            EngineError: TensorRT refused.
-        """
-        self._execute(graph, context, batch, self._device)
+    def compute(
+        self,
+        graph: str,
+        context: Any,
+        batch: int,
+        places: Mapping[str, int] | None = None,
+    ) -> None:
+        """Enqueues the engine alone, between the buffers on the device, or other places."""
+        given = self._device if places is None else places
+        taken = all(
+            context.set_input_shape(name, spec.shape_at(batch))
+            for name, spec in self._inputs.items()
+        ) and all(context.set_tensor_address(name, place) for name, place in given.items())
+        if not taken or not context.execute_async_v3(self.stream):
+            raise EngineError(
+                f"graph {graph!r}: TensorRT refused to run at batch {batch}. Build the engines"
+                " again with `skipc finish`."
+            )
 
     def copy_out(self, batch: int) -> None:
         """Enqueues the copies of the outputs to the host."""
@@ -247,9 +239,7 @@ class Buffers:
     def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
         """Returns copies of the inputs on the device, freed with everything else.
 
-        Raises:
-            DeviceMemoryError: There is no room.
-            CudaError: A copy failed. Nothing stays enqueued.
+        Where that fails, nothing stays enqueued.
         """
         cuda, stream = self.cuda, self.stream
         found = {}
@@ -274,27 +264,19 @@ class Buffers:
     def check_on_device(
         self, taken: Mapping[str, DeviceArray], inputs: Mapping[str, Any]
     ) -> int:
-        """Checks inputs that lie on the GPU and returns their batch.
-
-        Raises:
-            InputError: Some lie on the host.
-        """
+        """Returns the batch of inputs on the GPU; ``InputError`` if some lie on the host."""
         on_host = [name for name in inputs if name not in taken]
         if on_host:
             raise InputError(
                 f"input {on_host[0]!r} lies on the host and another on the GPU. Give all of"
                 " them in one place."
             )
-        return self._batch({name: array.shape for name, array in taken.items()})
+        return batch_of(taken, self._inputs.values()) or self.typical
 
     def enqueue_on_device(
         self, graph: str, context: Any, batch: int, taken: Mapping[str, DeviceArray]
     ) -> dict[str, DeviceArray]:
-        """Enqueues the engine on arrays where they lie; returns the output buffers.
-
-        Raises:
-            EngineError: TensorRT refused.
-        """
+        """Enqueues the engine on arrays where they lie; returns the output buffers."""
         # The caller may have enqueued work on the default stream that fills the inputs, or
         # that still reads the outputs of the call before.
         self.cuda.wait_for(self.stream, LEGACY_STREAM)
@@ -304,7 +286,7 @@ class Buffers:
             if array.stream not in (None, LEGACY_STREAM):
                 self.cuda.wait_for(self.stream, array.stream)
             places[name] = self._aligned(name, array)
-        self._execute(graph, context, batch, places)
+        self.compute(graph, context, batch, places)
         return {
             name: DeviceArray(
                 results[name], spec.shape_at(batch), np.dtype(spec.dtype), owner=self.memory
@@ -318,26 +300,6 @@ class Buffers:
             return array.address
         self.cuda.copy_on_device(self._device[name], array.address, array.nbytes, self.stream)
         return self._device[name]
-
-    def _execute(
-        self, graph: str, context: Any, batch: int, places: Mapping[str, int]
-    ) -> None:
-        taken = all(
-            context.set_input_shape(name, spec.shape_at(batch))
-            for name, spec in self._inputs.items()
-        ) and all(context.set_tensor_address(name, place) for name, place in places.items())
-        if not taken or not context.execute_async_v3(self.stream):
-            raise EngineError(
-                f"graph {graph!r}: TensorRT refused to run at batch {batch}. Build the engines"
-                " again with `skipc finish`."
-            )
-
-    def _batch(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
-        for name, shape in shapes.items():
-            for size, declared in zip(shape, self._inputs[name].shape, strict=True):
-                if isinstance(declared, str):
-                    return size
-        return self.typical
 
 
 def _numpy_name(trt: Any, dtype: Any) -> str:

@@ -17,7 +17,7 @@ from ...errors import BackendError
 from ..cuda import CudaError, DeviceMemoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from .. import Arrays
     from ..cuda import Graph
@@ -32,52 +32,19 @@ class Captured:
     reason: str = ""
 
 
-def capture(name: str, context: Any, buffers: Buffers) -> Captured:
-    """Returns the graph of a call: copy in, engine, copy out. The caller holds the stream.
+def capture(name: str, context: Any, buffers: Buffers, transfers: bool = True) -> Captured:
+    """Returns the graph of a call. The caller holds the stream.
+
+    Args:
+        name: The graph's name.
+        context: What is captured. A whole call of it precedes and judges the capture.
+        buffers: Where inputs and outputs lie.
+        transfers: Whether copy in and copy out are captured, too; else the engine alone, for
+            measuring.
 
     Raises:
         DeviceMemoryError: The device is full.
         BackendError: The engine does not run at all.
-    """
-
-    def enqueue() -> None:
-        buffers.enqueue(name, context, buffers.typical)
-
-    def replay(graph: Graph) -> None:
-        graph.launch(buffers.stream)
-
-    return _captured(name, context, buffers, enqueue, replay)
-
-
-def capture_compute(name: str, context: Any, buffers: Buffers) -> Captured:
-    """Returns the graph of the engine alone, for measuring; otherwise as ``capture``."""
-
-    def compute() -> None:
-        buffers.compute(name, context, buffers.typical)
-
-    def replay(graph: Graph) -> None:
-        buffers.copy_in(buffers.typical)
-        graph.launch(buffers.stream)
-        buffers.copy_out(buffers.typical)
-
-    return _captured(name, context, buffers, compute, replay)
-
-
-def _captured(
-    name: str,
-    context: Any,
-    buffers: Buffers,
-    recorded: Callable[[], None],
-    replay: Callable[[Graph], None],
-) -> Captured:
-    """Returns the graph of what ``recorded`` enqueues.
-
-    Args:
-        name: The graph's name.
-        context: What it enqueues. A whole call of it precedes and judges the capture.
-        buffers: Where inputs and outputs lie.
-        recorded: Enqueues what is captured.
-        replay: Enqueues a whole call with the graph.
     """
     cuda, typical = buffers.cuda, buffers.typical
     if not cuda.supports_graphs:
@@ -92,14 +59,22 @@ def _captured(
     capturable = getattr(context, "is_stream_capturable", None)
     if capturable is not None and not capturable(buffers.stream):
         return Captured(None, "TensorRT says that it cannot be captured")
+    enqueue = buffers.enqueue if transfers else buffers.compute
     try:
-        graph = _recorded(buffers, recorded)
+        cuda.begin_capture(buffers.stream)
+        try:
+            enqueue(name, context, typical)
+        except BaseException:
+            with suppress(CudaError):  # the stream must not stay in capture
+                cuda.end_capture(buffers.stream).close()
+            raise
+        graph = cuda.end_capture(buffers.stream)
     except DeviceMemoryError:
         raise
     except BackendError as cause:
         return Captured(None, str(cause))
     try:
-        reason = _replay_error(graph, buffers, replay, expected)
+        reason = _replay_error(graph, buffers, transfers, expected)
     except BaseException:
         graph.close()
         raise
@@ -109,30 +84,19 @@ def _captured(
     return Captured(None, reason)
 
 
-def _recorded(buffers: Buffers, enqueue: Callable[[], None]) -> Graph:
-    cuda = buffers.cuda
-    cuda.begin_capture(buffers.stream)
-    try:
-        enqueue()
-    except BaseException:
-        with suppress(CudaError):  # the stream must not stay in capture
-            cuda.end_capture(buffers.stream).close()
-        raise
-    return cuda.end_capture(buffers.stream)
-
-
 def _replay_error(
-    graph: Graph,
-    buffers: Buffers,
-    replay: Callable[[Graph], None],
-    expected: Sequence[Arrays],
+    graph: Graph, buffers: Buffers, transfers: bool, expected: Sequence[Arrays]
 ) -> str | None:
     """Returns what is wrong with a graph: empty, or blind to its input."""
     if graph.nodes == 0:
         return "the captured graph is empty"
     for case in (1, 0):
         buffers.fill_sample(case)
-        replay(graph)
+        if not transfers:
+            buffers.copy_in(buffers.typical)
+        graph.launch(buffers.stream)
+        if not transfers:
+            buffers.copy_out(buffers.typical)
         buffers.cuda.synchronize(buffers.stream)
         for name, found in buffers.outputs(buffers.typical).items():
             if not _close(found, expected[case][name]):

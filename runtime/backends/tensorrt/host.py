@@ -53,12 +53,7 @@ def ahead_host(library: Library, capabilities: tuple[str, ...]) -> dict[str, str
 
 
 def stale(built: Mapping[str, str], here: Mapping[str, str]) -> str | None:
-    """Returns why engines do not fit, or None.
-
-    Args:
-        built: The key that they were built with.
-        here: ``current_host`` of this machine.
-    """
+    """Returns why engines built with one key do not fit ``current_host`` of here, or None."""
     if CAPABILITIES not in built:
         return stale_reason(built, here)
     fits = built[CAPABILITIES].split()

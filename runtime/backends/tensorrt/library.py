@@ -43,13 +43,9 @@ _NOISE = ("cudaError 35", "CUDA initialization failure with error: 35")
 
 @dataclass(frozen=True)
 class Library:
-    """An imported TensorRT.
+    """An imported TensorRT: the backend's name, the module, and its version.
 
-    Attributes:
-        backend: The runtime backend's name: ``tensorrt`` or ``tensorrt-rtx``.
-        module: The Python module.
-        version: Its version.
-        logger: The process's one ``ILogger``: TensorRT keeps the first it is given.
+    ``logger`` is the process's one ``ILogger``: TensorRT keeps the first it is given.
     """
 
     backend: str
@@ -87,21 +83,15 @@ class Listener:
     def error(self, message: str, *, short: bool = False) -> EngineError:
         """Returns a ``DeviceMemoryError`` if the log speaks of memory, or an ``EngineError``.
 
-        A full device is the one error that TensorRT does not tell apart by itself.
-
-        Args:
-            message: The error's text.
-            short: Whether the device has less memory left than was wanted.
+        A full device is the one error that TensorRT does not tell apart by itself. ``short``
+        tells whether the device has less memory left than was wanted.
         """
         full = short or self.out_of_memory()
         return DeviceMemoryError(message) if full else EngineError(message)
 
 
 def open_library(backend: str) -> Library:
-    """Returns the library of a backend, imported now.
-
-    Args:
-        backend: A name of ``BACKENDS``.
+    """Returns the library of one of the ``BACKENDS``, imported now.
 
     Raises:
         BackendUnavailableError: It is not installed, or cannot be imported.
@@ -141,7 +131,6 @@ class _Lines:
         self._lock = Lock()
 
     def add(self, text: str) -> None:
-        """Keeps a line."""
         with self._lock:
             self._count += 1
             self._lines.append((self._count, " ".join(text.split())))

@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 def refit(library: Library, engine: Any, name: str, graph: Path, store: Path) -> None:
     """Gives a stripped engine the weights of the graph it was built from.
 
-    Args:
-        library: TensorRT.
-        engine: The deserialised ``ICudaEngine``.
-        name: Its graph's name, for messages.
-        graph: The graph's file.
-        store: The weight store beside it, the only file that it may take tensors from.
+    The ``store`` is the only file that the ``graph`` may take tensors from.
 
     Raises:
         DeviceMemoryError: The device is full.
