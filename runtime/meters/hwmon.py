@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LEAST_PERIOD_S = 0.01
 
 
-class RailMeter:
+class _RailMeter:
     """The energy of one or several rails since the first read."""
 
     estimated = False
@@ -46,11 +46,8 @@ class RailMeter:
         """Returns the energy since the first read.
 
         A rail that shows less than nothing counts as 0: on a board at rest that is its
-        sensor's offset, and energy would fall.
-
-        Raises:
-            MeterError: A rail cannot be read now. When it can again, power in between is taken
-                to have changed evenly.
+        sensor's offset, and energy would fall. When one could not be read for a while, power
+        in between is taken to have changed evenly.
         """
         before_ns = self._clock.now_ns()
         power_mw = sum(max(0.0, rail.power_mw()) for rail in self._rails)
@@ -68,10 +65,10 @@ class RailMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of the rails that ``argument`` names.
+    """Returns the meter of some rails.
 
     Args:
-        argument: Labels joined by ``+``; empty for the board's total.
+        argument: Their labels joined by ``+``; empty for the board's total.
         clock: Where the time comes from.
         system: Where sysfs is mounted.
 
@@ -87,7 +84,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
     chosen = [_rail(label, rails) for label in labels]
     _check_sum(labels, board)
     name = f"hwmon:{argument}" if argument else "hwmon"
-    return RailMeter(name, _covers(labels, board), chosen, clock)
+    return _RailMeter(name, _covers(labels, board), chosen, clock)
 
 
 def specs(system: Path) -> tuple[str, ...]:

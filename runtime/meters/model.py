@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .meter import Meter
 
 
-class ModelMeter:
+class _ModelMeter:
     """Watts times time. Nothing is measured."""
 
     estimated = True
@@ -30,7 +30,6 @@ class ModelMeter:
         self._start_ns = clock.now_ns()
 
     def read(self) -> Reading:
-        """Returns the energy since the meter was opened."""
         now_ns = self._clock.now_ns()
         return Reading(self._watts * (now_ns - self._start_ns) * 1e-6, now_ns)
 
@@ -42,7 +41,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
     """Returns a meter of ``argument`` watts.
 
     Raises:
-        MeterError: ``argument`` is no power above zero.
+        MeterError: That is no power above zero.
     """
     try:
         watts = float(argument)
@@ -53,7 +52,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
             f"the meter 'model' takes the power that the device is thought to draw, and"
             f" {argument!r} is no number of watts above zero. Write it as 'model:15'."
         )
-    return ModelMeter(watts, clock)
+    return _ModelMeter(watts, clock)
 
 
 def specs(system: Path) -> tuple[str, ...]:

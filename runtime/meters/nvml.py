@@ -26,7 +26,7 @@ _PERIOD_S = 0.1
 _NO_GPU = "the NVIDIA driver sees no GPU. 'nvidia-smi' must list one."
 
 
-class NvmlMeter:
+class _NvmlMeter:
     """The energy of one GPU since its driver was loaded."""
 
     resolution_mj = _STEP_MJ
@@ -45,11 +45,6 @@ class NvmlMeter:
         self._closed = False
 
     def read(self) -> Reading:
-        """Returns what the GPU's counter shows.
-
-        Raises:
-            MeterError: The driver does not answer for this GPU.
-        """
         try:
             energy_mj = self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         except self._library.NVMLError as cause:
@@ -59,7 +54,6 @@ class NvmlMeter:
         return Reading(float(energy_mj), self._clock.now_ns())
 
     def close(self) -> None:
-        """Ends this meter's use of NVML."""
         if not self._closed:
             self._closed = True
             _shut_down(self._library)
@@ -81,7 +75,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
     try:
         handle = _device(library, argument)
         name = f"nvml:{argument}" if argument else "nvml"
-        meter = NvmlMeter(name, library, handle, clock)
+        meter = _NvmlMeter(name, library, handle, clock)
         _check_counter(library, handle, meter.covers)
     except library.NVMLError as cause:
         _shut_down(library)
@@ -112,7 +106,6 @@ def specs(system: Path) -> tuple[str, ...]:
 
 
 def _started() -> Any:
-    """Returns the library, which must be shut down once."""
     try:
         library: Any = importlib.import_module("pynvml")
     except ModuleNotFoundError as cause:

@@ -72,11 +72,7 @@ def open_meter(spec: str, clock: Clock | None = None, system: Path = _SYSTEM) ->
 
 
 def meter_specs(kind: str, system: Path = _SYSTEM) -> tuple[str, ...]:
-    """Returns the specs of the meters of one kind that this machine has.
-
-    Args:
-        kind: One of ``MEASURING``.
-        system: Where sysfs is mounted.
+    """Returns the specs of the meters of one of the ``MEASURING`` kinds that this machine has.
 
     Raises:
         MeterUnavailableError: It has none.

@@ -35,13 +35,9 @@ _CONVERSION_MS = 2.2
 
 @dataclass(frozen=True, slots=True)
 class ShuntRail:
-    """A channel of an INA3221: a voltage and a current.
+    """A channel of an INA3221, a voltage and a current: its folder, its number there.
 
-    Attributes:
-        label: Its name on the board.
-        place: The folder that shows it.
-        channel: Its number there.
-        period_s: Seconds between two new values.
+    All methods raise ``MeterError`` where a file cannot be read now.
     """
 
     label: str
@@ -50,11 +46,7 @@ class ShuntRail:
     period_s: float
 
     def power_mw(self) -> float:
-        """Returns voltage times current in milliwatts; below zero by the sensor's offset.
-
-        Raises:
-            MeterError: It cannot be read now. So does every other method here.
-        """
+        """Returns voltage times current in milliwatts; below zero by the sensor's offset."""
         current_ma = read_number(self.place / f"curr{self.channel}_input")
         return self._voltage_mv() * current_ma / 1000
 
@@ -70,15 +62,7 @@ class ShuntRail:
 
 @dataclass(frozen=True, slots=True)
 class PowerRail:
-    """A channel whose chip or driver multiplies by itself.
-
-    Attributes:
-        label: Its name on the board.
-        place: The folder that shows it.
-        file: The file there that holds the power.
-        unit_mw: The file's unit in milliwatts.
-        period_s: Seconds between two new values.
-    """
+    """A channel whose chip or driver multiplies by itself: a file in ``unit_mw``."""
 
     label: str
     place: Path
@@ -99,11 +83,7 @@ Rail: TypeAlias = ShuntRail | PowerRail
 
 
 def find_rails(system: Path) -> list[Rail]:
-    """Returns all rails of this machine that have a label.
-
-    Args:
-        system: Where sysfs is mounted.
-    """
+    """Returns all rails of this machine that have a label; ``system`` is ``/sys``."""
     found: list[Rail] = []
     for folder in sorted((system / "class/hwmon").glob("hwmon*")):
         chip = _CHIPS.get(read_optional_text(folder / "name"))

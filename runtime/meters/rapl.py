@@ -33,8 +33,6 @@ _MOST_W = 5000.0
 
 
 class _Counter:
-    """One zone's counter, followed over its wraps."""
-
     def __init__(self, folder: Path) -> None:
         self._file = folder / "energy_uj"
         self._range_uj = read_number(folder / "max_energy_range_uj")
@@ -42,11 +40,14 @@ class _Counter:
         self._sum_uj = 0
 
     def now_uj(self) -> int:
-        """Returns what the counter shows."""
         return read_number(self._file)
 
     def advanced_mj(self, now_uj: int, passed_s: float) -> float:
-        """Returns the millijoules since the start, the counter now showing ``now_uj``."""
+        """Returns the millijoules since the start, the counter now showing ``now_uj``.
+
+        It may wrap once between two reads; after a second time energy is missing. The ranges
+        allow for minutes at full load.
+        """
         step_uj = now_uj - self._last_uj
         if step_uj < 0:
             step_uj += self._range_uj
@@ -57,7 +58,7 @@ class _Counter:
         return self._sum_uj / 1000
 
 
-class RaplMeter:
+class _RaplMeter:
     """The energy of all processor packages and their memory since it was opened."""
 
     name = "rapl"
@@ -72,14 +73,6 @@ class RaplMeter:
         self._last_ns = clock.now_ns()
 
     def read(self) -> Reading:
-        """Returns the energy since the meter was opened.
-
-        A counter may wrap once between two reads; after a second time energy is missing. The
-        ranges allow for minutes at full load.
-
-        Raises:
-            MeterError: A counter cannot be read now. Nothing is lost when it can again.
-        """
         shown = [counter.now_uj() for counter in self._counters]
         time_ns = self._clock.now_ns()
         passed_s = (time_ns - self._last_ns) * 1e-9
@@ -95,12 +88,7 @@ class RaplMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of all packages of this machine.
-
-    Args:
-        argument: Must be empty.
-        clock: Where the time comes from.
-        system: Where sysfs is mounted.
+    """Returns the meter of all packages of this machine; ``argument`` must be empty.
 
     Raises:
         MeterUnavailableError: There are none, or they may not be read.
@@ -111,15 +99,11 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
             f"the meter 'rapl' adds up all packages and takes no name, not {argument!r}. Write"
             " 'rapl'."
         )
-    return RaplMeter(_zones(system), clock)
+    return _RaplMeter(_zones(system), clock)
 
 
 def specs(system: Path) -> tuple[str, ...]:
-    """Returns the one meter of this kind.
-
-    Raises:
-        MeterUnavailableError: There is no package.
-    """
+    """Returns the one meter of this kind, or raises ``MeterUnavailableError``."""
     _zones(system)
     return ("rapl",)
 

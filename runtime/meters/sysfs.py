@@ -40,8 +40,7 @@ def read_number(path: Path) -> int:
     """Returns the whole number that a file holds.
 
     Raises:
-        MeterUnavailableError: The file may not be read by this user.
-        MeterError: It cannot be read, or holds no whole number.
+        MeterError: It cannot be read (see ``read_text``), or holds none.
     """
     text = read_text(path)
     try:
