@@ -16,16 +16,14 @@ from ..clock import Elapsed
 from ..governor import (
     after_call,
     after_choice,
-    after_failure,
     after_refusal,
     before_choice,
     decide,
 )
 from ..governor.latency import typical_ms
-from .counts import Tally
 from .health import Health
 from .readiness import choose
-from .record import BegunCall, CallRecord, failure_text
+from .record import BegunCall, CallRecord, Tally, failure_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,17 +43,12 @@ class Controller:
 
     Args:
         points: What the governor knows of each configuration.
-        state: What the governor knows at the start.
+        state: What was learnt and spent until now.
         orders: What is asked of every call.
         in_flight: The calls that run now.
         metering: The meter; None without one.
         readiness: Which configurations are loaded; None where all of them stay.
         opened_ns: The clock's time now.
-
-    Attributes:
-        state: What was learnt and spent.
-        tally: What the calls did.
-        health: Which engines may be trusted.
     """
 
     def __init__(
@@ -86,9 +79,7 @@ class Controller:
     def begin(self, now_ns: int, deadline_ms: float | None = None) -> BegunCall:
         """Returns what the call that begins now runs, and what it is granted.
 
-        Args:
-            now_ns: The clock's time.
-            deadline_ms: What this call may take instead of the budget's latency.
+        ``deadline_ms`` is what it may take instead of the budget's latency.
 
         Raises:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
@@ -156,11 +147,10 @@ class Controller:
             if not ran:  # one that fails half-way took half of the energy
                 (whole_ms,) = typical_ms([point], state.latency)
                 spent_mj *= min(took_ms / whole_ms, 1.0)
-            if failure:
-                state = after_failure(state, budget, point, seen_ms, spent_mj, stage)
-            else:
-                state = after_call(state, budget, point, seen_ms, now_s, idle_s, stage)
-            self.state, metered_mj = state, None
+            failed, metered_mj = bool(failure), None
+            self.state = after_call(
+                state, budget, point, seen_ms, spent_mj, now_s, idle_s, stage, failed
+            )
             if self.metering is not None:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
@@ -178,15 +168,9 @@ class Controller:
     def stand_in(self, failed: BegunCall, now_ns: int) -> BegunCall | None:
         """Returns what runs in place of a call that failed: see ``Health.stand_in``.
 
-        Averages do not speak against one call.
-
-        Args:
-            failed: The call.
-            now_ns: The clock's time.
-
-        Returns:
-            None where the caller had pinned the configuration, there is no other, none fits
-            and ``strict`` is set, or the engine was closed meanwhile.
+        Averages do not speak against one call. None where the caller had pinned the
+        configuration, there is no other, none fits and ``strict`` is set, or the engine was
+        closed meanwhile.
         """
         name, budget = failed.configuration, failed.budget
         with self.lock:
@@ -217,11 +201,7 @@ class Controller:
             )  # fmt: skip
 
     def restore(self, configuration: str) -> None:
-        """Takes a configuration back that was left out.
-
-        Raises:
-            ChoiceError: There is no such configuration.
-        """
+        """Takes a configuration back that was left out; ``ChoiceError`` if there is none."""
         self._orders.check_name(configuration)
         with self.lock:
             self.health.restore(configuration)

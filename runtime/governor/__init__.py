@@ -6,15 +6,13 @@ then happened. Nothing here reads a clock, a meter or a file.
 
 from __future__ import annotations
 
-from .decide import decide
-from .decision import Decision
+from .decide import Decision, decide
 from .energy import Spent
 from .operating_point import OperatingPoint
 from .transitions import (
     State,
     after_call,
     after_choice,
-    after_failure,
     after_reading,
     after_refusal,
     before_choice,
@@ -28,7 +26,6 @@ __all__ = [
     "State",
     "after_call",
     "after_choice",
-    "after_failure",
     "after_reading",
     "after_refusal",
     "before_choice",

@@ -106,13 +106,7 @@ def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
 
 
 def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
-    """Returns the account at the start of a call.
-
-    Args:
-        account: As it was.
-        now_s: The time.
-        idle_mj: What was spent since the last call ended.
-    """
+    """Returns the account at the start of a call; ``idle_mj`` was spent since the last one."""
     calls, pace_s = account.pace_calls, account.pace_s
     if account.started_s >= 0:
         # A pause saves no more than a burst: a longer one must not stretch the pace either.
@@ -126,13 +120,9 @@ def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
 def call_ends(
     account: Account, now_s: float, spent_mj: float, idle_mj: float = 0.0
 ) -> Account:
-    """Returns the account after a call.
+    """Returns the account after a call that is expected to have taken ``spent_mj``.
 
-    Args:
-        account: As it was.
-        now_s: The time.
-        spent_mj: What the call is expected to have taken.
-        idle_mj: What was taken between the choice and the call.
+    ``idle_mj`` was taken between the choice and the call.
     """
     saved_mj = (account.budget.energy_mj or 0.0) - spent_mj
     pace = account.pace_calls, account.pace_s, account.started_s
@@ -142,10 +132,7 @@ def call_ends(
 def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
     """Returns the account after the meter said by how much the expected was too low.
 
-    Args:
-        account: As it was.
-        calls_mj: What calls took beyond what was expected.
-        idle_mj: What was spent beyond it while nothing ran.
+    Calls took ``calls_mj`` beyond it, and the time in which nothing ran ``idle_mj``.
     """
     spent_mj = calls_mj + idle_mj
     pace = account.pace_calls, account.pace_s, account.started_s
@@ -163,14 +150,8 @@ def _settled(
 ) -> Account:
     """Returns the account after what time grants until ``now_s``, and what was spent.
 
-    Args:
-        account: As it was.
-        now_s: The time; one that lies back counts as no time.
-        saved_mj: What the balance of ``energy_mj`` gains.
-        spent_mj: What the others lose.
-        pace_calls: See ``Account``.
-        pace_s: Likewise.
-        started_s: When the last call began.
+    A time that lies back counts as none. The balance of ``energy_mj`` gains ``saved_mj``, the
+    others lose ``spent_mj``; the rest is as in ``Account``.
     """
     budget, settled_s = account.budget, account.settled_s
     elapsed_s = now_s - settled_s if now_s > settled_s else 0.0

@@ -70,9 +70,7 @@ class EnergyEstimate:
 class Spent:
     """What is expected to have been spent between two readings of the meter.
 
-    Attributes:
-        calls_mj: By configuration.
-        idle_mj: While nothing ran.
+    In calls, by configuration, and while nothing ran.
     """
 
     calls_mj: Mapping[str, float]
@@ -119,13 +117,7 @@ def first_energy(
 def observe_energy(
     estimate: EnergyEstimate, spent: Spent, measured_mj: float
 ) -> EnergyEstimate:
-    """Returns ``estimate`` with what the meter said of one interval.
-
-    Args:
-        estimate: What was learnt before.
-        spent: What it expected for the interval.
-        measured_mj: What the meter said of the same interval.
-    """
+    """Returns ``estimate`` with what the meter said of one interval, and what it expected."""
     expected_mj = spent.total_mj
     if not estimate.call_mj or expected_mj <= 0 or measured_mj < 0:
         return estimate

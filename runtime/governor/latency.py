@@ -103,9 +103,7 @@ def estimate_after(
 ) -> LatencyEstimate:
     """Returns the estimate after the warm-up calls, which count only where no table does.
 
-    Args:
-        points: The configurations.
-        warm_up_ms: What the last warm-up call of a configuration took; may be empty.
+    Of a configuration in ``warm_up_ms``, that is what its last warm-up call took.
     """
     estimate = first_estimate(points)
     if _measured(points):
@@ -123,10 +121,7 @@ def _measured(points: Sequence[OperatingPoint]) -> bool:
 def predict_ms(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:
     """Returns the latency that ``point`` is expected to stay within.
 
-    Args:
-        point: The configuration.
-        estimate: What was learnt; has a residual for it.
-        deviations: ``Budget.deviations``: how sure that has to be.
+    ``deviations`` (``Budget.deviations``) is how sure that has to be.
     """
     return math.exp(predict_logs((point,), estimate, deviations)[0])
 

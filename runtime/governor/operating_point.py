@@ -30,7 +30,10 @@ class OperatingPoint:
         p50_ms: Median latency.
         p95_ms: 95th percentile of the latency.
         p99_ms: 99th percentile; None continues the line from the median to ``p95_ms``.
-        source: Where the latency is from: ``measured``, ``table``, ``front`` or ``macs``.
+        source: Where the latency is from: ``measured`` (on this device, by ``trtbench
+            --update``), ``table`` (on the host that built the engines), ``front``
+            (``latency_ms`` of ``front.json``) or ``macs`` (estimated from its MACs; the
+            scale comes from the first call).
         energy_mj: Energy of a call in millijoules; 0 where it is not known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.
@@ -101,10 +104,8 @@ class OperatingPoint:
 def spread_of(deviations: float) -> tuple[float, float]:
     """Returns how often a quantile lies ``log_slope`` and ``log_tail_slope`` off the median.
 
-    Straight between the table's quantiles, on the scale of a normal distribution.
-
-    Args:
-        deviations: The quantile in standard deviations of a normal distribution.
+    Straight between the table's quantiles, on the scale of a normal distribution;
+    ``deviations`` is the quantile in its standard deviations.
     """
     beyond = deviations - DEVIATIONS_AT_95
     return (DEVIATIONS_AT_95, beyond) if beyond > 0 else (deviations, 0.0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .account import Account
     from .budget import Budget
-    from .decision import Decision
+    from .decide import Decision
     from .energy import EnergyEstimate, Spent
     from .latency import LatencyEstimate
     from .operating_point import OperatingPoint
@@ -61,11 +61,7 @@ def first_state(
 def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> State:
     """Returns the state in which the next call is decided: with what time has granted.
 
-    Args:
-        state: As it was.
-        budget: What is granted now.
-        now_s: The time.
-        idle_s: How long nothing ran before this call.
+    Nothing ran for ``idle_s`` before this call.
     """
     if not budget.has_average:
         return state if state.account is None else state._replace(account=None)
@@ -100,9 +96,7 @@ def after_choice(
 def after_refusal(state: State, before: State) -> State:
     """Returns the state after a call that was refused: only time went by.
 
-    Args:
-        state: The one that it was refused in.
-        before: The one before ``before_choice``.
+    ``before`` is the state before ``before_choice``.
     """
     if state.account is None:
         return state
@@ -117,42 +111,16 @@ def after_call(
     budget: Budget,
     point: OperatingPoint,
     latency_ms: float | None,
+    spent_mj: float,
     now_s: float,
     idle_s: float = 0.0,
     stage: int = -1,
+    failed: bool = False,
 ) -> State:
     """Returns the state after a call of ``point``.
 
-    Args:
-        state: As it was.
-        budget: What was granted.
-        point: What ran.
-        latency_ms: What it took; None where that says nothing about the configuration.
-        now_s: The time.
-        idle_s: How long nothing ran between the choice and the call.
-        stage: The stage that it reached.
-    """
-    account = state.account
-    latency = _observed(state, budget, point, latency_ms, stage)
-    if account is not None:
-        spent_mj = state.energy.call_mj.get(point.configuration, 0.0)
-        account = call_ends(
-            account, now_s, spent_mj, idle_s * state.energy.idle_w * _MJ_PER_WS
-        )
-    return State(latency, state.energy, state.ceiling, account)
-
-
-def after_failure(
-    state: State,
-    budget: Budget,
-    point: OperatingPoint,
-    latency_ms: float | None,
-    spent_mj: float,
-    stage: int = -1,
-) -> State:
-    """Returns the state after a call of ``point`` that gave no outputs.
-
-    It spent energy; but being no inference, it earns no grant of energy per inference.
+    One that gave no outputs spent energy; but being no inference, it earns no grant of energy
+    per inference.
 
     Args:
         state: As it was.
@@ -160,32 +128,28 @@ def after_failure(
         point: What ran.
         latency_ms: What it took; None where that says nothing about the configuration.
         spent_mj: What it is expected to have spent.
+        now_s: The time.
+        idle_s: How long nothing ran between the choice and the call.
         stage: The stage that it reached.
+        failed: Whether it gave no outputs.
     """
-    account = state.account
-    latency = _observed(state, budget, point, latency_ms, stage)
+    latency, account = state.latency, state.account
+    if latency_ms is not None:
+        sure = budget.quantile, budget.deviations
+        latency = observe(point, latency, latency_ms, *sure, stage)
     if account is not None:
-        account = corrected(account, spent_mj, 0.0)
+        if failed:
+            account = corrected(account, spent_mj, 0.0)
+        else:
+            idle_mj = idle_s * state.energy.idle_w * _MJ_PER_WS
+            account = call_ends(account, now_s, spent_mj, idle_mj)
     return State(latency, state.energy, state.ceiling, account)
-
-
-def _observed(
-    state: State, budget: Budget, point: OperatingPoint, latency_ms: float | None, stage: int
-) -> LatencyEstimate:
-    """Returns what is known of latencies once a call was seen; None teaches nothing."""
-    if latency_ms is None:
-        return state.latency
-    quantile, deviations = budget.quantile, budget.deviations
-    return observe(point, state.latency, latency_ms, quantile, deviations, stage)
 
 
 def after_reading(state: State, spent: Spent, measured_mj: float) -> State:
     """Returns the state after the meter said what an interval took.
 
-    Args:
-        state: As it was.
-        spent: What was charged for the interval.
-        measured_mj: What the meter said of it.
+    ``spent`` is what was charged for it.
     """
     energy = observe_energy(state.energy, spent, measured_mj)
     account = state.account

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.runtime import Budget, OperatingPoint
-from skipc.runtime.governor.mixing import best_mix
+from skipc.runtime.governor.averages import best_mix
 from skipc.tools.bench.bars import Bar
 from skipc.tools.simulate.replay import replay
 from skipc.tools.simulate.scenario import Arrivals, Grant, Noise, Power, Scenario

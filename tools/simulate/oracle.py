@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from skipc.runtime.governor.mixing import best_mix
+from skipc.runtime.governor.averages import best_mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from skipc.runtime.governor import (
     first_state,
 )
 from skipc.runtime.governor.account import BURST_CALLS
-from skipc.runtime.governor.mixing import best_mix
+from skipc.runtime.governor.averages import best_mix
 from tests.runtime.governor.families import FAMILY
 
 BY_NAME = {point.configuration: point for point in FAMILY}
@@ -47,7 +47,9 @@ class _Device:
             true_mj = point.energy_mj * self.factor
             self.spent_mj += true_mj
             expected_mj = self.state.energy.call_mj[point.configuration]
-            self.state = after_call(self.state, budget, point, point.p50_ms, self.now_s)
+            self.state = after_call(
+                self.state, budget, point, point.p50_ms, expected_mj, self.now_s
+            )
             if self.factor != 1.0:
                 idle_mj = idle_s * self.state.energy.idle_w * 1000
                 spent = Spent({point.configuration: expected_mj}, idle_mj)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from skipc.runtime.governor.mixing import best_mix
+from skipc.runtime.governor.averages import best_mix
 
 _fronts = st.lists(
     st.tuples(st.integers(-1000, 1000), st.integers(0, 1000)), min_size=1, max_size=8
