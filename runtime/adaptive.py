@@ -7,12 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from .bundle.folder import Bundle
+from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
 from .call.controller import Controller
-from .call.inputs import InputChecker
 from .call.lifetime import InFlight
 from .call.metering import Metering
-from .call.nan_outputs import OutputChecker
 from .call.open_engine import OpenEngine
 from .call.orders import Orders
 from .call.readiness import Readiness
@@ -22,8 +21,7 @@ from .call.watchdog import start_watchdog
 from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget
-from .load.loading import Family, load_all
-from .load.opening import bundle_backend, family_of, started_sampler
+from .load.opening import Family, bundle_backend, family_of, load_all, started_sampler
 from .load.points import points_by_name, points_here, ranked_by
 from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
 

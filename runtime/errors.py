@@ -101,11 +101,9 @@ class ClosedError(SkipcError):
 
 
 def printable(text: str, most: int = _MOST_CHARACTERS) -> str:
-    """Returns a text that cannot steer a terminal, or flood it.
+    """Returns a text, perhaps with names out of a file, that cannot steer or flood a terminal.
 
-    Args:
-        text: The text, which may hold names out of a file. Its lines stay lines.
-        most: Characters from which on its middle is left out.
+    Its lines stay lines; from ``most`` characters on its middle is left out.
     """
     lines = _without_middle(text, most).split("\n")
     return _without_middle("\n".join(map(written_out, lines)), most)
@@ -134,11 +132,9 @@ def reason_of(cause: BaseException) -> str:
 
 
 def choices_text(word: str, choices: Iterable[str]) -> str:
-    """Returns the tail of an error message that lists what was available.
+    """Returns the tail of an error message that lists what was available, cut at ten.
 
-    Args:
-        word: What the user wrote.
-        choices: What would have been valid; sorted and cut at ten.
+    ``word`` is what the user wrote, for the nearest match.
     """
     # Of names that somebody made up to be long, comparing would take minutes.
     names = sorted(name if len(name) <= 80 else f"{name[:77]}..." for name in choices)
@@ -164,9 +160,5 @@ def sentence(text: str) -> str:
 
 
 def install_text(extra: str) -> str:
-    """Returns what installs an extra, for a message; skipc is in no package index.
-
-    Args:
-        extra: One of ``pyproject.toml``'s, e.g. ``cpu``.
-    """
+    """Returns what installs an extra of ``pyproject.toml``; skipc is in no package index."""
     return f"pip install '.[{extra}]', from a clone of skipc"

@@ -28,8 +28,7 @@ def finite(given: object) -> float:
 def checked_flag(name: str, given: object) -> bool:
     """Returns what is True or False.
 
-    Raises:
-        ChoiceError: It is something else: the text ``"no"`` would count as yes.
+    Raises ``ChoiceError`` for all else: the text ``"no"`` would count as yes.
     """
     if not isinstance(given, bool):
         raise ChoiceError(f"{name}={given!r}: expected True or False.")
@@ -37,11 +36,7 @@ def checked_flag(name: str, given: object) -> bool:
 
 
 def checked_count(name: str, given: object) -> int | None:
-    """Returns a whole number from 1; None for None.
-
-    Raises:
-        ChoiceError: It is something else.
-    """
+    """Returns a whole number from 1, or None for None; ``ChoiceError`` for all else."""
     if given is not None and (type(given) is not int or given < 1):
         raise ChoiceError(f"{name}={given!r}: expected a whole number from 1, or None.")
     return given
@@ -50,8 +45,7 @@ def checked_count(name: str, given: object) -> int | None:
 def checked_hang_ms(given: object) -> float | None:
     """Returns how long a call may take before it is said to hang; None for None.
 
-    Raises:
-        ChoiceError: It is not a finite number of milliseconds above zero.
+    Raises ``ChoiceError`` where it is not a finite number of milliseconds above zero.
     """
     if given is None:
         return None
@@ -64,8 +58,7 @@ def checked_hang_ms(given: object) -> float | None:
 def checked_idle_w(given: object) -> float | None:
     """Returns what a device draws while nothing runs, in watts; None for None.
 
-    Raises:
-        ChoiceError: It is not a number of watts that a device may draw at rest.
+    Raises ``ChoiceError`` where no device may draw that at rest.
     """
     if given is None:
         return None

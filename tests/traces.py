@@ -58,7 +58,7 @@ def trace(
     meter_estimated: bool = False,
 ) -> Trace:
     """A trace of these calls."""
-    return Trace(engine, ranked_by, tuple(configurations), tuple(calls), meter_estimated)
+    return Trace(engine, ranked_by, tuple(configurations), meter_estimated, tuple(calls))
 
 
 def write(path: Path, written: Trace) -> Path:

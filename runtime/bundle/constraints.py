@@ -21,11 +21,9 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Place(NamedTuple):
-    """Where a value stands in a document, for error messages.
+    """Where a value stands in a document: the place of the object around it, and its key.
 
-    Attributes:
-        where: The place of the object around it, e.g. ``manifest.json: units[3]``.
-        key: Its key there; ``shape[2]`` for an item of a list.
+    For error messages: ``manifest.json: units[3]``; ``shape[2]`` for an item of a list.
     """
 
     where: str
@@ -140,11 +138,7 @@ class NotEmpty:
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """A list without two equal entries, or without two that are equal in an attribute.
-
-    Attributes:
-        by: The attribute; empty for the entries themselves.
-    """
+    """A list without two equal entries, or without two that are equal in an attribute."""
 
     by: str = ""
 

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 def check_relative(path: str, where: str) -> None:
     """Checks that ``path`` has the form every path in a bundle must have.
 
-    Args:
-        path: Parts joined by ``/``.
-        where: The place for the error message.
-
     Raises:
         IntegrityError: It is absolute, holds ``..``, ``.`` or an empty part, a backslash,
             a colon (a drive letter on Windows) or an unprintable character.
@@ -34,11 +30,7 @@ def check_relative(path: str, where: str) -> None:
 
 
 def check_beside(store: str, files: Iterable[str], where: str) -> None:
-    """Checks that ONNX files lie in the folder of the store that they name without one.
-
-    Raises:
-        FormatError: One does not.
-    """
+    """Raises ``FormatError`` where an ONNX file is not in the folder of its store."""
     folder = store.rpartition("/")[0]
     for file in files:
         if file.rpartition("/")[0] != folder:
@@ -65,11 +57,7 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Returns the names of what lies in a folder, sorted.
-
-    Raises:
-        IntegrityError: It cannot be read.
-    """
+    """Returns the names of what lies in a folder, sorted; ``IntegrityError`` if it cannot."""
     try:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError as cause:
@@ -79,8 +67,7 @@ def names_in(folder: Path) -> list[str]:
 def status_of(path: Path) -> os.stat_result | None:
     """Returns what the system says of a path, links followed; None if nothing is there.
 
-    Raises:
-        IntegrityError: It cannot be told: a folder on the way may not be entered.
+    Raises ``IntegrityError`` where it cannot be told: a folder on the way may not be entered.
     """
     try:
         return path.stat()

@@ -29,13 +29,11 @@ _LEAST_C, _MOST_C = -40.0, 150.0
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, as far as it decides how fast an engine runs.
+    """A device, as far as it decides how fast an engine runs, and its power mode.
 
-    Versions of libraries are not part of it: the engines' host key has them.
-
-    Attributes:
-        name: Board, processor, number of its logical cores, architecture, NVIDIA GPUs.
-        power_mode: What caps its clocks now, empty where the system does not tell.
+    The name is of board, processor, number of its logical cores, architecture, NVIDIA GPUs;
+    versions of libraries are in the engines' host key. The mode is what caps its clocks now,
+    empty where the system does not tell.
     """
 
     name: str
@@ -52,11 +50,7 @@ class Conditions:
 
 
 def conditions_now(root: Path = Path("/")) -> Conditions:
-    """Returns how the device is doing now.
-
-    Args:
-        root: The folder to take for ``/``.
-    """
+    """Returns how the device is doing now; ``root`` is the folder to take for ``/``."""
     zones = _numbers((root / "sys/class/thermal").glob("thermal_zone*/temp"), 1e3)
     policies = (root / "sys/devices/system/cpu/cpufreq").glob("policy*/scaling_cur_freq")
     cpus = _numbers(policies, 1e3)
@@ -72,10 +66,7 @@ def this_device(root: Path = Path("/")) -> Device:
     """Returns the device that this runs on, as files of the system tell.
 
     Where they name no processor, Python's ``platform.processor`` is asked, which may run
-    ``uname``.
-
-    Args:
-        root: The folder to take for ``/``.
+    ``uname``. ``root`` is the folder to take for ``/``.
     """
     processor = processor_name(_text(root / "proc/cpuinfo")) or platform.processor()
     parts = [
@@ -105,9 +96,6 @@ def power_mode(root: Path = Path("/")) -> str:
     On a Jetson the name of the power mode, since the same id means another one on another
     board, and the GPU's highest clock; anywhere the platform's profile, and the governor and
     the highest clock of the CPUs.
-
-    Args:
-        root: The folder to take for ``/``.
     """
     parts = [
         _jetson_mode(root),

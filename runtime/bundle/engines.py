@@ -18,15 +18,7 @@ _NO_HASH = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Measured latency of one engine on the host that built the engines.
-
-    Attributes:
-        threads: Threads the engine ran with.
-        p50_ms: Median.
-        p95_ms: 95th percentile.
-        p99_ms: 99th percentile.
-        runs: How many calls were measured.
-    """
+    """Measured latency of one engine, by its threads, on the host that built the engines."""
 
     threads: Count
     p50_ms: Positive

@@ -92,8 +92,8 @@ class Bundle:
     def graph_file(self, graph: GraphEntry) -> Path:
         """Returns the place of a graph, which takes tensors from the weight store only.
 
-        Raises:
-            IntegrityError: It takes some from elsewhere, is damaged, or has changed.
+        Raises ``IntegrityError`` where it takes some from elsewhere, is damaged, or has
+        changed.
         """
         file = self.file(graph.file)
         check_locations(file, self.file(self.manifest.weights_file).name)
@@ -102,8 +102,7 @@ class Bundle:
     def targets(self) -> tuple[str, ...]:
         """Returns the names of the targets that there are engines for, sorted.
 
-        Raises:
-            IntegrityError: ``engines`` cannot be read, or leads out.
+        Raises ``IntegrityError`` where ``engines`` cannot be read, or leads out.
         """
         folder = inside(self.path, ENGINES_FOLDER)
         if not folder.is_dir():
@@ -116,8 +115,7 @@ class Bundle:
     def engine_dir(self, target: str) -> Path:
         """Returns the folder of ``target``'s engines, which need not exist yet.
 
-        Raises:
-            IntegrityError: ``target`` is not a plain name, or the folder leads out.
+        Raises ``IntegrityError`` where it is not a plain name, or the folder leads out.
         """
         named = isinstance(target, str) and target != ""
         if not named or "/" in target or target.startswith("."):
@@ -198,9 +196,6 @@ class Bundle:
             target: The target's name.
             progress: Called with each file's path before it is read.
 
-        Returns:
-            What ``engine_set`` returns of them.
-
         Raises:
             BundleError: A file has another hash; or ``engine_set`` refuses them.
         """
@@ -221,8 +216,7 @@ class Bundle:
     def verify_file(self, path: str) -> None:
         """Reads one of the files that the manifest lists and compares it with its SHA-256.
 
-        Raises:
-            IntegrityError: It is not listed, or has another hash.
+        Raises ``IntegrityError`` where it is not listed, or has another hash.
         """
         self.file(path)
         self._verify("", self._files[path])
@@ -242,8 +236,7 @@ class Bundle:
     def golden_inputs(self) -> list[Case]:
         """Returns the golden inputs: per case, the arrays by input name, read-only.
 
-        Raises:
-            FormatError: The file does not fit the manifest's inputs.
+        Raises ``FormatError`` where the file does not fit the manifest's inputs.
         """
         return self._cases(self.manifest.golden_inputs, self.manifest.inputs)
 
@@ -313,11 +306,7 @@ def _not_a_bundle(root: Path) -> str | None:
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes, in hexadecimal digits.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """Returns the SHA-256 of a file's bytes, in hexadecimal digits, or raises ``OSError``."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

@@ -94,10 +94,8 @@ class Recipe:
 class OptionEntry:
     """One of the things that a choice on an axis may take, e.g. a unit that may be skipped.
 
-    Attributes:
-        name: Its name.
-        parameters: The parameters that it is about.
-        macs: The multiply-accumulate operations, for a batch of 1.
+    With the parameters that it is about, and the multiply-accumulate operations for a batch of
+    1.
     """
 
     name: str
@@ -178,12 +176,9 @@ class GraphEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEntry:
-    """What a configuration takes on one axis.
+    """What a configuration takes on one axis, by the options' names in network order.
 
-    Attributes:
-        axis: The axis' key.
-        taken: Names of the axis' options, in network order.
-        text: The choice in a few words, for tables and pages.
+    ``text`` is the choice in a few words, for tables and pages.
     """
 
     axis: str
@@ -298,11 +293,7 @@ class Manifest:
         return found
 
     def check(self, where: str) -> None:
-        """Checks what one field says against another.
-
-        Raises:
-            FormatError: They contradict each other; the message begins with ``where``.
-        """
+        """Raises ``FormatError`` where what one field says contradicts another."""
         self._check_batch(where)
         self._check_graphs(where)
         self._check_configurations(where)
@@ -420,11 +411,7 @@ class Manifest:
 
 
 def check_listed(used: Iterable[str], files: Iterable[FileEntry], where: str) -> None:
-    """Checks that the files that a document uses are in its list of files.
-
-    Raises:
-        FormatError: One is not.
-    """
+    """Raises ``FormatError`` where a document uses a file that is not in its list of files."""
     listed = {file.path for file in files}
     missing = [path for path in used if path not in listed]
     if missing:

@@ -26,12 +26,8 @@ _SUFFIX = ".json"
 class TableKey:
     """What a table holds for: any other value, and it says nothing.
 
-    Attributes:
-        bundle_sha256: Hash of the bundle's ``manifest.json``.
-        target: Whose engines ran.
-        engines_sha256: ``EngineSet.files_sha256`` of them.
-        device: Where they ran.
-        threads: Threads of a call.
+    The bundle's manifest by its hash, the target whose engines ran, these by
+    ``EngineSet.files_sha256``, where they ran, and the threads of a call.
     """
 
     bundle_sha256: Annotated[str, Sha256()]
@@ -125,9 +121,7 @@ def find_table(bundle: Bundle, key: TableKey) -> MeasuredTable | None:
 def all_tables(bundle: Bundle) -> tuple[MeasuredTable, ...]:
     """Returns the tables of a bundle, of whatever device, those of stale engines included.
 
-    Raises:
-        FormatError: One is not as FORMAT.md says.
-        IntegrityError: One lies outside of the bundle, or the folder cannot be read.
+    Raises what ``find_table`` does.
     """
     folder = inside(bundle.path, FOLDER)
     if not folder.is_dir():

@@ -74,9 +74,8 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> NDAr
 def read_cases(path: Path, names: tuple[str, ...]) -> list[dict[str, NDArray[Any]]]:
     """Returns the golden cases of ``path``: per case, the arrays by tensor name.
 
-    Args:
-        path: A file with the keys ``<case>/<tensor name>``, cases counted from 0.
-        names: The tensors that every case must have, no more and no fewer.
+    The file has the keys ``<case>/<tensor name>``, cases counted from 0; each case has all
+    ``names``, and no others.
 
     Raises:
         FormatError: The file cannot be read, or a case is incomplete.

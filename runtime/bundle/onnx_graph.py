@@ -74,12 +74,10 @@ class ExternalTensor:
 
 
 def check_locations(path: Path, allowed: str, advice: str = COPY_AGAIN) -> None:
-    """Checks that a graph takes tensors from one file only.
+    """Checks that the graph in ``path`` takes tensors from one file only.
 
-    Args:
-        path: The graph: a serialised ``ModelProto``.
-        allowed: That file, as the graph must name it; empty for none.
-        advice: What to do otherwise, for the message.
+    ``allowed`` is that file as the graph must name it, empty for none; ``advice`` is what to
+    do otherwise.
 
     Raises:
         IntegrityError: It takes some from elsewhere, is too large, or no ONNX graph.
@@ -96,8 +94,7 @@ def check_locations(path: Path, allowed: str, advice: str = COPY_AGAIN) -> None:
 def locations(graph: mmap.mmap | bytes) -> set[str]:
     """Returns the files that a serialised ``ModelProto`` names for external data.
 
-    Raises:
-        ValueError: The bytes are not what a writer of ONNX writes, or nest too deep.
+    Raises ``ValueError`` where no writer of ONNX writes so, or it nests too deep.
     """
     found: set[str] = set()
     _visit(graph, 0, len(graph), "model", 0, found)

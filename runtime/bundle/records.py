@@ -110,13 +110,9 @@ def written(document: Document) -> dict[str, object]:
 
 
 def check_format(value: object, expected: str, where: str, again: str = _AGAIN) -> None:
-    """Checks the ``format`` line before anything else is read.
+    """Checks the ``format`` line of a document before anything else is read.
 
-    Args:
-        value: The document.
-        expected: The format that it must have.
-        where: Its place, for messages.
-        again: What the user of another version may do about it.
+    ``again`` is what the user of another version may do about it.
 
     Raises:
         FormatError: There is no format line, or it is of another kind of document.
@@ -146,12 +142,9 @@ class _Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How values of one annotation are read.
+    """How values of one annotation are read: of which types of parsed JSON, and by what.
 
-    Attributes:
-        types: The types that parsed JSON has for it.
-        plural: What several of them are called; empty for what a list of them shows best.
-        read: Returns what a value, at its place, stands for.
+    ``plural`` is what several are called; empty for what a list of them shows best.
     """
 
     types: tuple[type, ...]
@@ -345,9 +338,8 @@ _COMPOSED: dict[Any, Callable[..., _Kind]] = {
 def read_document(path: Path, error: type[Exception] = FormatError) -> bytes:
     """Returns the bytes of the small document in ``path``.
 
-    Raises:
-        FormatError: (or ``error``) It cannot be read, is not a regular file or is larger
-            than ``MAX_DOCUMENT_BYTES``.
+    Raises ``FormatError`` (or ``error``) where it cannot be read, is not a regular file or is
+    larger than ``MAX_DOCUMENT_BYTES``.
     """
     try:
         status = path.stat()
@@ -369,8 +361,7 @@ def read_document(path: Path, error: type[Exception] = FormatError) -> bytes:
 def parse_json(data: bytes, where: str, error: type[Exception] = FormatError) -> object:
     """Returns the JSON value in ``data``; ``where`` names it in error messages.
 
-    Raises:
-        FormatError: (or ``error``) It is not JSON in UTF-8, or names a key twice.
+    Raises ``FormatError`` (or ``error``) where it is not JSON in UTF-8, or names a key twice.
     """
 
     def without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -389,10 +380,5 @@ def parse_json(data: bytes, where: str, error: type[Exception] = FormatError) ->
 
 
 def read_json(path: Path, error: type[Exception] = FormatError) -> object:
-    """Returns the JSON value in ``path``.
-
-    Raises:
-        FormatError: (or ``error``) The file cannot be read, is larger than
-            ``MAX_DOCUMENT_BYTES``, is not JSON, or names a key twice.
-    """
+    """Returns the JSON value in ``path``; see ``read_document`` and ``parse_json``."""
     return parse_json(read_document(path, error), str(path), error)

@@ -81,10 +81,9 @@ class Stage:
         return not (self.feeds or self.settings or self.answers or self.test)
 
     def following(self, number: int) -> tuple[int, ...]:
-        """Returns the stages that may run after this one; its own number stands for an answer.
+        """Returns the stages that may run after this one, of this ``number``.
 
-        Args:
-            number: The stage's own number.
+        Its own number stands for an answer.
         """
         if self.test is None:
             return ()
@@ -118,16 +117,9 @@ class Graph(Protocol):
 def check_route(
     route: Sequence[Stage], graphs: Mapping[str, Graph], family: Graph, where: str
 ) -> None:
-    """Checks that a route can be run.
+    """Raises ``FormatError`` where a stage names what there is not, or what does not fit.
 
-    Args:
-        route: The stages, at least one.
-        graphs: The graphs by name.
-        family: What every route begins and ends with.
-        where: The route's place, which messages begin with.
-
-    Raises:
-        FormatError: A stage names what there is not, or what does not fit.
+    ``family`` is what every route begins and ends with.
     """
     ran_before: dict[int, frozenset[int]] = {0: frozenset()}
     for number, stage in enumerate(route):

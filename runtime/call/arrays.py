@@ -1,14 +1,18 @@
-"""Checks of the caller's arrays. Nothing is cast, reshaped or copied."""
+"""Checks of the arrays that a call is given, and of those that a network gives.
+
+Nothing is cast, reshaped or copied.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 from ..backends.cuda.device_arrays import UNSYNCHRONIZED, borrowed, is_device_array
-from ..errors import ChoiceError, InputError, choices_text
+from ..errors import ChoiceError, EngineError, InputError, choices_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
 
     from ..bundle.tensors import BatchRange, TensorSpec
 
+_LOG = logging.getLogger(__name__)
+
 NAN_POLICIES = ("pass", "raise")
+NAN_OUTPUT_POLICIES = ("pass", "warn", "fall-back")
 
 
 class InputChecker:
@@ -39,10 +46,7 @@ class InputChecker:
         batch: BatchRange | None,
         nan: str = "pass",
     ) -> None:
-        if nan not in NAN_POLICIES:
-            raise ChoiceError(
-                f"nan={nan!r} is not a policy. {choices_text(str(nan), NAN_POLICIES)}"
-            )
+        _check_policy("nan", nan, NAN_POLICIES)
         self._batch = batch
         self._finite_only = nan == "raise"
         self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
@@ -52,9 +56,7 @@ class InputChecker:
     def check(self, given: object) -> dict[str, NDArray[Any]]:
         """Returns the arrays by input name; they are the caller's own.
 
-        Args:
-            given: A mapping from every input's name to its array, or the array itself
-                where the network has one input.
+        ``given`` maps every input's name to its array, or is the array of the only one.
 
         Raises:
             InputError: A name is missing or unknown; something is not an array; type,
@@ -161,6 +163,60 @@ class InputChecker:
         if names and self._batch:
             text += f" with {names[0]} from {self._batch.minimum} to {self._batch.maximum}"
         return text
+
+
+class NotFiniteError(EngineError):
+    """An output holds NaN or infinity, and the policy is to fall back."""
+
+
+@final
+class OutputChecker:
+    """Looks at outputs as a policy says.
+
+    Args:
+        policy: ``pass`` does not look. ``warn`` logs the first time for each configuration.
+            ``fall-back`` runs the next cheaper configuration instead. Outputs that stay on
+            a GPU are not looked at, nor are those that are no floating-point numbers of
+            NumPy's own.
+
+    Raises:
+        ChoiceError: ``policy`` is none of these.
+    """
+
+    def __init__(self, policy: str) -> None:
+        _check_policy("nan_outputs", policy, NAN_OUTPUT_POLICIES)
+        self._policy = policy
+        self._warned: dict[str, object] = {}
+
+    def check(self, configuration: str, outputs: Mapping[str, Any]) -> None:
+        """Looks at the outputs of a call.
+
+        Raises:
+            NotFiniteError: One holds NaN or infinity, and the policy is ``fall-back``.
+        """
+        if self._policy == "pass":
+            return
+        for name, array in outputs.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":
+                continue
+            finite = np.isfinite(array)
+            if finite.all():
+                continue
+            what = (
+                f"configuration {configuration!r}: {int((~finite).sum())} of {array.size}"
+                f" values of output {name!r} are NaN or infinite."
+            )
+            if self._policy == "fall-back":
+                raise NotFiniteError(what)
+            said = object()
+            if self._warned.setdefault(configuration, said) is said:
+                _LOG.warning("%s This is said once.", what)
+
+
+def _check_policy(option: str, given: str, policies: tuple[str, ...]) -> None:
+    if given not in policies:
+        choices = choices_text(str(given), policies)
+        raise ChoiceError(f"{option}={given!r} is not a policy. {choices}")
 
 
 def _refuse_kind(name: str, array: object) -> None:

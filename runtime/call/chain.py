@@ -25,19 +25,16 @@ if TYPE_CHECKING:
     from ..backends import Arrays, Engine, Outputs, Run
     from ..bundle.route import Stage, Test
     from ..bundle.tensors import BatchRange, TensorSpec
-    from ..load.loading import Family
+    from ..load.opening import Family
     from ..load.residency import Residency
 
     Feeds = tuple[tuple[str, int | None, str], ...]
 
 
 class Reached(NamedTuple):
-    """What a chain answered.
+    """What a chain answered: the family's outputs, and the last stage that a row reached.
 
-    Attributes:
-        outputs: The family's outputs.
-        stage: The last stage that a row reached.
-        alike: Whether every row stopped there: else the time says nothing about a stage.
+    ``alike`` tells whether every row stopped there: else the time says nothing about a stage.
     """
 
     outputs: Outputs
@@ -86,7 +83,6 @@ class _Rows:
     answer: Outputs = field(default_factory=dict)
 
     def pass_stage(self, number: int, step: _Step) -> None:
-        """Runs a stage, and takes its answer."""
         if step.ahead is not None:
             step.ahead()
         found = self.found
@@ -103,12 +99,7 @@ class _Rows:
 class Chain:
     """Runs the stages of one configuration. May be called from several threads at once.
 
-    Args:
-        steps: The stages.
-        inputs: The family's inputs.
-        outputs: The family's outputs.
-        batch: The sizes of the dynamic batch; None where no shape has one.
-        now_ns: The clock.
+    ``inputs``, ``outputs`` and ``batch`` are the family's, ``now_ns`` is the clock.
     """
 
     def __init__(
@@ -208,12 +199,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What each configuration runs.
-
-    Attributes:
-        plain: Of one graph on the family's inputs: what runs the graph itself.
-        chains: Of all others.
-    """
+    """What each configuration runs: a graph on the family's inputs as it is, or a chain."""
 
     plain: Mapping[str, Run]
     chains: Mapping[str, Chain]
@@ -234,15 +220,7 @@ def runs_of(
     residency: Residency[Engine],
     now_ns: Callable[[], int],
 ) -> Runs:
-    """Returns what each configuration runs, as far as its engines are loaded now.
-
-    Args:
-        family: The routes.
-        inputs: The family's inputs.
-        batch: The sizes of the dynamic batch; None where no shape has one.
-        residency: Has the engines.
-        now_ns: The clock.
-    """
+    """Returns what each configuration runs, as far as its engines are loaded now."""
     runs, plain, chains = residency.runs(), {}, {}
     if not residency.all_stay:  # in warm-up, at the latest; then nothing is in between
         runs = {graph: partial(family.checked, graph, run) for graph, run in runs.items()}

@@ -17,9 +17,6 @@ class Health:
     An engine is *bad* if it failed where another one then ran on the same inputs: until it is
     restored, it runs no more. Where both fail, the inputs or the machine are more likely to
     be at fault, and neither is bad. The last good one is never left out.
-
-    Args:
-        points: All configurations.
     """
 
     def __init__(self, points: Sequence[OperatingPoint]) -> None:
@@ -29,11 +26,7 @@ class Health:
         """Why a configuration is left out, by its name."""
 
     def usable(self, hanging: Collection[str] = ()) -> Sequence[OperatingPoint]:
-        """Returns the configurations that may run: at least one.
-
-        Args:
-            hanging: Those that are avoided while one of their calls hangs.
-        """
+        """Returns the configurations that may run: those that do not hang, if there is one."""
         bad = self.bad
         if not bad and not hanging:
             return self._points
@@ -50,11 +43,6 @@ class Health:
 
         Where none is cheaper, that is the cheapest of the others; None if there is no other.
         Those that reach ``min_accuracy`` come first; where none does, the most accurate runs.
-
-        Args:
-            failed: What failed.
-            hanging: See ``usable``.
-            min_accuracy: What the budget asks for; None for nothing.
         """
         others = [point for point in self.usable(hanging) if point != failed]
         if min_accuracy is not None and others:
@@ -66,13 +54,10 @@ class Health:
         return min(others, key=lambda point: point.p50_ms, default=None)
 
     def mark_bad(self, configuration: str, failure: str) -> bool:
-        """Leaves a configuration out until it is restored.
+        """Leaves a configuration out until it is restored; tells whether it is from now on.
 
-        Two calls at the same time may each see the other's configuration run where their own
-        failed; so this may be said of every one.
-
-        Returns:
-            Whether it is left out from now on: not if it was before, nor if it is the last.
+        Not if it was before, nor if it is the last: two calls at the same time may each see
+        the other's configuration run where their own failed; so this may be said of every one.
         """
         left = [name for name in self._names if name not in self.bad]
         if left == [configuration] or configuration not in left:

@@ -29,13 +29,7 @@ _NONE: Mapping[str, int] = {}
 
 @final
 class ActiveCall:
-    """What a call does now.
-
-    Attributes:
-        configuration: What runs, or ran last.
-        start_ns: When it began, on the engine's clock; None while no engine runs.
-        hangs: Whether it has been running for too long.
-    """
+    """What a call runs now, since when (None while no engine runs), and whether it hangs."""
 
     __slots__ = ("configuration", "hangs", "start_ns")
 
@@ -59,7 +53,7 @@ class InFlight:
         """Whether further calls are refused."""
 
     def begin(self, frame: FrameType) -> ActiveCall:
-        """Returns the call that a function makes, from now until ``frame`` has ended.
+        """Returns the call that a function makes until ``frame`` has ended.
 
         Raises:
             ClosedError: The engine was closed.
@@ -114,13 +108,9 @@ class InFlight:
         return sorted(found)
 
     def close(self, patience_s: float | None = None) -> bool:
-        """Refuses further calls, and waits for those in flight.
+        """Refuses further calls, and waits for those in flight; tells whether none is.
 
-        Args:
-            patience_s: How long it waits at most; None until none is in flight.
-
-        Returns:
-            Whether none is.
+        ``patience_s`` is how long it waits at most; None until none is in flight.
         """
         self.closed = True
         until_s = None if patience_s is None else time.monotonic() + patience_s
@@ -135,12 +125,7 @@ class InFlight:
 class Lifetime:
     """Frees what an engine holds once: when it is closed or collected, or at exit.
 
-    A fork of the process that made it frees nothing.
-
-    Args:
-        owner: The engine; it is not kept alive.
-        in_flight: Its calls.
-        resources: What is freed.
+    A fork of the process that made it frees nothing. The engine is not kept alive.
     """
 
     def __init__(self, owner: object, in_flight: InFlight, resources: ExitStack) -> None:

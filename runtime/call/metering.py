@@ -39,11 +39,9 @@ Span: TypeAlias = "tuple[float, float]"
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The time between two readings.
+    """The time between two readings: what it was expected to take, and what it took.
 
-    Attributes:
-        spent: What was expected to be taken in it.
-        measured_mj: What was; None where the reading cannot be believed.
+    ``measured_mj`` is None where the reading cannot be believed.
     """
 
     spent: Spent
@@ -52,13 +50,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class _Charge:
-    """What is expected to be taken from one moment to another.
-
-    Attributes:
-        configuration: What ran; ``_IDLE`` if nothing did.
-        expected_mj: How much.
-        span: From when to when, in seconds.
-    """
+    """What is expected to be taken from one moment to another, by ``_IDLE`` or what ran."""
 
     configuration: str
     expected_mj: float
@@ -95,11 +87,7 @@ def _merged(charges: list[_Charge]) -> list[_Charge]:
 
 @final
 class Metering:
-    """Follows a meter; not for several threads at once.
-
-    Args:
-        sampler: Its readings.
-    """
+    """Follows a meter; not for several threads at once."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._source = sampler
@@ -136,11 +124,8 @@ class Metering:
     def read(self, state: State, idle_s: float, now_s: float, now_ns: int) -> State:
         """Returns the state after what the meter says, if it says something new.
 
-        Args:
-            state: As it was.
-            idle_s: How long nothing ran before this moment.
-            now_s: The time, as calls are charged by.
-            now_ns: The same on the meter's clock.
+        Nothing ran for ``idle_s`` before this moment: ``now_s`` as calls are charged by,
+        ``now_ns`` on the meter's clock.
         """
         self.charge_idle(idle_s, state.energy.idle_w, now_s)
         interval = self.ended_interval(now_s, now_ns)
@@ -154,12 +139,7 @@ class Metering:
         return notes
 
     def ended_interval(self, now_s: float, now_ns: int) -> Interval | None:
-        """Returns the interval that a new reading ends; None if there is no new reading.
-
-        Args:
-            now_s: The time, as calls are charged by.
-            now_ns: The same on the meter's clock.
-        """
+        """Returns the interval that a new reading ends; None if there is no new reading."""
         reading, base = self._source.latest, self._base
         if self._moved_s is None:
             self._moved_s = now_s

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..governor.budget import Budget
+    from .arrays import InputChecker
     from .controller import Controller
-    from .inputs import InputChecker
     from .lifetime import InFlight
     from .orders import Orders
     from .record import CallRecord
@@ -26,17 +26,7 @@ if TYPE_CHECKING:
 
 
 class OpenEngine:
-    """What ``AdaptiveEngine`` is once it is open.
-
-    Args:
-        inputs: Checks what a call is given.
-        orders: What is asked of every call.
-        control: Decides for each call.
-        runner: Runs what was decided.
-        in_flight: The calls that run now.
-        stats: Tells how everything is.
-        resources: What is freed in the end.
-    """
+    """``AdaptiveEngine`` once it is open; ``resources`` are what is freed in the end."""
 
     _closed = True
 

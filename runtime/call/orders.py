@@ -25,11 +25,6 @@ class Orders:
         budget: What calls may take; None for no limit.
         strict: Whether a call that nothing is predicted to fit is refused.
 
-    Attributes:
-        strict: As given.
-        pinned: The configuration that every call runs; None where the governor chooses.
-        ranked_by: What the points' rank is.
-
     Raises:
         BudgetError: No configuration can meet ``budget``, whatever is learnt.
     """
@@ -61,21 +56,13 @@ class Orders:
         self._budget = budget
 
     def pin(self, configuration: str | None) -> None:
-        """Pins a configuration; None unpins it.
-
-        Raises:
-            ChoiceError: There is no such configuration.
-        """
+        """Pins a configuration, which must be there; None unpins it."""
         if configuration is not None:
             self.check_name(configuration)
         self.pinned = configuration
 
     def check_name(self, configuration: str) -> None:
-        """Checks that there is such a configuration.
-
-        Raises:
-            ChoiceError: There is none.
-        """
+        """Raises ``ChoiceError`` if there is no such configuration."""
         if configuration not in self._points:
             raise ChoiceError(
                 f"there is no configuration {configuration!r}."

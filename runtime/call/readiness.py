@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Which configurations begin at once: those whose first graph is loaded.
-
-    Attributes:
-        loads: Knows which engines are loaded.
-        first: The graph that each configuration runs first.
-    """
+    """Which configurations begin at once: those whose first graph is loaded."""
 
     loads: Residency[Engine]
     first: Mapping[str, str]
@@ -61,16 +56,7 @@ def choose(
     """Returns what the governor decides, or the best of what is loaded until that is there.
 
     A loaded configuration stands in only if it fits the budget, or nothing does. A pinned
-    one has no stand-in.
-
-    Args:
-        points: At least one.
-        budget: What the call may take.
-        state: What was learnt and spent; knows each point.
-        now_s: The time.
-        pinned: The name of the point that must run, or None.
-        deadline_ms: What this call may take instead of the budget's latency.
-        readiness: Which configurations are loaded.
+    one has no stand-in. All but ``readiness`` is as ``decide`` takes it.
     """
     wanted = decide(points, budget, state, now_s, pinned, deadline_ms)
     if readiness.ready(wanted.configuration):

@@ -1,14 +1,20 @@
-"""One call: as it begins, and as it is remembered."""
+"""One call: as it begins, as it is remembered, and what all of them did."""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..governor import Decision
     from ..governor.budget import Budget
 
+REMEMBERED_CALLS = 10_000
+INFEASIBLE_AGAIN_S = 60.0
+"""A budget that could be met for this long and then cannot is logged again."""
 _LONGEST_TEXT = 1000
 
 
@@ -19,13 +25,7 @@ def failure_text(error: BaseException) -> str:
 
 
 class BegunCall(NamedTuple):
-    """A call that was begun, and that must end.
-
-    Attributes:
-        decision: What runs, and why.
-        budget: What was granted.
-        deadline_ms: What this call alone was granted; None if nothing was said.
-    """
+    """A call that was begun: what runs and why, what was granted, and to this call alone."""
 
     decision: Decision
     budget: Budget
@@ -73,6 +73,16 @@ class CallRecord:
         return self.decision.predicted_ms
 
     @property
+    def energy_mj(self) -> float:
+        """The energy that it was expected to take; 0 where nothing was known."""
+        return self.decision.predicted_mj
+
+    @property
+    def binding(self) -> str:
+        """The budget that kept something more accurate from running; empty if none did."""
+        return self.decision.binding
+
+    @property
     def feasible(self) -> bool:
         """Whether the prediction was within the budget."""
         return self.decision.feasible
@@ -92,3 +102,53 @@ class CallRecord:
         """Whether the call took no longer than it was allowed to."""
         limit_ms = self.limit_ms
         return limit_ms is None or self.latency_ms <= limit_ms
+
+
+@final
+class Tally:
+    """Keeps the last calls and counts all of them; not for several threads at once."""
+
+    def __init__(self, configurations: Iterable[str]) -> None:
+        self.records: deque[CallRecord] = deque(maxlen=REMEMBERED_CALLS)
+        """The last calls that ended, oldest first."""
+        self.calls = dict.fromkeys(configurations, 0)
+        """Calls that gave outputs, by configuration."""
+        self.switches = 0
+        """Calls that ran another configuration than the call before."""
+        self.infeasible = 0
+        """Calls whose budget nothing was predicted to meet."""
+        self._previous: str | None = None
+        self.is_episode = False
+        """Whether a budget could not be met lately."""
+        self._infeasible_s = self._said_s = 0.0
+        self._said_of: Budget | None = None
+
+    def begins(self, configuration: str) -> None:
+        """Takes note of what a call runs."""
+        if self._previous is not None and self._previous != configuration:
+            self.switches += 1
+        self._previous = configuration
+
+    def ends(self, record: CallRecord) -> None:
+        """Takes note of a call."""
+        self.records.append(record)
+        if not record.failure:
+            self.calls[record.configuration] += 1
+
+    def is_news(self, feasible: bool, budget: Budget, now_s: float) -> bool:
+        """Takes note of whether a call's budget is expected to be met.
+
+        Returns whether it is worth a line in the log that it is not: the first time, when it
+        was met for ``INFEASIBLE_AGAIN_S``, and of another budget as long after the last line.
+        What every other call meets, or a budget for each call, is not worth a thousand.
+        """
+        if feasible:
+            self.is_episode &= now_s - self._infeasible_s < INFEASIBLE_AGAIN_S
+            return False
+        self.infeasible += 1
+        self._infeasible_s = now_s
+        is_other = budget is not self._said_of
+        if self.is_episode and not (is_other and now_s - self._said_s >= INFEASIBLE_AGAIN_S):
+            return False
+        self.is_episode, self._said_of, self._said_s = True, budget, now_s
+        return True

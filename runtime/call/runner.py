@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from ..errors import InputError, SkipcError
 from ..executing import let_go
-from .nan_outputs import NotFiniteError
+from .arrays import NotFiniteError
 from .record import failure_text
 from .watchdog import say_back
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from threading import RLock
 
     from ..backends import Arrays, Outputs
+    from .arrays import OutputChecker
     from .chain import Runs
     from .controller import Controller
     from .lifetime import ActiveCall, InFlight
-    from .nan_outputs import OutputChecker
     from .record import BegunCall
 
 
@@ -28,15 +28,8 @@ class Runner:
     """Runs the configurations that the controller chooses.
 
     An exception may come between any two instructions of a call. It leaves the call as it is,
-    and nothing behind: ``InFlight`` tells by itself that the call has ended.
-
-    Args:
-        runs: What each configuration runs.
-        control: Chooses, and learns from what calls took.
-        outputs: Looks at outputs.
-        in_flight: The calls that run now.
-        locks: What a call may hold for a moment.
-        now_ns: The clock.
+    and nothing behind: ``InFlight`` tells by itself that the call has ended. ``locks`` are
+    what a call may hold for a moment.
     """
 
     def __init__(
@@ -59,10 +52,7 @@ class Runner:
 
         If its engine fails, the next cheaper configuration runs once in its place. What else
         is raised meanwhile, by a signal's handler or by another thread, is the application's.
-
-        Args:
-            arrays: Every input by name, already checked.
-            deadline_ms: What this call may take instead of the budget's latency.
+        ``arrays`` are every input by name, already checked.
 
         Raises:
             EngineError: The engine failed, and so did the one tried in its place.

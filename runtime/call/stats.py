@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from ..governor import OperatingPoint
 from ..governor.latency import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..backends import Backend, Engine, Sharing
-    from ..governor import OperatingPoint, State
     from ..load.residency import Residency, ResidencyCounts
     from .controller import Controller
     from .orders import Orders
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigurationStats:
-    """One configuration of an open engine.
+_POINT_KEYS = [
+    each.name for each in fields(OperatingPoint) if each.init and each.name != "energy_mj"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationStats(OperatingPoint):
+    """One configuration of an open engine: its operating point, and what was learnt since.
+
+    Its latencies are those before any correction, ``energy_mj`` is what is expected now.
 
     Attributes:
-        configuration: Its name.
-        rank: Higher is more accurate; ``EngineStats.ranked_by`` says what it is.
         calls: Calls that it finished.
-        p50_ms: Its median latency before any correction.
-        p95_ms: Its 95th percentile before any correction.
-        source: Where these two are from: ``measured`` (on this device, by ``trtbench
-            --update``), ``table`` (on the host that built the engines), ``front``
-            (``latency_ms`` of ``front.json``) or ``macs`` (estimated from its MACs; the
-            scale comes from the first call).
         predicted_ms: Its latency as predicted now, at the budget's quantile.
         residual: What it deviates by beyond the shared slow-down.
-        energy_mj: Energy of a call as expected now, in millijoules; 0 if nothing is known.
-        weights_bytes: Bytes of weights that its engine refers to.
-        own_bytes: Those of them that no other engine refers to.
     """
 
-    configuration: str
-    rank: float
     calls: int
-    p50_ms: float
-    p95_ms: float
-    source: str
     predicted_ms: float
     residual: float
-    energy_mj: float
-    weights_bytes: int
-    own_bytes: int
 
     @property
     def shared_bytes(self) -> int:
@@ -106,17 +94,20 @@ def engine_stats(
     sharing: Sharing,
     residency: Residency[Engine],
 ) -> EngineStats:
-    """Returns what an engine reports of itself.
-
-    Args:
-        control: What its calls did.
-        orders: What is asked of them.
-        backend: What runs them.
-        sharing: What its engines share.
-        residency: Has its engines.
-    """
+    """Returns what an engine reports of itself: of its calls, and of what runs them."""
     metering, tally, deviations = control.metering, control.tally, orders.budget.deviations
     with control.lock:
+        state = control.state
+        configurations = tuple(
+            ConfigurationStats(
+                **{key: getattr(point, key) for key in _POINT_KEYS},
+                energy_mj=state.energy.call_mj.get(name, 0.0),
+                calls=tally.calls[name],
+                predicted_ms=predict_ms(point, state.latency, deviations),
+                residual=state.latency.residual(name),
+            )
+            for name, point in control.points.items()
+        )
         return EngineStats(
             backend=backend.name,
             threads=backend.threads,
@@ -124,7 +115,7 @@ def engine_stats(
             calls=sum(tally.calls.values()),
             switches=tally.switches,
             infeasible_calls=tally.infeasible,
-            slowdown=control.state.latency.slowdown,
+            slowdown=state.latency.slowdown,
             bad=control.health.bad,
             hanging=control.in_flight.hanging(),
             metered_mj=None if metering is None else metering.total_mj,
@@ -132,27 +123,5 @@ def engine_stats(
             meter_lost=metering is not None and metering.lost,
             sharing=sharing,
             residency=residency.counts,
-            configurations=tuple(
-                _configuration_stats(point, tally.calls[name], control.state, deviations)
-                for name, point in control.points.items()
-            ),
+            configurations=configurations,
         )
-
-
-def _configuration_stats(
-    point: OperatingPoint, calls: int, state: State, deviations: float
-) -> ConfigurationStats:
-    name = point.configuration
-    return ConfigurationStats(
-        configuration=name,
-        rank=point.rank,
-        calls=calls,
-        p50_ms=point.p50_ms,
-        p95_ms=point.p95_ms,
-        source=point.source,
-        predicted_ms=predict_ms(point, state.latency, deviations),
-        residual=state.latency.residual(name),
-        energy_mj=state.energy.call_mj.get(name, 0.0),
-        weights_bytes=point.weights_bytes,
-        own_bytes=point.own_bytes,
-    )

@@ -82,12 +82,8 @@ def score(test: Test, output: NDArray[Any]) -> Floats:
 def goes_to(test: Test, stage: int, output: NDArray[Any]) -> NDArray[np.intp]:
     """Returns the stage that each row goes to; its own number where it is answered.
 
-    A row whose score is not a number goes on.
-
-    Args:
-        test: The stage's test.
-        stage: The stage's number.
-        output: What the test looks at, see ``score``.
+    A row whose score is not a number goes on. ``output`` is what the test looks at, see
+    ``score``.
     """
     if test.stages:
         places: NDArray[np.intp] = output.reshape(len(output), -1).argmax(axis=1)

@@ -53,13 +53,9 @@ Plausible = Annotated[float, _Plausible()]
 
 @dataclass(frozen=True, slots=True)
 class TracedConfiguration:
-    """One configuration of a traced engine.
+    """One configuration of a traced engine: its rank, its median latency as tabled.
 
-    Attributes:
-        name: Its name.
-        rank: Higher is more accurate.
-        p50_ms: Its median latency as tabled.
-        energy_mj: Energy of a call as expected at the end; 0 if nothing was known.
+    ``energy_mj`` is a call's energy as expected at the end; 0 if nothing was known.
     """
 
     name: str
@@ -70,23 +66,7 @@ class TracedConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class TracedCall:
-    """One call of a trace.
-
-    Attributes:
-        time_s: When it ended, in seconds since the engine was opened.
-        configuration: What ran.
-        stage: The last stage of its route that was reached; 0 where there is one.
-        latency_ms: What it took.
-        predicted_ms: What it was expected to stay within.
-        feasible: Whether the budget was expected to be met.
-        binding: The budget that kept something more accurate from running; may be empty.
-        limit_ms: What the call was allowed to take; None for no limit.
-        budget: What was granted.
-        energy_mj: The energy that it was expected to take; 0 if nothing was known.
-        metered_mj: What the meter had counted since the engine was opened; None without one.
-        failure: Why it gave no outputs; empty if it did.
-        reason: Why this configuration, as a sentence.
-    """
+    """One call of a trace: what ``CallRecord`` has and tells, as a line of the file has it."""
 
     time_s: Plausible
     configuration: str
@@ -101,6 +81,9 @@ class TracedCall:
     metered_mj: Plausible | None
     failure: Text
     reason: Text
+
+
+_CALL_KEYS = tuple(each.name for each in fields(TracedCall))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,33 +109,26 @@ class _Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(_Head):
     """The calls of an engine.
 
     Attributes:
         engine: What was traced, e.g. the bundle's name.
         ranked_by: What the ranks are: ``accuracy``, ``macs`` or ``rank``.
         configurations: The engine's configurations.
-        calls: Oldest first, as they ended.
         meter_estimated: Whether ``metered_mj`` was not measured: a power taken for granted.
+        calls: Oldest first, as they ended.
         cut_short: Whether the file ended within a line, whose call is missing here.
     """
 
-    engine: str
-    ranked_by: str
-    configurations: tuple[TracedConfiguration, ...]
-    calls: tuple[TracedCall, ...]
-    meter_estimated: bool = False
+    calls: tuple[TracedCall, ...] = ()
     cut_short: bool = False
 
 
 def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> Trace:
-    """Returns the trace of an ``AdaptiveEngine``.
+    """Returns the trace of an ``AdaptiveEngine``, by its ``stats()`` and its ``trace()``.
 
-    Args:
-        engine: What to call it, e.g. the bundle's name.
-        stats: The engine's ``stats()``.
-        records: The engine's ``trace()``.
+    ``engine`` is what to call it, e.g. the bundle's name.
     """
     return Trace(
         engine,
@@ -161,25 +137,8 @@ def trace_of(engine: str, stats: EngineStats, records: Sequence[CallRecord]) -> 
             TracedConfiguration(each.configuration, each.rank, each.p50_ms, each.energy_mj)
             for each in stats.configurations
         ),
-        tuple(
-            TracedCall(
-                time_s=record.time_s,
-                configuration=record.configuration,
-                stage=record.stage,
-                latency_ms=record.latency_ms,
-                predicted_ms=record.predicted_ms,
-                feasible=record.feasible,
-                binding=record.decision.binding,
-                limit_ms=record.limit_ms,
-                budget=record.budget,
-                energy_mj=record.decision.predicted_mj,
-                metered_mj=record.metered_mj,
-                failure=record.failure,
-                reason=record.reason,
-            )
-            for record in records
-        ),
         stats.meter_estimated,
+        tuple(TracedCall(*(getattr(each, key) for key in _CALL_KEYS)) for each in records),
     )
 
 
@@ -188,7 +147,7 @@ def trace_lines(trace: Trace) -> Iterator[str]:
     head = _Head(trace.engine, trace.ranked_by, trace.configurations, trace.meter_estimated)
     yield _line(written(head))
     for call in trace.calls:
-        document = {name: getattr(call, name) for name in TracedCall.__dataclass_fields__}
+        document = {key: getattr(call, key) for key in _CALL_KEYS}
         granted = ((key, getattr(call.budget, key)) for key in _BUDGET_KEYS)
         document["budget"] = {key: value for key, value in granted if value is not None}
         yield _line(document)
@@ -231,8 +190,8 @@ def read_trace(path: Path) -> Trace:
         head.engine,
         head.ranked_by,
         head.configurations,
-        calls,
         head.meter_estimated,
+        calls,
         cut_short,
     )
 

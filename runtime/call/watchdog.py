@@ -26,13 +26,7 @@ _LONGEST_WAIT_S = 60.0
 
 @final
 class Watchdog:
-    """Looks, from a thread of its own, for calls that take longer than a limit.
-
-    Args:
-        limit_ms: How long a call may take before it is said to hang.
-        now_ns: The clock that calls are timed with.
-        in_flight: The calls.
-    """
+    """Looks, from a thread of its own, for calls that take longer than a limit."""
 
     def __init__(
         self, limit_ms: float, now_ns: Callable[[], int], in_flight: InFlight

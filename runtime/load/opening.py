@@ -1,27 +1,90 @@
-"""From a bundle to the backend that runs it, and to what there is to load."""
+"""From a bundle to the backend that runs it, and to engines that are loaded, all or none."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backends import open_backend
+from ..backends import comes_from, open_backend
 from ..backends.null import NullBackend
-from ..bundle.tensors import batch_of
+from ..bundle.route import Stage
+from ..bundle.tensors import batch_of, misfit
 from ..clock import FakeClock
-from ..errors import BackendUnavailableError, StaleEngineError
-from .loading import Family
+from ..errors import (
+    BackendUnavailableError,
+    EngineError,
+    SkipcError,
+    StaleEngineError,
+    reason_of,
+)
 from .points import operating_points
+from .residency import Item, Residency
 
 if TYPE_CHECKING:
-    from ..backends import Arrays, Backend, Outputs
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ..backends import Arrays, Backend, Outputs, Run
     from ..bundle.engines import EngineSet
     from ..bundle.folder import Bundle
+    from ..bundle.route import Graph
+    from ..bundle.tensors import TensorSpec
     from ..clock import Clock
     from ..meters import Sampler
 
 NULL_TARGET = "null"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What there is to load: the routes of the configurations, and the graphs that they run.
+
+    Attributes:
+        routes: By configuration.
+        outputs: The family's outputs; needed where a route is more than its one graph.
+        graphs: What each graph takes and gives, by its name; one that is not listed takes the
+            family's inputs and gives its outputs.
+        size_bytes: The device memory that each engine takes, by graph; 0 on a CPU.
+        limit_bytes: What all loaded engines may take of it; None for no limit.
+        keep: The graph whose engine leaves the device last.
+    """
+
+    routes: Mapping[str, Sequence[Stage]]
+    outputs: Sequence[TensorSpec] = ()
+    graphs: Mapping[str, Graph] = field(default_factory=dict)
+    size_bytes: Mapping[str, int] = field(default_factory=dict)
+    limit_bytes: int | None = None
+    keep: str | None = None
+
+    @classmethod
+    def of_names(cls, configurations: Iterable[str]) -> Family:
+        """Returns the family whose configurations each run the graph of their own name."""
+        return cls({name: (Stage(name),) for name in configurations})
+
+    def residency(self, load: Callable[[str], Item]) -> Residency[Item]:
+        """Returns what loads the graphs that the routes run, by ``load``.
+
+        Raises:
+            ChoiceError: An engine is larger than the limit.
+        """
+        graphs = (stage.graph for route in self.routes.values() for stage in route)
+        size_bytes = {graph: self.size_bytes.get(graph, 0) for graph in graphs}
+        return Residency(load, size_bytes, self.limit_bytes, self.keep)
+
+    def checked(self, graph: str, run: Run, inputs: Arrays) -> Outputs:
+        """Returns what a graph's engine gives, or raises ``EngineError`` if that is unfit."""
+        outputs = run(inputs)
+        if graph not in self.graphs:
+            return outputs
+        takes, gives = self.graphs[graph].inputs, self.graphs[graph].outputs
+        unfit = misfit(outputs, gives, batch_of(inputs, takes))
+        if unfit is not None:
+            raise EngineError(
+                f"graph {graph!r}: its engine is another's: {unfit}. Build the engines again"
+                " with `skipc finish`."
+            )
+        return outputs
 
 
 def bundle_backend(
@@ -104,13 +167,7 @@ def null_backend(
 def family_of(
     bundle: Bundle, engines: EngineSet | None, device_bytes: int | None = None
 ) -> Family:
-    """Returns what there is to load of a bundle.
-
-    Args:
-        bundle: The bundle.
-        engines: The target's engines; None for the null backend.
-        device_bytes: Most device memory that loaded engines may take; None for no limit.
-    """
+    """Returns what there is to load of a bundle; ``engines`` are None for the null backend."""
     manifest = bundle.manifest
     sizes = {}
     if engines is not None:
@@ -131,17 +188,46 @@ def family_of(
 
 
 def started_sampler(meter: str, clock: Clock | None) -> Sampler:
-    """Returns what reads a meter from now on, in the background.
-
-    Args:
-        meter: Which one: ``auto``, or one as ``skipc meters`` lists them.
-        clock: What its readings are timed with; None for the monotonic clock.
-
-    Raises:
-        MeterError: There is no such meter here, or it cannot be read.
-    """
+    """Returns what reads a meter in the background from now on; see ``open_meter``."""
     from ..meters import Sampler, open_meter
 
     sampler = Sampler(open_meter(meter, clock), clock)
     sampler.start()
     return sampler
+
+
+def load_all(
+    family: Family,
+    residency: Residency[Item],
+    warm_up: Callable[[str, Arrays], None],
+    sample: Arrays,
+    times: int,
+    now_ns: Callable[[], int],
+) -> dict[str, float]:
+    """Loads every configuration, and warms it up by ``times`` calls with ``sample``.
+
+    ``warm_up`` calls a configuration once, all its stages (``Runs.warm_up``).
+
+    Returns:
+        What the last warm-up call of each configuration took, in ms; empty without warm-up.
+
+    Raises:
+        BackendError: A configuration could not be loaded or run; the message names it.
+    """
+    warm_up_ms: dict[str, float] = {}
+    for name, route in family.routes.items():
+        try:
+            for stage in route:
+                residency.load(stage.graph)
+            for _ in range(times):
+                start_ns = now_ns()
+                warm_up(name, sample)
+                warm_up_ms[name] = (now_ns() - start_ns) / 1e6
+        except Exception as cause:
+            ours = isinstance(cause, SkipcError)
+            if (ours and repr(name) in str(cause)) or not (ours or comes_from(cause)):
+                raise
+            raise EngineError(
+                f"configuration {name!r} could not be loaded: {reason_of(cause)}"
+            ) from cause
+    return warm_up_ms

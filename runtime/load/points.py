@@ -36,11 +36,7 @@ def ranked_by(manifest: Manifest) -> str:
 def points_here(
     bundle: Bundle, engines: EngineSet | None, threads: int
 ) -> tuple[OperatingPoint, ...]:
-    """Returns ``operating_points``, from the table measured on this device if there is one.
-
-    Raises:
-        BundleError: The table is not as FORMAT.md says.
-    """
+    """Returns ``operating_points``, from the table measured on this device if there is one."""
     table = None
     if engines is not None:
         table = find_table(bundle, table_key(bundle, engines, this_device(), threads))
@@ -121,11 +117,8 @@ def _whole(
     """Returns a route's quantiles over all rows, and its medians up to the end of each stage.
 
     Rows that stop at an earlier stage are taken to be faster than those that stop at a later
-    one: so a quantile of all rows is one of those that stop at one stage.
-
-    Args:
-        entry: The configuration.
-        times: The 50th, 95th and 99th percentile of each stage's engine.
+    one: so a quantile of all rows is one of those that stop at one stage. ``times`` are the
+    50th, 95th and 99th percentile of each stage's engine.
     """
     if len(times) == 1:
         return times[0], ()
@@ -167,11 +160,7 @@ def _ms_per_mac(manifest: Manifest, tables: Mapping[str, Latency]) -> float:
 
 
 def points_by_name(points: Sequence[OperatingPoint]) -> dict[str, OperatingPoint]:
-    """Returns the points by configuration.
-
-    Raises:
-        ChoiceError: There is none, or two have one name.
-    """
+    """Returns the points by configuration; ``ChoiceError`` if none, or two of one name."""
     named = {point.configuration: point for point in points}
     if not named or len(named) < len(points):
         names = [point.configuration for point in points]
@@ -182,12 +171,8 @@ def points_by_name(points: Sequence[OperatingPoint]) -> dict[str, OperatingPoint
 def row_for(table: Sequence[Latency], threads: int) -> Latency:
     """Returns the row of a latency table that stands for ``threads`` threads.
 
-    That is the row with this count; else the one with the next smaller count, which is
-    slower and so errs on the safe side; else the one with the smallest count.
-
-    Args:
-        table: At least one row.
-        threads: Threads that a call runs on.
+    That is the row with this count; else the one with the next smaller count, which is slower
+    and so errs on the safe side; else the one with the smallest count.
     """
     below = [row for row in table if row.threads <= threads]
     if below:

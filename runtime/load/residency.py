@@ -122,9 +122,7 @@ class Residency(Generic[Item]):
     def run(self, graph: str, inputs: Arrays) -> Outputs:
         """Returns the graph's outputs, its engine loaded first if it is not there.
 
-        Raises:
-            BackendError: It cannot be loaded. What was in use is untouched.
-            ClosedError: ``close`` was called.
+        Where it cannot be loaded, what was in use is untouched.
         """
         try:
             return self._take(graph, sys._getframe()).run(inputs)
@@ -132,12 +130,7 @@ class Residency(Generic[Item]):
             self._uses.leave(sys._getframe())
 
     def load(self, graph: str) -> None:
-        """Loads an engine before anybody waits for it.
-
-        Raises:
-            BackendError: It cannot be loaded.
-            ClosedError: ``close`` was called.
-        """
+        """Loads an engine before anybody waits for it."""
         self._check_open()
         while not self.ready(graph):
             self._alone(self._load_now, graph)
@@ -311,12 +304,10 @@ class _Worker:
         self._bell: SimpleQueue[None] = SimpleQueue()
 
     def wake(self, work: Callable[[], None], stop: Callable[[], None]) -> None:
-        """Makes the thread look for something to do; starts it if it does not run.
+        """Makes the thread look for something to do by ``work``; starts it if it does not run.
 
-        Args:
-            work: What it does, until ``stop`` makes it return.
-            stop: Called at exit: a library must not be at work in a thread when the
-                interpreter goes.
+        ``stop`` makes ``work`` return. It is called at exit, too: a library must not be at
+        work in a thread when the interpreter goes.
         """
         if self._thread is None or not self._thread.is_alive():
             self._thread = Thread(target=work, name="skipc-prepare", daemon=True)
@@ -337,16 +328,7 @@ class _Worker:
 
 
 class _Room:
-    """What fits beside what: the limit that was set, and what the device turned out to hold.
-
-    Args:
-        size_bytes: What each engine takes, by graph.
-        limit_bytes: What all may take together; None for no limit.
-        keep: What leaves last.
-
-    Raises:
-        ChoiceError: An engine is larger than the limit.
-    """
+    """What fits beside what: the limit that was set, and what the device proved to hold."""
 
     def __init__(
         self, size_bytes: Mapping[str, int], limit_bytes: int | None, keep: str | None
@@ -368,7 +350,6 @@ class _Room:
         return not held or self._bytes([*held, graph]) <= self._limit_bytes()
 
     def loaded(self) -> None:
-        """Notes that something was loaded."""
         self._loads_since += 1
         if self._loads_since > _FORGOTTEN_AFTER_LOADS:
             self._learnt_bytes = math.inf  # other programs may have gone
@@ -386,9 +367,7 @@ class _Room:
     def staying(self, coming: Collection[str], loaded: Sequence[str]) -> frozenset[str]:
         """Returns what can stay beside what is coming; nothing if the one used last cannot.
 
-        Args:
-            coming: What is to be loaded, or is being loaded.
-            loaded: Everything that is loaded, the least recently used in front.
+        ``loaded`` is everything that is, the least recently used in front.
         """
         if not loaded:
             return frozenset()

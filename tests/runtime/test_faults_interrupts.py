@@ -25,7 +25,7 @@ from skipc.runtime import (
 )
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.route import Stage, Test
-from skipc.runtime.load.loading import Family
+from skipc.runtime.load.opening import Family
 from tests.runtime.faulty import (
     INPUTS,
     PATIENCE_S,

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from skipc.runtime import Budget, BudgetError, EngineError, FakeClock, Sampler
-from skipc.runtime.call.counts import INFEASIBLE_AGAIN_S
+from skipc.runtime.call.record import INFEASIBLE_AGAIN_S
 from tests.runtime.faulty import PATIENCE_S, HandMeter, Script, X, scripted, texts
 
 TOO_LITTLE = Budget(latency_ms=1)

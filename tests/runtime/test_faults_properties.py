@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from skipc.runtime import Budget, BudgetError, ClosedError, EngineError, InputError
 from skipc.runtime.call import counts as counts_module
-from skipc.runtime.call.counts import Tally
+from skipc.runtime.call.record import Tally
 from tests.runtime.faulty import POINTS, Script, X, scripted
 
 NAMES = st.sampled_from(["full", "mid", "fast"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import Budget, EngineError, FakeClock, InputError, Sampler
-from skipc.runtime.call.counts import REMEMBERED_CALLS
+from skipc.runtime.call.record import REMEMBERED_CALLS
 from tests.runtime.faulty import PATIENCE_S, POINTS, HandMeter, scripted
 
 CALLERS = 100

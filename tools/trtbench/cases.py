@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from skipc.compiler.bundle.array_files import read_arrays
-from skipc.runtime.call.inputs import InputChecker
+from skipc.runtime.call.arrays import InputChecker
 from skipc.runtime.errors import ChoiceError, InputError, choices_text
 
 if TYPE_CHECKING:

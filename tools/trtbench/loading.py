@@ -15,8 +15,7 @@ from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeEngine
 from skipc.runtime.backends.phases import OWN_WAY, LoadTimes, PhasedEngine, phased_backend
 from skipc.runtime.call.chain import runs_of
 from skipc.runtime.errors import BundleError, EngineError, sentence
-from skipc.runtime.load.loading import load_all
-from skipc.runtime.load.opening import bundle_backend, family_of
+from skipc.runtime.load.opening import bundle_backend, family_of, load_all
 from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.trtbench.report import DeviceShare, Measured, Memory, PlainCalls, Share
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.phases import Way
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.call.chain import Chain, Runs
-    from skipc.runtime.load.loading import Family
+    from skipc.runtime.load.opening import Family
     from skipc.runtime.load.residency import Residency
 
 _FATAL_ONLY = 4  # errors come as exceptions

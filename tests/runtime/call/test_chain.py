@@ -19,7 +19,7 @@ from skipc.runtime import (
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.call.chain import Chain, runs_of
-from skipc.runtime.load.loading import Family
+from skipc.runtime.load.opening import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

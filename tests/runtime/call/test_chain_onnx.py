@@ -13,7 +13,7 @@ from skipc.runtime import AdaptiveEngine, BatchRange, OperatingPoint, TensorSpec
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.call.tests import score
-from skipc.runtime.load.loading import Family
+from skipc.runtime.load.opening import Family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

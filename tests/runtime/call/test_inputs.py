@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import BatchRange, ChoiceError, InputError, TensorSpec
-from skipc.runtime.call.inputs import InputChecker
+from skipc.runtime.call.arrays import InputChecker
 
 IMAGES = TensorSpec("images", "float32", (1, 3, 4, 4))
 IDS = TensorSpec("ids", "int64", ("N", 8))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import Budget, ChoiceError, EngineError
-from skipc.runtime.call.nan_outputs import NotFiniteError, OutputChecker
+from skipc.runtime.call.arrays import NotFiniteError, OutputChecker
 from tests.runtime.faulty import ENERGY_MJ, PATIENCE_S, Script, X, scripted, texts
 
 FLOATS = ("float16", "float32", "float64", "complex64")

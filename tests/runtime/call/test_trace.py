@@ -104,8 +104,8 @@ def traces(draw: st.DrawFn) -> Trace:
             TracedConfiguration(name, draw(numbers), draw(numbers), draw(numbers))
             for name in listed
         ),
-        tuple(draw(st.lists(calls, max_size=5))),
         draw(st.booleans()),
+        tuple(draw(st.lists(calls, max_size=5))),
     )
 
 

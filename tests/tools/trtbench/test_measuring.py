@@ -12,7 +12,7 @@ from skipc.runtime import Bundle, FakeClock
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.route import Stage, Test
-from skipc.runtime.load.loading import Family
+from skipc.runtime.load.opening import Family
 from skipc.tools.console import progress
 from skipc.tools.trtbench.command import Asked, command
 from skipc.tools.trtbench.loading import Subject
