@@ -127,11 +127,8 @@ def open_backend(
 ) -> Backend:
     """Returns the backend that ``engines`` names, imported now.
 
-    Args:
-        bundle: The bundle.
-        engines: One target's engines.
-        threads: Threads that a call runs on; None for the backend's default.
-        device_bytes: Most device memory that loaded engines may take; None for no limit.
+    ``threads`` are those of a call; None for its default. ``device_bytes`` is the most device
+    memory that loaded engines may take; None for no limit.
 
     Raises:
         BackendError: No such backend.

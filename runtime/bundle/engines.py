@@ -1,4 +1,4 @@
-"""One target's engines: what FORMAT.md calls ``engines/<target>/engines.json``."""
+"""One target's engines, ``engines/<target>/engines.json``: for the keys see FORMAT.md, 6."""
 
 from __future__ import annotations
 
@@ -29,21 +29,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """One graph's engine.
-
-    Attributes:
-        graph: The graph's name.
-        file: The engine's file, relative to the target's folder.
-        weights_bytes: Bytes of the shared weights that the engine refers to: of the packed
-            store, or of the bundle's weight store where the target has none. 0 where the
-            engine's file holds its weights itself.
-        own_bytes: Those of them that no other engine refers to.
-        device_bytes: Device memory that the engine takes once loaded, shared with no other;
-            0 on a CPU, or where it was built without the device.
-        workspace_bytes: Scratch memory on the device that it needs while it runs, which
-            engines that take turns share; 0 likewise.
-        latency: One entry per thread count measured; may be empty.
-    """
+    """One graph's engine."""
 
     graph: str
     file: str
@@ -56,19 +42,10 @@ class EngineEntry:
 
 @dataclass(frozen=True, slots=True)
 class EngineSet:
-    """All engines of one target.
+    """All engines of one target, in the manifest's order of graphs once they are read.
 
-    Attributes:
-        target: The profile's name.
-        backend: The name of the runtime backend that runs them.
-        host: What the engines depend on (library version, CPU features …), by name; they
-            run only where the host's own values are equal.
-        bundle_sha256: Hash of the ``manifest.json`` that the engines were built from.
-        engines: One entry per graph, in the manifest's order.
-        packed_file: The packed store, relative to the target's folder; empty if none.
-        files: Every file of the target's folder except ``engines.json``.
-        sha256: Hash of ``engines.json`` itself, with zeros in place of these digits; zeros
-            where it was not written yet.
+    ``sha256`` is the hash of ``engines.json`` itself, with zeros in place of these digits;
+    zeros where it was not written yet.
     """
 
     FORMAT: ClassVar[str] = "skipc.engines/2"

@@ -18,7 +18,7 @@ from .records import parse_json, read, read_document
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -179,10 +179,7 @@ class Bundle:
         Raises:
             BundleError: A file has another hash; or ``engine_set`` refuses a target.
         """
-        for entry in self.manifest.files:
-            if progress is not None:
-                progress(entry.path)
-            self._verify("", entry)
+        self._verify("", self.manifest.files, progress)
         for target in self.targets():
             self.verify_engines(self.engine_dir(target), target, progress)
 
@@ -207,10 +204,7 @@ class Bundle:
                 " The file was altered or damaged. Run"
                 f" `skipc finish {self.path} --target {target}` again."
             )
-        for entry in engines.files:
-            if progress is not None:
-                progress(prefix + entry.path)
-            self._verify(prefix, entry)
+        self._verify(prefix, engines.files, progress)
         return engines
 
     def verify_file(self, path: str) -> None:
@@ -219,19 +213,27 @@ class Bundle:
         Raises ``IntegrityError`` where it is not listed, or has another hash.
         """
         self.file(path)
-        self._verify("", self._files[path])
+        self._verify("", [self._files[path]])
 
-    def _verify(self, prefix: str, entry: FileEntry) -> None:
-        path = regular_file(self.path, prefix + entry.path, entry.size_bytes)
-        try:
-            found = file_sha256(path)
-        except OSError as cause:
-            raise IntegrityError(f"{path}: cannot be read: {cause.strerror}.") from cause
-        if found != entry.sha256:
-            raise IntegrityError(
-                f"{path}: wrong hash: {found}, but {entry.sha256} is listed. The file was"
-                " altered or damaged; copy the bundle again."
-            )
+    def _verify(
+        self,
+        prefix: str,
+        entries: Iterable[FileEntry],
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        for entry in entries:
+            if progress is not None:
+                progress(prefix + entry.path)
+            path = regular_file(self.path, prefix + entry.path, entry.size_bytes)
+            try:
+                found = file_sha256(path)
+            except OSError as cause:
+                raise IntegrityError(f"{path}: cannot be read: {cause.strerror}.") from cause
+            if found != entry.sha256:
+                raise IntegrityError(
+                    f"{path}: wrong hash: {found}, but {entry.sha256} is listed. The file was"
+                    " altered or damaged; copy the bundle again."
+                )
 
     def golden_inputs(self) -> list[Case]:
         """Returns the golden inputs: per case, the arrays by input name, read-only.

@@ -1,4 +1,4 @@
-"""The bundle's manifest: what FORMAT.md calls ``manifest.json``, as frozen dataclasses."""
+"""The bundle's manifest as frozen dataclasses; what each key means is said in FORMAT.md, 3."""
 
 from __future__ import annotations
 
@@ -49,19 +49,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the bundle comes from.
-
-    Attributes:
-        created_utc: ISO 8601 date and time.
-        checkpoint: The checkpoint's file name.
-        checkpoint_sha256: The checkpoint's hash.
-        model: The model factory and its arguments, as text.
-        norm: How batch norm adapts to what is skipped: ``shared``, ``scalar``, ``full``, or
-            ``switched`` where the network itself changes its norms.
-        precision: The floating-point types that the graphs compute in: ``fp32``, ``fp16``,
-            ``bf16``, ``fp64``, or ``mixed`` where the network itself has several.
-        versions: Library versions by name.
-    """
+    """Where the bundle comes from."""
 
     created_utc: str
     checkpoint: str
@@ -74,15 +62,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What ``skipc finish`` does on the device unless it is told otherwise.
-
-    Attributes:
-        target: The profile's name.
-        profile: The profile's file in the bundle; empty for one that comes with skipc.
-        workspace_bytes: Most scratch memory that a layer may ask for; None for the library's
-            default.
-        optimization_level: How much the builder tries; None for the library's default.
-    """
+    """What ``skipc finish`` does on the device unless it is told otherwise."""
 
     target: str
     profile: Annotated[Text, RelativePath()] = ""
@@ -92,11 +72,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class OptionEntry:
-    """One of the things that a choice on an axis may take, e.g. a unit that may be skipped.
-
-    With the parameters that it is about, and the multiply-accumulate operations for a batch of
-    1.
-    """
+    """One of the things that a choice on an axis may take, e.g. a unit that may be skipped."""
 
     name: str
     parameters: int
@@ -125,17 +101,7 @@ class NetworkEntry:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How far a graph's outputs are from the reference's.
-
-    Attributes:
-        reference: What it was compared with, e.g. ``pytorch``.
-        inputs: How many inputs were compared.
-        max_abs_error: The largest absolute difference over all outputs and inputs.
-        relative_error: The largest difference over the range of its output.
-        tolerance: The ``relative_error`` from which on the build would have stopped.
-        ranges: The range by output: the reference's largest minus its smallest value, or,
-            where that is less than its arithmetic can tell, what it can.
-    """
+    """How far a graph's outputs are from the reference's."""
 
     reference: str
     inputs: Count
@@ -147,20 +113,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class GraphEntry:
-    """What a target makes one engine of: an ONNX file, or a piece of one.
-
-    Attributes:
-        name: The graph's name.
-        network: The network that it is of.
-        file: The ONNX file.
-        inputs: The tensors where it begins.
-        outputs: The tensors where it ends.
-        macs: Multiply-accumulate operations of one inference, batch 1.
-        parameters: Its parameters.
-        weights_bytes: Bytes of the weight store that it refers to.
-        own_bytes: Those of them that no other graph refers to.
-        verification: The comparison with the reference.
-    """
+    """What a target makes one engine of: an ONNX file, or a piece of one."""
 
     name: Annotated[str, RelativePath()]
     network: Text
@@ -176,10 +129,7 @@ class GraphEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceEntry:
-    """What a configuration takes on one axis, by the options' names in network order.
-
-    ``text`` is the choice in a few words, for tables and pages.
-    """
+    """What a configuration takes on one axis."""
 
     axis: str
     taken: Annotated[tuple[str, ...], Distinct()]
@@ -196,16 +146,7 @@ class PartEntry:
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationEntry:
-    """One configuration: what was chosen, and how it runs.
-
-    Attributes:
-        name: The configuration's name.
-        parts: Its networks, one or several in a row.
-        route: Its stages.
-        golden: The file with the reference's outputs for the golden inputs.
-        stops: By stage, the share of rows that stop there.
-        metrics: The front's metrics with their unit suffixes, e.g. ``accuracy``.
-    """
+    """One configuration: what was chosen, and how it runs."""
 
     name: str
     parts: Annotated[tuple[PartEntry, ...], NotEmpty()]

@@ -1,4 +1,4 @@
-"""Tables measured on one device: what FORMAT.md calls ``measured/<key>.json``."""
+"""Tables measured on one device, ``measured/<key>.json``: for the keys see FORMAT.md, 7."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True, slots=True)
 class TableKey:
-    """What a table holds for: any other value, and it says nothing.
-
-    The bundle's manifest by its hash, the target whose engines ran, these by
-    ``EngineSet.files_sha256``, where they ran, and the threads of a call.
-    """
+    """What a table holds for: any other value, and it says nothing."""
 
     bundle_sha256: Annotated[str, Sha256()]
     target: str
@@ -44,17 +40,7 @@ class TableKey:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was measured of one graph's engine.
-
-    Attributes:
-        graph: The graph's name.
-        p50_ms: Median latency.
-        p95_ms: 95th percentile.
-        p99_ms: 99th percentile.
-        runs: How many calls were measured.
-        energy_mj: Energy of a call; None where no meter measured it.
-        energy_spread_mj: Its standard deviation; None where it is not known.
-    """
+    """What was measured of one graph's engine."""
 
     graph: str
     p50_ms: Positive
@@ -67,15 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTable:
-    """Latencies and energies of all engines on one device.
-
-    Attributes:
-        key: What they hold for.
-        created_utc: When they were measured: ISO 8601 date and time.
-        versions: Versions of the libraries that ran, by name; for people.
-        meter: Spec of the meter that the energies are from; empty without one.
-        rows: One for each graph, in the manifest's order.
-    """
+    """Latencies and energies of all engines on one device, in the manifest's order."""
 
     FORMAT: ClassVar[str] = "skipc.measured/2"
     AGAIN: ClassVar[str] = "measure again with `trtbench BUNDLE --update`"

@@ -78,13 +78,10 @@ class Document(Protocol):
 
 
 def read(cls: type[T], value: object, where: str, error: type[Exception] = FormatError) -> T:
-    """Returns the dataclass ``cls`` that ``value`` describes.
+    """Returns the dataclass ``cls`` that ``value``, parsed JSON or TOML, describes.
 
-    Args:
-        cls: A dataclass that can be read, as said above.
-        value: The parsed JSON or TOML.
-        where: The object's place for error messages, e.g. ``manifest.json``.
-        error: What to raise where the document is none of a bundle.
+    ``where`` is its place for messages, e.g. ``manifest.json``; ``error`` is what to raise
+    where the document is none of a bundle.
 
     Raises:
         VersionError: The format line names another version.
@@ -109,18 +106,14 @@ def written(document: Document) -> dict[str, object]:
     return {"format": document.FORMAT, **asdict(document)}
 
 
-def check_format(value: object, expected: str, where: str, again: str = _AGAIN) -> None:
-    """Checks the ``format`` line of a document before anything else is read.
+def _without_format(value: object, expected: str, where: str, again: str) -> object:
+    """Returns a document without its ``format`` line, which is checked before all else.
 
     ``again`` is what the user of another version may do about it.
-
-    Raises:
-        FormatError: There is no format line, or it is of another kind of document.
-        VersionError: The format is the expected one in another version.
     """
     found = value.get("format") if isinstance(value, dict) else None
-    if found == expected:
-        return
+    if isinstance(value, dict) and found == expected:
+        return {key: inner for key, inner in value.items() if key != "format"}
     kind = expected.rpartition("/")[0]
     if isinstance(found, str) and found.startswith(f"{kind}/"):
         raise VersionError(
@@ -128,12 +121,6 @@ def check_format(value: object, expected: str, where: str, again: str = _AGAIN) 
             f" Install the skipc version that wrote it, or {again}."
         )
     raise FormatError(f"{where}: 'format' must be {expected!r}, found {shown(found)}.")
-
-
-def _without_format(value: object, expected: str, where: str, again: str) -> object:
-    check_format(value, expected, where, again)
-    assert isinstance(value, dict)
-    return {key: inner for key, inner in value.items() if key != "format"}
 
 
 class _Reader(Protocol):

@@ -28,14 +28,8 @@ class Test:
     Without ``stages``: a row is answered where the weighted sum of its ``scores`` is at least
     ``threshold``, else the next stage runs. With ``stages`` it is a router: the row's largest
     value of ``output`` picks the entry of ``stages`` that says where the row goes, to a later
-    stage, or by the stage's own number to the answer.
-
-    Attributes:
-        output: The graph's output that is looked at: a score per class, (rows, classes).
-        scores: The weight of each score, by a name of ``SCORES``; empty for a router.
-        threshold: See above; 0 for a router.
-        temperature: What ``output`` is divided by before the softmax.
-        stages: Of a router, where a row goes, by class; else empty.
+    stage, or by the stage's own number to the answer. ``temperature`` is what ``output`` is
+    divided by before the softmax.
     """
 
     __test__ = False  # for pytest, which takes a class of this name for its own

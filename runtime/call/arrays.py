@@ -30,11 +30,8 @@ NAN_OUTPUT_POLICIES = ("pass", "warn", "fall-back")
 class InputChecker:
     """The inputs that a network takes.
 
-    Args:
-        inputs: Name, type and shape of each input.
-        batch: The sizes of the dynamic batch; None where no shape has one.
-        nan: ``pass`` lets NaN and infinity through unseen; ``raise`` refuses them, at the
-            cost of reading each array once more.
+    Where ``nan`` is ``raise`` and not ``pass``, NaN and infinity are refused, at the cost of
+    reading each array once more.
 
     Raises:
         ChoiceError: ``nan`` is neither.

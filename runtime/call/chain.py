@@ -68,12 +68,8 @@ class _Step:
 class _Rows:
     """Rows on their way together.
 
-    Attributes:
-        inputs: The family's inputs.
-        at: The stage that runs next; past the last one when they are answered.
-        reached: The stage that ran last.
-        found: The outputs of the stages that ran.
-        answer: The family's outputs, as far as they are known.
+    ``at`` is the stage that runs next, past the last one when they are answered; ``reached``
+    the one that ran last. ``found`` are the outputs of those that ran.
     """
 
     inputs: Arrays

@@ -41,14 +41,7 @@ _LOG = logging.getLogger(__name__)
 class Controller:
     """Decides for each call, and learns from it.
 
-    Args:
-        points: What the governor knows of each configuration.
-        state: What was learnt and spent until now.
-        orders: What is asked of every call.
-        in_flight: The calls that run now.
-        metering: The meter; None without one.
-        readiness: Which configurations are loaded; None where all of them stay.
-        opened_ns: The clock's time now.
+    ``metering`` is None without a meter, ``readiness`` where all engines stay loaded.
     """
 
     def __init__(

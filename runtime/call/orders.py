@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 class Orders:
     """The budget and the pin; what cannot be followed is refused, and the old one stays.
 
-    Args:
-        points: What the governor knows of each configuration.
-        ranked_by: What the points' rank is: ``accuracy`` or something else.
-        energy_known: Whether anything is known of the energy that calls take.
-        budget: What calls may take; None for no limit.
-        strict: Whether a call that nothing is predicted to fit is refused.
+    ``energy_known`` tells whether anything is known of the energy that calls take.
 
     Raises:
         BudgetError: No configuration can meet ``budget``, whatever is learnt.

@@ -25,6 +25,20 @@ PACE_OF_HORIZON = 0.1
 _MJ_PER_WS = 1000.0
 
 
+class Pace(NamedTuple):
+    """How often calls came lately.
+
+    Attributes:
+        calls: Each counts less the longer ago it was (``PACE_WINDOWS``).
+        over_s: The time in which these were made, weighted alike.
+        started_s: When the last one began; below zero before the first.
+    """
+
+    calls: float = 0.0
+    over_s: float = 0.0
+    started_s: float = -1.0
+
+
 class Account(NamedTuple):
     """The balances of one budget's averages, in millijoules.
 
@@ -35,9 +49,7 @@ class Account(NamedTuple):
         energy_mj: Balance of ``energy_mj``.
         power_mj: Balance of ``power_w``.
         battery_mj: Balance of ``energy_j``: above zero if less was spent than its even share.
-        pace_calls: Calls lately: each counts less the longer ago it was (``PACE_WINDOWS``).
-        pace_s: The time in which these were made, weighted alike.
-        started_s: When the last call began; below zero before the first.
+        pace: How often calls came lately.
     """
 
     budget: Budget
@@ -46,14 +58,12 @@ class Account(NamedTuple):
     energy_mj: float = 0.0
     power_mj: float = 0.0
     battery_mj: float = 0.0
-    pace_calls: float = 0.0
-    pace_s: float = 0.0
-    started_s: float = -1.0
+    pace: Pace = Pace()
 
     @property
     def period_s(self) -> float:
         """Mean time from one call's start to the next one's; 0 before two calls."""
-        return self.pace_s / self.pace_calls if self.pace_calls > 0 else 0.0
+        return self.pace.over_s / self.pace.calls if self.pace.calls > 0 else 0.0
 
     def is_of(self, budget: Budget) -> bool:
         """Tells whether ``budget`` grants the same averages."""
@@ -107,14 +117,14 @@ def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
 
 def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     """Returns the account at the start of a call; ``idle_mj`` was spent since the last one."""
-    calls, pace_s = account.pace_calls, account.pace_s
-    if account.started_s >= 0:
+    calls, over_s, started_s = account.pace
+    if started_s >= 0:
         # A pause saves no more than a burst: a longer one must not stretch the pace either.
         longest_s = account.pace_window_s / PACE_WINDOWS
-        since_s = min(max(now_s - account.started_s, 0.0), longest_s)
+        since_s = min(max(now_s - started_s, 0.0), longest_s)
         kept = math.exp(-since_s / account.pace_window_s)
-        calls, pace_s = calls * kept + 1, pace_s * kept + since_s
-    return _settled(account, now_s, 0.0, idle_mj, calls, pace_s, now_s)
+        calls, over_s = calls * kept + 1, over_s * kept + since_s
+    return _settled(account, now_s, 0.0, idle_mj, Pace(calls, over_s, now_s))
 
 
 def call_ends(
@@ -125,8 +135,7 @@ def call_ends(
     ``idle_mj`` was taken between the choice and the call.
     """
     saved_mj = (account.budget.energy_mj or 0.0) - spent_mj
-    pace = account.pace_calls, account.pace_s, account.started_s
-    return _settled(account, now_s, saved_mj, spent_mj + idle_mj, *pace)
+    return _settled(account, now_s, saved_mj, spent_mj + idle_mj, account.pace)
 
 
 def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
@@ -135,23 +144,16 @@ def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
     Calls took ``calls_mj`` beyond it, and the time in which nothing ran ``idle_mj``.
     """
     spent_mj = calls_mj + idle_mj
-    pace = account.pace_calls, account.pace_s, account.started_s
-    return _settled(account, account.settled_s, -calls_mj, spent_mj, *pace)
+    return _settled(account, account.settled_s, -calls_mj, spent_mj, account.pace)
 
 
 def _settled(
-    account: Account,
-    now_s: float,
-    saved_mj: float,
-    spent_mj: float,
-    pace_calls: float,
-    pace_s: float,
-    started_s: float,
+    account: Account, now_s: float, saved_mj: float, spent_mj: float, pace: Pace
 ) -> Account:
     """Returns the account after what time grants until ``now_s``, and what was spent.
 
     A time that lies back counts as none. The balance of ``energy_mj`` gains ``saved_mj``, the
-    others lose ``spent_mj``; the rest is as in ``Account``.
+    others lose ``spent_mj``.
     """
     budget, settled_s = account.budget, account.settled_s
     elapsed_s = now_s - settled_s if now_s > settled_s else 0.0
@@ -163,17 +165,8 @@ def _settled(
         power_mj = _bounded(balance_mj, _power_burst_mj(budget))
     if budget.energy_j is not None:
         battery_mj += account.battery_w * _MJ_PER_WS * elapsed_s - spent_mj
-    return Account(
-        budget,
-        account.opened_s,
-        settled_s + elapsed_s,
-        energy_mj,
-        power_mj,
-        battery_mj,
-        pace_calls,
-        pace_s,
-        started_s,
-    )
+    settled_s += elapsed_s
+    return Account(budget, account.opened_s, settled_s, energy_mj, power_mj, battery_mj, pace)
 
 
 def _power_burst_mj(budget: Budget) -> float:

@@ -50,12 +50,7 @@ class Mix(NamedTuple):
 def best_mix(excesses: Sequence[float], ranks: Sequence[float]) -> Mix | None:
     """Returns the mix of highest mean rank whose mean excess is at most 0.
 
-    Args:
-        excesses: Of each configuration, what a call takes beyond what is granted.
-        ranks: Of each configuration; higher is more accurate.
-
-    Returns:
-        None where every excess is above 0.
+    ``excesses`` is what a call takes beyond what is granted. None where all are above 0.
     """
     within = [index for index, excess in enumerate(excesses) if excess <= 0]
     if not within:

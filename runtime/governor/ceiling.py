@@ -35,14 +35,6 @@ class Ceiling:
     climbed_s: float = -math.inf
     dwell_s: float = SHORTEST_DWELL_S
 
-    def rank_at(self, limit_ms: float) -> float:
-        """Returns the rank up to which a budget admits at once; another budget: any."""
-        return self.rank if limit_ms == self.limit_ms else math.inf
-
-    def may_climb(self, now_s: float) -> bool:
-        """Tells whether more than ``rank`` may be admitted now."""
-        return now_s >= self.climb_from_s
-
 
 def ceiling_after(ceiling: Ceiling, limit_ms: float, rank: float, now_s: float) -> Ceiling:
     """Returns the ceiling after a decision that admitted up to ``rank``."""

@@ -13,7 +13,6 @@ from .latency import predict_logs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .averages import Turn
     from .budget import Budget
     from .ceiling import Ceiling
     from .operating_point import OperatingPoint
@@ -162,7 +161,7 @@ def decide(
         found = turn(points, state)
         if found is not None:
             chosen = admitted[found.index]
-            if not _is_best(found, chosen[0], ceiling):
+            if not (found.feasible and found.alone and chosen[0].rank >= ceiling):
                 partner = "" if found.alone else points[found.partner].configuration
                 bound = found.feasible, found.binding, found.limit
                 return _decision(chosen, state, *bound, *counts, partner, ceiling)
@@ -186,10 +185,10 @@ def _pinned(
 def _admitted(
     fitting: list[_Candidate], ceiling: Ceiling, limit_ms: float, now_s: float
 ) -> list[_Candidate]:
-    rank = ceiling.rank_at(limit_ms)
+    rank = ceiling.rank if limit_ms == ceiling.limit_ms else math.inf
     if all(point.rank <= rank for point, _ in fitting):
         return fitting
-    climb = math.log(limit_ms) - CLIMB_MARGIN if ceiling.may_climb(now_s) else -math.inf
+    climb = math.log(limit_ms) - CLIMB_MARGIN if now_s >= ceiling.climb_from_s else -math.inf
     admitted = [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
     if not admitted:
         return fitting
@@ -206,11 +205,6 @@ def _most_accurate(candidates: list[_Candidate]) -> _Candidate:
         if point.rank > than.rank or (point.rank == than.rank and log < than_log):
             best, than, than_log = candidate, point, log
     return best
-
-
-def _is_best(found: Turn, point: OperatingPoint, ceiling: float) -> bool:
-    """Tells whether an average budget keeps nothing better than ``point`` from running."""
-    return found.feasible and found.alone and point.rank >= ceiling
 
 
 def _decision(

@@ -86,36 +86,25 @@ class LatencyEstimate(NamedTuple):
         return math.exp(self.log_residuals[configuration])
 
 
-def first_estimate(points: Sequence[OperatingPoint]) -> LatencyEstimate:
-    """Returns the estimate before any call.
-
-    A table measured on this host is trusted until two calls say otherwise. Without one, the
-    first call sets the slow-down at once, whatever the scale of ``p50_ms``.
-    """
-    scatter = max(min(point.log_slope for point in points), SMALLEST_SCATTER)
-    recent = (0.0, 0.0) if _measured(points) else ()
-    residuals = {point.configuration: 0.0 for point in points}
-    return LatencyEstimate(0.0, residuals, recent, scatter, 0.0, 0.0, MEAN_OF, TABLE_CALLS)
-
-
-def estimate_after(
-    points: Sequence[OperatingPoint], warm_up_ms: Mapping[str, float]
+def first_estimate(
+    points: Sequence[OperatingPoint], warm_up_ms: Mapping[str, float] | None = None
 ) -> LatencyEstimate:
-    """Returns the estimate after the warm-up calls, which count only where no table does.
+    """Returns the estimate before any call but the last warm-up calls.
 
-    Of a configuration in ``warm_up_ms``, that is what its last warm-up call took.
+    A table measured on this host is trusted until two calls say otherwise, and these do not
+    count. Without one, the first call sets the slow-down at once, whatever the scale of
+    ``p50_ms``.
     """
-    estimate = first_estimate(points)
-    if _measured(points):
-        return estimate
+    measured = any(point.source in MEASURED_SOURCES for point in points)
+    scatter = max(min(point.log_slope for point in points), SMALLEST_SCATTER)
+    recent = (0.0, 0.0) if measured else ()
+    residuals = {point.configuration: 0.0 for point in points}
+    estimate = LatencyEstimate(0.0, residuals, recent, scatter, 0.0, 0.0, MEAN_OF, TABLE_CALLS)
+    seen_ms = {} if measured or warm_up_ms is None else warm_up_ms
     for point in points:
-        if point.configuration in warm_up_ms:
-            estimate = observe(point, estimate, warm_up_ms[point.configuration])
+        if point.configuration in seen_ms:
+            estimate = observe(point, estimate, seen_ms[point.configuration])
     return estimate
-
-
-def _measured(points: Sequence[OperatingPoint]) -> bool:
-    return any(point.source in MEASURED_SOURCES for point in points)
 
 
 def predict_ms(point: OperatingPoint, estimate: LatencyEstimate, deviations: float) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from .account import call_begins, call_ends, corrected, open_account, reopen_account
+from .account import Pace, call_begins, call_ends, corrected, open_account, reopen_account
 from .ceiling import Ceiling, ceiling_after
 from .energy import first_energy, observe_energy
-from .latency import estimate_after, observe
+from .latency import first_estimate, observe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +54,8 @@ def first_state(
         metered: Whether a meter's readings will follow.
         idle_w: What the device draws while nothing runs; None if nobody measured it.
     """
-    latency = estimate_after(points, warm_up_ms or {})
-    return State(latency, first_energy(points, metered, idle_w), Ceiling())
+    latency, energy = first_estimate(points, warm_up_ms), first_energy(points, metered, idle_w)
+    return State(latency, energy, Ceiling())
 
 
 def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> State:
@@ -100,10 +100,8 @@ def after_refusal(state: State, before: State) -> State:
     """
     if state.account is None:
         return state
-    old = before.account
-    pace = (0.0, 0.0, -1.0) if old is None else (old.pace_calls, old.pace_s, old.started_s)
-    account = state.account._replace(pace_calls=pace[0], pace_s=pace[1], started_s=pace[2])
-    return state._replace(account=account)
+    pace = Pace() if before.account is None else before.account.pace
+    return state._replace(account=state.account._replace(pace=pace))
 
 
 def after_call(

@@ -96,14 +96,8 @@ def bundle_backend(
 ) -> tuple[Backend, EngineSet | None, Clock | None]:
     """Returns the backend for a bundle's target, its engines, and the clock to read.
 
-    Args:
-        bundle: The bundle.
-        target: Its engines' name; None for the only ones, or the first by name that fit
-            this host; ``null`` for the null backend, which needs none.
-        threads: Threads that a call runs on; None for the backend's default.
-        clock: The caller's clock. The null backend moves it if it is a ``FakeClock``, and
-            brings one along where it is None.
-        device_bytes: Most device memory that loaded engines may take; None for no limit.
+    The null backend needs no engines. It moves the caller's clock if it is a ``FakeClock``,
+    and brings one along where it is None. All else is as ``AdaptiveEngine.open`` takes it.
 
     Raises:
         BundleError: There are no engines for ``target``.

@@ -58,12 +58,6 @@ def operating_points(
     front's ``latency_ms`` if every configuration has one above zero (``front``); else the MACs
     at the speed of the engines that have a table, or at a guessed speed (``macs``). The energy
     is what was measured, else the front's.
-
-    Args:
-        manifest: The bundle's.
-        engines: The target's engines, or None where there are none.
-        threads: Threads that a call runs on.
-        measured: The table for this device, these engines and ``threads``, if there is one.
     """
     built = {engine.graph: engine for engine in engines.engines} if engines else {}
     tables = {name: row_for(e.latency, threads) for name, e in built.items() if e.latency}

@@ -137,14 +137,11 @@ class Residency(Generic[Item]):
             self._check_open()
 
     def prepare(self, graph: str) -> frozenset[str]:
-        """Begins to load an engine in the background.
+        """Begins to load an engine in the background; returns the graphs that stay meanwhile.
 
         The one used last stays, since the next call may want it again, and of the others as
-        many as there is room for.
-
-        Returns:
-            The graphs that stay at hand until it is there. Empty where there is no room beside
-            the one used last, or the last try failed: then only ``run`` loads it, and waits.
+        many as there is room for. Empty where there is no room beside the one used last, or
+        the last try failed: then only ``run`` loads it, and waits.
         """
         with self.lock:
             if self._closed or graph in self._failed:

@@ -65,12 +65,7 @@ class _RailMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of some rails.
-
-    Args:
-        argument: Their labels joined by ``+``; empty for the board's total.
-        clock: Where the time comes from.
-        system: Where sysfs is mounted.
+    """Returns the meter of the rails with these labels, joined by ``+``; "" for the total.
 
     Raises:
         MeterUnavailableError: There are no such rails, or the board is not known.

@@ -60,12 +60,7 @@ class _NvmlMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of one GPU.
-
-    Args:
-        argument: Its PCI bus id, e.g. ``00000000:01:00.0``; empty where there is only one GPU.
-        clock: Where the time comes from.
-        system: Not used.
+    """Returns the meter of a GPU by its PCI bus id, or of the only one where that is empty.
 
     Raises:
         MeterUnavailableError: No package, no driver, no such GPU, or it does not count.

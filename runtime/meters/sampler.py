@@ -58,9 +58,6 @@ class Sampler:
             meter: What to read; from now on the sampler's.
             clock: The meter's clock, to tell a reading's age; None for the system's.
             period_s: Seconds between two reads; None for the meter's own, 10 ms at least.
-
-        Raises:
-            MeterError: ``period_s`` is not above zero.
         """
         if period_s is not None and not 0 < period_s < float("inf"):
             raise MeterError(

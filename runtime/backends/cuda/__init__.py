@@ -68,7 +68,9 @@ class Cuda(Protocol):
     """Device memory, pinned host memory, streams, events and graphs of one device.
 
     Device memory is named by its address, a stream by its handle: both are what TensorRT
-    takes. An event is named by a number, too. All methods may be called from any thread.
+    takes. An event is named by a number, too. All methods may be called from any thread. Each
+    may raise ``CudaError``; what waits for work raises it for what failed in that, and what
+    allocates raises ``DeviceMemoryError`` where memory is short.
 
     Attributes:
         name: The library's name in the registry.
@@ -91,11 +93,7 @@ class Cuda(Protocol):
         ...
 
     def malloc(self, size_bytes: int) -> int:
-        """Returns the address of new device memory, aligned to 256 bytes.
-
-        Raises:
-            DeviceMemoryError: There is not enough.
-        """
+        """Returns the address of new device memory, aligned to 256 bytes."""
         ...
 
     def free(self, address: int) -> None:
@@ -103,11 +101,7 @@ class Cuda(Protocol):
         ...
 
     def malloc_host(self, size_bytes: int) -> HostMemory:
-        """Returns pinned host memory, which copies need to run beside the host.
-
-        Raises:
-            DeviceMemoryError: There is not enough.
-        """
+        """Returns pinned host memory, which copies need to run beside the host."""
         ...
 
     def free_host(self, memory: HostMemory) -> None:
@@ -135,11 +129,7 @@ class Cuda(Protocol):
         ...
 
     def synchronize(self, stream: int) -> None:
-        """Waits until everything enqueued on ``stream`` is done.
-
-        Raises:
-            CudaError: Something enqueued on it failed.
-        """
+        """Waits until everything enqueued on ``stream`` is done."""
         ...
 
     def wait_for(self, stream: int, other: int) -> None:
@@ -147,11 +137,7 @@ class Cuda(Protocol):
         ...
 
     def new_event(self, blocking: bool) -> int:
-        """Returns an event that notes the time when it passes.
-
-        Args:
-            blocking: Whether ``wait_event`` sleeps; otherwise it keeps the processor busy.
-        """
+        """Returns an event that notes when it passes; ``blocking`` ones are slept for."""
         ...
 
     def free_event(self, event: int) -> None:
@@ -163,11 +149,7 @@ class Cuda(Protocol):
         ...
 
     def wait_event(self, event: int) -> None:
-        """Waits until a recorded event has passed.
-
-        Raises:
-            CudaError: Something enqueued before it failed.
-        """
+        """Waits until a recorded event has passed."""
         ...
 
     def elapsed_ms(self, start: int, end: int) -> float:

@@ -82,10 +82,6 @@ class OnnxRuntimeCpu:
         files: Each graph's optimised file.
         packed_file: Name of the store beside them; empty if the graphs hold all themselves.
         threads: Threads per call; None for ``default_threads()``.
-
-    Raises:
-        BackendUnavailableError: onnxruntime is not installed.
-        ChoiceError: ``threads`` is less than 1.
     """
 
     name = NAME

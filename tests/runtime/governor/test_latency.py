@@ -11,7 +11,6 @@ from skipc.runtime import Budget
 from skipc.runtime.governor.latency import (
     RESIDUAL_LIMIT,
     SLOWDOWN_LIMIT,
-    estimate_after,
     first_estimate,
     observe,
     predict_ms,
@@ -100,9 +99,9 @@ def test_the_first_call_sets_the_scale_when_there_is_no_table():
 
 def test_the_warm_up_counts_only_without_a_table():
     warm_up_ms = {"full": 80.0, "mid": 50.0, "fast": 20.0}
-    assert estimate_after(FAMILY, warm_up_ms) == START
-    assert estimate_after(UNTABLED, warm_up_ms).slowdown == pytest.approx(10.0)
-    assert estimate_after(UNTABLED, {}) == first_estimate(UNTABLED)
+    assert first_estimate(FAMILY, warm_up_ms) == START
+    assert first_estimate(UNTABLED, warm_up_ms).slowdown == pytest.approx(10.0)
+    assert first_estimate(UNTABLED, {}) == first_estimate(UNTABLED)
 
 
 @pytest.mark.parametrize("quantile", [0.9, 0.95, 0.99])
