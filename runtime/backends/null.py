@@ -6,6 +6,7 @@ For tests of what is built on an ``AdaptiveEngine``: it needs no library and no 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -65,27 +66,21 @@ class NullBackend:
         """Does nothing."""
 
 
+@dataclass(slots=True)
 class _NullEngine:
-    def __init__(
-        self,
-        graph: str,
-        latency_ms: Callable[[int], float],
-        outputs: Scripted,
-        clock: FakeClock | None,
-    ) -> None:
-        self._graph = graph
-        self._latency_ms = latency_ms
-        self._outputs = outputs
-        self._clock = clock
-        self._calls = count()
+    graph: str
+    latency_ms: Callable[[int], float]
+    outputs: Scripted
+    clock: FakeClock | None
+    calls: count[int] = field(default_factory=count)
 
     def run(self, inputs: Arrays) -> Outputs:
-        call = next(self._calls)
-        if self._clock is not None:
-            self._clock.advance_ms(self._latency_ms(call))
-        if callable(self._outputs):
-            return self._outputs(self._graph, inputs)
-        return {name: array.copy() for name, array in self._outputs.items()}
+        call = next(self.calls)
+        if self.clock is not None:
+            self.clock.advance_ms(self.latency_ms(call))
+        if callable(self.outputs):
+            return self.outputs(self.graph, inputs)
+        return {name: array.copy() for name, array in self.outputs.items()}
 
     def close(self) -> None:
         """Does nothing."""

@@ -1,22 +1,16 @@
 """What measuring needs beyond running: a call's phases, and other ways to make a call.
 
-Optional: a backend whose calls move data to a device and back offers it. The runtime itself
-uses none of it.
+TensorRT's calls move data to a device and back, so they have both. The runtime itself uses
+none of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated
 
 from ..bundle.constraints import AtLeast
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from . import Arrays, Backend, Engine
-
 
 _NotNegative = Annotated[float, AtLeast(0)]
 
@@ -87,49 +81,3 @@ class LoadTimes:
 
     deserialize_ms: _NotNegative
     refit_ms: _NotNegative | None
-
-
-@runtime_checkable
-class PhasedEngine(Protocol):
-    """An ``Engine`` that can tell the phases of a call."""
-
-    def made(self, way: Way) -> Engine:
-        """Returns the same engine, whose ``run`` makes its calls another way.
-
-        Without transfers, ``run`` wants device arrays (``PhasedBackend.upload``) and enqueues
-        the engine on them: graphs hold addresses, so there is none for the caller's.
-        """
-        ...
-
-    def run_in_phases(self, inputs: Arrays, way: Way, now_ns: Callable[[], int]) -> Phases:
-        """Makes a call and returns its phases; the first one of an engine prepares for it.
-
-        The inputs are on the host whatever the way: without transfers they are copied in
-        before the call begins. ``now_ns`` is the host's clock.
-
-        Raises:
-            EngineError: TensorRT or CUDA failed. Nothing stays enqueued.
-        """
-        ...
-
-
-@runtime_checkable
-class PhasedBackend(Protocol):
-    """A ``Backend`` whose engines are ``PhasedEngine``."""
-
-    def upload(self, inputs: Arrays) -> dict[str, Any]:
-        """Returns copies of ``inputs`` on the device, which live as long as the backend."""
-        ...
-
-    def load_times(self, graph: str) -> LoadTimes:
-        """Returns what the last load of a graph spent its time on."""
-        ...
-
-    def device_free_bytes(self) -> int:
-        """Returns the device memory that is free, whoever took the rest."""
-        ...
-
-
-def phased_backend(backend: Backend) -> PhasedBackend | None:
-    """Returns ``backend`` if its calls have phases."""
-    return backend if isinstance(backend, PhasedBackend) else None

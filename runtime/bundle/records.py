@@ -123,10 +123,6 @@ def _without_format(value: object, expected: str, where: str, again: str) -> obj
     raise FormatError(f"{where}: 'format' must be {expected!r}, found {shown(found)}.")
 
 
-class _Reader(Protocol):
-    def __call__(self, value: Any, place: Place) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Kind:
     """How values of one annotation are read: of which types of parsed JSON, and by what.
@@ -136,7 +132,7 @@ class _Kind:
 
     types: tuple[type, ...]
     plural: str
-    read: _Reader
+    read: Callable[[Any, Place], Any]
 
 
 def _record(cls: Any, value: object, where: str) -> Any:

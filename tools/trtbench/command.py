@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from skipc.runtime import Bundle
-from skipc.runtime.backends.phases import OWN_WAY, Wait, Way, phased_backend
+from skipc.runtime.backends.phases import OWN_WAY, Wait, Way
+from skipc.runtime.backends.tensorrt.backend import phased_backend
 from skipc.runtime.errors import ChoiceError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines

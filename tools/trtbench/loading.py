@@ -12,7 +12,9 @@ from skipc.compiler.extras import require
 from skipc.compiler.verify.numerics import difference
 from skipc.runtime import Bundle, SystemClock
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeEngine
-from skipc.runtime.backends.phases import OWN_WAY, LoadTimes, PhasedEngine, phased_backend
+from skipc.runtime.backends.phases import OWN_WAY, LoadTimes
+from skipc.runtime.backends.tensorrt.backend import phased_backend
+from skipc.runtime.backends.tensorrt.engine import TensorRTEngine
 from skipc.runtime.call.chain import runs_of
 from skipc.runtime.errors import BundleError, EngineError, sentence
 from skipc.runtime.load.opening import bundle_backend, family_of, load_all
@@ -122,7 +124,7 @@ def runs_on(
 ) -> dict[str, Run]:
     """Returns each configuration as a function; ``way`` is for engines that have several."""
     made = {
-        graph: engine.made(way) if isinstance(engine, PhasedEngine) else engine
+        graph: engine.made(way) if isinstance(engine, TensorRTEngine) else engine
         for graph, engine in engines.items()
     }
     residency = subject.family.residency(made.__getitem__)

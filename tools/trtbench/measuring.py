@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.runtime.backends.phases import PhasedEngine, phased_backend
+from skipc.runtime.backends.tensorrt.backend import phased_backend
+from skipc.runtime.backends.tensorrt.engine import TensorRTEngine
 from skipc.runtime.bundle.device import conditions_now, this_device
 from skipc.runtime.load.opening import started_sampler
 from skipc.runtime.load.points import operating_points
@@ -133,9 +134,9 @@ def _time(
     if sampler is not None:
         step("measuring energy")
         energies = measure_energy(runs, cases, sampler, now_ns)
-    apart: dict[str, PhasedEngine] = {}
+    apart: dict[str, TensorRTEngine] = {}
     for name, graph in subject.alone.items():
-        if isinstance(engine := engines[graph], PhasedEngine):
+        if isinstance(engine := engines[graph], TensorRTEngine):
             apart[name] = engine
     if not apart:
         return Timed(trace, switching, energies)

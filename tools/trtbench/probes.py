@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Reading, Sampler
     from skipc.runtime.backends import Arrays, Backend
-    from skipc.runtime.backends.phases import PhasedEngine, Way
+    from skipc.runtime.backends.phases import Way
+    from skipc.runtime.backends.tensorrt.engine import TensorRTEngine
     from skipc.tools.trtbench.loop import Clock, Run, Stop
 
 WINDOWS = 5
@@ -148,7 +149,7 @@ _COLUMNS = tuple(field.name for field in fields(Phases))
 
 
 def measure_phases(
-    engines: Mapping[str, PhasedEngine],
+    engines: Mapping[str, TensorRTEngine],
     cases: Sequence[Arrays],
     way: Way,
     stop: Stop,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .cuda_python import CapturedGraph
+
     HostMemory = NDArray[np.uint8]
 
 _MODULES: dict[str, str] = {"cuda-python": ".cuda_python", "pycuda": ".pycuda"}
@@ -47,28 +49,11 @@ class Device:
     memory_bytes: int
 
 
-class Graph(Protocol):
-    """Work captured from a stream, ready to be launched again."""
-
-    @property
-    def nodes(self) -> int:
-        """How many operations were captured."""
-        ...
-
-    def launch(self, stream: int) -> None:
-        """Enqueues the work."""
-        ...
-
-    def close(self) -> None:
-        """Frees it; it must not be running."""
-        ...
-
-
 class Cuda(Protocol):
     """Device memory, pinned host memory, streams, events and graphs of one device.
 
     Device memory is named by its address, a stream by its handle: both are what TensorRT
-    takes. An event is named by a number, too. All methods may be called from any thread. Each
+    takes. All methods may be called from any thread. Each
     may raise ``CudaError``; what waits for work raises it for what failed in that, and what
     allocates raises ``DeviceMemoryError`` where memory is short.
 
@@ -136,23 +121,23 @@ class Cuda(Protocol):
         """Makes later work on ``stream`` wait, by an event, for what ``other`` holds now."""
         ...
 
-    def new_event(self, blocking: bool) -> int:
+    def new_event(self, blocking: bool) -> Any:
         """Returns an event that notes when it passes; ``blocking`` ones are slept for."""
         ...
 
-    def free_event(self, event: int) -> None:
+    def free_event(self, event: Any) -> None:
         """Frees an event; one that has not passed yet is freed by CUDA when it has."""
         ...
 
-    def record(self, event: int, stream: int) -> None:
+    def record(self, event: Any, stream: int) -> None:
         """Enqueues an event: it passes when all that ``stream`` holds before it is done."""
         ...
 
-    def wait_event(self, event: int) -> None:
+    def wait_event(self, event: Any) -> None:
         """Waits until a recorded event has passed."""
         ...
 
-    def elapsed_ms(self, start: int, end: int) -> float:
+    def elapsed_ms(self, start: Any, end: Any) -> float:
         """Returns the milliseconds between two events that have passed.
 
         CUDA's documentation gives the resolution as about half a microsecond.
@@ -163,7 +148,7 @@ class Cuda(Protocol):
         """Records what this thread enqueues on ``stream`` from now on; nothing runs."""
         ...
 
-    def end_capture(self, stream: int) -> Graph:
+    def end_capture(self, stream: int) -> CapturedGraph:
         """Returns what was recorded since ``begin_capture``."""
         ...
 

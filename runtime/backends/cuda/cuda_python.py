@@ -47,7 +47,6 @@ class _CudaPython:
 
     def __init__(self, runtime: ModuleType) -> None:
         self._runtime = runtime
-        self._events: dict[int, object] = {}
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -114,46 +113,43 @@ class _CudaPython:
         finally:
             self._call("cudaEventDestroy", event)  # takes effect when the event has passed
 
-    def new_event(self, blocking: bool) -> int:
+    def new_event(self, blocking: bool) -> Any:
         runtime = self._runtime
         flag = runtime.cudaEventBlockingSync if blocking else runtime.cudaEventDefault
-        (event,) = self._call("cudaEventCreateWithFlags", flag)
-        self._events[int(event)] = event
-        return int(event)
+        return self._call("cudaEventCreateWithFlags", flag)[0]
 
-    def free_event(self, event: int) -> None:
-        self._call("cudaEventDestroy", self._events.pop(event))
+    def free_event(self, event: Any) -> None:
+        self._call("cudaEventDestroy", event)
 
-    def record(self, event: int, stream: int) -> None:
-        self._call("cudaEventRecord", self._events[event], stream)
+    def record(self, event: Any, stream: int) -> None:
+        self._call("cudaEventRecord", event, stream)
 
-    def wait_event(self, event: int) -> None:
-        self._call("cudaEventSynchronize", self._events[event])
+    def wait_event(self, event: Any) -> None:
+        self._call("cudaEventSynchronize", event)
 
-    def elapsed_ms(self, start: int, end: int) -> float:
-        events = self._events[start], self._events[end]
-        return float(self._call("cudaEventElapsedTime", *events)[0])
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        return float(self._call("cudaEventElapsedTime", start, end)[0])
 
     def begin_capture(self, stream: int) -> None:
         # Thread-local: an engine that is loaded in the background may go on allocating.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
 
-    def end_capture(self, stream: int) -> _CapturedGraph:
+    def end_capture(self, stream: int) -> CapturedGraph:
         (recorded,) = self._call("cudaStreamEndCapture", stream)
         try:
             nodes = int(self._call("cudaGraphGetNodes", recorded)[-1])
             (launchable,) = self._call("cudaGraphInstantiate", recorded, 0)
         finally:
             self._call("cudaGraphDestroy", recorded)
-        return _CapturedGraph(self._runtime, launchable, nodes)
+        return CapturedGraph(self._runtime, launchable, nodes)
 
     def _call(self, function: str, *arguments: object) -> tuple[Any, ...]:
         return _checked(self._runtime, function, getattr(self._runtime, function)(*arguments))
 
 
-class _CapturedGraph:
-    """An instantiated CUDA graph: a ``Graph``."""
+class CapturedGraph:
+    """Work captured from a stream, ``nodes`` operations, ready to be launched again."""
 
     def __init__(self, runtime: ModuleType, launchable: object, nodes: int) -> None:
         self._runtime = runtime
@@ -161,10 +157,12 @@ class _CapturedGraph:
         self.nodes = nodes
 
     def launch(self, stream: int) -> None:
+        """Enqueues the work."""
         found = self._runtime.cudaGraphLaunch(self._launchable, stream)
         _checked(self._runtime, "cudaGraphLaunch", found)
 
     def close(self) -> None:
+        """Frees it; it must not be running."""
         found = self._runtime.cudaGraphExecDestroy(self._launchable)
         _checked(self._runtime, "cudaGraphExecDestroy", found)
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-    from . import Graph, HostMemory
+    from . import HostMemory
+    from .cuda_python import CapturedGraph
 
 NAME = "pycuda"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which PyCUDA has no name for
@@ -55,7 +56,6 @@ class _PyCuda:
         self._context = context
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
-        self._events: dict[int, Any] = {}
 
     def device(self) -> Device:
         with self.current():
@@ -123,33 +123,30 @@ class _PyCuda:
             event.record(self._streams[other])
             self._streams[stream].wait_for_event(event)
 
-    def new_event(self, blocking: bool) -> int:
+    def new_event(self, blocking: bool) -> Any:
         flags = self._driver.event_flags
         with self.current():
-            event = self._driver.Event(flags.BLOCKING_SYNC if blocking else flags.DEFAULT)
-        self._events[id(event)] = event
-        return id(event)
+            return self._driver.Event(flags.BLOCKING_SYNC if blocking else flags.DEFAULT)
 
-    def free_event(self, event: int) -> None:
-        with self.current():
-            del self._events[event]
+    def free_event(self, event: Any) -> None:
+        """Does nothing: PyCUDA frees an event when nobody holds it."""
 
-    def record(self, event: int, stream: int) -> None:
+    def record(self, event: Any, stream: int) -> None:
         with self.current():
-            self._events[event].record(self._streams[stream])
+            event.record(self._streams[stream])
 
-    def wait_event(self, event: int) -> None:
+    def wait_event(self, event: Any) -> None:
         with self.current():
-            self._events[event].synchronize()
+            event.synchronize()
 
-    def elapsed_ms(self, start: int, end: int) -> float:
+    def elapsed_ms(self, start: Any, end: Any) -> float:
         with self.current():
-            return float(self._events[end].time_since(self._events[start]))
+            return float(end.time_since(start))
 
     def begin_capture(self, stream: int) -> None:
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
-    def end_capture(self, stream: int) -> Graph:
+    def end_capture(self, stream: int) -> CapturedGraph:
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
     @contextmanager

@@ -112,7 +112,7 @@ def open_backend(
 
 
 class TensorRT:
-    """The engines of one family; satisfies ``Backend`` and ``PhasedBackend``.
+    """The engines of one family; satisfies ``Backend``.
 
     ``workspace_bytes`` is the scratch memory that the largest of them needs.
 
@@ -245,3 +245,8 @@ class TensorRT:
                     short=self._cuda.free_bytes() < plan.device_bytes,
                 )
         return engine
+
+
+def phased_backend(backend: Backend) -> TensorRT | None:
+    """Returns ``backend`` if its calls have phases."""
+    return backend if isinstance(backend, TensorRT) else None

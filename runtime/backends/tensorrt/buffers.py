@@ -88,7 +88,7 @@ class Memory:
                 stack.callback(cuda.free_host, self.host[name])
             self._allocated = stack.pop_all()
         self._results: dict[str, int] = {}
-        self._events: dict[Wait, tuple[int, ...]] = {}
+        self._events: dict[Wait, tuple[Any, ...]] = {}
 
     def close(self) -> None:
         """Frees everything."""
@@ -106,7 +106,7 @@ class Memory:
             self._results[name] = self.malloc(self._size_bytes[name])
         return self._results[name]
 
-    def events(self, how: Wait) -> tuple[int, ...]:
+    def events(self, how: Wait) -> tuple[Any, ...]:
         """Returns a measured call's four events for a way to wait, made when first wanted."""
         if how not in self._events:
             made = []

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from threading import Lock
 
     from .. import Arrays, Engine
-    from ..cuda import Graph
+    from ..cuda.cuda_python import CapturedGraph
     from .buffers import Buffers
 
 _LOG = logging.getLogger(__name__)
 
 
 class TensorRTEngine:
-    """One graph on the device; satisfies ``Engine`` and ``PhasedEngine``.
+    """One graph on the device; satisfies ``Engine``.
 
     A context whose work was captured must not be changed afterwards, so what the CUDA graph
     cannot do (another batch, arrays on the GPU) runs in a second one, made when needed.
@@ -46,7 +46,7 @@ class TensorRTEngine:
     def __init__(
         self,
         name: str,
-        captured: Graph | None,
+        captured: CapturedGraph | None,
         context: Any,
         another: Callable[[], Any],
         buffers: Buffers,
@@ -99,13 +99,61 @@ class TensorRTEngine:
             return buffers.outputs(batch)
 
     def made(self, way: Way) -> Engine:
-        """Returns the same engine, whose ``run`` makes its calls another way."""
+        """Returns the same engine, whose ``run`` makes its calls another way.
+
+        Without transfers, ``run`` wants device arrays (``TensorRT.upload``) and enqueues the
+        engine on them: graphs hold addresses, so there is none for the caller's.
+        """
         return _OtherWay(self, way)
 
     def run_in_phases(self, inputs: Arrays, way: Way, now_ns: Callable[[], int]) -> Phases:
-        """Makes a call and returns its phases; see ``PhasedEngine``."""
+        """Makes a call and returns its phases; the first one of an engine prepares for it.
+
+        The inputs are on the host whatever the way: without transfers they are copied in
+        before the call begins. ``now_ns`` is the host's clock.
+
+        Raises:
+            EngineError: TensorRT or CUDA failed. Nothing stays enqueued.
+        """
         with self._stream():
-            return self._in_phases(inputs, way, now_ns)
+            buffers = self._buffers
+            cuda, stream = buffers.cuda, buffers.stream
+            captured = self._computing_graph() if way.graph else None
+            batch = buffers.write(inputs)
+            graph = captured if batch == buffers.typical else None
+            context = None if graph is not None else self._context()
+            began, copied, computed, done = buffers.memory.events(way.wait)
+            if not way.transfers:
+                buffers.copy_in(batch)
+                cuda.synchronize(stream)
+            start_ns = now_ns()
+            cuda.record(began, stream)
+            if way.transfers:
+                buffers.copy_in(batch)
+                cuda.record(copied, stream)
+            enqueue_start_ns = now_ns()
+            if graph is not None:
+                graph.launch(stream)
+            else:
+                buffers.compute(self._name, context, batch)
+            enqueue_end_ns = now_ns()
+            cuda.record(computed, stream)
+            if way.transfers:
+                buffers.copy_out(batch)
+            cuda.record(done, stream)
+            if way.wait is Wait.DRIVER:
+                cuda.synchronize(stream)
+            else:
+                cuda.wait_event(done)
+            return Phases(
+                start_ns,
+                enqueue_start_ns,
+                enqueue_end_ns,
+                h2d_ms=cuda.elapsed_ms(began, copied) if way.transfers else 0.0,
+                compute_ms=cuda.elapsed_ms(copied if way.transfers else began, computed),
+                d2h_ms=cuda.elapsed_ms(computed, done) if way.transfers else 0.0,
+                graph=graph is not None,
+            )
 
     def close(self) -> None:
         """Frees graphs, contexts, engine in this order; TensorRT frees what nobody holds."""
@@ -147,7 +195,7 @@ class TensorRTEngine:
         buffers.cuda.record(done, buffers.stream)
         buffers.cuda.wait_event(done)
 
-    def _computing_graph(self) -> Graph | None:
+    def _computing_graph(self) -> CapturedGraph | None:
         """Returns the graph of computing alone, captured when first wanted, if there is one.
 
         The inputs in the buffers are overwritten: a capture tries itself on its own.
@@ -161,46 +209,6 @@ class TensorRTEngine:
                 context = None
             self._computing = captured, context
         return self._computing[0].graph
-
-    def _in_phases(self, inputs: Arrays, way: Way, now_ns: Callable[[], int]) -> Phases:
-        buffers = self._buffers
-        cuda, stream = buffers.cuda, buffers.stream
-        captured = self._computing_graph() if way.graph else None
-        batch = buffers.write(inputs)
-        graph = captured if batch == buffers.typical else None
-        context = None if graph is not None else self._context()
-        began, copied, computed, done = buffers.memory.events(way.wait)
-        if not way.transfers:
-            buffers.copy_in(batch)
-            cuda.synchronize(stream)
-        start_ns = now_ns()
-        cuda.record(began, stream)
-        if way.transfers:
-            buffers.copy_in(batch)
-            cuda.record(copied, stream)
-        enqueue_start_ns = now_ns()
-        if graph is not None:
-            graph.launch(stream)
-        else:
-            buffers.compute(self._name, context, batch)
-        enqueue_end_ns = now_ns()
-        cuda.record(computed, stream)
-        if way.transfers:
-            buffers.copy_out(batch)
-        cuda.record(done, stream)
-        if way.wait is Wait.DRIVER:
-            cuda.synchronize(stream)
-        else:
-            cuda.wait_event(done)
-        return Phases(
-            start_ns,
-            enqueue_start_ns,
-            enqueue_end_ns,
-            h2d_ms=cuda.elapsed_ms(began, copied) if way.transfers else 0.0,
-            compute_ms=cuda.elapsed_ms(copied if way.transfers else began, computed),
-            d2h_ms=cuda.elapsed_ms(computed, done) if way.transfers else 0.0,
-            graph=graph is not None,
-        )
 
 
 class _OtherWay:

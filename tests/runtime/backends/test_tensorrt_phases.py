@@ -12,7 +12,8 @@ import pytest
 from skipc.compiler.targets import finish
 from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.null import NullBackend
-from skipc.runtime.backends.phases import Phases, Wait, Way, phased_backend
+from skipc.runtime.backends.phases import Phases, Wait, Way
+from skipc.runtime.backends.tensorrt.backend import phased_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import BackendError, ClosedError, InputError
 from skipc.runtime.load.opening import family_of
