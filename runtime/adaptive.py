@@ -10,14 +10,13 @@ from .bundle.folder import Bundle
 from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
 from .call.controller import Controller
-from .call.lifetime import InFlight
+from .call.lifetime import InFlight, start_watchdog
 from .call.metering import Metering
 from .call.open_engine import OpenEngine
 from .call.orders import Orders
 from .call.readiness import Readiness
 from .call.runner import Runner
 from .call.stats import engine_stats
-from .call.watchdog import start_watchdog
 from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget

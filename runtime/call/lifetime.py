@@ -1,26 +1,32 @@
-"""Which calls run, and when what they use is freed: once, by the process that opened it."""
+"""Which calls run, which of them hang, and what is left to do when none does.
+
+A call that hangs inside of a library cannot be stopped from Python: its thread stays where it
+is. What can be done is to say so and to keep further calls away from that engine, so that the
+application may carry on or restart the process.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
-import weakref
 from collections import Counter
-from threading import RLock
+from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, final
 
 from ..errors import ClosedError
-from ..executing import Executing, let_go
+from ..executing import Executing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import ExitStack
     from types import FrameType
 
 _LOG = logging.getLogger(__name__)
 
+_LOOKS_PER_LIMIT = 4
+_SHORTEST_WAIT_S = 0.01
+_LONGEST_WAIT_S = 60.0
 _LOOK_S = 0.002
 _PATIENCE_AT_EXIT_S = 1.0
 """A thread that exit does not wait for may end its call in this time."""
@@ -122,61 +128,65 @@ class InFlight:
 
 
 @final
-class Lifetime:
-    """Frees what an engine holds once: when it is closed or collected, or at exit.
+class Watchdog:
+    """Looks, from a thread of its own, for calls that take longer than a limit."""
 
-    A fork of the process that made it frees nothing. The engine is not kept alive.
-    """
+    def __init__(
+        self, limit_ms: float, now_ns: Callable[[], int], in_flight: InFlight
+    ) -> None:
+        self._limit_ms, self._now_ns, self._in_flight = limit_ms, now_ns, in_flight
+        self._stop = Event()
+        self._thread: Thread | None = None
 
-    def __init__(self, owner: object, in_flight: InFlight, resources: ExitStack) -> None:
-        self._in_flight, self._resources = in_flight, resources
-        self._process = os.getpid()
-        self._freeing = RLock()
-        self._forgotten = weakref.finalize(owner, _free, in_flight, resources, self._process)
+    def start(self) -> None:
+        """Starts looking; without it, ``look`` does so when it is called."""
+        self._thread = Thread(target=self._run, name="skipc-watchdog", daemon=True)
+        self._thread.start()
 
-    @property
-    def is_here(self) -> bool:
-        """Whether this is the process that made it, not a fork of it."""
-        return os.getpid() == self._process
-
-    def check(self) -> None:
-        """Raises ``ClosedError`` in a fork of the process that made it."""
-        if not self.is_here:
-            raise ClosedError(
-                "the process was forked after the engine was opened, which leaves the"
-                " engine's threads behind. Open an engine in the child."
-            )
-
-    def check_open(self) -> None:
-        """Raises ``ClosedError`` there, or if the engine was closed."""
-        self.check()
-        self._in_flight.check_open()
+    def look(self) -> None:
+        """Says which calls have come to hang since it looked last."""
+        for configuration in self._in_flight.look(self._now_ns(), self._limit_ms):
+            _LOG.error(
+                "a call of configuration %r has been running for more than %g ms; other calls"
+                " avoid it while it hangs. It cannot be stopped from here: if it does not come"
+                " back, restart the process.",
+                configuration, self._limit_ms,
+            )  # fmt: skip
 
     def close(self) -> None:
-        """Waits for the calls in flight, then frees everything. May be called again.
+        """Stops looking. May be called again."""
+        self._stop.set()
+        # An engine that is forgotten may be collected in any thread, this one included.
+        if self._thread is not None and self._thread is not current_thread():
+            self._thread.join()
 
-        Raises:
-            ClosedError: A call is what called it, so that it would wait for itself.
-        """
-        if not self.is_here:
-            return
-        if self._in_flight.is_within(sys._getframe()):
-            raise ClosedError(
-                "close() was called from inside of a call, as by a signal's handler, and would"
-                " wait for that call for ever. Let the handler raise, or set a flag, and close"
-                " once the call has ended."
-            )
-        try:
-            self._in_flight.close()
-            with self._freeing:
-                self._resources.close()  # each once, also if an exception comes between two
-                self._forgotten.detach()
-        except BaseException:
-            let_go(self._freeing)
-            raise
+    def _run(self) -> None:
+        wait_s = self._limit_ms / 1000 / _LOOKS_PER_LIMIT
+        wait_s = min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
+        while not self._stop.wait(wait_s):
+            self.look()
 
 
-def _free(in_flight: InFlight, resources: ExitStack, process: int) -> None:
+def say_back(call: ActiveCall, took_ms: float) -> None:
+    """Says that a call which hung has ended."""
+    _LOG.warning(
+        "the call of configuration %r that hung ended after %.4g ms.",
+        call.configuration, took_ms,
+    )  # fmt: skip
+
+
+def start_watchdog(
+    limit_ms: float | None, now_ns: Callable[[], int], in_flight: InFlight, stack: ExitStack
+) -> None:
+    """Looks for calls that hang from now on, until ``stack`` ends; not without a limit."""
+    if limit_ms is not None:
+        watchdog = Watchdog(limit_ms, now_ns, in_flight)
+        stack.callback(watchdog.close)
+        watchdog.start()
+
+
+def free(in_flight: InFlight, resources: ExitStack, process: int) -> None:
+    """Frees what an engine holds that nobody closed; not in a fork of its process."""
     if os.getpid() != process:
         return
     if in_flight.close(_PATIENCE_AT_EXIT_S):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
+import weakref
 from collections.abc import Mapping
+from threading import RLock
 from typing import TYPE_CHECKING, Any, overload
 
+from ..errors import ClosedError
+from ..executing import let_go
 from ..governor.budget import checked_deadline_ms
-from .lifetime import Lifetime
+from .lifetime import free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +32,11 @@ if TYPE_CHECKING:
 
 
 class OpenEngine:
-    """``AdaptiveEngine`` once it is open; ``resources`` are what is freed in the end."""
+    """``AdaptiveEngine`` once it is open.
+
+    It frees its ``resources`` once: when it is closed or collected, or at exit, but never in
+    a fork of the process that made it.
+    """
 
     _closed = True
 
@@ -42,7 +52,10 @@ class OpenEngine:
     ) -> None:
         self._inputs, self._orders = inputs, orders
         self._control, self._runner, self._stats = control, runner, stats
-        self._life = Lifetime(self, in_flight, resources)
+        self._in_flight, self._resources = in_flight, resources
+        self._process = os.getpid()
+        self._freeing = RLock()
+        self._forgotten = weakref.finalize(self, free, in_flight, resources, self._process)
         self._closed = False
 
     @overload
@@ -75,7 +88,7 @@ class OpenEngine:
             EngineError: The engine failed, and so did the one tried in its place.
             ClosedError: The engine was closed, or opened before a fork.
         """
-        self._life.check_open()
+        self._check_open()
         arrays = self._inputs.check(inputs)
         if deadline_ms is not None:
             deadline_ms = checked_deadline_ms(deadline_ms)
@@ -96,7 +109,7 @@ class OpenEngine:
 
     @budget.setter
     def budget(self, budget: Budget | None) -> None:
-        self._life.check_open()
+        self._check_open()
         self._orders.budget = budget
 
     @property
@@ -109,7 +122,7 @@ class OpenEngine:
 
         ``runtime.call.trace`` makes a file of them for ``skipc trace``.
         """
-        self._life.check()
+        self._check_here()
         return self._control.records()
 
     def pin(self, configuration: str | None) -> None:
@@ -119,7 +132,7 @@ class OpenEngine:
             ChoiceError: There is no such configuration.
             ClosedError: The engine was closed.
         """
-        self._life.check_open()
+        self._check_open()
         self._orders.pin(configuration)
 
     def restore(self, configuration: str) -> None:
@@ -129,12 +142,12 @@ class OpenEngine:
             ChoiceError: There is no such configuration.
             ClosedError: The engine was closed.
         """
-        self._life.check_open()
+        self._check_open()
         self._control.restore(configuration)
 
     def stats(self) -> EngineStats:
         """Returns counts, factors and sizes as they are now; works after ``close()`` too."""
-        self._life.check()
+        self._check_here()
         return self._stats()
 
     def close(self) -> None:
@@ -148,10 +161,36 @@ class OpenEngine:
                 would wait for itself.
         """
         self._closed = True
-        self._life.close()
+        if os.getpid() != self._process:
+            return
+        if self._in_flight.is_within(sys._getframe()):
+            raise ClosedError(
+                "close() was called from inside of a call, as by a signal's handler, and would"
+                " wait for that call for ever. Let the handler raise, or set a flag, and close"
+                " once the call has ended."
+            )
+        try:
+            self._in_flight.close()
+            with self._freeing:
+                self._resources.close()  # each once, also if an exception comes between two
+                self._forgotten.detach()
+        except BaseException:
+            let_go(self._freeing)
+            raise
+
+    def _check_here(self) -> None:
+        if os.getpid() != self._process:
+            raise ClosedError(
+                "the process was forked after the engine was opened, which leaves the"
+                " engine's threads behind. Open an engine in the child."
+            )
+
+    def _check_open(self) -> None:
+        self._check_here()
+        self._in_flight.check_open()
 
     def __del__(self) -> None:
-        if not self._closed and self._life.is_here:
+        if not self._closed and os.getpid() == self._process:
             warnings.warn(
                 "an AdaptiveEngine was never closed: use `with AdaptiveEngine.open(...)`, or"
                 " call close().",

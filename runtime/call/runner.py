@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, final
 from ..errors import InputError, SkipcError
 from ..executing import let_go
 from .arrays import NotFiniteError
+from .lifetime import say_back
 from .record import failure_text
-from .watchdog import say_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -92,11 +92,6 @@ class Account(NamedTuple):
         return (self.budget.horizon_s or 0.0) - (self.settled_s - self.opened_s)
 
 
-def open_account(budget: Budget, now_s: float) -> Account:
-    """Returns the account of a budget that takes effect now, with nothing saved or owed."""
-    return Account(budget, now_s, now_s)
-
-
 def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
     """Returns the account of a budget that takes another one's place.
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from .account import Pace, call_begins, call_ends, corrected, open_account, reopen_account
-from .ceiling import Ceiling, ceiling_after
+from .account import Account, Pace, call_begins, call_ends, corrected, reopen_account
+from .decide import Ceiling, ceiling_after
 from .energy import first_energy, observe_energy
 from .latency import first_estimate, observe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .account import Account
     from .budget import Budget
     from .decide import Decision
     from .energy import EnergyEstimate, Spent
@@ -67,7 +66,7 @@ def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> 
         return state if state.account is None else state._replace(account=None)
     account = state.account
     if account is None:
-        account, idle_s = open_account(budget, now_s), 0.0
+        account, idle_s = Account(budget, now_s, now_s), 0.0
     elif not account.is_of(budget):
         account = reopen_account(account, budget, now_s)
     idle_mj = idle_s * state.energy.idle_w * _MJ_PER_WS

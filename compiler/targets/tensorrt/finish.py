@@ -15,8 +15,7 @@ from skipc.compiler.targets.tensorrt.plan import (
 )
 from skipc.compiler.targets.tensorrt.store import PlanStore, reusable
 from skipc.runtime.backends.cuda import open_cuda
-from skipc.runtime.backends.tensorrt.host import ahead_host, current_host
-from skipc.runtime.backends.tensorrt.library import open_library
+from skipc.runtime.backends.tensorrt.library import ahead_host, current_host, open_library
 from skipc.runtime.bundle.engines import EngineEntry
 from skipc.runtime.errors import BackendUnavailableError, SkipcError
 

@@ -34,8 +34,7 @@ from ..phases import LoadTimes
 from .buffers import Buffers, Memory, Shapes
 from .capture import capture
 from .engine import TensorRTEngine
-from .host import current_host, stale
-from .library import open_library
+from .library import current_host, open_library, stale
 from .refit import refit
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The TensorRT library: which module, which version, and what it logs.
+"""The TensorRT library: which module, which version, what it logs, what its engines fit.
 
 Written to the names that TensorRT 10.3 to 11.4 and TensorRT-RTX 1.4 to 1.7 have in common.
 Enumerators are taken by name: their values moved between versions.
@@ -7,18 +7,23 @@ Enumerators are taken by name: their values moved between versions.
 from __future__ import annotations
 
 import importlib
+import platform
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BackendUnavailableError, EngineError, install_text
 from ..cuda import DeviceMemoryError
+from ..host import stale_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
+
+    from ..cuda import Cuda
 
 # Per backend: the modules to try (the second is what the wheel of the bindings alone brings)
 # and what to say where none is there.
@@ -36,6 +41,11 @@ _MODULES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
 }
 BACKENDS = tuple(_MODULES)
+
+_MODEL = Path("/proc/device-tree/model")
+
+CAPABILITIES = "compute_capabilities"
+"""Key of an engine set built ahead: every GPU generation that it runs on."""
 
 _KEPT_LINES = 400
 _NOISE = ("cudaError 35", "CUDA initialization failure with error: 35")
@@ -171,3 +181,49 @@ def _logger(module: ModuleType) -> Any:
 
         _LOGGERS[module.__name__] = Logger()
     return _LOGGERS[module.__name__]
+
+
+def current_host(library: Library, cuda: Cuda) -> dict[str, str]:
+    """Returns the key of engines built or run here.
+
+    The keys are ``architecture``, the backend with its version, ``gpu``,
+    ``compute_capability`` and, where there is a device tree, ``board``: every Jetson Orin
+    calls its GPU alike. A plan runs on the kind of GPU that it was timed on; another of the
+    same generation may run it slowly or not at all.
+    """
+    device = cuda.device()
+    key = {
+        "architecture": platform.machine() or "unknown",
+        library.backend: library.version,
+        "gpu": device.name,
+        "compute_capability": device.compute_capability,
+    }
+    board = _board()
+    return {**key, "board": board} if board else key
+
+
+def _board() -> str:
+    try:
+        text = _MODEL.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return " ".join(text.replace("\0", " ").split())
+
+
+def ahead_host(library: Library, capabilities: tuple[str, ...]) -> dict[str, str]:
+    """Returns the key of engines built ahead, for any GPU of these generations."""
+    return {library.backend: library.version, CAPABILITIES: " ".join(capabilities)}
+
+
+def stale(built: Mapping[str, str], here: Mapping[str, str]) -> str | None:
+    """Returns why engines built with one key do not fit ``current_host`` of here, or None."""
+    if CAPABILITIES not in built:
+        return stale_reason(built, here)
+    fits = built[CAPABILITIES].split()
+    if here["compute_capability"] not in fits:
+        return (
+            f"they are for the compute capabilities {', '.join(fits)}, and this GPU"
+            f" ({here['gpu']}) has {here['compute_capability']}"
+        )
+    version = {name: value for name, value in built.items() if name != CAPABILITIES}
+    return stale_reason(version, {name: here.get(name, "unknown") for name in version})

@@ -12,8 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from skipc.runtime import Budget, FakeClock
-from skipc.runtime.call.lifetime import InFlight
-from skipc.runtime.call.watchdog import Watchdog, start_watchdog
+from skipc.runtime.call.lifetime import InFlight, Watchdog, start_watchdog
 from tests.runtime.faulty import PATIENCE_S, Script, X, scripted, texts
 
 LIMIT_MS = 100
