@@ -14,7 +14,6 @@ class Clock(Protocol):
 
     def now_ns(self) -> int:
         """Returns nanoseconds since some fixed moment."""
-        ...
 
 
 class SystemClock:

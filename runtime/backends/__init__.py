@@ -47,11 +47,9 @@ class Engine(Protocol):
             InputError: Arrays lie on a GPU, and the engine does not take them from there.
             EngineError: The library failed.
         """
-        ...
 
     def close(self) -> None:
         """Frees what only this engine holds. May be called again."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +83,12 @@ class Backend(Protocol):
             DeviceMemoryError: The device is full.
             EngineError: The library refused it.
         """
-        ...
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
-        ...
 
     def close(self) -> None:
         """Frees what the engines share; called after every engine was closed."""
-        ...
 
 
 def comes_from(error: Exception, *libraries: str) -> bool:

@@ -100,12 +100,10 @@ class Graph(Protocol):
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The tensors where it begins."""
-        ...
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The tensors where it ends."""
-        ...
 
 
 def check_route(

@@ -46,14 +46,10 @@ class Reached(NamedTuple):
 class _Step:
     """A stage, ready to run.
 
-    Attributes:
-        run: Runs its graph.
-        feeds: Input of the graph, the stage that it comes from or None for the call's own, and
-            its name there.
-        constants: The inputs with a fixed value.
-        answers: The graph's output for each of the family's; empty if it never answers.
-        test: Looks at the answer; None where the route ends.
-        ahead: Begins to load the next stage, where it may not be there.
+    ``feeds`` are the inputs that come from a stage, or from the call itself (None), and their
+    names there; ``constants`` have a fixed value. ``answers`` are the graph's outputs by the
+    family's names, empty if it never answers. ``ahead`` begins to load the next stage, where
+    it may not be there.
     """
 
     run: Run

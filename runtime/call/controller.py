@@ -117,15 +117,10 @@ class Controller:
     ) -> None:
         """Takes note of what a call took.
 
-        Args:
-            call: What ``begin`` returned.
-            now_ns: The clock's time.
-            latency_ms: What the call took, or how long it took to fail; below zero if the
-                clock went back meanwhile.
-            failure: Why it gave no outputs; empty if it did.
-            ran: Whether the engine ran to its end, even if what it returned was refused.
-            stage: The last stage of its route that it reached.
-            alike: Whether all rows of its batch stopped there.
+        ``latency_ms`` is how long it took, be it to fail (``failure`` then says why); it is
+        below zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to
+        its end, even if what it returned was refused; ``stage`` is the last of its route that
+        it reached, and ``alike`` tells whether all rows of its batch stopped there.
         """
         with self.lock:
             name, budget = call.configuration, call.budget

@@ -144,18 +144,12 @@ def observe(
     deviations: float = DEVIATIONS_AT_99,
     stage: int = -1,
 ) -> LatencyEstimate:
-    """Returns ``estimate`` with one more measurement of ``point``.
+    """Returns ``estimate`` with one more measurement of ``point``, at least zero.
 
-    A call that stopped early is compared with what it takes to get there: else it would be
-    learnt as a faster device. The tail is that of the whole route.
-
-    Args:
-        point: What ran.
-        estimate: What was learnt before.
-        latency_ms: What the call took; at least zero.
-        quantile: The share of calls that were to stay within the prediction.
-        deviations: The same in standard deviations: ``Budget.deviations``.
-        stage: The stage that it reached.
+    A call that stopped early, at ``stage``, is compared with what it takes to get there: else
+    it would be learnt as a faster device. The tail is that of the whole route. ``quantile`` is
+    the share of calls that were to stay within the prediction, ``deviations`` the same in
+    standard deviations: ``Budget.deviations``.
     """
     name, residuals = point.configuration, estimate.log_residuals
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG

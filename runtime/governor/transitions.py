@@ -116,8 +116,8 @@ def after_call(
 ) -> State:
     """Returns the state after a call of ``point``.
 
-    One that gave no outputs spent energy; but being no inference, it earns no grant of energy
-    per inference.
+    One that gave no outputs, ``failed``, spent energy; but being no inference, it earns no
+    grant of energy per inference.
 
     Args:
         state: As it was.
@@ -128,7 +128,7 @@ def after_call(
         now_s: The time.
         idle_s: How long nothing ran between the choice and the call.
         stage: The stage that it reached.
-        failed: Whether it gave no outputs.
+        failed: See above.
     """
     latency, account = state.latency, state.account
     if latency_ms is not None:

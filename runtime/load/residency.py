@@ -55,15 +55,10 @@ class ResidencyCounts:
 class Residency(Generic[Item]):
     """Loads engines by graph and keeps them within a limit of bytes.
 
-    An engine in use is never freed. One is loaded at a time; others may be used meanwhile.
-    All methods may be called from any thread. Where the device turns out to be full
+    An engine in use is never freed. One is loaded at a time; others may be used meanwhile. All
+    methods may be called from any thread. Where the device turns out to be full
     (``DeviceMemoryError``), the least recently used ones leave, as long as there is one.
-
-    Args:
-        load: Loads a graph's engine; called without any lock held.
-        size_bytes: The device memory that each engine takes, by graph.
-        limit_bytes: What all loaded ones may take together; None for no limit.
-        keep: The graph that leaves last: one that must be at hand at once.
+    ``keep`` leaves last: it must be at hand at once.
 
     Attributes:
         counts: What happened so far.

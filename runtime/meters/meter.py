@@ -46,8 +46,6 @@ class Meter(Protocol):
         Raises:
             MeterError: It cannot be read now; a later call may succeed.
         """
-        ...
 
     def close(self) -> None:
         """Frees what the meter holds. It may be called twice; reading is over then."""
-        ...

@@ -67,90 +67,69 @@ class Cuda(Protocol):
 
     def current(self) -> AbstractContextManager[None]:
         """Makes this device the calling thread's in the block, whatever it was before."""
-        ...
 
     def device(self) -> Device:
         """Returns the device that everything happens on."""
-        ...
 
     def free_bytes(self) -> int:
         """Returns the device memory that is free now."""
-        ...
 
     def malloc(self, size_bytes: int) -> int:
         """Returns the address of new device memory, aligned to 256 bytes."""
-        ...
 
     def free(self, address: int) -> None:
         """Frees device memory."""
-        ...
 
     def malloc_host(self, size_bytes: int) -> HostMemory:
         """Returns pinned host memory, which copies need to run beside the host."""
-        ...
 
     def free_host(self, memory: HostMemory) -> None:
         """Frees pinned host memory; ``memory`` must not be read afterwards."""
-        ...
 
     def copy_to_device(self, address: int, memory: HostMemory, stream: int) -> None:
         """Enqueues a copy of all of ``memory`` to ``address``."""
-        ...
 
     def copy_on_device(self, target: int, source: int, size_bytes: int, stream: int) -> None:
         """Enqueues a copy from one place on the device to another."""
-        ...
 
     def copy_to_host(self, memory: HostMemory, address: int, stream: int) -> None:
         """Enqueues a copy from ``address`` that fills ``memory``."""
-        ...
 
     def new_stream(self) -> int:
         """Returns a stream that does not wait for the default one."""
-        ...
 
     def free_stream(self, stream: int) -> None:
         """Frees a stream on which nothing runs."""
-        ...
 
     def synchronize(self, stream: int) -> None:
         """Waits until everything enqueued on ``stream`` is done."""
-        ...
 
     def wait_for(self, stream: int, other: int) -> None:
         """Makes later work on ``stream`` wait, by an event, for what ``other`` holds now."""
-        ...
 
     def new_event(self, blocking: bool) -> Any:
         """Returns an event that notes when it passes; ``blocking`` ones are slept for."""
-        ...
 
     def free_event(self, event: Any) -> None:
         """Frees an event; one that has not passed yet is freed by CUDA when it has."""
-        ...
 
     def record(self, event: Any, stream: int) -> None:
         """Enqueues an event: it passes when all that ``stream`` holds before it is done."""
-        ...
 
     def wait_event(self, event: Any) -> None:
         """Waits until a recorded event has passed."""
-        ...
 
     def elapsed_ms(self, start: Any, end: Any) -> float:
         """Returns the milliseconds between two events that have passed.
 
         CUDA's documentation gives the resolution as about half a microsecond.
         """
-        ...
 
     def begin_capture(self, stream: int) -> None:
         """Records what this thread enqueues on ``stream`` from now on; nothing runs."""
-        ...
 
     def end_capture(self, stream: int) -> CapturedGraph:
         """Returns what was recorded since ``begin_capture``."""
-        ...
 
 
 def open_cuda() -> Cuda:

@@ -55,14 +55,10 @@ _LOG = logging.getLogger(__name__)
 class Plan:
     """An engine's file and what it needs.
 
-    Attributes:
-        file: The serialised engine.
-        graph: The graph's file, whose weights a stripped engine is refitted with.
-        store: The weight store beside the graph.
-        shapes: The graph's inputs and outputs.
-        device_bytes: Device memory that the loaded engine takes, without the workspace.
-        workspace_bytes: Scratch memory that it needs while it runs; 0 where it was built
-            without the GPU to ask.
+    A stripped engine is refitted with the weights of the ``graph``'s file, from the ``store``
+    beside it. ``device_bytes`` are what the loaded engine takes, without the workspace: that
+    is the scratch memory that it needs while it runs, 0 where it was built without the GPU to
+    ask.
     """
 
     file: Path

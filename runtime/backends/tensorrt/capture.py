@@ -33,14 +33,10 @@ class Captured:
 
 
 def capture(name: str, context: Any, buffers: Buffers, transfers: bool = True) -> Captured:
-    """Returns the graph of a call. The caller holds the stream.
+    """Returns the graph of a call in a ``context``. The caller holds the stream.
 
-    Args:
-        name: The graph's name.
-        context: What is captured. A whole call of it precedes and judges the capture.
-        buffers: Where inputs and outputs lie.
-        transfers: Whether copy in and copy out are captured, too; else the engine alone, for
-            measuring.
+    A whole call of it precedes and judges the capture. Without ``transfers``, copy in and copy
+    out are left out, for measuring.
 
     Raises:
         DeviceMemoryError: The device is full.
