@@ -51,14 +51,11 @@ class FakeClock:
 
 
 class Elapsed:
-    """The seconds since a moment; never fewer than before, whatever the clock shows.
+    """The seconds since ``start_ns``; never fewer than before, whatever the clock shows.
 
     Where the clock was set back, time goes on from where it was; neither does it stand still
     until the clock has caught up, nor is any of it counted twice. Not for several threads at
     once.
-
-    Args:
-        start_ns: The clock's time at that moment.
     """
 
     __slots__ = ("_now_s", "_start_ns")

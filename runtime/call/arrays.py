@@ -168,16 +168,13 @@ class NotFiniteError(EngineError):
 
 @final
 class OutputChecker:
-    """Looks at outputs as a policy says.
+    """Looks at outputs as ``nan_outputs`` of ``AdaptiveEngine.open`` says.
 
-    Args:
-        policy: ``pass`` does not look. ``warn`` logs the first time for each configuration.
-            ``fall-back`` runs the next cheaper configuration instead. Outputs that stay on
-            a GPU are not looked at, nor are those that are no floating-point numbers of
-            NumPy's own.
+    Those that stay on a GPU are not looked at, nor are those that are no floating-point
+    numbers of NumPy's own.
 
     Raises:
-        ChoiceError: ``policy`` is none of these.
+        ChoiceError: ``policy`` is not one.
     """
 
     def __init__(self, policy: str) -> None:

@@ -46,7 +46,7 @@ class ConfigurationStats(OperatingPoint):
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """An open engine, at one moment.
+    """An open engine, at one moment; counts are since it was opened.
 
     Attributes:
         backend: The backend's name.
@@ -55,16 +55,13 @@ class EngineStats:
             that the caller gave.
         calls: Calls finished.
         switches: Calls that ran another configuration than the call before.
-        infeasible_calls: Calls whose budget nothing was predicted to meet, refused ones
-            included.
+        infeasible_calls: Calls that nothing was predicted to fit, refused ones included.
         slowdown: Measured over tabled latency, shared by all configurations.
         bad: Why a configuration is left out, by its name.
         hanging: How many calls of a configuration hang, by its name.
-        metered_mj: Energy that the meter counted since the engine was opened; None without
-            a meter.
+        metered_mj: Energy that the meter counted; None without a meter.
         meter_estimated: Whether it measures nothing and takes a power for granted.
-        meter_lost: Whether the meter says nothing that can be believed; energy is then
-            estimated.
+        meter_lost: Whether it says nothing to be believed; energy is then estimated.
         sharing: What the loaded engines share.
         residency: How often engines were loaded, had to leave, and were waited for.
         configurations: One entry per configuration, in the bundle's order.

@@ -65,10 +65,8 @@ _SCORES: Mapping[str, Callable[[Floats], Floats]] = {
 def score(test: Test, output: NDArray[Any]) -> Floats:
     """Returns each row's weighted sum of scores, which the test's threshold is compared with.
 
-    Args:
-        test: One with scores.
-        output: What it looks at: (rows, classes), or (rows, classes, ...), where the scores of
-            all places are averaged; for ``value`` one number in each row.
+    ``output`` is (rows, classes), or (rows, classes, ...), where the scores of all places are
+    averaged; for ``value`` it is one number in each row.
     """
     rows = np.asarray(output, np.float64).reshape(len(output), *(output.shape[1:] or (1,)))
     logits = rows if test.temperature == 1 else rows / test.temperature

@@ -39,13 +39,7 @@ _LOOK_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class ResidencyCounts:
-    """What happened so far.
-
-    Attributes:
-        loads: Engines loaded, in the background or not.
-        evictions: Engines that had to leave for another.
-        waits: Uses that had to wait until an engine was loaded.
-    """
+    """Engines loaded, those that had to leave for another, and uses that had to wait."""
 
     loads: int = 0
     evictions: int = 0

@@ -169,9 +169,13 @@ class TensorRT:
 
     def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
         """Returns copies of ``inputs`` on the device, freed with the backend."""
-        taking = (p.shapes for p in self._plans.values() if inputs.keys() == p.shapes.names)
+        shapes = next(
+            plan.shapes
+            for plan in self._plans.values()
+            if inputs.keys() == {spec.name for spec in plan.shapes.inputs}
+        )
         with self._running, self._cuda.current():
-            return Buffers(self._memory, next(taking)).upload(inputs)
+            return Buffers(self._memory, shapes).upload(inputs)
 
     def load_times(self, graph: str) -> LoadTimes:
         """Returns what the last load of a graph spent its time on."""

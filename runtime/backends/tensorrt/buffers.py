@@ -40,11 +40,6 @@ class Shapes:
     outputs: Sequence[TensorSpec]
     batch: BatchRange | None
 
-    @property
-    def names(self) -> set[str]:
-        """The inputs' names."""
-        return {spec.name for spec in self.inputs}
-
 
 def size_bytes_of(spec: TensorSpec, batch: int) -> int:
     """Returns the bytes of ``spec`` at a batch size."""
@@ -54,12 +49,7 @@ def size_bytes_of(spec: TensorSpec, batch: int) -> int:
 class Memory:
     """What all graphs share: one stream, a workspace, memory for each tensor by its name.
 
-    Attributes:
-        stream: The stream that everything runs on.
-        workspace: The workspace's address.
-        workspace_bytes: Its size: what the largest engine needs.
-        device: Each tensor's place on the device.
-        host: Each tensor's place on the host, pinned.
+    ``device`` has a tensor's place on the device, ``host`` its pinned place on the host.
 
     Raises:
         DeviceMemoryError: There is no room; nothing stays allocated.

@@ -110,25 +110,19 @@ def open_library(backend: str) -> Library:
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except ModuleNotFoundError as cause:
-            if cause.name != name:
-                raise _unusable(backend, cause, advice) from cause
-            continue
         except ImportError as cause:
-            raise _unusable(backend, cause, advice) from cause
+            if isinstance(cause, ModuleNotFoundError) and cause.name == name:
+                continue
+            raise BackendUnavailableError(
+                f"the library of the backend {backend!r} is installed but cannot be imported:"
+                f" {cause}. {advice}"
+            ) from cause
         # The metapackage of another TensorRT is an empty module.
         if hasattr(module, "Runtime"):
             return Library(backend, module, str(module.__version__), _logger(module))
     raise BackendUnavailableError(
         f"engines of the backend {backend!r} run on the Python module {modules[0]!r}, which"
         f" is not installed. {advice}"
-    )
-
-
-def _unusable(backend: str, cause: ImportError, advice: str) -> BackendUnavailableError:
-    return BackendUnavailableError(
-        f"the library of the backend {backend!r} is installed but cannot be imported:"
-        f" {cause}. {advice}"
     )
 
 
