@@ -39,9 +39,8 @@ class Engine(Protocol):
     def run(self, inputs: Arrays) -> Outputs:
         """Returns the outputs by name, in new arrays that belong to the caller.
 
-        Args:
-            inputs: Every input by name, already checked against the manifest's shapes and
-                types; the backend may read them only until it returns.
+        The inputs are checked against the manifest's shapes and types already; they may be
+        read only until it returns.
 
         Raises:
             InputError: Arrays lie on a GPU, and the engine does not take them from there.

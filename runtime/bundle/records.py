@@ -186,9 +186,10 @@ def _kind(hint: Any) -> _Kind:
 
 
 def _constrained(hint: Any, *constraints: Constraint) -> _Kind:
-    plain = _ANY_TEXT if MayBeEmpty() in constraints else _kind(hint)
     if hint is int:  # the least value is said by its own constraint where it has one
-        plain, constraints = _ANY_INTEGER, (*constraints, _NATURAL)
+        plain, constraints = _ANY_INTEGER, (*constraints, AtLeast(0))
+    else:
+        plain = _ANY_TEXT if MayBeEmpty() in constraints else _kind(hint)
 
     def read_constrained(value: object, place: Place) -> object:
         found = plain.read(value, place)
@@ -266,12 +267,6 @@ def _any_text(value: object, place: Place) -> str:
     return value
 
 
-def _integer(value: object, place: Place) -> int:
-    found = _any_integer(value, place)
-    _NATURAL.check(found, place)
-    return found
-
-
 def _any_integer(value: object, place: Place) -> int:
     if type(value) is not int:
         raise place.must_be("a whole number", value)
@@ -298,12 +293,11 @@ def _boolean(value: object, place: Place) -> bool:
     return value
 
 
-_NATURAL = AtLeast(0)
 _ANY_TEXT = _Kind((str,), "strings", _any_text)
 _ANY_INTEGER = _Kind((int,), "whole numbers", _any_integer)
 _SCALARS: dict[Any, _Kind] = {
     str: _Kind((str,), "strings", _text),
-    int: _Kind((int,), "whole numbers", _integer),
+    int: _constrained(int),
     float: _Kind((int, float), "numbers", _number),
     bool: _Kind((bool,), "", _boolean),
     object: _Kind((object,), "", lambda value, place: value),

@@ -52,7 +52,6 @@ class Runner:
 
         If its engine fails, the next cheaper configuration runs once in its place. What else
         is raised meanwhile, by a signal's handler or by another thread, is the application's.
-        ``arrays`` are every input by name, already checked.
 
         Raises:
             EngineError: The engine failed, and so did the one tried in its place.

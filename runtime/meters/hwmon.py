@@ -65,12 +65,7 @@ class _RailMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of the rails with these labels, joined by ``+``; "" for the total.
-
-    Raises:
-        MeterUnavailableError: There are no such rails, or the board is not known.
-        MeterError: They would be counted twice, or cannot be read now.
-    """
+    """Returns the meter of the rails with these labels, joined by ``+``; "" for the total."""
     rails = _rails(system)
     board = board_with(_labels(rails))
     if not argument and board is None:
@@ -83,11 +78,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
 
 
 def specs(system: Path) -> tuple[str, ...]:
-    """Returns the total, where the board is known, and every single rail.
-
-    Raises:
-        MeterUnavailableError: There is no rail.
-    """
+    """Returns the total, where the board is known, and every single rail."""
     labels = _labels(_rails(system))
     total = ("hwmon",) if board_with(labels) is not None else ()
     return (*total, *(f"hwmon:{label}" for label in labels))

@@ -38,11 +38,7 @@ class _ModelMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns a meter of ``argument`` watts.
-
-    Raises:
-        MeterError: That is no power above zero.
-    """
+    """Returns a meter of ``argument`` watts, a power above zero."""
     try:
         watts = float(argument)
     except ValueError:

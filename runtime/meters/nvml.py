@@ -60,12 +60,7 @@ class _NvmlMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of a GPU by its PCI bus id, or of the only one where that is empty.
-
-    Raises:
-        MeterUnavailableError: No package, no driver, no such GPU, or it does not count.
-        MeterError: The driver does not answer.
-    """
+    """Returns the meter of a GPU by its PCI bus id, or of the only one where that is empty."""
     library = _started()
     try:
         handle = _device(library, argument)
@@ -82,12 +77,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
 
 
 def specs(system: Path) -> tuple[str, ...]:
-    """Returns each GPU by its PCI bus id.
-
-    Raises:
-        MeterUnavailableError: No package, no driver, or no GPU.
-        MeterError: The driver does not answer.
-    """
+    """Returns each GPU by its PCI bus id."""
     library = _started()
     try:
         ids = _bus_ids(library)

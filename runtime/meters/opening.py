@@ -1,7 +1,9 @@
 """Opens a meter by its spec: a kind, and what of it.
 
 ``_MODULES`` is the registry. Each module has ``open_kind(argument, clock, system)``, which
-opens one, and ``specs(system)``, which names those that this machine has.
+opens one, and ``specs(system)``, which names those that this machine has; ``system`` is where
+sysfs is mounted. Both raise ``MeterUnavailableError`` where the machine lacks what is read, or
+the user the right to, and ``MeterError`` where it cannot be read now or is named wrongly.
 """
 
 from __future__ import annotations

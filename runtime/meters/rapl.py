@@ -88,12 +88,7 @@ class _RaplMeter:
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
-    """Returns the meter of all packages of this machine; ``argument`` must be empty.
-
-    Raises:
-        MeterUnavailableError: There are none, or they may not be read.
-        MeterError: They cannot be read now, or ``argument`` is not empty.
-    """
+    """Returns the meter of all packages of this machine; ``argument`` must be empty."""
     if argument:
         raise MeterError(
             f"the meter 'rapl' adds up all packages and takes no name, not {argument!r}. Write"
@@ -103,7 +98,7 @@ def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
 
 
 def specs(system: Path) -> tuple[str, ...]:
-    """Returns the one meter of this kind, or raises ``MeterUnavailableError``."""
+    """Returns the one meter of this kind."""
     _zones(system)
     return ("rapl",)
 

@@ -143,7 +143,8 @@ def open_cuda() -> Cuda:
             opener: Any = importlib.import_module(module, __package__)
             opened: Cuda = opener.open_library()
         except ImportError as cause:
-            if not _is_missing(cause):
+            missing = str(cause.name) if isinstance(cause, ModuleNotFoundError) else ""
+            if missing.partition(".")[0] not in ("cuda", "pycuda"):
                 raise BackendUnavailableError(
                     f"the CUDA library {name} is installed but cannot be imported: {cause}."
                 ) from cause
@@ -153,11 +154,4 @@ def open_cuda() -> Cuda:
         "engines on a GPU need a CUDA library for Python, and none is installed. Install"
         " one whose major version is your driver's CUDA: pip install 'cuda-bindings>=12.6,<13'"
         " for CUDA 12 (JetPack 6), pip install 'cuda-bindings>=13' for CUDA 13 (JetPack 7)."
-    )
-
-
-def _is_missing(cause: ImportError) -> bool:
-    return isinstance(cause, ModuleNotFoundError) and str(cause.name).split(".")[0] in (
-        "cuda",
-        "pycuda",
     )

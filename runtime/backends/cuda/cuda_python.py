@@ -23,12 +23,7 @@ _DEVICE = 0
 
 
 def open_library() -> _CudaPython:
-    """Returns CUDA on the first visible device (see ``CUDA_VISIBLE_DEVICES``).
-
-    Raises:
-        ImportError: ``cuda.bindings`` is not installed.
-        BackendUnavailableError: There is no device, or no driver that fits.
-    """
+    """Returns CUDA on the first visible device (see ``CUDA_VISIBLE_DEVICES``)."""
     runtime = importlib.import_module("cuda.bindings.runtime")
     try:
         (count,) = _checked(runtime, "cudaGetDeviceCount", runtime.cudaGetDeviceCount())

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...errors import InputError, reason_of
 from .. import comes_from
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 _DLPACK_KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}
@@ -29,15 +26,9 @@ UNSYNCHRONIZED = -1
 class DeviceArray:
     """A contiguous array in device memory.
 
-    As an output it is valid until the same engine's next call or ``close``: copy it, or use
-    it on the GPU before.
-
-    Attributes:
-        address: Where it lies.
-        shape: Its dimensions.
-        dtype: Its element type.
-        stream: The stream on which it becomes complete; None where it is complete already.
-        owner: What must live as long as the memory is used.
+    As an output it is valid until the same engine's next call or ``close``: copy it, or use it
+    on the GPU before. It becomes complete on its ``stream``; None where it is complete
+    already. Its ``owner`` must live as long as the memory is used.
     """
 
     address: int
@@ -91,7 +82,11 @@ def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
                     " 0. Move it there, or choose another with CUDA_VISIBLE_DEVICES."
                 )
             return _from_dlpack(name, value.__dlpack__(stream=stream))
-        return _from_interface(name, value, value.__cuda_array_interface__)
+        described = value.__cuda_array_interface__
+        shape, dtype = tuple(described["shape"]), np.dtype(described["typestr"])
+        _check_contiguous(name, shape, described.get("strides"), dtype.itemsize)
+        address, stream = int(described["data"][0]), described.get("stream")
+        return DeviceArray(address, shape, dtype, stream, owner=value)
     except InputError:
         raise
     except Exception as cause:  # whatever the other library raises
@@ -100,15 +95,6 @@ def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
         raise InputError(
             f"input {name!r} lies on the GPU and cannot be read there: {reason_of(cause)}"
         ) from cause
-
-
-def _from_interface(name: str, value: object, described: Mapping[str, Any]) -> DeviceArray:
-    shape, dtype = tuple(described["shape"]), np.dtype(described["typestr"])
-    strides = described.get("strides")
-    _check_contiguous(name, shape, strides, dtype.itemsize)
-    return DeviceArray(
-        int(described["data"][0]), shape, dtype, described.get("stream"), owner=value
-    )
 
 
 class _Tensor(ctypes.Structure):

@@ -25,12 +25,8 @@ _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which PyCUDA has no name for
 def open_library() -> _PyCuda:
     """Returns CUDA in the device's primary context, which other libraries share.
 
-    ``pycuda.autoinit`` would make a context of its own, in which TensorRT and torch cannot
-    see the memory.
-
-    Raises:
-        ImportError: PyCUDA is not installed.
-        BackendUnavailableError: There is no device, or no driver that fits.
+    ``pycuda.autoinit`` would make a context of its own, in which TensorRT and torch cannot see
+    the memory.
     """
     driver = importlib.import_module("pycuda.driver")
     try:
