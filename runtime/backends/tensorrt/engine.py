@@ -214,6 +214,6 @@ class TensorRTEngine:
 class _OtherWay:
     """An engine whose calls are made another way; it is closed with the engine."""
 
-    def __init__(self, engine: TensorRTEngine, way: Way) -> None:
-        self.run = partial(engine.run, way=way)
-        self.close = engine.close
+    def __init__(self, usual: TensorRTEngine, way: Way) -> None:
+        self.run = partial(usual.run, way=way)
+        self.close = usual.close
