@@ -66,7 +66,7 @@ class NullBackend:
         """Does nothing."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _NullEngine:
     graph: str
     latency_ms: Callable[[int], float]
