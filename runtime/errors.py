@@ -1,7 +1,23 @@
-"""Every error the runtime raises, or what it is a kind of: all are a ``SkipcError``.
+"""Every error the runtime raises, or what it is a kind of.
 
-Compiler, profiles and tools hang their own errors below it. ``CudaError``,
-``DeviceMemoryError`` and ``NotFiniteError`` are defined where they are raised.
+SkipcError
+├─ BundleError            the directory is not a bundle that can be used
+│  ├─ FormatError         a file does not have the form FORMAT.md gives
+│  ├─ IntegrityError      a file is missing, too short, altered or outside the bundle
+│  └─ VersionError        the format's version is not one this reader knows
+├─ BackendError           the backend cannot do what was asked
+│  ├─ BackendUnavailableError   its library is not installed
+│  ├─ StaleEngineError    the engines were built for another host
+│  └─ EngineError         the backend refused to load or run an engine; below it, where they
+│                         are raised, ``CudaError``, ``DeviceMemoryError``, ``NotFiniteError``
+├─ MeterError             a meter is named wrongly, or cannot be read now
+│  └─ MeterUnavailableError     this machine lacks what it reads, or the right to read it
+├─ BudgetError            a budget is malformed, or (``strict``) nothing meets it
+├─ ChoiceError            an argument is not one of its choices
+├─ InputError             the caller's arrays do not fit the network's inputs
+└─ ClosedError            the engine was used after ``close()``, or in a fork
+
+Compiler, profiles and tools hang their own errors below ``SkipcError``.
 """
 
 from __future__ import annotations

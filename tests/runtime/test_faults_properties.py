@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from skipc.runtime import Budget, BudgetError, ClosedError, EngineError, InputError
-from skipc.runtime.call import counts as counts_module
+from skipc.runtime.call import record as record_module
 from skipc.runtime.call.record import Tally
 from tests.runtime.faulty import POINTS, Script, X, scripted
 
@@ -149,7 +149,7 @@ TestFaults = Faults.TestCase
 
 
 def test_only_the_last_records_are_kept(monkeypatch):
-    monkeypatch.setattr(counts_module, "REMEMBERED_CALLS", 5)
+    monkeypatch.setattr(record_module, "REMEMBERED_CALLS", 5)
     engine, _ = scripted(Script())
     with engine:
         for _ in range(12):
@@ -168,6 +168,6 @@ def test_an_episode_is_news_once(calls):
             assert not feasible
             news_s.append(now_s)
     gaps_s = [after - before for before, after in pairwise(news_s)]
-    assert all(gap_s >= counts_module.INFEASIBLE_AGAIN_S for gap_s in gaps_s)
+    assert all(gap_s >= record_module.INFEASIBLE_AGAIN_S for gap_s in gaps_s)
     assert tally.infeasible == sum(1 for feasible, *_ in calls if not feasible)
     assert bool(news_s) == (tally.infeasible > 0)
