@@ -188,10 +188,8 @@ class Bundle:
     ) -> EngineSet:
         """Reads every file of a target's engines and compares it with its SHA-256.
 
-        Args:
-            folder: Where they lie in the bundle, on their way to ``engine_dir``, too.
-            target: The target's name.
-            progress: Called with each file's path before it is read.
+        They may lie in another ``folder`` of the bundle, on their way to ``engine_dir``.
+        ``progress`` is called with each file's path before it is read.
 
         Raises:
             BundleError: A file has another hash; or ``engine_set`` refuses them.

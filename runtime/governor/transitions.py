@@ -114,21 +114,12 @@ def after_call(
     stage: int = -1,
     failed: bool = False,
 ) -> State:
-    """Returns the state after a call of ``point``.
+    """Returns the state after a call of ``point`` that is expected to have spent ``spent_mj``.
 
-    One that gave no outputs, ``failed``, spent energy; but being no inference, it earns no
-    grant of energy per inference.
-
-    Args:
-        state: As it was.
-        budget: What was granted.
-        point: What ran.
-        latency_ms: What it took; None where that says nothing about the configuration.
-        spent_mj: What it is expected to have spent.
-        now_s: The time.
-        idle_s: How long nothing ran between the choice and the call.
-        stage: The stage that it reached.
-        failed: See above.
+    ``latency_ms`` is None where what it took says nothing about the configuration; ``stage``
+    is the one that it reached. Nothing ran for ``idle_s`` between the choice and the call. One
+    that ``failed`` spent energy; but being no inference, it earns no grant of energy per
+    inference.
     """
     latency, account = state.latency, state.account
     if latency_ms is not None:

@@ -200,10 +200,8 @@ def load_all(
 ) -> dict[str, float]:
     """Loads every configuration, and warms it up by ``times`` calls with ``sample``.
 
-    ``warm_up`` calls a configuration once, all its stages (``Runs.warm_up``).
-
-    Returns:
-        What the last warm-up call of each configuration took, in ms; empty without warm-up.
+    ``warm_up`` calls a configuration once, all its stages (``Runs.warm_up``). Returns what the
+    last of these calls took of each configuration, in ms; empty without warm-up.
 
     Raises:
         BackendError: A configuration could not be loaded or run; the message names it.
