@@ -37,11 +37,7 @@ def read_text(path: Path) -> str:
 
 
 def read_number(path: Path) -> int:
-    """Returns the whole number that a file holds.
-
-    Raises:
-        MeterError: It cannot be read (see ``read_text``), or holds none.
-    """
+    """Returns the whole number that a file holds, or raises as ``read_text`` does."""
     text = read_text(path)
     try:
         return int(text)

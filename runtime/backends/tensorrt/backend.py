@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ...bundle.folder import Bundle
     from .. import Arrays, Backend
     from ..cuda import Cuda
-    from ..cuda.device_arrays import DeviceArray
     from .library import Library
 
 _LOG = logging.getLogger(__name__)
@@ -167,7 +166,7 @@ class TensorRT:
             threads=f"one stream; without a CUDA graph: {why}" if why else "one stream",
         )
 
-    def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
+    def upload(self, inputs: Arrays) -> dict[str, Any]:
         """Returns copies of ``inputs`` on the device, freed with the backend."""
         shapes = next(
             plan.shapes
