@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...errors import BackendUnavailableError, EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from .cuda_python import CapturedGraph
 
     HostMemory = NDArray[np.uint8]
 
@@ -47,6 +46,21 @@ class Device:
     name: str
     compute_capability: str
     memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Work captured from a stream, ready to be launched again.
+
+    Attributes:
+        nodes: How many operations were captured.
+        launch: Enqueues the work on a stream.
+        close: Frees it; it must not be running.
+    """
+
+    nodes: int
+    launch: Callable[[int], object]
+    close: Callable[[], object]
 
 
 class Cuda(Protocol):
@@ -128,7 +142,7 @@ class Cuda(Protocol):
     def begin_capture(self, stream: int) -> None:
         """Records what this thread enqueues on ``stream`` from now on; nothing runs."""
 
-    def end_capture(self, stream: int) -> CapturedGraph:
+    def end_capture(self, stream: int) -> Graph:
         """Returns what was recorded since ``begin_capture``."""
 
 

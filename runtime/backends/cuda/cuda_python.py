@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import importlib
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import BackendUnavailableError
-from . import CudaError, Device, DeviceMemoryError
+from . import CudaError, Device, DeviceMemoryError, Graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,36 +131,18 @@ class _CudaPython:
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
 
-    def end_capture(self, stream: int) -> CapturedGraph:
+    def end_capture(self, stream: int) -> Graph:
         (recorded,) = self._call("cudaStreamEndCapture", stream)
         try:
             nodes = int(self._call("cudaGraphGetNodes", recorded)[-1])
             (launchable,) = self._call("cudaGraphInstantiate", recorded, 0)
         finally:
             self._call("cudaGraphDestroy", recorded)
-        return CapturedGraph(self._runtime, launchable, nodes)
+        launch = partial(self._call, "cudaGraphLaunch", launchable)
+        return Graph(nodes, launch, partial(self._call, "cudaGraphExecDestroy", launchable))
 
     def _call(self, function: str, *arguments: object) -> tuple[Any, ...]:
         return _checked(self._runtime, function, getattr(self._runtime, function)(*arguments))
-
-
-class CapturedGraph:
-    """Work captured from a stream, ``nodes`` operations, ready to be launched again."""
-
-    def __init__(self, runtime: ModuleType, launchable: object, nodes: int) -> None:
-        self._runtime = runtime
-        self._launchable = launchable
-        self.nodes = nodes
-
-    def launch(self, stream: int) -> None:
-        """Enqueues the work."""
-        found = self._runtime.cudaGraphLaunch(self._launchable, stream)
-        _checked(self._runtime, "cudaGraphLaunch", found)
-
-    def close(self) -> None:
-        """Frees it; it must not be running."""
-        found = self._runtime.cudaGraphExecDestroy(self._launchable)
-        _checked(self._runtime, "cudaGraphExecDestroy", found)
 
 
 def _checked(runtime: ModuleType, function: str, found: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-    from . import HostMemory
-    from .cuda_python import CapturedGraph
+    from . import Graph, HostMemory
 
 NAME = "pycuda"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which PyCUDA has no name for
@@ -142,7 +141,7 @@ class _PyCuda:
     def begin_capture(self, stream: int) -> None:
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
-    def end_capture(self, stream: int) -> CapturedGraph:
+    def end_capture(self, stream: int) -> Graph:
         raise CudaError(f"PyCUDA captures no graphs (stream {stream}).")
 
     @contextmanager

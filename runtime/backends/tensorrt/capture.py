@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .. import Arrays
-    from ..cuda.cuda_python import CapturedGraph
+    from ..cuda import Graph
     from .buffers import Buffers
 
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Captured:
     """A graph at the typical batch; or why there is none."""
 
-    graph: CapturedGraph | None
+    graph: Graph | None
     reason: str = ""
 
 
@@ -81,7 +81,7 @@ def capture(name: str, context: Any, buffers: Buffers, transfers: bool = True) -
 
 
 def _replay_error(
-    graph: CapturedGraph, buffers: Buffers, transfers: bool, expected: Sequence[Arrays]
+    graph: Graph, buffers: Buffers, transfers: bool, expected: Sequence[Arrays]
 ) -> str | None:
     """Returns what is wrong with a graph: empty, or blind to its input."""
     if graph.nodes == 0:

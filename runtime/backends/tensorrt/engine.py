@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from threading import Lock
 
     from .. import Arrays, Engine
-    from ..cuda.cuda_python import CapturedGraph
+    from ..cuda import Graph
     from .buffers import Buffers
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class TensorRTEngine:
     def __init__(
         self,
         name: str,
-        captured: CapturedGraph | None,
+        captured: Graph | None,
         context: Any,
         another: Callable[[], Any],
         buffers: Buffers,
@@ -195,7 +195,7 @@ class TensorRTEngine:
         buffers.cuda.record(done, buffers.stream)
         buffers.cuda.wait_event(done)
 
-    def _computing_graph(self) -> CapturedGraph | None:
+    def _computing_graph(self) -> Graph | None:
         """Returns the graph of computing alone, captured when first wanted, if there is one.
 
         The inputs in the buffers are overwritten: a capture tries itself on its own.
