@@ -6,7 +6,8 @@ then happened. Nothing here reads a clock, a meter or a file.
 
 from __future__ import annotations
 
-from .decide import Decision, decide
+from .decide import decide
+from .decision import Decision
 from .energy import Spent
 from .operating_point import OperatingPoint
 from .transitions import (

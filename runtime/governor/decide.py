@@ -1,155 +1,25 @@
-"""The governor: which configuration runs next, and why, as a pure function.
-
-The latency budget admits up to a ceiling that has a hysteresis, so that it does not flap.
-Down at once, up slowly: a configuration that no longer fits is left with the next call; one
-that fits again is admitted only with a margin and after a dwell. The dwell doubles each time
-that what was admitted had to be left again soon, and starts small again when it lasted.
-"""
+"""The governor: which configuration runs next, as a pure function."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from .averages import turn
+from .decision import CLIMB_MARGIN, Decision
 from .latency import predict_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .budget import Budget
+    from .decision import Ceiling
     from .operating_point import OperatingPoint
     from .transitions import State
 
 _Candidate: TypeAlias = "tuple[OperatingPoint, float]"
 """A point, and the logarithm of the latency in ms that it is expected to stay within."""
-
-
-CLIMB_MARGIN = 0.015
-"""Logarithm of how far below the budget a prediction must be to be admitted."""
-SHORTEST_DWELL_S = 0.5
-LONGEST_DWELL_S = 60.0
-SOON_DWELLS = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """The most accurate that the latency budget admits.
-
-    Attributes:
-        limit_ms: The budget that it belongs to; another one starts anew.
-        rank: The rank up to which configurations are admitted.
-        climb_from_s: When more may be admitted.
-        climbed_s: When more was admitted last.
-        dwell_s: How long it waits after the next step down.
-    """
-
-    limit_ms: float = math.nan
-    rank: float = math.inf
-    climb_from_s: float = 0.0
-    climbed_s: float = -math.inf
-    dwell_s: float = SHORTEST_DWELL_S
-
-
-def ceiling_after(ceiling: Ceiling, limit_ms: float, rank: float, now_s: float) -> Ceiling:
-    """Returns the ceiling after a decision that admitted up to ``rank``."""
-    if limit_ms != ceiling.limit_ms:
-        return Ceiling(limit_ms, rank, now_s)
-    if rank == ceiling.rank:
-        return ceiling
-    if rank > ceiling.rank:
-        wait_s = SHORTEST_DWELL_S
-        return Ceiling(limit_ms, rank, now_s + wait_s, now_s, ceiling.dwell_s)
-    soon = now_s - ceiling.climbed_s < SOON_DWELLS * ceiling.dwell_s
-    dwell_s = min(2 * ceiling.dwell_s, LONGEST_DWELL_S) if soon else SHORTEST_DWELL_S
-    return Ceiling(limit_ms, rank, now_s + dwell_s, ceiling.climbed_s, dwell_s)
-
-
-_UNITS = {"latency": "ms", "energy": "mJ", "power": "W", "battery": "W", "accuracy": ""}
-"""The budgets that can bind, and the unit of each one's limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Which configuration runs, and why.
-
-    Attributes:
-        configuration: Its name.
-        predicted_ms: The latency that it is expected to stay within, in as many calls as
-            the budget's quantile says.
-        feasible: Whether the budget is expected to be met.
-        binding: The budget that keeps something more accurate from running: ``latency``,
-            ``energy``, ``power``, ``battery`` or ``accuracy``; empty if none does.
-        limit: What that budget grants, in milliseconds, millijoules per call or watts.
-        predicted_mj: The energy that it is expected to take; 0 where nothing is known.
-        fitting: How many configurations fit the latency budget.
-        configurations: How many there are to choose from.
-        partner: What it alternates with to meet an average; empty if it does not.
-        ceiling: The rank up to which the latency budget admits.
-        pinned: Whether the caller had chosen.
-        waiting: How many more accurate ones fit, but were left lately and are admitted again
-            only when that has lasted for a while.
-        note: What else is to be said, as a sentence or its beginning.
-        loading: Whether an engine is loaded meanwhile, which the call waits for or runs
-            beside: its latency then says nothing about the configuration.
-    """
-
-    configuration: str
-    predicted_ms: float
-    feasible: bool
-    binding: str = ""
-    limit: float = 0.0
-    predicted_mj: float = 0.0
-    fitting: int = 0
-    configurations: int = 0
-    partner: str = ""
-    ceiling: float = 0.0
-    pinned: bool = False
-    waiting: int = 0
-    note: str = ""
-    loading: bool = False
-
-    @property
-    def reason(self) -> str:
-        """Why, as a sentence."""
-        return f"{self.note} {self._choice()}" if self.note else self._choice()
-
-    def _choice(self) -> str:
-        name = repr(self.configuration)
-        predicted = f"{self.predicted_ms:.3g} ms predicted"
-        if self.pinned:
-            return f"{name} is pinned: {predicted}."
-        limit = f"{self.limit:.4g} {_UNITS[self.binding]}" if self.binding else ""
-        if self.binding == "latency":
-            if not self.feasible:
-                return (
-                    f"nothing fits {limit}; {name} is predicted to be the fastest,"
-                    f" {self.predicted_ms:.3g} ms."
-                )
-            of = f"{self.fitting} of {self.configurations}"
-            if self.waiting:
-                return (
-                    f"{name} is the best of the {of} that fit {limit}, but for"
-                    f" {self.waiting} that must fit for a while longer: {predicted}."
-                )
-            return f"{name} is the best of the {of} that fit {limit}: {predicted}."
-        if self.binding == "accuracy":
-            return (
-                f"nothing reaches the accuracy {self.limit:.4g} that is asked for; {name} is"
-                " the most accurate."
-            )
-        if self.binding:
-            what = f"the {self.binding} budget of {limit}"
-            if not self.feasible:
-                return (
-                    f"nothing meets {what}; {name} takes the least,"
-                    f" {self.predicted_mj:.3g} mJ predicted."
-                )
-            if self.partner:
-                return f"{name} alternates with {self.partner!r} to meet {what}: {predicted}."
-            return f"{name} is the best that meets {what}: {predicted}."
-        return f"{name} is the best configuration, and no budget is in its way: {predicted}."
 
 
 def decide(

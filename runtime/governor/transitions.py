@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .account import Account, Pace, call_begins, call_ends, corrected, reopen_account
-from .decide import Ceiling, ceiling_after
+from .decision import Ceiling, ceiling_after
 from .energy import first_energy, observe_energy
 from .latency import first_estimate, observe
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .budget import Budget
-    from .decide import Decision
+    from .decision import Decision
     from .energy import EnergyEstimate, Spent
     from .latency import LatencyEstimate
     from .operating_point import OperatingPoint

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skipc.runtime import Budget, ChoiceError, OperatingPoint, decide
 from skipc.runtime.governor import after_choice, first_state
-from skipc.runtime.governor.decide import Ceiling
+from skipc.runtime.governor.decision import Ceiling
 from skipc.runtime.governor.latency import observe, predict_ms
 from tests.runtime.governor.families import FAMILY, FAST, FULL, families, latencies_ms
 
