@@ -1,9 +1,9 @@
 """Which configuration runs, and why; and up to which one the latency budget admits.
 
-The ceiling has a hysteresis, so that it does not flap. Down at once, up slowly: a configuration
-that no longer fits is left with the next call; one that fits again is admitted only with a
-margin and after a dwell. The dwell doubles each time that what was admitted had to be left
-again soon, and starts small again when it lasted.
+The ceiling has a hysteresis, so that it does not flap. Down at once, up slowly: a
+configuration that no longer fits is left with the next call; one that fits again is admitted
+only with a margin and after a dwell. The dwell doubles each time that what was admitted had to
+be left again soon, and starts small again when it lasted.
 """
 
 from __future__ import annotations
