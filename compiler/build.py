@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from skipc.compiler.front import Front, configurations_from_front, read_front
 from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
-from skipc.compiler.residual_scale import ResidualScale, Scaling
+from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.targets import carried_over
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
@@ -45,9 +45,7 @@ class BuildOptions:
             default of the precision and the outputs' type.
         precision: What the configurations compute in that do not say it themselves; None for
             the types that the graph has.
-        residual_scale: How kept branches are scaled at test time; None for what the
-            checkpoint says.
-        survival: Survival probabilities by unit, where the network does not carry them.
+        scaling: How kept branches are scaled at test time.
         norm: How norms adapt; None for what the front says.
         reestimate: Data to estimate norm statistics on, as ``skipc select --data`` takes it;
             None for the statistics that came with the front.
@@ -61,18 +59,12 @@ class BuildOptions:
     data: Path | None = None
     tolerance: float | None = None
     precision: Precision | None = None
-    residual_scale: ResidualScale | None = None
-    survival: Mapping[str, float] = field(default_factory=dict)
+    scaling: Scaling = field(default_factory=Scaling)
     norm: NormMode | None = None
     reestimate: str | None = None
     overwrite: bool = False
     recipe: Recipe = field(default_factory=lambda: Recipe("cpu"))
     profile: Path | None = None
-
-    @property
-    def scaling(self) -> Scaling:
-        """How kept branches are scaled."""
-        return Scaling(self.residual_scale, self.survival)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import os
 import textwrap
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,9 +22,8 @@ from rich.table import Table
 from skipc.runtime.errors import printable, written_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from rich.progress import TaskID
     from rich.text import Text
 
 
@@ -69,42 +68,35 @@ def print_prose(out: Console, text: str) -> None:
         out.print(wrapped, soft_wrap=True)
 
 
-class Rows:
-    """A table that is filled row by row; a name with a line end in it stays in its row."""
+class Rows(Table):
+    """A table; a name with a line end in it stays in its row."""
 
-    def __init__(self, columns: Iterable[str], header: bool) -> None:
-        """Makes an empty one, for ``table`` and ``facts``."""
-        self._table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header)
-        for name in columns:
-            number = name.startswith(">")
-            self._table.add_column(
-                name.removeprefix(">"),
-                justify="right" if number else "left",
-                no_wrap=number,
-                min_width=None if number else min(len(name), _LEAST_WIDTH),
-                overflow="fold",
-            )
-
-    def add_row(self, *cells: str, style: str | None = None) -> None:
+    def add_row(self, *cells: Any, **options: Any) -> None:
         """Adds a row with a cell for each column."""
-        self._table.add_row(*(short(cell, _LONGEST_CELL) for cell in cells), style=style)
-
-    def __rich__(self) -> Table:
-        """Returns what the console prints."""
-        return self._table
+        super().add_row(*(short(cell, _LONGEST_CELL) for cell in cells), **options)
 
 
-def table(*columns: str) -> Rows:
+def table(*columns: str, header: bool = True) -> Rows:
     """Returns an empty table; columns whose name starts with ``>`` are right-aligned.
 
     Where the console is too narrow the left-aligned columns are folded, numbers never.
     """
-    return Rows(columns, header=True)
+    rows = Rows(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header)
+    for name in columns:
+        number = name.startswith(">")
+        rows.add_column(
+            name.removeprefix(">"),
+            justify="right" if number else "left",
+            no_wrap=number,
+            min_width=None if number else min(len(name), _LEAST_WIDTH),
+            overflow="fold",
+        )
+    return rows
 
 
 def facts(*lines: tuple[str, str]) -> Rows:
     """Returns an indented list of labels and texts; lines without a text are left out."""
-    rows = Rows(("", ""), header=False)
+    rows = table("", "", header=False)
     for label, text in lines:
         if text:
             rows.add_row(f"  {label}", text)
@@ -137,74 +129,36 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class Steps(Protocol):
-    """Tells what is being done, on standard error."""
+class Steps:
+    """Tells what is being done, on standard error: a line for each step."""
 
-    def __call__(self, text: str) -> None:
-        """Begins the step ``text``."""
-        ...
-
-    def detail(self, text: str) -> None:
-        """Says which part of the step is being done; not shown where piped."""
-        ...
-
-    def advance(self, done: int, total: int, text: str = "") -> None:
-        """Says how much of the step is done; where piped, at each tenth."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Prints a line that stays."""
-        ...
-
-
-@contextmanager
-def progress() -> Iterator[Steps]:
-    """Yields what the steps are told to.
-
-    On a terminal one line with a spinner and the time; elsewhere one line per step.
-    """
-    out = console(stderr=True)
-    if not out.is_terminal or out.is_dumb_terminal:
-        yield _Lines()
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        TimeElapsedColumn(),
-    )
-    start_s = time.monotonic()
-    with Progress(*columns, console=out, transient=True) as bar:
-        yield _Spinner(bar, bar.add_task("starting", total=None))
-    taken_s = time.monotonic() - start_s
-    if taken_s >= _WORTH_SAYING_S:
-        out.print(f"done in {taken_s:.0f} s", style="dim")
-
-
-class _Lines:
     def __init__(self) -> None:
         self._step, self._tenths = "", 0
 
     def __call__(self, text: str) -> None:
+        """Begins the step ``text``."""
         self._step, self._tenths = text, 0
         tell(f"{text} ...")
 
     def detail(self, text: str) -> None:
-        pass
+        """Says which part of the step is being done; not shown where piped."""
 
     def advance(self, done: int, total: int, text: str = "") -> None:
+        """Says how much of the step is done; where piped, at each tenth."""
         if 10 * done // total > self._tenths:
             self._tenths = 10 * done // total
             tell(f"{self._step}: {_amount(done, total, text)} ...")
 
     def note(self, text: str) -> None:
+        """Prints a line that stays."""
         tell(text)
 
 
-class _Spinner:
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
-        self._step = ""
+class _Spinner(Steps):
+    """Shows them in one line that turns."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._task = bar, bar.add_task("starting", total=None)
 
     def __call__(self, text: str) -> None:
         self._step = text
@@ -221,6 +175,29 @@ class _Spinner:
 
     def _show(self, text: str) -> None:
         self._bar.update(self._task, description=short(text, _LONGEST_CELL))
+
+
+@contextmanager
+def progress() -> Iterator[Steps]:
+    """Yields what the steps are told to.
+
+    On a terminal one line with a spinner and the time; elsewhere one line per step.
+    """
+    out = console(stderr=True)
+    if not out.is_terminal or out.is_dumb_terminal:
+        yield Steps()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+    )
+    start_s = time.monotonic()
+    with Progress(*columns, console=out, transient=True) as bar:
+        yield _Spinner(bar)
+    taken_s = time.monotonic() - start_s
+    if taken_s >= _WORTH_SAYING_S:
+        out.print(f"done in {taken_s:.0f} s", style="dim")
 
 
 def _amount(done: int, total: int, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 import shlex
 from collections.abc import Callable
@@ -21,15 +20,15 @@ from skipc.runtime.errors import BudgetError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from click import Context, Parameter
 
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.remote.device import Device
     from skipc.compiler.residual_scale import Scaling
     from skipc.runtime.bundle import Bundle
+    from skipc.tools.console import Steps
 
+    Pair = tuple[str, str]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,11 +47,9 @@ def group(
 
     Args:
         name: The command's argument that gets the record.
-        make: Returns it; its parameters are the options, and the records of groups, that it
-            takes.
-        options: The options and groups, in the order of the help.
+        make: Returns it of the options.
+        options: The options, in the order of the help.
     """
-    keys = tuple(inspect.signature(make).parameters)
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -61,79 +58,14 @@ def group(
             return function(**{name: record}, **given)
 
         made: Any = command
+        others = len(getattr(function, "__click_params__", ()))
         for option in reversed(options):
             made = option(made)
+        keys = [parameter.name for parameter in made.__click_params__[others:]]
         decorated: F = made
         return decorated
 
     return decorate
-
-
-def model_options(function: F) -> F:
-    """Adds the options that say how to read a checkpoint: ``model``, a ``ModelOptions``."""
-    add: Callable[[F], F] = group(
-        "model",
-        _model_options,
-        click.option(
-            "--model",
-            metavar="FACTORY",
-            help="What builds the network: PKG.MODULE:FACTORY, or timm:NAME, torchvision:NAME,"
-            " transformers:CLASS.",
-        ),
-        click.option(
-            "--model-arg",
-            "model_args",
-            metavar="K=V",
-            multiple=True,
-            help="An argument of the factory; may be repeated.",
-        ),
-        click.option(
-            "--weights",
-            metavar="KEY",
-            help="Which weights of the checkpoint, where it holds several (model_ema), or the"
-            " prefix of their names (model.).",
-        ),
-        click.option(
-            "--input",
-            "inputs",
-            metavar="[NAME=]SHAPE[:DTYPE]",
-            multiple=True,
-            help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=1x128:int64; may be"
-            " repeated.",
-        ),
-        click.option(
-            "--batch",
-            metavar="MIN:TYP:MAX",
-            help="Sizes of the dynamic batch N, e.g. 1:4:16.",
-        ),
-        click.option(
-            "--output",
-            metavar="NAME",
-            help="The output to keep, where the network returns several.  [default: logits]",
-        ),
-    )
-    return add(function)
-
-
-def target_options(function: F) -> F:
-    """Adds the options of TensorRT's builder: ``tuning``, a ``TargetOptions``."""
-    add: Callable[[F], F] = group(
-        "tuning",
-        TargetOptions,
-        click.option(
-            "--workspace",
-            "workspace_bytes",
-            type=SizeType(),
-            help="TensorRT: most scratch memory that a layer may ask for, e.g. 512MB or 2GiB.",
-        ),
-        click.option(
-            "--optimization-level",
-            type=click.IntRange(LEVELS[0], LEVELS[-1]),
-            help="TensorRT: how much it tries, 0 to 5; 0 builds fastest. `finish` does as the"
-            " bundle was built for.  [default: TensorRT's own]",
-        ),
-    )
-    return add(function)
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions
@@ -141,9 +73,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
 
     name = "size"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
+    def convert(self, value: object, param: Parameter | None, ctx: Context | None) -> int:
         """Returns the bytes that ``value`` names."""
         if isinstance(value, int):
             return value
@@ -189,41 +119,86 @@ class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no
             self.fail(str(cause), param, ctx)
 
 
-def device_options(function: F) -> F:
-    """Adds the options that name a device to build engines on: ``device``, or None."""
-    add: Callable[[F], F] = group(
-        "device",
-        _device,
-        click.option(
-            "--on",
-            metavar="HOST",
-            help="Build the engines on this device over ssh: HOST, USER@HOST or an alias of"
-            " ssh's configuration.",
-        ),
-        click.option(
-            "--on-command",
-            metavar="COMMAND",
-            help="How skipc is run on the device, e.g. /opt/venv/bin/skipc.  [default: skipc]",
-        ),
-        click.option(
-            "--on-option",
-            "on_options",
-            metavar="NAME=VALUE",
-            multiple=True,
-            help="An option for ssh, as its -o takes it; may be repeated.",
-        ),
-    )
-    return add(function)
+def pairs(context: Context, option: Parameter, texts: tuple[str, ...]) -> tuple[Pair, ...]:
+    """Returns the two sides of each ``NAME=VALUE``: the callback of an option."""
+    split = [tuple(text.partition("=")) for text in texts]
+    for text, (name, equals, _) in zip(texts, split, strict=True):
+        if not equals or not name.strip():
+            raise click.UsageError(f"{option.opts[0]} {text!r}: write it as NAME=VALUE.")
+    return tuple((name.strip(), value) for name, _, value in split)
+
+
+def _model_options(inputs: tuple[str, ...], batch: str | None, **others: Any) -> ModelOptions:
+    from skipc.compiler.read import ModelOptions
+    from skipc.compiler.read.inputs import parse_inputs
+
+    specs, sizes = parse_inputs(inputs, batch)
+    return ModelOptions(inputs=specs, batch=sizes, **others)
+
+
+model_options = group(
+    "model",
+    _model_options,
+    click.option(
+        "--model",
+        metavar="FACTORY",
+        help="What builds the network: PKG.MODULE:FACTORY, or timm:NAME, torchvision:NAME,"
+        " transformers:CLASS.",
+    ),
+    click.option(
+        "--model-arg",
+        "model_args",
+        metavar="K=V",
+        multiple=True,
+        callback=pairs,
+        help="An argument of the factory; may be repeated.",
+    ),
+    click.option(
+        "--weights",
+        metavar="KEY",
+        help="Which weights of the checkpoint, where it holds several (model_ema), or the"
+        " prefix of their names (model.).",
+    ),
+    click.option(
+        "--input",
+        "inputs",
+        metavar="[NAME=]SHAPE[:DTYPE]",
+        multiple=True,
+        help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=1x128:int64; may be repeated.",
+    ),
+    click.option(
+        "--batch", metavar="MIN:TYP:MAX", help="Sizes of the dynamic batch N, e.g. 1:4:16."
+    ),
+    click.option(
+        "--output",
+        metavar="NAME",
+        help="The output to keep, where the network returns several.  [default: logits]",
+    ),
+)
+"""Adds the options that say how to read a checkpoint: ``model``, a ``ModelOptions``."""
+
+target_options = group(
+    "tuning",
+    TargetOptions,
+    click.option(
+        "--workspace",
+        "workspace_bytes",
+        type=SizeType(),
+        help="TensorRT: most scratch memory that a layer may ask for, e.g. 512MB or 2GiB.",
+    ),
+    click.option(
+        "--optimization-level",
+        type=click.IntRange(LEVELS[0], LEVELS[-1]),
+        help="TensorRT: how much it tries, 0 to 5; 0 builds fastest. `finish` does as the"
+        " bundle was built for.  [default: TensorRT's own]",
+    ),
+)
+"""Adds the options of TensorRT's builder: ``tuning``, a ``TargetOptions``."""
 
 
 def _device(
     on: str | None, on_command: str | None, on_options: tuple[str, ...]
 ) -> Device | None:
-    """Returns what the options of ``device_options`` say; None where engines are built here.
-
-    Raises:
-        RemoteError: The host, the command or an option is malformed.
-    """
     from skipc.compiler.remote.connection import Connection
     from skipc.compiler.remote.device import Device
 
@@ -232,14 +207,38 @@ def _device(
             raise click.UsageError("--on-command and --on-option: only with --on HOST.")
         return None
     connection = Connection(on, on_options)
-    if on_command is None:
-        return Device(connection)
     try:
-        return Device(connection, tuple(shlex.split(on_command)))
+        words = () if on_command is None else (tuple(shlex.split(on_command)),)
+        return Device(connection, *words)
     except ValueError as cause:
         raise click.UsageError(
             f"--on-command {on_command!r}: {cause}. Quote it as for a shell."
         ) from cause
+
+
+device_options = group(
+    "device",
+    _device,
+    click.option(
+        "--on",
+        metavar="HOST",
+        help="Build the engines on this device over ssh: HOST, USER@HOST or an alias of"
+        " ssh's configuration.",
+    ),
+    click.option(
+        "--on-command",
+        metavar="COMMAND",
+        help="How skipc is run on the device, e.g. /opt/venv/bin/skipc.  [default: skipc]",
+    ),
+    click.option(
+        "--on-option",
+        "on_options",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="An option for ssh, as its -o takes it; may be repeated.",
+    ),
+)
+"""Adds the options that name a device to build engines on: ``device``, or None."""
 
 
 def device_arguments(device: Device | None) -> list[str]:
@@ -254,61 +253,41 @@ def device_arguments(device: Device | None) -> list[str]:
     return words
 
 
-def _model_options(
-    model: str | None,
-    model_args: tuple[str, ...],
-    weights: str | None,
-    inputs: tuple[str, ...],
-    batch: str | None,
-    output: str | None,
-) -> ModelOptions:
-    """Returns what the options of ``model_options`` say.
-
-    Raises:
-        CheckpointError: They do not fit together.
-    """
-    from skipc.compiler.read import ModelOptions
-    from skipc.compiler.read.inputs import parse_inputs
-
-    specs, sizes = parse_inputs(inputs, batch)
-    return ModelOptions(
-        model=model,
-        model_args=tuple(split_pair("--model-arg", text) for text in model_args),
-        inputs=specs,
-        batch=sizes,
-        output=output,
-        weights=weights,
-    )
-
-
-def scaling_options(function: F) -> F:
-    """Adds how stochastic depth is undone: ``scaling``, a ``Scaling``."""
-    add: Callable[[F], F] = group(
-        "scaling",
-        _scaling,
-        click.option(
-            "--residual-scale",
-            type=click.Choice(["original", "inverted"]),
-            help="How stochastic depth scaled kept branches; 'original' applies the survival"
-            " probability now.  [default: as the checkpoint says, else inverted]",
-        ),
-        click.option(
-            "--survival",
-            metavar="UNIT=P",
-            multiple=True,
-            help="A unit's survival probability, for --residual-scale original; may be"
-            " repeated.",
-        ),
-    )
-    return add(function)
-
-
-def _scaling(residual_scale: str | None, survival: tuple[str, ...]) -> Scaling:
+def _scaling(residual_scale: str | None, survival: tuple[Pair, ...]) -> Scaling:
     from skipc.compiler.residual_scale import ResidualScale, Scaling
 
+    found = {}
+    for unit, text in survival:
+        try:
+            found[unit] = float(text)
+        except ValueError:
+            found[unit] = -1.0
+        if not 0 < found[unit] <= 1:
+            raise click.UsageError(
+                f"--survival '{unit}={text}': the probability must be above 0 and at most 1."
+            )
     scale = None if residual_scale is None else ResidualScale(residual_scale)
-    return Scaling(scale, _survival(survival))
+    return Scaling(scale, found)
 
+
+scaling_options = group(
+    "scaling",
+    _scaling,
+    click.option(
+        "--residual-scale",
+        type=click.Choice(["original", "inverted"]),
+        help="How stochastic depth scaled kept branches; 'original' applies the survival"
+        " probability now.  [default: as the checkpoint says, else inverted]",
+    ),
+    click.option(
+        "--survival",
+        metavar="UNIT=P",
+        multiple=True,
+        callback=pairs,
+        help="A unit's survival probability, for --residual-scale original; may be repeated.",
+    ),
+)
+"""Adds how stochastic depth is undone: ``scaling``, a ``Scaling``."""
 
 no_cache_option = click.option(
     "--no-cache",
@@ -318,20 +297,9 @@ no_cache_option = click.option(
 
 
 def open_supernet(
-    checkpoint: Path,
-    model: ModelOptions,
-    no_cache: bool,
-    step: Callable[[str], None],
-    note: Callable[[str], None],
+    checkpoint: Path, model: ModelOptions, no_cache: bool, step: Steps
 ) -> Supernet:
     """Returns the network in a checkpoint, its export taken from the cache where it can be.
-
-    Args:
-        checkpoint: The checkpoint's file.
-        model: How it is read.
-        no_cache: Whether the cache is left alone.
-        step: Told what is being done.
-        note: Told what stays on the screen.
 
     Raises:
         CheckpointError: They do not fit together.
@@ -340,16 +308,16 @@ def open_supernet(
     from skipc.compiler.read.cached import open_checkpoint
     from skipc.compiler.read.export_cache import ExportCache, default_folder
 
-    cache = None if no_cache else ExportCache(default_folder(), note)
+    cache = None if no_cache else ExportCache(default_folder(), step.note)
     return open_checkpoint(checkpoint, model, cache, step)
 
 
 def target_name(bundle: Bundle, target: str) -> str:
-    """Returns the name of a target that ``bundle`` has engines for.
+    """Returns the name of a target that ``bundle`` has engines for; ``null`` needs none.
 
     Args:
         bundle: The bundle.
-        target: The target's name, or the path of its ``.toml``; ``null`` needs no engines.
+        target: The target's name, or the path of its ``.toml``.
 
     Raises:
         ProfileError: There is no such target.
@@ -369,28 +337,3 @@ def check_place(option: str, path: Path) -> None:
         raise click.UsageError(f"{option} {path}: {no_folder_text(path.parent)}.")
     if path.is_dir():
         raise click.UsageError(f"{option} {path}: this is a folder. Name a file.")
-
-
-def split_pair(option: str, text: str) -> tuple[str, str]:
-    """Returns the two sides of ``K=V``."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise click.UsageError(f"{option} {text!r}: write it as NAME=VALUE.")
-    return key.strip(), value
-
-
-def _survival(texts: tuple[str, ...]) -> Mapping[str, float]:
-    """Returns the probabilities of ``--survival UNIT=P``."""
-    found = {}
-    for text in texts:
-        unit, value = split_pair("--survival", text)
-        try:
-            probability = float(value)
-        except ValueError:
-            probability = -1.0
-        if not 0 < probability <= 1:
-            raise click.UsageError(
-                f"--survival {text!r}: the probability must be above 0 and at most 1."
-            )
-        found[unit] = probability
-    return found

@@ -10,11 +10,10 @@ from skipc.compiler.select.metrics import TOP1
 from skipc.compiler.select.searches import DEFAULT_SEARCH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from skipc.compiler.norms.statistics import NormMode
-    from skipc.compiler.residual_scale import ResidualScale
+    from skipc.compiler.residual_scale import Scaling
     from skipc.compiler.select.data import DataOptions
 
 
@@ -59,10 +58,7 @@ class SelectOptions:
         metric: ``top1`` or ``PKG.MODULE:FUNCTION``.
         search: The search's name.
         evaluations: How many configurations may be evaluated; None for what suits the search.
-        seed: Of the search.
-        residual_scale: How kept branches are scaled at test time; None for what the
-            checkpoint says.
-        survival: Survival probabilities by unit, where the network does not carry them.
+        scaling: How kept branches are scaled at test time; None for what the checkpoint says.
         threads: Threads of one evaluation and of one measured engine.
         rows: Samples per forward.
         memory_bytes: How much activations may take.
@@ -78,9 +74,7 @@ class SelectOptions:
     metric: str = TOP1
     search: str = DEFAULT_SEARCH
     evaluations: int | None = None
-    seed: int = 0
-    residual_scale: ResidualScale | None = None
-    survival: Mapping[str, float] = field(default_factory=dict)
+    scaling: Scaling | None = None
     threads: int = 1
     rows: int = 64
     memory_bytes: int = 2 << 30

@@ -87,7 +87,7 @@ def open_problem(
             nothing to skip.
         SupernetError: The network cannot be exported, or not with this ``--norm``.
     """
-    scaling = Scaling(options.residual_scale, options.survival)
+    scaling = options.scaling or Scaling()
     scaling.check(supernet)
     notes("reading the data")
     data = read_data(options.data, supernet.inputs, notes.note)
@@ -104,7 +104,7 @@ def open_problem(
     groups = Groups(evaluated, data.parts.reestimate, settings)
     scorer = EvaluatorScorer(evaluated, groups, metric)
     scale = scaling.of(supernet).value
-    survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(options.survival.items()))
+    survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(scaling.survival.items()))
     key = EvaluationKey(
         checkpoint_sha256=checkpoint_sha256(checkpoint),
         data_sha256=data.sha256,

@@ -152,7 +152,7 @@ def _searched(
         before, start_s = set(known), time.monotonic()
         try:
             archive([space.full])
-            search(space, archive, options.seed)
+            search(space, archive, options.data.seed)
         except EvaluationsSpentError:
             pass
         except KeyboardInterrupt:

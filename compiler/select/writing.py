@@ -109,7 +109,7 @@ def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
         "data_sha256": problem.data.sha256,
         "metric": problem.metric.name,
         "search": options.search,
-        "seed": str(options.seed),
+        "seed": str(options.data.seed),
         "evaluations": str(len(selection.candidates)),
         "cost": selection.cost.value,
         "hypervolume": f"{selection.hypervolume:.5f}",

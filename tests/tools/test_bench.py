@@ -16,7 +16,7 @@ from skipc.tools.bench.harness import by_turns_ms, in_fresh_process, ratio, run
 from skipc.tools.bench.if_graph import IfSession
 from skipc.tools.bench.networks import NETWORKS
 from skipc.tools.bench.pages import find_browser
-from skipc.tools.trtbench.loading import plain_session
+from skipc.tools.trtbench.measuring import plain_session
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,6 @@ from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     against,
     budgets,
-    building,
     contention,
     overhead,
     pages,
@@ -41,7 +40,7 @@ def _of(network: Network, *parts: Callable[[Network, Path], list[Bar]]) -> list[
     return [partial(measured, bars) for bars in parts]
 
 
-_EACH = (building.bars, against.memory, against.latency, against.loading)
+_EACH = (against.building, against.memory, against.latency, against.loading)
 PARTS: dict[str, list[Part]] = {
     RESNET50.name: _of(RESNET50, *_EACH, pages.bars),
     VIT_B16.name: _of(VIT_B16, *_EACH),

@@ -1,4 +1,4 @@
-"""Ours against what one would have otherwise: plain sessions, one graph with ``If``, PyTorch.
+"""A network's bars: its build, and ours against plain sessions, an ``If`` graph, PyTorch.
 
 Memory is the proportional set size (PSS) that loading a family added. It, and loading, are
 measured in fresh processes, as in an application: every configuration is loaded and stays
@@ -18,9 +18,9 @@ from skipc.runtime.backends import open_backend
 from skipc.tools.bench.bars import Bar
 from skipc.tools.bench.harness import by_turns_ms, in_fresh_process, ratio, timed_ms
 from skipc.tools.bench.if_graph import IfSession
-from skipc.tools.bench.networks import RESNET50
+from skipc.tools.bench.networks import RESNET50, build, prepare
 from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.loading import plain_session
+from skipc.tools.trtbench.measuring import plain_session
 
 if TYPE_CHECKING:
     from skipc.runtime.backends import Arrays
@@ -28,6 +28,35 @@ if TYPE_CHECKING:
 
 _ROUNDS, _FEW = 30, 10
 _PROCESSES = 4
+
+
+def building(network: Network, folder: Path, rounds: int = 3) -> list[Bar]:
+    """Builds one and six configurations in turns; returns the build's bars."""
+    prepare(network, folder)
+    spent = [
+        (build(network, folder, "one"), build(network, folder, "six")) for _ in range(rounds)
+    ]
+    slower = ratio((six.wall_s, one.wall_s) for one, six in spent)
+    larger = max(six.peak_bytes / one.peak_bytes for one, six in spent)
+    last = spent[-1][1]
+    note = f"six: {last.wall_s:.0f} s, {last.peak_bytes / 1e6:.0f} MB"
+    bundles = [Bundle.open(folder / f"{front}.skipc") for front in ("six", "one")]
+    six, _ = bundles
+    store_bytes = six.file(six.manifest.weights_file).stat().st_size
+    store = store_bytes / six.manifest.graphs[0].weights_bytes
+    packed, alone = (
+        next(f.size_bytes for f in engines.files if f.path == engines.packed_file)
+        for engines in (bundle.engine_set("cpu") for bundle in bundles)
+    )
+    error = max(graph.verification.relative_error for graph in six.manifest.graphs)
+    name, off = network.name, "largest error against PyTorch, over the output's range"
+    return [
+        Bar(name, "weights.bin, over the full configuration's weights", store, 1.01),
+        Bar(name, "packed store, over the full configuration's", packed / alone, 1.01),
+        Bar(name, "time to build six, over building one", slower, 2.0, note=note),
+        Bar(name, "peak memory of building six, over one", larger, 1.5, note=note),
+        Bar(name, off, error, 1e-4),
+    ]
 
 
 def memory(network: Network, folder: Path) -> list[Bar]:

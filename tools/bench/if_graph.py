@@ -11,7 +11,7 @@ import onnx_ir.passes.common as common
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.index import GraphIndex
 from skipc.runtime import Bundle
-from skipc.tools.trtbench.loading import plain_session
+from skipc.tools.trtbench.measuring import plain_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import shlex
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +15,6 @@ from skipc.tools.options import (
     PATH,
     device_arguments,
     device_options,
-    group,
     model_options,
     no_cache_option,
     open_supernet,
@@ -27,75 +25,10 @@ from skipc.tools.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skipc.compiler.build import BuildOptions
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.remote.device import Device
-    from skipc.compiler.residual_scale import Scaling
     from skipc.compiler.targets.options import TargetOptions
-    from skipc.profiles import Profile
     from skipc.tools.console import Steps
-
-
-def _build_options(
-    out: Path | None,
-    overwrite: bool,
-    data: Path | None,
-    tolerance: float | None,
-    precision: str | None,
-    scaling: Scaling,
-    norm: str | None,
-    reestimate: str | None,
-) -> BuildOptions:
-    from skipc.compiler.axes.precision import Precision
-    from skipc.compiler.build import BuildOptions
-    from skipc.compiler.norms.statistics import NormMode
-
-    return BuildOptions(
-        out=out,
-        overwrite=overwrite,
-        data=data,
-        tolerance=tolerance,
-        precision=None if precision is None else Precision(precision),
-        residual_scale=scaling.scale,
-        survival=scaling.survival,
-        norm=None if norm is None else NormMode(norm),
-        reestimate=reestimate,
-    )
-
-
-_build_group = group(
-    "options",
-    _build_options,
-    click.option(
-        "--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]"
-    ),
-    click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there."),
-    click.option(
-        "--data", type=PATH, help="Real inputs (.npy, .npz): verify on the first 4, too."
-    ),
-    click.option(
-        "--tolerance",
-        type=click.FloatRange(min=0),
-        help="Largest error against the reference, over the output's range."
-        "  [default: 1e-4; 1e-2 for float16, 3e-2 for bfloat16]",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["fp32", "fp16", "bf16"]),
-        help="What to compute in.  [default: the types that the graph has]",
-    ),
-    scaling_options,
-    click.option(
-        "--norm",
-        type=click.Choice(["shared", "scalar", "full"]),
-        help="How batch norm adapts to what is skipped.  [default: as the front says]",
-    ),
-    click.option(
-        "--reestimate",
-        metavar="DATA",
-        help="Estimate norm statistics anew, on what `skipc select --data` takes.",
-    ),
-)
 
 
 @click.command("build")
@@ -103,7 +36,33 @@ _build_group = group(
 @click.option("--front", type=PATH, required=True, help="The configurations: front.json.")
 @click.option("--target", required=True, help="What to compile for; see `skipc targets`.")
 @model_options
-@_build_group
+@click.option("--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]")
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
+@click.option(
+    "--data", type=PATH, help="Real inputs (.npy, .npz): verify on the first 4, too."
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    help="Largest error against the reference, over the output's range."
+    "  [default: 1e-4; 1e-2 for float16, 3e-2 for bfloat16]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="What to compute in.  [default: the types that the graph has]",
+)
+@scaling_options
+@click.option(
+    "--norm",
+    type=click.Choice(["shared", "scalar", "full"]),
+    help="How batch norm adapts to what is skipped.  [default: as the front says]",
+)
+@click.option(
+    "--reestimate",
+    metavar="DATA",
+    help="Estimate norm statistics anew, on what `skipc select --data` takes.",
+)
 @target_options
 @device_options
 @no_cache_option
@@ -113,11 +72,13 @@ def command(
     front: Path,
     target: str,
     model: ModelOptions,
-    options: BuildOptions,
+    precision: str | None,
+    norm: str | None,
     tuning: TargetOptions,
     device: Device | None,
     no_cache: bool,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Compile CHECKPOINT: one pruned graph and one engine per configuration of the front.
 
@@ -125,19 +86,33 @@ def command(
     nothing is written.
     """
     from skipc.compiler.axes.precision import Precision, check_precision
-    from skipc.compiler.build import build, plan_build
+    from skipc.compiler.build import BuildOptions, build, plan_build
     from skipc.compiler.extras import require
+    from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.read.sniff import Kind, sniff
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.remote.finish import finish_bundle_on
     from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
     from skipc.profiles import load_profile
+    from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
     from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.manifest import Recipe
     from skipc.tools.commands.show import bundle_json, print_bundle
 
     profile = load_profile(target)
     own = Path(target) if target.endswith(".toml") else None
-    plan = plan_build(checkpoint, front, _for_target(options, profile, own, tuning))
+    if profile.backend not in TENSORRT:
+        tuning.refuse(profile)
+    options = BuildOptions(
+        precision=None if precision is None else Precision(precision),
+        norm=None if norm is None else NormMode(norm),
+        recipe=Recipe(profile.name, "", tuning.workspace_bytes, tuning.optimization_level),
+        profile=own,
+        **chosen,
+    )
+    if options.precision is not None:
+        check_precision(options.precision, profile.precisions, profile.name)
+    plan = plan_build(checkpoint, front, options)
     named = {entry.choices.get("precision") for entry in plan.front.configurations}
     for each in Precision:
         if each.value in named:
@@ -159,7 +134,7 @@ def command(
         step("reading the checkpoint")
         if sniff(checkpoint) is not Kind.ONNX:
             require("torch", "compiler")  # runs the reference, also of an export that was kept
-        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
+        supernet = open_supernet(checkpoint, model, no_cache, step)
 
         def finish(folder: Path) -> None:
             bundle = Bundle.open(folder)
@@ -185,22 +160,6 @@ def command(
         # Without --json the command for the device is printed with the bundle.
         run = f"\nOn the device run: {again}" if as_json else ""
         tell(f"No engines were built here: {unavailable}{run}")
-
-
-def _for_target(
-    options: BuildOptions, profile: Profile, own: Path | None, tuning: TargetOptions
-) -> BuildOptions:
-    """Returns the options with what the target says, checked against it."""
-    from skipc.compiler.axes.precision import check_precision
-    from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
-    from skipc.runtime.bundle.manifest import Recipe
-
-    if profile.backend not in TENSORRT:
-        tuning.refuse(profile)
-    if options.precision is not None:
-        check_precision(options.precision, profile.precisions, profile.name)
-    recipe = Recipe(profile.name, "", tuning.workspace_bytes, tuning.optimization_level)
-    return replace(options, recipe=recipe, profile=own)
 
 
 def _build_before(

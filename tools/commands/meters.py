@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     "interval_s",
     type=click.FloatRange(0.05, 3600),
     default=1.0,
-    show_default=True,
     help="How long to watch, for the mean power.",
 )
 @click.option(
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     "system",
     type=PATH,
     default="/sys",
-    show_default=True,
     help="Where sysfs is mounted, e.g. a container's view of the host's.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from skipc.compiler.select.options import Constraints, CostKind, SelectOptions
 from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
 from skipc.runtime.errors import choices_text
 from skipc.tools.console import console, print_json, progress, tell
@@ -25,18 +25,16 @@ from skipc.tools.views.selection import print_selection, selection_json
 
 if TYPE_CHECKING:
     from skipc.compiler.read import ModelOptions
-    from skipc.compiler.residual_scale import Scaling
     from skipc.compiler.select.data import DataOptions
-    from skipc.compiler.select.options import Constraints, SelectOptions
 
 INTERRUPTED = 128 + signal.SIGINT
-_COSTS = ("latency", "macs", "parameters")
+_COSTS = ("latency", "macs", "parameters")  # as --help lists them
 
 
 def _checked_cost(
     context: click.Context, parameter: click.Parameter, value: str | None
-) -> str | None:
-    """Returns what to minimise, one of ``_COSTS``.
+) -> CostKind | None:
+    """Returns what to minimise.
 
     Raises:
         click.BadParameter: It is none of them; of energy, what to do instead.
@@ -49,7 +47,7 @@ def _checked_cost(
         )
     if value is not None and value not in _COSTS:
         raise click.BadParameter(f"no cost {value!r}. {choices_text(value, _COSTS)}")
-    return value
+    return None if value is None else CostKind(value)
 
 
 def _data(
@@ -85,21 +83,18 @@ _data_group = group(
         "--samples",
         type=click.IntRange(min=6),
         default=2000,
-        show_default=True,
         help="Use at most so many samples.",
     ),
     click.option(
         "--parts",
         metavar="A:B:C",
         default="20:40:40",
-        show_default=True,
         help="Shares for re-estimating norms, for selecting, and for the report.",
     ),
     click.option(
         "--seed",
         type=click.IntRange(min=0),
         default=0,
-        show_default=True,
         help="Chooses the samples, their parts, and what the search draws.",
     ),
     click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel."),
@@ -107,21 +102,9 @@ _data_group = group(
 )
 
 
-def _constraints(
-    max_drop: float | None,
-    max_latency_ms: float | None,
-    keep: tuple[str, ...],
-    also: tuple[str, ...],
-    size: int,
-) -> Constraints:
-    from skipc.compiler.select.options import Constraints
-
-    return Constraints(max_drop, max_latency_ms, keep, also, size)
-
-
 _constraints_group = group(
     "constraints",
-    _constraints,
+    Constraints,
     click.option(
         "--max-drop",
         type=click.FloatRange(min=0),
@@ -150,122 +133,7 @@ _constraints_group = group(
         "--size",
         type=click.IntRange(min=1),
         default=6,
-        show_default=True,
         help="Choose at most so many configurations.",
-    ),
-)
-
-
-def _select_options(
-    data: DataOptions,
-    constraints: Constraints,
-    scaling: Scaling,
-    metric: str,
-    target: str,
-    cost: str | None,
-    norm: str | None,
-    search: str,
-    evaluations: int | None,
-    threads: int,
-    rows: int,
-    memory: float,
-    cache: Path | None,
-    ray: str | None,
-) -> SelectOptions:
-    from skipc.compiler.norms.statistics import NormMode
-    from skipc.compiler.select.options import CostKind, SelectOptions
-
-    return SelectOptions(
-        data=data,
-        target=target,
-        constraints=constraints,
-        cost=None if cost is None else CostKind(cost),
-        norm=None if norm is None else NormMode(norm),
-        metric=metric,
-        search=search,
-        evaluations=evaluations,
-        seed=data.seed,
-        residual_scale=scaling.scale,
-        survival=scaling.survival,
-        threads=threads,
-        rows=rows,
-        memory_bytes=int(memory * 1e9),
-        cache=cache,
-        ray=ray,
-    )
-
-
-_select_group = group(
-    "options",
-    _select_options,
-    _data_group,
-    click.option(
-        "--metric",
-        default="top1",
-        show_default=True,
-        help="top1, or PKG.MODULE:FUNCTION(outputs, targets); more is better.",
-    ),
-    click.option(
-        "--target",
-        default="cpu",
-        show_default=True,
-        metavar="TARGET",
-        help="What to select for: a name of `skipc targets`, or a profile's path.",
-    ),
-    click.option(
-        "--cost",
-        metavar=f"[{'|'.join(_COSTS)}]",
-        callback=_checked_cost,
-        help="What to minimise.  [default: latency where it is known, else macs]",
-    ),
-    click.option(
-        "--norm",
-        type=click.Choice(["shared", "scalar", "full"]),
-        help="How batch norm adapts to what is skipped.  [default: scalar, or full where an"
-        " activation forbids it]",
-    ),
-    click.option(
-        "--search",
-        default=DEFAULT_SEARCH,
-        show_default=True,
-        metavar=f"[{'|'.join(search_names())}]",
-        help="How to search; docs/select.md compares them.",
-    ),
-    click.option(
-        "--evaluations",
-        type=click.IntRange(min=1),
-        help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
-        " as many as greedy, beam, exhaustive and stages need]",
-    ),
-    _constraints_group,
-    scaling_options,
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Threads of an evaluation, and of a measured engine.",
-    ),
-    click.option(
-        "--rows",
-        type=click.IntRange(min=1),
-        default=64,
-        show_default=True,
-        help="Samples per forward.",
-    ),
-    click.option(
-        "--memory",
-        type=click.FloatRange(min=0.01),
-        default=2.0,
-        show_default=True,
-        metavar="GB",
-        help="How much activations may take; what one chunk of --rows needs is held anyway.",
-    ),
-    click.option("--cache", type=PATH, help="Where scores are kept for the next search."),
-    click.option(
-        "--ray",
-        metavar="ADDRESS",
-        help="Evaluate on a Ray cluster; 'local' starts one on this machine.",
     ),
 )
 
@@ -273,12 +141,70 @@ _select_group = group(
 @click.command("select", short_help="Find the configurations worth building.")
 @click.argument("checkpoint", type=PATH)
 @model_options
-@_select_group
+@_data_group
+@click.option(
+    "--metric",
+    default="top1",
+    help="top1, or PKG.MODULE:FUNCTION(outputs, targets); more is better.",
+)
+@click.option(
+    "--target",
+    default="cpu",
+    metavar="TARGET",
+    help="What to select for: a name of `skipc targets`, or a profile's path.",
+)
+@click.option(
+    "--cost",
+    metavar=f"[{'|'.join(_COSTS)}]",
+    callback=_checked_cost,
+    help="What to minimise.  [default: latency where it is known, else macs]",
+)
+@click.option(
+    "--norm",
+    type=click.Choice(["shared", "scalar", "full"]),
+    help="How batch norm adapts to what is skipped.  [default: scalar, or full where an"
+    " activation forbids it]",
+)
+@click.option(
+    "--search",
+    default=DEFAULT_SEARCH,
+    metavar=f"[{'|'.join(search_names())}]",
+    help="How to search; docs/select.md compares them.",
+)
+@click.option(
+    "--evaluations",
+    type=click.IntRange(min=1),
+    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
+    " as many as greedy, beam, exhaustive and stages need]",
+)
+@_constraints_group
+@scaling_options
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Threads of an evaluation, and of a measured engine.",
+)
+@click.option("--rows", type=click.IntRange(min=1), default=64, help="Samples per forward.")
+@click.option(
+    "--memory",
+    "memory_bytes",
+    callback=lambda context, parameter, gigabytes: int(gigabytes * 1e9),
+    type=click.FloatRange(min=0.01),
+    default=2.0,
+    metavar="GB",
+    help="How much activations may take; what one chunk of --rows needs is held anyway.",
+)
+@click.option("--cache", type=PATH, help="Where scores are kept for the next search.")
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Evaluate on a Ray cluster; 'local' starts one on this machine.",
+)
 @click.option(
     "--out",
     type=PATH,
     default=Path("front.json"),
-    show_default=True,
     help="Where to write the front; the pictures lie beside it.",
 )
 @no_cache_option
@@ -286,10 +212,12 @@ _select_group = group(
 def command(
     checkpoint: Path,
     model: ModelOptions,
-    options: SelectOptions,
+    norm: str | None,
+    cache: Path | None,
     out: Path,
     no_cache: bool,
     as_json: bool,
+    **chosen: Any,
 ) -> int:
     """Find near-Pareto configurations of CHECKPOINT on labelled DATA; write front.json.
 
@@ -297,22 +225,27 @@ def command(
     the search and writes the best front found so far.
     """
     from skipc.compiler.extras import require
+    from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.select.searches import find_search
     from skipc.compiler.select.selecting import select
     from skipc.compiler.select.writing import write_selection
     from skipc.profiles import load_profile
     from skipc.tools.views.selection_pictures import write_html, write_png
 
+    options = SelectOptions(
+        norm=None if norm is None else NormMode(norm),
+        cache=None if no_cache else cache or _default_cache(),
+        **chosen,
+    )
     load_profile(options.target)
     find_search(options.search)
     searching = ("pymoo",) if options.search == "nsga2" else ()
     for package in ("matplotlib", "plotly", "scipy", *searching):
         require(package, "select")  # before the search, not after it
     _check_out(out)
-    options = replace(options, cache=None if no_cache else options.cache or _default_cache())
     with progress() as step:
         step("reading the checkpoint")
-        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
+        supernet = open_supernet(checkpoint, model, no_cache, step)
         selection = select(supernet, checkpoint, model, options, step)
         step("writing the front")
         written = write_selection(out, selection, options)

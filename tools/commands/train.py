@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skipc.tools.console import console, progress
-from skipc.tools.options import PATH, split_pair
+from skipc.tools.options import PATH, pairs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +28,12 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     "network_args",
     metavar="K=V",
     multiple=True,
+    callback=pairs,
     help="An argument of the network, e.g. drop=0.3; may be repeated.",
 )
 @click.option(
     "--data",
     default="digits",
-    show_default=True,
     metavar="DATA",
     help="'digits', a folder of CIFAR's python files, or one folder per class.",
 )
@@ -53,13 +53,7 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     type=click.IntRange(min=1),
     help="Passes over the data.  [default: 40; 80 for transformers]",
 )
-@click.option(
-    "--batch",
-    type=click.IntRange(min=2),
-    default=64,
-    show_default=True,
-    help="Images per step.",
-)
+@click.option("--batch", type=click.IntRange(min=2), default=64, help="Images per step.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -69,29 +63,22 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     "--weight-decay",
     type=click.FloatRange(min=0),
     default=0.05,
-    show_default=True,
     help="AdamW's; norms and biases have none.",
 )
 @click.option(
-    "--smoothing",
-    type=click.FloatRange(min=0, max=0.9),
-    default=0.05,
-    show_default=True,
-    help="Label smoothing.",
+    "--smoothing", type=click.FloatRange(min=0, max=0.9), default=0.05, help="Label smoothing."
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Of weights, order, augmentation and what is dropped.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16"]),
     default="fp32",
-    show_default=True,
     help="Mixed precision, where not fp32.",
 )
 @click.option(
@@ -103,20 +90,16 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
 def command(
     recipe: str,
     network: str | None,
-    network_args: tuple[str, ...],
+    network_args: tuple[tuple[str, str], ...],
     data: str,
     image_size: int | None,
     out: Path,
     epochs: int | None,
-    batch: int,
     rate: float | None,
-    weight_decay: float,
-    smoothing: float,
     seed: int,
-    device: str,
-    precision: str,
     threads: int | None,
     resume: bool,
+    **others: Any,
 ) -> None:
     """Train a network of ours by RECIPE; write a checkpoint that `skipc select` takes.
 
@@ -132,22 +115,17 @@ def command(
     from skipc.tools.training.state import LAST_FILE
     from skipc.tools.training.training import TrainOptions, train
 
-    pairs = [split_pair("--network-arg", text) for text in network_args]
     chosen = network or ("resnet" if recipe == "stochastic-depth" else "subpath-resnet")
     usual_epochs, usual_rate = (80, 1e-3) if chosen.endswith("vit") else (40, 5e-3)
     options = TrainOptions(
         recipe=recipe,
         network=chosen,
-        arguments=parse_arguments(pairs),
+        arguments=parse_arguments(network_args),
         epochs=epochs or usual_epochs,
-        batch=batch,
         rate=rate or usual_rate,
-        weight_decay=weight_decay,
-        smoothing=smoothing,
         seed=seed,
-        device=device,
-        precision=precision,
         threads=threads or (1 if data == "digits" else None),
+        **others,
     )
     with progress() as step:
         step("reading the data")

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.tools.console import (
-    console,
-    count_text,
-    plural,
-    print_json,
-    progress,
-    table,
-)
+from skipc.tools.console import console, count_text, plural, print_json, progress, table
 from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
 
 if TYPE_CHECKING:
@@ -42,7 +35,7 @@ def command(
 
     with progress() as step:
         step("reading the checkpoint")
-        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
+        supernet = open_supernet(checkpoint, model, no_cache, step)
         step("exporting the supernet")
         family = open_family(supernet)
     units = units_of(family)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -16,8 +16,6 @@ from skipc.runtime.errors import ChoiceError, InputError, choices_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
@@ -35,11 +33,11 @@ def shapes_from(text: str) -> Shapes:
         click.BadParameter: Something else is in it.
     """
     found: dict[str, tuple[int, ...]] = {}
-    for word in text.split(",") if text else ():
-        name, colon, shape = word.strip().rpartition(":")
+    for word in map(str.strip, text.split(",") if text else ()):
+        name, colon, shape = word.rpartition(":")
         if not _SHAPE.fullmatch(shape) or (colon and not name):
             raise click.BadParameter(
-                f"{word.strip()!r} is no shape: write NAME:1x3x224x224, or 1x3x224x224 alone"
+                f"{word!r} is no shape: write NAME:1x3x224x224, or 1x3x224x224 alone"
                 " for the only input."
             )
         if name in found:
@@ -55,11 +53,11 @@ def cases_from(bundle: Bundle, inputs: Path | None, shapes: Shapes) -> Sequence[
         InputError: They do not fit the network.
         ChoiceError: The shapes do not.
     """
-    specs, source = bundle.manifest.inputs, "the bundle's golden inputs"
+    specs, source = bundle.manifest.inputs, inputs or "the bundle's golden inputs"
     if inputs is None:
         given = cases_of(bundle, shapes)
     else:
-        given, source = [read_arrays(inputs, tuple(spec.name for spec in specs))], str(inputs)
+        given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
     try:
         return [InputChecker(specs, bundle.manifest.batch).check(case) for case in given]
     except InputError as cause:
@@ -107,27 +105,31 @@ def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
             )
         if name not in specs:
             raise ChoiceError(f"--shapes: no input {name!r}. {choices_text(name, specs)}")
-        _check(specs[name], shape, bundle.manifest.batch)
-        pairs = zip(specs[name].shape, shape, strict=True)
-        found = [given for size, given in pairs if isinstance(size, str)]
-        batches.update({name: found[-1]} if found else {})
+        sizes = _dynamic_sizes(specs[name], shape, bundle.manifest.batch)
+        if sizes:
+            batches[name] = sizes[-1]
     if len(set(batches.values())) > 1:
         listed = ", ".join(f"{name} {batch}" for name, batch in batches.items())
         raise ChoiceError(f"--shapes: the batches differ: {listed}. Give all the same one.")
-    cases = typical_cases(bundle)
-    for batch in set(batches.values()):
-        cases = [{k: _resized(case[k], specs[k], batch) for k in specs} for case in cases]
+    cases = [dict(case) for case in typical_cases(bundle)]
+    for case in cases if batches else ():
+        for name, spec in specs.items():
+            for axis in (at for at, size in enumerate(spec.shape) if isinstance(size, str)):
+                rows = np.arange(min(batches.values())) % case[name].shape[axis]
+                case[name] = np.ascontiguousarray(np.take(case[name], rows, axis))
     return cases
 
 
-def _check(spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None) -> None:
-    """Raises ``ChoiceError`` where an input does not take a shape."""
+def _dynamic_sizes(
+    spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None
+) -> list[int]:
+    """Returns the sizes along the batch; ``ChoiceError`` where an input takes other shapes."""
     low, high = (allowed.minimum, allowed.maximum) if allowed else (1, math.inf)
-    if len(shape) == len(spec.shape) and all(
-        low <= given <= high if isinstance(size, str) else given == size
-        for size, given in zip(spec.shape, shape, strict=True)
-    ):
-        return
+    pairs = [*zip(spec.shape, shape, strict=False)]
+    free = [given for size, given in pairs if isinstance(size, str)]
+    fixed = all(size == given for size, given in pairs if not isinstance(size, str))
+    if len(shape) == len(spec.shape) and fixed and all(low <= given <= high for given in free):
+        return free
     wanted, takes = ("x".join(map(str, one)) or "scalar" for one in (shape, spec.shape))
     if allowed is not None and any(isinstance(size, str) for size in spec.shape):
         takes += f" with a batch of {low} to {high}"
@@ -135,12 +137,3 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None)
         f"--shapes: the input {spec.name!r} does not take {wanted}, but {takes}. The"
         " bundle was built for that; build another one for other sizes."
     )
-
-
-def _resized(array: NDArray[Any], spec: TensorSpec, batch: int) -> NDArray[Any]:
-    """Returns ``array`` with its rows repeated, or cut, to ``batch`` of them."""
-    for axis, size in enumerate(spec.shape):
-        if isinstance(size, str):
-            rows = np.arange(batch) % array.shape[axis]
-            array = np.ascontiguousarray(np.take(array, rows, axis))
-    return array

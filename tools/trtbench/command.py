@@ -18,31 +18,35 @@ from skipc.tools.console import console, progress
 from skipc.tools.options import PATH, target_name
 from skipc.tools.trtbench.cases import are_typical, cases_from, shapes_from
 from skipc.tools.trtbench.compare import compare
-from skipc.tools.trtbench.files import STDOUT, check_places, write_files, write_table
 from skipc.tools.trtbench.latency import percent_of
-from skipc.tools.trtbench.loading import opened
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
-from skipc.tools.trtbench.measuring import measure
+from skipc.tools.trtbench.measuring import measure, opened
+from skipc.tools.trtbench.output import (
+    STDOUT,
+    check_places,
+    print_comparison,
+    print_profile,
+    print_report,
+    write_files,
+    write_table,
+)
 from skipc.tools.trtbench.report import HOST_TIMES_ARE_COMPUTE, read_report
-from skipc.tools.trtbench.views import print_comparison, print_profiles, print_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from skipc.tools.trtbench.cases import Shapes
-    from skipc.tools.trtbench.loading import Subject
+    from skipc.tools.trtbench.measuring import Subject
 
-LEAST_ITERATIONS = 10
-"""Of ``--update``: fewer calls say nothing of a 95th percentile."""
-
+_LEAST_ITERATIONS = 10  # of --update: fewer calls say nothing of a 95th percentile
 _LONGEST_S = 86_400.0
 _MOST_STREAMS = 256
 _ON_CPU = "onnxruntime-cpu"  # runs calls side by side, and beside plain sessions
 
 
 class GpuFlag(NamedTuple):
-    """A flag of ``trtexec`` for GPUs: what it does, why others refuse it, what contradicts."""
+    """A flag of ``trtexec`` for GPUs: why other backends refuse it, what contradicts it."""
 
     flag: str
     help: str
@@ -102,10 +106,10 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
     return tuple(dict.fromkeys(map(float, text.split(","))))
 
 
-def _option(name: str, text: str, **settings: Any) -> Mapping[str, Any]:
-    """Returns what a field of ``Asked`` is told of the option that sets it."""
+def _option(name: str, text: str, **settings: Any) -> Any:
+    """Returns a field of ``Asked``, which knows the option that sets it."""
     settings = {"show_default": "default" in settings, "help": text, **settings}
-    return {"name": name, "settings": settings}
+    return field(metadata={"name": name, "settings": settings})
 
 
 _ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S)
@@ -118,61 +122,57 @@ class Asked:
     bundle: Path | None
     flags: frozenset[str]
     # fmt: off
-    warm_up_ms: float = field(metadata=_option(
+    warm_up_ms: float = _option(
         "--warmUp", "Milliseconds of calls of each configuration that are dropped first.",
-        type=_ms, default=200))
-    duration_s: float = field(metadata=_option(
-        "--duration", "Seconds of calls of each configuration, at least.", type=_s, default=3))
-    iterations: int = field(metadata=_option(
-        "--iterations", "Calls of each configuration, at least.",
-        type=click.IntRange(1, MOST_ROUNDS), default=10))
-    streams: int = field(metadata=_option(
-        "--infStreams", "Calls of a configuration at the same time.",
-        type=click.IntRange(1, _MOST_STREAMS), default=1))
-    average_runs: int = field(metadata=_option(
+        type=_ms, default=200)
+    duration_s: float = _option(
+        "--duration", "Seconds of calls of each configuration, at least.", type=_s, default=3)
+    iterations: int = _option("--iterations", "Calls of each configuration, at least.",
+        type=click.IntRange(1, MOST_ROUNDS), default=10)
+    streams: int = _option("--infStreams", "Calls of a configuration at the same time.",
+        type=click.IntRange(1, _MOST_STREAMS), default=1)
+    average_runs: int = _option(
         "--avgRuns", "Calls in a row that are averaged; the lowest and highest average are"
-        " shown.", type=click.IntRange(1), default=10))
-    percents: tuple[float, ...] = field(metadata=_option(
+        " shown.", type=click.IntRange(1), default=10)
+    percents: tuple[float, ...] = _option(
         "--percentile", "Percentiles to show; 0 is the fastest call, 100 the slowest.",
-        metavar="PERCENTILES", default="90,95,99", callback=_percentiles))
-    inputs: Path | None = field(metadata=_option(
+        metavar="PERCENTILES", default="90,95,99", callback=_percentiles)
+    inputs: Path | None = _option(
         "--loadInputs", "Inputs: .npy, or .npz by input name.  [default: the bundle's golden"
-        " inputs]", type=PATH))
-    shapes: Shapes = field(metadata=_option(
+        " inputs]", type=PATH)
+    shapes: Shapes = _option(
         "--shapes", "Golden inputs of this batch, repeated or cut; several with commas.",
-        metavar="[NAME:]1x3x224x224",
-        callback=lambda context, parameter, text: shapes_from(text or "")))
-    times: Path | None = field(metadata=_option(
-        "--exportTimes", "Write every call's times here.", type=PATH))
-    dump_profile: bool = field(metadata=_option(
-        "--dumpProfile", "Print the layers' times, found in a run of its own.", is_flag=True))
-    profile: Path | None = field(metadata=_option(
-        "--exportProfile", "Write the layers' times here.", type=PATH))
-    loading_only: bool = field(metadata=_option(
-        "--timeDeserialize", "Time loading and the first call.", is_flag=True))
-    configurations: str | None = field(metadata=_option(
-        "--configurations", "Only these, e.g. full,fast.  [default: all]", metavar="NAMES"))
-    target: str | None = field(metadata=_option(
-        "--target", "Whose engines.  [default: the first by name that fit]"))
-    threads: int | None = field(metadata=_option(
-        "--threads", "Threads of a call.", type=click.IntRange(min=1)))
-    meter: str | None = field(metadata=_option(
-        "--meter", "Measure energy, too: see `skipc meters`.", metavar="SPEC"))
-    baseline: str | None = field(metadata=_option(
+        metavar="[NAME:]1x3x224x224", callback=lambda c, p, text: shapes_from(text or ""))
+    times: Path | None = _option("--exportTimes", "Write every call's times here.", type=PATH)
+    dump_profile: bool = _option(
+        "--dumpProfile", "Print the layers' times, found in a run of its own.", is_flag=True)
+    profile: Path | None = _option(
+        "--exportProfile", "Write the layers' times here.", type=PATH)
+    loading_only: bool = _option(
+        "--timeDeserialize", "Time loading and the first call.", is_flag=True)
+    configurations: str | None = _option(
+        "--configurations", "Only these, e.g. full,fast.  [default: all]", metavar="NAMES")
+    target: str | None = _option(
+        "--target", "Whose engines.  [default: the first by name that fit]")
+    threads: int | None = _option(
+        "--threads", "Threads of a call.", type=click.IntRange(min=1))
+    meter: str | None = _option(
+        "--meter", "Measure energy, too: see `skipc meters`.", metavar="SPEC")
+    baseline: str | None = _option(
         "--baseline", "Measure plain ONNX Runtime sessions of the portable graphs beside the"
-        " engines.", type=click.Choice(["plain"])))
-    update: bool = field(metadata=_option(
+        " engines.", type=click.Choice(["plain"]))
+    update: bool = _option(
         "--update", "Write the results into BUNDLE as this device's table, which the governor"
-        " uses.", is_flag=True))
-    as_json: Path | None = field(metadata=_option(
+        " uses.", is_flag=True)
+    as_json: Path | None = _option(
         "--json", "Write everything here as JSON; - is standard output, and the tables go to"
-        " standard error.", type=PATH))
-    compared: tuple[Path, Path] | None = field(metadata=_option(
+        " standard error.", type=PATH)
+    compared: tuple[Path, Path] | None = _option(
         "--compare", "Compare two files of --json; exit code 1 if something became slower.",
-        type=PATH, nargs=2, metavar="OLD NEW"))
-    margin_percent: float = field(metadata=_option(
+        type=PATH, nargs=2, metavar="OLD NEW")
+    margin_percent: float = _option(
         "--margin", "With --compare: percent that two measurements of one thing may differ"
-        " by.", type=click.FloatRange(0, 1000), default=3))
+        " by.", type=click.FloatRange(0, 1000), default=3)
     # fmt: on
 
     @classmethod
@@ -218,19 +218,20 @@ class _Command(click.Command):
             raise click.UsageError(f"{unknown.option_name}: {reason}", ctx) from None
 
 
-def _with_options(function: Callable[..., int]) -> Callable[..., int]:
-    for flag in reversed(GPU_FLAGS):
-        text = f"On a GPU: {flag.help}"
-        function = click.option(flag.flag, flag.flag[2:], is_flag=True, help=text)(function)
-    for one in reversed([one for one in fields(Asked) if one.metadata]):
-        name, settings = one.metadata["name"], one.metadata["settings"]
-        function = click.option(name, one.name, **settings)(function)
-    return function
+_OPTIONS = [
+    *(click.Option([one.metadata["name"], one.name], **one.metadata["settings"])
+      for one in fields(Asked) if one.metadata),
+    *(click.Option([one.flag, one.flag[2:]], is_flag=True, help=f"On a GPU: {one.help}")
+      for one in GPU_FLAGS),
+]  # fmt: skip
 
 
-@click.command("trtbench", _Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("bundle", type=PATH, required=False)
-@_with_options
+@click.command(
+    "trtbench",
+    _Command,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[click.Argument(["bundle"], type=PATH, required=False), *_OPTIONS],
+)
 @click.version_option(package_name="skipc", prog_name="trtbench")
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> int:
@@ -245,29 +246,27 @@ def command(context: click.Context, /, **given: Any) -> int:
     names = _chosen(bundle, asked.configurations)
     target = None if asked.target is None else target_name(bundle, asked.target)
     cases = cases_from(bundle, asked.inputs, asked.shapes)
-    whole = len(names) == len(bundle.manifest.configurations)
     if asked.update:
+        whole = len(names) == len(bundle.manifest.configurations)
         _check_table(asked, whole, are_typical(bundle, cases))
+    rebuilt = asked.target or next(iter(bundle.targets()), "cpu")
+
+    def subject_now() -> Subject:
+        return opened(bundle.path, target, asked.threads, names, cases)
+
     with progress() as step:
         step("opening the engines")
-        rebuilt = asked.target or next(iter(bundle.targets()), "cpu")
-        subject = with_fresh_engines(
-            asked.bundle,
-            rebuilt,
-            step,
-            lambda: opened(bundle.path, target, asked.threads, names, cases),
-        )
+        subject = with_fresh_engines(asked.bundle, rebuilt, step, subject_now)
         with closing(subject.backend):
             _check_backend(asked, subject)
             found = measure(subject, asked, step)
     out = console(stderr=asked.as_json == STDOUT)
     print_report(found.report, out)
-    if asked.dump_profile:
-        print_profiles(found.profiles, out)
+    for graph, profile in found.profiles.items() if asked.dump_profile else ():
+        print_profile(graph, profile, out)
     if asked.update and subject.engines is not None:
         out.print(f"\n{write_table(bundle, subject.engines, found)}", soft_wrap=True)
-    files = write_files(asked, found)
-    if files:
+    if files := write_files(asked, found):
         out.print(f"\nwritten: {', '.join(map(str, files))}", soft_wrap=True)
     return 0
 
@@ -300,7 +299,8 @@ def _refuse(error: type[Exception], refused: Mapping[str, object]) -> None:
 def _check(context: click.Context, asked: Asked) -> None:
     """Raises ``click.UsageError`` where two things that were asked for exclude one another."""
     check_places(asked)
-    several = f"--infStreams {asked.streams}: not with"
+    several, metered = asked.streams > 1, asked.meter is not None
+    not_with = f"--infStreams {asked.streams}: not with"
     contradictions = {
         f"{one.flag} and {one.opposite} contradict one another. Leave one out.": (
             {one.flag, one.opposite} <= asked.flags
@@ -318,11 +318,11 @@ def _check(context: click.Context, asked: Asked) -> None:
             asked.shapes and asked.inputs is not None
         ),
         f"--meter {asked.meter}: the target 'null' runs nothing whose energy could be"
-        " measured.": asked.meter is not None and asked.target == NULL_TARGET,
-        f"{several} --timeDeserialize: it ends after the first calls. Leave one of them"
-        " out.": asked.streams > 1 and asked.loading_only,
-        f"{several} --meter: energy is measured of one call at a time. Leave one of them"
-        " out.": asked.streams > 1 and asked.meter is not None,
+        " measured.": metered and asked.target == NULL_TARGET,
+        f"{not_with} --timeDeserialize: it ends after the first calls. Leave one of them"
+        " out.": several and asked.loading_only,
+        f"{not_with} --meter: energy is measured of one call at a time. Leave one of them"
+        " out.": several and metered,
     }
     _refuse(click.UsageError, refused)
 
@@ -340,8 +340,8 @@ def _check_table(asked: Asked, whole: bool, typical: bool) -> None:
         f" {' and '.join(asked.of_calls)}.": asked.way != OWN_WAY,
         "with --target null no latency is measured.": asked.target == NULL_TARGET,
         "with --timeDeserialize no latency is measured.": asked.loading_only,
-        f"a table needs {LEAST_ITERATIONS} calls of each configuration, or more; --iterations"
-        f" is {asked.iterations}.": asked.iterations < LEAST_ITERATIONS,
+        f"a table needs {_LEAST_ITERATIONS} calls of each configuration, or more; --iterations"
+        f" is {asked.iterations}.": asked.iterations < _LEAST_ITERATIONS,
         f"writes what a call takes alone, not one of {asked.streams}. Leave out"
         " --infStreams.": asked.streams > 1,
         "with --baseline plain calls take turns with those of something else, and find its"
@@ -363,12 +363,11 @@ def _check_backend(asked: Asked, subject: Subject) -> None:
         f" {one.reason}. Leave it out.": not on_gpu and one.flag in asked.flags
         for one in GPU_FLAGS
     }
+    told = on_gpu or name in HOST_TIMES_ARE_COMPUTE
     refused = {
         **for_gpus,
         f"--exportTimes {asked.times}: the backend {name!r} does not tell transfers from"
-        " computation, which trtexec's file does. Leave it out.": asked.times is not None
-        and not on_gpu
-        and name not in HOST_TIMES_ARE_COMPUTE,
+        " computation, which trtexec's file does. Leave it out.": asked.times and not told,
         f"--baseline plain: plain sessions run on the CPU, and the backend {name!r} does not."
         " Leave it out, or measure a CPU target with --target.": asked.baseline and not on_cpu,
         f"--dumpProfile, --exportProfile: the backend {name!r} does not tell the times of"
@@ -383,7 +382,7 @@ def _check_backend(asked: Asked, subject: Subject) -> None:
 def _chosen(bundle: Bundle, text: str | None) -> tuple[str, ...]:
     """Returns the configurations that ``text`` names, in the bundle's order."""
     known = tuple(entry.name for entry in bundle.manifest.configurations)
-    wanted = known if text is None else tuple(word.strip() for word in text.split(","))
+    wanted = known if text is None else tuple(map(str.strip, text.split(",")))
     for word in wanted:
         if word not in known:
             raise ChoiceError(

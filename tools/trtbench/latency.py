@@ -62,8 +62,6 @@ class _OfPercents:
 
 
 NotNegative = Annotated[float, AtLeast(0)]
-Percentiles = Annotated[Mapping[str, float], _OfPercents()]
-"""Milliseconds by percent: ``0`` is the fastest call, ``100`` the slowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +86,7 @@ class RatioInterval:
         return replace(self, low=min(self.low, ratio), high=max(self.high, ratio))
 
     def verdict(self, margin: float = LEAST_DIFFERENCE) -> str:
-        """Returns ``slower``, ``faster``, or why neither can be said.
-
-        Args:
-            margin: A relative change by so much is none.
-        """
+        """Returns ``slower``, ``faster`` (by more than ``margin``), or why neither is said."""
         if self.low is None or self.high is None:
             return "too few runs to tell"
         if self.low > 1 + margin:
@@ -108,17 +102,20 @@ class RatioInterval:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What some times come to, with the percentiles asked for."""
+    """What some times come to.
+
+    Percentiles are by percent as it was asked for: ``0`` is the fastest, ``100`` the slowest.
+    """
 
     min_ms: NotNegative
     mean_ms: NotNegative
     median_ms: NotNegative
     max_ms: NotNegative
-    percentiles_ms: Percentiles
+    percentiles_ms: Annotated[Mapping[str, float], _OfPercents()]
 
 
 def times_of(times_ms: NDArray[np.float64], percents: Sequence[float]) -> Times:
-    """Returns what times come to; percentiles are by percent, written as it was asked for."""
+    """Returns what times come to."""
     ordered_ms = np.sort(times_ms)
     return Times(
         min_ms=float(ordered_ms[0]),
@@ -179,7 +176,7 @@ def summarize(
     average_runs: int,
     total_ms: float | None = None,
 ) -> Latency:
-    """Returns what the latencies ``times_ms`` come to.
+    """Returns what latencies come to.
 
     Args:
         times_ms: At least one, all above zero, in the order of time.
@@ -222,12 +219,11 @@ def batch_medians_ms(times_ms: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def paired_ratio(times_ms: Sequence[float], reference_ms: Sequence[float]) -> RatioInterval:
-    """Returns the ratio of two batches of medians that were measured in the same rounds.
+    """Returns the ratio of batch medians to others that were measured in the same rounds.
 
     What slows a stretch of rounds slows both, and falls out of their ratio.
     """
-    logs = np.log(times_ms) - np.log(reference_ms)
-    return _interval(float(logs.mean()), logs)
+    return _interval(np.log(times_ms) - np.log(reference_ms))
 
 
 def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> RatioInterval:
@@ -236,25 +232,24 @@ def independent_ratio(new_ms: Sequence[float], old_ms: Sequence[float]) -> Ratio
     Welch's interval (B. L. Welch, Biometrika 34, 1947): the variances may differ, and so may
     the numbers of batches.
     """
-    new, old = np.log(new_ms), np.log(old_ms)
-    return _interval(float(new.mean() - old.mean()), new, old)
+    return _interval(np.log(new_ms), np.log(old_ms))
 
 
-def _interval(mean: float, *samples: NDArray[np.float64]) -> RatioInterval:
-    """Returns the interval around ``mean``, whose error is that of all samples' means."""
+def _interval(logs: NDArray[np.float64], *others: NDArray[np.float64]) -> RatioInterval:
+    """Returns the interval of the mean of ``logs``, less that of another sample if given."""
+    samples = (logs, *others)
+    mean = float(logs.mean() - sum(other.mean() for other in others))
     if min(map(len, samples)) < 2:
         return RatioInterval(math.exp(mean), None, None)
-    parts = [float(logs.var(ddof=1)) / len(logs) for logs in samples]
+    parts = [float(sample.var(ddof=1)) / len(sample) for sample in samples]
     # Tiny variances vanish when squared.
     shares = [part / sum(parts) if sum(parts) > 0 else 1 / len(parts) for part in parts]
     squares = (share**2 / (len(n) - 1) for share, n in zip(shares, samples, strict=True))
+    # Degrees of freedom are rounded down: the interval is wider, never narrower.
     half = student_factor(1 / sum(squares)) * math.sqrt(sum(parts))
     return RatioInterval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 
 def student_factor(freedom: float) -> float:
-    """Returns how many standard errors 95 % takes to either side.
-
-    Degrees of freedom are rounded down and at most 30: the interval is wider, never narrower.
-    """
+    """Returns how many standard errors 95 % takes to either side, of at most 30 degrees."""
     return _STUDENT[min(int(freedom + 1e-9), len(_STUDENT)) - 1]

@@ -134,9 +134,6 @@ def timed(
         streams: Calls at the same time; above 1 a turn is so many, each on its own thread.
         expect: Told after warm-up how many seconds it will take, as far as can be told.
         most_rounds: Warm-up and measurement end after so many each in any case.
-
-    Raises:
-        BackendError: A call failed.
     """
     begin = threading.Barrier(streams)
 
@@ -155,39 +152,28 @@ def timed(
             calls = [threads.submit(call, run, inputs) for _ in range(streams)]
             return sorted(each.result() for each in calls)
 
-        lanes = {name: _Lane(partial(turn, run)) for name, run in runs.items()}
-        warm_up_rounds = _take_turns([*lanes.values()], cases, stop, expect, most_rounds)
-    first_ns = min(lane.starts[0] for lane in lanes.values())
+        named = {name: _Lane(partial(turn, run)) for name, run in runs.items()}
+        lanes, rounds, warm_up_rounds = [*named.values()], 0, 0
+        turns = [[lanes[at].turn for at in row] for row in turn_orders(len(lanes))]
+        warming = stop.warm_up_ms > 0
+        while True:
+            measured, least_ns = rounds - warm_up_rounds, min(lane.spent_ns for lane in lanes)
+            if warming and (least_ns >= stop.warm_up_ms * 1e6 or measured >= most_rounds):
+                all_ns = sum(lane.spent_ns for lane in lanes)  # more calls will be like these
+                wanted = max(stop.iterations, stop.duration_s * 1e9 * rounds / least_ns)
+                expect(min(wanted, most_rounds) * all_ns / rounds / 1e9)
+                warming, warm_up_rounds, measured, least_ns = False, rounds, 0, 0
+                for lane in lanes:
+                    lane.forget()
+            enough = measured >= stop.iterations and least_ns >= stop.duration_s * 1e9
+            if not warming and (enough or measured >= most_rounds):
+                break
+            for take_turn in turns[rounds % len(turns)]:
+                take_turn(cases[rounds % len(cases)])
+            rounds += 1
+    first_ns = min(lane.starts[0] for lane in lanes)
     calls = {}
-    for name, lane in lanes.items():
+    for name, lane in named.items():
         starts_ns, ends_ns = np.array([lane.starts, lane.ends], np.int64) - first_ns
         calls[name] = Calls(starts_ns, ends_ns, streams)
     return Trace(warm_up_rounds, calls)
-
-
-def _take_turns(
-    lanes: Sequence[_Lane],
-    cases: Sequence[Arrays],
-    stop: Stop,
-    expect: Callable[[float], None],
-    most_rounds: int,
-) -> int:
-    """Lets ``lanes`` take turns until ``stop`` says so; returns the rounds of warm-up."""
-    turns = [[lanes[at].turn for at in row] for row in turn_orders(len(lanes))]
-    rounds, warm_up_rounds, warming = 0, 0, stop.warm_up_ms > 0
-    while True:
-        measured, least_ns = rounds - warm_up_rounds, min(lane.spent_ns for lane in lanes)
-        if warming and (least_ns >= stop.warm_up_ms * 1e6 or measured >= most_rounds):
-            all_ns = sum(lane.spent_ns for lane in lanes)  # more calls will be like these
-            wanted = max(stop.iterations, stop.duration_s * 1e9 * rounds / least_ns)
-            expect(min(wanted, most_rounds) * all_ns / rounds / 1e9)
-            warming, warm_up_rounds, measured, least_ns = False, rounds, 0, 0
-            for lane in lanes:
-                lane.forget()
-        enough = measured >= stop.iterations and least_ns >= stop.duration_s * 1e9
-        if not warming and (enough or measured >= most_rounds):
-            return warm_up_rounds
-        case = cases[rounds % len(cases)]
-        for turn in turns[rounds % len(turns)]:
-            turn(case)
-        rounds += 1

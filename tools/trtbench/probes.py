@@ -56,9 +56,6 @@ def measure_switches(
 
     Every ordered pair is run as A, B, B, between 3 and 20 times; no further repeat begins
     after ``patience_s`` seconds.
-
-    Raises:
-        BackendError: A call failed.
     """
     if len(runs) < 2:
         return None
@@ -85,10 +82,7 @@ def measure_switches(
 
 
 def measure_energy(
-    runs: Mapping[str, Run],
-    cases: Sequence[Arrays],
-    sampler: Sampler,
-    now_ns: Clock,
+    runs: Mapping[str, Run], cases: Sequence[Arrays], sampler: Sampler, now_ns: Clock
 ) -> dict[str, Energy]:
     """Returns the energy of every configuration, from ``WINDOWS`` windows each, by turns.
 
@@ -96,7 +90,6 @@ def measure_energy(
 
     Raises:
         MeterError: The meter cannot be read, or shows too little for a minute.
-        BackendError: A call failed.
     """
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(WINDOWS):
@@ -159,9 +152,6 @@ def measure_phases(
 
     Each configuration makes one call first that is dropped: it prepares events and graphs.
     Inputs lie on the host; warm-up is not repeated.
-
-    Raises:
-        BackendError: A call failed.
     """
     rows = {name: array("d") for name in engines}  # numbers, not objects
     row_of = attrgetter(*_COLUMNS)
@@ -207,11 +197,8 @@ def profile_of(
 ) -> Profile:
     """Returns the layers of a graph of the family's inputs, by ONNX Runtime's own profiler.
 
-    It slows calls down, so what is profiled is an engine loaded for this. After ten calls no
-    further one begins once these have taken ``duration_s``.
-
-    Raises:
-        BackendError: The engine could not be loaded or run.
+    Profiling slows calls down, so what is profiled is an engine loaded for this. After ten
+    calls no further one begins once these have taken ``duration_s``.
     """
     assert isinstance(backend, OnnxRuntimeCpu)
     with tempfile.TemporaryDirectory(prefix="trtbench-") as folder:

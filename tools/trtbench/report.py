@@ -53,7 +53,6 @@ class Regime:
     Attributes:
         power_mode: What capped the clocks; empty where the system does not tell.
         before: What the device was like before the first engine was loaded.
-        after: What it was like after the last call.
         inputs: Shape and type by input, e.g. ``1x3x224x224 float32``.
         cases: How many inputs were taken in turn.
         streams: Calls of an engine at the same time.
@@ -86,10 +85,10 @@ class Regime:
         """What a call includes, and how it is made."""
         if self.way is None:
             return _REMARKS.get(self.backend, "what a call includes is the backend's affair")
-        moved = "no transfers, all arrays stay on the GPU"
-        moved = "transfers included" if self.way.transfers else moved
-        made = "enqueued without a CUDA graph"
-        if self.way.graph and self.way.transfers:  # none is captured over a caller's arrays
+        moved, made = "transfers included", "enqueued without a CUDA graph"
+        if not self.way.transfers:
+            moved = "no transfers, all arrays stay on the GPU"
+        elif self.way.graph:  # none is captured over a caller's arrays
             made = "one captured CUDA graph of copies and engine"
         return f"{moved}; {made}; one stream; {_WAITS[self.way.wait]}"
 
@@ -121,8 +120,8 @@ class Share:
 class DeviceShare(Share):
     """Device memory as the bundle lists it: what engines take, and the workspace they share.
 
-    ``taken_bytes`` is by how much the device's free memory fell while they were loaded,
-    whoever took it. All is 0 on a CPU.
+    ``taken_bytes`` is by how much free memory fell meanwhile, whoever took it. On a CPU all
+    is 0.
     """
 
     taken_bytes: int
@@ -135,9 +134,7 @@ class Memory:
     Attributes:
         disk: Weights; a plan that holds its own counts as a whole.
         host: What this process grew by: ``own_bytes`` by loading and calling it after those
-            listed before it, ``shared_bytes`` by opening the backend. None where the system
-            does not tell.
-        device: Device memory.
+            listed before it, ``shared_bytes`` by opening the backend. None if not told.
     """
 
     disk: Share
@@ -199,19 +196,18 @@ class PlainCalls:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was found of one configuration; no latencies if only loading was timed.
+    """What was found of one configuration; None is what was not asked for, or not to be had.
 
     Attributes:
         graphs: The graphs that its route runs.
-        accuracy: 0 to 1; None where the bundle does not know it.
+        accuracy: 0 to 1.
         load_ms: What loading its engines took, but for those that were loaded before; the
             first one also loads what all share.
-        load_parts: What reading and refitting took of it; None where that was not asked.
+        load_parts: What reading and refitting took of it.
         over_reference: Its latency over the reference's; None for the reference.
-        phases: Calls taken apart; None where the backend cannot.
-        energy: Its energy per call; None without a meter.
-        plain: A plain session of the same, in the same rounds; None where that was not asked
-            or not run.
+        phases: Calls taken apart.
+        energy: Its energy per call.
+        plain: A plain session of the same, in the same rounds.
     """
 
     name: str
@@ -232,8 +228,7 @@ class Measured:
 class Switching:
     """The cost of every switch, each made so often.
 
-    The loop's median of B would not do as what a first call of B is compared with: there, too,
-    every call follows one of another configuration.
+    In the loop every call follows one of another configuration: its medians would not do.
 
     Attributes:
         steady_ms: Per configuration, the median of its calls that follow one of its own.
@@ -264,8 +259,7 @@ class Report:
     Attributes:
         reference: The most accurate of the configurations, by the runtime's ranking.
         switching: None for a single configuration, or if only loading was timed.
-        plain_not_run: Why the plain sessions could not be run; empty where they were, or were
-            not asked for.
+        plain_not_run: Why the plain sessions could not be run; else empty.
     """
 
     FORMAT: ClassVar[str] = "skipc.trtbench/2"
@@ -316,7 +310,6 @@ def read_report(path: Path) -> Report:
     """Returns the report that ``--json`` wrote to ``path``.
 
     Raises:
-        VersionError: It is of another version of the format.
         FormatError: It cannot be read, or is not as docs/trtbench.md says.
     """
     return read(Report, read_json(path), str(path))

@@ -15,8 +15,7 @@ from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.load.opening import Family
 from skipc.tools.console import progress
 from skipc.tools.trtbench.command import Asked, command
-from skipc.tools.trtbench.loading import Subject
-from skipc.tools.trtbench.measuring import measure
+from skipc.tools.trtbench.measuring import Subject, measure
 from skipc.tools.trtbench.report import read_report
 from tests.bundles import write_bundle
 

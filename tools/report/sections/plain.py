@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from skipc.tools.console import short
 from skipc.tools.report.sections.latency import ratio_chart
 from skipc.tools.report.texts import NOTHING, number
-from skipc.tools.trtbench.views import who_is_faster
+from skipc.tools.trtbench.output import who_is_faster
 from skipc.tools.web.html import Html, Table, element, joined
 from skipc.tools.web.page import Section
 
