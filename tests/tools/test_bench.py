@@ -10,10 +10,16 @@ import pytest
 from skipc.compiler.errors import ExtraMissingError
 from skipc.runtime import Bundle
 from skipc.tools.bench.__main__ import PARTS
-from skipc.tools.bench.against import added_by, load_both
-from skipc.tools.bench.bars import Bar, markdown, write
-from skipc.tools.bench.harness import by_turns_ms, in_fresh_process, ratio, run
-from skipc.tools.bench.if_graph import IfSession
+from skipc.tools.bench.against import IfSession, added_by, load_both
+from skipc.tools.bench.harness import (
+    Bar,
+    by_turns_ms,
+    in_fresh_process,
+    markdown,
+    ratio,
+    run,
+    write,
+)
 from skipc.tools.bench.networks import NETWORKS
 from skipc.tools.bench.pages import find_browser
 from skipc.tools.trtbench.measuring import plain_session

@@ -16,14 +16,13 @@ from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     against,
     budgets,
-    contention,
     overhead,
     pages,
     selecting,
     subpaths,
     trtbench_loop,
 )
-from skipc.tools.bench.bars import Bar, write
+from skipc.tools.bench.harness import Bar, write
 from skipc.tools.bench.networks import RESNET50, VIT_B16, Network
 from skipc.tools.cli import run_and_exit
 from skipc.tools.console import console, table
@@ -44,7 +43,7 @@ _EACH = (against.building, against.memory, against.latency, against.loading)
 PARTS: dict[str, list[Part]] = {
     RESNET50.name: _of(RESNET50, *_EACH, pages.bars),
     VIT_B16.name: _of(VIT_B16, *_EACH),
-    budgets.NAME: [budgets.bars, *_of(RESNET50, contention.bars)],
+    budgets.NAME: [budgets.bars, *_of(RESNET50, budgets.contention)],
     trtbench_loop.NAME: [trtbench_loop.bars],
     selecting.NAME: [selecting.bars],
     subpaths.NAME: [subpaths.bars],

@@ -14,8 +14,7 @@ from skipc.runtime.call.controller import Controller
 from skipc.runtime.call.lifetime import InFlight
 from skipc.runtime.call.orders import Orders
 from skipc.runtime.governor import OperatingPoint, first_state
-from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.harness import timed_ms
+from skipc.tools.bench.harness import Bar, timed_ms
 
 if TYPE_CHECKING:
     from skipc.tools.bench.harness import Call

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import ExtraMissingError
 from skipc.compiler.extras import require
-from skipc.tools.bench.bars import Bar
+from skipc.tools.bench.harness import Bar
 from skipc.tools.report.page import page_of
 from skipc.tools.report.study import read_study
 

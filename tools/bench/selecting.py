@@ -18,8 +18,7 @@ from skipc.compiler.select.batched import batched_graph
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 from skipc.compiler.select.samples import Samples
 from skipc.runtime import Bundle
-from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.harness import skipc
+from skipc.tools.bench.harness import Bar, skipc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

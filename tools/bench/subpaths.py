@@ -10,7 +10,7 @@ from skipc.compiler.read import TorchSupernet
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
 from skipc.runtime.bundle.tensors import TensorSpec
-from skipc.tools.bench.bars import Bar
+from skipc.tools.bench.harness import Bar
 from skipc.tools.bench.networks import randomise
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from skipc.compiler.recipes import find_recipe
 from skipc.runtime import Bundle
 from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from skipc.tools.bench.bars import Bar
-from skipc.tools.bench.harness import skipc, timed_ms
+from skipc.tools.bench.harness import Bar, skipc, timed_ms
 from skipc.tools.bench.networks import RESNET50, six_of
 from skipc.tools.trtbench.latency import batch_medians_ms, independent_ratio, paired_ratio
 from skipc.tools.trtbench.loop import Stop, timed

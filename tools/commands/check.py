@@ -24,21 +24,28 @@ from skipc.tools.options import PATH, target_name
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skipc.compiler.verify.numerics import Difference
+
 
 @dataclass(frozen=True, slots=True)
 class GoldenResult:
-    """One configuration's error on this machine, over the golden inputs.
-
-    The errors are NaN where an output has another shape or type, as ``unlike`` then says.
-    """
+    """One configuration's error on this machine, over the golden inputs."""
 
     target: str
     configuration: str
-    max_abs_error: float
-    relative_error: float
+    found: Difference
     tolerance: float
-    passed: bool
-    unlike: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is allowed."""
+        return self.found.within(self.tolerance)
+
+    def document(self) -> dict[str, object]:
+        """Returns what ``--json`` prints of it."""
+        names = {"target": self.target, "configuration": self.configuration}
+        allowed = {"tolerance": self.tolerance, "passed": self.passed}
+        return {**names, **asdict(self.found), **allowed}
 
 
 @click.command("check")
@@ -92,7 +99,7 @@ def _checked(bundle: Path, target: str | None, as_json: bool) -> int:
             {
                 "hashes": "ok",
                 "passed": passed,
-                "golden": [asdict(result) for result in results],
+                "golden": [result.document() for result in results],
                 "not_run": not_run,
             }
         )
@@ -116,17 +123,7 @@ def _golden(path: Path, target: str) -> list[GoldenResult]:
             expected = bundle.golden_outputs(entry.name)
             found = difference(actual, expected, bundle.manifest.ranges(entry))
             tolerance = tolerance_on(backend, bundle.manifest, entry)
-            results.append(
-                GoldenResult(
-                    target=target,
-                    configuration=entry.name,
-                    max_abs_error=found.max_abs_error,
-                    relative_error=found.relative_error,
-                    tolerance=tolerance,
-                    passed=found.within(tolerance),
-                    unlike=found.unlike,
-                )
-            )
+            results.append(GoldenResult(target, entry.name, found, tolerance))
     return results
 
 
@@ -149,8 +146,8 @@ def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str])
         rows.add_row(
             result.target,
             result.configuration,
-            f"{result.max_abs_error:.1e}",
-            f"{result.relative_error:.1e}",
+            f"{result.found.max_abs_error:.1e}",
+            f"{result.found.relative_error:.1e}",
             f"{result.tolerance:.0e}",
             "ok" if result.passed else "FAILED",
             style=None if result.passed else "red",
@@ -158,8 +155,8 @@ def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str])
     out.print(rows)
     failed = [result.configuration for result in results if not result.passed]
     for result in results:
-        if result.unlike:
-            out.print(f"{result.configuration}: {result.unlike} in the golden outputs.")
+        if unlike := result.found.unlike:
+            out.print(f"{result.configuration}: {unlike} in the golden outputs.")
     if failed:
         fail(
             f"{len(failed)} of {plural(len(results), 'engine')} differ from the golden"

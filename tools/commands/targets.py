@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
 from skipc.tools.console import console, print_json
 from skipc.tools.views.profile import print_detected, print_profile, print_profiles
-
-if TYPE_CHECKING:
-    from skipc.profiles import Profile
 
 
 @click.command("targets")
@@ -38,21 +34,15 @@ def command(target: str | None, detecting: bool, as_json: bool) -> None:
         else:
             print_detected(found, console())
         return
-    if target is not None:
-        profile = load_profile(target)
-        reason = unavailable_reason(profile)
-        if as_json:
-            print_json(_json(profile, reason))
-        else:
-            print_profile(profile, reason, console())
-        return
-    profiles = [load_profile(name) for name in profile_names()]
+    profiles = map(load_profile, profile_names() if target is None else [target])
     listed = [(profile, unavailable_reason(profile)) for profile in profiles]
     if as_json:
-        print_json([_json(profile, reason) for profile, reason in listed])
-    else:
+        documents = [
+            {**asdict(profile), "buildable": reason is None, "reason": reason}
+            for profile, reason in listed
+        ]
+        print_json(documents if target is None else documents[0])
+    elif target is None:
         print_profiles(listed, console())
-
-
-def _json(profile: Profile, reason: str | None) -> dict[str, object]:
-    return {**asdict(profile), "buildable": reason is None, "reason": reason}
+    else:
+        print_profile(*listed[0], console())

@@ -30,7 +30,7 @@ from skipc.tools.trtbench.output import (
     write_files,
     write_table,
 )
-from skipc.tools.trtbench.report import HOST_TIMES_ARE_COMPUTE, read_report
+from skipc.tools.trtbench.report import ONLY_COMPUTING, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -363,7 +363,7 @@ def _check_backend(asked: Asked, subject: Subject) -> None:
         f" {one.reason}. Leave it out.": not on_gpu and one.flag in asked.flags
         for one in GPU_FLAGS
     }
-    told = on_gpu or name in HOST_TIMES_ARE_COMPUTE
+    told = on_gpu or name in ONLY_COMPUTING
     refused = {
         **for_gpus,
         f"--exportTimes {asked.times}: the backend {name!r} does not tell transfers from"

@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_REMARKS: dict[str, str] = {
+ONLY_COMPUTING = {
     "onnxruntime-cpu": "there are no transfers or graphs: a call is computation",
     "null": "nothing is run: times are scripted",
 }
-HOST_TIMES_ARE_COMPUTE = tuple(_REMARKS)
-"""Backends whose calls hold nothing but computation."""
+"""Backends whose calls hold nothing but computation, and what is said of them."""
 
-_WAITS: dict[Wait, str] = {
+_WAITS = {
     Wait.DRIVER: "the host waits as the driver decides",
     Wait.SPIN: "the host waits without pause (spin)",
     Wait.BLOCK: "the host waits asleep (blocking)",
@@ -84,7 +83,8 @@ class Regime:
     def call_text(self) -> str:
         """What a call includes, and how it is made."""
         if self.way is None:
-            return _REMARKS.get(self.backend, "what a call includes is the backend's affair")
+            other = "what a call includes is the backend's affair"
+            return ONLY_COMPUTING.get(self.backend, other)
         moved, made = "transfers included", "enqueued without a CUDA graph"
         if not self.way.transfers:
             moved = "no transfers, all arrays stay on the GPU"
@@ -103,8 +103,8 @@ class Regime:
         if self.way is None:
             return ""
         parts = "copy in, computation, copy out" if self.way.transfers else "the computation"
-        own = "launched as a CUDA graph of its own"
-        how = own if self.way.graph else "enqueued without a graph"
+        graph, none = "launched as a CUDA graph of its own", "enqueued without a graph"
+        how = graph if self.way.graph else none
         return f"further calls, with CUDA events around {parts}; computation {how}"
 
 
@@ -241,10 +241,8 @@ class Switching:
 
     def ratios(self) -> dict[str, dict[str, float]]:
         """Returns, for A and B, B's first call after A over B's steady median."""
-        return {
-            before: {after: ms / self.steady_ms[after] for after, ms in row.items()}
-            for before, row in self.first_ms.items()
-        }
+        steady_ms, rows = self.steady_ms, self.first_ms.items()
+        return {a: {b: ms / steady_ms[b] for b, ms in row.items()} for a, row in rows}
 
     def worst(self) -> tuple[str, str, float]:
         """Returns the pair that costs most, relatively: A, B and the ratio."""
