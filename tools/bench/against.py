@@ -23,8 +23,7 @@ from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.runtime.backends import open_backend
 from skipc.tools.bench.harness import Bar, by_turns_ms, in_fresh_process, ratio, timed_ms
 from skipc.tools.bench.networks import RESNET50, build, prepare
-from skipc.tools.pss import added_bytes, pss_bytes
-from skipc.tools.trtbench.measuring import plain_session
+from skipc.tools.trtbench.measuring import added_bytes, plain_session, pss_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

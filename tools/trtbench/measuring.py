@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,6 @@ from skipc.runtime.call.chain import runs_of
 from skipc.runtime.errors import BundleError, EngineError, sentence
 from skipc.runtime.load.opening import bundle_backend, family_of, load_all, started_sampler
 from skipc.runtime.load.points import operating_points
-from skipc.tools.pss import added_bytes, pss_bytes
 from skipc.tools.trtbench import probes
 from skipc.tools.trtbench.latency import summarize
 from skipc.tools.trtbench.loop import Trace, timed
@@ -43,7 +43,6 @@ from skipc.tools.trtbench.report import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from skipc.runtime import Clock, Meter
     from skipc.runtime.backends import Arrays, Backend, Engine, Outputs, Run
@@ -62,6 +61,7 @@ _WORTH_SAYING_S = 10.0
 _PLAIN = "plain:"  # no configuration's name has a colon
 # What of an engine's host key is not a version.
 _NOT_VERSIONS = ("architecture", "cpu_features")
+_ROLLUP = Path("/proc/self/smaps_rollup")
 _FATAL_ONLY = 4  # errors come as exceptions
 _LEAST_MS = 1e-6  # where the clock did not move
 
@@ -202,6 +202,24 @@ def _memory(subject: Subject, name: str, host: Share | None, taken_bytes: int) -
             workspace_bytes = max(workspace_bytes, engines.engine(graph).workspace_bytes)
     device = DeviceShare(device_bytes, workspace_bytes, taken_bytes)
     return Memory(Share(own_bytes, all_bytes - own_bytes), host, device)
+
+
+def pss_bytes(rollup: Path = _ROLLUP) -> int | None:
+    """Returns this process's proportional set size; None where the system does not tell.
+
+    A page that several mappings share counts once, divided among them: what a process costs.
+    ``rollup`` is the file of Linux that tells it (proc(5), ``smaps_rollup``).
+    """
+    try:
+        lines = rollup.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def added_bytes(before: int | None, after: int | None) -> int | None:
+    """Returns by how much memory grew: 0 where it shrank, None where it cannot be told."""
+    return None if before is None or after is None else max(after - before, 0)
 
 
 def plain_session(path: Path, threads: int = 1) -> Run:
