@@ -16,8 +16,8 @@ from skipc.tools.console import short
 from skipc.tools.trace.columns import columns_of, thinned
 from skipc.tools.trace.content import content_of, strip_of
 from skipc.tools.trace.energy import energy_panel
-from skipc.tools.trace.picture import rank_colours
 from skipc.tools.trace.summary import sentences, summary_of
+from skipc.tools.web.palette import ramp
 from tests.traces import call, trace
 
 
@@ -87,7 +87,7 @@ def test_power_metered_is_counted_from_step_to_step() -> None:
     assert summary.power_source == "metered"
     panel = energy_panel(columns_of(trace(calls)))
     assert panel is not None
-    assert panel.lines[0].label == "metered"
+    assert panel.lines[0].label.startswith("metered, mean of ")
     assert panel.lines[0].values == pytest.approx(20)
 
 
@@ -100,7 +100,7 @@ def test_a_power_that_was_taken_for_granted_is_not_called_metered() -> None:
     assert "Mean power: 5 W, an estimate: the meter measures nothing" in sentences(summary)[2]
     panel = energy_panel(columns_of(assumed))
     assert panel is not None
-    assert [line.label for line in panel.lines] == ["assumed"]
+    assert [line.label.partition(",")[0] for line in panel.lines] == ["assumed"]
 
 
 @pytest.mark.parametrize("readings", [[None] * 4, [5.0] * 4, [5.0, 4.0, 8.0, 9.0], [1, 2, 3]])
@@ -135,9 +135,9 @@ def test_power_is_averaged_over_what_the_budget_says() -> None:
     ]
     panel = energy_panel(columns_of(trace(calls)))
     assert panel is not None
-    assert (panel.axis, panel.window) == ("power (W)", "2 s")
+    assert panel.axis == "power (W)"
     assert [line.label for line in panel.lines] == [
-        *("expected of the calls (estimate)", "granted on average over 2 s")
+        *("expected of the calls (estimate), mean of 2 s", "granted on average over 2 s")
     ]
 
 
@@ -241,7 +241,8 @@ def test_calls_are_in_the_order_in_which_they_ended() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])
 def test_colours_grow_lighter_with_the_rank(count: int) -> None:
-    light = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in rank_colours(count)]
+    channels = [[int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)] for text in ramp(count)]
+    light = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in channels]
     assert light == sorted(light)
     assert len(set(light)) == count
     assert light[-1] < 0.75  # to be seen on white

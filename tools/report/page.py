@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
 from skipc.tools.report.sections import (
-    energy,
+    bars,
     front,
     latency,
-    memory,
-    phases,
-    plain,
     provenance,
     summary,
     switching,
@@ -27,29 +24,28 @@ if TYPE_CHECKING:
     from skipc.tools.report.study import Study
     from skipc.tools.web.page import Section
 
-SECTIONS: tuple[Callable[[Study], Section | None], ...] = (
+SECTIONS: tuple[Callable[[Study], Section], ...] = (
     summary.section,
     front.section,
     units.section,
     weights.section,
-    memory.section,
+    bars.memory_section,
     latency.section,
-    phases.section,
-    plain.section,
+    bars.phases_section,
+    latency.plain_section,
     switching.section,
-    energy.section,
+    bars.energy_section,
     verification.section,
     provenance.section,
 )
-"""In the order of the page; a section that has nothing to show returns None."""
+"""In the order of the page; one without content is left out."""
 
 
 def page_of(study: Study) -> Page:
     """Returns the page of a report."""
-    found = [make(study) for make in SECTIONS]
     return Page(
-        title=f"{short(study.manifest.name, 80)} · skipc report",
-        header=summary.header(study),
-        sections=[section for section in found if section is not None],
-        ranks=len(study.ranks),
+        f"{short(study.manifest.name, 80)} · skipc report",
+        summary.header(study),
+        [section for make in SECTIONS if (section := make(study)).content],
+        len(study.ranks),
     )

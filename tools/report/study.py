@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote
 
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.load.points import ranked_by
 from skipc.tools.report import ReportError
 from skipc.tools.report.measurement import of_engines, of_front, of_report
-from skipc.tools.report.plausible import check_numbers
 from skipc.tools.report.subnets import read_subnet, sharing_of
 from skipc.tools.trtbench.report import read_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.subnets import Sharing, Subnet
-    from skipc.tools.trtbench.report import Report
+    from skipc.tools.trtbench.report import Measured, Report
 
 
 T = TypeVar("T")
+
+_MOST = 1e18
+# A picosecond and 30 years, in milliseconds: a float holds every interval of their ratios.
+_LEAST_COST, _MOST_COST = 1e-9, 1e12
+_COSTS = ("_ms", "_mj")
+_NAMES = ("name", "configuration", "graph")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,8 @@ class Study:
     """What the sections show.
 
     Attributes:
-        manifest: The bundle's manifest.
-        manifest_sha256: Its hash.
         engines: The engines of every target that has some.
         subnets: What the graphs hold, by name.
-        sharing: How they share the weight store.
         measurements: What was measured; empty where nothing was.
         ranks: By configuration its place, the most accurate first: its colour everywhere.
         reference: The most accurate configuration, by the runtime's ranking.
@@ -77,18 +79,22 @@ class Study:
         entries = self.manifest.configurations
         return tuple(sorted(entries, key=lambda entry: self.ranks[entry.name]))
 
-    def measured(self, of: Callable[[Point], T | None]) -> Iterator[Found[T]]:
-        """Yields each series in which ``of`` finds something, the most accurate first."""
-        for index, one in enumerate(self.measurements):
-            ordered = sorted(one.points, key=lambda point: self.ranks[point.configuration])
-            found = [(p, value) for p in ordered for value in [of(p)] if value is not None]
-            if found:
-                yield Found(index, one, found)
-
     @property
     def knows_accuracy(self) -> bool:
         """Whether every configuration has an accuracy."""
         return ranked_by(self.manifest) == "accuracy"
+
+    def measured(self, of: Callable[[Point], T | None]) -> Iterator[Found[T]]:
+        """Yields each series in which ``of`` finds something, the most accurate first."""
+        for index, one in enumerate(self.measurements):
+            ordered = sorted(one.points, key=lambda point: self.ranks[point.configuration])
+            found = [(p, value) for p in ordered if (value := of(p)) is not None]
+            if found:
+                yield Found(index, one, found)
+
+    def found(self, of: Callable[[Measured], T | None]) -> Iterator[Found[T]]:
+        """Yields the same of what only ``trtbench`` finds."""
+        return self.measured(lambda point: None if point.found is None else of(point.found))
 
 
 def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
@@ -109,11 +115,11 @@ def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
     """
     bundle = Bundle.open(path)
     manifest = bundle.manifest
-    check_numbers((*manifest.networks, *manifest.graphs, *manifest.configurations), str(path))
+    _check_numbers((*manifest.networks, *manifest.graphs, *manifest.configurations), str(path))
     reports = [(file, _checked_report(file, bundle)) for file in results]
     engines = tuple(bundle.engine_set(name) for name in bundle.targets())
     for built in engines:
-        check_numbers(built.engines, f"{path}: engines of {built.target}")
+        _check_numbers(built.engines, f"{path}: engines of {built.target}")
     ranks = _ranks(manifest)
     reference = min(ranks, key=lambda name: ranks[name])
     names = [entry.name for entry in manifest.configurations]
@@ -145,8 +151,8 @@ def _checked_report(file: Path, bundle: Bundle) -> Report:
             f" {bundle.manifest_sha256[:12]}) in {bundle.path}. A bundle that was built again"
             " is another one; measure it with trtbench."
         )
-    check_numbers(report.configurations, str(file))
-    check_numbers([] if report.switching is None else [report.switching], str(file))
+    _check_numbers(report.configurations, str(file))
+    _check_numbers([] if report.switching is None else [report.switching], str(file))
     known = {entry.name for entry in bundle.manifest.configurations}
     strange = [entry.name for entry in report.configurations if entry.name not in known]
     if strange:
@@ -155,6 +161,42 @@ def _checked_report(file: Path, bundle: Bundle) -> Report:
             f" {strange[0]!r}. The file was altered; measure again with trtbench."
         )
     return report
+
+
+def _check_numbers(parts: Iterable[Any], where: str) -> None:
+    """Refuses numbers that no device gave: arithmetic on them would overflow.
+
+    The readers of the formats take any finite number; a page of a file that somebody made up
+    is to end in an error.
+
+    Args:
+        parts: Dataclasses, such as a manifest's graphs.
+        where: The document, for the message.
+    """
+    for part in parts:
+        for who, is_cost, value in _numbers(asdict(part), type(part).__name__.lower(), False):
+            costs = is_cost and value != 0
+            least, most = (_LEAST_COST, _MOST_COST) if costs else (0.0, _MOST)
+            if not least <= abs(value) <= most:
+                told = f"{value:g}" if isinstance(value, float) else f"{str(value)[:30]} ..."
+                raise ReportError(
+                    f"{where}: {who}: {told} is no number that was measured: expected"
+                    f" {least:g} to {most:g}. The file was altered; make it anew."
+                )
+
+
+def _numbers(value: object, who: str, is_cost: bool) -> Iterator[tuple[str, bool, float]]:
+    """Yields whose each number is, and whether it is of milliseconds or millijoules."""
+    if isinstance(value, (int, float)):
+        yield who, is_cost, value
+    elif isinstance(value, dict):
+        named = [value[key] for key in _NAMES if isinstance(value.get(key), str)]
+        for key, inner in value.items():
+            spent = is_cost or (key.endswith(_COSTS) and key != "spread_mj")
+            yield from _numbers(inner, repr(named[0]) if named else who, spent)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _numbers(inner, who, is_cost)
 
 
 def _ranks(manifest: Manifest) -> dict[str, int]:
@@ -175,7 +217,7 @@ def _with_unique_labels(found: Sequence[Measurement]) -> tuple[Measurement, ...]
     for one in found:
         label = one.label
         if counts[label] > 1:
-            label = f"{dict(one.conditions).get('file', '')}: {label}"
+            label = f"{one.conditions.get('file', '')}: {label}"
         taken = {other.label for other in made}
         number, unique = 2, label
         while unique in taken:

@@ -27,14 +27,12 @@ class Subnet:
     """What a graph holds.
 
     Attributes:
-        graph: The graph's name.
         graph_bytes: Size of the graph's file.
         nodes: How many nodes it has.
         operators: By module path, the operators of the nodes in it or in a module inside.
         tensors: By offset in the weight store, the tensors that it refers to: their names.
     """
 
-    graph: str
     graph_bytes: int
     nodes: int
     operators: Mapping[str, Mapping[str, int]]
@@ -70,13 +68,8 @@ def read_subnet(bundle: Bundle, entry: GraphEntry) -> Subnet:
                 " was altered; copy the bundle again."
             )
         tensors.setdefault(offset, tensor.name)
-    return Subnet(
-        entry.name,
-        path.stat().st_size,
-        len(graph.node),
-        _operators(graph.node),
-        tensors,
-    )
+    size_bytes = path.stat().st_size
+    return Subnet(size_bytes, len(graph.node), _operators(graph.node), tensors)
 
 
 def _offset(tensor: Any) -> int | None:
@@ -158,8 +151,7 @@ def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:
         entry.name: [subnets[graph.name] for graph in manifest.graphs_of(entry)]
         for entry in manifest.configurations
     }
-    names: dict[tuple[str, ...], list[str]] = {}
-    sizes: dict[tuple[str, ...], int] = {}
+    found: dict[tuple[str, ...], list[tuple[str, int]]] = {}
     for tensor in manifest.weights:
         called = {
             name: subnet.tensors[tensor.offset_bytes]
@@ -168,10 +160,12 @@ def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:
             if tensor.offset_bytes in subnet.tensors
         }
         if called:
-            key = tuple(called)
-            names.setdefault(key, []).append(called[key[0]])
-            sizes[key] = sizes.get(key, 0) + tensor.size_bytes
-    sets = [SharingSet(key, tuple(names[key]), size) for key, size in sizes.items()]
+            named = next(iter(called.values())), tensor.size_bytes
+            found.setdefault(tuple(called), []).append(named)
+    sets = [
+        SharingSet(key, tuple(name for name, _ in of), sum(size for _, size in of))
+        for key, of in found.items()
+    ]
     used_bytes = sum(one.size_bytes * len(one.configurations) for one in sets)
     files = {file.path: file.size_bytes for file in manifest.files}
     graph_files = {graph.file for graph in manifest.graphs}

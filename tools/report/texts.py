@@ -9,7 +9,6 @@ from skipc.tools.console import short
 
 if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import ChoiceEntry, ConfigurationEntry
-    from skipc.tools.report.measurement import Point
     from skipc.tools.trtbench.latency import RatioInterval
 
 _MOST_NAMED = 12
@@ -67,8 +66,3 @@ def _choice(choice: ChoiceEntry) -> str:
     more = f" and {left} more" if left > 0 else ""
     text = short(choice.text, 60)
     return text if listed in ("", text) else f"{text}: {listed}{more}"
-
-
-def quantiles(point: Point) -> str:
-    """Returns a point's latencies in one line."""
-    return ", ".join(f"{one.label} {number(one.ms)}" for one in point.quantiles) + " ms"

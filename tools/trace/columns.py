@@ -21,18 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """One entry per call in each array.
+    """One entry per call in each array; times count from the opening of the engine.
 
     Attributes:
         configurations: The most accurate one first.
-        calls: The calls, in the order of the arrays.
         chosen: What ran: an index into ``configurations``.
-        start_s: When it began, in seconds since the engine was opened.
-        end_s: When it ended.
-        latency_ms: What it took.
-        predicted_ms: What it was expected to stay within.
         limit_ms: What it was allowed to take; NaN for no limit.
-        feasible: Whether the budget was expected to be met.
         failed: Whether it gave no outputs.
         energy_mj: What it was expected to take; 0 if nothing was known.
         metered_mj: What the meter had counted; NaN without one.
@@ -62,6 +56,23 @@ class Columns:
         if not self.calls:
             return 0.0, 0.0
         return float(self.start_s.min()), float(self.end_s.max())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """A line over time in a panel.
+
+    Attributes:
+        label: What it is.
+        time_s: Where its values are.
+        values: In the panel's unit; NaN where it breaks.
+        granted: Whether this is what was granted, else what was taken or predicted.
+    """
+
+    label: str
+    time_s: Floats
+    values: Floats
+    granted: bool
 
 
 def columns_of(trace: Trace) -> Columns:
@@ -124,6 +135,22 @@ def thinned(
         if len(kept) <= at_most or columns == 1:
             return kept
         columns //= 2
+
+
+def steps(
+    time_s: Floats, values: Floats, last_s: float, at_most: int = 6000
+) -> tuple[Floats, Floats]:
+    """Returns the corners of a line whose values hold until the next one, thinned."""
+    if not len(values):
+        return np.empty(0), np.empty(0)
+    order = np.argsort(time_s, kind="stable")
+    values = values[order]
+    before = np.concatenate(([np.inf], values[:-1]))
+    same = (values == before) | (np.isnan(values) & np.isnan(before))
+    changes = np.flatnonzero(~same)
+    x, y = time_s[order][changes], values[changes]
+    kept = thinned(x, np.zeros(len(x), np.intp), (np.nan_to_num(y, nan=-1.0),), at_most)
+    return np.repeat(np.append(x[kept], last_s), 2)[1:-1], np.repeat(y[kept], 2)
 
 
 def _marks(cells: Indices, order: Indices) -> Indices:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.tools.console import plural, short
-from skipc.tools.trace.columns import columns_of, thinned
+from skipc.tools.trace.columns import Line, columns_of, steps, thinned
 from skipc.tools.trace.energy import energy_panel
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _LOG_FROM = 30.0
 _IN_VIEW = 3.0
 _PAUSE_SHARE = 0.015
 _LONGEST_TITLE = 60
-BRIDGED = 5.0
-"""A pause shorter than this many usual intervals between calls does not show."""
+# A pause shorter than this many usual intervals between calls does not show.
+_BRIDGED = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +35,15 @@ class Content:
         columns: Every call.
         rows: Which configurations have a row: indices into ``columns.configurations``.
         drawn: The calls that are drawn as points.
-        predictions: x in seconds and y of the prediction's line; NaN where it breaks.
-        limit: Likewise of the limit; a value holds until the next one.
+        prediction: The latencies that were predicted.
+        limit: The latencies that were allowed.
         strip: What ran when; None without calls.
         energy: The energy panel; None where nothing is known.
         range_ms: The latency axis.
         logarithmic: Whether it is logarithmic.
         range_s: The time axis.
+        scale: What seconds are multiplied with on it.
+        unit: What they are in, then.
         notes: What else the reader has to know.
     """
 
@@ -49,13 +51,15 @@ class Content:
     columns: Columns
     rows: tuple[int, ...]
     drawn: Indices
-    predictions: tuple[Floats, Floats]
-    limit: tuple[Floats, Floats]
+    prediction: Line
+    limit: Line
     strip: Strip | None
     energy: EnergyPanel | None
     range_ms: tuple[float, float]
     logarithmic: bool
     range_s: tuple[float, float]
+    scale: float
+    unit: str
     notes: tuple[str, ...]
 
     def drawn_of(self, row: int, failed: bool) -> Indices:
@@ -63,6 +67,11 @@ class Content:
         chosen, ended = self.columns.chosen[self.drawn], self.columns.failed[self.drawn]
         own: Indices = self.drawn[(chosen == row) & (ended == failed)]
         return own
+
+    @property
+    def infeasible_spans_s(self) -> list[tuple[float, float]]:
+        """Beginning and end of each stretch of calls whose budget nothing could meet."""
+        return [] if self.strip is None else self.strip.infeasible_spans_s
 
 
 def content_of(trace: Trace, points: int, moments: int) -> Content:
@@ -76,28 +85,34 @@ def content_of(trace: Trace, points: int, moments: int) -> Content:
     columns = columns_of(trace)
     name = short(trace.engine, _LONGEST_TITLE) or "An engine without a name"
     first_s, last_s = columns.extent_s
-    if last_s <= first_s:  # no calls, or calls that took no time
+    strip = strip_of(columns, moments) if last_s > first_s else None
+    if strip is None:  # no calls, or calls that took no time
         first_s, last_s = first_s - 0.0005, first_s + 0.0005
     margin_s = 0.01 * (last_s - first_s)
+    range_s = first_s - margin_s, last_s + margin_s
+    units = ((3 * 3600, 3600, "h"), (600, 60, "min"), (0, 1, "s"))
+    unit_s, unit = next(each[1:] for each in units if max(map(abs, range_s)) >= each[0])
     low_ms, high_ms, logarithmic = _range_ms(columns)
     limit_ms = np.where(np.isnan(columns.limit_ms), 0.0, columns.limit_ms)
     excess = columns.latency_ms - limit_ms
     groups = 2 * columns.chosen + columns.failed
+    bound_ms = np.minimum(columns.limit_ms, 10 * high_ms)
     drawn = thinned(columns.end_s, groups, (columns.latency_ms, excess), points)
     rows = _rows(columns)
-    extent_s = columns.extent_s
     return Content(
         title=f"{name}: {plural(len(columns), 'call')}",
         columns=columns,
         rows=rows,
         drawn=drawn,
-        predictions=_predictions(columns, points, last_s - first_s, high_ms),
-        limit=_limit(columns, points, last_s, high_ms),
-        strip=strip_of(columns, moments) if extent_s[1] > extent_s[0] else None,
+        prediction=_prediction(columns, points, last_s - first_s, high_ms),
+        limit=Line("limit", *steps(columns.start_s, bound_ms, last_s, points), True),
+        strip=strip,
         energy=energy_panel(columns),
         range_ms=(low_ms, high_ms),
         logarithmic=logarithmic,
-        range_s=(first_s - margin_s, last_s + margin_s),
+        range_s=range_s,
+        scale=1 / unit_s,
+        unit=unit,
         notes=_notes(columns, len(drawn), len(rows), high_ms, trace.cut_short),
     )
 
@@ -126,9 +141,7 @@ def _range_ms(columns: Columns) -> tuple[float, float, bool]:
     return min(0.0, 1.1 * lowest), 1.1 * top or 1.0, False
 
 
-def _predictions(
-    columns: Columns, points: int, span_s: float, high_ms: float
-) -> tuple[Floats, Floats]:
+def _prediction(columns: Columns, points: int, span_s: float, high_ms: float) -> Line:
     """Returns one line per configuration, joined: they alternate where budgets are mixed."""
     kept = thinned(columns.end_s, columns.chosen, (columns.predicted_ms,), points)
     xs, ys = [np.empty(0)], [np.empty(0)]
@@ -139,23 +152,7 @@ def _predictions(
         ends = np.append(pauses, len(x))
         xs.append(np.insert(x, ends, np.nan))
         ys.append(np.insert(y, ends, np.nan))
-    return np.concatenate(xs), np.concatenate(ys)
-
-
-def _limit(
-    columns: Columns, points: int, last_s: float, high_ms: float
-) -> tuple[Floats, Floats]:
-    if not len(columns):
-        return np.empty(0), np.empty(0)
-    order = np.argsort(columns.start_s, kind="stable")
-    limit_ms = columns.limit_ms[order]
-    before = np.concatenate(([np.inf], limit_ms[:-1]))
-    same = (limit_ms == before) | (np.isnan(limit_ms) & np.isnan(before))
-    changes = np.flatnonzero(~same)
-    x, y = columns.start_s[order][changes], np.minimum(limit_ms[changes], 10 * high_ms)
-    kept = thinned(x, np.zeros(len(x), np.intp), (np.nan_to_num(y, nan=-1.0),), points)
-    x, y = x[kept], y[kept]
-    return np.append(x, last_s), np.append(y, y[-1])
+    return Line("prediction", np.concatenate(xs), np.concatenate(ys), False)
 
 
 def _notes(
@@ -201,18 +198,14 @@ class Strip:
         return [(float(a), float(b)) for a, b in zip(turns[::2], turns[1::2], strict=True)]
 
 
-def usual_interval_s(columns: Columns) -> float:
-    """Returns the median time between two calls; 0 for fewer than two."""
-    return float(np.median(np.diff(columns.end_s))) if len(columns) > 1 else 0.0
-
-
 def strip_of(columns: Columns, count: int) -> Strip:
     """Returns ``count`` columns; there must be a call, and time must pass."""
     first_s, last_s = columns.extent_s
     edges_s = np.linspace(first_s, last_s, count + 1)
     # An interval lasts until the next call begins, unless that is a pause.
     next_s = np.append(columns.start_s[1:], columns.end_s[-1])
-    bridged = next_s - columns.end_s <= BRIDGED * usual_interval_s(columns)
+    usual_s = float(np.median(np.diff(columns.end_s))) if len(columns) > 1 else 0.0
+    bridged = next_s - columns.end_s <= _BRIDGED * usual_s
     end_s = np.where(bridged, np.maximum(next_s, columns.end_s), columns.end_s)
     end_s = np.maximum(end_s, columns.start_s + (last_s - first_s) / count)
     start_s, end_s = columns.start_s - first_s, end_s - first_s

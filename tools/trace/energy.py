@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.tools.trace.columns import or_nan
+from skipc.tools.trace.columns import Line, or_nan, steps
 
 if TYPE_CHECKING:
     from skipc.runtime.governor.budget import Budget
@@ -45,13 +45,10 @@ class Curve:
 
 
 def metered_curve(columns: Columns) -> Curve | None:
-    """Returns the energy that the meter counted, in joules.
+    """Returns the joules that the meter counted; None without one, or if it never moved on.
 
     A meter moves in steps, and calls between two steps all note the same value. The knots are
     where it moved; what came before the first step cannot be dated, so it is left out.
-
-    Returns:
-        None without a meter, or if it never moved on.
     """
     known = ~np.isnan(columns.metered_mj)
     time_s, total_j = columns.end_s[known], columns.metered_mj[known] / 1000
@@ -66,21 +63,13 @@ def metered_curve(columns: Columns) -> Curve | None:
 
 
 def expected_curve(columns: Columns) -> Curve | None:
-    """Returns the energy that the calls were expected to take, in joules.
+    """Returns the joules that calls were expected to take, without what is taken between them.
 
-    What is taken between calls is not in it.
-
-    Returns:
-        None without calls, or where the energy of some was not known.
+    None without calls, or where the energy of some was not known.
     """
     if not len(columns) or not (columns.energy_mj > 0).all():
         return None
     return _per_call(columns, columns.energy_mj / 1000)
-
-
-def call_curve(columns: Columns) -> Curve | None:
-    """Returns the number of calls; None without any."""
-    return _per_call(columns, np.ones(len(columns))) if len(columns) else None
 
 
 def _per_call(columns: Columns, added: Floats) -> Curve | None:
@@ -101,35 +90,13 @@ def mean_power_w(columns: Columns) -> tuple[float | None, str | None]:
     The source is ``metered``, ``assumed`` by a meter that measures nothing, or what the calls
     were ``expected`` to take, without what is taken between them.
     """
-    curve, source = metered_curve(columns), _meter_text(columns)
-    if curve is None:
-        curve, source = expected_curve(columns), "expected"
-    if curve is None:
-        return None, None
-    return float(curve.total[-1] - curve.total[0]) / curve.span_s, source
-
-
-def _meter_text(columns: Columns) -> str:
-    return "assumed" if columns.assumed else "metered"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Line:
-    """One line of the panel.
-
-    Attributes:
-        label: What it is.
-        time_s: Ascending.
-        values: In the panel's unit; NaN where there is nothing.
-        granted: Whether this is what was granted, else what was taken.
-        stepped: Whether a value holds until the next one.
-    """
-
-    label: str
-    time_s: Floats
-    values: Floats
-    granted: bool
-    stepped: bool
+    for curve, source in (
+        (metered_curve(columns), "assumed" if columns.assumed else "metered"),
+        (expected_curve(columns), "expected"),
+    ):
+        if curve is not None:
+            return float(curve.total[-1] - curve.total[0]) / curve.span_s, source
+    return None, None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,14 +105,13 @@ class EnergyPanel:
 
     Attributes:
         axis: What the vertical axis is, with its unit.
-        lines: What was taken first, then what was granted.
+        lines: What was taken first, then what was granted; none far above the axis.
         window: Over what was averaged, as text.
         top: Where the vertical axis ends.
     """
 
     axis: str
     lines: tuple[Line, ...]
-    window: str
     top: float
 
 
@@ -160,8 +126,8 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     per_call = any(mj is not None for _, _, mj in granted) and all(
         power is battery is None for power, battery, _ in granted
     )
-    main = expected if per_call and expected is not None else metered or expected
-    calls = call_curve(columns)
+    main = (expected if per_call else None) or metered or expected
+    calls = _per_call(columns, np.ones(len(columns))) if len(columns) else None
     if main is None or calls is None:
         return None
     window_s = _window_s(columns, main)
@@ -170,20 +136,22 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     to_s = np.clip(at_s + window_s / 2, None, at_s[-1])
     made = calls.added(from_s, to_s)
     divisor = made / 1000 if per_call else to_s - from_s
-    meter = _meter_text(columns)
+    meter = "assumed" if columns.assumed else "metered"
     if per_call:
         meter += ", with what is taken between calls"
     taken = [
-        Line(label, at_s, _over(curve.added(from_s, to_s), divisor), False, False)
+        Line(f"{label}, mean of {_time_text(window_s)}", at_s,
+             _over(curve.added(from_s, to_s), divisor), False)
         for label, curve in (
             (meter, metered),
             ("expected of the calls (estimate)", expected),
         )
         if curve is main or (curve is not None and per_call)
-    ]
+    ]  # fmt: skip
+    last_s = columns.extent_s[1]
     over = " and ".join(map(_time_text, _said_s(columns)[:2]))
     limits = [
-        Line(label, columns.start_s, values, True, True)
+        Line(label, *steps(columns.start_s, values, last_s), True)
         for label, values in (
             (f"granted on average over {over}", or_nan([power for power, _, _ in granted])),
             ("battery: energy over horizon", or_nan([battery for _, battery, _ in granted])),
@@ -192,13 +160,19 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     ]
     each_mj = or_nan([mj for _, _, mj in granted])
     if per_call:
-        limits.append(Line("granted per call", columns.start_s, each_mj, True, True))
+        corners = steps(columns.start_s, each_mj, last_s)
+        limits.append(Line("granted per call", *corners, True))
     elif not np.isnan(each_mj).all():
         last = np.clip(np.searchsorted(columns.start_s, at_s, "right") - 1, 0, None)
         power_w = each_mj[last] / 1000 * _over(made, to_s - from_s)
-        limits.append(Line("granted per call, times calls", at_s, power_w, True, False))
+        limits.append(Line("granted per call, times calls", at_s, power_w, True))
+    # Limits far above what was taken are left outside.
+    top = float(np.nanmax(np.concatenate([line.values for line in taken])))
+    near = np.concatenate([line.values for line in (*taken, *limits)])
+    top = 1.12 * float(near[near <= 2 * top].max()) or 1.0
+    lines = (replace(line, values=np.minimum(line.values, 10 * top)) for line in limits)
     axis = "energy (mJ per call)" if per_call else "power (W)"
-    return EnergyPanel(axis, (*taken, *limits), _time_text(window_s), _top(taken, limits))
+    return EnergyPanel(axis, (*taken, *lines), top)
 
 
 def _granted(budget: Budget) -> tuple[float | None, float | None, float | None]:
@@ -238,13 +212,6 @@ def _round_up(value: float) -> float:
 def _over(values: Floats, divisor: Floats) -> Floats:
     none = np.full_like(values, np.nan)
     return np.divide(values, divisor, out=none, where=divisor > 1e-12)
-
-
-def _top(taken: list[Line], limits: list[Line]) -> float:
-    """Returns where the axis ends: limits far above what was taken are left outside."""
-    top = float(np.nanmax(np.concatenate([line.values for line in taken])))
-    near = [line.values[line.values <= 2 * top] for line in limits]
-    return 1.12 * max([top, *(float(values.max()) for values in near if len(values))]) or 1.0
 
 
 def _time_text(window_s: float) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from skipc.compiler.bundle.files import write_whole
 from skipc.tools.trace.content import content_of
-from skipc.tools.trace.picture import time_unit
 from skipc.tools.trace.summary import HEADINGS, cells, sentences
 from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label, log_axis
 from skipc.tools.web.html import Table, element, joined, keyed
@@ -17,16 +16,15 @@ from skipc.tools.web.page import Page, Section
 from skipc.tools.web.palette import LIGHT, ramp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from skipc.runtime.call.trace import Trace, TracedCall
-    from skipc.tools.trace.columns import Floats
+    from skipc.tools.trace.columns import Floats, Line
     from skipc.tools.trace.content import Content
     from skipc.tools.trace.summary import Summary
     from skipc.tools.web.chart import Json
-
-    Mark = dict[str, Json]
+    from skipc.tools.web.chart import Trace as Mark
 
 _POINTS = 6000
 _MOMENTS = 1500
@@ -43,56 +41,63 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
         ExtraMissingError: Plotly is not installed.
     """
     content = content_of(trace, _POINTS, _MOMENTS)
-    ranks = {each.name: rank for rank, each in enumerate(content.columns.configurations)}
-    rows = (cells(one) for one in summary.configurations)
     told = tuple(
-        (keyed(name, ranks[one.configuration]), *numbers)
-        for one, (name, *numbers) in zip(summary.configurations, rows, strict=True)
+        (keyed(name, rank), *numbers)
+        for rank, (name, *numbers) in enumerate(map(cells, summary.configurations))
     )
-    sections = [
-        Section(
-            "over-time", "Over time", " ".join(sentences(summary)), _chart(content).html()
-        ),
-        Section(
-            "numbers",
-            "The same in numbers",
-            "",
-            Table("By configuration", HEADINGS, told).html(),
-        ),
-    ]
+    numbers = Table("By configuration", HEADINGS, told).html()
+    said = " ".join(sentences(summary))
     header = joined(
         element("p", "skipc trace", class_="eyebrow"), element("h1", content.title)
     )
-    page = Page(content.title, header, sections, ranks=len(ranks))
+    sections = [
+        Section("over-time", "Over time", said, _chart(content).html()),
+        Section("numbers", "The same in numbers", "", numbers),
+    ]
+    page = Page(content.title, header, sections, ranks=len(told))
     write_whole(path, page.encoded("report"))
 
 
 def _chart(content: Content) -> Chart:
     """Returns the panels, one above the other over one axis of time."""
-    heights = [3.0, max(0.22 * len(content.rows), 0.5)]
+    uprights = [(3.0, _latency_axis(content)), (max(0.22 * len(content.rows), 0.5), axis(
+        "", tickmode="array", tickvals=list(range(len(content.rows))),
+        ticktext=[_name(content, row) for row in content.rows],
+        range=[max(len(content.rows), 1) - 0.5, -0.5], showgrid=False,
+    ))]  # fmt: skip
     if content.energy is not None:
-        heights.append(1.6)
-    domains = list(_domains(heights))
-    scale, unit = time_unit(content)
+        panel = content.energy
+        uprights.append((1.6, axis(panel.axis, range=[0, panel.top])))
     layout: dict[str, Json] = {
         "margin": {"l": 20, "r": 20, "t": 20, "b": 50},
         "showlegend": True,
         "legend": LEGEND | {"y": 1.0},
-        "shapes": list(_infeasible(content)),
-    }
-    last = len(domains)
-    uprights = (_latency_axis, _strip_axis, _energy_axis)
-    for number, (domain, upright) in enumerate(zip(domains, uprights, strict=False), 1):
+        "shapes": [
+            # The grey ground of the latency panel.
+            {
+                "type": "rect", "xref": "x", "yref": "y domain", "layer": "below",
+                "x0": content.scale * first_s, "x1": content.scale * last_s, "y0": 0, "y1": 1,
+                "fillcolor": LIGHT.grid, "line": {"width": 0},
+            }
+            for first_s, last_s in content.infeasible_spans_s
+        ],
+    }  # fmt: skip
+    last, whole, top = len(uprights), sum(height for height, _ in uprights), 1.0
+    gap = _SPACING / whole
+    for number, (height, upright) in enumerate(uprights, 1):
         is_last, key = number == last, "" if number == 1 else str(number)
+        bottom = top - (1 - gap * (last - 1)) * height / whole
         layout[f"xaxis{key}"] = axis(
-            f"time since the engine was opened ({unit})" if is_last else "",
+            f"time since the engine was opened ({content.unit})" if is_last else "",
             anchor=f"y{key}", showticklabels=is_last, showgrid=True,
-            range=[scale * at for at in content.range_s],
+            range=[content.scale * at for at in content.range_s],
             **({} if is_last else {"matches": f"x{last}"}),
         )  # fmt: skip
-        layout[f"yaxis{key}"] = {**upright(content), "anchor": f"x{key}", "domain": domain}
-    if content.energy is not None:
-        layout["legend2"] = LEGEND | {"y": domains[-1][1]}
+        domain = [max(bottom, 0.0), top]
+        layout[f"yaxis{key}"] = {**upright, "anchor": f"x{key}", "domain": domain}
+        if number == 3:
+            layout["legend2"] = LEGEND | {"y": top}
+        top = bottom - gap
     return Chart(
         "calls",
         f"{'Latency' if content.energy is None else 'Latency, energy'} and configuration",
@@ -102,24 +107,19 @@ def _chart(content: Content) -> Chart:
         )),
         [*_latency(content), *_strip(content), *_energy(content)],
         layout,
-        int(_PX * sum(heights)) + 140,
+        int(_PX * whole) + 140,
         None,
         Interaction.ZOOM,
     )  # fmt: skip
 
 
-def _domains(heights: Sequence[float]) -> Iterator[list[float]]:
-    """Yields where each panel begins and ends, as shares of the figure's height, top first."""
-    gap, top = _SPACING / sum(heights), 1.0
-    for height in heights:
-        bottom = top - (1 - gap * (len(heights) - 1)) * height / sum(heights)
-        yield [max(bottom, 0.0), top]
-        top = bottom - gap
-
-
 def _numbers(values: Floats) -> list[float | None]:
     """Returns what JSON takes, with digits enough for any zoom; None where there is none."""
     return [None if math.isnan(v) else float(f"{v:.9g}") for v in values.tolist()]
+
+
+def _name(content: Content, row: int) -> str:
+    return label(content.columns.configurations[row].name)
 
 
 def _latency_axis(content: Content) -> Mark:
@@ -130,14 +130,14 @@ def _latency_axis(content: Content) -> Mark:
 
 
 def _latency(content: Content) -> Iterator[Mark]:
-    columns, (scale, _) = content.columns, time_unit(content)
+    columns = content.columns
     colours = ramp(len(columns.configurations))
     for failed in (False, True):
         for row in content.rows:
             own = content.drawn_of(row, failed)
             if not len(own):
                 continue
-            name = label(columns.configurations[row].name)
+            name = _name(content, row)
             mark: Mark = {"size": 5, "color": colours[row]}
             if failed:
                 stroke = {"width": 2, "color": LIGHT.alarm}
@@ -145,22 +145,16 @@ def _latency(content: Content) -> Iterator[Mark]:
             yield {
                 "type": "scatter", "mode": "markers", "marker": mark,
                 "name": f"{name}, failed" if failed else name, "zorder": 2 if failed else 0,
-                "x": _numbers(scale * columns.end_s[own]),
+                "x": _numbers(content.scale * columns.end_s[own]),
                 "y": _numbers(columns.latency_ms[own]),
                 "text": [_call_text(columns.calls[i]) for i in own],
                 "hovertemplate": "%{text}<extra></extra>",
             }  # fmt: skip
-    lines = (
-        ("prediction", content.predictions, {"color": LIGHT.muted, "width": 1}, -1),
-        ("limit", content.limit, {"color": LIGHT.ink, "width": 2, "shape": "hv"}, 0),
-    )
-    for name, (x, y), line, order in lines:
-        if not np.isnan(y).all():
-            yield {
-                "type": "scatter", "mode": "lines", "name": name, "hoverinfo": "skip",
-                "x": _numbers(scale * x), "y": _numbers(y), "line": line, "zorder": order,
-            }  # fmt: skip
-    if any(_infeasible(content)):
+    style: Mark = {"color": LIGHT.muted, "width": 1}
+    yield from _line(content, content.prediction, style, zorder=-1, hoverinfo="skip")
+    style = {"color": LIGHT.ink, "width": 2}
+    yield from _line(content, content.limit, style, zorder=0, hoverinfo="skip")
+    if content.infeasible_spans_s:
         yield {
             "type": "scatter", "mode": "markers", "x": [None], "y": [None],
             "name": "nothing meets the budget",
@@ -168,14 +162,13 @@ def _latency(content: Content) -> Iterator[Mark]:
         }  # fmt: skip
 
 
-def _infeasible(content: Content) -> Iterator[Mark]:
-    """Yields the grey ground of the latency panel."""
-    scale, _ = time_unit(content)
-    for first_s, last_s in [] if content.strip is None else content.strip.infeasible_spans_s:
+def _line(content: Content, line: Line, style: Mark, **own: Json) -> Iterator[Mark]:
+    """Yields a line that has a value; ``own`` comes on top."""
+    if not np.isnan(line.values).all():
         yield {
-            "type": "rect", "xref": "x", "yref": "y domain", "layer": "below",
-            "x0": scale * first_s, "x1": scale * last_s, "y0": 0, "y1": 1,
-            "fillcolor": LIGHT.grid, "line": {"width": 0},
+            "type": "scatter", "mode": "lines", "name": line.label,
+            "x": _numbers(content.scale * line.time_s), "y": _numbers(line.values),
+            "line": style, **own,
         }  # fmt: skip
 
 
@@ -186,26 +179,13 @@ def _call_text(call: TracedCall) -> str:
     return hover(call.configuration, *filter(None, lines))
 
 
-def _names(content: Content) -> list[str]:
-    return [label(content.columns.configurations[row].name) for row in content.rows]
-
-
-def _strip_axis(content: Content) -> Mark:
-    names = _names(content)
-    return axis(
-        "", tickmode="array", tickvals=list(range(len(names))), ticktext=names,
-        range=[max(len(names), 1) - 0.5, -0.5], showgrid=False,
-    )  # fmt: skip
-
-
 def _strip(content: Content) -> Iterator[Mark]:
-    strip, (scale, _) = content.strip, time_unit(content)
-    if strip is None:
+    if content.strip is None:
         return
     colours = ramp(len(content.columns.configurations))
-    edges = _numbers(scale * strip.edges_s)
-    for index, (row, name) in enumerate(zip(content.rows, _names(content), strict=True)):
-        shares = np.round(strip.shares[row], 3)
+    edges = _numbers(content.scale * content.strip.edges_s)
+    for index, row in enumerate(content.rows):
+        shares, name = np.round(content.strip.shares[row], 3), _name(content, row)
         cells = _numbers(np.where(shares == 0, np.nan, shares))
         yield {
             "type": "heatmap", "xaxis": "x2", "yaxis": "y2", "name": name,
@@ -219,28 +199,13 @@ def _strip(content: Content) -> Iterator[Mark]:
         }  # fmt: skip
 
 
-def _energy_axis(content: Content) -> Mark:
-    panel = content.energy
-    return {} if panel is None else axis(panel.axis, range=[0, panel.top])
-
-
 def _energy(content: Content) -> Iterator[Mark]:
-    panel, (scale, _) = content.energy, time_unit(content)
-    if panel is None:
-        return
-    taken = iter((LIGHT.every, LIGHT.own))
-    granted = iter(("solid", "dash", "dot"))
-    for line in panel.lines:
-        style: Mark = {"width": 2, "shape": "hv" if line.stepped else "linear"}
-        if line.granted:
-            style |= {"color": LIGHT.ink, "dash": next(granted)}
-        else:
-            style |= {"color": next(taken)}
-        yield {
-            "type": "scatter", "mode": "lines", "xaxis": "x3", "yaxis": "y3",
-            "name": line.label if line.granted else f"{line.label}, mean of {panel.window}",
-            "x": _numbers(scale * line.time_s),
-            "y": _numbers(np.minimum(line.values, 10 * panel.top)),
-            "line": style, "zorder": 0 if line.granted else 1, "legend": "legend2",
-            "hovertemplate": "%{y:.4g}<extra></extra>",
+    taken, granted = iter((LIGHT.every, LIGHT.own)), iter(("solid", "dash", "dot"))
+    for line in () if content.energy is None else content.energy.lines:
+        style: Mark = {"color": LIGHT.ink, "dash": next(granted)} if line.granted else {
+            "color": next(taken)
         }  # fmt: skip
+        yield from _line(
+            content, line, {"width": 2, **style}, xaxis="x3", yaxis="y3", legend="legend2",
+            zorder=0 if line.granted else 1, hovertemplate="%{y:.4g}<extra></extra>",
+        )  # fmt: skip

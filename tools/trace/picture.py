@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from skipc.runtime.call.trace import Trace
+    from skipc.tools.trace.columns import Line
     from skipc.tools.trace.content import Content
+    from skipc.tools.trace.energy import EnergyPanel
 
 # Told apart by the colour-blind, on paper and in grey.
 _LIMIT, _PREDICTION, _FAILED = "#000000", "#5a5a5a", "#d55e00"
 _POWER, _OTHER_POWER = "#0072b2", "#cc79a7"
 _INFEASIBLE = "#e8e8e8"
-WIDTH_PX = 1200
+_WIDTH_PX = 1200
 _DPI = 150
 _POINTS = 20_000
 _MOMENTS = 600
@@ -52,17 +54,17 @@ def write_png(path: Path, trace: Trace, description: str) -> None:
     heights = [_LATENCY_INCHES, _strip_inches(content)]
     if content.energy is not None:
         heights.append(_ENERGY_INCHES)
-    size = (WIDTH_PX / _DPI, sum(heights) + _OTHER_INCHES)
+    size = (_WIDTH_PX / _DPI, sum(heights) + _OTHER_INCHES)
     figure = figures.Figure(figsize=size, dpi=_DPI, layout="constrained")
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     _draw_latency(panels[0], content)
     _draw_strip(panels[1], content)
     if content.energy is not None:
-        _draw_energy(panels[2], content)
-    scale, unit = time_unit(content)
-    panels[-1].set_xlabel(f"time since the engine was opened ({unit})")
-    panels[0].set_xlim(*(scale * at for at in content.range_s))
+        _draw_energy(panels[2], content, content.energy)
+    panels[-1].set_xlabel(f"time since the engine was opened ({content.unit})")
+    panels[0].set_xlim(*(content.scale * at for at in content.range_s))
     for axes in panels:
+        axes.tick_params(axis="y", labelsize=8)
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.label.set_size(9)
@@ -79,36 +81,25 @@ def write_png(path: Path, trace: Trace, description: str) -> None:
     write_whole(path, data.getvalue())
 
 
-def time_unit(content: Content) -> tuple[float, str]:
-    """Returns what seconds are multiplied with, and the unit that they are then in."""
-    last_s = max(map(abs, content.range_s))
-    if last_s >= 3 * 3600:
-        return 1 / 3600, "h"
-    return (1 / 60, "min") if last_s >= 600 else (1.0, "s")
-
-
 def _strip_inches(content: Content) -> float:
     return min(max(_ROW_INCHES * len(content.rows), 0.4), _MOST_ROWS_INCHES)
 
 
 def _draw_latency(axes: Axes, content: Content) -> None:
-    columns, (scale, _) = content.columns, time_unit(content)
-    colours = rank_colours(len(columns.configurations))
+    columns, scale, spans_s = content.columns, content.scale, content.infeasible_spans_s
+    colours = ramp(len(columns.configurations))
     size = float(np.clip(9000 / max(len(content.drawn), 1), 3, 18))
     for row in content.rows:
-        own = content.drawn_of(row, failed=False)
-        x, y = scale * columns.end_s[own], columns.latency_ms[own]
-        axes.scatter(x, y, s=size, color=colours[row], linewidths=0, zorder=2)
-        own = content.drawn_of(row, failed=True)
-        x, y = scale * columns.end_s[own], columns.latency_ms[own]
-        axes.scatter(x, y, s=30, color=_FAILED, marker="x", zorder=5)
-    x, y = content.predictions
-    axes.plot(scale * x, y, color=_PREDICTION, linewidth=0.8, zorder=1.5)
-    x, y = content.limit
-    axes.step(scale * x, y, where="post", color=_LIMIT, linewidth=1.4, zorder=4)
-    spans = [] if content.strip is None else content.strip.infeasible_spans_s
+        for failed, style in (
+            (False, {"s": size, "color": colours[row], "linewidths": 0, "zorder": 2}),
+            (True, {"s": 30, "color": _FAILED, "marker": "x", "zorder": 5}),
+        ):
+            own = content.drawn_of(row, failed)
+            axes.scatter(scale * columns.end_s[own], columns.latency_ms[own], **style)
+    _draw_line(axes, content, content.prediction, color=_PREDICTION, linewidth=0.8, zorder=1.5)
+    _draw_line(axes, content, content.limit, color=_LIMIT, linewidth=1.4, zorder=4)
     axes.broken_barh(
-        [(scale * first_s, scale * (last_s - first_s)) for first_s, last_s in spans],
+        [(scale * first_s, scale * (last_s - first_s)) for first_s, last_s in spans_s],
         (0, 1), transform=axes.get_xaxis_transform(), color=_INFEASIBLE, linewidth=0, zorder=0,
     )  # fmt: skip
     if content.logarithmic:
@@ -116,13 +107,8 @@ def _draw_latency(axes: Axes, content: Content) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylim(*content.range_ms)
     axes.set_ylabel("latency (ms)")
-    axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.25, which="major")
-    _draw_legend(axes, content, bool(spans))
-
-
-def _draw_legend(axes: Axes, content: Content, infeasible: bool) -> None:
-    """Draws what the marks of the latency panel mean; the strip names the colours."""
+    # What the marks mean; the strip names the colours.
     line = require("matplotlib.lines", "report").Line2D
     patch = require("matplotlib.patches", "report").Patch
     dots = {"linestyle": "", "markersize": 4}
@@ -130,38 +116,48 @@ def _draw_legend(axes: Axes, content: Content, infeasible: bool) -> None:
         line([], [], color="#707070", marker="o", label="call", **dots),
         line([], [], color=_PREDICTION, linewidth=0.8, label="prediction"),
     ]
-    if not np.isnan(content.columns.limit_ms).all():
+    if not np.isnan(columns.limit_ms).all():
         entries.append(line([], [], color=_LIMIT, linewidth=1.4, label="limit"))
-    if content.columns.failed.any():
+    if columns.failed.any():
         entries.append(line([], [], color=_FAILED, marker="x", label="failed", **dots))
-    if infeasible:
+    if spans_s:
         entries.append(patch(color=_INFEASIBLE, label="nothing meets the budget"))
+    _draw_legend(axes, handles=entries, ncols=len(entries))
+
+
+def _draw_line(axes: Axes, content: Content, line: Line, **style: Any) -> None:
+    axes.plot(content.scale * line.time_s, line.values, **style)
+
+
+def _draw_legend(axes: Axes, **own: Any) -> None:
+    """Draws a legend above a panel."""
     axes.legend(
-        handles=entries, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(entries),
-        frameon=False, fontsize=8, borderaxespad=0.2, columnspacing=1.4, handlelength=1.4,
+        loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=8,
+        borderaxespad=0.2, columnspacing=1.4, handlelength=1.4, **own,
     )  # fmt: skip
 
 
 def _draw_strip(axes: Axes, content: Content) -> None:
-    rows, (scale, _) = content.rows, time_unit(content)
-    configurations = content.columns.configurations
-    colours = rank_colours(len(configurations))
+    rows, configurations = content.rows, content.columns.configurations
+    colours = ramp(len(configurations))
     if content.strip is not None:
         shares = np.nan_to_num(content.strip.shares[list(rows)])
         cells = np.ones((*shares.shape, 4))
-        cells[..., :3] = np.array([colours[row] for row in rows])[:, None, :]
+        rgba = require("matplotlib.colors", "report").to_rgba_array
+        cells[..., :3] = rgba([colours[row] for row in rows])[:, None, :3]
         # A lone call among hundreds is to be seen.
         cells[..., 3] = np.where(shares > 0, 0.25 + 0.75 * shares, 0)
         for index in range(len(rows)):
             edges = [index - 0.38, index + 0.38]
-            axes.pcolormesh(scale * content.strip.edges_s, edges, cells[index : index + 1])
-    places = range(len(rows))
+            axes.pcolormesh(
+                content.scale * content.strip.edges_s, edges, cells[index : index + 1]
+            )
     for index, row in enumerate(rows):
         axes.plot(
             [-0.008], [index], marker="s", markersize=5, color=colours[row], clip_on=False,
             transform=axes.get_yaxis_transform(),
         )  # fmt: skip
-    axes.set_yticks(list(places))
+    axes.set_yticks(range(len(rows)))
     size = min(8.0, 0.75 * 72 * _strip_inches(content) / max(len(rows), 1))
     names = [short(configurations[row].name, _LONGEST_NAME) for row in rows]
     for label in axes.set_yticklabels(names, parse_math=False):
@@ -172,40 +168,16 @@ def _draw_strip(axes: Axes, content: Content) -> None:
     axes.grid(axis="x", alpha=0.25)
 
 
-def _draw_energy(axes: Axes, content: Content) -> None:
-    panel, (scale, _) = content.energy, time_unit(content)
-    if panel is None:
-        return
-    taken = iter((_POWER, _OTHER_POWER))
-    granted = iter(("-", "--", ":"))
+def _draw_energy(axes: Axes, content: Content, panel: EnergyPanel) -> None:
+    taken, granted = iter((_POWER, _OTHER_POWER)), iter(("-", "--", ":"))
     for line in panel.lines:
-        x, y = scale * line.time_s, np.minimum(line.values, 10 * panel.top)
-        label = line.label if line.granted else f"{line.label}, mean of {panel.window}"
+        style = {"color": _LIMIT, "linewidth": 2.4, "zorder": 2}
         if line.granted:
-            style = "steps-post" if line.stepped else "default"
-            axes.plot(
-                x, y, color=_LIMIT, linewidth=2.4, linestyle=next(granted),
-                drawstyle=style, label=label, zorder=2,
-            )  # fmt: skip
+            style["linestyle"] = next(granted)
         else:
-            axes.plot(x, y, color=next(taken), linewidth=1.2, label=label, zorder=3)
+            style = {"color": next(taken), "linewidth": 1.2, "zorder": 3}
+        _draw_line(axes, content, line, label=line.label, **style)
     axes.set_ylim(0, panel.top)
     axes.set_ylabel(panel.axis)
-    axes.tick_params(axis="y", labelsize=8)
     axes.grid(alpha=0.25)
-    axes.legend(
-        loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8,
-        borderaxespad=0.2, columnspacing=1.4, handlelength=1.6,
-    )  # fmt: skip
-
-
-def rank_colours(count: int) -> list[tuple[float, float, float]]:
-    """Returns a colour for each of so many ranks, the darkest for the most accurate.
-
-    Returns:
-        Red, green and blue between 0 and 1.
-    """
-    return [
-        (int(text[1:3], 16) / 255, int(text[3:5], 16) / 255, int(text[5:7], 16) / 255)
-        for text in ramp(count)
-    ]
+    _draw_legend(axes, ncols=2)

@@ -24,18 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationSummary:
-    """What one configuration did.
+    """What one configuration did; None where nothing is known.
 
     Attributes:
-        configuration: Its name.
         rank: Higher is more accurate.
         calls: Calls that ran it, failed ones included.
-        share: Their share of all calls, between 0 and 1; None without calls.
-        failures: Calls that gave no outputs.
-        median_ms: Median latency of the calls that gave outputs; None without such.
-        p99_ms: Their 99th percentile, interpolated.
-        energy_mj: Energy of a call, as expected when it was chosen, on average; of a
-            configuration that never ran, as expected at the end. None if nothing was known.
+        share: Their share of all calls, between 0 and 1.
+        failures: Calls that gave no outputs; they are in neither latency.
+        energy_mj: Of a call, as expected when it was chosen, on average; of a configuration
+            that never ran, as expected at the end.
     """
 
     configuration: str
@@ -50,25 +47,16 @@ class ConfigurationSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A trace in numbers.
+    """A trace in numbers; docs/traces.md says what each is. None where nothing is known.
 
     Attributes:
-        engine: What was traced.
         ranked_by: What the ranks are: ``accuracy``, ``macs`` or ``rank``.
         cut_short: Whether the file ended within a line, whose call is missing.
-        calls: Calls, failed ones included.
-        duration_s: From the start of the first to the end of the last.
         limited_calls: Those that had a limit of latency and gave outputs.
-        within_limit: The share of these that kept it, between 0 and 1; None without any.
+        within_limit: The share of these that kept it, between 0 and 1.
         feasible_limited_calls: Those that were expected to keep their budget, too.
-        feasible_within_limit: The share of these that kept the limit.
-        switches: Calls that ran another configuration than the one before.
-        infeasible_calls: Calls whose budget nothing was predicted to meet.
-        failures: Calls that gave no outputs.
-        mean_power_w: None if nothing was known.
         power_source: ``metered``, ``assumed`` by a meter that measures nothing, or what the
-            calls were ``expected`` to take, without what is taken between them; None without.
-        mean_accuracy: Over the calls that gave outputs; None unless ranked by it.
+            calls were ``expected`` to take.
         configurations: The most accurate first.
     """
 

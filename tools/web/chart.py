@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 Json = object
 """What ``json.dumps`` takes; the keys are those of Plotly's reference."""
+Trace = dict[str, Json]
 
-LONGEST_NAME = 24
+_LONGEST_NAME = 24
 _MOST_HOVER = 500
 _HOVER_COLUMNS = 60
 _MOST_LARGE_ROWS = 24
+_LEGEND_PX = 30
 
 LEGEND: dict[str, Json] = {
     "orientation": "h",
@@ -103,15 +105,7 @@ class Chart:
         )
 
 
-def embedded_json(value: Json, name: str) -> Html:
-    """Returns a block of data that no text in it can end."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
-    # Whatever a browser looks for in a script: its end, a comment's beginning.
-    data = text.replace("<", "\\u003c").replace("&", "\\u0026")
-    return element("script", Html(data), type="application/json", id=name)
-
-
-def label(text: str, most: int = LONGEST_NAME) -> str:
+def label(text: str, most: int = _LONGEST_NAME) -> str:
     """Returns a name as Plotly, which reads some HTML in texts, is to show it."""
     return _plain(short(text, most))
 
@@ -164,27 +158,41 @@ def log_axis(title: str, low: float, high: float, **own: Json) -> dict[str, Json
     )  # fmt: skip
 
 
-def name_axis(names: Sequence[str]) -> dict[str, Json]:
-    """Returns a vertical axis with a row for each name, the first on top.
+def row_chart(
+    name: str,
+    title: str,
+    caption: str,
+    traces: Sequence[Mapping[str, Json]],
+    names: Sequence[str],
+    across: Json,
+    table: Table,
+    **own: Json,
+) -> Chart:
+    """Returns a chart with a row for each name, the first on top; ``own`` is further layout.
 
     Rows have numbers: two names may look the same once they are cut.
     """
-    count = len(names)
-    size = 13 if count <= _MOST_LARGE_ROWS else 10
-    return axis(
+    count, large = len(names), len(names) <= _MOST_LARGE_ROWS
+    upright = axis(
         "",
         tickmode="array",
         tickvals=list(range(count)),
         ticktext=[label(name) for name in names],
-        tickfont={"color": LIGHT.ink, "size": size},
+        tickfont={"color": LIGHT.ink, "size": 13 if large else 10},
         range=[count - 0.4, -0.6],
         showgrid=False,
     )
+    layout = {"xaxis": across, "yaxis": upright, **own}
+    height_px = 80 + count * (35 if large else 16) + _LEGEND_PX * ("legend" in own)
+    return Chart(name, title, caption, traces, layout, height_px, table)
 
 
-def rows_height_px(count: int, row_px: int = 30) -> int:
-    """Returns the height of a chart with so many rows and one axis below."""
-    return 80 + count * (row_px if count <= _MOST_LARGE_ROWS else 16)
+def embedded_json(value: Json, name: str) -> Html:
+    """Returns a block of data that no text in it can end."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+    # Whatever a browser looks for in a script: its end, a comment's beginning.
+    data = text.replace("<", "\\u003c").replace("&", "\\u0026")
+    return element("script", Html(data), type="application/json", id=name)
 
 
 def _layout(own: Mapping[str, Json], height_px: int) -> dict[str, Json]:

@@ -6,6 +6,9 @@ import html
 from dataclasses import dataclass
 
 from skipc.runtime.errors import written_out
+from skipc.tools.console import short
+
+_LONGEST_NAME, _LONGEST_CELL = 60, 400
 
 
 class Html(str):
@@ -60,6 +63,8 @@ def keyed(name: str, rank: int) -> Html:
 class Table:
     """Rows below headings; the first cell of a row is the row's heading.
 
+    Texts are cut where they are longer than anybody reads.
+
     Attributes:
         caption: What the rows are.
         headings: One for each column; those that start with ``>`` hold numbers.
@@ -67,34 +72,36 @@ class Table:
     """
 
     caption: str
-    headings: tuple[str, ...]
+    headings: tuple[Part, ...]
     rows: tuple[tuple[Part, ...], ...]
 
     def html(self) -> Html:
         """Returns the table below its caption, which is not cut off where the table is."""
+        classes = ["number" if text.startswith(">") else "" for text in self.headings]
         heads = (
-            element("th", text.lstrip(">"), scope="col", class_=_align(text))
-            for text in self.headings
+            element("th", _cut(text, _LONGEST_NAME), scope="col", class_=class_)
+            for text, class_ in zip(self.headings, classes, strict=True)
         )
-        rows = (element("tr", *self._cells(row)) for row in self.rows)
+        rows = (
+            element(
+                "tr",
+                element("th", _cut(first, _LONGEST_NAME), scope="row"),
+                *(
+                    element("td", _cut(cell, _LONGEST_CELL), class_=class_)
+                    for cell, class_ in zip(others, classes[1:], strict=True)
+                ),
+            )
+            for first, *others in self.rows
+        )
         made = element(
-            "table",
-            element("thead", element("tr", *heads)),
-            element("tbody", *rows),
+            "table", element("thead", element("tr", *heads)), element("tbody", *rows)
         )
-        return joined(
-            element("p", self.caption, class_="caption"), scrolling(made, self.caption)
-        )
+        caption = element("p", self.caption, class_="caption")
+        return joined(caption, scrolling(made, self.caption))
 
-    def _cells(self, row: tuple[Part, ...]) -> list[Html]:
-        first, *others = row
-        return [
-            element("th", first, scope="row"),
-            *(
-                element("td", cell, class_=_align(heading))
-                for cell, heading in zip(others, self.headings[1:], strict=True)
-            ),
-        ]
+
+def _cut(cell: Part, most: int) -> Part:
+    return cell if isinstance(cell, Html) else short(cell.removeprefix(">"), most)
 
 
 def scrolling(content: Part, name: str) -> Html:
@@ -106,8 +113,9 @@ def scrolling(content: Part, name: str) -> Html:
 
 def details(summary: str, *content: Part) -> Html:
     """Returns content that opens on demand."""
-    return element("details", element("summary", summary), joined(*content))
+    return element("details", element("summary", summary), *content)
 
 
-def _align(heading: str) -> str:
-    return "number" if heading.startswith(">") else ""
+def note(*content: Part) -> Html:
+    """Returns a remark beside what is shown."""
+    return element("p", *content, class_="note")

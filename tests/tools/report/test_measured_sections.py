@@ -9,7 +9,9 @@ import pytest
 
 from skipc.tools.report import ReportError
 from skipc.tools.report.page import SECTIONS
-from skipc.tools.report.sections import latency, memory, phases, plain, provenance
+from skipc.tools.report.sections import latency, provenance
+from skipc.tools.report.sections.bars import memory_section, phases_section
+from skipc.tools.report.sections.latency import plain_section
 from skipc.tools.report.study import Study, read_study
 from skipc.tools.trtbench.report import DeviceShare, Memory, Share
 from tests.bundles import edit_json
@@ -47,8 +49,8 @@ def study_of(bundle: Bundle, *reports: Report) -> Study:
     return read_study(bundle.path, files, folder / "page.html")
 
 
-def parsed(section: Section | None) -> Parsed:
-    assert section is not None
+def parsed(section: Section) -> Parsed:
+    assert section.content
     return Parsed(f"<div>{section.lead}{section.content}</div>".encode())
 
 
@@ -60,14 +62,15 @@ def traces(page: Parsed, chart: str) -> list[dict[str, Any]]:
 
 def test_without_results_these_sections_are_left_out(bundle: Bundle) -> None:
     study = study_of(bundle)
-    assert [each.section(study) for each in (memory, phases, plain)] == [None] * 3
+    sections = (memory_section, phases_section, plain_section)
+    assert [make(study).content for make in sections] == [""] * 3
 
 
 def test_a_cpu_alone_has_neither_phases_nor_plain_sessions(bundle: Bundle) -> None:
     study = study_of(bundle, report_of(bundle))
-    assert phases.section in SECTIONS
-    assert phases.section(study) is None
-    assert plain.section(study) is None
+    assert phases_section in SECTIONS
+    assert phases_section(study).content == ""
+    assert plain_section(study).content == ""
     assert "alone" not in "".join(parsed(latency.section(study)).texts)
 
 
@@ -75,7 +78,7 @@ def test_memory_is_own_and_shared_by_place(bundle: Bundle) -> None:
     report = report_of(bundle)
     found = Memory(Share(1000, 2000), Share(3000, 40_000), DeviceShare(500, 60, 700))
     entries = tuple(replace(entry, memory=found) for entry in report.configurations)
-    page = parsed(memory.section(study_of(bundle, replace(report, configurations=entries))))
+    page = parsed(memory_section(study_of(bundle, replace(report, configurations=entries))))
     sizes = {
         place: [(trace["name"], trace["x"][0]) for trace in traces(page, f"memory-{place}-0")]
         for place in ("disk", "host", "device")
@@ -89,7 +92,7 @@ def test_memory_is_own_and_shared_by_place(bundle: Bundle) -> None:
 
 
 def test_memory_that_is_not_known_is_said_and_not_drawn(bundle: Bundle) -> None:
-    page = parsed(memory.section(study_of(bundle, report_of(bundle))))
+    page = parsed(memory_section(study_of(bundle, report_of(bundle))))
     assert list(page.figures) == ["memory-disk-0-figure"]
     text = "".join(page.texts)
     assert "cpu, 1 thread: memory on the host is not drawn: the system did not" in text
@@ -101,7 +104,7 @@ def test_memory_of_one_configuration_that_is_not_known_is_named(bundle: Bundle) 
     first, *others = report.configurations
     known = replace(first, memory=replace(first.memory, host=Share(1, 2)))
     page = parsed(
-        memory.section(study_of(bundle, replace(report, configurations=(known, *others))))
+        memory_section(study_of(bundle, replace(report, configurations=(known, *others))))
     )
     assert traces(page, "memory-host-0")[0]["y"] == [0]
     assert "cpu, 1 thread, mid, fast: memory on the host is not" in "".join(page.texts)
@@ -109,13 +112,13 @@ def test_memory_of_one_configuration_that_is_not_known_is_named(bundle: Bundle) 
 
 def test_series_with_the_same_disk_share_its_chart(bundle: Bundle) -> None:
     study = study_of(bundle, report_of(bundle), report_of(bundle, threads=2))
-    page = parsed(memory.section(study))
+    page = parsed(memory_section(study))
     assert [name for name in page.figures if "disk" in name] == ["memory-disk-0-figure"]
     assert "cpu, 1 thread and cpu, 2 threads: weights on disk" in page.texts
 
 
 def test_phases_are_stacked_medians(bundle: Bundle) -> None:
-    page = parsed(phases.section(study_of(bundle, with_phases(report_of(bundle)))))
+    page = parsed(phases_section(study_of(bundle, with_phases(report_of(bundle)))))
     found = {trace["name"]: trace["x"][0] for trace in traces(page, "phases-0")}
     assert found == {"H2D": 0.125, "compute": 0.75, "D2H": 0.0625, "by events": 1.0}
     row = page.texts.index("full")
@@ -127,7 +130,7 @@ def test_phases_are_stacked_medians(bundle: Bundle) -> None:
 
 def test_phases_without_transfers_are_computation_only(bundle: Bundle) -> None:
     report = with_phases(report_of(bundle), transfers=False)
-    page = parsed(phases.section(study_of(bundle, report)))
+    page = parsed(phases_section(study_of(bundle, report)))
     names = [trace["name"] for trace in traces(page, "phases-0")]
     assert names == ["compute", "by events"]
     assert "Without transfers: only the computation" in "".join(page.texts)
@@ -144,13 +147,13 @@ def test_a_computation_without_a_graph_is_said(bundle: Bundle) -> None:
     assert first.phases is not None
     apart = replace(first, phases=replace(first.phases, graph=False))
     report = replace(report, configurations=(apart, *others))
-    text = "".join(parsed(phases.section(study_of(bundle, report))).texts)
+    text = "".join(parsed(phases_section(study_of(bundle, report))).texts)
     assert "Enqueued without a CUDA graph: full." in text
 
 
 def test_plain_sessions_stand_beside_ours(bundle: Bundle) -> None:
     study = study_of(bundle, with_plain(report_of(bundle)))
-    page = parsed(plain.section(study))
+    page = parsed(plain_section(study))
     (over,) = traces(page, "plain-0")
     assert over["x"] == pytest.approx([1.25] * 3, rel=2e-3)
     assert min(*over["error_x"]["array"], *over["error_x"]["arrayminus"]) > 0
@@ -165,7 +168,7 @@ def test_plain_sessions_of_loading_only_have_a_table(bundle: Bundle) -> None:
     report = report_of(bundle)
     entries = tuple(replace(entry, latency=None) for entry in report.configurations)
     report = with_plain(replace(report, configurations=entries, switching=None))
-    page = parsed(plain.section(study_of(bundle, report)))
+    page = parsed(plain_section(study_of(bundle, report)))
     assert page.figures == {}
     assert "plain load, ms" in page.texts
 
@@ -173,7 +176,7 @@ def test_plain_sessions_of_loading_only_have_a_table(bundle: Bundle) -> None:
 def test_plain_sessions_that_could_not_be_run_are_told(bundle: Bundle) -> None:
     report = replace(report_of(bundle), plain_not_run="ONNX Runtime refuses it.")
     study = study_of(bundle, report)
-    page = parsed(plain.section(study))
+    page = parsed(plain_section(study))
     assert page.figures == {}
     assert "not run: ONNX Runtime refuses it." in "".join(page.texts)
     assert "alone" not in "".join(parsed(latency.section(study)).texts)
@@ -186,7 +189,7 @@ def test_streams_are_named_where_there_are_several(bundle: Bundle) -> None:
     assert [each.label for each in study.measurements] == [
         *("cpu, 1 thread", "cpu, 1 thread, 3 streams"),
     ]
-    told = [dict(each.conditions).get("streams") for each in study.measurements]
+    told = [each.conditions.get("streams") for each in study.measurements]
     assert told == [None, "3 calls at a time, begun together"]
 
 

@@ -11,7 +11,7 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import FormatError, IntegrityError, SkipcError
 from skipc.tools.report import ReportError
 from skipc.tools.report.measurement import Origin
-from skipc.tools.report.skipped import Evidence, states
+from skipc.tools.report.sections.units import Evidence, states
 from skipc.tools.report.study import Study, read_study
 from tests.bundles import edit_json, list_anew
 from tests.report_inputs import TENSOR_BYTES, report_of, write_family, write_results
@@ -96,11 +96,11 @@ def test_without_results_the_engines_tables_are_taken(made: Path) -> None:
     assert {one.origin for one in study.measurements} == {Origin.ENGINES}
     (engines,) = study.engines
     for one in study.measurements:
-        threads = int(dict(one.conditions)["threads"])
+        threads = int(one.conditions["threads"])
         for point, entry in zip(one.points, engines.engines, strict=True):
             row = next(row for row in entry.latency if row.threads == threads)
             assert point.median_ms == row.p50_ms
-            assert [q.ms for q in point.quantiles] == [row.p50_ms, row.p95_ms, row.p99_ms]
+            assert [*point.quantiles.values()] == [row.p50_ms, row.p95_ms, row.p99_ms]
 
 
 def test_without_engines_the_fronts_latencies_are_taken(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_results_become_series_with_names_of_their_own(tmp_path: Path) -> None:
         "one.json: cpu, 1 thread (2)",
     ]
     point = study.measurements[0].points[1]
-    assert [q.label for q in point.quantiles] == ["min", "median", "90 %", "99 %", "max"]
-    assert point.ratio == report.configurations[1].over_reference
+    assert [*point.quantiles] == ["min", "median", "90 %", "99 %", "max"]
+    assert point.found == report.configurations[1]
     assert study.measurements[0].energy_is_estimated
     assert not study.measurements[2].energy_is_estimated
 

@@ -1,4 +1,4 @@
-"""How latencies are distributed, and how they compare with the most accurate's."""
+"""How latencies are distributed, and their ratios to the most accurate's and to others'."""
 
 from __future__ import annotations
 
@@ -15,46 +15,49 @@ from skipc.tools.report.sections.marks import (
     tick,
 )
 from skipc.tools.report.texts import NOTHING, exact, number, ratio
-from skipc.tools.web.chart import Chart, axis, hover, name_axis, rows_height_px
-from skipc.tools.web.html import Html, Table, element, joined
+from skipc.tools.trtbench.compare import doubts
+from skipc.tools.trtbench.output import who_is_faster
+from skipc.tools.web.chart import axis, hover, row_chart
+from skipc.tools.web.html import Html, Table, element, joined, note
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from skipc.tools.report.measurement import Measurement, Point
-    from skipc.tools.report.sections.marks import Trace
-    from skipc.tools.report.study import Study
+    from skipc.tools.report.study import Found, Study
     from skipc.tools.trtbench.latency import RatioInterval
-    from skipc.tools.web.chart import Json
-
+    from skipc.tools.trtbench.report import Measured, PlainCalls
+    from skipc.tools.web.chart import Chart, Json, Trace
 
 # The slowest call of all would leave no room for the others; the median has its dot.
 _MOST_NUMBERED = 24
 _NO_TICK = ("max", "median", "latency")
 
 
-def section(study: Study) -> Section | None:
-    """Returns a pair of charts for each series; None where nothing was timed."""
+def section(study: Study) -> Section:
+    """Returns a pair of charts for each series."""
     parts = []
     for found in study.measured(lambda point: point.median_ms):
-        one, timed = found.one, [point for point, _ in found.points]
-        parts.append(_distribution(study, one, timed, f"latency-{found.index}").html())
-        ratios = [(p.configuration, p.ratio) for p in timed if p.ratio is not None]
+        one = found.one
+        parts.append(_distribution(study, found).html())
+        ratios = {
+            p.configuration: (over, over.verdict())
+            for p, _ in found.points
+            if p.found is not None and (over := p.found.over_reference) is not None
+        }
         if ratios:
-            chart = ratio_chart(
+            chart = _ratios(
                 study,
                 f"ratios-{found.index}",
                 f"{one.label}: latency over that of {short(one.reference, 40)}",
                 "left of the line is faster. Another start of the program may differ by more.",
                 one.reference,
-                {who: (each, each.verdict()) for who, each in ratios},
+                ratios,
             )
             parts.append(chart.html())
         parts.append(_warnings(one))
-    if not parts:
-        return None
     return Section(
         "latency",
         "Latency",
@@ -64,56 +67,52 @@ def section(study: Study) -> Section | None:
     )
 
 
-def _distribution(study: Study, one: Measurement, points: list[Point], name: str) -> Chart:
+def _distribution(study: Study, found: Found[float]) -> Chart:
+    one, points = found.one, [point for point, _ in found.points]
     names = [point.configuration for point in points]
     colours = colours_of(study, names)
     medians: Trace = {
         "type": "scatter", "mode": "markers", "marker": dot(colours, 13),
-        "x": [exact(point.median_ms or 0.0) for point in points],
+        "x": [exact(median_ms) for _, median_ms in found.points],
         "y": list(range(len(points))),
         **hovering(measured_hover(study, one, point) for point in points),
     }  # fmt: skip
     spreads = [
         trace
-        for row, (point, colour) in enumerate(zip(points, colours, strict=True))
-        for trace in _spread(point, row, colour)
+        for row, ((point, median_ms), colour) in enumerate(
+            zip(found.points, colours, strict=True)
+        )
+        for trace in _spread(point, median_ms, row, colour)
     ]
-    return Chart(
-        name,
+    return row_chart(
+        f"latency-{found.index}",
         f"{one.label}: how long a call takes",
         _caption(one, points),
         [*spreads, medians],
-        {
-            "xaxis": axis("latency of a call, ms", rangemode="tozero"),
-            "yaxis": name_axis(names),
-        },
-        rows_height_px(len(names), 36),
+        names,
+        axis("latency of a call, ms", rangemode="tozero"),
         _table(one, points),
     )
 
 
-def _spread(point: Point, row: int, colour: str) -> list[Trace]:
-    """Returns a line with ticks at the percentiles, and below it the stretches' medians."""
-    ticks = [exact(q.ms) for q in point.quantiles if q.label not in _NO_TICK]
-    traces: list[Trace] = []
+def _spread(point: Point, median_ms: float, row: int, colour: str) -> Iterator[Trace]:
+    """Yields a line with ticks at the percentiles, and below it the stretches' medians."""
+    ticks = [exact(ms) for label, ms in point.quantiles.items() if label not in _NO_TICK]
+    marks: Trace = {"type": "scatter", "mode": "markers", "hoverinfo": "skip"}
     if ticks:
-        span = [*ticks, exact(point.median_ms or ticks[0])]
-        traces.append({
-            "type": "scatter", "mode": "lines", "x": [min(span), max(span)], "y": [row, row],
-            "line": {"width": 2, "color": LIGHT.muted}, "hoverinfo": "skip",
-        })  # fmt: skip
-        traces.append({
-            "type": "scatter", "mode": "markers", "x": ticks, "y": [row] * len(ticks),
-            "hoverinfo": "skip", "marker": tick(12),
-        })  # fmt: skip
-    if point.batch_medians_ms:
-        traces.append({
-            "type": "scatter", "mode": "markers", "hoverinfo": "skip",
-            "x": [exact(ms) for ms in point.batch_medians_ms],
-            "y": [row + 0.28] * len(point.batch_medians_ms),
-            "marker": {"size": 5, "color": colour, "opacity": 0.55},
-        })  # fmt: skip
-    return traces
+        span = [*ticks, exact(median_ms)]
+        yield {
+            **marks, "mode": "lines", "x": [min(span), max(span)], "y": [row, row],
+            "line": {"width": 2, "color": LIGHT.muted},
+        }  # fmt: skip
+        yield {**marks, "x": ticks, "y": [row] * len(ticks), "marker": tick(12)}
+    if point.found is not None and point.found.latency is not None:
+        medians_ms = [exact(ms) for ms in point.found.latency.batch_medians_ms]
+        if medians_ms:
+            yield {
+                **marks, "x": medians_ms, "y": [row + 0.28] * len(medians_ms),
+                "marker": {"size": 5, "color": colour, "opacity": 0.55},
+            }  # fmt: skip
 
 
 def _caption(one: Measurement, points: list[Point]) -> str:
@@ -121,64 +120,121 @@ def _caption(one: Measurement, points: list[Point]) -> str:
         return (
             "One number for each configuration, from the front; who measured it is not known."
         )
-    labels = [q.label for q in points[0].quantiles if q.label not in _NO_TICK]
+    labels = [label for label in points[0].quantiles if label not in _NO_TICK]
     said = f"Dot: median. Line with ticks: {', '.join(labels)} of the calls."
-    if one.origin is Origin.ENGINES:
+    if one.report is None:
         return f"{said} {one.origin.value.capitalize()}, measured when they were built."
-    if any(point.batch_medians_ms for point in points):
+    timed = one.report.timed.values()
+    if any(latency.batch_medians_ms for latency in timed):
         said += (
             " Small dots: the medians of up to 30 stretches of the run; where they spread, the"
             " machine was not steady."
         )
-    slowest = max(
-        (q.ms for p in points for q in p.quantiles if q.label == "max"), default=None
-    )
-    if slowest is not None:
-        said += f" The slowest call, {number(slowest)} ms, is in the table only."
-    if any(point.plain is not None for point in points):
+    slowest_ms = max(latency.max_ms for latency in timed)
+    said += f" The slowest call, {number(slowest_ms)} ms, is in the table only."
+    if one.report.plain:
         said += " Measured by turns with plain sessions: alone, a call may take less."
     return said
 
 
 def _table(one: Measurement, points: list[Point]) -> Table:
-    labels: list[str] = []
-    for point in points:
-        labels += [q.label for q in point.quantiles if q.label not in labels]
-    rows = []
-    for point in points:
-        values = {q.label: q.ms for q in point.quantiles}
-        runs = str(point.runs) if point.runs else NOTHING
-        load = NOTHING if point.load_ms is None else number(point.load_ms)
-        cells = (number(values[name], 4) if name in values else NOTHING for name in labels)
-        rows.append((short(point.configuration, 60), runs, *cells, load))
+    labels = list(dict.fromkeys(label for point in points for label in point.quantiles))
     return Table(
         f"{one.label}: latency in ms",
-        ("configuration", ">calls", *(f">{name}" for name in labels), ">load, ms"),
-        tuple(rows),
+        ("configuration", ">calls", *(f">{label}" for label in labels), ">load, ms"),
+        tuple(
+            (
+                point.configuration,
+                str(point.runs or NOTHING),
+                *(_number(point.quantiles.get(label)) for label in labels),
+                _number(None if point.found is None else point.found.load_ms, 3),
+            )
+            for point in points
+        ),
     )
 
 
+def _number(value_ms: float | None, digits: int = 4) -> str:
+    return NOTHING if value_ms is None else number(value_ms, digits)
+
+
 def _warnings(one: Measurement) -> Html:
-    if not one.warnings:
+    warnings = () if one.report is None else doubts(one.report)
+    if not warnings:
         return Html("")
-    items = (element("li", short(text, 300)) for text in one.warnings)
-    said = f"{one.label}: {plural(len(one.warnings), 'reason')} to doubt these numbers"
+    said = f"{one.label}: {plural(len(warnings), 'reason')} to doubt these numbers"
     return element(
         "details",
         element("summary", said, class_="warn"),
-        element("ul", *items, class_="note"),
+        element("ul", *(element("li", short(each, 300)) for each in warnings), class_="note"),
         class_="doubts",
     )
 
 
-UNITY: dict[str, Json] = {
-    "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
-    "line": {"color": LIGHT.ink, "width": 1, "dash": "dot"},
-}  # fmt: skip
-"""A line where two latencies are the same."""
+def plain_section(study: Study) -> Section:
+    """Returns a chart and a table for each series with plain sessions, or why it has none."""
+    parts: list[Html] = []
+    series = {found.index: found for found in study.found(_with_plain)}
+    for index, one in enumerate(study.measurements):
+        if index in series:
+            parts += _plain(study, series[index])
+        if one.report is not None and one.report.plain_not_run:
+            parts.append(note(f"{one.label}: not run: {short(one.report.plain_not_run, 400)}"))
+    return Section(
+        "plain",
+        "Plain sessions",
+        "The same configurations as ONNX Runtime sessions of their portable graphs, by turns"
+        " with ours. Every call finds the caches as another kind of call left them, so ours"
+        " may take longer here than alone: compare what was measured together.",
+        joined(*parts),
+    )
 
 
-def ratio_chart(
+def _with_plain(entry: Measured) -> tuple[Measured, PlainCalls] | None:
+    return None if entry.plain is None else (entry, entry.plain)
+
+
+def _plain(study: Study, found: Found[tuple[Measured, PlainCalls]]) -> Iterator[Html]:
+    label, pairs = found.one.label, [pair for _, pair in found.points]
+    overs = {
+        ours.name: (over, who_is_faster(over))
+        for ours, plain in pairs
+        if (over := plain.over_ours) is not None
+    }
+    if overs:
+        yield _ratios(
+            study,
+            f"plain-{found.index}",
+            f"{label}: latency of plain sessions over ours",
+            "right of the line ours is faster.",
+            "ours",
+            overs,
+        ).html()
+    rows = []
+    for ours, plain in pairs:
+        medians = (
+            None if one.latency is None else one.latency.median_ms for one in (ours, plain)
+        )
+        times = (
+            *medians,
+            ours.load_ms,
+            plain.load_ms,
+            ours.first_call_ms,
+            plain.first_call_ms,
+        )
+        rows.append((ours.name, *map(_number, times), f"{plain.relative_error:.2g}"))
+    yield Table(
+        f"{label}: medians, loading and first calls. Outputs differ from our engine's by"
+        " so much of their range, in the first case.",
+        (
+            *("configuration", ">ours, ms", ">plain, ms", ">our load, ms", ">plain load, ms"),
+            *(">our first call, ms", ">plain first call, ms", ">outputs differ by"),
+        ),
+        tuple(rows),
+    ).html()
+
+
+def _ratios(
     study: Study,
     name: str,
     title: str,
@@ -196,45 +252,37 @@ def ratio_chart(
         of: What the latencies are compared with.
         found: By configuration its ratio and what that comes to; at least one.
     """
-    names = list(found)
     intervals = [interval for interval, _ in found.values()]
     middle = [exact(each.ratio) for each in intervals]
-    trace: dict[str, Json] = {
+    bars: Json = {
+        "type": "data", "symmetric": False, "color": LIGHT.ink, "thickness": 1.5, "width": 5,
+        "array": [exact((each.high or each.ratio) - each.ratio) for each in intervals],
+        "arrayminus": [exact(each.ratio - (each.low or each.ratio)) for each in intervals],
+    }  # fmt: skip
+    trace: Trace = {
         "type": "scatter",
         "mode": "markers+text" if len(found) <= _MOST_NUMBERED else "markers",
-        "x": middle, "y": list(range(len(found))),
-        "error_x": _interval_bars(intervals),
+        "x": middle, "y": list(range(len(found))), "error_x": bars,
         "text": [f"{value:.2f}" for value in middle], "textfont": TEXT,
-        "textposition": "top center", "marker": dot(colours_of(study, names), 11),
+        "textposition": "top center", "marker": dot(colours_of(study, found), 11),
         **hovering(hover(who, f"{ratio(each)} of {of}") for who, (each, _) in found.items()),
     }  # fmt: skip
+    unity: Json = {
+        "type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
+        "line": {"color": LIGHT.ink, "width": 1, "dash": "dot"},
+    }  # fmt: skip
     end = 1.05 * max(1.0, *(each.high or each.ratio for each in intervals))
-    return Chart(
+    return row_chart(
         name,
         title,
         f"Bars are intervals of 95 % from this one run, often too narrow to see; {beside}",
         [trace],
-        {
-            "xaxis": axis("ratio of latencies", range=[0, end]),
-            "yaxis": name_axis(names),
-            "shapes": [UNITY],
-        },
-        rows_height_px(len(names), 36),
+        list(found),
+        axis("ratio of latencies", range=[0, end]),
         Table(
             f"{title}: ratios",
             ("configuration", ">ratio (95 %)", "verdict"),
-            tuple(
-                (short(who, 60), ratio(each), verdict)
-                for who, (each, verdict) in found.items()
-            ),
+            tuple((who, ratio(each), verdict) for who, (each, verdict) in found.items()),
         ),
+        shapes=[unity],
     )
-
-
-def _interval_bars(found: Sequence[RatioInterval]) -> dict[str, Json]:
-    """Returns Plotly's ``error_x`` for the intervals of these ratios; none where unknown."""
-    return {
-        "type": "data", "symmetric": False, "color": LIGHT.ink, "thickness": 1.5, "width": 5,
-        "array": [exact((each.high or each.ratio) - each.ratio) for each in found],
-        "arrayminus": [exact(each.ratio - (each.low or each.ratio)) for each in found],
-    }  # fmt: skip

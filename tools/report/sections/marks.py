@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from skipc.tools.report.texts import chosen, exact, number, percent, quantiles, ratio
-from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label, name_axis, rows_height_px
+from skipc.tools.report.texts import chosen, exact, number, percent, ratio
+from skipc.tools.web.chart import LEGEND, axis, hover, row_chart
+from skipc.tools.web.html import Table
 from skipc.tools.web.palette import LIGHT, ramp
 
 if TYPE_CHECKING:
@@ -14,18 +15,7 @@ if TYPE_CHECKING:
 
     from skipc.tools.report.measurement import Measurement, Point
     from skipc.tools.report.study import Study
-    from skipc.tools.web.chart import Json
-    from skipc.tools.web.html import Table
-
-    Trace = dict[str, Json]
-
-
-# Told apart without colour, which is the configuration's.
-_SYMBOLS = (
-    *("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon", "hexagon"),
-)
-_LEGEND_PX = 30
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+    from skipc.tools.web.chart import Chart, Json, Trace
 
 TEXT: dict[str, Json] = {"color": LIGHT.ink, "size": 12}
 """The font of a name or a number beside a point."""
@@ -35,16 +25,6 @@ def colours_of(study: Study, names: Iterable[str]) -> list[str]:
     """Returns the colour of each configuration on a light ground."""
     colours = ramp(len(study.ranks))
     return [colours[study.ranks[name]] for name in names]
-
-
-def series_symbol(index: int) -> str:
-    """Returns the symbol of a series' points."""
-    return _SYMBOLS[index % len(_SYMBOLS)]
-
-
-def series_line(index: int) -> dict[str, Json]:
-    """Returns the line of a series."""
-    return {"width": 1.5, "color": LIGHT.muted, "dash": _DASHES[index % len(_DASHES)]}
 
 
 def dot(colours: Sequence[str], size: int = 12, symbol: Json = "circle") -> Trace:
@@ -59,123 +39,98 @@ def tick(size: int, colour: str = LIGHT.muted, width: float = 1.5) -> Trace:
     return {"symbol": "line-ns", "size": size, "color": colour, "line": stroke}
 
 
-def hovering(texts: Iterable[str]) -> Trace:
+def hovering(texts: Iterable[Json]) -> Trace:
     """Returns what makes a trace show these texts, one for each point."""
     # As a value: a template in a name is not filled in.
     return {"hovertext": list(texts), "hovertemplate": "%{hovertext}<extra></extra>"}
 
 
-def legend_trace(index: int, name: str) -> Trace:
-    """Returns an entry of the legend in no configuration's colour."""
-    return {
-        "type": "scatter", "mode": "lines+markers", "x": [None], "y": [None],
-        "name": label(name, 60), "line": series_line(index), "hoverinfo": "skip",
-        "marker": {"size": 10, "symbol": series_symbol(index), "color": LIGHT.muted},
-        "showlegend": True,
-    }  # fmt: skip
-
-
-def reference_ring(x: float, y: float) -> Trace:
-    """Returns a ring around the reference's point."""
-    stroke = {"width": 1.5, "color": LIGHT.ink}
-    return {
-        "type": "scatter", "mode": "markers", "x": [x], "y": [exact(y)], "hoverinfo": "skip",
-        "marker": {"size": 21, "symbol": "circle-open", "line": stroke, "color": LIGHT.ink},
-        "showlegend": False, "cliponaxis": False,
-    }  # fmt: skip
-
-
 def measured_hover(study: Study, one: Measurement, point: Point) -> str:
     """Returns what is known of a configuration on one device."""
-    entry = study.manifest.configuration(point.configuration)
+    entry, found = study.manifest.configuration(point.configuration), point.found
     lines = [f"accuracy {percent(entry.metrics['accuracy'])}"] if study.knows_accuracy else []
     if point.quantiles:
-        lines.append(quantiles(point))
+        told = (f"{label} {number(ms)}" for label, ms in point.quantiles.items())
+        lines.append(f"{', '.join(told)} ms")
     if point.configuration == one.reference:
         lines.append("the reference")
-    elif point.ratio is not None:
-        lines.append(f"{ratio(point.ratio)} of {one.reference}")
-    if point.energy is not None:
+    elif found is not None and found.over_reference is not None:
+        lines.append(f"{ratio(found.over_reference)} of {one.reference}")
+    if found is not None and found.energy is not None:
         mark = ", an estimate" if one.energy_is_estimated else ""
-        lines.append(f"{number(point.energy.mean_mj)} mJ per call{mark}")
+        lines.append(f"{number(found.energy.mean_mj)} mJ per call{mark}")
     return hover(point.configuration, one.label, *lines, chosen(entry))
 
 
+def pattern(shape: str, colour: Json, size: int = 6, solidity: float = 0.45) -> Trace:
+    """Returns what tells a bar without its colour; nothing for a full bar."""
+    return {
+        "shape": shape, "fillmode": "replace", "size": size, "solidity": solidity,
+        "fgcolor": colour, "bgcolor": LIGHT.ground,
+    } if shape else {}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One piece of every bar.
+class Column:
+    """What is known of each row of a chart of bars: a column of its table, and a mark.
 
     Attributes:
-        words: What it stands for, in the legend.
-        colour: Its colour on a light ground.
-        pattern: Plotly's pattern, which tells it without colour; empty for a full bar.
+        heading: What it is, in the table and the legend.
+        cells: How it is said, for each row.
+        sizes: How large it is, in the axis' unit; empty for what is in the table only.
+        colour: Of its piece of each bar, on a light ground; empty for a stroke over the bars.
+        shape: Plotly's pattern of the piece; empty for a full one.
     """
 
-    words: str
-    colour: str
-    pattern: str
+    heading: str
+    cells: tuple[str, ...]
+    sizes: tuple[float, ...] = ()
+    colour: str = ""
+    shape: str = ""
 
 
-def stacked_bars(
-    piece: Piece, names: Sequence[str], values: Sequence[float], texts: Sequence[str]
-) -> Trace:
-    """Returns one piece of all bars.
-
-    Args:
-        piece: Which one.
-        names: A row each, the first on top.
-        values: Its length in each row, in the axis' unit.
-        texts: What is said of it in each row.
-    """
-    hatched: Json = {
-        "shape": piece.pattern, "fillmode": "replace", "size": 6, "solidity": 0.45,
-        "fgcolor": piece.colour, "bgcolor": LIGHT.ground,
-    }  # fmt: skip
-    return {
-        "type": "bar", "orientation": "h", "name": piece.words, "width": 0.62,
-        "x": [exact(value) for value in values], "y": list(range(len(values))),
-        "marker": {"color": piece.colour, "pattern": hatched if piece.pattern else {}},
-        **hovering(map(hover, names, texts)),
-    }  # fmt: skip
-
-
-def strokes(
-    words: str, names: Sequence[str], values: Sequence[float], texts: Sequence[str]
-) -> Trace:
-    """Returns an upright stroke over each bar; the arguments are those of ``stacked_bars``."""
-    return {
-        "type": "scatter", "mode": "markers", "name": words, "y": list(range(len(names))),
-        "x": [exact(value) for value in values], "marker": tick(22, LIGHT.ink, 2),
-        **hovering(map(hover, names, texts)),
-    }  # fmt: skip
-
-
-def stacked_chart(
+def bar_chart(
     name: str,
     title: str,
     caption: str,
-    traces: Sequence[Trace],
     names: Sequence[str],
     length: str,
-    table: Table,
+    columns: Sequence[Column],
+    unit: str = "",
 ) -> Chart:
-    """Returns a chart of stacked bars.
+    """Returns a chart of stacked bars, and the same as a table.
 
     Args:
         name: The chart's name.
         title: What it shows.
         caption: What to see.
-        traces: The pieces, and strokes over them.
-        names: A row each, the first on top.
+        names: The configurations, a row each, the first on top.
         length: What the bars' length is, with its unit.
-        table: The same in numbers.
+        columns: The bars' pieces in their order, strokes, and what is in the table only.
+        unit: Behind the cells' texts where they stand alone.
     """
-    layout = {
-        "barmode": "stack",
-        "xaxis": axis(length, rangemode="tozero"),
-        "yaxis": name_axis(names),
-        "showlegend": True,
-        "legend": LEGEND,
-    }
-    height_px = rows_height_px(len(names), 34) + _LEGEND_PX
-    return Chart(name, title, caption, traces, layout, height_px, table)
+    traces: list[Trace] = []
+    for each in columns:
+        if not each.sizes:
+            continue
+        told = (f"{each.heading}: {cell}{unit}" for cell in each.cells)
+        trace: Trace = {
+            "name": each.heading, "x": [exact(size) for size in each.sizes],
+            "y": list(range(len(names))), **hovering(map(hover, names, told)),
+        }  # fmt: skip
+        if each.colour:
+            marker = {"color": each.colour, "pattern": pattern(each.shape, each.colour)}
+            trace |= {"type": "bar", "orientation": "h", "width": 0.62, "marker": marker}
+        else:
+            marker = tick(22, LIGHT.ink, 2)
+            trace |= {"type": "scatter", "mode": "markers", "marker": marker}
+        traces.append(trace)
+    return row_chart(
+        name, title, caption, traces, names, axis(length, rangemode="tozero"),
+        Table(
+            title,
+            ("configuration", *(f">{each.heading}" for each in columns)),
+            tuple(zip(names, *(each.cells for each in columns), strict=True)),
+        ),
+        barmode="stack", showlegend=True, legend=LEGEND,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
-from skipc.tools.web.html import Table, element, joined
+from skipc.tools.web.html import Table, element, joined, note
 from skipc.tools.web.page import Section
 
 if TYPE_CHECKING:
@@ -13,70 +13,56 @@ if TYPE_CHECKING:
 
     from skipc.runtime.bundle.tensors import TensorSpec
     from skipc.tools.report.study import Study
-    from skipc.tools.web.html import Html, Part
-
-_LONGEST = 400
+    from skipc.tools.web.html import Html
 
 
 def section(study: Study) -> Section:
     """Returns what is needed to make the same again."""
+    hosts = tuple((one.target, one.backend, _pairs(one.host)) for one in study.engines)
+    engines = Table("Engines and their hosts", ("target", "backend", "host"), hosts)
     return Section(
         "provenance",
         "Provenance",
         "What the bundle was made from, and under what conditions was measured.",
-        joined(_bundle(study).html(), *_engines(study), *_measurements(study)),
+        joined(
+            _bundle(study).html(),
+            engines.html() if hosts else note("The bundle has no engines."),
+            _measurements(study).html()
+            if study.measurements
+            else note("Nothing was measured."),
+        ),
     )
 
 
 def _bundle(study: Study) -> Table:
     manifest, whose = study.manifest, study.manifest.provenance
     batch = manifest.batch
-    rows: list[tuple[Part, ...]] = [
-        ("name", short(manifest.name, _LONGEST)),
-        ("model", short(whose.model, _LONGEST)),
-        ("checkpoint", short(whose.checkpoint, _LONGEST)),
+    sizes = batch and f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
+    rows = (
+        ("name", manifest.name),
+        ("model", whose.model),
+        ("checkpoint", whose.checkpoint),
         ("checkpoint SHA-256", _hash(whose.checkpoint_sha256)),
         ("manifest SHA-256", _hash(study.manifest_sha256)),
-        ("built", short(whose.created_utc, _LONGEST)),
-        ("norms", short(whose.norm, _LONGEST)),
-        ("precision", short(whose.precision, _LONGEST)),
-        ("target of the build", short(manifest.recipe.target, _LONGEST)),
+        ("built", whose.created_utc),
+        ("norms", whose.norm),
+        ("precision", whose.precision),
+        ("target of the build", manifest.recipe.target),
         ("inputs", _specs(manifest.inputs)),
         ("outputs", _specs(manifest.outputs)),
         ("versions", _pairs(whose.versions)),
-    ]
-    if batch is not None:
-        span = f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
-        rows.append(("batch", span))
-    return Table("The bundle", ("what", "value"), tuple(rows))
-
-
-def _engines(study: Study) -> list[Html]:
-    rows = tuple(
-        (short(one.target, 60), short(one.backend, 60), _pairs(one.host))
-        for one in study.engines
+        *((("batch", sizes),) if sizes else ()),
     )
-    if not rows:
-        return [element("p", "The bundle has no engines.", class_="note")]
-    return [Table("Engines and their hosts", ("target", "backend", "host"), rows).html()]
+    return Table("The bundle", ("what", "value"), rows)
 
 
-def _measurements(study: Study) -> list[Html]:
-    if not study.measurements:
-        return [element("p", "Nothing was measured.", class_="note")]
-    labels = tuple(short(one.label, 80) for one in study.measurements)
-    keys: list[str] = []
-    for one in study.measurements:
-        keys += [key for key, _ in one.conditions if key not in keys]
-    told = [dict(one.conditions) for one in study.measurements]
-    rows: list[tuple[Part, ...]] = [
-        ("source", *(one.origin.value for one in study.measurements))
-    ]
-    rows += [
-        (short(key, 60), *(short(values.get(key, ""), _LONGEST) for values in told))
-        for key in keys
-    ]
-    return [Table("Measurements", ("what", *labels), tuple(rows)).html()]
+def _measurements(study: Study) -> Table:
+    series = study.measurements
+    keys = dict.fromkeys(key for one in series for key in one.conditions)
+    rows = ((key, *(one.conditions.get(key, "") for one in series)) for key in keys)
+    sources = ("source", *(one.origin.value for one in series))
+    labels = (one.label for one in series)
+    return Table("Measurements", ("what", *labels), (sources, *rows))
 
 
 def _hash(text: str) -> Html:
@@ -84,9 +70,8 @@ def _hash(text: str) -> Html:
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    return short(", ".join(f"{name} {text}" for name, text in values.items()), _LONGEST)
+    return ", ".join(f"{name} {text}" for name, text in values.items())
 
 
 def _specs(specs: Iterable[TensorSpec]) -> str:
-    told = (f"{s.name} {'x'.join(map(str, s.shape))} {s.dtype}" for s in specs)
-    return short(", ".join(told), _LONGEST)
+    return ", ".join(f"{s.name} {'x'.join(map(str, s.shape))} {s.dtype}" for s in specs)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
+from skipc.tools.report.sections.marks import hovering
 from skipc.tools.report.texts import NOTHING, exact, number
-from skipc.tools.web.chart import Chart, axis, hover, label, name_axis, rows_height_px
+from skipc.tools.web.chart import axis, hover, label, row_chart
 from skipc.tools.web.html import Table, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import HEAT_LIGHT, LIGHT
@@ -15,22 +16,20 @@ if TYPE_CHECKING:
     from skipc.tools.report.measurement import Measurement
     from skipc.tools.report.study import Study
     from skipc.tools.trtbench.report import Switching
-    from skipc.tools.web.chart import Json
+    from skipc.tools.web.chart import Chart, Json
 
 _MOST_NUMBERED = 10
 # A ratio at which the colour is full, at least: small differences are not to look large.
 _LEAST_FULL = 1.5
 
 
-def section(study: Study) -> Section | None:
-    """Returns a map for each series; None where switches were not measured."""
+def section(study: Study) -> Section:
+    """Returns a map for each series whose switches were measured."""
     charts = [
-        _map(study, one, one.switching, index).html()
+        _map(study, one, one.report.switching, index).html()
         for index, one in enumerate(study.measurements)
-        if one.switching is not None
+        if one.report is not None and one.report.switching is not None
     ]
-    if not charts:
-        return None
     return Section(
         "switches",
         "Switches",
@@ -65,7 +64,7 @@ def _map(study: Study, one: Measurement, switching: Switching, index: int) -> Ch
         "text": [["" if cell is None else f"{cell:.2f}" for cell in row] for row in cells],
         "texttemplate": "%{text}" if numbered else "",
         "textfont": {"color": LIGHT.ink, "size": 12},
-        "hovertext": texts, "hovertemplate": "%{hovertext}<extra></extra>",
+        **hovering(texts),
     }  # fmt: skip
     columns = axis(
         "",
@@ -74,19 +73,19 @@ def _map(study: Study, one: Measurement, switching: Switching, index: int) -> Ch
         tickfont={"color": LIGHT.ink, "size": 13 if numbered else 10},
     )  # fmt: skip
     full = "" if numbered else " The numbers are in the table."
-    return Chart(
+    return row_chart(
         f"switches-{index}",
         f"{one.label}: first call after a switch, over the steady median",
         f"Worst: {short(after, 40)} after {short(before, 40)}, {worst:.2f} times its steady"
         f" median; each switch was made {switching.repeats} times.{full}",
         [trace],
-        {"xaxis": columns, "yaxis": name_axis([f"{name} →" for name in names])},
-        rows_height_px(len(names), 36),
+        [f"{name} →" for name in names],
+        columns,
         Table(
             f"{one.label}: rows before, columns after",
-            ("before", *(f">{short(name, 40)}" for name in names)),
+            ("before", *(f">{name}" for name in names)),
             tuple(
-                (short(a, 60), *(NOTHING if cell is None else f"{cell:.2f}" for cell in row))
+                (a, *(NOTHING if cell is None else f"{cell:.2f}" for cell in row))
                 for a, row in zip(names, cells, strict=True)
             ),
         ),

@@ -1,36 +1,26 @@
-"""Which units each configuration keeps: one strip for each, in network order."""
+"""Which units each configuration skips, by the manifest and by the graphs: strips."""
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import count_text, plural, short
-from skipc.tools.report.skipped import SKIP, Evidence, states
-from skipc.tools.web.html import Html, Table, details, element, joined, keyed
+from skipc.tools.web.html import Html, Table, details, element, escaped, joined, keyed
 from skipc.tools.web.page import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from skipc.runtime.bundle.manifest import ConfigurationEntry
-    from skipc.tools.report.skipped import UnitInSubnet
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.tools.report.study import Study
+    from skipc.tools.report.subnets import Subnet
 
-_CLASSES = {
-    Evidence.KEPT: "",
-    Evidence.GONE: "gone",
-    Evidence.LESS: "less",
-    Evidence.WRONG: "wrong",
-    Evidence.UNSEEN: "gone",
-}
-_WORDS = {
-    Evidence.KEPT: "kept",
-    Evidence.GONE: "skipped",
-    Evidence.LESS: "skipped*",
-    Evidence.WRONG: "not skipped!",
-    Evidence.UNSEEN: "skipped?",
-}
+SKIP = "skip"
+"""The key of the axis that this is about."""
 # Beyond this many cells of all strips the page would become large.
 _MOST_CELLS = 4000
 _MOST_NAMED = 24
@@ -38,76 +28,146 @@ _MOST_IN_TABLE = 6000
 _LEAST_WIDTH = 0.25
 
 
-def section(study: Study) -> Section | None:
-    """Returns the strips; None for a network without units."""
+class Evidence(Enum):
+    """What the graphs say of a unit in a configuration.
+
+    The value is shown, then the word for it in the table, then the class of its piece of a
+    strip.
+    """
+
+    KEPT = ("kept", "kept", "")
+    GONE = ("skipped, no node left", "skipped", "gone")
+    LESS = ("skipped, shortcut left", "skipped*", "less")
+    WRONG = ("said to be skipped, but all its nodes are there", "not skipped!", "wrong")
+    UNSEEN = ("skipped, but the graph does not name its nodes", "skipped?", "gone")
+
+    def __init__(self, text: str, word: str, css: str) -> None:
+        self.text = text
+        self.word = word
+        self.css = css
+
+
+@dataclass(frozen=True, slots=True)
+class UnitInSubnet:
+    """A unit in one configuration.
+
+    Attributes:
+        evidence: What the graph says.
+        left: The operators left of a unit that is skipped, e.g. a projection's ``Conv``.
+    """
+
+    evidence: Evidence
+    left: Mapping[str, int]
+
+
+def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[UnitInSubnet]]:
+    """Returns by configuration a cell for each unit, in network order.
+
+    What stays of a skipped unit is its shortcut, where that is a layer of its own, and what
+    follows the join. It is compared with the configurations that keep the unit: fewer nodes,
+    or the unit was not skipped.
+    """
+    units = manifest.options(SKIP)
+    modules = [unit.name.partition("#")[0] for unit in units]
+    held = {
+        entry.name: _operators([subnets[graph.name] for graph in manifest.graphs_of(entry)])
+        for entry in manifest.configurations
+    }
+    rows: dict[str, list[UnitInSubnet]] = {name: [] for name in held}
+    for unit, module in zip(units, modules, strict=True):
+        left = {name: operators.get(module, {}) for name, operators in held.items()}
+        skips = {e.name: unit.name in e.taken(SKIP) for e in manifest.configurations}
+        kept = [sum(left[name].values()) for name, skipped in skips.items() if not skipped]
+        for name, row in rows.items():
+            seen = bool(held[name]) and modules.count(module) == 1
+            row.append(
+                _skipped(left[name], max(kept, default=0), seen)
+                if skips[name]
+                else UnitInSubnet(Evidence.KEPT, {})
+            )
+    return rows
+
+
+def _operators(subnets: Sequence[Subnet]) -> Mapping[str, Mapping[str, int]]:
+    """Returns by module path the operators of all graphs that a configuration runs."""
+    if len(subnets) == 1:
+        return subnets[0].operators
+    found: dict[str, Counter[str]] = {}
+    for subnet in subnets:
+        for module, operators in subnet.operators.items():
+            found.setdefault(module, Counter()).update(operators)
+    return found
+
+
+def _skipped(left: Mapping[str, int], before: int, seen: bool) -> UnitInSubnet:
+    count = sum(left.values())
+    if not seen or (count and not before):
+        return UnitInSubnet(Evidence.UNSEEN, {})
+    if not count:
+        return UnitInSubnet(Evidence.GONE, {})
+    return UnitInSubnet(Evidence.LESS if count < before else Evidence.WRONG, left)
+
+
+def section(study: Study) -> Section:
+    """Returns the strips; no content for a network without units."""
     units = study.manifest.options(SKIP)
     if not units:
-        return None
+        return Section("units", "Skipped units", "", "")
     rows = states(study.manifest, study.subnets)
     by_macs = any(unit.macs for unit in units)
-    widths = _widths([unit.macs if by_macs else unit.parameters for unit in units])
+    sizes = [unit.macs if by_macs else unit.parameters for unit in units]
+    mean = sum(sizes) / len(sizes) or 1.0
+    # None too narrow to be seen.
+    widths = [round(max(size / mean, _LEAST_WIDTH), 3) for size in sizes]
     strips = element(
         "div",
-        *_heads(study, widths),
+        *_heads([unit.name for unit in units], widths),
         *(_strip_row(study, entry, rows[entry.name], widths) for entry in study.ordered),
         class_="strips",
     )
     found = {cell.evidence for row in rows.values() for cell in row}
-    measure = "MACs" if by_macs else "parameters"
+    legend = (
+        element("li", element("i", class_=one.css or "kept"), one.text)
+        for one in Evidence
+        if one in found
+    )
     return Section(
         "units",
         "Skipped units",
         f"One strip for each configuration, the input on the left. A unit's width is its"
-        f" share of the {measure}; very narrow ones are drawn wider. {_checked(found)}",
-        joined(_legend(found), strips, *_problems(study, rows), _table(study, rows)),
+        f" share of the {'MACs' if by_macs else 'parameters'}; very narrow ones are drawn"
+        f" wider. {_checked(found)}",
+        joined(
+            element("ul", *legend, class_="legend", aria_label="Legend"),
+            strips,
+            _problems(study, rows),
+            details("The same as a table", _table(study, rows).html()),
+        ),
     )
 
 
-def _widths(values: Sequence[int]) -> list[float]:
-    """Returns what the units' widths are proportional to, none too narrow to be seen."""
-    mean = sum(values) / len(values) or 1.0
-    return [round(max(value / mean, _LEAST_WIDTH), 3) for value in values]
-
-
-def _heads(study: Study, widths: Sequence[float]) -> list[Html]:
-    """Returns the names above the strips: the modules, and in each the units' own."""
-    names = [unit.name for unit in study.manifest.options(SKIP)]
+def _heads(names: Sequence[str], widths: Sequence[float]) -> Iterator[Html]:
+    """Yields the names above the strips: the modules, and in each the units' own."""
     paths = [name.split(".") for name in names]
-    common = 0
-    while all(
-        len(p) > common + 1 and p[: common + 1] == paths[0][: common + 1] for p in paths
-    ):
-        common += 1
+    steps = zip(*(path[:-1] for path in paths), strict=False)
+    common = sum(1 for _ in takewhile(lambda parts: len({*parts}) == 1, steps))
     # The last part that all have in common stays: it says what the numbers count.
     start = max(common - 1, 0)
+    pairs = zip(paths, widths, strict=True)
     groups = [
-        (".".join(key), [width for _, width in members])
-        for key, members in (
-            (key, list(group))
-            for key, group in groupby(
-                zip(paths, widths, strict=True), key=lambda pair: pair[0][start:-1]
-            )
-        )
+        (".".join(key), sum(width for _, width in members))
+        for key, members in groupby(pairs, key=lambda pair: pair[0][start:-1])
     ]
     lines = []
     if 1 < len(groups) <= _MOST_NAMED or (len(groups) == 1 and groups[0][0]):
-        lines.append(element("div", *(_head(name, sum(of)) for name, of in groups),
-                             class_="strip heads"))  # fmt: skip
+        cells = (_head(name, width) for name, width in groups)
+        lines.append(element("div", *cells, class_="strip heads"))
     if len(names) <= _MOST_NAMED:
         cells = (_head(path[-1], width) for path, width in zip(paths, widths, strict=True))
         lines.append(element("div", *cells, class_="strip heads small"))
-    if not lines:
-        return []
-    return [
-        element(
-            "div",
-            element("span"),
-            element("div", *lines),
-            element("span"),
-            class_="strip-row heads-row",
-            aria_hidden="true",
-        )
-    ]
+    if lines:
+        parts = element("span"), element("div", *lines), element("span")
+        yield element("div", *parts, class_="strip-row heads-row", aria_hidden="true")
 
 
 def _head(name: str, width: float) -> Html:
@@ -123,7 +183,7 @@ def _strip_row(
     widths: Sequence[float],
 ) -> Html:
     few = len(row) * len(study.ranks) <= _MOST_CELLS
-    cells = _cells(study, row, widths) if few else _runs(row, widths)
+    pieces = _cells(study, row, widths) if few else _runs(row, widths)
     skipped, macs = len(entry.taken(SKIP)), count_text(study.manifest.macs(entry))
     told = f"{skipped} of {plural(len(row), 'unit')} skipped, {macs} MACs"
     rank = study.ranks[entry.name]
@@ -131,7 +191,7 @@ def _strip_row(
         "div",
         element("div", keyed(short(entry.name, 120), rank), class_="strip-name"),
         element(
-            "div", *cells, class_="strip", style=f"--own-colour:var(--c{rank})", role="img",
+            "div", *pieces, class_="strip", style=f"--own-colour:var(--c{rank})", role="img",
             aria_label=f"{short(entry.name, 80)}: {told}",
         ),
         element(
@@ -147,11 +207,12 @@ def _cells(
     study: Study, row: Sequence[UnitInSubnet], widths: Sequence[float]
 ) -> Iterator[Html]:
     for cell, width, unit in zip(row, widths, study.manifest.options(SKIP), strict=True):
+        left = ", ".join(f"{count} {name}" for name, count in cell.left.items())
+        words = f"{cell.evidence.text}{f' ({left})' if left else ''}"
         sizes = f"{count_text(unit.macs)} MACs, {count_text(unit.parameters)} parameters"
-        title = f"{short(unit.name, 80)}: {_words(cell)}; {sizes}"
-        yield element(
-            "i", class_=_CLASSES[cell.evidence], style=f"flex-grow:{width:g}", title=title
-        )
+        title = f"{short(unit.name, 80)}: {words}; {sizes}"
+        style = f"flex-grow:{width:g}"
+        yield element("i", class_=cell.evidence.css, style=style, title=title)
 
 
 def _runs(row: Sequence[UnitInSubnet], widths: Sequence[float]) -> Iterator[Html]:
@@ -159,12 +220,7 @@ def _runs(row: Sequence[UnitInSubnet], widths: Sequence[float]) -> Iterator[Html
     pairs = zip(row, widths, strict=True)
     for evidence, run in groupby(pairs, key=lambda pair: pair[0].evidence):
         width = sum(width for _, width in run)
-        yield element("i", class_=_CLASSES[evidence], style=f"flex-grow:{width:g}")
-
-
-def _words(cell: UnitInSubnet) -> str:
-    left = ", ".join(f"{count} {name}" for name, count in cell.left.items())
-    return f"{cell.evidence.value}{f' ({left})' if left else ''}"
+        yield element("i", class_=evidence.css, style=f"flex-grow:{width:g}")
 
 
 def _checked(found: set[Evidence]) -> str:
@@ -178,16 +234,7 @@ def _checked(found: set[Evidence]) -> str:
     )
 
 
-def _legend(found: set[Evidence]) -> Html:
-    items = [
-        element("li", element("i", class_=_CLASSES[one] or "kept"), one.value)
-        for one in Evidence
-        if one in found
-    ]
-    return element("ul", *items, class_="legend", aria_label="Legend")
-
-
-def _problems(study: Study, rows: dict[str, list[UnitInSubnet]]) -> list[Html]:
+def _problems(study: Study, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Html:
     found = [
         f"{short(name, 80)}: {short(unit.name, 80)}"
         for name, row in rows.items()
@@ -195,35 +242,31 @@ def _problems(study: Study, rows: dict[str, list[UnitInSubnet]]) -> list[Html]:
         if cell.evidence is Evidence.WRONG
     ]
     if not found:
-        return []
+        return Html("")
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     said = (
         "The manifest says that these units are skipped, but all their nodes are there:"
         f" {'; '.join(found[:10])}{more}. Build the bundle again."
     )
-    return [element("p", said, class_="warn")]
+    return element("p", said, class_="warn")
 
 
-def _table(study: Study, rows: dict[str, list[UnitInSubnet]]) -> Html:
+def _table(study: Study, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Table:
     units, entries = study.manifest.options(SKIP), study.ordered
     if len(units) * len(entries) > _MOST_IN_TABLE:
-        shorter = Table(
+        return Table(
             "Units that are skipped",
             ("configuration", "units"),
-            tuple((short(e.name, 60), ", ".join(short(s, 60) for s in e.taken(SKIP)) or "none")
-                  for e in entries),
-        )  # fmt: skip
-        return details("The same as a table", shorter.html())
-    names = tuple(short(entry.name, 40) for entry in entries)
-    table = Table(
+            tuple((e.name, escaped(", ".join(e.taken(SKIP)) or "none")) for e in entries),
+        )
+    return Table(
         "Units in network order; * leaves its shortcut",
-        ("unit", ">MACs", ">parameters", *names),
+        ("unit", ">MACs", ">parameters", *(entry.name for entry in entries)),
         tuple(
             (
-                short(unit.name, 80), count_text(unit.macs), count_text(unit.parameters),
-                *(_WORDS[rows[entry.name][index].evidence] for entry in entries),
+                unit.name, count_text(unit.macs), count_text(unit.parameters),
+                *(rows[entry.name][index].evidence.word for entry in entries),
             )
             for index, unit in enumerate(units)
         ),
     )  # fmt: skip
-    return details("The same as a table", table.html())

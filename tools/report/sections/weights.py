@@ -6,26 +6,27 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, short, size_text
-from skipc.tools.report.sections.marks import Piece, stacked_bars, stacked_chart
+from skipc.tools.report.sections.marks import Column, bar_chart
 from skipc.tools.report.subnets import engines_bytes
-from skipc.tools.web.html import Html, Table, details, element, joined, keyed, scrolling
+from skipc.tools.web.html import Html, Table, details, element, joined, keyed, note
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from skipc.tools.report.study import Study
     from skipc.tools.report.subnets import SharingSet
     from skipc.tools.web.chart import Chart
-    from skipc.tools.web.html import Part
 
 _MOST_COLUMNS = 14
 _MOST_SETS = 40
-_MOST_TENSORS = 6
+_MOST_NAMED = 6
 # By how many use the bytes: the words, the colour, the pattern that tells without colour.
 _KINDS = (
-    Piece("used by every configuration", LIGHT.every, ""),
-    Piece("used by several", LIGHT.some, "/"),
-    Piece("used by this one only", LIGHT.own, "."),
+    ("used by every configuration", LIGHT.every, ""),
+    ("used by several", LIGHT.some, "/"),
+    ("used by this one only", LIGHT.own, "."),
 )
 
 
@@ -59,146 +60,107 @@ def _by_configuration(study: Study) -> Chart:
     names = [entry.name for entry in study.ordered]
     bytes_of: list[Counter[str]] = [Counter() for _ in _KINDS]
     for one in study.sharing.sets:
+        count = len(one.configurations)
+        kind = 2 if count == 1 else int(count < len(study.ranks))
         for name in one.configurations:
-            bytes_of[_kind(study, one)][name] += one.size_bytes
-    traces = [
-        stacked_bars(
-            kind,
-            names,
-            [sizes[name] / 1e6 for name in names],
-            [f"{size_text(sizes[name])} {kind.words}" for name in names],
-        )
-        for kind, sizes in zip(_KINDS, bytes_of, strict=True)
-    ]
-    rows = tuple(
-        (short(name, 60), *(size_text(sizes[name]) for sizes in bytes_of),
-         size_text(sum(sizes[name] for sizes in bytes_of)))
-        for name in names
-    )  # fmt: skip
-    return stacked_chart(
+            bytes_of[kind][name] += one.size_bytes
+    columns = [
+        Column(words, tuple(size_text(sizes[name]) for name in names),
+               tuple(sizes[name] / 1e6 for name in names), colour, shape)
+        for (words, colour, shape), sizes in zip(_KINDS, bytes_of, strict=True)
+    ]  # fmt: skip
+    totals = tuple(size_text(sum(sizes[name] for sizes in bytes_of)) for name in names)
+    return bar_chart(
         "weights-by-configuration",
         "Weights of each configuration, by who else uses them",
         "Only what is used by one configuration alone is added to the bundle by having it.",
-        traces,
         names,
         "weights, MB",
-        Table("Weights by who uses them",
-              ("configuration", *(f">{kind.words}" for kind in _KINDS), ">together"), rows),
-    )  # fmt: skip
-
-
-def _kind(study: Study, one: SharingSet) -> int:
-    count = len(one.configurations)
-    if count == 1:
-        return 2
-    return 0 if count == len(study.ranks) else 1
+        [*columns, Column("together", totals)],
+    )
 
 
 def _sets(study: Study) -> Html:
     """Returns a row for each set of tensors that the same configurations use."""
     sets = study.sharing.sets
     if not sets:
-        return element("p", "No graph refers to the weight store.", class_="note")
-    shown = sets[:_MOST_SETS]
-    entries = study.ordered
+        return note("No graph refers to the weight store.")
+    shown, entries = sets[:_MOST_SETS], study.ordered
     matrix = len(entries) <= _MOST_COLUMNS
-    heads = [element("th", short(e.name, 40), scope="col", class_="member") for e in entries]
-    head = element(
-        "tr",
-        element("th", "size", scope="col"),
-        element("th", "tensors", scope="col", class_="number"),
-        *(heads if matrix else [element("th", "configurations", scope="col")]),
-        element("th", "", element("span", "share", class_="unseen"), scope="col"),
-    )
-    rows = [
-        element(
-            "tr",
-            element("th", size_text(one.size_bytes), scope="row"),
-            element("td", str(len(one.tensors)), class_="number"),
+    heads = [element("span", short(e.name, 40), class_="member") for e in entries]
+    rows = tuple(
+        (
+            size_text(one.size_bytes),
+            str(len(one.tensors)),
             *(_members(study, one) if matrix else [_listed(study, one)]),
-            element("td", _bar(one.size_bytes / shown[0].size_bytes), class_="bar"),
+            element("i", class_="bar", aria_hidden="true",
+                    style=f"width:{100 * one.size_bytes / shown[0].size_bytes:.2f}%"),
         )
         for one in shown
-    ]
+    )  # fmt: skip
     left = len(sets) - len(shown)
     more = f" The {left} smallest sets are left out here." if left else ""
-    caption = (
-        f"A row is a set of tensors that the same configurations use, largest first.{more}"
-    )
-    made = element("table", element("thead", head), element("tbody", *rows), class_="sets")
+    table = Table(
+        f"A row is a set of tensors that the same configurations use, largest first.{more}",
+        ("size", ">tensors", *(heads if matrix else ["configurations"]),
+         element("span", "share", class_="unseen")),
+        rows,
+    )  # fmt: skip
+    tensors = Table(
+        "Tensors by set",
+        ("size", "configurations", "tensors"),
+        tuple(
+            (size_text(one.size_bytes), f"{len(one.configurations)} of {len(study.ranks)}",
+             _first(one.tensors))
+            for one in shown
+        ),
+    )  # fmt: skip
     return joined(
         element("h3", "What is shared by whom"),
-        element("p", caption, class_="caption"),
-        scrolling(made, "What is shared by whom"),
-        details("The tensors of each set", _tensors(study).html()),
+        element("div", table.html(), class_="sets"),
+        details("The tensors of each set", tensors.html()),
     )
 
 
-def _members(study: Study, one: SharingSet) -> list[Html]:
-    cells = []
+def _members(study: Study, one: SharingSet) -> Iterator[Html]:
     for entry in study.ordered:
         used = entry.name in one.configurations
         dot = element(
             "span", class_="dot" if used else "dot out", aria_hidden="true",
             style=f"background:var(--c{study.ranks[entry.name]})" if used else "",
         )  # fmt: skip
-        word = element("span", "used" if used else "not used", class_="unseen")
-        cells.append(element("td", dot, word, class_="member"))
-    return cells
+        yield joined(dot, element("span", "used" if used else "not used", class_="unseen"))
 
 
-def _listed(study: Study, one: SharingSet) -> Html:
+def _listed(study: Study, one: SharingSet) -> str:
     count = len(one.configurations)
     if count == len(study.ranks):
-        return element("td", f"all {count}")
-    named = ", ".join(short(name, 40) for name in one.configurations[:_MOST_TENSORS])
-    more = f" and {count - _MOST_TENSORS} more" if count > _MOST_TENSORS else ""
-    return element("td", f"{count}: {named}{more}")
+        return f"all {count}"
+    return f"{count}: {_first(one.configurations)}"
 
 
-def _bar(share: float) -> Html:
-    return element("i", style=f"width:{max(100 * share, 0):.2f}%", aria_hidden="true")
+def _first(names: tuple[str, ...]) -> str:
+    left = len(names) - _MOST_NAMED
+    named = ", ".join(short(name, 60) for name in names[:_MOST_NAMED])
+    return f"{named} and {left} more" if left > 0 else named
 
 
-def _tensors(study: Study) -> Table:
-    rows: list[tuple[Part, ...]] = []
-    for one in study.sharing.sets[:_MOST_SETS]:
-        named = ", ".join(short(name, 60) for name in one.tensors[:_MOST_TENSORS])
-        more = len(one.tensors) - _MOST_TENSORS
-        rows.append((
-            size_text(one.size_bytes),
-            f"{len(one.configurations)} of {len(study.ranks)}",
-            named + (f" and {more} more" if more > 0 else ""),
-        ))  # fmt: skip
-    return Table("Tensors by set", ("size", "configurations", "tensors"), tuple(rows))
-
-
-def _packed(study: Study) -> list[Html]:
-    """Returns what the engines refer to, where there are some."""
-    found = []
+def _packed(study: Study) -> Iterator[Html]:
+    """Yields what the engines refer to, where there are some."""
     for engines in study.engines:
         sizes = {file.path: file.size_bytes for file in engines.files}
         total, plain = engines_bytes(study.manifest, engines)
-        used = [
-            (entry, engines.engine(graph.name))
-            for entry in study.ordered
-            for graph in study.manifest.graphs_of(entry)
-        ]
-        rows = tuple(
-            (keyed(short(entry.name, 120), study.ranks[entry.name]),
-             size_text(sizes[engine.file]), size_text(engine.weights_bytes),
-             size_text(engine.own_bytes))
-            for entry, engine in used
-        )  # fmt: skip
-        found.append(
-            joined(
-                element("h3", f"Engines of {short(engines.target, 60)}"),
-                Table(
-                    f"{engines.backend}: {plural(len(sizes), 'file')}, {size_text(total)} on"
-                    f" disk; without sharing {size_text(plain)}",
-                    ("configuration", ">engine's file", ">weights used", ">used by no other"),
-                    rows,
-                ).html(),
-            )
-        )
-    return found
+        yield element("h3", f"Engines of {short(engines.target, 60)}")
+        yield Table(
+            f"{engines.backend}: {plural(len(sizes), 'file')}, {size_text(total)} on"
+            f" disk; without sharing {size_text(plain)}",
+            ("configuration", ">engine's file", ">weights used", ">used by no other"),
+            tuple(
+                (keyed(short(entry.name, 120), study.ranks[entry.name]),
+                 size_text(sizes[engine.file]), size_text(engine.weights_bytes),
+                 size_text(engine.own_bytes))
+                for entry in study.ordered
+                for graph in study.manifest.graphs_of(entry)
+                for engine in [engines.engine(graph.name)]
+            ),
+        ).html()  # fmt: skip
