@@ -23,8 +23,15 @@ from skipc.runtime.governor.averages import best_mix
 from skipc.tools.bench.harness import Bar, timed_ms
 from skipc.tools.bench.networks import six_of
 from skipc.tools.simulate.replay import replay
-from skipc.tools.simulate.scenario import Arrivals, Grant, Noise, Power, Scenario
-from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
+from skipc.tools.simulate.scenario import (
+    Arrivals,
+    Grant,
+    Noise,
+    Power,
+    Scenario,
+    find_scenario,
+    shipped_scenarios,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

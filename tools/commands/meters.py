@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from skipc.tools.console import console, print_json
 from skipc.tools.options import PATH
-from skipc.tools.views.meters import print_meters, show_all, show_one
+from skipc.tools.views.meters import meter_json, print_meters, watch_all, watch_one
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,10 +44,10 @@ def command(spec: str | None, interval_s: float, system: Path, as_json: bool) ->
     measures.
     """
     if spec is None:
-        found = show_all(interval_s, system)
+        found = watch_all(interval_s, system)
     else:
-        found = [show_one(spec, interval_s, system)]
+        found = [watch_one(spec, interval_s, system)]
     if as_json:
-        print_json([asdict(shown) for shown in found])
+        print_json([meter_json(each) for each in found])
     else:
         print_meters(found, console())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.measured import all_tables
 from skipc.runtime.bundle.records import written
 from skipc.tools.console import (
     console,
@@ -22,7 +23,6 @@ from skipc.tools.console import (
 from skipc.tools.options import PATH
 from skipc.tools.views.engines import (
     estimates_of,
-    measured_json,
     print_engines,
     print_estimates,
     print_measured,
@@ -57,7 +57,7 @@ def bundle_json(bundle: Bundle) -> dict[str, object]:
         "path": str(bundle.path),
         "manifest": written(bundle.manifest),
         "engines": {name: written(bundle.engine_set(name)) for name in bundle.targets()},
-        "measured": measured_json(bundle),
+        "measured": [written(found) for found in all_tables(bundle)],
         "estimates": None if found is None else asdict(found),
     }
 

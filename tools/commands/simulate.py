@@ -14,7 +14,7 @@ from skipc.runtime.load.points import points_here, ranked_by
 from skipc.tools.console import console, plural, print_json, progress
 from skipc.tools.options import PATH, BudgetType, check_place, target_name
 from skipc.tools.simulate.replay import replay, scaled, scaled_budget, slow_enough
-from skipc.tools.simulate.scenario_file import find_scenario, shipped_scenarios
+from skipc.tools.simulate.scenario import find_scenario, shipped_scenarios
 from skipc.tools.simulate.view import (
     replay_document,
     replay_notes,

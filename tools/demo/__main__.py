@@ -1,7 +1,8 @@
 """``make demo``: train, select, build, run under a changing budget, show what happened.
 
 Every step is what a user would do: the ``skipc`` command trains the network, selects its
-configurations and builds the bundle, and the calls go through ``AdaptiveEngine``.
+configurations, builds the bundle and draws the trace, and the calls go through
+``AdaptiveEngine``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import itertools
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,29 +20,14 @@ import numpy as np
 from skipc.compiler.extras import require
 from skipc.compiler.recipes.digits_data import Part, load_digits
 from skipc.runtime import AdaptiveEngine, Budget, Bundle
+from skipc.runtime.call.trace import trace_lines, trace_of
 from skipc.tools.cli import run_and_exit
 from skipc.tools.console import console, size_text, table
-from skipc.tools.demo.picture import Call, Point, draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
 CALLS_PER_PHASE = 150
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One configuration over all report images, one image per call."""
-
-    configuration: str
-    skipped: int
-    accuracy: float
-    p50_ms: float
-    p99_ms: float
-    own_bytes: int
-    shared_bytes: int
 
 
 @click.command()
@@ -62,24 +47,24 @@ def main(out: Path, epochs: int) -> None:
     printed.print("\n3. Compile", style="bold")
     _skipc(printed, "build", checkpoint, "--front", front, "--target", "cpu",
            "--out", bundle, "--overwrite")  # fmt: skip
-    report = load_digits().report
-    entries = Bundle.open(bundle).manifest.configurations
+    printed.print("\n4. Run one image per call, one thread", style="bold")
+    report, calls = load_digits().report, out / "calls.jsonl"
     with AdaptiveEngine.open(bundle, threads=1) as engine:
-        measured = [_measure(engine, e.name, len(e.taken("skip")), report) for e in entries]
-        calls = list(_under_changing_budget(engine, report))
-    _report(printed, measured, calls)
-    picture = out / "demo.png"
-    draw(
-        picture,
-        [Point(m.configuration, m.p50_ms, m.accuracy) for m in measured],
-        calls,
-    )
-    printed.print(f"\nPicture: {picture}", soft_wrap=True)
+        _print_each(printed, engine, Bundle.open(bundle), report)
+        right = _under_changing_budget(engine, report)
+        traced = trace_of("the demo", engine.stats(), engine.trace()[-len(right) :])
+    calls.write_text("".join(trace_lines(traced)), encoding="utf-8")
+    printed.print("\n5. The same under a budget that falls in steps and rises", style="bold")
+    _skipc(printed, "trace", calls, "--out", out / "demo.png")
+    printed.print(f"Accuracy of the answers: {100 * np.mean(right):.1f} %.")
 
 
 def _skipc(printed: Console, *arguments: object) -> None:
     """Runs ``skipc`` as a user would; a failure ends the demo with its exit code."""
-    command = [_installed_command(), *map(str, arguments)]
+    path, here = Path(sys.executable).with_name("skipc"), Path.cwd()
+    # Relative where that is shorter.
+    installed = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    command = [installed, *map(str, arguments)]
     printed.print(f"$ {shlex.join(command)}", soft_wrap=True)
     sys.stdout.flush()
     finished = subprocess.run(command, check=False)
@@ -87,89 +72,48 @@ def _skipc(printed: Console, *arguments: object) -> None:
         raise SystemExit(finished.returncode)
 
 
-def _installed_command() -> str:
-    """Returns the path of ``skipc`` beside this Python, relative where that is shorter."""
-    path = Path(sys.executable).with_name("skipc")
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _measure(engine: AdaptiveEngine, name: str, skipped: int, report: Part) -> Measured:
-    engine.pin(name)
-    right = 0
-    times_ms = []
-    for image, label in zip(report.images, report.labels, strict=True):
-        logits = engine(image[None])
-        assert engine.last is not None
-        times_ms.append(engine.last.latency_ms)
-        right += int(logits.argmax() == label)
-    engine.pin(None)
-    stats = next(c for c in engine.stats().configurations if c.configuration == name)
-    p50_ms, p99_ms = np.percentile(times_ms, (50, 99))
-    return Measured(
-        configuration=name,
-        skipped=skipped,
-        accuracy=right / len(report.labels),
-        p50_ms=float(p50_ms),
-        p99_ms=float(p99_ms),
-        own_bytes=stats.own_bytes,
-        shared_bytes=stats.shared_bytes,
+def _print_each(
+    printed: Console, engine: AdaptiveEngine, bundle: Bundle, report: Part
+) -> None:
+    """Prints each configuration over all report images."""
+    rows = table(
+        "configuration", ">skipped", ">accuracy", ">p50 ms", ">p99 ms", ">own", ">shared"
     )
+    for entry in bundle.manifest.configurations:
+        engine.pin(entry.name)
+        right = [_is_right(engine, report, index) for index in range(len(report.labels))]
+        times_ms = [record.latency_ms for record in engine.trace()[-len(right) :]]
+        engine.pin(None)
+        stats = engine.stats().configurations
+        held = next(each for each in stats if each.configuration == entry.name)
+        rows.add_row(
+            entry.name,
+            str(len(entry.taken("skip"))),
+            f"{100 * np.mean(right):.1f} %",
+            *(f"{ms:.3f}" for ms in np.percentile(times_ms, (50, 99))),
+            size_text(held.own_bytes),
+            size_text(held.shared_bytes),
+        )
+    printed.print(rows)
 
 
-def _under_changing_budget(engine: AdaptiveEngine, report: Part) -> Iterator[Call]:
-    """Yields the calls of one pass: the budget goes down in steps, then up again."""
+def _under_changing_budget(engine: AdaptiveEngine, report: Part) -> list[bool]:
+    """Returns whether each call was right, while the budget goes down in steps, then up."""
     predicted_ms = sorted(c.predicted_ms for c in engine.stats().configurations)
     # Above the slowest, between each two neighbours, and below the fastest: infeasible.
     steps = [1.5 * predicted_ms[-1]]
     steps += [(a + b) / 2 for a, b in itertools.pairwise(predicted_ms)][::-1]
     steps += [0.5 * predicted_ms[0]]
-    number = 0
+    right: list[bool] = []
     for budget_ms in (*steps, *steps[-2::-1]):
         engine.budget = Budget(latency_ms=budget_ms)
         for _ in range(CALLS_PER_PHASE):
-            index = number % len(report.labels)
-            logits = engine(report.images[index][None])
-            last = engine.last
-            assert last is not None
-            yield Call(
-                number,
-                budget_ms,
-                last.latency_ms,
-                last.configuration,
-                last.feasible,
-                bool(logits.argmax() == report.labels[index]),
-            )
-            number += 1
+            right.append(_is_right(engine, report, len(right) % len(report.labels)))
+    return right
 
 
-def _report(printed: Console, measured: list[Measured], calls: list[Call]) -> None:
-    printed.print("\n4. Run one image per call, one thread", style="bold")
-    rows = table(
-        "configuration", ">skipped", ">accuracy", ">p50 ms", ">p99 ms", ">own", ">shared"
-    )
-    for m in measured:
-        rows.add_row(
-            m.configuration,
-            str(m.skipped),
-            f"{100 * m.accuracy:.1f} %",
-            f"{m.p50_ms:.3f}",
-            f"{m.p99_ms:.3f}",
-            size_text(m.own_bytes),
-            size_text(m.shared_bytes),
-        )
-    printed.print(rows)
-    feasible = [call for call in calls if call.feasible]
-    kept = sum(call.latency_ms <= call.budget_ms for call in feasible)
-    pairs = list(itertools.pairwise(calls))
-    changes = sum(a.budget_ms != b.budget_ms for a, b in pairs)
-    switches = sum(a.configuration != b.configuration for a, b in pairs)
-    right = sum(call.right for call in calls)
-    printed.print(
-        f"\n{len(calls)} calls, {changes} changes of the budget, {switches} switches, accuracy"
-        f" {100 * right / len(calls):.1f} %.\n{len(feasible)} calls had a feasible budget;"
-        f" {100 * kept / max(len(feasible), 1):.1f} % of them kept it."
-    )
+def _is_right(engine: AdaptiveEngine, report: Part, index: int) -> bool:
+    return bool(engine(report.images[index][None]).argmax() == report.labels[index])
 
 
 if __name__ == "__main__":

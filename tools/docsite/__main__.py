@@ -20,25 +20,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 @click.option("--out", type=click.Path(path_type=Path), default=Path("site"))
 def main(out: Path) -> None:
     """Builds the site of the documentation into --out; a warning is an error."""
-    build_site(_ROOT, out)
-    click.echo(f"Written: {out / 'index.html'}")
-
-
-def build_site(root: Path, out: Path) -> None:
-    """Builds the site; what mkdocs warns of goes to standard error.
-
-    Args:
-        root: The checkout.
-        out: The site's folder; replaced.
-
-    Raises:
-        DocsError: ``root`` is no checkout, a page cannot be staged, or mkdocs warned or
-            failed.
-        ExtraMissingError: mkdocs is not installed.
-    """
-    if not (root / "mkdocs.yml").is_file():
+    if not (_ROOT / "mkdocs.yml").is_file():
         raise DocsError(
-            f"{root} has no mkdocs.yml: the site is built from a checkout of the repository,"
+            f"{_ROOT} has no mkdocs.yml: the site is built from a checkout of the repository,"
             " not from an installed skipc."
         )
     # mkdocs-material tells of its successor at each build; CONTRIBUTING.md does so once.
@@ -48,10 +32,10 @@ def build_site(root: Path, out: Path) -> None:
     exceptions = require("mkdocs.exceptions", "docs")
     with tempfile.TemporaryDirectory() as temporary:
         pages = Path(temporary) / "pages"
-        stage(root, pages)
+        stage(_ROOT, pages)
         try:
             config = configuration.load_config(
-                config_file=str(root / "mkdocs.yml"),
+                config_file=str(_ROOT / "mkdocs.yml"),
                 docs_dir=str(pages),
                 site_dir=str(out.resolve()),
                 strict=True,
@@ -61,6 +45,7 @@ def build_site(root: Path, out: Path) -> None:
             config.plugins.on_shutdown()
         except exceptions.MkDocsException as error:
             raise DocsError(f"the site was not built: {error}") from error
+    click.echo(f"Written: {out / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,7 @@ _MARKER = re.compile(r"^<!-- site: (\w+) ?(\S*) -->$", re.MULTILINE)
 
 
 def stage(root: Path, out: Path) -> None:
-    """Writes the pages that mkdocs reads.
-
-    Args:
-        root: The checkout.
-        out: The folder for them; replaced.
+    """Writes the pages that mkdocs reads from the checkout ``root`` into a new folder ``out``.
 
     Raises:
         DocsError: A page has an unknown marker, or a link that leads nowhere.

@@ -116,21 +116,14 @@ class Sharing:
 
     Attributes:
         sets: By falling size; together every tensor that a graph refers to.
-        graphs_bytes: Size of all graphs.
-        store_bytes: Size of the weight store's file.
+        bundle_bytes: Size of all graphs and of the weight store's file.
         plain_bytes: What plain files for each configuration would take: its graphs and the
             tensors that they refer to.
     """
 
     sets: tuple[SharingSet, ...]
-    graphs_bytes: int
-    store_bytes: int
+    bundle_bytes: int
     plain_bytes: int
-
-    @property
-    def bundle_bytes(self) -> int:
-        """Size of the graphs and the weight store."""
-        return self.graphs_bytes + self.store_bytes
 
 
 def engines_bytes(manifest: Manifest, engines: EngineSet) -> tuple[int, int]:
@@ -168,10 +161,9 @@ def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:
     ]
     used_bytes = sum(one.size_bytes * len(one.configurations) for one in sets)
     files = {file.path: file.size_bytes for file in manifest.files}
-    graph_files = {graph.file for graph in manifest.graphs}
+    held = {manifest.weights_file, *(graph.file for graph in manifest.graphs)}
     return Sharing(
         sets=tuple(sorted(sets, key=lambda one: (-one.size_bytes, one.configurations))),
-        graphs_bytes=sum(files[path] for path in graph_files),
-        store_bytes=files[manifest.weights_file],
+        bundle_bytes=sum(files[path] for path in held),
         plain_bytes=used_bytes + sum(s.graph_bytes for own in parts.values() for s in own),
     )

@@ -13,6 +13,8 @@ from skipc.runtime.errors import MeterError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from skipc.runtime import OperatingPoint
     from skipc.tools.simulate.scenario import Grant, Scenario, ScriptedMeter
 
@@ -88,12 +90,16 @@ class SimulatedDevice:
         return self.median_ms[configuration] * slowdown * latency
 
     def _drawn(self) -> list[tuple[float, float]]:
-        noise = self._scenario.noise
-        latency = np.exp(self._random.normal(0, noise.latency, _DRAWS))
-        spikes = self._random.random(_DRAWS) < noise.spike_share
-        latency[spikes] *= noise.spike_factor
-        energy = np.exp(self._random.normal(0, noise.energy, _DRAWS))
+        latency = self._latencies(self._random, _DRAWS)
+        energy = np.exp(self._random.normal(0, self._scenario.noise.energy, _DRAWS))
         return list(zip(latency.tolist(), energy.tolist(), strict=True))
+
+    def _latencies(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Returns latencies of calls over their median."""
+        noise = self._scenario.noise
+        found = np.exp(random.normal(0, noise.latency, count))
+        found[random.random(count) < noise.spike_share] *= noise.spike_factor
+        return found
 
     def idle_ms(self, duration_ms: float) -> None:
         """Lets time pass in which nothing runs."""
@@ -103,11 +109,7 @@ class SimulatedDevice:
 
     def noise_quantile(self, quantile: float) -> float:
         """Returns the quantile of a call's latency over its median, as the noise has it."""
-        noise = self._scenario.noise
-        random = np.random.default_rng(0)
-        draws = np.exp(random.normal(0, noise.latency, 200_000))
-        draws[random.random(draws.size) < noise.spike_share] *= noise.spike_factor
-        return float(np.quantile(draws, quantile))
+        return float(np.quantile(self._latencies(np.random.default_rng(0), 200_000), quantile))
 
 
 @final

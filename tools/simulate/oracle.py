@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from skipc.runtime.governor.averages import best_mix
 
@@ -15,14 +14,8 @@ if TYPE_CHECKING:
     from skipc.tools.simulate.device import SimulatedDevice
 
 
-@dataclass(frozen=True, slots=True)
-class Best:
-    """What could be had from one call.
-
-    Attributes:
-        rank: The best mean rank; that of the cheapest where nothing fits.
-        feasible: Whether something fits.
-    """
+class Best(NamedTuple):
+    """What could be had from one call: the best mean rank, or the cheapest where none fits."""
 
     rank: float
     feasible: bool

@@ -20,14 +20,13 @@ from skipc.tools.simulate.device import (
     most_accurate,
 )
 from skipc.tools.simulate.scenario import ScenarioError
-from skipc.tools.simulate.tally import Tally
+from skipc.tools.simulate.tally import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from skipc.runtime import Budget, OperatingPoint
     from skipc.tools.simulate.scenario import Scenario
-    from skipc.tools.simulate.tally import Replay
 
 
 LEAST_MS = 10.0
@@ -84,22 +83,23 @@ def replay(
         idle_w=None if sampler is None else device.idle_w * IDLE_OFF,
     ) as engine:  # fmt: skip
         started_s = time.perf_counter()
-        tally = Tally(scenario, points, device)
+        found = Replay(scenario, points, device)
         next_poll_s = 0.0
         for arrival_ms in _arrivals_ms(scenario, device, clock):
             device.idle_ms(arrival_ms - clock.now_ns() / 1e6)
             now_s = device.now_s
             while grants and grants[0][0] <= now_s:
                 engine.budget = grants.pop(0)[1]
-                tally.grant(engine.budget)
+                found.grant(engine.budget)
             if sampler is not None and now_s >= next_poll_s:
                 next_poll_s = now_s + sampler.poll()
             engine(_INPUT)
             record = engine.last
             assert record is not None
-            tally.add(record, now_s)
-        taken_s = time.perf_counter() - started_s
-        return tally.result(engine.stats(), engine.trace(), taken_s)
+            found.add(record, now_s)
+        found.taken_s = time.perf_counter() - started_s
+        found.stats, found.records = engine.stats(), engine.trace()
+        return found
 
 
 @contextmanager

@@ -7,9 +7,11 @@ what the device draws when it serves all arrivals with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, ClassVar
 
+from skipc.profiles.reading import read_toml
 from skipc.runtime.bundle.constraints import (
     Above,
     AtLeast,
@@ -21,10 +23,12 @@ from skipc.runtime.bundle.constraints import (
     Positive,
     Text,
 )
-from skipc.runtime.errors import SkipcError
+from skipc.runtime.bundle.records import read
+from skipc.runtime.errors import SkipcError, choices_text
 
 ARRIVALS = ("periodic", "back-to-back", "bursts")
 MOST_PERIODS = 100_000
+_FOLDER = Path(__file__).parent / "scenarios"
 
 Moment = Annotated[float, AtLeast(0)]
 Factor = Annotated[float, Above(0), AtMost(1000)]
@@ -265,3 +269,35 @@ class Scenario:
                 steps.append((count + self.neighbour.share) * period_s)
                 count += 1
         return tuple(sorted(steps))
+
+
+def shipped_scenarios() -> dict[str, Path]:
+    """Returns the files of the scenarios that come with skipc, by name."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
+
+
+def find_scenario(name: str) -> Scenario:
+    """Returns a scenario by its name, or from a file of one's own (``./my.toml``).
+
+    Raises:
+        ScenarioError: There is none, or its file is not a scenario.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return read_scenario(Path(name))
+    shipped = shipped_scenarios()
+    if name not in shipped:
+        raise ScenarioError(
+            f"there is no scenario {name!r}. {choices_text(name, shipped)} A file of your own"
+            " ends in .toml."
+        )
+    return read_scenario(shipped[name])
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Returns the scenario in a TOML file.
+
+    Raises:
+        ScenarioError: The file cannot be read, or is none; the message names the key.
+    """
+    scenario = read(Scenario, read_toml(path, ScenarioError), str(path), ScenarioError)
+    return replace(scenario, file=path.stem)

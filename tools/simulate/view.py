@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import table
@@ -14,12 +13,13 @@ if TYPE_CHECKING:
 
     from skipc.tools.console import Rows
     from skipc.tools.simulate.scenario import Scenario
-    from skipc.tools.simulate.tally import Average, Replay
+    from skipc.tools.simulate.tally import Replay
 
-_DOCUMENT = (
+_KEYS = (
     *("calls", "counted_calls", "within_budget", "within_budget_of_all_calls", "mean_rank"),
     *("oracle_rank", "cheapest_rank", "switches_per_s", "simulated_s", "taken_s"),
 )
+_AVERAGE_KEYS = ("kind", "granted", "taken", "largest_overdraft_of_burst")
 _UNITS = {"energy": "mJ", "power": "W", "battery": "W"}
 
 
@@ -49,17 +49,17 @@ def replay_table(replays: Sequence[Replay]) -> Rows:
         "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "taken/granted"
     )
     for found in replays:
-        counted = found.counted_calls
+        counted, kept = found.counted_calls, found.average
         rows.add_row(
             found.scenario.file,
             str(found.calls),
             f"{100 * (1 - found.stats.infeasible_calls / max(found.calls, 1)):.0f} %",
-            f"{100 * found.within_budget:.2f} %"
-            if found.counted_calls and found.limited
-            else "-",
+            f"{100 * found.within_budget:.2f} %" if counted and found.limited else "-",
             f"{round(100 * found.gain)} %" if counted else "-",
             str(found.stats.switches),
-            _average_text(found.average),
+            "-"
+            if kept is None
+            else f"{kept.taken:.4g}/{kept.granted:.4g} {_UNITS[kept.kind]}",
         )
     return rows
 
@@ -87,20 +87,13 @@ def replay_notes(replays: Sequence[Replay], scale: float) -> str:
     return text
 
 
-def _average_text(average: Average | None) -> str:
-    if average is None:
-        return "-"
-    unit = _UNITS[average.kind]
-    return f"{average.taken:.4g}/{average.granted:.4g} {unit}"
-
-
 def replay_document(found: Replay) -> dict[str, object]:
     """Returns what came of a scenario, for JSON."""
-    document: dict[str, object] = {"scenario": found.scenario.file}
-    document |= {key: getattr(found, key) for key in _DOCUMENT}
+    kept = found.average
     return {
-        **document,
+        "scenario": found.scenario.file,
+        **{key: getattr(found, key) for key in _KEYS},
         "gain_of_oracle": found.gain,
         "infeasible_calls": found.stats.infeasible_calls,
-        "average": None if found.average is None else asdict(found.average),
+        "average": kept and {key: getattr(kept, key) for key in _AVERAGE_KEYS},
     }

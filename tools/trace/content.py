@@ -31,18 +31,12 @@ class Content:
     """What both pictures show.
 
     Attributes:
-        title: What was traced, and how many calls.
-        columns: Every call.
         rows: Which configurations have a row: indices into ``columns.configurations``.
         drawn: The calls that are drawn as points.
-        prediction: The latencies that were predicted.
-        limit: The latencies that were allowed.
         strip: What ran when; None without calls.
         energy: The energy panel; None where nothing is known.
-        range_ms: The latency axis.
-        logarithmic: Whether it is logarithmic.
-        range_s: The time axis.
-        scale: What seconds are multiplied with on it.
+        logarithmic: Whether the latency axis is.
+        scale: What seconds are multiplied with on the time axis.
         unit: What they are in, then.
         notes: What else the reader has to know.
     """

@@ -11,7 +11,6 @@ import numpy as np
 from skipc.tools.trace.columns import Line, or_nan, steps
 
 if TYPE_CHECKING:
-    from skipc.runtime.governor.budget import Budget
     from skipc.tools.trace.columns import Columns, Floats
 
 
@@ -122,10 +121,17 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     compared; power otherwise.
     """
     metered, expected = metered_curve(columns), expected_curve(columns)
-    granted = [_granted(call.budget) for call in columns.calls]
-    per_call = any(mj is not None for _, _, mj in granted) and all(
-        power is battery is None for power, battery, _ in granted
-    )
+    budgets = [call.budget for call in columns.calls]
+    each_mj = or_nan([budget.energy_mj for budget in budgets])
+    grants_w = (
+        or_nan([budget.power_w for budget in budgets]),
+        or_nan([
+            None if b.energy_j is None or b.horizon_s is None else b.energy_j / b.horizon_s
+            for b in budgets
+        ]),
+    )  # fmt: skip
+    averaged = any(not np.isnan(grant_w).all() for grant_w in grants_w)
+    per_call = not averaged and not np.isnan(each_mj).all()
     main = (expected if per_call else None) or metered or expected
     calls = _per_call(columns, np.ones(len(columns))) if len(columns) else None
     if main is None or calls is None:
@@ -152,13 +158,13 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     over = " and ".join(map(_time_text, _said_s(columns)[:2]))
     limits = [
         Line(label, *steps(columns.start_s, values, last_s), True)
-        for label, values in (
-            (f"granted on average over {over}", or_nan([power for power, _, _ in granted])),
-            ("battery: energy over horizon", or_nan([battery for _, battery, _ in granted])),
+        for label, values in zip(
+            (f"granted on average over {over}", "battery: energy over horizon"),
+            grants_w,
+            strict=True,
         )
         if not np.isnan(values).all()
     ]
-    each_mj = or_nan([mj for _, _, mj in granted])
     if per_call:
         corners = steps(columns.start_s, each_mj, last_s)
         limits.append(Line("granted per call", *corners, True))
@@ -173,14 +179,6 @@ def energy_panel(columns: Columns) -> EnergyPanel | None:
     lines = (replace(line, values=np.minimum(line.values, 10 * top)) for line in limits)
     axis = "energy (mJ per call)" if per_call else "power (W)"
     return EnergyPanel(axis, (*taken, *lines), top)
-
-
-def _granted(budget: Budget) -> tuple[float | None, float | None, float | None]:
-    """Returns power and a battery's mean power in watts, and millijoules per call."""
-    battery_w = None
-    if budget.energy_j is not None and budget.horizon_s is not None:
-        battery_w = budget.energy_j / budget.horizon_s
-    return budget.power_w, battery_w, budget.energy_mj
 
 
 def _window_s(columns: Columns, curve: Curve) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from skipc.compiler.bundle.files import write_whole
 from skipc.tools.trace.content import content_of
 from skipc.tools.trace.summary import HEADINGS, cells, sentences
-from skipc.tools.web.chart import LEGEND, Chart, Interaction, axis, hover, label, log_axis
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, hovering, label, log_axis
 from skipc.tools.web.html import Table, element, joined, keyed
 from skipc.tools.web.page import Page, Section
 from skipc.tools.web.palette import LIGHT, ramp
@@ -109,7 +109,7 @@ def _chart(content: Content) -> Chart:
         layout,
         int(_PX * whole) + 140,
         None,
-        Interaction.ZOOM,
+        zooms=True,
     )  # fmt: skip
 
 
@@ -147,8 +147,7 @@ def _latency(content: Content) -> Iterator[Mark]:
                 "name": f"{name}, failed" if failed else name, "zorder": 2 if failed else 0,
                 "x": _numbers(content.scale * columns.end_s[own]),
                 "y": _numbers(columns.latency_ms[own]),
-                "text": [_call_text(columns.calls[i]) for i in own],
-                "hovertemplate": "%{text}<extra></extra>",
+                **hovering(_call_text(columns.calls[i]) for i in own),
             }  # fmt: skip
     style: Mark = {"color": LIGHT.muted, "width": 1}
     yield from _line(content, content.prediction, style, zorder=-1, hoverinfo="skip")

@@ -90,11 +90,12 @@ def _draw_latency(axes: Axes, content: Content) -> None:
     colours = ramp(len(columns.configurations))
     size = float(np.clip(9000 / max(len(content.drawn), 1), 3, 18))
     for row in content.rows:
-        for failed, style in (
-            (False, {"s": size, "color": colours[row], "linewidths": 0, "zorder": 2}),
-            (True, {"s": 30, "color": _FAILED, "marker": "x", "zorder": 5}),
-        ):
-            own = content.drawn_of(row, failed)
+        styles: tuple[dict[str, Any], ...] = (
+            {"s": size, "color": colours[row], "linewidths": 0, "zorder": 2},
+            {"s": 30, "color": _FAILED, "marker": "x", "zorder": 5},
+        )
+        for failed, style in enumerate(styles):
+            own = content.drawn_of(row, bool(failed))
             axes.scatter(scale * columns.end_s[own], columns.latency_ms[own], **style)
     _draw_line(axes, content, content.prediction, color=_PREDICTION, linewidth=0.8, zorder=1.5)
     _draw_line(axes, content, content.limit, color=_LIMIT, linewidth=1.4, zorder=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,70 +17,45 @@ from skipc.tools.training import TrainError
 from skipc.tools.training.cifar import is_cifar, read_cifar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
 
-class Images(Protocol):
-    """Labelled images, read when they are asked for."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """The labels, (N,)."""
-        ...
-
-    def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns images, (len(index), C, H, W), between 0 and 1."""
-        ...
-
-
-@dataclass(frozen=True)
-class ArrayImages:
-    """Images in memory.
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Labelled images, read when they are asked for.
 
     Attributes:
-        images: (N, C, H, W); bytes, or floats between 0 and 1.
-        labels: (N,).
+        labels: The labels, (N,).
+        take: Returns images by their numbers, (n, C, H, W), between 0 and 1.
     """
 
-    images: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.int64]
-
-    def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns images between 0 and 1."""
-        taken = self.images[index].astype(np.float32)
-        scale = np.float32(255 if self.images.dtype == np.uint8 else 1)
-        scaled: NDArray[np.float32] = taken / scale
-        return scaled
+    take: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class FolderImages:
-    """Image files, decoded by a few threads.
+def array_images(
+    images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]
+) -> Images:
+    """Returns images in memory, (N, C, H, W): bytes, or floats between 0 and 1."""
+    scale = np.float32(255 if images.dtype == np.uint8 else 1)
+    return Images(labels, lambda index: images[index].astype(np.float32) / scale)
 
-    Attributes:
-        files: The files.
-        labels: (N,).
-        shape: Channels, height and width to bring them to.
-    """
 
-    files: tuple[Path, ...]
-    labels: NDArray[np.int64]
-    shape: tuple[int, int, int]
+def _file_images(
+    files: Sequence[Path], labels: NDArray[np.int64], shape: tuple[int, int, int]
+) -> Images:
+    """Returns images of files, brought to a shape; a few threads decode them."""
 
-    def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns images between 0 and 1.
-
-        Raises:
-            SelectError: One cannot be read.
-        """
+    def take(index: NDArray[np.int64]) -> NDArray[np.float32]:
         with ThreadPoolExecutor() as pool:
-            read = pool.map(lambda i: read_image(self.files[i], self.shape), index)
-            return np.stack(list(read))
+            return np.stack(list(pool.map(lambda i: read_image(files[i], shape), index)))
+
+    return Images(labels, take)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrainingData:
     """What to train on, and what to measure on while training.
 
@@ -112,8 +87,9 @@ def read_training_data(text: str, size: int | None, seed: int) -> TrainingData:
     """
     if text == DIGITS:
         digits = load_digits()
-        parts = (digits.train, digits.selection)
-        train, held_out = (ArrayImages(part.images, part.labels) for part in parts)
+        train, held_out = (
+            array_images(part.images, part.labels) for part in (digits.train, digits.selection)
+        )
         return TrainingData(train, held_out, (1, 8, 8), 10, flip=False)
     path = Path(text)
     if not path.is_dir():
@@ -122,9 +98,9 @@ def read_training_data(text: str, size: int | None, seed: int) -> TrainingData:
             " python files, or a folder with one folder of images per class."
         )
     if is_cifar(path):
-        train_set, test_set, classes = read_cifar(path)
-        both = [ArrayImages(images, labels) for images, labels in (train_set, test_set)]
-        return TrainingData(both[0], both[1], (3, 32, 32), classes, flip=True)
+        *parts, classes = read_cifar(path)
+        train, held_out = (array_images(images, labels) for images, labels in parts)
+        return TrainingData(train, held_out, (3, 32, 32), classes, flip=True)
     return _folder(path, size, seed)
 
 
@@ -145,10 +121,10 @@ def _folder(path: Path, size: int | None, seed: int) -> TrainingData:
         raise TrainError(f"--data {path}: {len(files)} images are too few to train on.")
     shape = (3, size, size)
 
-    def part(index: Sequence[int]) -> FolderImages:
-        return FolderImages(tuple(files[i][0] for i in index), labels[list(index)], shape)
-
-    held_out, train = part(order[:held].tolist()), part(order[held:].tolist())
+    held_out, train = (
+        _file_images([files[i][0] for i in index], labels[index], shape)
+        for index in (order[:held], order[held:])
+    )
     return TrainingData(train, held_out, shape, classes, flip=True)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,27 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torch.optim.lr_scheduler import LRScheduler
+
+    Stateful = torch.nn.Module | torch.optim.Optimizer | LRScheduler | torch.amp.GradScaler
+
 FORMAT = "skipc.training/1"
 LAST_FILE = "last.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """A training after some epochs; PyTorch's own state dicts.
-
-    Attributes:
-        epoch: Epochs done.
-        model: The network's.
-        optimizer: The optimiser's.
-        schedule: The learning rate's.
-        scaler: The gradient scaler's.
-    """
-
-    epoch: int
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
-    schedule: dict[str, Any]
-    scaler: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +37,28 @@ class Row:
     seconds: float
 
 
-def save_state(path: Path, state: RunState, identity: Mapping[str, object]) -> None:
-    """Writes a state, whole or not at all.
+def save_state(
+    path: Path, epoch: int, parts: Mapping[str, Stateful], identity: Mapping[str, object]
+) -> None:
+    """Writes how a run stands after some epochs, whole or not at all.
 
     Args:
         path: The file.
-        state: The state.
+        epoch: Epochs done.
+        parts: What has a state, by name.
         identity: What makes the run the run it is, JSON values.
     """
-    content = {field.name: getattr(state, field.name) for field in fields(state)}
-    document = {"format": FORMAT, "identity": json.dumps(identity, sort_keys=True), **content}
+    content = {name: part.state_dict() for name, part in parts.items()}
+    told = json.dumps(identity, sort_keys=True)
     buffer = io.BytesIO()
-    torch.save(document, buffer)
+    torch.save({"format": FORMAT, "identity": told, "epoch": epoch, **content}, buffer)
     write_whole(path, buffer.getvalue())
 
 
-def load_state(path: Path, identity: Mapping[str, object]) -> RunState:
-    """Returns the state in ``path``; nothing in it is run.
+def load_state(
+    path: Path, parts: Mapping[str, Stateful], identity: Mapping[str, object]
+) -> int:
+    """Takes up the state in ``path``, of which nothing is run; returns the epochs done.
 
     Raises:
         TrainError: There is none, it is damaged, or it is of a run with other settings.
@@ -86,14 +76,15 @@ def load_state(path: Path, identity: Mapping[str, object]) -> RunState:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise TrainError(f"{path}: not a training of this version of skipc ({FORMAT}).")
     before, now = json.loads(found["identity"]), json.loads(json.dumps(dict(identity)))
-    changed = [key for key in now if before.get(key) != now[key]]
-    if changed:
-        key = changed[0]
-        raise TrainError(
-            f"--resume: {path} is a run with {key} {before.get(key)!r}, not {now[key]!r}. Give"
-            " the same options, or another --out."
-        )
-    return RunState(**{field.name: found[field.name] for field in fields(RunState)})
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise TrainError(
+                f"--resume: {path} is a run with {key} {before.get(key)!r}, not {value!r}."
+                " Give the same options, or another --out."
+            )
+    for name, part in parts.items():
+        part.load_state_dict(found[name])
+    return int(found["epoch"])
 
 
 class Log:

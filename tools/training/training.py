@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,19 @@ from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
 from skipc.tools.training.images import augmented
-from skipc.tools.training.losses import Recipe, find_training_recipe
-from skipc.tools.training.state import LAST_FILE, Log, Row, RunState, load_state, save_state
+from skipc.tools.training.losses import RECIPES
+from skipc.tools.training.state import LAST_FILE, Log, Row, load_state, save_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import nn
 
-    from skipc.tools.training.images import Images, TrainingData
+    from skipc.tools.training.images import TrainingData
+    from skipc.tools.training.losses import Recipe
+    from skipc.tools.training.state import Stateful
 
     Progress = Callable[[int, int], None]
 
@@ -104,7 +108,7 @@ def train(
         TrainError: The options do not fit the data or the network, the loss is not finite, or
             what is to be resumed is another run.
     """
-    recipe = find_training_recipe(options.recipe, options.smoothing)
+    recipe = RECIPES[options.recipe]
     device = _device(options)
     torch.manual_seed(options.seed)
     arguments = {**_data_arguments(data, options.network), **options.arguments}
@@ -114,13 +118,9 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(options), "arguments": arguments, "images": len(data.train.labels)}
     identity.pop("device")
-    start, log = 0, Log(out / "log.csv", keep=0)
-    if resume:
-        state = load_state(out / LAST_FILE, identity)
-        run.restore(state)
-        start, log = state.epoch, Log(out / "log.csv", keep=state.epoch)
-    per_epoch = run.steps_per_epoch
-    accuracy = base = float("nan")
+    start = load_state(out / LAST_FILE, run.parts, identity) if resume else 0
+    log, per_epoch = Log(out / "log.csv", keep=start), run.steps_per_epoch
+    accuracy = base = None
     with _threads(options.threads):
         for epoch in range(start, options.epochs):
             begun_s = time.monotonic()
@@ -128,16 +128,16 @@ def train(
             for step, loss in enumerate(run.epoch(epoch), start=1):
                 losses.append(loss)
                 progress(epoch * per_epoch + step, options.epochs * per_epoch)
-            accuracy, base_accuracy = run.held_out()
-            base = float("nan") if base_accuracy is None else base_accuracy
-            seconds = time.monotonic() - begun_s
-            log.add(Row(epoch + 1, float(np.mean(losses)), accuracy, base, run.rate, seconds))
+            accuracy, base = run.held_out()
+            taken_s = time.monotonic() - begun_s
+            shown = float("nan") if base is None else base
+            mean = float(np.mean(losses))
+            log.add(Row(epoch + 1, mean, accuracy, shown, run.rate, taken_s))
             _write_checkpoint(out / CHECKPOINT_FILE, model, options, arguments, data)
-            save_state(out / LAST_FILE, run.state(epoch + 1), identity)
-        if start >= options.epochs:
-            accuracy, base_accuracy = run.held_out()
-            base = float("nan") if base_accuracy is None else base_accuracy
-    return Trained(out / CHECKPOINT_FILE, accuracy, None if math.isnan(base) else base)
+            save_state(out / LAST_FILE, epoch + 1, run.parts, identity)
+        if accuracy is None:  # all epochs were done before
+            accuracy, base = run.held_out()
+    return Trained(out / CHECKPOINT_FILE, accuracy, base)
 
 
 class _Run:
@@ -157,19 +157,25 @@ class _Run:
         self._options = options
         self._device = device
         self.steps_per_epoch = -(-len(data.train.labels) // options.batch)
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        plain = [p for p in model.parameters() if p.ndim <= 1]
+        parameters = list(model.parameters())
+        decay = options.weight_decay
         groups = [
-            {"params": decayed, "weight_decay": options.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self._optimizer = torch.optim.AdamW(groups, lr=options.rate)
+        steps = max(options.epochs * self.steps_per_epoch, 2)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer,
-            options.rate,
-            total_steps=max(options.epochs * self.steps_per_epoch, 2),
+            self._optimizer, options.rate, total_steps=steps
         )
         self._scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+        self.parts: dict[str, Stateful] = {
+            "model": model,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+            "scaler": self._scaler,
+        }
+        """What resuming needs the state of."""
 
     @property
     def rate(self) -> float:
@@ -188,8 +194,7 @@ class _Run:
             if len(index) < 2:
                 continue  # batch norm needs two
             images = augmented(self._data.train.take(index), self._data.flip, rng)
-            labels = torch.from_numpy(self._data.train.labels[index]).to(self._device)
-            loss = self._step(torch.from_numpy(images).to(self._device), labels)
+            loss = self._step(images, self._data.train.labels[index])
             if not math.isfinite(loss):
                 raise TrainError(
                     f"the loss is {loss} in epoch {epoch + 1}: training diverged. The"
@@ -200,38 +205,23 @@ class _Run:
 
     def held_out(self) -> tuple[float, float | None]:
         """Returns the accuracy on the held-out images, nothing and everything skipped."""
-        self._model.eval()
-        full = self._accuracy(self._data.held_out)
-        model = self._model
+        model = self._model.eval()
+        full = self._accuracy()
         if not isinstance(model, SwitchingNetwork):
             return full, None
         model.set_skipped(model.skippable())
         try:
-            return full, self._accuracy(self._data.held_out)
+            return full, self._accuracy()
         finally:
             model.set_skipped(())
 
-    def state(self, epoch: int) -> RunState:
-        """Returns what resuming after ``epoch`` epochs needs."""
-        return RunState(
-            epoch=epoch,
-            model=self._model.state_dict(),
-            optimizer=self._optimizer.state_dict(),
-            schedule=self._schedule.state_dict(),
-            scaler=self._scaler.state_dict(),
-        )
-
-    def restore(self, state: RunState) -> None:
-        """Goes back to a state."""
-        self._model.load_state_dict(state.model)
-        self._optimizer.load_state_dict(state.optimizer)
-        self._schedule.load_state_dict(state.schedule)
-        self._scaler.load_state_dict(state.scaler)
-
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+    def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        batch, wanted = (torch.from_numpy(a).to(self._device) for a in (images, labels))
         self._optimizer.zero_grad()
         with self._autocast():
-            loss = self._recipe.step(self._model, images, labels, self._backward)
+            loss = self._recipe.step(
+                self._model, batch, wanted, self._options.smoothing, self._backward
+            )
         self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._scaler.step(self._optimizer)
@@ -247,8 +237,8 @@ class _Run:
         precision = self._options.precision
         return torch.autocast(self._device.type, names[precision], enabled=precision != "fp32")
 
-    def _accuracy(self, images: Images) -> float:
-        right = 0
+    def _accuracy(self) -> float:
+        images, right = self._data.held_out, 0
         with torch.no_grad(), self._autocast():
             for start in range(0, len(images.labels), _HELD_OUT_BATCH):
                 index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
@@ -258,19 +248,15 @@ class _Run:
         return right / len(images.labels)
 
 
-class _threads:  # noqa: N801 - used as a function
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
     """Sets PyTorch's threads within a block."""
-
-    def __init__(self, threads: int | None) -> None:
-        self._threads = threads
-
-    def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-
-    def __exit__(self, *args: object) -> None:
-        torch.set_num_threads(self._before)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _device(options: TrainOptions) -> torch.device:
@@ -293,10 +279,8 @@ def _device(options: TrainOptions) -> torch.device:
 def _data_arguments(data: TrainingData, network: str) -> dict[str, object]:
     """Returns the network's arguments that follow from the data."""
     channels, height, _ = data.shape
-    found: dict[str, object] = {"channels": channels, "classes": data.classes}
-    if network.endswith("vit"):
-        found["image"] = height
-    return found
+    image = {"image": height} if network.endswith("vit") else {}
+    return {"channels": channels, "classes": data.classes, **image}
 
 
 def _write_checkpoint(

@@ -9,7 +9,6 @@ from skipc.profiles import ProfileError, load_profile
 from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
 from skipc.runtime.bundle.device import this_device
 from skipc.runtime.bundle.measured import all_tables
-from skipc.runtime.bundle.records import written
 from skipc.tools.console import facts, plural, size_text, table
 
 if TYPE_CHECKING:
@@ -28,76 +27,58 @@ def print_engines(engines: EngineSet, out: Console) -> None:
     """Prints one target's engines: latency on the host that built them, and sizes."""
     out.print(f"\ntarget {engines.target}", style="bold")
     made = [("backend", engines.backend), ("host", _host(engines.host))]
-    if engines.backend in TENSORRT:
-        _print_on_device(engines, made, out)
-    else:
-        _print_packed(engines, made, out)
-
-
-def _print_packed(engines: EngineSet, made: list[tuple[str, str]], out: Console) -> None:
-    packed = [file for file in engines.files if file.path == engines.packed_file]
-    held = (f"{size_text(one.size_bytes)} packed in {one.path}" for one in packed)
-    out.print(facts(*made, *(("weights", text) for text in held)))
+    on_device = engines.backend in TENSORRT
+    out.print(facts(*made, *(_on_device(engines) if on_device else _packed(engines))))
     out.print()
-    counts = _counts(engines)
-    names = [f">p50/p99 ms\n{plural(count, 'thread')}" for count in counts]
-    rows = table("\ngraph", *names, ">\nweights", ">\nown")
+    counts = sorted({row.threads for entry in engines.engines for row in entry.latency})
+    if on_device:  # disk, host and device hold different things
+        names = [">p50/p99 ms\n" for _ in counts]
+        names += [">disk\nown", ">disk\nshared", ">device\nown", ">workspace\nshared"]
+    else:
+        names = [f">p50/p99 ms\n{plural(count, 'thread')}" for count in counts]
+        names += [">\nweights", ">\nown"]
+    rows = table("\ngraph", *names)
+    plans = {file.path: file.size_bytes for file in engines.files}
     for entry in engines.engines:
-        sizes = (entry.weights_bytes, entry.own_bytes)
-        rows.add_row(entry.graph, *_times(entry, counts), *map(size_text, sizes))
+        sizes: tuple[int | None, ...] = (entry.weights_bytes, entry.own_bytes)
+        if on_device:
+            held = (entry.device_bytes, entry.workspace_bytes)
+            known = held if _is_measured(engines) else (None, None)
+            sizes = (plans[entry.file], entry.weights_bytes, *known)
+        told = ("-" if size is None else size_text(size) for size in sizes)
+        rows.add_row(entry.graph, *_times(entry, counts), *told)
     out.print(rows)
 
 
-def _print_on_device(engines: EngineSet, made: list[tuple[str, str]], out: Console) -> None:
-    """Prints engines of a GPU, where disk, host and device hold different things."""
-    plans = {file.path: file.size_bytes for file in engines.files}
-    stripped = any(entry.weights_bytes for entry in engines.engines)
-    measured = any(entry.latency for entry in engines.engines)
-    workspace_bytes = max(entry.workspace_bytes for entry in engines.engines)
+def _packed(engines: EngineSet) -> list[tuple[str, str]]:
+    packed = [file for file in engines.files if file.path == engines.packed_file]
+    return [("weights", f"{size_text(one.size_bytes)} packed in {one.path}") for one in packed]
+
+
+def _on_device(engines: EngineSet) -> list[tuple[str, str]]:
     weights = "in each plan: they could not be left out without a GPU"
-    if stripped:
+    if any(entry.weights_bytes for entry in engines.engines):
         weights = "one file on disk and in host memory (shared by all)"
     device = (
         "not known: no GPU was here to check or measure the engines on. On the device run"
         " `skipc check`"
     )
-    if measured:
+    if _is_measured(engines):
+        workspace_bytes = max(entry.workspace_bytes for entry in engines.engines)
         device = (
             "a copy of the weights per loaded engine; one workspace of"
             f" {size_text(workspace_bytes)} for all"
         )
-    out.print(facts(*made, ("weights", weights), ("device", device)))
-    out.print()
-    counts = _counts(engines)
-    names = [">p50/p99 ms\n" for _ in counts]
-    rows = table(
-        "\ngraph", *names, ">disk\nown", ">disk\nshared", ">device\nown",
-        ">workspace\nshared",
-    )  # fmt: skip
-    for entry in engines.engines:
-        rows.add_row(
-            entry.graph,
-            *_times(entry, counts),
-            size_text(plans[entry.file]),
-            size_text(entry.weights_bytes),
-            size_text(entry.device_bytes) if measured else "-",
-            size_text(entry.workspace_bytes) if measured else "-",
-        )
-    out.print(rows)
+    return [("weights", weights), ("device", device)]
 
 
-def _counts(engines: EngineSet) -> list[int]:
-    return sorted({row.threads for entry in engines.engines for row in entry.latency})
+def _is_measured(engines: EngineSet) -> bool:
+    return any(entry.latency for entry in engines.engines)
 
 
 def _times(entry: EngineEntry, counts: list[int]) -> list[str]:
-    by_threads = {row.threads: row for row in entry.latency}
-    return [
-        f"{by_threads[count].p50_ms:.2f} / {by_threads[count].p99_ms:.2f}"
-        if count in by_threads
-        else "-"
-        for count in counts
-    ]
+    told = {row.threads: f"{row.p50_ms:.2f} / {row.p99_ms:.2f}" for row in entry.latency}
+    return [told.get(count, "-") for count in counts]
 
 
 def _host(host: Mapping[str, str]) -> str:
@@ -113,13 +94,7 @@ def _host(host: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """The least latency of every graph on one board.
-
-    Attributes:
-        board: The board.
-        arithmetic: The precision whose peak rate is taken.
-        rooflines: By graph.
-    """
+    """The least latency of every graph on one board, at the peak rate of a precision."""
 
     board: Board
     arithmetic: str
@@ -206,11 +181,6 @@ def print_measured(bundle: Bundle, out: Console) -> None:
             else "not used: of engines that were replaced since",
         )
     out.print(rows)
-
-
-def measured_json(bundle: Bundle) -> list[dict[str, object]]:
-    """Returns the documents of all tables."""
-    return [written(found) for found in all_tables(bundle)]
 
 
 def _device(device: Device, here: Device) -> str:

@@ -20,33 +20,73 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Meter, Reading
 
-
 _ENERGIES = ((1e6, "kJ"), (1e3, "J"), (1.0, "mJ"))
+_TICK_S = 0.02
 
 
-def print_meters(found: Sequence[Shown], out: Console) -> None:
+@dataclass(slots=True)
+class Watched:
+    """A meter that is watched, or why it is not.
+
+    Attributes:
+        name: The meter's, or the spec that should open it, or a kind that this machine lacks.
+        meter: The meter; None where it cannot be used.
+        reason: Why it cannot be used; None where it can.
+        readings: What it showed, at least once.
+    """
+
+    name: str
+    meter: Meter | None = None
+    reason: str | None = None
+    readings: list[Reading] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Reads it once more; a meter that cannot be read is not used any more."""
+        if self.meter is None:
+            return
+        try:
+            self.readings.append(self.meter.read())
+        except MeterError as error:
+            self.meter, self.reason = None, str(error)
+
+
+def print_meters(found: Sequence[Watched], out: Console) -> None:
     """Prints what each meter shows, what it covers, and why others cannot be used."""
-    usable = [shown for shown in found if shown.reason is None]
+    usable = [(each, meter) for each in found if (meter := each.meter) is not None]
     if usable:
         rows = table("meter", ">power", ">energy", ">resolution", ">period", "measured")
-        for shown in usable:
+        for each, meter in usable:
+            watts, period_s = power_w(each.readings), meter.period_s
             rows.add_row(
-                shown.meter,
-                "-" if shown.power_w is None else f"{shown.power_w:.2f} W",
-                energy_text(shown.energy_mj),
-                energy_text(shown.resolution_mj),
-                "-" if shown.period_s is None else f"{shown.period_s * 1000:g} ms",
-                "no" if shown.estimated else "yes",
+                each.name,
+                "-" if watts is None else f"{watts:.2f} W",
+                energy_text(each.readings[-1].energy_mj),
+                energy_text(meter.resolution_mj),
+                "-" if period_s is None else f"{period_s * 1000:g} ms",
+                "no" if meter.estimated else "yes",
             )
         out.print(rows)
         out.print()
-        for shown in usable:
-            out.print(f"{shown.meter}: {shown.covers}")
+        for each, meter in usable:
+            out.print(f"{each.name}: {meter.covers}")
     else:
         out.print("Nothing measures energy here.")
-    for shown in found:
-        if shown.reason is not None:
-            out.print(f"\n{shown.meter} cannot be used here: {shown.reason}")
+    for each in found:
+        if each.reason is not None:
+            out.print(f"\n{each.name} cannot be used here: {each.reason}")
+
+
+def meter_json(found: Watched) -> dict[str, object]:
+    """Returns the same of one meter as JSON; ``null`` where nothing is known."""
+    meter = found.meter
+    keys = ("covers", "resolution_mj", "period_s", "estimated")
+    return {
+        "meter": found.name,
+        "reason": found.reason,
+        "power_w": None if meter is None else power_w(found.readings),
+        "energy_mj": None if meter is None else found.readings[-1].energy_mj,
+        **{key: getattr(meter, key, None) for key in keys},
+    }
 
 
 def energy_text(energy_mj: float | None) -> str:
@@ -59,35 +99,7 @@ def energy_text(energy_mj: float | None) -> str:
     return f"{energy_mj:.2g} mJ"
 
 
-_TICK_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What one meter showed, or why there is nothing.
-
-    Attributes:
-        meter: The spec that opens it, or a kind that this machine lacks.
-        reason: Why it cannot be used; None where it can.
-        power_w: Mean power over the interval in watts; None where it cannot be told.
-        energy_mj: What it showed last, in millijoules since some moment of its own.
-        covers: What the energy is spent on.
-        resolution_mj: Its smallest step in millijoules.
-        period_s: Seconds between two new values.
-        estimated: Whether nothing is measured.
-    """
-
-    meter: str
-    reason: str | None = None
-    power_w: float | None = None
-    energy_mj: float | None = None
-    covers: str | None = None
-    resolution_mj: float | None = None
-    period_s: float | None = None
-    estimated: bool | None = None
-
-
-def show_one(spec: str, interval_s: float, system: Path) -> Shown:
+def watch_one(spec: str, interval_s: float, system: Path) -> Watched:
     """Returns what one meter shows.
 
     Args:
@@ -98,37 +110,37 @@ def show_one(spec: str, interval_s: float, system: Path) -> Shown:
     Raises:
         MeterError: There is no such meter, or it cannot be read.
     """
-    with ExitStack() as stack:
-        watch = _Watch(spec, stack.enter_context(closing(open_meter(spec, system=system))))
-        _watch([watch], interval_s)
-    if watch.reason is not None:
-        raise MeterError(watch.reason)
-    return watch.shown()
+    with closing(open_meter(spec, system=system)) as meter:
+        found = Watched(meter.name, meter)
+        _watch([found], interval_s)
+    if found.reason is not None:
+        raise MeterError(found.reason)
+    return found
 
 
-def show_all(interval_s: float, system: Path) -> list[Shown]:
+def watch_all(interval_s: float, system: Path) -> list[Watched]:
     """Returns what every meter of this machine shows, and why kinds are missing.
 
     Args:
         interval_s: How long to watch them, all at once, in seconds.
         system: Where sysfs is mounted.
     """
-    watches: list[_Watch] = []
+    found: list[Watched] = []
     with ExitStack() as stack:
         for kind in MEASURING:
             try:
                 specs = meter_specs(kind, system)
             except MeterError as error:
-                watches.append(_Watch(kind, reason=str(error)))
+                found.append(Watched(kind, reason=str(error)))
                 continue
             for spec in specs:
                 try:
                     meter = stack.enter_context(closing(open_meter(spec, system=system)))
-                    watches.append(_Watch(spec, meter))
+                    found.append(Watched(meter.name, meter))
                 except MeterError as error:
-                    watches.append(_Watch(spec, reason=str(error)))
-        _watch(watches, interval_s)
-    return [watch.shown() for watch in watches]
+                    found.append(Watched(spec, reason=str(error)))
+        _watch(found, interval_s)
+    return found
 
 
 def power_w(readings: Sequence[Reading]) -> float | None:
@@ -148,45 +160,13 @@ def power_w(readings: Sequence[Reading]) -> float | None:
     return spent_mj / passed_s / 1000 if passed_s > 0 and spent_mj >= 0 else None
 
 
-@dataclass(slots=True)
-class _Watch:
-    """A meter that is watched, or why it is not."""
-
-    spec: str
-    meter: Meter | None = None
-    reason: str | None = None
-    readings: list[Reading] = field(default_factory=list)
-
-    def read(self) -> None:
-        if self.meter is None or self.reason is not None:
-            return
-        try:
-            self.readings.append(self.meter.read())
-        except MeterError as error:
-            self.reason = str(error)
-
-    def shown(self) -> Shown:
-        if self.meter is None or self.reason is not None:
-            return Shown(self.spec, self.reason)
-        return Shown(
-            self.meter.name,
-            None,
-            power_w(self.readings),
-            self.readings[-1].energy_mj,
-            self.meter.covers,
-            self.meter.resolution_mj,
-            self.meter.period_s,
-            self.meter.estimated,
-        )
-
-
-def _watch(watches: Sequence[_Watch], interval_s: float) -> None:
+def _watch(found: Sequence[Watched], interval_s: float) -> None:
     """Reads the meters over the interval; does not wait where there are none."""
     end_s = time.monotonic() + interval_s
-    while any(watch.meter is not None for watch in watches):
+    while any(each.meter is not None for each in found):
         last = time.monotonic() >= end_s
-        for watch in watches:
-            watch.read()
+        for each in found:
+            each.read()
         if last:
             return
         time.sleep(max(0.0, min(_TICK_S, end_s - time.monotonic())))

@@ -7,7 +7,6 @@ import json
 import math
 import textwrap
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
@@ -15,7 +14,7 @@ from skipc.tools.web.html import Html, details, element
 from skipc.tools.web.palette import LIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from skipc.tools.web.html import Table
 
@@ -42,13 +41,6 @@ LEGEND: dict[str, Json] = {
 """A legend above the plot."""
 
 
-class Interaction(Enum):
-    """What the mouse does on a chart."""
-
-    HOVER = "hover"
-    ZOOM = "zoom"
-
-
 @dataclass(frozen=True, slots=True)
 class Chart:
     """One chart.
@@ -61,7 +53,7 @@ class Chart:
         layout: Plotly's ``layout``, over the page's own.
         height_px: The height; the width is the page's.
         table: The same in numbers, shown on demand; None where the page shows it anyway.
-        interaction: What the mouse does. A chart that zooms takes a phone's swipes.
+        zooms: Whether it can be zoomed: it takes a phone's swipes, then.
     """
 
     name: str
@@ -71,15 +63,14 @@ class Chart:
     layout: Mapping[str, Json]
     height_px: int
     table: Table | None
-    interaction: Interaction = Interaction.HOVER
+    zooms: bool = False
 
     def figure(self) -> dict[str, Json]:
         """Returns what Plotly is given, in the colours of the light theme."""
-        zooms = self.interaction is Interaction.ZOOM
-        layout = _layout(self.layout, self.height_px) | {"dragmode": zooms and "zoom"}
+        layout = _layout(self.layout, self.height_px) | {"dragmode": self.zooms and "zoom"}
         for key, value in layout.items():
             if key.startswith(("xaxis", "yaxis")) and isinstance(value, dict):
-                layout[key] = {**value, "fixedrange": not zooms}
+                layout[key] = {**value, "fixedrange": not self.zooms}
         return {"data": list(self.traces), "layout": layout}
 
     def html(self) -> Html:
@@ -88,7 +79,7 @@ class Chart:
         plot = element(
             "div",
             class_="plot",
-            role="img" if self.interaction is Interaction.HOVER else "group",
+            role="group" if self.zooms else "img",
             id=self.name,
             style=f"height:{self.height_px}px",
             aria_labelledby=title_id,
@@ -118,6 +109,12 @@ def hover(*lines: str) -> str:
         for part in textwrap.wrap(short(line, _MOST_HOVER), _HOVER_COLUMNS) or [""]
     )
     return "<br>".join((f"<b>{first}</b>", *others))
+
+
+def hovering(texts: Iterable[Json]) -> Trace:
+    """Returns what makes a trace show these texts, one for each point."""
+    # As a value: a template in a name is not filled in.
+    return {"hovertext": list(texts), "hovertemplate": "%{hovertext}<extra></extra>"}
 
 
 def _plain(text: str) -> str:

@@ -138,10 +138,11 @@ def draw_names(axes: Axes, names: Sequence[str], places: Places, others: Places)
     dpi = axes.figure.get_dpi()
     low, size = axes.bbox.min, axes.bbox.size
     px = axes.transData.transform([*places, *others]) - low
-    near = [at for at in px[len(names) :] if (at >= 0).all() and (at <= size).all()]
+    rest = px[len(names) :]
+    near = rest[((rest >= 0) & (rest <= size)).all(axis=1)].tolist()
     cut = [short(name, _LONGEST) for name in names]
     font_px = _LETTERS_PT * dpi / 72
-    placed = labels(cut, px[: len(names)], near, (size[0], size[1]), font_px)
+    placed = labels(cut, px[: len(names)].tolist(), near, (size[0], size[1]), font_px)
     line = {"arrowstyle": "-", "color": "0.45", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
     for name, place, one in zip(cut, places, placed, strict=True):
         axes.annotate(

@@ -21,7 +21,7 @@ from skipc.compiler.front import configurations_from_front, read_front
 from skipc.profiles import load_profile
 from skipc.runtime.call.trace import read_trace
 from skipc.tools.cli import cli
-from skipc.tools.simulate.scenario_file import read_scenario
+from skipc.tools.simulate.scenario import read_scenario
 from skipc.tools.trtbench.report import read_report
 from tests.command_line import Ended, skipc, trtbench
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from skipc.tools.simulate.scenario import Neighbour, ScenarioError, Slowdown
-from skipc.tools.simulate.scenario_file import (
+from skipc.tools.simulate.scenario import (
+    Neighbour,
+    ScenarioError,
+    Slowdown,
     find_scenario,
     read_scenario,
     shipped_scenarios,

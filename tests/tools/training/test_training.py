@@ -10,8 +10,8 @@ from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.sub_paths import SwitchedNorm
 from skipc.tools.training import TrainError
-from skipc.tools.training.images import ArrayImages, TrainingData, augmented
-from skipc.tools.training.losses import StochasticDepthRecipe, SubPathsRecipe
+from skipc.tools.training.images import TrainingData, array_images, augmented
+from skipc.tools.training.losses import divergence, stochastic_depth_step, sub_paths_step
 from skipc.tools.training.training import TrainOptions, train
 
 TINY = {"widths": [4, 8], "depths": [2, 2]}
@@ -22,7 +22,7 @@ def data(count=48):
     labels = np.arange(count) % 4
     images = rng.random((count, 1, 8, 8)).astype(np.float32) * 0.2
     images[np.arange(count), 0, labels * 2] += 0.8
-    part = ArrayImages(images, labels.astype(np.int64))
+    part = array_images(images, labels.astype(np.int64))
     return TrainingData(part, part, (1, 8, 8), 4, flip=False)
 
 
@@ -120,7 +120,7 @@ def test_original_convention_is_written_down(tmp_path):
 # --- one step
 
 
-def step(recipe, network):
+def stepped(step, network):
     torch.manual_seed(0)
     model = find_recipe(network).load()(**TINY, classes=4).train()
     taken = data().train
@@ -135,13 +135,12 @@ def step(recipe, network):
         loss.backward()
 
     before = {n: b.clone() for n, b in model.named_buffers()}
-    value = recipe.step(model, images, labels[:16], backward)
+    value = step(model, images, labels[:16], 0.0, backward)
     return model, before, losses, value
 
 
 def test_each_pass_moves_its_own_norms():
     moved = {}
-    recipe = SubPathsRecipe(0.0)
     torch.manual_seed(0)
     model = find_recipe("subpath-resnet").load()(**TINY, classes=4).train()
     images, labels = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.int64)
@@ -154,13 +153,13 @@ def test_each_pass_moves_its_own_norms():
         ]
         loss.backward()
 
-    recipe.step(model, images, labels, backward)
+    sub_paths_step(model, images, labels, 0.0, backward)
     assert set(moved[0]) == {(True, False)}
     assert set(moved[1]) == {(True, True)}
 
 
 def test_base_network_learns_from_the_full_one_alone():
-    model, _, losses, value = step(SubPathsRecipe(0.0), "subpath-resnet")
+    model, _, losses, value = stepped(sub_paths_step, "subpath-resnet")
     assert len(losses) == 2
     assert value == pytest.approx(float(losses[0] + losses[1]))
     assert not any(stage.skipped for stage in model.stages)
@@ -169,11 +168,11 @@ def test_base_network_learns_from_the_full_one_alone():
     # The divergence from itself is nothing: alpha 0 and no skipping leave no loss.
     torch.manual_seed(0)
     logits = torch.randn(5, 7)
-    assert float(SubPathsRecipe(0.0)._divergence(logits, logits)) == pytest.approx(0, abs=1e-6)
+    assert float(divergence(logits, logits)) == pytest.approx(0, abs=1e-6)
 
 
 def test_stochastic_depth_runs_one_pass():
-    _, _, losses, value = step(StochasticDepthRecipe(0.0), "resnet")
+    _, _, losses, value = stepped(stochastic_depth_step, "resnet")
     assert len(losses) == 1
     assert value == pytest.approx(float(losses[0]))
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.tools.console import short, size_text
-from skipc.tools.report.sections.marks import (
-    Column,
-    bar_chart,
-    colours_of,
-    hovering,
-    pattern,
-    tick,
-)
+from skipc.tools.report.sections.marks import Column, bar_chart, colours_of, pattern, tick
 from skipc.tools.report.texts import NOTHING, exact, number
 from skipc.tools.trtbench.report import DeviceShare
-from skipc.tools.web.chart import axis, hover, row_chart
+from skipc.tools.web.chart import axis, hover, hovering, row_chart
 from skipc.tools.web.html import Html, Table, element, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT

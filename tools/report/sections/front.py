@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from skipc.tools.report.sections.marks import colours_of, dot, hovering, measured_hover
+from skipc.tools.report.sections.marks import colours_of, dot, measured_hover
 from skipc.tools.report.texts import chosen, exact, number, percent
-from skipc.tools.web.chart import LEGEND, Chart, axis, hover, label, log_axis
+from skipc.tools.web.chart import LEGEND, Chart, axis, hover, hovering, label, log_axis
 from skipc.tools.web.html import Table, element, joined
 from skipc.tools.web.labels import along_steps, named
 from skipc.tools.web.page import Section

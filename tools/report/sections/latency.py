@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, short
 from skipc.tools.report.measurement import Origin
-from skipc.tools.report.sections.marks import (
-    TEXT,
-    colours_of,
-    dot,
-    hovering,
-    measured_hover,
-    tick,
-)
+from skipc.tools.report.sections.marks import TEXT, colours_of, dot, measured_hover, tick
 from skipc.tools.report.texts import NOTHING, exact, number, ratio
 from skipc.tools.trtbench.compare import doubts
 from skipc.tools.trtbench.output import who_is_faster
-from skipc.tools.web.chart import axis, hover, row_chart
+from skipc.tools.web.chart import axis, hover, hovering, row_chart
 from skipc.tools.web.html import Html, Table, element, joined, note
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT

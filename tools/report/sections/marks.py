@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.tools.report.texts import chosen, exact, number, percent, ratio
-from skipc.tools.web.chart import LEGEND, axis, hover, row_chart
+from skipc.tools.web.chart import LEGEND, axis, hover, hovering, row_chart
 from skipc.tools.web.html import Table
 from skipc.tools.web.palette import LIGHT, ramp
 
@@ -37,12 +37,6 @@ def tick(size: int, colour: str = LIGHT.muted, width: float = 1.5) -> Trace:
     """Returns the marker of an upright stroke."""
     stroke = {"width": width, "color": colour}
     return {"symbol": "line-ns", "size": size, "color": colour, "line": stroke}
-
-
-def hovering(texts: Iterable[Json]) -> Trace:
-    """Returns what makes a trace show these texts, one for each point."""
-    # As a value: a template in a name is not filled in.
-    return {"hovertext": list(texts), "hovertemplate": "%{hovertext}<extra></extra>"}
 
 
 def measured_hover(study: Study, one: Measurement, point: Point) -> str:
@@ -118,13 +112,10 @@ def bar_chart(
             "name": each.heading, "x": [exact(size) for size in each.sizes],
             "y": list(range(len(names))), **hovering(map(hover, names, told)),
         }  # fmt: skip
-        if each.colour:
-            marker = {"color": each.colour, "pattern": pattern(each.shape, each.colour)}
-            trace |= {"type": "bar", "orientation": "h", "width": 0.62, "marker": marker}
-        else:
-            marker = tick(22, LIGHT.ink, 2)
-            trace |= {"type": "scatter", "mode": "markers", "marker": marker}
-        traces.append(trace)
+        marker: Trace = {"color": each.colour, "pattern": pattern(each.shape, each.colour)}
+        bar: Trace = {"type": "bar", "orientation": "h", "width": 0.62, "marker": marker}
+        stroke = {"type": "scatter", "mode": "markers", "marker": tick(22, LIGHT.ink, 2)}
+        traces.append(trace | (bar if each.colour else stroke))
     return row_chart(
         name, title, caption, traces, names, axis(length, rangemode="tozero"),
         Table(

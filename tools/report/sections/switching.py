@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
-from skipc.tools.report.sections.marks import hovering
 from skipc.tools.report.texts import NOTHING, exact, number
-from skipc.tools.web.chart import axis, hover, label, row_chart
+from skipc.tools.web.chart import axis, hover, hovering, label, row_chart
 from skipc.tools.web.html import Table, joined
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import HEAT_LIGHT, LIGHT

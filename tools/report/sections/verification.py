@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import plural, short
-from skipc.tools.report.sections.marks import TEXT, colours_of, dot, hovering, tick
-from skipc.tools.web.chart import axis, hover, row_chart
+from skipc.tools.report.sections.marks import TEXT, colours_of, dot, tick
+from skipc.tools.web.chart import axis, hover, hovering, row_chart
 from skipc.tools.web.html import Table, element, joined, note
 from skipc.tools.web.page import Section
 from skipc.tools.web.palette import LIGHT
