@@ -8,7 +8,7 @@ import click
 
 from skipc.tools.console import console, print_json
 from skipc.tools.options import PATH
-from skipc.tools.views.meters import meter_json, print_meters, watch_all, watch_one
+from skipc.tools.views.meters import meter_json, print_meters, watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +43,7 @@ def command(spec: str | None, interval_s: float, system: Path, as_json: bool) ->
     Kinds that cannot be used are listed with the reason; docs/meters.md says what each
     measures.
     """
-    if spec is None:
-        found = watch_all(interval_s, system)
-    else:
-        found = [watch_one(spec, interval_s, system)]
+    found = watch(spec, interval_s, system)
     if as_json:
         print_json([meter_json(each) for each in found])
     else:

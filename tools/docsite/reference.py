@@ -26,9 +26,6 @@ _WIDTH = 88  # of what --help prints: fits the page without scrolling
 def commands_text(program: str) -> str:
     """Returns what ``--help`` prints for a program and each of its commands, as Markdown.
 
-    Args:
-        program: ``skipc`` or ``trtbench``.
-
     Raises:
         DocsError: There is no such program.
     """

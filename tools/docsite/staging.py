@@ -95,12 +95,7 @@ _PIECE = re.compile(
 
 
 def fitted(text: str, path: Path, root: Path) -> str:
-    """Returns a page's text with its links made to fit the site.
-
-    Args:
-        text: The page, in Markdown.
-        path: Its file, which relative links begin at.
-        root: The checkout.
+    """Returns a page's Markdown, of the file ``path``, with its links made to fit the site.
 
     Raises:
         DocsError: A link leads nowhere.

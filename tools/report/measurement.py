@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from skipc.runtime.load.points import operating_points
 from skipc.tools.console import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from skipc.runtime.bundle.device import Conditions
-    from skipc.runtime.bundle.engines import EngineSet, Latency
-    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.manifest import Manifest
     from skipc.tools.trtbench.report import Measured, Report
 
 
@@ -73,13 +74,7 @@ class Measurement:
 
 
 def of_report(report: Report, path: Path, order: Sequence[str]) -> Measurement:
-    """Returns what ``trtbench`` measured.
-
-    Args:
-        report: What it wrote.
-        path: The file that it was read from.
-        order: The configurations in the manifest's order.
-    """
+    """Returns what ``trtbench`` wrote to a file; ``order`` is that of the manifest."""
     regime = report.regime
     meter, least = regime.meter, plural(regime.stop.iterations, "call")
     apart = any(entry.phases for entry in report.configurations)
@@ -136,53 +131,32 @@ def _measured(entry: Measured) -> Point:
 
 def of_engines(
     manifest: Manifest, engines: EngineSet, reference: str
-) -> tuple[Measurement, ...]:
-    """Returns the latency tables of one target's engines, a series per count of threads."""
-    counts = sorted({row.threads for entry in engines.engines for row in entry.latency})
+) -> Iterator[Measurement]:
+    """Yields the latency tables of one target's engines, a series per count of threads."""
+    rows = {entry.graph: entry.latency for entry in engines.engines}
     host = {key.replace("_", " "): value for key, value in engines.host.items()}
     made = {"target": engines.target, "backend": engines.backend}
-    return tuple(
-        Measurement(
+    for threads in sorted({row.threads for latency in rows.values() for row in latency}):
+        points = []
+        for one in operating_points(manifest, engines, threads):
+            graphs = manifest.graphs_of(manifest.configuration(one.configuration))
+            runs = [r.runs for g in graphs for r in rows[g.name] if r.threads == threads]
+            if len(runs) == len(graphs) and one.p99_ms is not None:
+                named = {"median": one.p50_ms, "95 %": one.p95_ms, "99 %": one.p99_ms}
+                points.append(Point(one.configuration, named, one.p50_ms, min(runs)))
+        yield Measurement(
             f"{engines.target}, {plural(threads, 'thread')}",
             Origin.ENGINES,
             reference,
-            tuple(
-                _of_rows(entry.name, rows)
-                for entry in manifest.configurations
-                if (rows := _rows(engines, entry, threads))
-            ),
+            tuple(points),
             {**made, "threads": str(threads), **host},
         )
-        for threads in counts
-    )
 
 
-def _of_rows(name: str, rows: Sequence[Latency]) -> Point:
-    """Returns the point of a route whose stages have these rows."""
-    median_ms = sum(row.p50_ms for row in rows)
-    quantiles = {
-        "median": median_ms,
-        "95 %": sum(row.p95_ms for row in rows),
-        "99 %": sum(row.p99_ms for row in rows),
-    }
-    return Point(name, quantiles, median_ms, min(row.runs for row in rows))
-
-
-def _rows(engines: EngineSet, entry: ConfigurationEntry, threads: int) -> list[Latency]:
-    """Returns a row for each stage; none where one was not measured."""
-    found = [
-        next((r for r in engines.engine(stage.graph).latency if r.threads == threads), None)
-        for stage in entry.route
-    ]
-    rows = [row for row in found if row is not None]
-    return rows if len(rows) == len(found) else []
-
-
-def of_front(manifest: Manifest, reference: str) -> tuple[Measurement, ...]:
-    """Returns the latencies that the front brought, if every configuration has one."""
+def of_front(manifest: Manifest, reference: str) -> Iterator[Measurement]:
+    """Yields the latencies that the front brought, if every configuration has one."""
     found = {e.name: e.metrics.get("latency_ms", 0.0) for e in manifest.configurations}
-    if min(found.values()) <= 0:
-        return ()
-    points = tuple(Point(name, {"latency": ms}, ms) for name, ms in found.items())
-    said = {"source": "latency_ms of the front; the bundle does not say what measured it"}
-    return (Measurement("front", Origin.FRONT, reference, points, said),)
+    if min(found.values()) > 0:
+        points = tuple(Point(name, {"latency": ms}, ms) for name, ms in found.items())
+        said = "latency_ms of the front; the bundle does not say what measured it"
+        yield Measurement("front", Origin.FRONT, reference, points, {"source": said})

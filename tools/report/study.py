@@ -168,10 +168,6 @@ def _check_numbers(parts: Iterable[Any], where: str) -> None:
 
     The readers of the formats take any finite number; a page of a file that somebody made up
     is to end in an error.
-
-    Args:
-        parts: Dataclasses, such as a manifest's graphs.
-        where: The document, for the message.
     """
     for part in parts:
         for who, is_cost, value in _numbers(asdict(part), type(part).__name__.lower(), False):

@@ -33,13 +33,7 @@ def most_accurate(points: Sequence[OperatingPoint]) -> OperatingPoint:
 
 @final
 class SimulatedDevice:
-    """A device as a scenario has it, for the configurations of one family.
-
-    Args:
-        scenario: What happens to it.
-        points: The configurations.
-        clock: Moved on as time passes.
-    """
+    """A device as a scenario has it, for one family; it moves the clock as time passes."""
 
     def __init__(
         self, scenario: Scenario, points: Sequence[OperatingPoint], clock: FakeClock
@@ -114,13 +108,7 @@ class SimulatedDevice:
 
 @final
 class SimulatedMeter:
-    """A meter of a simulated device.
-
-    Args:
-        script: What it shows, and when it does not.
-        device: What it measures.
-        seed: Of its noise.
-    """
+    """A meter of a simulated device: the script says what it shows, and when it does not."""
 
     name = "simulated"
     covers = "the simulated device"
@@ -158,13 +146,7 @@ class SimulatedMeter:
 
 
 def budget_of(grant: Grant, scenario: Scenario, device: SimulatedDevice) -> Budget:
-    """Returns the budget that a grant means for a device.
-
-    Args:
-        grant: In units of the most accurate configuration.
-        scenario: It belongs to.
-        device: What that configuration takes there.
-    """
+    """Returns the budget that a grant, in units of the most accurate configuration, means."""
     full_w = full_power_w(scenario, device)
     left_s = scenario.duration_s - grant.at_s
     return Budget(

@@ -25,10 +25,7 @@ class Best(NamedTuple):
 class Oracle:
     """Knows a simulated device, except for the noise of single calls.
 
-    Args:
-        points: The configurations.
-        device: The device.
-        period_ms: Mean time between two arrivals; 0 where calls follow one another.
+    ``period_ms`` is the mean time between two arrivals; 0 where calls follow one another.
     """
 
     def __init__(

@@ -20,13 +20,7 @@ ADAPTATION_CALLS = 20
 
 @final
 class Replay:
-    """What comes of a scenario, call by call.
-
-    Args:
-        scenario: What is replayed.
-        points: The configurations.
-        device: The device.
-    """
+    """What comes of a scenario, call by call."""
 
     stats: EngineStats
     """The engine's, at the end."""

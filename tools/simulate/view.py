@@ -65,12 +65,7 @@ def replay_table(replays: Sequence[Replay]) -> Rows:
 
 
 def replay_notes(replays: Sequence[Replay], scale: float) -> str:
-    """Returns what the table means, and how it came about.
-
-    Args:
-        replays: What came of each scenario.
-        scale: What the family's latencies were multiplied by.
-    """
+    """Returns what the table means; ``scale`` is what latencies were multiplied by."""
     times = sum(found.simulated_s for found in replays) / sum(r.taken_s for r in replays)
     text = (
         "in time: calls within a latency budget that could be met, without the first"

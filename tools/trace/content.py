@@ -69,13 +69,7 @@ class Content:
 
 
 def content_of(trace: Trace, points: int, moments: int) -> Content:
-    """Returns what to show of a trace.
-
-    Args:
-        trace: The calls.
-        points: Most calls that may be drawn.
-        moments: Columns of the strip.
-    """
+    """Returns what to show of a trace: so many points at most, and columns of the strip."""
     columns = columns_of(trace)
     name = short(trace.engine, _LONGEST_TITLE) or "An engine without a name"
     first_s, last_s = columns.extent_s

@@ -41,10 +41,7 @@ _LATENCY_INCHES, _ENERGY_INCHES, _OTHER_INCHES = 3.0, 1.5, 1.1
 def write_png(path: Path, trace: Trace, description: str) -> None:
     """Writes the picture, 1200 pixels wide; its height depends on what there is to show.
 
-    Args:
-        path: The file; one that is there is replaced.
-        trace: What to draw.
-        description: What the picture shows, for those who do not see it.
+    ``description`` is what it shows, for those who do not see it.
 
     Raises:
         ExtraMissingError: matplotlib is not installed.

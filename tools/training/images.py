@@ -131,13 +131,7 @@ def _folder(path: Path, size: int | None, seed: int) -> TrainingData:
 def augmented(
     images: NDArray[np.float32], flip: bool, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Returns shifted images, zeros coming in; half of them mirrored where ``flip`` is set.
-
-    Args:
-        images: (N, C, H, W).
-        flip: Whether an image means the same mirrored.
-        rng: Draws the shifts.
-    """
+    """Returns images, (N, C, H, W), shifted over zeros; with ``flip`` half are mirrored."""
     rows, _, height, width = images.shape
     most = max(height // 8, 1)
     padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))

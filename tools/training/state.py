@@ -40,13 +40,9 @@ class Row:
 def save_state(
     path: Path, epoch: int, parts: Mapping[str, Stateful], identity: Mapping[str, object]
 ) -> None:
-    """Writes how a run stands after some epochs, whole or not at all.
+    """Writes how a run stands after so many epochs, whole or not at all.
 
-    Args:
-        path: The file.
-        epoch: Epochs done.
-        parts: What has a state, by name.
-        identity: What makes the run the run it is, JSON values.
+    ``identity`` is what makes the run the run it is, as JSON values.
     """
     content = {name: part.state_dict() for name, part in parts.items()}
     told = json.dumps(identity, sort_keys=True)
@@ -88,12 +84,7 @@ def load_state(
 
 
 class Log:
-    """A CSV file with a row per epoch.
-
-    Args:
-        path: The file; it is written anew with each row.
-        keep: How many rows of an earlier run to keep.
-    """
+    """A CSV file, written anew with each epoch's row after ``keep`` rows of an earlier run."""
 
     def __init__(self, path: Path, keep: int) -> None:
         self._path = path

@@ -99,47 +99,45 @@ def energy_text(energy_mj: float | None) -> str:
     return f"{energy_mj:.2g} mJ"
 
 
-def watch_one(spec: str, interval_s: float, system: Path) -> Watched:
-    """Returns what one meter shows.
+def watch(spec: str | None, interval_s: float, system: Path) -> list[Watched]:
+    """Returns what one meter shows, or every meter of this machine, and why kinds are missing.
 
     Args:
-        spec: As ``open_meter`` takes it.
-        interval_s: How long to watch it, in seconds.
+        spec: As ``open_meter`` takes it; None for all.
+        interval_s: How long to watch them, all at once, in seconds.
         system: Where sysfs is mounted.
 
     Raises:
         MeterError: There is no such meter, or it cannot be read.
     """
-    with closing(open_meter(spec, system=system)) as meter:
-        found = Watched(meter.name, meter)
-        _watch([found], interval_s)
-    if found.reason is not None:
-        raise MeterError(found.reason)
-    return found
-
-
-def watch_all(interval_s: float, system: Path) -> list[Watched]:
-    """Returns what every meter of this machine shows, and why kinds are missing.
-
-    Args:
-        interval_s: How long to watch them, all at once, in seconds.
-        system: Where sysfs is mounted.
-    """
     found: list[Watched] = []
     with ExitStack() as stack:
-        for kind in MEASURING:
+
+        def opened(spec: str) -> Watched:
+            meter = stack.enter_context(closing(open_meter(spec, system=system)))
+            return Watched(meter.name, meter)
+
+        if spec is not None:
+            found.append(opened(spec))
+        for kind in MEASURING if spec is None else ():
             try:
                 specs = meter_specs(kind, system)
             except MeterError as error:
                 found.append(Watched(kind, reason=str(error)))
                 continue
-            for spec in specs:
+            for each in specs:
                 try:
-                    meter = stack.enter_context(closing(open_meter(spec, system=system)))
-                    found.append(Watched(meter.name, meter))
+                    found.append(opened(each))
                 except MeterError as error:
-                    found.append(Watched(spec, reason=str(error)))
-        _watch(found, interval_s)
+                    found.append(Watched(each, reason=str(error)))
+        end_s, last = time.monotonic() + interval_s, False
+        while not last and any(watched.meter is not None for watched in found):
+            last = time.monotonic() >= end_s
+            for watched in found:
+                watched.read()
+            time.sleep(0 if last else max(0.0, min(_TICK_S, end_s - time.monotonic())))
+    if spec is not None and found[0].reason is not None:
+        raise MeterError(found[0].reason)
     return found
 
 
@@ -147,9 +145,6 @@ def power_w(readings: Sequence[Reading]) -> float | None:
     """Returns the mean power in watts, None where the readings do not tell it.
 
     A counter moves in steps: what counts is the time from its first to its last one.
-
-    Args:
-        readings: One meter's, at least one.
     """
     moved = [
         after for before, after in pairwise(readings) if after.energy_mj != before.energy_mj
@@ -158,15 +153,3 @@ def power_w(readings: Sequence[Reading]) -> float | None:
     passed_s = (last.time_ns - first.time_ns) * 1e-9
     spent_mj = last.energy_mj - first.energy_mj
     return spent_mj / passed_s / 1000 if passed_s > 0 and spent_mj >= 0 else None
-
-
-def _watch(found: Sequence[Watched], interval_s: float) -> None:
-    """Reads the meters over the interval; does not wait where there are none."""
-    end_s = time.monotonic() + interval_s
-    while any(each.meter is not None for each in found):
-        last = time.monotonic() >= end_s
-        for each in found:
-            each.read()
-        if last:
-            return
-        time.sleep(max(0.0, min(_TICK_S, end_s - time.monotonic())))

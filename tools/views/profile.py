@@ -19,12 +19,7 @@ _UNITS = {"memory_gb": ("memory", "GB"), "bandwidth_gb_s": ("bandwidth", "GB/s")
 
 
 def print_profiles(found: Sequence[tuple[Profile, str | None]], out: Console) -> None:
-    """Prints one line per profile, then why some cannot be built here.
-
-    Args:
-        found: Each profile, with the reason why it cannot be built on this host.
-        out: Where to.
-    """
+    """Prints one line per profile, then why some cannot be built on this host."""
     rows = table("target", "backend", "here", "description")
     names: dict[str, list[str]] = {}
     for profile, reason in found:

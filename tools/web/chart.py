@@ -137,15 +137,9 @@ def axis(title: str, **own: Json) -> dict[str, Json]:
 
 
 def log_axis(title: str, low: float, high: float, **own: Json) -> dict[str, Json]:
-    """Returns a logarithmic axis with ticks at 1, 2 and 5, each with its whole number.
+    """Returns a logarithmic axis over such values, with ticks at 1, 2 and 5 in whole numbers.
 
     Plotly would leave out powers of ten, or print one digit of the others.
-
-    Args:
-        title: The axis' title.
-        low: The smallest value, above zero.
-        high: The largest value.
-        own: As in ``axis``.
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]

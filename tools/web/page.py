@@ -25,9 +25,7 @@ class Section:
 
     Attributes:
         name: Its anchor, unique in the page.
-        title: Its heading.
         lead: What to see in it, in a sentence or two.
-        content: What is in it.
     """
 
     name: str
@@ -43,7 +41,6 @@ class Page:
     Attributes:
         title: The name in the window's title.
         header: What stands above the sections, with the only ``h1``.
-        sections: What the page shows.
         ranks: How many colours of configurations it uses.
     """
 
@@ -55,11 +52,8 @@ class Page:
     def encoded(self, extra: str) -> bytes:
         """Returns the page as it is written to a file, UTF-8.
 
-        Args:
-            extra: The extra of skipc that brings Plotly, named where it is missing.
-
         Raises:
-            ExtraMissingError: Plotly is not installed.
+            ExtraMissingError: Plotly is not installed, which the ``extra`` of skipc brings.
         """
         scripts = [_plotly_script(extra), _asset("page.js")]
         colours = palette.dark_of_light(self.ranks)

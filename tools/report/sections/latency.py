@@ -235,15 +235,9 @@ def _ratios(
     of: str,
     found: Mapping[str, tuple[RatioInterval, str]],
 ) -> Chart:
-    """Returns the ratios of a series.
+    """Returns the ratios of a series, by configuration, and what each comes to.
 
-    Args:
-        study: The study.
-        name: The chart's name.
-        title: The chart's title.
-        beside: What lies on which side of the line, with what stands in the caption.
-        of: What the latencies are compared with.
-        found: By configuration its ratio and what that comes to; at least one.
+    ``beside`` says what lies on which side of the line, ``of`` what is compared with.
     """
     intervals = [interval for interval, _ in found.values()]
     middle = [exact(each.ratio) for each in intervals]

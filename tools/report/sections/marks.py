@@ -92,16 +92,10 @@ def bar_chart(
     columns: Sequence[Column],
     unit: str = "",
 ) -> Chart:
-    """Returns a chart of stacked bars, and the same as a table.
+    """Returns a chart of stacked bars, a row for each configuration, and the same as a table.
 
-    Args:
-        name: The chart's name.
-        title: What it shows.
-        caption: What to see.
-        names: The configurations, a row each, the first on top.
-        length: What the bars' length is, with its unit.
-        columns: The bars' pieces in their order, strokes, and what is in the table only.
-        unit: Behind the cells' texts where they stand alone.
+    ``length`` is what the bars' length is, with its unit; ``unit`` stands behind the texts of
+    cells where they stand alone.
     """
     traces: list[Trace] = []
     for each in columns:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.tools.console import count_text, plural, short
 from skipc.tools.web.html import Html, Table, details, element, escaped, joined, keyed
@@ -47,14 +46,8 @@ class Evidence(Enum):
         self.css = css
 
 
-@dataclass(frozen=True, slots=True)
-class UnitInSubnet:
-    """A unit in one configuration.
-
-    Attributes:
-        evidence: What the graph says.
-        left: The operators left of a unit that is skipped, e.g. a projection's ``Conv``.
-    """
+class UnitInSubnet(NamedTuple):
+    """A unit in one configuration, and the operators left of one that is skipped."""
 
     evidence: Evidence
     left: Mapping[str, int]
@@ -90,8 +83,6 @@ def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[
 
 def _operators(subnets: Sequence[Subnet]) -> Mapping[str, Mapping[str, int]]:
     """Returns by module path the operators of all graphs that a configuration runs."""
-    if len(subnets) == 1:
-        return subnets[0].operators
     found: dict[str, Counter[str]] = {}
     for subnet in subnets:
         for module, operators in subnet.operators.items():
