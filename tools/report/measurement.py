@@ -32,7 +32,6 @@ class Point:
     """What was measured of one configuration.
 
     Attributes:
-        configuration: Its name.
         quantiles: Milliseconds by what they are, such as ``median`` or ``99 %``, ascending.
         median_ms: Its median latency; None if only loading was timed.
         runs: How many calls were measured; 0 where that is not known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -101,12 +102,7 @@ def read_study(path: Path, results: Sequence[Path], page: Path) -> Study:
     """Returns what a bundle and the results of ``trtbench`` say.
 
     Without results the latency tables of the engines are taken, without engines the front's
-    latencies.
-
-    Args:
-        path: The bundle.
-        results: Files that ``trtbench --json`` wrote of this bundle.
-        page: Where the page will lie, which its links are relative to.
+    latencies. Links are relative to where the page will lie.
 
     Raises:
         BundleError: The bundle, its engines or a result cannot be read.
@@ -209,17 +205,15 @@ def _ranks(manifest: Manifest) -> dict[str, int]:
 def _with_unique_labels(found: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """Returns the measurements; where labels are equal the file's name, or a number, tells."""
     counts = Counter(one.label for one in found)
-    made: list[Measurement] = []
+    made: dict[str, Measurement] = {}
     for one in found:
         label = one.label
         if counts[label] > 1:
             label = f"{one.conditions.get('file', '')}: {label}"
-        taken = {other.label for other in made}
-        number, unique = 2, label
-        while unique in taken:
-            unique, number = f"{label} ({number})", number + 1
-        made.append(replace(one, label=unique))
-    return tuple(made)
+        names = itertools.chain([label], (f"{label} ({n})" for n in itertools.count(2)))
+        unique = next(name for name in names if name not in made)
+        made[unique] = replace(one, label=unique)
+    return tuple(made.values())
 
 
 def _link(graph: Path, page: Path) -> str:

@@ -150,12 +150,12 @@ def budget_of(grant: Grant, scenario: Scenario, device: SimulatedDevice) -> Budg
     full_w = full_power_w(scenario, device)
     left_s = scenario.duration_s - grant.at_s
     return Budget(
-        latency_ms=_times(grant.latency, device.full_ms),
+        latency_ms=times(grant.latency, device.full_ms),
         quantile=grant.quantile,
-        energy_mj=_times(grant.energy, device.full_mj),
-        power_w=_times(grant.power, full_w),
+        energy_mj=times(grant.energy, device.full_mj),
+        power_w=times(grant.power, full_w),
         window_s=grant.window_s,
-        energy_j=_times(grant.battery, full_w * left_s),
+        energy_j=times(grant.battery, full_w * left_s),
         horizon_s=None if grant.battery is None else left_s,
     )
 
@@ -169,5 +169,6 @@ def full_power_w(scenario: Scenario, device: SimulatedDevice) -> float:
     return taken_mj / period_ms
 
 
-def _times(share: float | None, unit: float) -> float | None:
+def times(share: float | None, unit: float) -> float | None:
+    """Returns so many units; None for no limit."""
     return None if share is None else share * unit

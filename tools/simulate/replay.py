@@ -18,6 +18,7 @@ from skipc.tools.simulate.device import (
     SimulatedMeter,
     budget_of,
     most_accurate,
+    times,
 )
 from skipc.tools.simulate.scenario import ScenarioError
 from skipc.tools.simulate.tally import Replay
@@ -147,7 +148,7 @@ def scaled(points: Sequence[OperatingPoint], factor: float) -> tuple[OperatingPo
             point,
             p50_ms=point.p50_ms * factor,
             p95_ms=point.p95_ms * factor,
-            p99_ms=None if point.p99_ms is None else point.p99_ms * factor,
+            p99_ms=times(point.p99_ms, factor),
             energy_mj=point.energy_mj * factor,
         )
         for point in points
@@ -158,6 +159,6 @@ def scaled_budget(budget: Budget, factor: float) -> Budget:
     """Returns the budget that grants the scaled family what ``budget`` grants the real one."""
     return replace(
         budget,
-        latency_ms=None if budget.latency_ms is None else budget.latency_ms * factor,
-        energy_mj=None if budget.energy_mj is None else budget.energy_mj * factor,
+        latency_ms=times(budget.latency_ms, factor),
+        energy_mj=times(budget.energy_mj, factor),
     )

@@ -189,17 +189,9 @@ class Scenario:
     """What happens to a device and what is asked of it.
 
     Attributes:
-        name: The scenario's name.
-        description: One line for people.
-        duration_s: How long it lasts.
         seed: Of everything random in it.
-        arrivals: When calls arrive.
         grants: The budgets, in the order of their time.
         slowdowns: Changes of the device's speed, in the order of their time.
-        neighbour: Another process; None without one.
-        noise: What nobody can predict.
-        power: What the device draws.
-        meter: The meter; None without one.
         file: The name of its file, without the suffix; in the file itself it is not said.
     """
 

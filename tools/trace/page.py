@@ -60,11 +60,16 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
 
 def _chart(content: Content) -> Chart:
     """Returns the panels, one above the other over one axis of time."""
-    uprights = [(3.0, _latency_axis(content)), (max(0.22 * len(content.rows), 0.5), axis(
-        "", tickmode="array", tickvals=list(range(len(content.rows))),
-        ticktext=[_name(content, row) for row in content.rows],
-        range=[max(len(content.rows), 1) - 0.5, -0.5], showgrid=False,
-    ))]  # fmt: skip
+    rows, (low, high), what = content.rows, content.range_ms, "latency (ms)"
+    latency = axis(what, range=[low, high])
+    if content.logarithmic:
+        latency = log_axis(what, low, high, range=[math.log10(low), math.log10(high)])
+    strip = axis(
+        "", tickmode="array", tickvals=list(range(len(rows))),
+        ticktext=[_name(content, row) for row in rows],
+        range=[max(len(rows), 1) - 0.5, -0.5], showgrid=False,
+    )  # fmt: skip
+    uprights = [(3.0, latency), (max(0.22 * len(rows), 0.5), strip)]
     if content.energy is not None:
         panel = content.energy
         uprights.append((1.6, axis(panel.axis, range=[0, panel.top])))
@@ -120,13 +125,6 @@ def _numbers(values: Floats) -> list[float | None]:
 
 def _name(content: Content, row: int) -> str:
     return label(content.columns.configurations[row].name)
-
-
-def _latency_axis(content: Content) -> Mark:
-    low, high = content.range_ms
-    if not content.logarithmic:
-        return axis("latency (ms)", range=[low, high])
-    return log_axis("latency (ms)", low, high, range=[math.log10(low), math.log10(high)])
 
 
 def _latency(content: Content) -> Iterator[Mark]:

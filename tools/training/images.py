@@ -60,10 +60,7 @@ class TrainingData:
     """What to train on, and what to measure on while training.
 
     Attributes:
-        train: Trained on.
-        held_out: Measured on.
         shape: Channels, height and width.
-        classes: Number of classes.
         flip: Whether an image means the same mirrored.
     """
 

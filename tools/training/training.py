@@ -43,15 +43,10 @@ class TrainOptions:
 
     Attributes:
         recipe: ``stochastic-depth`` or ``sub-paths``.
-        network: Name of a network of ours.
-        arguments: Its arguments; those that the data gives are added.
-        epochs: Passes over the data.
-        batch: Images per step.
+        arguments: The network's; those that the data gives are added.
         rate: Highest learning rate; it rises and falls once over the training.
         weight_decay: Of AdamW; norms and biases have none.
-        smoothing: Label smoothing.
         seed: Of weights, order, augmentation and what is dropped.
-        device: PyTorch's name of the device.
         precision: ``fp32``, ``fp16`` or ``bf16`` (mixed).
         threads: PyTorch's threads; None for its own choice.
     """
@@ -72,12 +67,9 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How it ended.
+    """How it ended: accuracies on the held-out images, nothing and everything skipped.
 
-    Attributes:
-        checkpoint: The written checkpoint.
-        accuracy: On the held-out images, nothing skipped.
-        base_accuracy: ... everything skipped; None for networks that do not switch.
+    ``base_accuracy`` is None for networks that do not switch.
     """
 
     checkpoint: Path
@@ -133,7 +125,7 @@ def train(
             shown = float("nan") if base is None else base
             mean = float(np.mean(losses))
             log.add(Row(epoch + 1, mean, accuracy, shown, run.rate, taken_s))
-            _write_checkpoint(out / CHECKPOINT_FILE, model, options, arguments, data)
+            save_checkpoint(out / CHECKPOINT_FILE, run.checkpoint(arguments))
             save_state(out / LAST_FILE, epoch + 1, run.parts, identity)
         if accuracy is None:  # all epochs were done before
             accuracy, base = run.held_out()
@@ -215,6 +207,17 @@ class _Run:
         finally:
             model.set_skipped(())
 
+    def checkpoint(self, arguments: Mapping[str, object]) -> CheckpointFile:
+        """Returns the model as it stands, with the arguments that it was built with."""
+        convention = self._options.arguments.get("convention", "inverted")
+        return CheckpointFile(
+            model=f"skipc:{self._options.network}",
+            arguments=dict(arguments),
+            state_dict=self._model.state_dict(),
+            inputs=(TensorSpec("images", "float32", (1, *self._data.shape)),),
+            residual_scale="original" if convention == "original" else "inverted",
+        )
+
     def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
         batch, wanted = (torch.from_numpy(a).to(self._device) for a in (images, labels))
         self._optimizer.zero_grad()
@@ -281,23 +284,3 @@ def _data_arguments(data: TrainingData, network: str) -> dict[str, object]:
     channels, height, _ = data.shape
     image = {"image": height} if network.endswith("vit") else {}
     return {"channels": channels, "classes": data.classes, **image}
-
-
-def _write_checkpoint(
-    path: Path,
-    model: nn.Module,
-    options: TrainOptions,
-    arguments: Mapping[str, object],
-    data: TrainingData,
-) -> None:
-    convention = options.arguments.get("convention", "inverted")
-    save_checkpoint(
-        path,
-        CheckpointFile(
-            model=f"skipc:{options.network}",
-            arguments=dict(arguments),
-            state_dict=model.state_dict(),
-            inputs=(TensorSpec("images", "float32", (1, *data.shape)),),
-            residual_scale="original" if convention == "original" else "inverted",
-        ),
-    )

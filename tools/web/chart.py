@@ -47,7 +47,6 @@ class Chart:
 
     Attributes:
         name: Its name in the page, unique.
-        title: What it shows.
         caption: What to see, and what was left out.
         traces: Plotly's ``data``.
         layout: Plotly's ``layout``, over the page's own.

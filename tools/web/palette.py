@@ -36,30 +36,19 @@ class Theme:
     every: str
 
 
-LIGHT = Theme(
-    ground="#ffffff",
-    raised="#f6f7f8",
-    ink="#16191d",
-    muted="#59626d",
-    grid="#dde1e5",
-    accent="#1f5fa8",
-    alarm="#b3420a",
-    own="#c9621a",
-    some="#5f8fc4",
-    every="#2b5a8c",
-)
-DARK = Theme(
-    ground="#14171a",
-    raised="#1d2125",
-    ink="#e8eaed",
-    muted="#a3adb8",
-    grid="#343b42",
-    accent="#7fb3f0",
-    alarm="#ff9c66",
-    own="#f0a060",
-    some="#6f9fd6",
-    every="#a9cbf2",
-)
+_COLOURS = {
+    "ground": ("#ffffff", "#14171a"),
+    "raised": ("#f6f7f8", "#1d2125"),
+    "ink": ("#16191d", "#e8eaed"),
+    "muted": ("#59626d", "#a3adb8"),
+    "grid": ("#dde1e5", "#343b42"),
+    "accent": ("#1f5fa8", "#7fb3f0"),
+    "alarm": ("#b3420a", "#ff9c66"),
+    "own": ("#c9621a", "#f0a060"),
+    "some": ("#5f8fc4", "#6f9fd6"),
+    "every": ("#2b5a8c", "#a9cbf2"),
+}
+LIGHT, DARK = (Theme(**{name: pair[i] for name, pair in _COLOURS.items()}) for i in (0, 1))
 # Heat: from nothing to notable, readable under ink on either ground.
 HEAT_LIGHT = ("#fbfbfc", "#fbe3cf", "#f3b27f")
 HEAT_DARK = ("#1b1f23", "#4a3220", "#8a4a1a")
