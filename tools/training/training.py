@@ -112,7 +112,8 @@ def train(
     identity.pop("device")
     start = load_state(out / LAST_FILE, run.parts, identity) if resume else 0
     log, per_epoch = Log(out / "log.csv", keep=start), run.steps_per_epoch
-    accuracy = base = None
+    accuracy: float | None = None
+    base: float | None = None
     with _threads(options.threads):
         for epoch in range(start, options.epochs):
             begun_s = time.monotonic()
