@@ -251,7 +251,9 @@ def test_names_from_a_file_are_shown_not_run(tmp_path: Path) -> None:
     assert "<script>alert(1)</script>" in page.text
     # Plotly reads tags in texts: they reach it as entities.
     drawn = json.loads(page.scripts[0])
-    texts = [trace["hovertext"][0] for trace in drawn["data"] if trace.get("mode") == "markers"]
+    texts = [
+        trace["hovertext"][0] for trace in drawn["data"] if trace.get("mode") == "markers"
+    ]
     assert "<b>bold" not in "".join(texts)
     assert "&lt;b&gt;bold" in "".join(texts)
 
