@@ -98,19 +98,6 @@ class Connection:
             session.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A command that ended there.
-
-    Attributes:
-        code: Its exit code; 255 where ssh itself failed.
-        errors: The last of what it and ssh wrote to standard error, printable.
-    """
-
-    code: int
-    errors: str
-
-
 class Session:
     """A running command; made by ``Connection.session``.
 
@@ -136,15 +123,28 @@ class Session:
         assert self._process.stderr is not None
         self.input: IO[bytes] = self._process.stdin
         self.output: IO[bytes] = self._process.stdout
-        self._errors = _Tail(self._process.stderr)
+        self._heard = b""
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._process.stderr,), daemon=True
+        )
+        self._listener.start()
 
-    def end(self) -> Ended:
-        """Closes the command's input, reads what it still writes, and waits for its end."""
+    def end(self) -> int:
+        """Waits for the command's end; returns its exit code, 255 where ssh itself failed.
+
+        Its input is closed before, and what it still writes is read.
+        """
         self._close_input()
         while self.output.read(_CHUNK_BYTES):
             pass
-        code = self._process.wait()
-        return Ended(code, self._errors.text())
+        return self._process.wait()
+
+    @property
+    def errors(self) -> str:
+        """The last of what it and ssh wrote to standard error, printable."""
+        # More is waited for some seconds only.
+        self._listener.join(_GRACE_S)
+        return last_lines(self._heard)
 
     def expect_success(self) -> None:
         """Ends the command.
@@ -152,29 +152,27 @@ class Session:
         Raises:
             RemoteError: Its exit code is not 0.
         """
-        ended = self.end()
-        if ended.code != 0:
-            raise self.failure(ended)
+        if self.end() != 0:
+            raise self.failure()
 
-    def failure(self, ended: Ended, said: str = "") -> RemoteError:
+    def failure(self, said: str = "") -> RemoteError:
         """Returns the error that says how the command ended.
 
         Args:
-            ended: What ``end`` returned.
             said: What the command itself said; by default the end of its standard error.
         """
-        host, errors = self._connection.host, said or ended.errors or "no reason was given"
-        if ended.code == SSH_FAILED:
-            try_it = shlex.join(["ssh", "-o", "BatchMode=yes", self._connection.host, "true"])
+        code, host = self._process.wait(), self._connection.host
+        errors = said or self.errors or "no reason was given"
+        if code == SSH_FAILED:
+            try_it = shlex.join(["ssh", "-o", "BatchMode=yes", host, "true"])
             return RemoteError(
                 f"{host}: ssh failed while {self._doing}: {errors}\nIt runs with"
                 " BatchMode=yes, so it never asks for a password or about a host key. Make"
                 f" this work in a terminal first, with your --on-option as -o: {try_it}"
             )
-        missing = " (a command was not found)" if ended.code == _NOT_FOUND else ""
+        missing = " (a command was not found)" if code == _NOT_FOUND else ""
         return RemoteError(
-            f"{host}: failed with exit code {ended.code}{missing} while {self._doing}:"
-            f" {errors}"
+            f"{host}: failed with exit code {code}{missing} while {self._doing}: {errors}"
         )
 
     def close(self) -> None:
@@ -190,32 +188,17 @@ class Session:
                     stop()
         finally:
             self._process.poll()
-            self._errors.text()
+            self._listener.join(_GRACE_S)
 
     def _close_input(self) -> None:
         # The command may have ended before it read everything: its exit code says more.
         with suppress(BrokenPipeError):
             self.input.close()
 
-
-class _Tail:
-    """Reads a stream to its end in a thread and keeps the last of it."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._kept = b""
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with self._stream:
-            while line := self._stream.readline(_TAIL_BYTES):
-                self._kept = (self._kept + line)[-_TAIL_BYTES:]
-
-    def text(self) -> str:
-        """Returns the last lines; more is waited for some seconds only."""
-        self._thread.join(_GRACE_S)
-        return last_lines(self._kept)
+    def _listen(self, stream: IO[bytes]) -> None:
+        with stream:
+            while line := stream.readline(_TAIL_BYTES):
+                self._heard = (self._heard + line)[-_TAIL_BYTES:]
 
 
 def last_lines(data: bytes, lines: int = _TOLD_LINES) -> str:

@@ -70,10 +70,10 @@ def check_device(device: Device) -> None:
     words = device.skipc("--version")
     with device.connection.session(words, f"running `{command} --version`") as session:
         answer = session.output.read(_MAX_ANSWER_BYTES).decode("utf-8", "replace")
-        ended = session.end()
-    if ended.code != 0:
-        failure = session.failure(ended)
-        if ended.code == SSH_FAILED:
+        code = session.end()
+    if code != 0:
+        failure = session.failure()
+        if code == SSH_FAILED:
             raise failure
         raise RemoteError(
             f"{failure}\nInstall skipc {ours} there ({install_text('finish')}), or say with"
@@ -112,12 +112,12 @@ def temporary_folder(connection: Connection) -> Iterator[str]:
                 " the device to a folder that can be written."
             )
         yield folder
-        ended = session.end()
-    if ended.code != 0:
+        code = session.end()
+    if code != 0:
         shown = one_line(folder.encode())
         raise RemoteError(
             f"{connection.host}: the engines are in place here, but {shown} is left there:"
-            f" {ended.errors or 'the connection broke'}. Remove it."
+            f" {session.errors or 'the connection broke'}. Remove it."
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.bundle.files import staged_folder
 from skipc.compiler.errors import RemoteError, TargetError
 from skipc.compiler.remote.connection import SSH_FAILED, last_lines, one_line
-from skipc.compiler.remote.copy import StreamEndedError, read_tar, write_tar
+from skipc.compiler.remote.copy import StreamEndedError, read_files, write_tar
 from skipc.compiler.remote.device import check_device, temporary_folder
 from skipc.compiler.targets import builder_for, kept_folder, target_of
 from skipc.compiler.targets.options import TargetOptions
@@ -41,6 +41,10 @@ _LINE_BYTES = 4096
 _MESSAGE_BYTES = 2000
 _STEP_CHARACTERS = 200
 _STEP_END = " ..."
+
+_SEND_FILES = 'cd "$0" && exec cat -- "$@"'
+_FILES_AT_ONCE = 100
+"""Their names are one word of a command line."""
 
 # Runs "$@" and ends it when this side does. What it reports comes on standard output, where
 # ssh's own messages are not.
@@ -145,7 +149,8 @@ def _send(connection: Connection, folder: str, files: Mapping[str, Path]) -> Non
         try:
             write_tar(session.input, files)
         except BrokenPipeError as cause:
-            raise session.failure(session.end()) from cause
+            session.end()
+            raise session.failure() from cause
         session.expect_success()
 
 
@@ -162,11 +167,11 @@ def _build(device: Device, path: str, target: tuple[str, ...], progress: Progres
                 progress(f"{host}: {text.removesuffix(_STEP_END)}"[:_STEP_CHARACTERS])
             else:
                 said = (said + line)[-_MESSAGE_BYTES:]
-        ended = session.end()
-    if ended.code != 0:
+        code = session.end()
+    if code != 0:
         before, mark, message = said.rpartition(b"Error: ")
         told = one_line(message) if mark else last_lines(before + message)
-        raise session.failure(ended, "" if ended.code == SSH_FAILED else told)
+        raise session.failure("" if code == SSH_FAILED else told)
 
 
 def fetch_engines(
@@ -200,10 +205,10 @@ def fetch_engines(
         )
     sizes_bytes = {entry.path: entry.size_bytes for entry in listed.files}
     _check_bounds(sizes_bytes, bundle)
-    sizes_bytes[ENGINES_FILE] = len(data)
     try:
         with staged_folder(folder) as staging:
-            _receive(connection, remote, target, sizes_bytes, staging)
+            (staging / ENGINES_FILE).write_bytes(data)
+            _receive(connection, f"{remote}/{target}", sizes_bytes, staging)
             try:
                 return bundle.verify_engines(staging, target)
             except SkipcError as cause:
@@ -241,19 +246,16 @@ def _check_bounds(sizes_bytes: Mapping[str, int], bundle: Bundle) -> None:
 
 
 def _receive(
-    connection: Connection,
-    remote: str,
-    target: str,
-    sizes_bytes: Mapping[str, int],
-    incoming: Path,
+    connection: Connection, remote: str, sizes_bytes: Mapping[str, int], incoming: Path
 ) -> None:
-    words = ("tar", "-c", "-f", "-", "-C", remote, "--", target)
-    with connection.session(words, "copying the engines back") as session:
-        try:
-            read_tar(session.output, target, sizes_bytes, incoming)
-        except StreamEndedError as cause:
-            ended = session.end()
-            if ended.code != 0:
-                raise session.failure(ended) from cause
-            raise
-        session.expect_success()
+    names = list(sizes_bytes)
+    for start in range(0, len(names), _FILES_AT_ONCE):
+        some = {name: sizes_bytes[name] for name in names[start : start + _FILES_AT_ONCE]}
+        words = ("sh", "-c", _SEND_FILES, remote, *some)
+        with connection.session(words, "copying the engines back") as session:
+            try:
+                read_files(session.output, some, incoming)
+            except StreamEndedError:
+                session.expect_success()
+                raise
+            session.expect_success()
