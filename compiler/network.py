@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.cut import Cut
-    from skipc.compiler.norms.apply import NormsByOutput
+    from skipc.compiler.norms.statistics import NetworkNorms
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
@@ -36,7 +36,7 @@ class Reference(ABC):
     name: ClassVar[str]
     cuts: tuple[Cut, ...] = field(default=(), kw_only=True)
     scales: Mapping[Cut, float] = field(default_factory=dict, kw_only=True)
-    norms: NormsByOutput | None = field(default=None, kw_only=True)
+    norms: NetworkNorms = field(default_factory=dict, kw_only=True)
 
     @abstractmethod
     def run(self, cases: Sequence[Case]) -> list[Case]:
@@ -58,8 +58,8 @@ class Reference(ABC):
         """Returns the reference with these operands multiplied by a factor each."""
         return replace(self, scales={**self.scales, **scales})
 
-    def with_norms(self, norms: NormsByOutput) -> Reference:
-        """Returns the reference with these statistics in its batch norms."""
+    def with_norms(self, norms: NetworkNorms) -> Reference:
+        """Returns the reference with these statistics, by output, in its batch norms."""
         return replace(self, norms=norms)
 
 

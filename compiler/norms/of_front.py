@@ -1,19 +1,34 @@
-"""The norm statistics that belong to a front."""
+"""The norm statistics that belong to a front, and their file beside ``front.json``.
+
+The file is ``<front>.norms.npz``, or ``<front>.norms-2.npz``. Its arrays are named
+``<configuration>/<norm>/mean`` (float32, per channel), and beside it either ``variance``
+(float32, per channel) or ``scale`` (float64, one number). The base statistics stand under
+``base:`` instead of a configuration's name, which holds no colon.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from skipc.compiler.bundle.array_files import write_arrays
 from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import CompileError, FrontError
-from skipc.compiler.norms.statistics import FamilyNorms, NormMode
-from skipc.compiler.norms.statistics_file import read_statistics
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
 from skipc.runtime.bundle.folder import file_sha256
+from skipc.runtime.bundle.npz import read_npz
+from skipc.runtime.errors import FormatError, sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from skipc.compiler.front import Front
+
+_BASE = "base:"
 
 
 def known_norms(
@@ -88,3 +103,72 @@ def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
             " there. Copy both files again, or run `skipc select` again."
         )
     return read_statistics(file, mode)
+
+
+def write_statistics(path: Path, norms: FamilyNorms) -> None:
+    """Writes the statistics to ``path``, whole or not at all."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, network in ((_BASE, norms.base), *norms.configurations.items()):
+        for norm, found in network.items():
+            arrays[f"{name}/{norm}/mean"] = found.mean.astype(np.float32)
+            if found.scale is None:
+                arrays[f"{name}/{norm}/variance"] = found.variance.astype(np.float32)
+            else:
+                arrays[f"{name}/{norm}/scale"] = np.asarray(found.scale, np.float64)
+    write_arrays(path, arrays)
+
+
+def read_statistics(path: Path, mode: NormMode) -> FamilyNorms:
+    """Returns the statistics in ``path``.
+
+    Raises:
+        FrontError: The file cannot be read, or an array is missing or not of its form.
+    """
+    try:
+        arrays = read_npz(path)
+    except FormatError as cause:
+        raise FrontError(f"{sentence(str(cause))} Run `skipc select` again.") from cause
+    found: dict[str, dict[str, NormStatistics]] = {_BASE: {}}
+    for key in sorted(arrays, key=lambda key: not key.startswith(_BASE)):
+        place, slash, kind = key.rpartition("/")
+        name, middle, norm = place.partition("/")
+        if not slash or not middle or kind not in ("mean", "variance", "scale"):
+            raise FrontError(
+                f"{path}: the array {key[:120]!r} is not named"
+                " <configuration>/<norm>/mean, variance or scale."
+            )
+        if kind == "mean":
+            base = found[_BASE].get(norm)
+            found.setdefault(name, {})[norm] = _statistics(path, place, arrays, base)
+    return FamilyNorms(mode, found.pop(_BASE), found)
+
+
+def _statistics(
+    path: Path, place: str, arrays: Mapping[str, NDArray[Any]], base: NormStatistics | None
+) -> NormStatistics:
+    """Returns what stands at a place; a scale goes with the variance of ``base``."""
+    mean = arrays[f"{place}/mean"]
+    variance = arrays.get(f"{place}/variance")
+    scale = arrays.get(f"{place}/scale")
+    where = f"{path}: {place!r}"
+    if (variance is None) == (scale is None):
+        raise FrontError(f"{where} needs either 'variance' or 'scale' beside 'mean'.")
+    if scale is not None:
+        if scale.shape != () or scale.dtype != np.float64 or not 0 < float(scale) < np.inf:
+            raise FrontError(f"{where}: 'scale' is one positive float64, found {scale!r}.")
+        if base is None:
+            raise FrontError(
+                f"{where} scales a norm of which there are no base statistics. Run"
+                " `skipc select` again."
+            )
+        variance = base.variance
+    assert variance is not None
+    for array in (mean, variance):
+        if array.dtype != np.float32 or array.ndim != 1 or len(array) != len(mean):
+            raise FrontError(
+                f"{where}: mean and variance are float32 with one entry per channel, found"
+                f" {array.dtype} {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise FrontError(f"{where}: holds a number that is not finite.")
+    return NormStatistics(mean, variance, None if scale is None else float(scale))

@@ -9,23 +9,20 @@ that agree on everything before a norm share its statistics, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skipc.compiler.graph.batch_norms import find_norms
-from skipc.compiler.norms.reestimate import (
-    effective_variance,
-    pooled_statistics,
-    scaled_statistics,
-)
-from skipc.compiler.norms.statistics import NormMode
+from skipc.compiler.norms.statistics import NormMode, pooled_statistics, scaled_statistics
 from skipc.compiler.select.samples import Chunks, chunks_of
 from skipc.compiler.select.segments import Piece, cut_graph
 from skipc.compiler.select.walk import Key, Plan, Resolver, Run, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -97,7 +94,6 @@ class Evaluator:
         self._pieces: dict[str, Piece] = {}
         self._statistics: dict[Key, NormStatistics] = {}
         self._row_bytes: dict[str, int] = {}
-        self._base_keys: dict[str, Key] = {}
         self.unit_rows = 0
         self.peak_bytes = 0
 
@@ -144,11 +140,19 @@ class Evaluator:
         wanted = {genes: Resolver(self._segments, genes).outputs() for genes in ordered}
         return plan(self._segments, wanted)
 
-    def _run(self, steps: Plan, chunks: Chunks) -> Iterator[tuple[Genes, list[NDArray[Any]]]]:
-        """Yields each configuration with its outputs for these chunks."""
+    def _run(
+        self, steps: Plan, chunks: Chunks, pooled: AbstractSet[Key] = frozenset()
+    ) -> Iterator[tuple[Genes, list[NDArray[Any]]]]:
+        """Yields each configuration with what it wants of these chunks.
+
+        Statistics of what is ``pooled`` are taken at once: nothing is held for them alone.
+        """
 
         def compute(key: Key, inputs: tuple[list[NDArray[Any]], ...]) -> list[NDArray[Any]]:
-            return self._compute(key, steps.inputs[key], inputs, chunks)
+            values = self._compute(key, steps.inputs[key], inputs, chunks)
+            if key in pooled:
+                self._pool(key, values, chunks)
+            return values
 
         run = Run(steps, chunks.inputs, compute, self._settings.memory_bytes)
         try:
@@ -195,37 +199,22 @@ class Evaluator:
         # Scalars are relative to the full network, and so is nobody without it.
         first = [self._full] if self._given_base is None else []
         for some in (first, sorted(set(batch))):
-            wanted = {genes: self._unknown(genes) for genes in some}
+            wanted = {
+                genes: tuple(
+                    {key: None for _, key in self._norms(genes) if key not in self._statistics}
+                )
+                for genes in some
+            }
             keys = {key for found in wanted.values() for key in found}
-            steps = plan(self._segments, wanted, read=False)
             chunks = self._reestimate
             for key in keys & {Key(name, 0) for name in chunks.inputs}:
                 self._pool(key, chunks.inputs[key.name], chunks)
-
-            def compute(
-                key: Key,
-                inputs: tuple[list[NDArray[Any]], ...],
-                steps: Plan = steps,
-                keys: set[Key] = keys,
-            ) -> list[NDArray[Any]]:
-                values = self._compute(key, steps.inputs[key], inputs, self._reestimate)
-                # At once: nothing is held for its statistics alone.
-                if key in keys:
-                    self._pool(key, values, self._reestimate)
-                return values
-
-            run = Run(steps, chunks.inputs, compute, self._settings.memory_bytes)
-            for _ in run.finished():
+            for _ in self._run(plan(self._segments, wanted, read=False), chunks, keys):
                 pass
-            self.peak_bytes = max(self.peak_bytes, run.peak_bytes)
 
     def _pool(self, key: Key, values: list[NDArray[Any]], chunks: Chunks) -> None:
         if key not in self._statistics:
             self._statistics[key] = pooled_statistics(chunks.real(values))
-
-    def _unknown(self, genes: Genes) -> tuple[Key, ...]:
-        keys = {key: None for _, key in self._norms(genes) if key not in self._statistics}
-        return tuple(keys)
 
     def _norms(self, genes: Genes) -> list[tuple[Norm, Key]]:
         """Returns the norms that a configuration runs, each with what it reads."""
@@ -247,21 +236,20 @@ class Evaluator:
     def _fed(self, norm: Norm, key: Key) -> dict[str, NDArray[Any]]:
         statistics = self._of_mode(norm, key)
         gamma, epsilon = self._affine[norm.output]
-        base = statistics if statistics.scale is None else self._base(norm)
-        variance = effective_variance(statistics, base, epsilon)
         return {
             f"{norm.output}.mean": statistics.mean.astype(gamma.dtype),
-            f"{norm.output}.variance": variance.astype(gamma.dtype),
+            f"{norm.output}.variance": statistics.plain_variance(epsilon).astype(gamma.dtype),
         }
 
     def _base(self, norm: Norm) -> NormStatistics:
         if self._given_base is not None:
             return self._given_base[norm.name]
-        read = self._base_keys.get(norm.output)
-        if read is None:
-            self._base_keys.update({n.output: key for n, key in self._norms(self._full)})
-            read = self._base_keys[norm.output]
-        return self._statistics[read]
+        return self._statistics[self._base_keys[norm.output]]
+
+    @cached_property
+    def _base_keys(self) -> dict[str, Key]:
+        """What each norm reads in the full network, by its output."""
+        return {norm.output: key for norm, key in self._norms(self._full)}
 
     def _group_size(self, steps: Plan, chunks: Chunks) -> int:
         """Returns how many chunks fit under the memory cap at once."""

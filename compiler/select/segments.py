@@ -50,10 +50,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Where a unit, or a further part of it, is left out: ``cut`` then is ``shortcut``."""
+    """Where a unit, or a further part of it, is left out: the cut then is ``shortcut``."""
 
     unit: int
-    cut: str
     shortcut: str
 
 
@@ -99,7 +98,7 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
             index, unit = by_join[name]
             shortcut = node.inputs[unit.shortcut]
             assert shortcut is not None
-            joins[name] = Join(index, name, _name(shortcut))
+            joins[name] = Join(index, _name(shortcut))
             cuts |= {node.outputs[0]} | ({shortcut} if not _given(shortcut) else set())
             if shortcut.const_value is not None:
                 constants[_name(shortcut)] = shortcut.const_value.numpy()
@@ -107,14 +106,14 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
             beside = node.inputs[operand]
             assert beside is not None
             zero = f"{_name(beside)}.zero"
-            joins[_name(beside)] = Join(index, _name(beside), zero)
+            joins[_name(beside)] = Join(index, zero)
             cuts.add(beside)
             constants[zero] = _zeros(beside)
         if name in norms:
             read = node.inputs[0]
             assert read is not None
             cuts |= set() if _given(read) else {read}
-    _cut_shared(graph, cuts, _constants(graph))
+    _cut_shared(graph, cuts)
     segments = {name: Segment(name, (), (), ()) for name in constants}
     segments |= {_name(cut): _segment(cut, cuts, norms, graph) for cut in cuts}
     outputs = tuple(_name(value) for value in graph.outputs)
@@ -129,13 +128,17 @@ def _zeros(value: ir.Value) -> NDArray[Any]:
     return np.zeros((1, *shape[1:]), value.dtype.numpy())
 
 
-def _cut_shared(graph: ir.Graph, cuts: set[ir.Value], constant: set[ir.Value]) -> None:
-    """Adds the values that more than one segment would compute."""
+def _cut_shared(graph: ir.Graph, cuts: set[ir.Value]) -> None:
+    """Adds the values that more than one segment would compute, but for constants."""
+    reached = {value for value in graph.inputs if not value.is_initializer()}
+    for node in graph:
+        if not reached.isdisjoint(node_inputs(node)):
+            reached.update(node.outputs)
     targets: dict[ir.Value, set[ir.Value]] = {}
     for node in reversed(graph):
         for output in node.outputs:
             found = targets.get(output, set())
-            if output not in cuts and output not in constant and len(found) > 1:
+            if output in reached and output not in cuts and len(found) > 1:
                 cuts.add(output)
         wanted: set[ir.Value] = set()
         for output in node.outputs:
@@ -170,16 +173,6 @@ def _segment(
         if _name(node.outputs[0]) in norms
     )
     return Segment(_name(cut), tuple(sorted(inputs)), nodes, found)
-
-
-def _constants(graph: ir.Graph) -> set[ir.Value]:
-    """Returns the values that depend on no input."""
-    constant: set[ir.Value] = set()
-    for node in graph:
-        values = list(node_inputs(node))
-        if all(v in constant or v.is_initializer() for v in values):
-            constant |= set(node.outputs)
-    return constant
 
 
 def _given(value: ir.Value) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -40,6 +40,32 @@ class Key:
 
     name: str
     skipped: int
+
+
+def ordered(
+    wanted: Iterable[Key],
+    below: Callable[[Key], Iterable[Key]],
+    known: Callable[[Key], bool] = lambda key: False,
+) -> list[Key]:
+    """Returns the keys that are wanted and those below them, each once and after its own.
+
+    Args:
+        wanted: The keys, in the order wanted.
+        below: Returns what a key is computed from.
+        known: Tells of a key that it is left out, and what only it needs.
+    """
+    order: dict[Key, None] = {}
+    pending = [(key, False) for key in reversed(tuple(wanted))]
+    while pending:
+        key, ready = pending.pop()
+        if key in order or known(key):
+            continue
+        if ready:
+            order[key] = None
+        else:
+            pending.append((key, True))
+            pending += [(one, False) for one in reversed(tuple(below(key)))]
+    return list(order)
 
 
 class Resolver:
@@ -69,19 +95,8 @@ class Resolver:
         return tuple(self.key(name) for name in self._segments.outputs)
 
     def reached(self) -> list[Key]:
-        """Returns every key that the outputs need, those before it before each."""
-        order: dict[Key, None] = {}
-        pending = [(key, False) for key in reversed(self.outputs())]
-        while pending:
-            key, ready = pending.pop()
-            if key in order:
-                continue
-            if ready:
-                order[key] = None
-            else:
-                pending.append((key, True))
-                pending += [(one, False) for one in reversed(self.inputs(key))]
-        return list(order)
+        """Returns every key that the outputs need, those below it before each."""
+        return ordered(self.outputs(), self.inputs)
 
     def _resolve(self, cut: str) -> tuple[Key, int]:
         """Returns the key and the skipped units met, the cut's own unit included."""
@@ -105,14 +120,6 @@ class Resolver:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One segment to run: it reads ``inputs``, in the order of the segment's."""
-
-    key: Key
-    inputs: tuple[Key, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Finish:
     """A configuration is done: what it wanted is read."""
 
@@ -125,12 +132,12 @@ class Plan:
     """What to do for a batch, each value computed once.
 
     Attributes:
-        events: The steps, and where configurations are done, in order.
+        events: The keys to compute, and where configurations are done, in order.
         inputs: What each key is computed from.
         uses: For each key the numbers of the events that read it.
     """
 
-    events: tuple[Step | Finish, ...]
+    events: tuple[Key | Finish, ...]
     inputs: Mapping[Key, tuple[Key, ...]]
     uses: Mapping[Key, tuple[int, ...]]
 
@@ -154,8 +161,8 @@ class Plan:
             ending[found[-1]] += size.get(key.name, 0)
         held, most = 0, 0
         for number, event in enumerate(self.events):
-            if isinstance(event, Step):
-                held += size.get(event.key.name, 0)
+            if isinstance(event, Key):
+                held += size.get(event.name, 0)
             most = max(most, held)
             held -= ending[number]
         return most
@@ -171,25 +178,20 @@ def plan(
         wanted: The keys that each configuration wants; it is done in this order.
         read: Whether these are held until their configuration is done.
     """
-    events: list[Step | Finish] = []
+    events: list[Key | Finish] = []
     inputs: dict[Key, tuple[Key, ...]] = {}
     uses: defaultdict[Key, list[int]] = defaultdict(list)
     for genes, keys in wanted.items():
         resolver = Resolver(segments, genes)
-        pending = [(key, False) for key in reversed(keys)]
-        while pending:
-            key, ready = pending.pop()
-            if key in inputs or key.name not in segments.segments:
-                continue
-            below = resolver.inputs(key)
-            if ready:
-                for one in below:
-                    uses[one].append(len(events))
-                inputs[key] = below
-                events.append(Step(key, below))
-            else:
-                pending.append((key, True))
-                pending += [(one, False) for one in reversed(below)]
+        for key in ordered(
+            keys,
+            resolver.inputs,
+            lambda key: key in inputs or key.name not in segments.segments,
+        ):
+            inputs[key] = resolver.inputs(key)
+            for one in inputs[key]:
+                uses[one].append(len(events))
+            events.append(key)
         for key in keys if read else ():
             uses[key].append(len(events))
         events.append(Finish(genes, keys if read else ()))
@@ -233,7 +235,7 @@ class Run:
             if isinstance(event, Finish):
                 yield event
             else:
-                self.value(event.key)
+                self.value(event)
             self._now = number + 1
             self._keep_cap()
 
@@ -247,37 +249,25 @@ class Run:
 
     def _make(self, key: Key) -> None:
         """Computes a value and what it needs that is not held, each once."""
-        order = self._missing(key)
+        inputs = self._plan.inputs
+        order = ordered(
+            [key], inputs.__getitem__, lambda one: one in self._held or one.name in self._given
+        )
         self._pinned[key] += 1
         for one in order:
-            self._pinned.update(self._plan.inputs[one])
+            self._pinned.update(inputs[one])
         for one in order:
             self._keep_cap(self._size_bytes.get(one.name, 0))
-            read = self._plan.inputs[one]
-            values = self._compute(one, tuple(self.value(below) for below in read))
-            self._pinned.subtract(read)
+            values = self._compute(one, tuple(self.value(below) for below in inputs[one]))
+            self._pinned.subtract(inputs[one])
             self._hold(one, values)
         self._pinned[key] -= 1
 
-    def _missing(self, key: Key) -> list[Key]:
-        """Returns what is to be computed for ``key``, itself last."""
-        order: dict[Key, None] = {}
-        pending = [(key, False)]
-        while pending:
-            one, ready = pending.pop()
-            if one in order or one in self._held or one.name in self._given:
-                continue
-            if ready:
-                order[one] = None
-            else:
-                pending.append((one, True))
-                pending += [(below, False) for below in self._plan.inputs[one]]
-        return list(order)
-
     def _hold(self, key: Key, values: Values) -> None:
+        size_bytes = sum(array.nbytes for array in values)
         self._held[key] = values
-        self._size_bytes[key.name] = _size_bytes(values)
-        self._held_bytes += _size_bytes(values)
+        self._size_bytes[key.name] = size_bytes
+        self._held_bytes += size_bytes
         self.peak_bytes = max(self.peak_bytes, self._held_bytes)
         self._keep_cap()
 
@@ -291,11 +281,5 @@ class Run:
         for key in sorted(next_use, key=lambda key: -next_use[key]):
             over = self._held_bytes + wanted_bytes > self._memory_bytes
             if over or next_use[key] == NEVER:
-                self._drop(key)
-
-    def _drop(self, key: Key) -> None:
-        self._held_bytes -= _size_bytes(self._held.pop(key))
-
-
-def _size_bytes(values: Values) -> int:
-    return sum(array.nbytes for array in values)
+                del self._held[key]
+                self._held_bytes -= self._size_bytes[key.name]

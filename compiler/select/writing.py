@@ -11,8 +11,8 @@ from skipc.compiler import axes
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
+from skipc.compiler.norms.of_front import write_statistics
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.norms.statistics_file import write_statistics
 from skipc.runtime.bundle.folder import file_sha256
 
 if TYPE_CHECKING:

@@ -56,7 +56,6 @@ class OnnxReference(Reference):
 
     def _changed(self) -> ir.Model:
         model = self.model.clone()
-        norms = {} if self.norms is None else self.norms.effective()
         zeros = operands_by_node(self.cuts)
         scales = {cut.node: (cut.operand, factor) for cut, factor in self.scales.items()}
         for node in list(model.graph):
@@ -65,10 +64,10 @@ class OnnxReference(Reference):
                 _scale(node, *scales[name])
             for operand in zeros.get(name, ()):
                 _mask(node, operand)
-            if name in norms:
+            if name in self.norms:
                 epsilon = node.attributes.get_float("epsilon", 1e-5)
-                set_operand(node, MEAN, norms[name].mean)
-                set_operand(node, VARIANCE, norms[name].variance(epsilon))
+                set_operand(node, MEAN, self.norms[name].mean)
+                set_operand(node, VARIANCE, self.norms[name].plain_variance(epsilon))
         return model
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from skipc.compiler.cut import Cut
-    from skipc.compiler.norms.apply import EffectiveNorm
+    from skipc.compiler.norms.statistics import NormStatistics
     from skipc.compiler.verify.numerics import Case
 
 
@@ -137,13 +137,11 @@ class TorchReference(Reference):
         """Returns the program's name for a value of the graph."""
         return self.names.get(join, join)
 
-    def norm_nodes(self) -> dict[str, EffectiveNorm]:
+    def norm_nodes(self) -> dict[str, NormStatistics]:
         """Returns the statistics by the program's batch norm."""
-        if self.norms is None:
-            return {}
         nodes = {node.name: node for node in self.program.graph.nodes}
         found = {}
-        for output, norm in self.norms.effective().items():
+        for output, norm in self.norms.items():
             node = nodes[self.node_name(output)]
             # The core operator returns a tuple, of which the graph's value is the first.
             while "norm" not in str(node.target):
@@ -190,7 +188,7 @@ def joins_of(program: ExportedProgram) -> frozenset[str]:
     )
 
 
-def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm) -> None:
+def set_statistics(node: torch.fx.Node, operands: list[Any], norm: NormStatistics) -> None:
     """Puts mean and variance into the operands of a batch norm of the program."""
     import torch
 
@@ -198,7 +196,7 @@ def set_statistics(node: torch.fx.Node, operands: list[Any], norm: EffectiveNorm
     places = {argument.name: place for place, argument in enumerate(schema)}
     mean, variance = places["running_mean"], places["running_var"]
     epsilon = float(operands[places["eps"]])
-    for place, array in ((mean, norm.mean), (variance, norm.variance(epsilon))):
+    for place, array in ((mean, norm.mean), (variance, norm.plain_variance(epsilon))):
         operands[place] = torch.tensor(array, dtype=operands[place].dtype)
 
 

@@ -50,15 +50,12 @@ class ScaleNormsPass(ir.passes.InPlacePass):
     """Gives norms their base multiplier, new means and scalars, and lets these through.
 
     Args:
-        base: The base statistics by the name of the value that a norm computes.
-        statistics: The configuration's; those whose ``scale`` is None are left alone.
+        statistics: The configuration's by the name of the value that a norm computes; those
+            whose ``scale`` is None are left alone.
     """
 
-    def __init__(
-        self, base: Mapping[str, NormStatistics], statistics: Mapping[str, NormStatistics]
-    ) -> None:
+    def __init__(self, statistics: Mapping[str, NormStatistics]) -> None:
         super().__init__()
-        self._base = base
         self._statistics = {k: v for k, v in statistics.items() if v.scale is not None}
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -107,7 +104,7 @@ class ScaleNormsPass(ir.passes.InPlacePass):
             statistics = self._statistics[name]
             outgoing = incoming * self._scale(node)
             set_operand(node, MEAN, statistics.mean.astype(np.float64) / incoming)
-            set_operand(node, VARIANCE, self._base[name].variance)
+            set_operand(node, VARIANCE, statistics.variance)
             set_operand(node, BIAS, operand_array(node, BIAS) / outgoing)
             if not _is_one(outgoing):
                 self._pending[node.outputs[0]] = outgoing

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.network import Network, Reference
-    from skipc.compiler.norms.apply import NormsByOutput
+    from skipc.compiler.norms.statistics import NetworkNorms
     from skipc.compiler.verify.numerics import Case
 
 
@@ -71,7 +71,7 @@ class WithoutBias:
     def trace(self, inputs: Case) -> Any:
         return self.inner.trace(inputs)
 
-    def with_norms(self, norms: NormsByOutput) -> WithoutBias:
+    def with_norms(self, norms: NetworkNorms) -> WithoutBias:
         return replace(self, inner=self.inner.with_norms(norms))
 
 

@@ -12,11 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skipc.compiler.errors import SupernetError
+from skipc.compiler.errors import FrontError, SupernetError
 from skipc.compiler.graph.batch_norms import find_norms
-from skipc.compiler.graph.passes.fold_norms import FoldedKernels
 from skipc.compiler.graph.passes.scale_norms import check_homogeneous
-from skipc.compiler.norms.apply import apply_norms, norms_by_output
+from skipc.compiler.norms.apply import Norms
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
@@ -38,10 +37,7 @@ def net(name):
 
 def applied(name, family, configuration="a"):
     _, graph = net(name)
-    subnet = graph.model.clone()
-    own = family.configurations.get(configuration, {})
-    apply_norms(subnet, norms_by_output(graph.model, family, own), FoldedKernels())
-    return subnet
+    return Norms(graph, family).apply(graph, configuration).model
 
 
 def run(subnet, folder):
@@ -99,7 +95,8 @@ def test_shared_statistics_compute_what_pytorch_computes(tmp_path, name):
 def test_both_references_take_the_statistics(name, scaled):
     _, graph = net(name)
     family = random_norms(graph, 5, scaled)
-    norms = norms_by_output(graph.model, family, family.configurations["a"])
+    own = family.configurations["a"]
+    norms = {norm.output: own[norm.name] for norm in find_norms(graph.model)}
     expected = eager(name, family)
     for reference in (graph.reference, OnnxReference(graph.model)):
         (found,) = reference.with_norms(norms).run([{"x": X}])[0].values()
@@ -108,7 +105,11 @@ def test_both_references_take_the_statistics(name, scaled):
 
 def test_kernels_are_the_same_bits_whatever_the_scalars():
     one, other = (random_norms(net("bottleneck")[1], seed, scaled=True) for seed in (1, 2))
-    other = FamilyNorms(other.mode, one.base, other.configurations)
+    own = {
+        name: replace(found, variance=one.base[name].variance)
+        for name, found in other.configurations["a"].items()
+    }
+    other = FamilyNorms(other.mode, one.base, {"a": own})
     first, second = (kernels(applied("bottleneck", family)) for family in (one, other))
     assert first == second
     assert len(first) == 12
@@ -174,3 +175,15 @@ def test_norm_without_a_kernel_before_it_does_not_fold():
     norms = {norm.name: norm.folds for norm in find_norms(net("pre-activation")[1].model)}
     assert norms["3.norm"] is False
     assert norms["3.first.1"] is True
+
+
+def test_statistics_of_another_network_are_refused():
+    family = random_norms(net("bottleneck")[1], 1, scaled=False)
+    own = dict(family.configurations["a"])
+    name = next(iter(own))
+    own[name] = replace(own[name], mean=own[name].mean[:3])
+    with pytest.raises(FrontError, match=r"has 16 channels, those for 'a' have 3\."):
+        applied("bottleneck", FamilyNorms(family.mode, family.base, {"a": own}))
+    del own[name]
+    with pytest.raises(FrontError, match=f"none of the norm '{name}' for the configuration"):
+        applied("bottleneck", FamilyNorms(family.mode, family.base, {"a": own}))

@@ -18,8 +18,8 @@ from skipc.compiler.front import (
     write_front,
 )
 from skipc.compiler.graph.batch_norms import find_norms
+from skipc.compiler.norms.of_front import write_statistics
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
-from skipc.compiler.norms.statistics_file import write_statistics
 from skipc.compiler.targets import finish
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.folder import file_sha256

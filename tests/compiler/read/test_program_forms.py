@@ -9,7 +9,6 @@ from torch import nn
 
 from skipc.compiler.axes.units import units_of_network
 from skipc.compiler.graph.batch_norms import find_norms
-from skipc.compiler.norms.apply import NormsByOutput
 from skipc.compiler.norms.statistics import NormStatistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.verify.sessions import GraphRunner
@@ -57,7 +56,7 @@ def test_statistics_of_an_instance_norm_are_a_batch_norms_and_addmm_is_a_join(tm
     (norm,) = find_norms(network.model)
     assert norm.name == "norm"
     other = NormStatistics(np.ones(4, np.float32), np.ones(4, np.float32))
-    changed = network.reference.with_norms(NormsByOutput({}, {norm.output: other}))
+    changed = network.reference.with_norms({norm.output: other})
     assert np.abs(next(iter(changed.run([case])[0].values())) - expected).max() > 1e-3
 
 
