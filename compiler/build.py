@@ -145,15 +145,18 @@ def build(
     Raises:
         CompileError: Something the user gave does not work; nothing is left behind.
     """
+    from skipc.compiler.select.batched import evaluated_family
+    from skipc.compiler.select.data import DataOptions, read_data
     from skipc.compiler.select.evaluator import EvaluationSettings
-    from skipc.compiler.select.scoring import reestimated_norms, reestimation_samples
+    from skipc.compiler.select.groups import Groups
 
     options = plan.options
     options.scaling.check(supernet)
     given = data_cases(options.data, supernet.inputs, supernet.batch)
     samples = None
     if options.reestimate is not None:
-        samples = reestimation_samples(options.reestimate, supernet.inputs)
+        data = read_data(DataOptions(options.reestimate), supernet.inputs)
+        samples = data.parts.reestimate  # as `skipc select` does, given the same data
 
     progress("exporting the supernet")
     family = open_family(supernet, options.scaling)
@@ -163,9 +166,9 @@ def build(
     if samples is not None:
         progress("re-estimating norms")
         settings = EvaluationSettings(options.norm or plan.front.norm)
-        norms = reestimated_norms(
-            supernet, family, configurations, settings, samples, options.scaling, note
-        )
+        evaluated = evaluated_family(supernet, family, settings.rows, options.scaling, note)
+        groups = Groups(evaluated, samples, settings)
+        norms = groups.norms({one.name: one.parts[0].choices for one in configurations})
     assert norms is not None
     family = family.with_norms(norms)
 

@@ -40,7 +40,8 @@ def warn_of_labels(problem: Problem, checkpoint: Path, notes: Notes) -> None:
         return
     notes("checking the labels")
     samples = problem.data.parts.selection
-    (logits,) = problem.answers(samples).values()
+    ((_, outputs),) = problem.groups.outputs([problem.space.full], samples)
+    (logits,) = outputs.values()
     found = doubt(logits.argmax(1), samples.targets, recorded_accuracy(checkpoint))
     if found:
         notes.note(

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
 from skipc.compiler.errors import SelectError
 from skipc.compiler.extras import require
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from skipc.compiler.axes.units import Unit
     from skipc.profiles import Profile
 
-    Measure = Callable[[Mapping[str, Path]], Mapping[str, float]]
     Run = Callable[[Genes], frozenset[int]]
     Scaled = Callable[[Genes], int]
 
@@ -60,27 +56,6 @@ class LatencyModel:
         """Returns the model of a network that takes ``factor`` times as long."""
         unit_ms = tuple(factor * cost_ms for cost_ms in self.unit_ms)
         return LatencyModel(factor * self.base_ms, unit_ms, factor * self.scale_ms)
-
-
-def measured_ms(
-    configurations: Mapping[str, Genes], subnet: Callable[[Genes], ir.Model], measure: Measure
-) -> dict[str, float]:
-    """Returns the latencies of configurations, each measured as a graph of its own.
-
-    Args:
-        configurations: The configurations by name.
-        subnet: Returns the graph of one.
-        measure: The target's measurement.
-
-    Raises:
-        TargetError: The target cannot run a graph.
-    """
-    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
-        graphs = {}
-        for name, genes in configurations.items():
-            graphs[name] = Path(folder) / f"{name}.onnx"
-            ir.save(subnet(genes), graphs[name], external_data=f"{name}.data")
-        return dict(measure(graphs))
 
 
 def fit_latency(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import onnx_ir as ir
 
 from skipc.compiler.axes.skip import units_of
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import node_macs, parameters
 from skipc.compiler.graph.index import constant_outputs, live_nodes
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.select.latency import (
-    LatencyModel,
-    fit_latency,
-    latency_of_profile,
-    measured_ms,
-)
+from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
@@ -24,9 +23,6 @@ from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
-    import onnx_ir as ir
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
@@ -102,14 +98,18 @@ class Prices:
         kind: What is minimised.
         problem: The problem.
         profile: The target.
-        probe: Measures on it; None where its engines do not run on this host.
+        threads: Threads of an engine that is measured.
+        notes: Told what is measured.
+        measures: Whether the target's engines run on this host.
         predicts: Whether latency can be predicted.
     """
 
     kind: CostKind
     problem: Problem
     profile: Profile
-    probe: LatencyProbe | None
+    threads: int
+    notes: Notes
+    measures: bool
     predicts: bool
     _counters: dict[Genes, Counter] = field(default_factory=dict, repr=False)
     _latencies: dict[Genes, LatencyModel] = field(default_factory=dict, repr=False)
@@ -152,25 +152,37 @@ class Prices:
             found = latency_of_profile(self.profile, tuple(unit.name for unit in units))
             full = self.counted(space.full)
             return found.times(self.counted(group).macs / full.macs) if any(group) else found
-        probe = self.probe
-        assert probe is not None
-        probe.notes(f"measuring what each unit adds on target {self.profile.name}")
-
-        def run(skipped: Genes) -> frozenset[int]:
-            return self.counted(space.skipping(group, skipped)).run
-
-        def measured(configurations: Mapping[str, Genes]) -> Mapping[str, float]:
-            return probe.measure(
-                {name: space.skipping(group, g) for name, g in configurations.items()}
-            )
-
+        self.notes(f"measuring what each unit adds on target {self.profile.name}")
         return fit_latency(
             units,
             [unit for unit, place in enumerate(space.units) if place in space.free],
-            run,
+            lambda skipped: self.counted(space.skipping(group, skipped)).run,
             lambda skipped: self._scaled(space.skipping(group, skipped)),
-            measured,
+            lambda configurations: self.measured_ms(
+                {name: space.skipping(group, g) for name, g in configurations.items()}
+            ),
         )
+
+    def measured_ms(self, configurations: Mapping[str, Genes]) -> dict[str, float]:
+        """Returns the latencies by name, each of a graph of its own with its norms.
+
+        Raises:
+            TargetError: The target cannot run a subnet.
+        """
+        family = self.problem.family.with_norms(self.problem.norms(configurations))
+        network = family.network
+        batch = 1 if network.batch is None else network.batch.typical
+        bounds = whole_number_bounds(network.model)
+        inputs = draw_inputs(network.inputs, batch, seed=0, high=bounds)
+        with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
+            graphs = {}
+            for name, genes in configurations.items():
+                graphs[name] = Path(folder) / f"{name}.onnx"
+                subnet = family.subnet(family.decoded(genes), name)
+                ir.save(subnet.network.model, graphs[name], external_data=f"{name}.data")
+            return builder_for(self.profile).measure_graphs(
+                self.profile, graphs, inputs, self.threads, self.notes
+            )
 
     def _scaled(self, genes: Genes) -> int:
         """Returns how many branches a scalar multiplies: those behind a skipped unit."""
@@ -203,49 +215,8 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
         notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"
                    f" here: {reason}")  # fmt: skip
     kind = options.cost or (CostKind.LATENCY if predicts else CostKind.MACS)
-    probe = LatencyProbe(problem, profile, options.threads, notes) if reason is None else None
-    prices = Prices(kind, problem, profile, probe, predicts)
+    measures = reason is None
+    prices = Prices(kind, problem, profile, options.threads, notes, measures, predicts)
     # Now, not in the middle of the search.
     prices.predicted_ms(problem.space.full)
     return prices
-
-
-@dataclass(frozen=True)
-class LatencyProbe:
-    """Measures configurations on a target of this host, with the norms they are built with.
-
-    Attributes:
-        problem: The problem.
-        profile: The target.
-        threads: Threads of an engine.
-        notes: Told what is measured.
-    """
-
-    problem: Problem
-    profile: Profile
-    threads: int
-    notes: Notes
-
-    def measure(self, configurations: Mapping[str, Genes]) -> dict[str, float]:
-        """Returns the latencies in ms by name.
-
-        Raises:
-            TargetError: The target cannot run a subnet.
-        """
-        family = self.problem.family.with_norms(self.problem.scorer.norms(configurations))
-        network = family.network
-        batch = 1 if network.batch is None else network.batch.typical
-        bounds = whole_number_bounds(network.model)
-        inputs = draw_inputs(network.inputs, batch, seed=0, high=bounds)
-        builder = builder_for(self.profile)
-        names = {genes: name for name, genes in configurations.items()}
-
-        def subnet(genes: Genes) -> ir.Model:
-            return family.subnet(family.decoded(genes), names[genes]).network.model
-
-        def measured(graphs: Mapping[str, Path]) -> Mapping[str, float]:
-            return builder.measure_graphs(
-                self.profile, graphs, inputs, self.threads, self.notes
-            )
-
-        return measured_ms(configurations, subnet, measured)

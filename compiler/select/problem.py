@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from skipc.compiler.axes.axis import first_names
 from skipc.compiler.axes.skip import SkipAxis, units_of
@@ -19,18 +19,18 @@ from skipc.compiler.select.batched import evaluated_family
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
 from skipc.compiler.select.evaluator import EvaluationSettings
+from skipc.compiler.select.groups import Groups
 from skipc.compiler.select.metrics import Metric, check_outputs, find_metric
-from skipc.compiler.select.scoring import EvaluatorScorer, Groups, Scorer
 from skipc.compiler.select.space import Space
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.network import Network
+    from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.options import Constraints, SelectOptions
     from skipc.compiler.select.samples import Samples
@@ -62,9 +62,9 @@ class Problem:
         data: The labelled data.
         metric: What is maximised.
         mode: How norms adapt.
-        scorer: Scores configurations.
-        answers: Returns the full network's outputs on samples.
+        groups: Evaluates configurations in this process.
         key: What the scores depend on, for the cache.
+        scores: Yields the score of each configuration of a batch, in an order of its own.
     """
 
     family: Family
@@ -72,9 +72,15 @@ class Problem:
     data: Data
     metric: Metric
     mode: NormMode
-    scorer: Scorer
-    answers: Callable[[Samples], Mapping[str, NDArray[Any]]]
+    groups: Groups
     key: EvaluationKey
+    scores: Callable[[Sequence[Genes], Samples], Iterator[tuple[Genes, float]]]
+
+    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
+        """Returns the norm statistics that the scores were reached with, by name."""
+        return self.groups.norms(
+            {name: self.family.decoded(genes) for name, genes in configurations.items()}
+        )
 
 
 def open_problem(
@@ -102,7 +108,6 @@ def open_problem(
     notes("preparing the evaluation")
     evaluated = evaluated_family(supernet, family, settings.rows, scaling, notes.note)
     groups = Groups(evaluated, data.parts.reestimate, settings)
-    scorer = EvaluatorScorer(evaluated, groups, metric)
     scale = scaling.of(supernet).value
     survival = ",".join(f"{unit}={p:g}" for unit, p in sorted(scaling.survival.items()))
     key = EvaluationKey(
@@ -113,7 +118,12 @@ def open_problem(
         residual_scale=f"{scale} {survival}".strip(),
         genes=space.genes,
     )
-    return Problem(family, space, data, metric, mode, scorer, scorer.answers, key)
+
+    def scores(batch: Sequence[Genes], samples: Samples) -> Iterator[tuple[Genes, float]]:
+        for genes, outputs in groups.outputs(batch, samples):
+            yield genes, metric.score(outputs, samples.targets)
+
+    return Problem(family, space, data, metric, mode, groups, key, scores)
 
 
 def searched_space(

@@ -7,7 +7,6 @@ import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,44 +17,18 @@ from skipc.compiler.read.export_cache import ExportCache, default_folder
 from skipc.compiler.select.problem import Problem, open_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from skipc.compiler.axes.axis import Genes
-    from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.samples import Samples
-    from skipc.compiler.select.scoring import Scores
 
 LOCAL = "local"
 _AUTO = "auto"
 _EXPECTED = f"Give HOST:PORT of a running cluster, or {LOCAL!r}."
 _ANSWERS_WITHIN_S = 10.0
 _PIECES_PER_WORKER = 4
-
-
-class _Part(Enum):
-    SELECTION = "selection"
-    REPORT = "report"
-
-
-@dataclass(frozen=True, slots=True)
-class Reopening:
-    """What a worker needs to open the same problem.
-
-    Attributes:
-        checkpoint: The checkpoint's file, at the same place on every machine.
-        model: How it is read.
-        options: How to select.
-        folder: The folder that the user's own code is imported from.
-        data_sha256: The data's hash: a worker that reads other data is refused.
-    """
-
-    checkpoint: Path
-    model: ModelOptions
-    options: SelectOptions
-    folder: str
-    data_sha256: str
 
 
 def check_cluster(address: str) -> None:
@@ -105,14 +78,14 @@ def on_ray(
             f"--ray {options.ray!r}: cannot be reached: {cause} {_EXPECTED}"
         ) from cause
     try:
-        reopening = Reopening(
-            checkpoint=checkpoint.resolve(),
-            model=model,
-            options=replace(options, ray=None),
-            folder=os.getcwd(),
-            data_sha256=problem.data.sha256,
+        worker = _Worker(
+            checkpoint.resolve(),
+            model,
+            replace(options, ray=None),
+            os.getcwd(),
+            problem.data.sha256,
         )
-        yield replace(problem, scorer=RayScorer(problem, reopening))
+        yield replace(problem, scores=RayScorer(problem, worker).scores)
     finally:
         ray.shutdown()
 
@@ -122,25 +95,27 @@ class RayScorer:
 
     Args:
         problem: The problem, opened in this process.
-        reopening: How the workers open it.
+        worker: What each process of the cluster is a copy of.
     """
 
-    def __init__(self, problem: Problem, reopening: Reopening) -> None:
+    def __init__(self, problem: Problem, worker: _Worker) -> None:
         self._ray = require("ray", "ray")
         self._problem = problem
-        threads = reopening.options.threads
+        threads = worker.options.threads
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         remote = self._ray.remote(num_cpus=threads)(_Worker)
-        self._workers = [remote.remote(reopening) for _ in range(max(cores // threads, 1))]
+        fields = vars(worker)
+        self._workers = [remote.remote(**fields) for _ in range(max(cores // threads, 1))]
 
-    def scores(self, batch: Sequence[Genes], samples: Samples) -> Scores:
+    def scores(
+        self, batch: Sequence[Genes], samples: Samples
+    ) -> Iterator[tuple[Genes, float]]:
         """Yields the scores, piece by piece as the workers finish them.
 
         Raises:
             SelectError: A worker failed.
         """
         report = samples is self._problem.data.parts.report
-        part = _Part.REPORT if report else _Part.SELECTION
         # Neighbours share most, those of one network above all.
         ordered = sorted(batch, key=lambda g: (self._problem.space.unskipped(g), g))
         pieces = _pieces(ordered, len(self._workers) * _PIECES_PER_WORKER)
@@ -149,14 +124,10 @@ class RayScorer:
         while pieces or running:
             while pieces and free:
                 worker = free.pop()
-                running[worker.scores.remote(pieces.pop(0), part)] = worker
+                running[worker.scores.remote(pieces.pop(0), report)] = worker
             (done, *_), _ = self._ray.wait(list(running))
             free.append(running.pop(done))
             yield from self._result(done)
-
-    def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
-        """Returns the statistics, estimated in this process."""
-        return self._problem.scorer.norms(configurations)
 
     def _result(self, done: Any) -> list[tuple[Genes, float]]:
         try:
@@ -169,38 +140,49 @@ class RayScorer:
         return found
 
 
+@dataclass
 class _Worker:
-    """One process of the cluster."""
+    """One process of the cluster.
 
-    def __init__(self, reopening: Reopening) -> None:
-        self._reopening = reopening
-        self._problem: Problem | None = None
+    Attributes:
+        checkpoint: The checkpoint's file, at the same place on every machine.
+        model: How it is read.
+        options: How to select.
+        folder: The folder that the user's own code is imported from.
+        data_sha256: The data's hash: a worker that reads other data is refused.
+        problem: The same problem, once it is opened.
+    """
 
-    def scores(self, batch: list[Genes], part: _Part) -> list[tuple[Genes, float]]:
-        """Returns the scores of some configurations."""
+    checkpoint: Path
+    model: ModelOptions
+    options: SelectOptions
+    folder: str
+    data_sha256: str
+    problem: Problem | None = None
+
+    def scores(self, batch: list[Genes], report: bool) -> list[tuple[Genes, float]]:
+        """Returns the scores of some configurations, on the report or the selection part."""
         # Opened here and not in the constructor, whose errors Ray reports as a lost worker.
-        problem = self._problem or self._open()
-        parts = problem.data.parts
-        samples = parts.report if part is _Part.REPORT else parts.selection
-        return list(problem.scorer.scores(batch, samples))
+        self.problem = self.problem or self._opened()
+        parts = self.problem.data.parts
+        return list(self.problem.scores(batch, parts.report if report else parts.selection))
 
-    def _open(self) -> Problem:
-        known = self._reopening
-        if known.folder not in sys.path and Path(known.folder).is_dir():
-            sys.path.insert(0, known.folder)
-            os.chdir(known.folder)
+    def _opened(self) -> Problem:
+        if self.folder not in sys.path and Path(self.folder).is_dir():
+            sys.path.insert(0, self.folder)
+            os.chdir(self.folder)
         silent = _Silent()
         # --no-cache leaves no folder for scores, either.
-        cached = known.options.cache is not None
+        cached = self.options.cache is not None
         kept = ExportCache(default_folder(), silent.note) if cached else None
-        supernet = open_checkpoint(known.checkpoint, known.model, kept, silent)
-        self._problem = open_problem(supernet, known.checkpoint, known.options, silent)
-        if self._problem.data.sha256 != known.data_sha256:
+        supernet = open_checkpoint(self.checkpoint, self.model, kept, silent)
+        problem = open_problem(supernet, self.checkpoint, self.options, silent)
+        if problem.data.sha256 != self.data_sha256:
             raise SelectError(
                 "it reads other data than this process. Put the same data at the same place on"
                 " every machine."
             )
-        return self._problem
+        return problem
 
 
 class _Silent:

@@ -14,7 +14,6 @@ from skipc.compiler.select.labels import warn_of_labels
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Prices, price
 from skipc.compiler.select.problem import Notes, Problem, open_problem
-from skipc.compiler.select.scoring import cached_scores
 from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.searches.trees import greedy_evaluations
 from skipc.compiler.select.space import MAX_CONFIGURATIONS, Candidate
@@ -114,24 +113,17 @@ def select(
         ExtraMissingError: Ray is asked for and not installed.
     """
     search = find_search(options.search)
-    if options.ray is None:
-        problem = _opened(supernet, checkpoint, options, notes)
-        return _searched(problem, search, options, notes)
-    from skipc.compiler.select.ray_scoring import check_cluster, on_ray
+    if options.ray is not None:
+        from skipc.compiler.select.ray_scoring import check_cluster, on_ray
 
-    check_cluster(options.ray)
-    problem = _opened(supernet, checkpoint, options, notes)
+        check_cluster(options.ray)
+    problem = open_problem(supernet, checkpoint, options, notes)
+    warn_of_labels(problem, checkpoint, notes)
+    if options.ray is None:
+        return _searched(problem, search, options, notes)
     notes("starting the workers")
     with on_ray(problem, checkpoint, model, options) as spread:
         return _searched(spread, search, options, notes)
-
-
-def _opened(
-    supernet: Supernet, checkpoint: Path, options: SelectOptions, notes: Notes
-) -> Problem:
-    problem = open_problem(supernet, checkpoint, options, notes)
-    warn_of_labels(problem, checkpoint, notes)
-    return problem
 
 
 def _searched(
@@ -231,13 +223,21 @@ def _scores(
     """Yields what scores configurations, and the scores that are known already."""
     samples = problem.data.parts.selection
     if options.cache is None:
-        yield lambda batch: problem.scorer.scores(batch, samples), {}
+        yield lambda batch: problem.scores(batch, samples), {}
         return
     cache = EvaluationCache(options.cache, problem.key, notes.note)
     if cache.scores:
         notes.note(f"{len(cache.scores)} configurations are known from {cache.path}")
+
+    def scores(batch: Sequence[Genes]) -> Iterator[tuple[Genes, float]]:
+        new = [genes for genes in batch if genes not in cache.scores]
+        yield from ((genes, cache.scores[genes]) for genes in batch if genes in cache.scores)
+        for genes, score in problem.scores(new, samples) if new else ():
+            cache.add(genes, score)
+            yield genes, score
+
     try:
-        yield cached_scores(problem.scorer, cache, samples), cache.scores
+        yield scores, cache.scores
     finally:
         cache.close()
 
@@ -254,12 +254,12 @@ def _reported(
     names = names_of([found.genes for found in picked], problem.space, by_stage)
     notes("evaluating the front on the report part")
     report = problem.data.parts.report
-    scores = dict(problem.scorer.scores(list(names.values()), report))
-    norms = problem.scorer.norms(names)
+    scores = dict(problem.scores(list(names.values()), report))
+    norms = problem.norms(names)
     measured: dict[str, float] = {}
-    if prices.probe is not None:
+    if prices.measures:
         notes("measuring the front")
-        measured = prices.probe.measure(names)
+        measured = prices.measured_ms(names)
     chosen = tuple(
         Chosen(
             name=name,

@@ -70,7 +70,7 @@ class _Endless(io.RawIOBase):
 
 def test_no_more_is_read_than_is_listed(tmp_path: Path) -> None:
     stream = _Endless()
-    with pytest.raises(RemoteError, match="more bytes than its engines.json lists") as told:
+    with pytest.raises(RemoteError, match=r"more bytes than its engines\.json lists") as told:
         read_files(stream, SIZES, tmp_path)  # type: ignore[arg-type]
     assert "Nothing was taken over" in str(told.value)
     assert not isinstance(told.value, StreamEndedError)
@@ -80,5 +80,5 @@ def test_no_more_is_read_than_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
 def test_a_file_in_the_way_is_not_written_over(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(OSError, match="exists|directory"):
+    with pytest.raises(OSError, match=r"exists|directory"):
         read_files(io.BytesIO(b"xy"), dict.fromkeys(names, 1), tmp_path)

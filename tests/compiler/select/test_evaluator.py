@@ -17,8 +17,8 @@ from skipc.compiler.family import family_of
 from skipc.compiler.network import Network, Tolerance
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
+from skipc.compiler.select.groups import Groups
 from skipc.compiler.select.samples import Samples
-from skipc.compiler.select.scoring import Groups
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.onnx_reference import OnnxReference
 from skipc.compiler.verify.sessions import GraphRunner

@@ -168,18 +168,23 @@ class Told(Silent):
 
 def test_labels_are_compared_with_what_the_full_network_answers(plain):
     problem, told = plain.problem, Told()
-    samples = problem.data.parts.selection
-    (logits,) = problem.answers(samples).values()
-    assert logits.shape == (len(samples), 10)
+    parts = problem.data.parts
+    ((_, outputs),) = problem.groups.outputs([problem.space.full], parts.selection)
+    (logits,) = outputs.values()
+    assert logits.shape == (len(parts.selection), 10)
     for shift in (0, 1):
-        right = np.eye(10)[(samples.targets + shift) % 10]
-        given = replace(problem, answers=lambda _, right=right: {"logits": right})
-        warn_of_labels(given, plain.checkpoint, told)
-    (warning,) = told.notes
-    assert warning.startswith(
+        labels = (logits.argmax(1) - shift) % 10
+        given = replace(parts, selection=replace(parts.selection, targets=labels))
+        data = replace(problem.data, parts=given)
+        warn_of_labels(replace(problem, data=data), plain.checkpoint, told)
+    own, shifted = told.notes
+    assert "right on 100.0 %" in own
+    assert "it answers" not in own
+    assert shifted.startswith(
         "warning: on the selection part the full network is right on 0.0"
     )
-    assert "1 where the label is 0" in warning
+    answer = logits.argmax(1)[0]
+    assert f"it answers {answer} where the label is {(answer - 1) % 10}" in shifted
 
 
 @pytest.mark.parametrize("search", search_names())
@@ -188,9 +193,7 @@ def test_every_search_decides_it_beside_the_units(plain, search):
     space, samples = problem.space, problem.data.parts.selection
     prices = price(problem, plain.options, Silent())
     reference = ReferencePoint(prices.cost(space.full), 0.0)
-    archive = Archive(
-        lambda batch: problem.scorer.scores(batch, samples), prices.cost, reference, 60
-    )
+    archive = Archive(lambda batch: problem.scores(batch, samples), prices.cost, reference, 60)
     find_search(search)(space, archive, 0)
     (place,) = (g for g, gene in enumerate(space.genes) if gene.axis == "biases")
     assert {genes[place] for genes in archive.candidates} == {0, 1, 2}
@@ -235,7 +238,9 @@ def test_what_is_scored_is_what_the_front_builds(tmp_path, norm, place):
 def test_latency_of_a_profile_is_in_proportion_to_the_macs_of_the_group(plain):
     table = LatencyTable(1.0, {f"blocks.{i}": 0.5 for i in range(3)})
     profile = replace(load_profile("cpu"), latency=table)
-    prices = Prices(CostKind.LATENCY, plain.problem, profile, None, predicts=True)
+    prices = Prices(
+        CostKind.LATENCY, plain.problem, profile, 1, Silent(), measures=False, predicts=True
+    )
     space = plain.problem.space
     assert prices.predicted_ms(space.full) == 2.5
     assert prices.predicted_ms(space.taking([(space.units[0], 1)])) == 2.0

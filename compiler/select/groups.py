@@ -1,0 +1,98 @@
+"""Evaluating configurations: those that differ in units alone together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler import axes
+from skipc.compiler.axes.skip import SkipAxis, units_of
+from skipc.compiler.norms.statistics import FamilyNorms, NormMode
+from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.family import Family
+    from skipc.compiler.select.samples import Samples
+
+    Choices = Mapping[str, object]
+
+_Key = tuple[tuple[str, ...], ...]
+
+
+class Groups:
+    """Groups configurations by every choice but what they skip: a group is one network.
+
+    A network that switches more than its units holds one configuration, and nothing is
+    shared: then what is skipped tells groups apart, too.
+
+    Args:
+        family: The network to evaluate with.
+        reestimate: What norm statistics are estimated on.
+        settings: How to evaluate.
+    """
+
+    def __init__(
+        self, family: Family, reestimate: Samples, settings: EvaluationSettings
+    ) -> None:
+        self._family = family
+        self._reestimate = reestimate
+        self._settings = settings
+        self._units = () if family.network.switching is not None else units_of(family).units
+        self._known: dict[_Key, Evaluator] = {}
+
+    def split(self, choices: Choices) -> tuple[_Key, Genes]:
+        """Returns the group of a configuration, and which of its units it skips."""
+        taken = {
+            axis.key: axis.taken(choices[axis.key])
+            for axis in axes.AXES
+            if axis.key in choices
+        }
+        skipped = set(taken.pop(SkipAxis.key, ())) if self._units else set()
+        key = tuple((axis, *names) for axis, names in taken.items() if names)
+        return key, tuple(int(unit.name in skipped) for unit in self._units)
+
+    def evaluator(self, choices: Choices) -> Evaluator:
+        """Returns the evaluator of a configuration's group."""
+        key, _ = self.split(choices)
+        if key in self._known:
+            return self._known[key]
+        others = {a: c for a, c in choices.items() if a != SkipAxis.key or not self._units}
+        network = self._family.structure(others)
+        base = self.evaluator({}).base_statistics() if key and self._units else None
+        found = Evaluator(network, self._units, self._reestimate, self._settings, base)
+        # Of what is evaluated once and holds no statistics nothing is kept.
+        if self._units:
+            self._known[key] = found
+        return found
+
+    def norms(self, configurations: Mapping[str, Choices]) -> FamilyNorms:
+        """Returns the re-estimated statistics of configurations, by their names.
+
+        Scalars are relative to the full network in every group, so that all share kernels.
+        """
+        mode = self._settings.mode
+        if mode is NormMode.SHARED:
+            return FamilyNorms(mode)
+        found = {
+            name: self.evaluator(choices).statistics(self.split(choices)[1])
+            for name, choices in configurations.items()
+        }
+        return FamilyNorms(mode, self.evaluator({}).base_statistics(), found)
+
+    def outputs(
+        self, batch: Sequence[Genes], samples: Samples
+    ) -> Iterator[tuple[Genes, Mapping[str, NDArray[Any]]]]:
+        """Yields configurations with their outputs, group by group in the order of the walk."""
+        groups: dict[_Key, dict[Genes, Genes]] = {}
+        for genes in batch:
+            key, skipped = self.split(self._family.decoded(genes))
+            groups.setdefault(key, {})[skipped] = genes
+        for members in groups.values():
+            some = next(iter(members.values()))
+            evaluator = self.evaluator(self._family.decoded(some))
+            for skipped, outputs in evaluator.outputs(list(members), samples):
+                yield members[skipped], outputs
