@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
+    from skipc.compiler.verify.numerics import Case
 
 _CHECKED_ROWS = 3
 
@@ -61,21 +62,23 @@ def batched_graph(
     """Returns the graph to evaluate with: one that takes ``rows`` rows at once, if possible.
 
     Only a PyTorch network whose inputs all have a first dimension of 1 is exported again;
-    units and norms must keep their names, and each row must give what it gives alone.
+    units and norms must keep their names, and each row must give what it gives alone. Where
+    that cannot be, or the batch is dynamic already, ``graph`` itself is returned.
 
     Args:
         supernet: What ``graph`` was exported from.
         graph: The graph as it will be built, not scaled by survival probabilities yet.
         rows: The largest chunk wanted.
         note: Told in one line where the fixed batch has to stay.
-
-    Returns:
-        A new graph, or ``graph`` itself: its batch is dynamic already, or cannot be.
     """
     if graph.batch is not None or rows < 2:
         return graph
     try:
-        return _exported(supernet, graph, rows)
+        exported = supernet.with_rows(rows).exported()
+        found = replace(exported, batch=BatchRange(1, rows, rows))
+        _check_names(graph, found)
+        _check_rows(graph, found)
+        return found
     except (_UnfitError, SupernetError) as cause:
         first = str(cause).splitlines()[0]
         note(
@@ -83,14 +86,6 @@ def batched_graph(
             " A network that takes a dynamic batch (--input Nx..., --batch) is faster."
         )
         return graph
-
-
-def _exported(supernet: Supernet, graph: Network, rows: int) -> Network:
-    found = supernet.with_rows(rows).exported()
-    found = replace(found, batch=BatchRange(1, rows, rows))
-    _check_names(graph, found)
-    _check_rows(graph, found)
-    return found
 
 
 def _check_names(graph: Network, found: Network) -> None:
@@ -110,17 +105,9 @@ def _check_rows(graph: Network, found: Network) -> None:
     """Checks that rows of the graphs do not mix: together they give what each gives alone."""
     # Spread out: a range of values that the tolerance can be a share of.
     together = draw_inputs(found.inputs, _CHECKED_ROWS, seed=0)
-    alone = [
-        {name: array[row : row + 1] for name, array in together.items()}
-        for row in range(_CHECKED_ROWS)
-    ]
     # The graphs, which are what is evaluated: to load PyTorch's programs takes seconds.
-    outputs = run_graph(found.model, [together])[0]
-    rows = [
-        {name: array[row : row + 1] for name, array in outputs.items()}
-        for row in range(_CHECKED_ROWS)
-    ]
-    expected, tolerance = run_graph(graph.model, alone), graph.tolerance
+    rows = _split(run_graph(found.model, [together])[0])
+    expected, tolerance = run_graph(graph.model, _split(together)), graph.tolerance
     ranges = ranges_of(expected, least_around_one(expected, tolerance.least_range))
     apart = difference(rows, expected, ranges)
     if apart.unlike:
@@ -130,3 +117,9 @@ def _check_rows(graph: Network, found: Network) -> None:
             "its rows depend on each other (outputs differ by"
             f" {apart.relative_error:.1g} of their range)."
         )
+
+
+def _split(arrays: Case) -> list[Case]:
+    return [
+        {name: a[row : row + 1] for name, a in arrays.items()} for row in range(_CHECKED_ROWS)
+    ]

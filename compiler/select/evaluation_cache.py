@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
+from io import FileIO
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
@@ -88,11 +88,11 @@ class EvaluationCache:
         self._header = key.line()
         self._note = note
         self._scores: dict[Genes, float] = {}
-        self._handle: int | None = None
+        self._file: FileIO | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-            self._handle = os.open(self.path, flags, 0o666)
+            # Unbuffered and appending: no other process's line gets into one of these.
+            self._file = FileIO(self.path, "ab")
             content = self.path.read_bytes()
         except OSError as cause:
             self._stop(cause)
@@ -113,27 +113,23 @@ class EvaluationCache:
         return self._scores
 
     def add(self, genes: Genes, score: float) -> None:
-        """Keeps a finite score, at once on disk."""
-        if not self._fits(genes) or not math.isfinite(score):
-            raise ValueError(f"{genes}, score {score}: not one of this cache's")
-        if genes in self._scores:
+        """Keeps a score, at once on disk; one that is not finite is for nobody to read."""
+        if genes in self._scores or not math.isfinite(score):
             return
         self._scores[genes] = score
         self._append(json.dumps({"genes": genes, "score": float(score)}).encode() + b"\n")
 
     def close(self) -> None:
         """Closes the file; further scores are kept in memory only."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _append(self, line: bytes) -> None:
-        if self._handle is None:
+        if self._file is None:
             return
         try:
-            # One write: with O_APPEND no other process's line gets between.
-            written = os.write(self._handle, line)
-            if written < len(line):
+            if (self._file.write(line) or 0) < len(line):
                 raise OSError("no space left for the whole line")
         except OSError as cause:
             self._stop(cause)
@@ -174,16 +170,11 @@ class EvaluationCache:
             found = read(_Entry, parse_json(line, where), where)
         except FormatError as cause:
             raise SelectError(f"{cause} {_MEND}") from cause
-        if not self._fits(found.genes):
+        known = self._key.genes
+        if len(found.genes) != len(known) or not all(
+            0 <= value < gene.values for gene, value in zip(known, found.genes, strict=True)
+        ):
             raise SelectError(
-                f"{where}: 'genes' needs a value for each of {len(self._key.genes)} decisions."
-                f" {_MEND}"
+                f"{where}: 'genes' needs a value for each of {len(known)} decisions. {_MEND}"
             )
         return found.genes, found.score
-
-    def _fits(self, genes: Genes) -> bool:
-        """Tells whether these are values of the genes that the scores are for."""
-        return len(genes) == len(self._key.genes) and all(
-            0 <= value < gene.values
-            for gene, value in zip(self._key.genes, genes, strict=True)
-        )

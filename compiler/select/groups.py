@@ -86,7 +86,7 @@ class Groups:
     def outputs(
         self, batch: Sequence[Genes], samples: Samples
     ) -> Iterator[tuple[Genes, Mapping[str, NDArray[Any]]]]:
-        """Yields configurations with their outputs, group by group in the order of the walk."""
+        """Yields configurations with their outputs, group by group, as each is walked."""
         groups: dict[_Key, dict[Genes, Genes]] = {}
         for genes in batch:
             key, skipped = self.split(self._family.decoded(genes))

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.integer[Any]]
 
+# What may be chance, or another way of scaling images.
 _SIGMAS = 3
 _POINTS = 0.05
-"""What may be chance, or another way of scaling images."""
 _LEAST_SAMPLES = 4
 _MOSTLY = 0.75
 _SHOWN = 4

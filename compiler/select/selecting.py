@@ -15,7 +15,7 @@ from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Prices, price
 from skipc.compiler.select.problem import Notes, Problem, open_problem
 from skipc.compiler.select.searches import find_search
-from skipc.compiler.select.searches.trees import greedy_evaluations
+from skipc.compiler.select.searches.stepwise import greedy_evaluations
 from skipc.compiler.select.space import MAX_CONFIGURATIONS, Candidate
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _searched(
         cost=prices.kind,
         budget=budget,
         hypervolume=archive.hypervolume,
-        exhaustive_share=_exhaustive_share(space, prices, reference, scores, archive),
+        exhaustive_share=_exhaustive_share(space, prices, scores, archive),
         interrupted=interrupted,
     )
 
@@ -277,16 +277,12 @@ def _reported(
 
 
 def _exhaustive_share(
-    space: Space,
-    prices: Prices,
-    reference: ReferencePoint,
-    scores: Mapping[Genes, float],
-    archive: Archive,
+    space: Space, prices: Prices, scores: Mapping[Genes, float], archive: Archive
 ) -> float | None:
     """Returns the front's hypervolume over the exhaustive one's, if all scores are known."""
     everything = _everything(space)
     if not everything or any(genes not in scores for genes in everything):
         return None
     candidates = [Candidate(genes, scores[genes], prices.cost(genes)) for genes in everything]
-    best = hypervolume(front_of(candidates), reference)
+    best = hypervolume(front_of(candidates), archive.reference)
     return archive.hypervolume / best if best > 0 else None

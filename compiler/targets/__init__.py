@@ -65,7 +65,7 @@ class EngineBuilder(Protocol):
         ...
 
     def unmeasurable_reason(self, profile: Profile) -> str | None:
-        """Returns why engines cannot be run on this host; None if they can."""
+        """Returns why engines that are built on this host cannot be run on it, or None."""
         ...
 
     def measure_graphs(
@@ -81,7 +81,7 @@ class EngineBuilder(Protocol):
         Args:
             profile: The target.
             graphs: ONNX files by name; the first is what the others are compared with.
-            inputs: What to run on, by input name.
+            inputs: What to run on, by name; what a graph does not read is left out.
             threads: Threads of an engine.
             progress: Called with a short line before each graph.
 
@@ -91,11 +91,7 @@ class EngineBuilder(Protocol):
         ...
 
     def reusable(self, path: str) -> bool:
-        """Tells whether a file of finished engines may spare a later build work.
-
-        Args:
-            path: Its path in the target's folder.
-        """
+        """Tells whether a file of the target's folder may spare a later build work."""
         ...
 
     def build_engines(
@@ -106,17 +102,10 @@ class EngineBuilder(Protocol):
         staging: Path,
         progress: Progress,
     ) -> Built:
-        """Builds one engine for each graph, checked against the golden outputs.
+        """Builds one engine for each graph in ``staging``, checked against the golden outputs.
 
         What an interrupted build should leave for the next one it keeps in ``kept_folder``,
         where it also finds what ``carried_over`` has put.
-
-        Args:
-            bundle: The portable bundle.
-            profile: The target.
-            options: The user's options.
-            staging: The folder to write to, which becomes the target's when all is well.
-            progress: Called with a short line before each step.
 
         Raises:
             TargetError: They cannot be built on this host.
@@ -147,40 +136,25 @@ def unavailable_reason(profile: Profile, machine: str | None = None) -> str | No
         profile: The target.
         machine: This host's architecture, as ``platform.machine()`` says it by default.
     """
-    elsewhere = _elsewhere(profile, machine)
-    return elsewhere or builder_for(profile).unavailable_reason(profile)
-
-
-def unmeasurable_reason(profile: Profile, machine: str | None = None) -> str | None:
-    """Returns why ``profile``'s engines cannot be run on this host; None if they can.
-
-    Args:
-        profile: The target.
-        machine: This host's architecture, as ``platform.machine()`` says it by default.
-    """
-    elsewhere = _elsewhere(profile, machine)
-    return elsewhere or builder_for(profile).unmeasurable_reason(profile)
-
-
-def _elsewhere(profile: Profile, machine: str | None) -> str | None:
     if profile.backend not in _BUILDERS:
         return f"this version of skipc does not build engines of {profile.backend!r}."
     here = machine_name(machine)
-    if profile.architecture in ("any", here):
-        return None
-    # Its libraries may well be here, but what they build would be another device's.
-    return f"engines are built on the device, on {profile.architecture}; this is {here}."
+    if profile.architecture not in ("any", here):
+        # Its libraries may well be here, but what they build would be another device's.
+        return f"engines are built on the device, on {profile.architecture}; this is {here}."
+    return builder_for(profile).unavailable_reason(profile)
+
+
+def unmeasurable_reason(profile: Profile, machine: str | None = None) -> str | None:
+    """Returns why ``profile``'s engines cannot be built and run here; None if they can."""
+    unavailable = unavailable_reason(profile, machine)
+    return unavailable or builder_for(profile).unmeasurable_reason(profile)
 
 
 def target_of(bundle: Bundle, target: str | None) -> str:
-    """Returns the target to build for: as given, else as the bundle's recipe says.
+    """Returns the target to build for, as given or as the bundle's recipe says.
 
-    Args:
-        bundle: The bundle.
-        target: A profile's name, a path to one, or None.
-
-    Returns:
-        What ``load_profile`` takes.
+    That is what ``load_profile`` takes: a profile's name, or a path to one.
     """
     recipe = bundle.manifest.recipe
     if recipe.profile and target in (None, recipe.target):
@@ -228,20 +202,9 @@ def finish(
 def finish_bundle(
     bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
 ) -> EngineSet:
-    """Builds the engines of a bundle for a target that is known to be built here.
+    """Builds the engines of a bundle for a target that ``unavailable_reason`` allows.
 
-    All of them are in the target's folder afterwards, or none is.
-
-    Args:
-        bundle: The bundle.
-        profile: The target; see ``unavailable_reason``.
-        options: Options of the target; see ``finish``.
-        progress: Called with a short line before each step.
-
-    Raises:
-        BundleError: A file of the bundle is damaged.
-        TargetError: Engines cannot be built on this host.
-        NumericsError: An engine's outputs are not those of its graph.
+    All of them are in the target's folder afterwards, or none is. See ``finish``.
     """
     progress("checking the portable files")
     manifest = bundle.manifest
@@ -249,7 +212,13 @@ def finish_bundle(
         bundle.verify_file(file)
     if profile.name == manifest.recipe.target:
         options = options.or_else(manifest.recipe)
-    _refuse_stages(bundle)
+    for entry in manifest.configurations:
+        if entry.only_graph is None:
+            raise TargetError(
+                f"configuration {entry.name!r}: its route is more than one graph that takes"
+                " the family's inputs and answers its outputs by their names. This skipc"
+                " builds engines for no other."
+            )
     folder = bundle.engine_dir(profile.name)
     try:
         with staged_folder(folder) as staging:
@@ -270,16 +239,6 @@ def finish_bundle(
         raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
     return engines
-
-
-def _refuse_stages(bundle: Bundle) -> None:
-    for entry in bundle.manifest.configurations:
-        if entry.only_graph is None:
-            raise TargetError(
-                f"configuration {entry.name!r}: its route is more than one graph that takes"
-                " the family's inputs and answers its outputs by their names. This skipc"
-                " builds engines for no other."
-            )
 
 
 def kept_folder(bundle: Path, target: str) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.compiler.errors import SelectError
+from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.samples import Parts, Samples
 
 if TYPE_CHECKING:
@@ -85,10 +86,8 @@ def read_data(
         ExtraMissingError: A library is needed for it and not installed.
     """
     if options.text == DIGITS:
-        from skipc.compiler.select.data.digits import digits_parts
-
         _refuse_normalising(options)
-        parts = digits_parts(options)
+        parts = _digits(options)
         check_samples(parts.selection, inputs, options.text)
     else:
         samples = _samples(options, inputs)
@@ -97,6 +96,31 @@ def read_data(
     _check_classes(parts, options.text)
     counts = "/".join(str(len(p)) for p in (parts.reestimate, parts.selection, parts.report))
     return Data(parts, _hash(parts), f"{options.text} ({counts})", _classes(options, note))
+
+
+def _digits(options: DataOptions) -> Parts:
+    """Returns re-estimation images from the training part, and the two parts held out.
+
+    The training recipes use the same split, which is fixed: what they train on is not
+    reported on. Norm statistics are estimated on as many images as are selected on.
+    """
+    if options.parts != PARTS:
+        raise SelectError(
+            f"--parts {':'.join(map(str, options.parts))}: the digits have fixed parts, so"
+            " that nothing that was trained on is reported on. Leave --parts out."
+        )
+    digits = load_digits()
+    most = options.samples
+    estimated = min(len(digits.selection.labels), most)
+    first, second, third = (
+        Samples({"images": part.images[:count]}, part.labels[:count])
+        for part, count in (
+            (digits.train, estimated),
+            (digits.selection, most),
+            (digits.report, most),
+        )
+    )
+    return Parts(first, second, third)
 
 
 def _classes(options: DataOptions, note: Callable[[str], None]) -> tuple[str, ...]:
@@ -191,12 +215,12 @@ def _refuse_normalising(options: DataOptions) -> None:
 def _samples(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Samples:
     path = Path(options.text)
     if path.suffix == ".npz":
-        from skipc.compiler.select.data.npz import npz_samples
+        from skipc.compiler.select.data.arrays import npz_samples
 
         _refuse_normalising(options)
         return npz_samples(path, inputs)
     if ":" in options.text and not path.exists():
-        from skipc.compiler.select.data.function import function_samples
+        from skipc.compiler.select.data.arrays import function_samples
 
         _refuse_normalising(options)
         return function_samples(options, inputs)

@@ -21,11 +21,11 @@ DEFAULT_SEARCH = "surrogate"
 
 _SEARCHES = {
     DEFAULT_SEARCH: "surrogate",
-    "greedy": "trees",
-    "rank": "rank",
-    "beam": "trees",
+    "greedy": "stepwise",
+    "rank": "stepwise",
+    "beam": "stepwise",
     "nsga2": "nsga2",
-    "exhaustive": "trees",
+    "exhaustive": "stepwise",
     "stages": "stages",
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.extras import require
-from skipc.compiler.select.searches.rank import nested
+from skipc.compiler.select.searches.stepwise import nested
 
 if TYPE_CHECKING:
     from skipc.compiler.axes.axis import Genes

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.select.pareto import front_of, hypervolume
-from skipc.compiler.select.searches.rank import nested
+from skipc.compiler.select.searches.stepwise import nested
 from skipc.compiler.select.space import Candidate
 
 if TYPE_CHECKING:

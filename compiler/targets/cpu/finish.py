@@ -6,14 +6,13 @@ import importlib.util
 import tempfile
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.cpu import probe
+from skipc.compiler.targets.cpu.probe import measure_graphs
 from skipc.compiler.targets.golden import check_golden, check_outputs, check_same_bits
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.compiler.verify.sessions import holds_half
@@ -36,19 +35,18 @@ if TYPE_CHECKING:
 
     Case = dict[str, NDArray[Any]]
 
+__all__ = [
+    "build_engines",
+    "measure_graphs",
+    "reusable",
+    "unavailable_reason",
+    "unmeasurable_reason",
+]
+
 PACKED_FILE = "packed.bin"
 _EXTERNAL_FROM_BYTES = 256
 """Smaller tensors stay inside the graphs, as in the portable bundle."""
 _ERRORS_ONLY = 3
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """One graph's engine, checked."""
-
-    graph: str
-    file: Path
-    blobs: frozenset[Blob]
 
 
 def unavailable_reason(profile: Profile) -> str | None:
@@ -61,20 +59,9 @@ def unavailable_reason(profile: Profile) -> str | None:
 
 
 def unmeasurable_reason(profile: Profile) -> str | None:
-    """Returns which package is missing; None if engines can be run on this host."""
-    return unavailable_reason(profile)
-
-
-def measure_graphs(
-    profile: Profile,
-    graphs: Mapping[str, Path],
-    inputs: Case,
-    threads: int,
-    progress: Callable[[str], None],
-) -> dict[str, float]:
-    """Returns each graph's median latency in ms; see ``EngineBuilder``."""
+    """Returns None: whoever builds engines runs them, too."""
     del profile
-    return probe.measure_graphs(graphs, inputs, threads, progress)
+    return None
 
 
 def reusable(path: str) -> bool:
@@ -104,17 +91,30 @@ def build_engines(
     require("onnxruntime", "finish")
     inputs = bundle.golden_inputs()
     graphs = bundle.manifest.graphs
-    made: list[_Packed] = []
+    made: dict[str, frozenset[Blob]] = {}
     with PackedStore(staging / PACKED_FILE) as store:
         for number, graph in enumerate(graphs, start=1):
             progress(f"packing {graph.name} ({number} of {len(graphs)})")
-            made.append(_packed(bundle, graph, inputs, store))
+            made[graph.name] = _pack(bundle, graph, inputs, store)
     packed_file = PACKED_FILE if store.size_bytes else ""
     if not packed_file:
         (staging / PACKED_FILE).unlink()
-    files = {one.graph: one.file for one in made}
+    files = {name: staging / f"{name}.onnx" for name in made}
     latencies = _latencies(files, packed_file, inputs[0], progress)
-    return Built(current_host(), _entries(made, latencies), packed_file)
+    users = Counter(blob for blobs in made.values() for blob in blobs)
+    engines = tuple(
+        EngineEntry(
+            graph=name,
+            file=files[name].name,
+            weights_bytes=sum(blob.size_bytes for blob in blobs),
+            own_bytes=sum(blob.size_bytes for blob in blobs if users[blob] == 1),
+            device_bytes=0,
+            workspace_bytes=0,
+            latency=latencies[name],
+        )
+        for name, blobs in made.items()
+    )
+    return Built(current_host(), engines, packed_file)
 
 
 def _latencies(
@@ -130,81 +130,45 @@ def _latencies(
     return table
 
 
-def _packed(
+def _pack(
     bundle: Bundle, graph: GraphEntry, inputs: list[Case], store: PackedStore
-) -> _Packed:
+) -> frozenset[Blob]:
     """Optimises, merges and checks one graph; keeps nothing of it in memory."""
     from skipc.compiler.targets.cpu.merge import merge_graph
 
     staging = store.path.parent
     path = staging / f"{graph.name}.onnx"
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        file = bundle.graph_file(graph)
-        optimized = optimize_graph(file, Path(scratch), inputs)
-        check_outputs(graph, optimized.outputs)
-        blobs = merge_graph(optimized.graph, optimized.data, path, store)
-    after = _run(path, store, inputs)
-    check_same_bits(graph.name, optimized.outputs, after)
-    check_golden(bundle, graph, after, NAME, "this CPU")
-    return _Packed(graph.name, path, blobs)
-
-
-def _run(path: Path, store: PackedStore, inputs: list[Case]) -> list[Case]:
+        optimized, data = Path(scratch) / "optimized.onnx", Path(scratch) / "optimized.data"
+        before = optimize_graph(bundle.graph_file(graph), optimized, data, inputs)
+        check_outputs(graph, before)
+        blobs = merge_graph(optimized, data, path, store)
     packed_file = store.path.name if store.size_bytes else ""
     with (
-        closing(OnnxRuntimeCpu({path.stem: path}, packed_file, threads=1)) as backend,
-        closing(backend.load(path.stem)) as engine,
+        closing(OnnxRuntimeCpu({graph.name: path}, packed_file, threads=1)) as backend,
+        closing(backend.load(graph.name)) as engine,
     ):
-        return [engine.run(case) for case in inputs]
+        after = [engine.run(case) for case in inputs]
+    check_same_bits(graph.name, before, after)
+    check_golden(bundle, graph, after, NAME, "this CPU")
+    return blobs
 
 
-def _entries(
-    made: list[_Packed], latencies: dict[str, tuple[Latency, ...]]
-) -> tuple[EngineEntry, ...]:
-    users = Counter(blob for one in made for blob in one.blobs)
-    return tuple(
-        EngineEntry(
-            graph=one.graph,
-            file=one.file.name,
-            weights_bytes=sum(blob.size_bytes for blob in one.blobs),
-            own_bytes=sum(blob.size_bytes for blob in one.blobs if users[blob] == 1),
-            device_bytes=0,
-            workspace_bytes=0,
-            latency=latencies[one.graph],
-        )
-        for one in made
-    )
+def optimize_graph(graph: Path, written: Path, data: Path, inputs: list[Case]) -> list[Case]:
+    """Lets ONNX Runtime optimise ``graph`` for this CPU; returns its outputs by name.
 
-
-@dataclass(frozen=True, slots=True)
-class Optimized:
-    """An optimised graph on disk, and what it computes.
-
-    Attributes:
-        graph: The optimised graph.
-        data: Its tensors and prepacked blobs; not there if the graph holds all itself.
-        outputs: The outputs by name, for each of the inputs.
-    """
-
-    graph: Path
-    data: Path
-    outputs: list[Case]
-
-
-def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
-    """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
+    They are those of the plain session: every optimisation (see ``holds_half``), one thread.
 
     Args:
         graph: A graph of the bundle.
-        folder: An empty folder to write to.
-        inputs: What to run the plain session on: every optimisation (see ``holds_half``),
-            one thread.
+        written: Where the optimised graph goes.
+        data: Where its tensors and prepacked blobs go, if it does not hold all itself.
+        inputs: What to run it on.
 
     Raises:
         TargetError: ONNX Runtime cannot load or run the graph.
     """
     onnxruntime = require("onnxruntime", "finish")
-    written, data = folder / "optimized.onnx", folder / "optimized.data"
     options = onnxruntime.SessionOptions()
     levels = onnxruntime.GraphOptimizationLevel
     options.intra_op_num_threads = 1
@@ -227,11 +191,10 @@ def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
             str(graph), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
         names = [output.name for output in session.get_outputs()]
-        outputs = [dict(zip(names, session.run(names, case), strict=True)) for case in inputs]
+        return [dict(zip(names, session.run(names, case), strict=True)) for case in inputs]
     # ONNX Runtime's exceptions share no base class below Exception.
     except Exception as cause:
         raise TargetError(
             f"{graph}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
             f" {reason_of(cause)}"
         ) from cause
-    return Optimized(written, data, outputs)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.profiles import Profile
+
     Case = Mapping[str, NDArray[Any]]
 
 _MIN_PAIRS = 7
@@ -24,23 +26,19 @@ _TURN_S = 0.4
 
 
 def measure_graphs(
-    graphs: Mapping[str, Path], inputs: Case, threads: int, progress: Callable[[str], None]
+    profile: Profile,
+    graphs: Mapping[str, Path],
+    inputs: Case,
+    threads: int,
+    progress: Callable[[str], None],
 ) -> dict[str, float]:
-    """Returns each graph's median latency in ms, comparable with one another.
+    """Returns each graph's median latency in ms; see ``EngineBuilder``.
 
     An engine of this target is as fast as a plain session of its graph. The first graph is
     the yardstick: it takes turns with every other one, and a latency is the median of the
     ratios times the yardstick's. So a clock rate that drifts does not tilt the comparison.
-
-    Args:
-        graphs: The graphs by name.
-        inputs: What to run on; inputs that a graph does not read are left out.
-        threads: Threads of ONNX Runtime.
-        progress: Told which graph is measured.
-
-    Raises:
-        TargetError: ONNX Runtime cannot load or run a graph.
     """
+    del profile  # the CPU of this machine is always the one that is meant
     names = list(graphs)
     yardstick = _session(graphs[names[0]], inputs, threads)
     own_ms: list[float] = []

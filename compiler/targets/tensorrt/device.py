@@ -96,20 +96,18 @@ def _plan(bundle: Bundle, graph: GraphEntry, file: Path) -> Plan:
     )
 
 
-def measured_ms(
+def measure_graphs(
     profile: Profile,
     graphs: Mapping[str, Path],
     inputs: Mapping[str, NDArray[Any]],
+    threads: int,
     progress: Progress,
 ) -> dict[str, float]:
     """Returns each graph's median latency in ms as an engine; see ``EngineBuilder``.
 
     The plans hold their weights: they are thrown away.
-
-    Raises:
-        TargetError: TensorRT cannot build a graph.
-        EngineError: It cannot run one.
     """
+    del threads  # they make no difference on a GPU
     library, cuda = open_library(profile.backend), open_cuda()
     cache, shapes = b"", Shapes((), (), None)
     with tempfile.TemporaryDirectory() as folder:

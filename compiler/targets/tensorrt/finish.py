@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.tensorrt.device import Gpu, measured_ms
+from skipc.compiler.targets.tensorrt.device import Gpu, measure_graphs
 from skipc.compiler.targets.tensorrt.plan import (
     PlanSettings,
     build_plan,
@@ -20,10 +20,7 @@ from skipc.runtime.bundle.engines import EngineEntry
 from skipc.runtime.errors import BackendUnavailableError, SkipcError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from skipc.compiler.targets import Progress
     from skipc.compiler.targets.options import TargetOptions
@@ -56,26 +53,11 @@ def unavailable_reason(profile: Profile) -> str | None:
 
 
 def unmeasurable_reason(profile: Profile) -> str | None:
-    """Returns why engines of ``profile`` cannot be run on this machine; None if they can."""
+    """Returns why the GPU here is not one that they are built for; None if it is."""
     try:
-        return unavailable_reason(profile) or _wrong_gpu(profile)
+        return _wrong_gpu(profile)
     except BackendUnavailableError as reason:
         return str(reason)
-
-
-def measure_graphs(
-    profile: Profile,
-    graphs: Mapping[str, Path],
-    inputs: Mapping[str, NDArray[Any]],
-    threads: int,
-    progress: Progress,
-) -> dict[str, float]:
-    """Returns each graph's median latency in ms; see ``EngineBuilder``.
-
-    ``threads`` makes no difference on a GPU.
-    """
-    del threads
-    return measured_ms(profile, graphs, inputs, progress)
 
 
 def build_engines(

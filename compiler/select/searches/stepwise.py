@@ -1,4 +1,4 @@
-"""From the full network step by step, or everything there is."""
+"""From the full network step by step, by rank (arXiv 2505.17626), or everything there is."""
 
 from __future__ import annotations
 
@@ -85,3 +85,31 @@ def _grow(space: Space, evaluate: Archive, width: int) -> None:
         }
         found = sorted(evaluate(sorted(larger)), key=lambda c: (-c.score, c.cost, c.genes))
         best = [candidate.genes for candidate in found[:width]]
+
+
+def rank(space: Space, evaluate: Archive, seed: int) -> None:
+    """Evaluates each step alone, then the nested configurations of the ranking."""
+    evaluate(nested(space, evaluate))
+
+
+def nested(space: Space, evaluate: Archive) -> list[Genes]:
+    """Returns the configurations of the best first steps, one per number of steps.
+
+    Of steps that are missed alike the one that saves more comes first, then the one nearer
+    the output, which stochastic depth trained to be missed more often. Numbers that are far
+    apart come first: if not all can be evaluated, what was is spread.
+    """
+    evaluate([space.full])
+    alone = evaluate([space.taking([step]) for step in space.steps])
+    ranked = sorted(
+        zip(space.steps, alone, strict=True),
+        key=lambda pair: (-pair[1].score, pair[1].cost, -pair[0][0], -pair[0][1]),
+    )
+    order = [step for step, _ in ranked]
+    sizes = range(1, len(order) + 1)
+    return [space.taking(order[:size]) for size in sorted(sizes, key=_reversed_bits)]
+
+
+def _reversed_bits(number: int) -> str:
+    """Returns a key that sorts whole numbers by van der Corput's sequence."""
+    return f"{number:032b}"[::-1]
