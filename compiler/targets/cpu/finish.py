@@ -6,6 +6,7 @@ import importlib.util
 import tempfile
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,15 @@ PACKED_FILE = "packed.bin"
 _EXTERNAL_FROM_BYTES = 256
 """Smaller tensors stay inside the graphs, as in the portable bundle."""
 _ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """One graph's engine, checked."""
+
+    graph: str
+    file: Path
+    blobs: frozenset[Blob]
 
 
 def unavailable_reason(profile: Profile) -> str | None:
@@ -91,30 +101,17 @@ def build_engines(
     require("onnxruntime", "finish")
     inputs = bundle.golden_inputs()
     graphs = bundle.manifest.graphs
-    made: dict[str, frozenset[Blob]] = {}
+    made: list[_Packed] = []
     with PackedStore(staging / PACKED_FILE) as store:
         for number, graph in enumerate(graphs, start=1):
             progress(f"packing {graph.name} ({number} of {len(graphs)})")
-            made[graph.name] = _pack(bundle, graph, inputs, store)
+            made.append(_packed(bundle, graph, inputs, store))
     packed_file = PACKED_FILE if store.size_bytes else ""
     if not packed_file:
         (staging / PACKED_FILE).unlink()
-    files = {name: staging / f"{name}.onnx" for name in made}
+    files = {one.graph: one.file for one in made}
     latencies = _latencies(files, packed_file, inputs[0], progress)
-    users = Counter(blob for blobs in made.values() for blob in blobs)
-    engines = tuple(
-        EngineEntry(
-            graph=name,
-            file=files[name].name,
-            weights_bytes=sum(blob.size_bytes for blob in blobs),
-            own_bytes=sum(blob.size_bytes for blob in blobs if users[blob] == 1),
-            device_bytes=0,
-            workspace_bytes=0,
-            latency=latencies[name],
-        )
-        for name, blobs in made.items()
-    )
-    return Built(current_host(), engines, packed_file)
+    return Built(current_host(), _entries(made, latencies), packed_file)
 
 
 def _latencies(
@@ -130,45 +127,81 @@ def _latencies(
     return table
 
 
-def _pack(
+def _packed(
     bundle: Bundle, graph: GraphEntry, inputs: list[Case], store: PackedStore
-) -> frozenset[Blob]:
+) -> _Packed:
     """Optimises, merges and checks one graph; keeps nothing of it in memory."""
     from skipc.compiler.targets.cpu.merge import merge_graph
 
     staging = store.path.parent
     path = staging / f"{graph.name}.onnx"
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        optimized, data = Path(scratch) / "optimized.onnx", Path(scratch) / "optimized.data"
-        before = optimize_graph(bundle.graph_file(graph), optimized, data, inputs)
-        check_outputs(graph, before)
-        blobs = merge_graph(optimized, data, path, store)
+        file = bundle.graph_file(graph)
+        optimized = optimize_graph(file, Path(scratch), inputs)
+        check_outputs(graph, optimized.outputs)
+        blobs = merge_graph(optimized.graph, optimized.data, path, store)
+    after = _run(path, store, inputs)
+    check_same_bits(graph.name, optimized.outputs, after)
+    check_golden(bundle, graph, after, NAME, "this CPU")
+    return _Packed(graph.name, path, blobs)
+
+
+def _run(path: Path, store: PackedStore, inputs: list[Case]) -> list[Case]:
     packed_file = store.path.name if store.size_bytes else ""
     with (
-        closing(OnnxRuntimeCpu({graph.name: path}, packed_file, threads=1)) as backend,
-        closing(backend.load(graph.name)) as engine,
+        closing(OnnxRuntimeCpu({path.stem: path}, packed_file, threads=1)) as backend,
+        closing(backend.load(path.stem)) as engine,
     ):
-        after = [engine.run(case) for case in inputs]
-    check_same_bits(graph.name, before, after)
-    check_golden(bundle, graph, after, NAME, "this CPU")
-    return blobs
+        return [engine.run(case) for case in inputs]
 
 
-def optimize_graph(graph: Path, written: Path, data: Path, inputs: list[Case]) -> list[Case]:
-    """Lets ONNX Runtime optimise ``graph`` for this CPU; returns its outputs by name.
+def _entries(
+    made: list[_Packed], latencies: dict[str, tuple[Latency, ...]]
+) -> tuple[EngineEntry, ...]:
+    users = Counter(blob for one in made for blob in one.blobs)
+    return tuple(
+        EngineEntry(
+            graph=one.graph,
+            file=one.file.name,
+            weights_bytes=sum(blob.size_bytes for blob in one.blobs),
+            own_bytes=sum(blob.size_bytes for blob in one.blobs if users[blob] == 1),
+            device_bytes=0,
+            workspace_bytes=0,
+            latency=latencies[one.graph],
+        )
+        for one in made
+    )
 
-    They are those of the plain session: every optimisation (see ``holds_half``), one thread.
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """An optimised graph on disk, and what it computes.
+
+    Attributes:
+        graph: The optimised graph.
+        data: Its tensors and prepacked blobs; not there if the graph holds all itself.
+        outputs: The outputs by name, for each of the inputs.
+    """
+
+    graph: Path
+    data: Path
+    outputs: list[Case]
+
+
+def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
+    """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
 
     Args:
         graph: A graph of the bundle.
-        written: Where the optimised graph goes.
-        data: Where its tensors and prepacked blobs go, if it does not hold all itself.
-        inputs: What to run it on.
+        folder: An empty folder to write to.
+        inputs: What to run the plain session on: every optimisation (see ``holds_half``),
+            one thread.
 
     Raises:
         TargetError: ONNX Runtime cannot load or run the graph.
     """
     onnxruntime = require("onnxruntime", "finish")
+    written, data = folder / "optimized.onnx", folder / "optimized.data"
     options = onnxruntime.SessionOptions()
     levels = onnxruntime.GraphOptimizationLevel
     options.intra_op_num_threads = 1
@@ -191,10 +224,11 @@ def optimize_graph(graph: Path, written: Path, data: Path, inputs: list[Case]) -
             str(graph), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
         names = [output.name for output in session.get_outputs()]
-        return [dict(zip(names, session.run(names, case), strict=True)) for case in inputs]
+        outputs = [dict(zip(names, session.run(names, case), strict=True)) for case in inputs]
     # ONNX Runtime's exceptions share no base class below Exception.
     except Exception as cause:
         raise TargetError(
             f"{graph}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
             f" {reason_of(cause)}"
         ) from cause
+    return Optimized(written, data, outputs)
