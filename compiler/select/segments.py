@@ -38,13 +38,11 @@ class Segment:
     Attributes:
         output: The cut's name.
         inputs: The cuts and network inputs that it reads.
-        nodes: Its nodes, in order.
-        norms: The re-estimated norms among them, each with the cut that it reads.
+        norms: The re-estimated norms in it, each with the cut that it reads.
     """
 
     output: str
     inputs: tuple[str, ...]
-    nodes: tuple[ir.Node, ...]
     norms: tuple[tuple[Norm, str], ...]
 
 
@@ -114,7 +112,7 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
             assert read is not None
             cuts |= set() if _given(read) else {read}
     _cut_shared(graph, cuts)
-    segments = {name: Segment(name, (), (), ()) for name in constants}
+    segments = {name: Segment(name, (), ()) for name in constants}
     segments |= {_name(cut): _segment(cut, cuts, norms, graph) for cut in cuts}
     outputs = tuple(_name(value) for value in graph.outputs)
     return Segments(segments, joins, outputs, constants)
@@ -166,13 +164,12 @@ def _segment(
                     inputs[_name(value)] = None
             elif before is not None:
                 pending.append(before)
-    nodes = tuple(node for node in graph if node in inside)
     found = tuple(
         (norms[_name(node.outputs[0])], _name(node.inputs[0]))
-        for node in nodes
-        if _name(node.outputs[0]) in norms
+        for node in graph
+        if node in inside and _name(node.outputs[0]) in norms
     )
-    return Segment(_name(cut), tuple(sorted(inputs)), nodes, found)
+    return Segment(_name(cut), tuple(sorted(inputs)), found)
 
 
 def _given(value: ir.Value) -> bool:
@@ -226,39 +223,21 @@ class Piece:
 
 def _serialized(model: ir.Model, segment: Segment) -> bytes:
     """Returns the segment as a model of its own."""
-    onnx = require("onnx", "compiler")
+    graph = ir.convenience.extract(model.graph, segment.inputs, [segment.output])
     reestimated = {norm.output for norm, _ in segment.norms}
-    inside = {value for node in segment.nodes for value in node.outputs}
-    read = {value for node in segment.nodes for value in node_inputs(node)} - inside
-    graph = onnx.GraphProto(name="segment")
-    for value in sorted(read, key=lambda value: str(value.name)):
-        if value.is_initializer() and value.const_value is not None:
-            # In memory: a model made of bytes has no folder to find external weights in.
-            tensor = ir.to_proto(ir.tensor(value.const_value.numpy()))
-            tensor.name = value.name
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(ir.to_proto(value))
-    for node in segment.nodes:
-        proto = ir.to_proto(node)
-        name = str(node.outputs[0].name)
-        if name in reestimated:
-            for operand, kind in ((MEAN, "mean"), (VARIANCE, "variance")):
-                proto.input[operand] = f"{name}.{kind}"
-                given = node.inputs[operand]
-                assert given is not None
-                kind_of = onnx.helper.make_tensor_type_proto(int(given.dtype or 1), None)
-                graph.input.append(
-                    onnx.ValueInfoProto(name=proto.input[operand], type=kind_of)
-                )
-        graph.node.append(proto)
-    output = next(value for value in inside if value.name == segment.output)
-    graph.output.append(ir.to_proto(output))
-    opsets = [
-        onnx.helper.make_opsetid(domain, version)
-        for domain, version in model.graph.opset_imports.items()
-    ]
-    made = onnx.ModelProto(ir_version=model.ir_version, graph=graph, opset_import=opsets)
-    made.functions.extend(ir.to_proto(function) for function in model.functions.values())
-    data: bytes = made.SerializeToString()
-    return data
+    for node in graph:
+        name = _name(node.outputs[0])
+        for operand, kind in ((MEAN, "mean"), (VARIANCE, "variance")):
+            if name in reestimated:
+                old = node.inputs[operand]
+                assert old is not None
+                given = ir.val(f"{name}.{kind}", old.dtype)
+                graph.inputs.append(given)
+                node.replace_input_with(operand, given)
+    for value in graph.initializers.values():
+        # In memory: a model made of bytes has no folder to find external weights in.
+        assert value.const_value is not None
+        value.const_value = ir.tensor(value.const_value.numpy())
+    functions = tuple(model.functions.values())
+    part = ir.Model(graph, ir_version=model.ir_version, functions=functions)
+    return ir.to_proto(part).SerializeToString()

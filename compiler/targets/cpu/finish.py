@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.targets.cpu.merge import Blob, PackedStore
+    from skipc.compiler.targets.cpu.merge import PackedStore
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import GraphEntry
+    from skipc.runtime.bundle.manifest import GraphEntry, StoredTensor
 
     Case = dict[str, NDArray[Any]]
 
@@ -56,7 +56,7 @@ class _Packed:
 
     graph: str
     file: Path
-    blobs: frozenset[Blob]
+    blobs: frozenset[StoredTensor]
 
 
 def unavailable_reason(profile: Profile) -> str | None:

@@ -8,21 +8,20 @@ store by content and rewrites every offset.
 
 from __future__ import annotations
 
-import hashlib
 import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
 
+from skipc.compiler.bundle.blobs import BlobWriter
 from skipc.compiler.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
-PAGE_BYTES = 4096
+    from skipc.runtime.bundle.manifest import StoredTensor
+
 _LINE_BYTES = 64
 _PREPACKED = "prepacked_"
 _HINT = "Try another onnxruntime version (1.23 and 1.31 are known to work), and report it."
@@ -32,70 +31,21 @@ class PackedLayoutError(TargetError):
     """ONNX Runtime wrote external data in a form that this skipc does not know."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Where one distinct piece of data lies in the packed store."""
-
-    offset_bytes: int
-    size_bytes: int
-
-
-class PackedStore:
-    """Writes one file in which each distinct blob lies once.
-
-    A blob of a page or more starts on a page, so that processes and sessions map the same
-    pages; a smaller one starts on a cache line. Written strictly in order, one blob in
-    memory at a time.
-
-    Args:
-        path: The file to create.
-    """
+class PackedStore(BlobWriter):
+    """Writes the store; small blobs start on a cache line."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("xb")
-        self._end_bytes = 0
-        self._blobs: dict[bytes, Blob] = {}
-
-    def __enter__(self) -> PackedStore:  # noqa: PYI034 - typing.Self is Python 3.11
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
+        super().__init__(path, _LINE_BYTES)
 
     @property
     def size_bytes(self) -> int:
         """The file's size so far."""
-        return self._end_bytes
-
-    def add(self, data: bytes) -> Blob:
-        """Returns where ``data`` lies, written now unless the store already has it."""
-        digest = hashlib.sha256(data).digest()
-        known = self._blobs.get(digest)
-        if known is not None:
-            return known
-        alignment_bytes = PAGE_BYTES if len(data) >= PAGE_BYTES else _LINE_BYTES
-        self._write(bytes(-self._end_bytes % alignment_bytes))
-        blob = Blob(self._end_bytes, len(data))
-        self._write(data)
-        self._blobs[digest] = blob
-        return blob
-
-    def flush(self) -> None:
-        """Makes what was added visible to readers of the file."""
-        self._file.flush()
-
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._end_bytes += len(data)
+        return self.end_bytes
 
 
-def merge_graph(graph: Path, data: Path, merged: Path, store: PackedStore) -> frozenset[Blob]:
+def merge_graph(
+    graph: Path, data: Path, merged: Path, store: PackedStore
+) -> frozenset[StoredTensor]:
     """Moves one optimised graph's external data into ``store``.
 
     Args:
@@ -111,7 +61,7 @@ def merge_graph(graph: Path, data: Path, merged: Path, store: PackedStore) -> fr
         PackedLayoutError: The graph's external data is not as expected.
     """
     model = onnx.load(str(graph), load_external_data=False)
-    used: set[Blob] = set()
+    used: set[StoredTensor] = set()
     with _Source(data) as source:
         for tensor in _tensors(model.graph):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -157,7 +107,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from _tensors(inner)
 
 
-def _move(tensor: onnx.TensorProto, source: _Source, store: PackedStore) -> set[Blob]:
+def _move(tensor: onnx.TensorProto, source: _Source, store: PackedStore) -> set[StoredTensor]:
     """Copies one tensor and its prepacked blobs, and rewrites where they are."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if entries.get("location") != source.path.name or "length" not in entries:
@@ -165,7 +115,7 @@ def _move(tensor: onnx.TensorProto, source: _Source, store: PackedStore) -> set[
             f"tensor {tensor.name!r}: expected external data of known length in"
             f" {source.path.name!r}, found {entries}. {_HINT}"
         )
-    blob = store.add(source.read(int(entries.get("offset", "0")), int(entries["length"])))
+    blob = store.write(source.read(int(entries.get("offset", "0")), int(entries["length"])))
     used = {blob}
     rewritten = {
         "location": store.path.name,
@@ -187,7 +137,7 @@ def _move(tensor: onnx.TensorProto, source: _Source, store: PackedStore) -> set[
 
 def _moved_prepacked(
     name: str, value: str, source: _Source, store: PackedStore
-) -> tuple[str, set[Blob]]:
+) -> tuple[str, set[StoredTensor]]:
     """Returns a ``key|offset;length;flag;offset;length;flag…`` entry for the store."""
     key, bar, places = value.rpartition("|")
     fields = places.split(";")
@@ -198,12 +148,12 @@ def _moved_prepacked(
             f"tensor {name!r}: cannot read the prepacked entry {value!r}. {_HINT}"
         )
     moved: list[str] = []
-    used: set[Blob] = set()
+    used: set[StoredTensor] = set()
     for offset, length, flag in zip(fields[0::3], fields[1::3], fields[2::3], strict=True):
         if int(length) == 0:
             moved += [offset, length, flag]
             continue
-        blob = store.add(source.read(int(offset), int(length)))
+        blob = store.write(source.read(int(offset), int(length)))
         used.add(blob)
         moved += [str(blob.offset_bytes), length, flag]
     return f"{key}|{';'.join(moved)}", used

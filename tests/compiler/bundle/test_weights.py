@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skipc.compiler.bundle.weights import INLINE_BELOW_BYTES, PAGE_BYTES, WeightStoreWriter
+from skipc.compiler.bundle.blobs import PAGE_BYTES
+from skipc.compiler.bundle.weights import INLINE_BELOW_BYTES, WeightStoreWriter
 from tests.zoo import exported, pruned
 
 

@@ -6,8 +6,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from skipc.compiler.bundle.blobs import PAGE_BYTES
 from skipc.compiler.errors import TargetError
-from skipc.compiler.targets.cpu.merge import PAGE_BYTES, Blob, PackedStore, merge_graph
+from skipc.compiler.targets.cpu.merge import PackedStore, merge_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +47,8 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
 
 def test_store_holds_each_blob_once_and_on_a_page(tmp_path: Path) -> None:
     with PackedStore(tmp_path / "packed.bin") as store:
-        first = [store.add(data) for data in (EXTRA, RAW, b"x", PACKED)]
-        assert [store.add(data) for data in (EXTRA, RAW, b"x", PACKED)] == first
+        first = [store.write(data) for data in (EXTRA, RAW, b"x", PACKED)]
+        assert [store.write(data) for data in (EXTRA, RAW, b"x", PACKED)] == first
         size_bytes = store.size_bytes
     written = (tmp_path / "packed.bin").read_bytes()
     assert len(written) == size_bytes
@@ -94,7 +95,7 @@ def test_merge_finds_the_tensors_of_inner_graphs(tmp_path: Path) -> None:
         used = merge_graph(
             tmp_path / "o.onnx", tmp_path / "optimized.data", tmp_path / "m.onnx", store
         )
-    assert used == {Blob(0, 5000), Blob(5056, 300)}
+    assert {(blob.offset_bytes, blob.size_bytes) for blob in used} == {(0, 5000), (5056, 300)}
     merged = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     assert b"optimized.data" not in merged.SerializeToString()
 
