@@ -66,12 +66,7 @@ def known_norms(
 
 
 def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
-    """Returns the statistics of ``front``; none where it shares those of the checkpoint.
-
-    Args:
-        path: The front's file; the statistics lie beside it.
-        front: What is in it.
-        checkpoint: The checkpoint to build.
+    """Returns the statistics of the front at ``path``; none where it shares the checkpoint's.
 
     Raises:
         FrontError: The statistics are missing, altered, or of other weights.

@@ -103,19 +103,15 @@ def finish_bundle_on(
     options: TargetOptions,
     progress: Progress,
 ) -> EngineSet:
-    """Builds the engines of a bundle on a device that is known to be able to.
+    """Builds the engines of a bundle on a device that ``check_device`` allows.
 
     Args:
-        device: What builds them; see ``check_device``.
+        device: What builds them.
         bundle: The bundle, here.
         profile: The target, for which there is a builder.
         own: The target's file here, where it does not come with skipc.
-        options: Options of the target; see ``compiler.targets.finish``.
+        options: Options of the target.
         progress: Called with a short line before each step, here or there.
-
-    Raises:
-        BundleError: A file of the bundle is missing.
-        RemoteError: The device cannot be used, failed, or sent what cannot be trusted.
     """
     host = device.connection.host
     with temporary_folder(device.connection) as folder:
@@ -177,13 +173,7 @@ def _build(device: Device, path: str, target: tuple[str, ...], progress: Progres
 def fetch_engines(
     connection: Connection, remote: str, bundle: Bundle, profile: Profile
 ) -> EngineSet:
-    """Brings a target's engines into ``bundle``, as a whole or not at all.
-
-    Args:
-        connection: To the device.
-        remote: The ``engines`` folder of the bundle there.
-        bundle: The bundle here that they were built from.
-        profile: The target.
+    """Brings a target's engines into ``bundle`` from a folder there, as a whole or not at all.
 
     Raises:
         RemoteError: What comes is not the complete, sound engines of this bundle.

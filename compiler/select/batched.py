@@ -39,12 +39,7 @@ def evaluated_family(
 ) -> Family:
     """Returns the family to evaluate with: one that takes ``rows`` rows at once, if possible.
 
-    Args:
-        supernet: What the family was exported from.
-        family: The family as it is built.
-        rows: The largest chunk wanted.
-        scaling: How kept branches are scaled.
-        note: Told in one line what makes the evaluation slow.
+    ``family`` is what is built of ``supernet``; ``note`` is told what makes evaluation slow.
     """
     original = scaling.of(supernet) is ResidualScale.ORIGINAL
     plain = supernet.exported() if original else family.network
@@ -63,13 +58,8 @@ def batched_graph(
 
     Only a PyTorch network whose inputs all have a first dimension of 1 is exported again;
     units and norms must keep their names, and each row must give what it gives alone. Where
-    that cannot be, or the batch is dynamic already, ``graph`` itself is returned.
-
-    Args:
-        supernet: What ``graph`` was exported from.
-        graph: The graph as it will be built, not scaled by survival probabilities yet.
-        rows: The largest chunk wanted.
-        note: Told in one line where the fixed batch has to stay.
+    that cannot be, or the batch is dynamic already, ``graph`` itself is returned: that of
+    ``supernet``, not scaled by survival probabilities yet.
     """
     if graph.batch is not None or rows < 2:
         return graph

@@ -30,17 +30,10 @@ def choose(
     latency: Latency,
     reference: ReferencePoint,
 ) -> tuple[Candidate, ...]:
-    """Returns the configurations to build, the most expensive first.
+    """Returns the configurations to build, of everything evaluated, the most expensive first.
 
     The full network is among them unless it is too slow: it is what the others are compared
-    with.
-
-    Args:
-        candidates: Everything evaluated, the full network included.
-        space: What they were chosen from.
-        constraints: What the chosen have to keep.
-        latency: Predicts a configuration's latency in ms.
-        reference: Bounds the hypervolume.
+    with. ``latency`` predicts milliseconds, ``reference`` bounds the hypervolume.
 
     Raises:
         SelectError: Nothing keeps the constraints; the message names the nearest.

@@ -27,12 +27,8 @@ class Groups:
     """Groups configurations by every choice but what they skip: a group is one network.
 
     A network that switches more than its units holds one configuration, and nothing is
-    shared: then what is skipped tells groups apart, too.
-
-    Args:
-        family: The network to evaluate with.
-        reestimate: What norm statistics are estimated on.
-        settings: How to evaluate.
+    shared: then what is skipped tells groups apart, too. Norms are estimated on
+    ``reestimate``.
     """
 
     def __init__(

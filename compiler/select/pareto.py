@@ -45,12 +45,8 @@ def front_of(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
 def hypervolume(front: Sequence[Candidate], reference: ReferencePoint) -> float:
     """Returns the share of the box between reference and ideal that ``front`` covers.
 
-    The ideal costs nothing. Zitzler and Thiele 1998 ("Multiobjective
-    optimization using evolutionary algorithms", section 3.1) in two dimensions.
-
-    Args:
-        front: As ``front_of`` returns it.
-        reference: What bounds the covered area.
+    The ideal costs nothing; ``front`` is as ``front_of`` returns it. Zitzler and Thiele 1998
+    ("Multiobjective optimization using evolutionary algorithms", section 3.1).
     """
     box = reference.cost * (reference.ideal - reference.score)
     return _area(front, reference) / box if box > 0 else 0.0
@@ -59,14 +55,9 @@ def hypervolume(front: Sequence[Candidate], reference: ReferencePoint) -> float:
 def thin(
     front: Sequence[Candidate], size: int, reference: ReferencePoint
 ) -> tuple[Candidate, ...]:
-    """Returns the ``size`` candidates of ``front`` that together cover most.
+    """Returns the ``size`` candidates of a front that together cover most.
 
     The cheapest and the best are always among them (of one, the best).
-
-    Args:
-        front: As ``front_of`` returns it.
-        size: How many to keep, at least 1.
-        reference: What bounds the covered area.
     """
     if len(front) <= size:
         return tuple(front)

@@ -182,15 +182,10 @@ def _name(value: ir.Value | None) -> str:
 
 
 class Piece:
-    """One segment, ready to run.
+    """One segment of a model, ready to run.
 
     The statistics of its re-estimated norms are inputs, ``<norm output>.mean`` and
     ``.variance``: one session serves all configurations.
-
-    Args:
-        model: The supernet's graph, which the segment's nodes belong to.
-        segment: The segment.
-        threads: Threads of ONNX Runtime.
     """
 
     def __init__(self, model: ir.Model, segment: Segment, threads: int) -> None:

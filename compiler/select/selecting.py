@@ -96,16 +96,10 @@ def select(
     options: SelectOptions,
     notes: Notes,
 ) -> Selection:
-    """Returns the near-Pareto configurations of a network.
+    """Returns the near-Pareto configurations of a network, read from ``checkpoint``.
 
-    Ctrl-C during the search ends the search alone: what it found so far is returned.
-
-    Args:
-        supernet: The network read from ``checkpoint``.
-        checkpoint: Its file.
-        model: How it was read; the workers of a Ray cluster read it again.
-        options: How to select.
-        notes: Told what is being done.
+    Ctrl-C during the search ends the search alone: what it found so far is returned. The
+    workers of a Ray cluster read the checkpoint again, as ``model`` says.
 
     Raises:
         SelectError: The data, the options or the constraints do not fit the network.

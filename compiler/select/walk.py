@@ -199,16 +199,16 @@ def plan(
 
 
 class Run:
-    """Holds each value until its last use.
+    """Holds each value until its last use, at most ``memory_bytes`` of them.
 
     Over the cap the value whose next use is furthest away is dropped, and computed again
-    when it is wanted.
+    when it is wanted. What is being computed comes on top.
 
     Args:
         plan: What to do.
         given: The network's inputs by name.
         compute: Runs the segment of a key on what it reads.
-        memory_bytes: How much to hold, beside what is being computed.
+        memory_bytes: How much to hold.
 
     Attributes:
         peak_bytes: The most that was held.

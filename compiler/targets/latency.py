@@ -28,16 +28,11 @@ _LONG_S = 2.0
 def measure_latencies(
     backend: Backend, graphs: tuple[str, ...], inputs: Case
 ) -> dict[str, Latency]:
-    """Returns every engine's latency with the threads of ``backend``.
+    """Returns every engine's latency with the threads of ``backend``, by the graphs' names.
 
     The engines take turns in up to three passes, so that a change of the clock rate
     meets all of them. One engine is loaded at a time: memory does not grow with their number.
     It takes about 0.8 s, or one pass of two calls each where that is longer.
-
-    Args:
-        backend: Loads the engines.
-        graphs: The names of their graphs.
-        inputs: What to run on: the golden input with the typical batch.
 
     Raises:
         EngineError: An engine cannot be loaded or run.

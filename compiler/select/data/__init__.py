@@ -76,10 +76,7 @@ def read_data(
 ) -> Data:
     """Returns the data that ``options`` name, fit for a network with these inputs.
 
-    Args:
-        options: What the command line says.
-        inputs: The network's inputs.
-        note: Told in one line what is odd about the labels' order.
+    ``note`` is told in one line what is odd about the labels' order.
 
     Raises:
         SelectError: It cannot be read, does not fit the network, or is too little.

@@ -149,11 +149,9 @@ def image_files(path: Path) -> list[tuple[Path, int]]:
 
 
 def read_image(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Returns an image scaled and cropped around its centre, (C, H, W), between 0 and 1.
+    """Returns an image scaled and cropped around its centre to ``shape``, between 0 and 1.
 
-    Args:
-        path: Its file.
-        shape: Channels (1 or 3), height and width.
+    That is (channels, height, width), with 1 or 3 channels.
 
     Raises:
         SelectError: It cannot be read.

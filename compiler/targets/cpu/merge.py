@@ -46,16 +46,13 @@ class PackedStore(BlobWriter):
 def merge_graph(
     graph: Path, data: Path, merged: Path, store: PackedStore
 ) -> frozenset[StoredTensor]:
-    """Moves one optimised graph's external data into ``store``.
+    """Moves an optimised graph's external data into ``store``; returns the blobs it refers to.
 
     Args:
         graph: The optimised graph as ONNX Runtime wrote it.
         data: Its external data; need not exist if the graph refers to none.
         merged: The graph to write, in the store's folder; refers to the store only.
         store: Gets every tensor and prepacked blob that it does not yet have.
-
-    Returns:
-        The blobs that the graph refers to.
 
     Raises:
         PackedLayoutError: The graph's external data is not as expected.

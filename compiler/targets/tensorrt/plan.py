@@ -269,17 +269,10 @@ def _error_text(error: Any) -> str:
 def possible_capabilities(
     library: Library, name: str, graph: Path, settings: PlanSettings, note: Progress
 ) -> tuple[str, ...]:
-    """Returns the compute capabilities that the graph can be built for.
+    """Returns the compute capabilities of ``settings`` that a graph can be built for.
 
     One that cannot would fail the plan for all: TensorRT-RTX has no float32 matrix products
-    on 7.5, for one.
-
-    Args:
-        library: TensorRT-RTX.
-        name: The name of the graph to try, for messages.
-        graph: Its file.
-        settings: The settings; its capabilities are tried together, then one by one.
-        note: Told what is left out, and why.
+    on 7.5, for one. ``note`` is told what is left out, and why.
 
     Raises:
         TargetError: The graph can be built for none of them.
