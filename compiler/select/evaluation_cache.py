@@ -1,9 +1,7 @@
 """Scores on disk: an interrupted search resumes, a wider one starts from the narrower.
 
-One file per search problem, JSON lines: the first says what the scores are for, each further
-one is a configuration, ``{"genes": [0, 1, 0], "score": 0.99}``. The file is only ever appended
-to, one write per line, so that two processes may use it at once. A line that a crash cut short
-is closed with ``#torn`` by whoever appends next, and is ignored.
+One SQLite database per search problem, which several processes may use at once: a row for
+each configuration, its genes as ``0,1,0``, and one that says what the scores are for.
 """
 
 from __future__ import annotations
@@ -11,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sqlite3
 from dataclasses import asdict, dataclass
-from io import FileIO
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
-from skipc.runtime.bundle.records import parse_json, read
-from skipc.runtime.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,17 +21,15 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Gene, Genes
 
-FORMAT = "skipc.evaluations/2"
-_TORN = b"#torn"
+FORMAT = "skipc.evaluations/3"
 _MEND = "The file is damaged: delete it, and its configurations are evaluated again."
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One line: a configuration and its score."""
-
-    genes: tuple[int, ...]
-    score: float
+# A process that is killed leaves what is whole; what losing power leaves is told apart.
+_OPENING = """
+    PRAGMA journal_mode = TRUNCATE;
+    PRAGMA synchronous = OFF;
+    CREATE TABLE IF NOT EXISTS problem (key TEXT PRIMARY KEY);
+    CREATE TABLE IF NOT EXISTS scores (genes TEXT PRIMARY KEY, score REAL);
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +52,10 @@ class EvaluationKey:
     residual_scale: str
     genes: tuple[Gene, ...]
 
-    def line(self) -> bytes:
-        """Returns the first line of the file, newline included."""
-        fields = {"format": FORMAT, **asdict(self)}
-        return json.dumps(fields, ensure_ascii=True).encode() + b"\n"
-
-    def file_name(self) -> str:
-        """Returns the name of the file, which only this key has."""
-        return f"{hashlib.sha256(self.line()).hexdigest()[:32]}.jsonl"
+    @property
+    def text(self) -> str:
+        """All of it, as JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)})
 
 
 class EvaluationCache:
@@ -83,29 +73,23 @@ class EvaluationCache:
     """
 
     def __init__(self, folder: Path, key: EvaluationKey, note: Callable[[str], None]) -> None:
-        self.path = folder / key.file_name()
+        self.path = folder / f"{hashlib.sha256(key.text.encode()).hexdigest()[:32]}.sqlite"
         self._key = key
-        self._header = key.line()
         self._note = note
         self._scores: dict[Genes, float] = {}
-        self._file: FileIO | None = None
+        self._database: sqlite3.Connection | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Unbuffered and appending: no other process's line gets into one of these.
-            self._file = FileIO(self.path, "ab")
-            content = self.path.read_bytes()
-        except OSError as cause:
+            self._database = sqlite3.connect(self.path, isolation_level=None)
+            self._read(self._database)
+        except (OSError, sqlite3.OperationalError) as cause:
             self._stop(cause)
-            return
-        try:
-            complete = self._read(content)
+        except sqlite3.DatabaseError as cause:
+            self.close()
+            raise SelectError(f"{self.path}: {cause}. {_MEND}") from cause
         except BaseException:
             self.close()
             raise
-        if content and not content.endswith(b"\n"):
-            self._append(_TORN + b"\n")
-        if not complete:
-            self._append(self._header)
 
     @property
     def scores(self) -> Mapping[Genes, float]:
@@ -117,64 +101,46 @@ class EvaluationCache:
         if genes in self._scores or not math.isfinite(score):
             return
         self._scores[genes] = score
-        self._append(json.dumps({"genes": genes, "score": float(score)}).encode() + b"\n")
+        if self._database is None:
+            return
+        row = ",".join(map(str, genes)), float(score)
+        try:
+            self._database.execute("INSERT OR IGNORE INTO scores VALUES (?, ?)", row)
+        except sqlite3.Error as cause:
+            self._stop(cause)
 
     def close(self) -> None:
         """Closes the file; further scores are kept in memory only."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
-    def _append(self, line: bytes) -> None:
-        if self._file is None:
-            return
-        try:
-            if (self._file.write(line) or 0) < len(line):
-                raise OSError("no space left for the whole line")
-        except OSError as cause:
-            self._stop(cause)
-
-    def _stop(self, cause: OSError) -> None:
+    def _stop(self, cause: Exception) -> None:
         self.close()
-        reason = cause.strerror or str(cause)
+        reason = getattr(cause, "strerror", None) or str(cause)
         self._note(
             f"{self.path}: evaluated configurations can no longer be cached: {reason}. The"
             " search goes on; what it finds from here on is not kept for the next one. Free"
             " some space there, or give another folder with --cache."
         )
 
-    def _read(self, content: bytes) -> bool:
-        """Reads the scores; returns whether the first line was there."""
-        # What follows the last newline is empty, or a line that a crash cut short.
-        lines = [
-            (number, line)
-            for number, line in enumerate(content.split(b"\n")[:-1], start=1)
-            if not line.endswith(_TORN)
-        ]
-        for place, (number, line) in enumerate(lines):
-            # Two processes that begin at once both write the first line.
-            if line + b"\n" == self._header:
-                continue
-            if place == 0:
-                raise SelectError(
-                    f"{self.path}: line {number} does not say what these scores are for."
-                    f" {_MEND}"
-                )
-            genes, score = self._entry(number, line)
-            self._scores.setdefault(genes, score)
-        return bool(lines)
-
-    def _entry(self, number: int, line: bytes) -> tuple[Genes, float]:
-        where = f"{self.path}: line {number}"
-        try:
-            found = read(_Entry, parse_json(line, where), where)
-        except FormatError as cause:
-            raise SelectError(f"{cause} {_MEND}") from cause
+    def _read(self, database: sqlite3.Connection) -> None:
+        database.executescript(_OPENING)
+        database.execute("INSERT OR IGNORE INTO problem VALUES (?)", (self._key.text,))
+        if database.execute("SELECT key FROM problem").fetchall() != [(self._key.text,)]:
+            raise SelectError(f"{self.path}: holds the scores of something else. {_MEND}")
         known = self._key.genes
-        if len(found.genes) != len(known) or not all(
-            0 <= value < gene.values for gene, value in zip(known, found.genes, strict=True)
-        ):
-            raise SelectError(
-                f"{where}: 'genes' needs a value for each of {len(known)} decisions. {_MEND}"
-            )
-        return found.genes, found.score
+        for text, score in database.execute("SELECT genes, score FROM scores ORDER BY rowid"):
+            genes = tuple(int(value) for value in str(text).split(",") if value.isdecimal())
+            if len(genes) != len(known) or not all(
+                value < gene.values for gene, value in zip(known, genes, strict=True)
+            ):
+                raise SelectError(
+                    f"{self.path}: {text!r}: genes need a value for each of {len(known)}"
+                    f" decisions. {_MEND}"
+                )
+            if not isinstance(score, float) or not math.isfinite(score):
+                raise SelectError(
+                    f"{self.path}: {text!r}: the score {score!r} is no finite number. {_MEND}"
+                )
+            self._scores[genes] = score

@@ -1,11 +1,13 @@
-"""Scores on disk: resumed, torn, damaged, shared by two processes, and a full disk."""
+"""Scores on disk: resumed, damaged, shared by two processes, and a full disk."""
 
 from __future__ import annotations
 
 import json
 import os
 import resource
+import sqlite3
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -48,9 +50,9 @@ def filled(tmp_path: Path) -> EvaluationCache:
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """Lets no file grow beyond 1000 bytes, as a full disk would; undone at the end."""
+    """Lets no file grow beyond five pages, as a full disk would; undone at the end."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5 * 4096, before[1]))
     try:
         yield
     finally:
@@ -64,13 +66,23 @@ def test_cache_resumes_with_every_score(filled, tmp_path):
     again.close()
 
 
-def test_cache_says_what_it_is_for_in_its_first_line(filled):
-    first, *rest = filled.path.read_text().splitlines()
-    said = json.loads(first)
+def rows(path: Path, table: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
+
+
+def change(path: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement, values)
+
+
+def test_cache_says_what_it_is_for(filled):
+    ((key,),) = rows(filled.path, "problem")
+    said = json.loads(key)
     assert (said["format"], said["norm"], [gene["name"] for gene in said["genes"]]) == (
-        "skipc.evaluations/2", "full", ["a", "b", "c"],
+        "skipc.evaluations/3", "full", ["a", "b", "c"],
     )  # fmt: skip
-    assert [json.loads(line)["genes"] for line in rest] == list(map(list, SCORES))
+    assert rows(filled.path, "scores") == [("0,0,0", 0.975), ("1,0,1", 0.5), ("1,1,1", 0.0)]
 
 
 def test_cache_writes_a_score_once(filled, tmp_path):
@@ -84,15 +96,12 @@ def test_cache_writes_a_score_once(filled, tmp_path):
 def test_cache_has_each_score_on_disk_before_it_is_closed(tmp_path):
     cache = opened(tmp_path)
     cache.add((1, 0, 1), 0.25)
-    assert json.loads(cache.path.read_text().splitlines()[-1]) == {
-        "genes": [1, 0, 1],
-        "score": 0.25,
-    }
+    assert rows(cache.path, "scores") == [("1,0,1", 0.25)]
     cache.close()
 
 
 @pytest.mark.parametrize(
-    "change",
+    "other",
     [
         {"checkpoint_sha256": "e" * 64},
         {"data_sha256": "e" * 64},
@@ -101,76 +110,53 @@ def test_cache_has_each_score_on_disk_before_it_is_closed(tmp_path):
         {"residual_scale": "original"},
         {"genes": genes_of("abd")},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=lambda other: next(iter(other)),
 )
-def test_cache_of_another_problem_is_another_file(change, filled, tmp_path):
-    other = EvaluationCache(tmp_path, replace(KEY, **change), refuse)
-    assert other.path != filled.path
-    assert not other.scores
-    other.close()
-
-
-def test_cache_ignores_a_line_cut_anywhere_and_goes_on_behind_it(filled, tmp_path):
-    whole = filled.path.read_bytes()
-    for cut in range(len(whole)):
-        filled.path.write_bytes(whole[:cut])
-        kept = whole[:cut].count(b"\n")
-        cache = opened(tmp_path)
-        assert list(cache.scores.items()) == list(SCORES.items())[: max(kept - 1, 0)]
-        for genes, score in SCORES.items():
-            cache.add(genes, score)
-        cache.close()
-        again = opened(tmp_path)
-        assert dict(again.scores) == SCORES
-        again.close()
-
-
-def test_cache_survives_a_second_crash_while_a_torn_line_is_closed(filled, tmp_path):
-    filled.path.write_bytes(filled.path.read_bytes()[:-4] + b"#to")
-    cache = opened(tmp_path)
-    assert dict(cache.scores) == dict(list(SCORES.items())[:2])
+def test_cache_of_another_problem_is_another_file(other, filled, tmp_path):
+    cache = EvaluationCache(tmp_path, replace(KEY, **other), refuse)
+    assert cache.path != filled.path
+    assert not cache.scores
     cache.close()
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("genes", "score", "said"),
     [
-        ("nonsense", "not valid JSON"),
-        ("", "not valid JSON"),
-        ("[1, 2]", "expected an object"),
-        ("[" * 100_000, "not valid JSON"),
-        ('{"genes": [0, 1, 0]}', "the key 'score' is missing"),
-        ('{"genes": [0, 1, 0], "score": 1.0, "more": 1}', "unknown key 'more'"),
-        ('{"genes": [0, 1], "score": 1.0}', "each of 3 decisions"),
-        ('{"genes": [0, 1, 2], "score": 1.0}', "each of 3 decisions"),
-        ('{"genes": "010", "score": 1.0}', "'genes' must be a list of whole numbers"),
-        ('{"genes": [0, -1, 0], "score": 1.0}', "'genes.1.' must be a whole number of at"),
-        ('{"genes": [0, 1, 0], "score": NaN}', "finite number"),
-        ('{"genes": [0, 1, 0], "score": "1"}', "must be a number"),
-        ('{"genes": [0, 1, 0], "score": 1e999}', "finite number"),
-        ('{"genes": [0, 1, 0], "score": true}', "must be a number"),
+        ("0,1", 1.0, "each of 3 decisions"),
+        ("0,1,2", 1.0, "each of 3 decisions"),
+        ("0,-1,0", 1.0, "each of 3 decisions"),
+        ("010", 1.0, "each of 3 decisions"),
+        (b"\xff\xfe", 1.0, "each of 3 decisions"),
+        (None, 1.0, "each of 3 decisions"),
+        ("0,1,0", None, "no finite number"),
+        ("0,1,0", float("inf"), "no finite number"),
+        ("0,1,0", "much", "no finite number"),
     ],
 )
-def test_cache_with_a_damaged_line_is_refused(line, said, filled, tmp_path):
-    lines = filled.path.read_text().splitlines()
-    lines[2] = line
-    filled.path.write_text("\n".join(lines) + "\n")
+def test_cache_with_a_damaged_row_is_refused(genes, score, said, filled, tmp_path):
+    change(filled.path, "INSERT INTO scores VALUES (?, ?)", genes, score)
     with pytest.raises(SelectError, match=said) as caught:
         opened(tmp_path)
-    assert f"{filled.path}: line 3" in str(caught.value)
+    assert str(filled.path) in str(caught.value)
     assert "delete it" in str(caught.value)
 
 
-def test_cache_with_bytes_that_are_no_text_is_refused(filled, tmp_path):
-    filled.path.write_bytes(filled.path.read_bytes() + b"\xff\xfe\x00\n")
-    with pytest.raises(SelectError, match="line 5: not valid JSON"):
+@pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + bytes(4080)])
+def test_file_that_is_no_database_is_refused(content, filled, tmp_path):
+    filled.path.write_bytes(content)
+    with pytest.raises(SelectError, match=r"database.*delete it"):
+        opened(tmp_path)
+
+
+def test_cache_that_ends_early_is_refused(filled, tmp_path):
+    filled.path.write_bytes(filled.path.read_bytes()[: 2 * 4096])
+    with pytest.raises(SelectError, match=r"malformed.*delete it"):
         opened(tmp_path)
 
 
 def test_cache_for_something_else_under_its_name_is_refused(filled, tmp_path):
-    rest = filled.path.read_bytes().split(b"\n", 1)[1]
-    filled.path.write_bytes(replace(KEY, norm="scalar").line() + rest)
-    with pytest.raises(SelectError, match="line 1 does not say what"):
+    change(filled.path, "UPDATE problem SET key = ?", replace(KEY, norm="scalar").text)
+    with pytest.raises(SelectError, match="the scores of something else"):
         opened(tmp_path)
 
 
@@ -188,19 +174,19 @@ def test_full_disk_ends_caching_with_one_note_and_keeps_the_scores(tmp_path, sma
     notes: list[str] = []
     key = replace(KEY, genes=genes_of("abcdefgh"))
     cache = EvaluationCache(tmp_path, key, notes.append)
-    every = [tuple(n >> i & 1 for i in range(8)) for n in range(40)]
+    every = [tuple(n >> i & 1 for i in range(8)) for n in range(256)]
     for genes in every:
         cache.add(genes, 0.5)
     assert len(notes) == 1
     assert "can no longer be cached" in notes[0]
     assert str(cache.path) in notes[0]
     assert list(cache.scores) == every
-    # What fitted is there for the next search; the line that did not fit is ignored.
-    fitted = cache.path.read_bytes().count(b"\n") - 1
-    assert 0 < fitted < 40
+    # What fitted is there for the next search.
+    kept = [score for _, score in rows(cache.path, "scores")]
+    assert 0 < len(kept) < 256
     more: list[str] = []
     again = EvaluationCache(tmp_path, key, more.append)
-    assert list(again.scores) == every[:fitted]
+    assert list(again.scores) == every[: len(kept)]
     again.close()
 
 
@@ -228,4 +214,4 @@ def test_two_processes_append_to_one_cache(tmp_path):
     cache = EvaluationCache(tmp_path, replace(KEY, genes=genes_of("0123456789")), refuse)
     assert sorted(cache.scores.values()) == [number / 8 for number in range(400)]
     cache.close()
-    assert os.listdir(tmp_path) == [cache.path.name]
+    assert not (set(os.listdir(tmp_path)) - {cache.path.name, f"{cache.path.name}-journal"})
