@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from click import Context, Parameter
 
     from skipc.compiler.read import ModelOptions, Supernet
-    from skipc.compiler.remote.device import Device
+    from skipc.compiler.remote.connection import Device
     from skipc.compiler.residual_scale import Scaling
     from skipc.runtime.bundle import Bundle
     from skipc.tools.console import Steps
@@ -199,17 +199,15 @@ target_options = group(
 def _device(
     on: str | None, on_command: str | None, on_options: tuple[str, ...]
 ) -> Device | None:
-    from skipc.compiler.remote.connection import Connection
-    from skipc.compiler.remote.device import Device
+    from skipc.compiler.remote.connection import Device
 
     if on is None:
         if on_command is not None or on_options:
             raise click.UsageError("--on-command and --on-option: only with --on HOST.")
         return None
-    connection = Connection(on, on_options)
     try:
         words = () if on_command is None else (tuple(shlex.split(on_command)),)
-        return Device(connection, *words)
+        return Device(on, on_options, *words)
     except ValueError as cause:
         raise click.UsageError(
             f"--on-command {on_command!r}: {cause}. Quote it as for a shell."
@@ -245,10 +243,10 @@ def device_arguments(device: Device | None) -> list[str]:
     """Returns the words of a command line that ``device_options`` reads as ``device``."""
     if device is None:
         return []
-    words = ["--on", device.connection.host]
-    if device.command != type(device)(device.connection).command:
+    words = ["--on", device.host]
+    if device.command != type(device)(device.host).command:
         words += ["--on-command", shlex.join(device.command)]
-    for option in device.connection.options:
+    for option in device.options:
         words += ["--on-option", option]
     return words
 

@@ -36,19 +36,21 @@ _CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """How another machine is reached; ports, keys and users are ssh's own configuration.
+class Device:
+    """A machine that builds engines; ports, keys and users are ssh's own configuration.
 
     Attributes:
         host: What ssh takes: ``HOST``, ``USER@HOST`` or an alias of ``~/.ssh/config``.
         options: ssh's ``-o`` options, each as ``NAME=VALUE``.
+        command: The words that run skipc there.
 
     Raises:
-        RemoteError: The host is none, or an option has another form.
+        RemoteError: The host or the command is none, or an option has another form.
     """
 
     host: str
     options: tuple[str, ...] = ()
+    command: tuple[str, ...] = ("skipc",)
 
     def __post_init__(self) -> None:
         parts = self.host.removeprefix("ssh://").split("@")
@@ -66,6 +68,15 @@ class Connection:
                     f"--on-option {option[:100]!r}: expected an option of ssh as NAME=VALUE,"
                     " such as Port=2222."
                 )
+        if not self.command or not self.command[0] or self.command[0].startswith("-"):
+            raise RemoteError(
+                f"--on-command {shlex.join(self.command)!r}: not a command. Expected how"
+                " skipc is run on the device, such as 'skipc' or '/opt/venv/bin/skipc'."
+            )
+
+    def skipc(self, *arguments: str) -> tuple[str, ...]:
+        """Returns the words that run skipc there, reporting in plain lines."""
+        return ("env", "TERM=dumb", *self.command, *arguments)
 
     def arguments(self, words: Sequence[str]) -> list[str]:
         """Returns ssh's own command line that runs ``words`` on the device."""
@@ -99,20 +110,20 @@ class Connection:
 
 
 class Session:
-    """A running command; made by ``Connection.session``.
+    """A running command; made by ``Device.session``.
 
     Attributes:
         input: What is written here the command reads.
         output: What the command writes to standard output.
     """
 
-    def __init__(self, connection: Connection, words: Sequence[str], doing: str) -> None:
-        self._connection = connection
+    def __init__(self, device: Device, words: Sequence[str], doing: str) -> None:
+        self._host = device.host
         self._doing = doing
         # In a session of its own: Ctrl-C reaches this process only, which then ends the
         # commands one after the other.
         self._process = subprocess.Popen(
-            connection.arguments(words),
+            device.arguments(words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -161,7 +172,7 @@ class Session:
         Args:
             said: What the command itself said; by default the end of its standard error.
         """
-        code, host = self._process.wait(), self._connection.host
+        code, host = self._process.wait(), self._host
         errors = said or self.errors or "no reason was given"
         if code == SSH_FAILED:
             try_it = shlex.join(["ssh", "-o", "BatchMode=yes", host, "true"])

@@ -1,4 +1,4 @@
-"""A device that is reached over ssh: its skipc, and a folder on it for a while."""
+"""What a device is asked for first: its skipc, and a folder for a while."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.metadata
 import re
 import shlex
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import RemoteError
@@ -16,7 +15,7 @@ from skipc.runtime.errors import install_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from skipc.compiler.remote.connection import Connection, Session
+    from skipc.compiler.remote.connection import Device, Session
 
 _FOLDER_MARK = "skipc-folder:"
 _LINE_BYTES = 4096
@@ -34,30 +33,6 @@ _KEEP_FOLDER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A machine that builds engines.
-
-    Attributes:
-        connection: How it is reached.
-        command: The words that run skipc there.
-    """
-
-    connection: Connection
-    command: tuple[str, ...] = ("skipc",)
-
-    def __post_init__(self) -> None:
-        if not self.command or not self.command[0] or self.command[0].startswith("-"):
-            raise RemoteError(
-                f"--on-command {shlex.join(self.command)!r}: not a command. Expected how"
-                " skipc is run on the device, such as 'skipc' or '/opt/venv/bin/skipc'."
-            )
-
-    def skipc(self, *arguments: str) -> tuple[str, ...]:
-        """Returns the words that run skipc there, reporting in plain lines."""
-        return ("env", "TERM=dumb", *self.command, *arguments)
-
-
 def check_device(device: Device) -> None:
     """Asks the device for its skipc.
 
@@ -65,10 +40,10 @@ def check_device(device: Device) -> None:
         RemoteError: It cannot be reached, has no skipc or one of another version, or its
             shell prints something before a command's output.
     """
-    host, command = device.connection.host, shlex.join(device.command)
+    host, command = device.host, shlex.join(device.command)
     ours = importlib.metadata.version("skipc")
     words = device.skipc("--version")
-    with device.connection.session(words, f"running `{command} --version`") as session:
+    with device.session(words, f"running `{command} --version`") as session:
         answer = session.output.read(_MAX_ANSWER_BYTES).decode("utf-8", "replace")
         code = session.end()
     if code != 0:
@@ -100,15 +75,15 @@ def check_device(device: Device) -> None:
 
 
 @contextmanager
-def temporary_folder(connection: Connection) -> Iterator[str]:
+def temporary_folder(device: Device) -> Iterator[str]:
     """Yields a new folder on the device that is gone afterwards."""
     words = ("sh", "-c", _KEEP_FOLDER)
-    with connection.session(words, "making a temporary folder there") as session:
+    with device.session(words, "making a temporary folder there") as session:
         folder = _marked_folder(session)
         if folder is None:
             session.expect_success()
             raise RemoteError(
-                f"{connection.host}: `mktemp -d` there gave no absolute path. Set TMPDIR on"
+                f"{device.host}: `mktemp -d` there gave no absolute path. Set TMPDIR on"
                 " the device to a folder that can be written."
             )
         yield folder
@@ -116,7 +91,7 @@ def temporary_folder(connection: Connection) -> Iterator[str]:
     if code != 0:
         shown = one_line(folder.encode())
         raise RemoteError(
-            f"{connection.host}: the engines are in place here, but {shown} is left there:"
+            f"{device.host}: the engines are in place here, but {shown} is left there:"
             f" {session.errors or 'the connection broke'}. Remove it."
         )
 

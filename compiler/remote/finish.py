@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-    from skipc.compiler.remote.connection import Connection
-    from skipc.compiler.remote.device import Device
+    from skipc.compiler.remote.connection import Device
     from skipc.profiles import Profile
 
     Progress = Callable[[str], None]
@@ -89,7 +88,7 @@ def finish_on(
     wanted = target_of(bundle, target)
     profile = load_profile(wanted)
     builder_for(profile)
-    progress(f"asking {device.connection.host} for its skipc")
+    progress(f"asking {device.host} for its skipc")
     check_device(device)
     own = Path(wanted) if wanted.endswith(".toml") else None
     return finish_bundle_on(device, bundle, profile, own, options or TargetOptions(), progress)
@@ -113,20 +112,20 @@ def finish_bundle_on(
         options: Options of the target.
         progress: Called with a short line before each step, here or there.
     """
-    host = device.connection.host
-    with temporary_folder(device.connection) as folder:
+    host = device.host
+    with temporary_folder(device) as folder:
         there = profile.name
         files = _portable_files(bundle)
         if own is not None:
             there = f"{folder}/{own.name}"
             files[own.name] = own
         progress(f"copying the bundle to {host}")
-        _send(device.connection, folder, files)
+        _send(device, folder, files)
         target = (there, *options.arguments)
         _build(device, f"{folder}/{_BUNDLE_NAME}", target, progress)
         progress(f"copying the engines from {host}")
         remote = f"{folder}/{_BUNDLE_NAME}/{ENGINES_FOLDER}"
-        engines = fetch_engines(device.connection, remote, bundle, profile)
+        engines = fetch_engines(device, remote, bundle, profile)
     # What an interrupted build here had left, or the bundle that this one replaces.
     shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
     return engines
@@ -138,10 +137,10 @@ def _portable_files(bundle: Bundle) -> dict[str, Path]:
     return {f"{_BUNDLE_NAME}/{name}": bundle.path / name for name in names}
 
 
-def _send(connection: Connection, folder: str, files: Mapping[str, Path]) -> None:
+def _send(device: Device, folder: str, files: Mapping[str, Path]) -> None:
     # -m and -o: neither this machine's clock nor its users matter there.
     words = ("tar", "-x", "-m", "-o", "-f", "-", "-C", folder)
-    with connection.session(words, "copying the bundle there") as session:
+    with device.session(words, "copying the bundle there") as session:
         try:
             write_tar(session.input, files)
         except BrokenPipeError as cause:
@@ -152,11 +151,11 @@ def _send(connection: Connection, folder: str, files: Mapping[str, Path]) -> Non
 
 def _build(device: Device, path: str, target: tuple[str, ...], progress: Progress) -> None:
     """Runs ``skipc finish`` there; its steps are told here."""
-    host = device.connection.host
+    host = device.host
     finish = device.skipc("finish", path, "--target", *target)
     words = ("sh", "-c", _RUN_WATCHED, "skipc", *finish)
     said = b""
-    with device.connection.session(words, "running `skipc finish` there") as session:
+    with device.session(words, "running `skipc finish` there") as session:
         while line := session.output.readline(_LINE_BYTES):
             text = one_line(line)
             if text.endswith(_STEP_END):
@@ -170,9 +169,7 @@ def _build(device: Device, path: str, target: tuple[str, ...], progress: Progres
         raise session.failure("" if code == SSH_FAILED else told)
 
 
-def fetch_engines(
-    connection: Connection, remote: str, bundle: Bundle, profile: Profile
-) -> EngineSet:
+def fetch_engines(device: Device, remote: str, bundle: Bundle, profile: Profile) -> EngineSet:
     """Brings a target's engines into ``bundle`` from a folder there, as a whole or not at all.
 
     Raises:
@@ -181,16 +178,14 @@ def fetch_engines(
     """
     target = profile.name
     folder = bundle.engine_dir(target)
-    data = _read_document(connection, f"{remote}/{target}/{ENGINES_FILE}")
+    data = _read_document(device, f"{remote}/{target}/{ENGINES_FILE}")
     try:
         listed = read(EngineSet, parse_json(data, ENGINES_FILE), ENGINES_FILE)
     except SkipcError as cause:
-        raise RemoteError(
-            f"{connection.host}: what it built cannot be used: {cause}"
-        ) from cause
+        raise RemoteError(f"{device.host}: what it built cannot be used: {cause}") from cause
     if listed.backend != profile.backend:
         raise RemoteError(
-            f"{connection.host}: its engines are for the backend {listed.backend[:100]!r}, but"
+            f"{device.host}: its engines are for the backend {listed.backend[:100]!r}, but"
             f" the target {target!r} has {profile.backend!r}. Build them there again."
         )
     sizes_bytes = {entry.path: entry.size_bytes for entry in listed.files}
@@ -198,24 +193,24 @@ def fetch_engines(
     try:
         with staged_folder(folder) as staging:
             (staging / ENGINES_FILE).write_bytes(data)
-            _receive(connection, f"{remote}/{target}", sizes_bytes, staging)
+            _receive(device, f"{remote}/{target}", sizes_bytes, staging)
             try:
                 return bundle.verify_engines(staging, target)
             except SkipcError as cause:
                 raise RemoteError(
-                    f"{connection.host}: what it built cannot be used, and nothing was taken"
+                    f"{device.host}: what it built cannot be used, and nothing was taken"
                     f" over: {cause}"
                 ) from cause
     except OSError as cause:
         raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
 
 
-def _read_document(connection: Connection, path: str) -> bytes:
-    with connection.session(("cat", path), f"reading its {ENGINES_FILE}") as session:
+def _read_document(device: Device, path: str) -> bytes:
+    with device.session(("cat", path), f"reading its {ENGINES_FILE}") as session:
         data = session.output.read(MAX_DOCUMENT_BYTES + 1)
         if len(data) > MAX_DOCUMENT_BYTES:
             raise RemoteError(
-                f"{connection.host}: its {ENGINES_FILE} is larger than {MAX_DOCUMENT_BYTES}"
+                f"{device.host}: its {ENGINES_FILE} is larger than {MAX_DOCUMENT_BYTES}"
                 " bytes, which no family's is. Build the engines there again."
             )
         session.expect_success()
@@ -236,13 +231,13 @@ def _check_bounds(sizes_bytes: Mapping[str, int], bundle: Bundle) -> None:
 
 
 def _receive(
-    connection: Connection, remote: str, sizes_bytes: Mapping[str, int], incoming: Path
+    device: Device, remote: str, sizes_bytes: Mapping[str, int], incoming: Path
 ) -> None:
     names = list(sizes_bytes)
     for start in range(0, len(names), _FILES_AT_ONCE):
         some = {name: sizes_bytes[name] for name in names[start : start + _FILES_AT_ONCE]}
         words = ("sh", "-c", _SEND_FILES, remote, *some)
-        with connection.session(words, "copying the engines back") as session:
+        with device.session(words, "copying the engines back") as session:
             try:
                 read_files(session.output, some, incoming)
             except StreamEndedError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skipc.compiler.read import ModelOptions
-    from skipc.compiler.remote.device import Device
+    from skipc.compiler.remote.connection import Device
     from skipc.compiler.targets.options import TargetOptions
     from skipc.tools.console import Steps
 
@@ -122,7 +122,7 @@ def command(
     with progress() as step:
         if device is not None:
             builder_for(profile)
-            step(f"asking {device.connection.host} for its skipc")
+            step(f"asking {device.host} for its skipc")
             check_device(device)
         replaced = _targets(plan.out)
         for other in replaced:

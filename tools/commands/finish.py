@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from skipc.compiler.remote.device import Device
+    from skipc.compiler.remote.connection import Device
     from skipc.tools.console import Steps
 
 

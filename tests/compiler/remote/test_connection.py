@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from skipc.compiler.errors import RemoteError
-from skipc.compiler.remote.connection import Connection, last_lines, one_line
-from skipc.compiler.remote.device import Device, check_device
+from skipc.compiler.remote.connection import Device, last_lines, one_line
+from skipc.compiler.remote.device import check_device
 
 
 @pytest.mark.parametrize(
@@ -24,30 +24,30 @@ from skipc.compiler.remote.device import Device, check_device
 )
 def test_hosts_that_ssh_could_mistake_are_refused(host: str) -> None:
     with pytest.raises(RemoteError, match="not a host that ssh can be given"):
-        Connection(host)
+        Device(host)
 
 
 @pytest.mark.parametrize("host", ["edge", "me@edge", "ssh://me@edge:22", "::1", "me@10.0.0.2"])
 def test_hosts_are_given_to_ssh_as_they_are(host: str) -> None:
-    arguments = Connection(host).arguments(["true"])
+    arguments = Device(host).arguments(["true"])
     assert arguments[-3:] == ["--", host, "true"]
     assert arguments[:6] == ["ssh", "-T", "-a", "-x", "-o", "BatchMode=yes"]
 
 
 def test_options_come_after_ours_because_ssh_takes_the_first() -> None:
-    arguments = Connection("edge", ("Port=22", "BatchMode=no")).arguments(["true"])
+    arguments = Device("edge", ("Port=22", "BatchMode=no")).arguments(["true"])
     assert arguments.index("BatchMode=yes") < arguments.index("BatchMode=no")
 
 
 @pytest.mark.parametrize("option", ["", "Port", "=22", "-F=x", "Port 22", "a b=c"])
 def test_options_of_another_form_are_refused(option: str) -> None:
     with pytest.raises(RemoteError, match="expected an option of ssh as NAME=VALUE"):
-        Connection("edge", (option,))
+        Device("edge", (option,))
 
 
 def test_every_word_is_quoted() -> None:
     words = ["tar", "-C", "a 'b'; rm -rf $HOME", "--", "`x`"]
-    assert Connection("edge").arguments(words)[-1] == (
+    assert Device("edge").arguments(words)[-1] == (
         "tar -C 'a '\"'\"'b'\"'\"'; rm -rf $HOME' -- '`x`'"
     )
 
@@ -55,7 +55,7 @@ def test_every_word_is_quoted() -> None:
 @pytest.mark.parametrize("command", [(), ("",), ("-i", "skipc")])
 def test_commands_that_are_none_are_refused(command: tuple[str, ...]) -> None:
     with pytest.raises(RemoteError, match="not a command"):
-        Device(Connection("edge"), command)
+        Device("edge", command=command)
 
 
 def test_a_machine_without_ssh_is_told(
@@ -63,7 +63,7 @@ def test_a_machine_without_ssh_is_told(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("empty")))
     with pytest.raises(RemoteError, match="Install the OpenSSH client"):
-        check_device(Device(Connection("edge")))
+        check_device(Device("edge"))
 
 
 def test_what_a_device_says_cannot_steer_the_terminal() -> None:
