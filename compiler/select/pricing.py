@@ -62,15 +62,9 @@ class Counter:
         self._macs = {node: node_macs(node) for node in model.graph}
         self._parameters = parameters(model.graph)
         self._constant = constant_outputs(model.graph)
-        self._known: dict[Genes, Counted] = {}
 
     def count(self, genes: Genes) -> Counted:
         """Returns what the subnet of a configuration holds."""
-        if genes not in self._known:
-            self._known[genes] = self._count(genes)
-        return self._known[genes]
-
-    def _count(self, genes: Genes) -> Counted:
         skipped = [unit for unit, gene in zip(self._units, genes, strict=True) if gene]
         cuts = [cut for unit in skipped if unit.join for cut in unit.cuts]
         live = live_nodes(self._graph, cuts)
@@ -112,6 +106,7 @@ class Prices:
     measures: bool
     predicts: bool
     _counters: dict[Genes, Counter] = field(default_factory=dict, repr=False)
+    _counted: dict[Genes, Counted] = field(default_factory=dict, repr=False)
     _latencies: dict[Genes, LatencyModel] = field(default_factory=dict, repr=False)
 
     def counted(self, genes: Genes) -> Counted:
@@ -121,7 +116,9 @@ class Prices:
         if group not in self._counters:
             network = family.structure(family.decoded(group))
             self._counters[group] = Counter(network.model, units_of(family).units)
-        return self._counters[group].count(space.skipped(genes))
+        if genes not in self._counted:
+            self._counted[genes] = self._counters[group].count(space.skipped(genes))
+        return self._counted[genes]
 
     def predicted_ms(self, genes: Genes) -> float | None:
         """Returns the predicted latency; None where nothing is known of the target."""

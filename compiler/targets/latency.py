@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ import numpy as np
 from skipc.runtime.bundle.engines import Latency
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from skipc.runtime.backends import Backend, Engine
+    from skipc.runtime.backends import Backend
 
     Case = Mapping[str, NDArray[Any]]
 
@@ -52,19 +53,28 @@ def _passes(backend: Backend, graphs: tuple[str, ...], inputs: Case) -> dict[str
         for name in graphs:
             engine = backend.load(name)
             engine.run(inputs)  # the first call maps the weights and sizes the arena
-            times_ms[name] += _turn(engine, inputs, turn_s)
+            run = functools.partial(engine.run, inputs)
+            times_ms[name] += timed_ms([run], _MIN_CALLS, _MAX_CALLS, turn_s)[0]
             engine.close()
         if time.monotonic() >= end_s:
             break
     return times_ms
 
 
-def _turn(engine: Engine, inputs: Case, turn_s: float) -> list[float]:
-    found_ms: list[float] = []
-    while len(found_ms) < _MAX_CALLS:
-        start_ns = time.perf_counter_ns()
-        engine.run(inputs)
-        found_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
-        if len(found_ms) >= _MIN_CALLS and sum(found_ms) >= turn_s * 1e3:
+def timed_ms(
+    calls: Sequence[Callable[[], object]], least: int, most: int, enough_s: float
+) -> list[list[float]]:
+    """Returns how long each of ``calls`` takes, in ms, every time that they take turns.
+
+    That is at least ``least`` times, and at most ``most``; in between until ``enough_s``.
+    """
+    times_ms: list[list[float]] = [[] for _ in calls]
+    end_s = time.monotonic() + enough_s
+    for turn in range(most):
+        if turn >= least and time.monotonic() >= end_s:
             break
-    return found_ms
+        for call, found_ms in zip(calls, times_ms, strict=True):
+            start_ns = time.perf_counter_ns()
+            call()
+            found_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
+    return times_ms

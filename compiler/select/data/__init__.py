@@ -82,12 +82,26 @@ def read_data(
         SelectError: It cannot be read, does not fit the network, or is too little.
         ExtraMissingError: A library is needed for it and not installed.
     """
+    from skipc.compiler.select.data.arrays import function_samples, npz_samples
+    from skipc.compiler.select.data.folder import folder_samples
+
+    path = Path(options.text)
+    is_file, is_function = path.suffix == ".npz", ":" in options.text and not path.exists()
+    if (options.mean or options.std) and (options.text == DIGITS or is_file or is_function):
+        raise SelectError(
+            f"--mean and --std are for a folder of images; --data {options.text} gives inputs"
+            " as the network takes them. Leave both out."
+        )
     if options.text == DIGITS:
-        _refuse_normalising(options)
         parts = _digits(options)
         check_samples(parts.selection, inputs, options.text)
     else:
-        samples = _samples(options, inputs)
+        if is_file:
+            samples = npz_samples(path, inputs)
+        elif is_function:
+            samples = function_samples(options, inputs)
+        else:
+            samples = folder_samples(path, options, inputs)
         check_samples(samples, inputs, options.text)
         parts = split(samples, options)
     _check_classes(parts, options.text)
@@ -198,32 +212,6 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
                 f"--data {text}: the input {spec.name!r} holds NaN or infinity. Remove those"
                 " samples."
             )
-
-
-def _refuse_normalising(options: DataOptions) -> None:
-    """Refuses what has an effect on a folder of images only."""
-    if options.mean or options.std:
-        raise SelectError(
-            f"--mean and --std are for a folder of images; --data {options.text} gives inputs"
-            " as the network takes them. Leave both out."
-        )
-
-
-def _samples(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> Samples:
-    path = Path(options.text)
-    if path.suffix == ".npz":
-        from skipc.compiler.select.data.arrays import npz_samples
-
-        _refuse_normalising(options)
-        return npz_samples(path, inputs)
-    if ":" in options.text and not path.exists():
-        from skipc.compiler.select.data.arrays import function_samples
-
-        _refuse_normalising(options)
-        return function_samples(options, inputs)
-    from skipc.compiler.select.data.folder import folder_samples
-
-    return folder_samples(path, options, inputs)
 
 
 def _check_classes(parts: Parts, text: str) -> None:

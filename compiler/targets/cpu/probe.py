@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
+from skipc.compiler.targets.latency import timed_ms
 from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
@@ -46,28 +46,14 @@ def measure_graphs(
     for name in names[1:] or names:
         progress(f"measuring {name}")
         other = _session(graphs[name], inputs, threads)
-        pairs = _pairs(yardstick, other)
-        own_ms += [first for first, _ in pairs]
+        both = (yardstick, other)
+        first_ms, second_ms = timed_ms(both, _MIN_PAIRS, _MAX_PAIRS, _TURN_S)
+        own_ms += first_ms
         if name != names[0]:
+            pairs = zip(first_ms, second_ms, strict=True)
             ratios[name] = statistics.median(second / first for first, second in pairs)
     unit_ms = statistics.median(own_ms)
     return {name: ratio * unit_ms for name, ratio in ratios.items()}
-
-
-def _pairs(first: Callable[[], Any], second: Callable[[], Any]) -> list[tuple[float, float]]:
-    first()
-    second()
-    pairs: list[tuple[float, float]] = []
-    end_s = time.monotonic() + _TURN_S
-    while len(pairs) < _MIN_PAIRS or (time.monotonic() < end_s and len(pairs) < _MAX_PAIRS):
-        pairs.append((_timed_ms(first), _timed_ms(second)))
-    return pairs
-
-
-def _timed_ms(call: Callable[[], Any]) -> float:
-    start_ns = time.perf_counter_ns()
-    call()
-    return (time.perf_counter_ns() - start_ns) / 1e6
 
 
 def _session(graph: Path, inputs: Case, threads: int) -> Callable[[], Any]:
