@@ -115,7 +115,8 @@ def finish_bundle_on(
     host = device.host
     with temporary_folder(device) as folder:
         there = profile.name
-        files = _portable_files(bundle)
+        portable = [MANIFEST_FILE, *(entry.path for entry in bundle.manifest.files)]
+        files = {f"{_BUNDLE_NAME}/{name}": bundle.path / name for name in portable}
         if own is not None:
             there = f"{folder}/{own.name}"
             files[own.name] = own
@@ -129,12 +130,6 @@ def finish_bundle_on(
     # What an interrupted build here had left, or the bundle that this one replaces.
     shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
     return engines
-
-
-def _portable_files(bundle: Bundle) -> dict[str, Path]:
-    """Returns what the manifest lists and the manifest, by their names on the device."""
-    names = [MANIFEST_FILE, *(entry.path for entry in bundle.manifest.files)]
-    return {f"{_BUNDLE_NAME}/{name}": bundle.path / name for name in names}
 
 
 def _send(device: Device, folder: str, files: Mapping[str, Path]) -> None:

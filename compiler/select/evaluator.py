@@ -264,14 +264,12 @@ class Evaluator:
 
 def _multipliers(graph: Network) -> dict[str, tuple[NDArray[Any], float]]:
     """Returns gamma and epsilon of every norm, by the value that it computes."""
-    outputs = {norm.output for norm in find_norms(graph.model)}
+    nodes = {str(node.outputs[0].name): node for node in graph.model.graph}
     found = {}
-    for node in graph.model.graph:
-        name = str(node.outputs[0].name)
-        if name in outputs:
-            gamma = node.inputs[1]
-            assert gamma is not None
-            assert gamma.const_value is not None
-            epsilon = node.attributes.get_float("epsilon", 1e-5)
-            found[name] = gamma.const_value.numpy(), epsilon
+    for norm in find_norms(graph.model):
+        gamma = nodes[norm.output].inputs[1]
+        assert gamma is not None
+        assert gamma.const_value is not None
+        epsilon = nodes[norm.output].attributes.get_float("epsilon", 1e-5)
+        found[norm.output] = gamma.const_value.numpy(), epsilon
     return found

@@ -78,7 +78,10 @@ def fit_latency(
         scaled: How many of these branches a norm's scalar multiplies.
         measured: Returns the latencies of configurations in milliseconds.
     """
-    kinds = _kinds(units, free)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for index in free:
+        alike.setdefault((units[index].macs, units[index].parameters), []).append(index)
+    kinds = list(alike.values())
     configurations = design(len(units), free, kinds)
     found = measured(configurations)
     rows, values = [], []
@@ -137,11 +140,3 @@ def latency_of_profile(profile: Profile, units: tuple[str, ...]) -> LatencyModel
             f" {choices_text(missing[0], table.unit_ms)}"
         )
     return LatencyModel(table.base_ms, tuple(table.unit_ms[unit] for unit in units))
-
-
-def _kinds(units: tuple[Unit, ...], free: Sequence[int]) -> list[list[int]]:
-    """Returns the free units, those that cost alike together."""
-    kinds: dict[tuple[int, int], list[int]] = {}
-    for index in free:
-        kinds.setdefault((units[index].macs, units[index].parameters), []).append(index)
-    return list(kinds.values())

@@ -48,8 +48,14 @@ def hypervolume(front: Sequence[Candidate], reference: ReferencePoint) -> float:
     The ideal costs nothing; ``front`` is as ``front_of`` returns it. Zitzler and Thiele 1998
     ("Multiobjective optimization using evolutionary algorithms", section 3.1).
     """
+    inside = [c for c in front if c.cost < reference.cost and c.score > reference.score]
+    costs = [*(c.cost for c in inside), reference.cost]
+    area = sum(
+        (after - before) * (candidate.score - reference.score)
+        for candidate, (before, after) in zip(inside, itertools.pairwise(costs), strict=True)
+    )
     box = reference.cost * (reference.ideal - reference.score)
-    return _area(front, reference) / box if box > 0 else 0.0
+    return area / box if box > 0 else 0.0
 
 
 def thin(
@@ -75,12 +81,3 @@ def thin(
                     grown[nxt] = (more, (*chosen, nxt))
         best = grown
     return tuple(front[index] for index in best[len(front) - 1][1])
-
-
-def _area(front: Sequence[Candidate], reference: ReferencePoint) -> float:
-    inside = [c for c in front if c.cost < reference.cost and c.score > reference.score]
-    costs = [*(c.cost for c in inside), reference.cost]
-    return sum(
-        (after - before) * (candidate.score - reference.score)
-        for candidate, (before, after) in zip(inside, itertools.pairwise(costs), strict=True)
-    )

@@ -118,7 +118,8 @@ class RayScorer:
         report = samples is self._problem.data.parts.report
         # Neighbours share most, those of one network above all.
         ordered = sorted(batch, key=lambda g: (self._problem.space.unskipped(g), g))
-        pieces = _pieces(ordered, len(self._workers) * _PIECES_PER_WORKER)
+        size = max(-(-len(ordered) // (len(self._workers) * _PIECES_PER_WORKER)), 1)
+        pieces = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         free = list(self._workers)
         running: dict[Any, Any] = {}
         while pieces or running:
@@ -194,9 +195,3 @@ class _Silent:
 
     def advance(self, done: int, total: int, text: str = "") -> None:
         pass
-
-
-def _pieces(batch: list[Genes], count: int) -> list[list[Genes]]:
-    """Returns ``batch`` in up to ``count`` pieces of about the same length."""
-    size = max(-(-len(batch) // count), 1)
-    return [batch[start : start + size] for start in range(0, len(batch), size)]

@@ -103,10 +103,16 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
         for index, operand in parts.get(name, ()):
             beside = node.inputs[operand]
             assert beside is not None
-            zero = f"{_name(beside)}.zero"
+            zero, shape, dtype = (
+                f"{_name(beside)}.zero",
+                shape_at_batch_one(beside),
+                beside.dtype,
+            )
+            assert shape is not None
+            assert dtype is not None
             joins[_name(beside)] = Join(index, zero)
             cuts.add(beside)
-            constants[zero] = _zeros(beside)
+            constants[zero] = np.zeros((1, *shape[1:]), dtype.numpy())
         if name in norms:
             read = node.inputs[0]
             assert read is not None
@@ -116,14 +122,6 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
     segments |= {_name(cut): _segment(cut, cuts, norms, graph) for cut in cuts}
     outputs = tuple(_name(value) for value in graph.outputs)
     return Segments(segments, joins, outputs, constants)
-
-
-def _zeros(value: ir.Value) -> NDArray[Any]:
-    """Returns a row of zeros in the place of ``value``."""
-    shape = shape_at_batch_one(value)
-    assert shape is not None
-    assert value.dtype is not None
-    return np.zeros((1, *shape[1:]), value.dtype.numpy())
 
 
 def _cut_shared(graph: ir.Graph, cuts: set[ir.Value]) -> None:

@@ -38,14 +38,6 @@ def measure_latencies(
     Raises:
         EngineError: An engine cannot be loaded or run.
     """
-    table = {}
-    for name, found in _passes(backend, graphs, inputs).items():
-        p50, p95, p99 = (float(p) for p in np.percentile(found, (50, 95, 99)))
-        table[name] = Latency(backend.threads, p50, p95, p99, len(found))
-    return table
-
-
-def _passes(backend: Backend, graphs: tuple[str, ...], inputs: Case) -> dict[str, list[float]]:
     times_ms: dict[str, list[float]] = {name: [] for name in graphs}
     turn_s = _ENOUGH_S / (_MAX_PASSES * len(graphs))
     end_s = time.monotonic() + _LONG_S
@@ -58,7 +50,11 @@ def _passes(backend: Backend, graphs: tuple[str, ...], inputs: Case) -> dict[str
             engine.close()
         if time.monotonic() >= end_s:
             break
-    return times_ms
+    table = {}
+    for name, found_ms in times_ms.items():
+        p50, p95, p99 = (float(p) for p in np.percentile(found_ms, (50, 95, 99)))
+        table[name] = Latency(backend.threads, p50, p95, p99, len(found_ms))
+    return table
 
 
 def timed_ms(

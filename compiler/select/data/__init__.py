@@ -104,7 +104,12 @@ def read_data(
             samples = folder_samples(path, options, inputs)
         check_samples(samples, inputs, options.text)
         parts = split(samples, options)
-    _check_classes(parts, options.text)
+    targets = parts.selection.targets
+    if targets.ndim == 1 and targets.dtype.kind in "iu" and len(np.unique(targets)) == 1:
+        raise SelectError(
+            f"--data {options.text}: all targets are {targets[0]}: with one class every"
+            " configuration is right. Give data of all classes."
+        )
     counts = "/".join(str(len(p)) for p in (parts.reestimate, parts.selection, parts.report))
     return Data(parts, _hash(parts), f"{options.text} ({counts})", _classes(options, note))
 
@@ -174,7 +179,13 @@ def split(samples: Samples, options: DataOptions) -> Parts:
             f"--data {options.text}: {total} samples are too few for three parts of"
             f" {':'.join(map(str, options.parts))}; each needs at least 2. Give more data."
         )
-    first, second, third = (_take(samples, index) for index in indices)
+    first, second, third = (
+        Samples(
+            {name: array[index] for name, array in samples.inputs.items()},
+            samples.targets[index],
+        )
+        for index in indices
+    )
     return Parts(first, second, third)
 
 
@@ -212,21 +223,6 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
                 f"--data {text}: the input {spec.name!r} holds NaN or infinity. Remove those"
                 " samples."
             )
-
-
-def _check_classes(parts: Parts, text: str) -> None:
-    targets = parts.selection.targets
-    if targets.ndim == 1 and targets.dtype.kind in "iu" and len(np.unique(targets)) == 1:
-        raise SelectError(
-            f"--data {text}: all targets are {targets[0]}: with one class every"
-            " configuration is right. Give data of all classes."
-        )
-
-
-def _take(samples: Samples, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Samples:
-    return Samples(
-        {name: array[index] for name, array in samples.inputs.items()}, samples.targets[index]
-    )
 
 
 def _hash(parts: Parts) -> str:

@@ -106,10 +106,6 @@ def nested(space: Space, evaluate: Archive) -> list[Genes]:
         key=lambda pair: (-pair[1].score, pair[1].cost, -pair[0][0], -pair[0][1]),
     )
     order = [step for step, _ in ranked]
-    sizes = range(1, len(order) + 1)
-    return [space.taking(order[:size]) for size in sorted(sizes, key=_reversed_bits)]
-
-
-def _reversed_bits(number: int) -> str:
-    """Returns a key that sorts whole numbers by van der Corput's sequence."""
-    return f"{number:032b}"[::-1]
+    # Van der Corput's sequence: the bits of whole numbers, the last one first.
+    sizes = sorted(range(1, len(order) + 1), key=lambda number: f"{number:032b}"[::-1])
+    return [space.taking(order[:size]) for size in sizes]

@@ -225,7 +225,9 @@ def parse(library: Library, name: str, graph: Path) -> Network:
     trt = library.module
     with library.listening() as heard:
         builder = trt.Builder(library.logger)
-        definition = builder.create_network(_strongly_typed(trt))
+        # Before TensorRT 11 strong typing had to be asked for.
+        strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        definition = builder.create_network(0 if strong is None else 1 << int(strong))
         parser = trt.OnnxParser(definition, library.logger)
         if parser.parse_from_file(str(graph)):
             return Network(definition, builder, parser)
@@ -252,12 +254,6 @@ def batch_profile(network: Network, batch: BatchRange | None) -> Any | None:
         ]
         profile.set_shape(tensor.name, *sizes)
     return profile
-
-
-def _strongly_typed(trt: Any) -> int:
-    """Returns the creation flags: before TensorRT 11 strong typing had to be asked for."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
 
 
 def _error_text(error: Any) -> str:
