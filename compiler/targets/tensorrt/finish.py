@@ -79,89 +79,82 @@ def build_engines(
         NumericsError: An engine is further from the golden outputs than its precision allows.
         KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
     """
-    return _Build.of(bundle, profile, options, progress).run(staging, progress)
+    library, manifest = open_library(profile.backend), bundle.manifest
+    gpu: Gpu | None = None
+    if _ahead(profile):
+        first = manifest.graphs[0]
+        settings = PlanSettings(
+            options, manifest.batch, stripped=False, capabilities=profile.compute_capabilities
+        )
+        progress("trying the compute capabilities")
+        note, file = getattr(progress, "note", progress), bundle.graph_file(first)
+        possible = possible_capabilities(library, first.name, file, settings, note)
+        settings = replace(settings, capabilities=possible)
+        host = ahead_host(library, possible)
+    else:
+        cuda = open_cuda()
+        settings = PlanSettings(options, manifest.batch, stripped=True)
+        gpu, host = Gpu(library, cuda), current_host(library, cuda)
+    store = PlanStore(bundle, profile.name, host, settings)
+    return _Build(library, gpu, store, progress).run(staging)
 
 
 @dataclass(frozen=True)
 class _Build:
     """One run of the builder over a family."""
 
-    bundle: Bundle
-    profile: Profile
     library: Library
     gpu: Gpu | None
     store: PlanStore
+    progress: Progress
 
-    @classmethod
-    def of(
-        cls, bundle: Bundle, profile: Profile, options: TargetOptions, progress: Progress
-    ) -> _Build:
-        library, manifest = open_library(profile.backend), bundle.manifest
-        if not _ahead(profile):
-            cuda = open_cuda()
-            settings = PlanSettings(options, manifest.batch, stripped=True)
-            store = PlanStore(bundle, profile.name, current_host(library, cuda), settings)
-            return cls(bundle, profile, library, Gpu(library, cuda), store)
-        first = manifest.graphs[0]
-        settings = PlanSettings(
-            options, manifest.batch, stripped=False, capabilities=profile.compute_capabilities
-        )
-        progress("trying the compute capabilities")
-        possible = possible_capabilities(
-            library,
-            first.name,
-            bundle.graph_file(first),
-            settings,
-            getattr(progress, "note", progress),
-        )
-        settings = replace(settings, capabilities=possible)
-        store = PlanStore(bundle, profile.name, ahead_host(library, possible), settings)
-        return cls(bundle, profile, library, None, store)
-
-    def run(self, staging: Path, progress: Progress) -> Built:
+    def run(self, staging: Path) -> Built:
         """Builds what is not there, checks everything, and fills ``staging``."""
-        graphs = self.bundle.manifest.graphs
+        bundle, progress = self.store.bundle, self.progress
+        graphs = bundle.manifest.graphs
         files: dict[str, Path] = {}
         plans: dict[str, Plan] = {}
         for number, graph in enumerate(graphs, start=1):
             place = f"({number} of {len(graphs)})"
             kept = self.store.find(graph)
-            progress(
-                f"keeping {graph.name} {place}" if kept else f"building {graph.name} {place}"
-            )
-            file = kept or self._built(graph, progress)
+            progress(f"{'keeping' if kept else 'building'} {graph.name} {place}")
+            file = kept or self._built(graph)
             if self.gpu is not None:
                 if number == 1:
-                    self.gpu.warm_up(self.bundle, graph, file)
+                    self.gpu.warm_up(bundle, graph, file)
                 progress(f"checking {graph.name} {place}")
-                file, plans[graph.name] = self._examined(self.gpu, graph, file, kept, progress)
+                file, plans[graph.name] = self._examined(self.gpu, graph, file, kept)
             files[graph.name] = file
         latencies: dict[str, Latency] = {}
         if self.gpu is not None:
             progress("measuring latency")
-            inputs = self.bundle.golden_inputs()[0]
-            latencies = self.gpu.latencies(plans, inputs)
+            latencies = self.gpu.latencies(plans, bundle.golden_inputs()[0])
         self.store.take({file.name: file for file in files.values()}, staging)
-        engines = tuple(self._entry(graph, files, plans, latencies) for graph in graphs)
+        stripped = self.store.settings.stripped
+        engines = tuple(
+            EngineEntry(
+                graph=graph.name,
+                file=files[graph.name].name,
+                weights_bytes=graph.weights_bytes if stripped else 0,
+                own_bytes=graph.own_bytes if stripped else 0,
+                device_bytes=plans[graph.name].device_bytes if plans else 0,
+                workspace_bytes=plans[graph.name].workspace_bytes if plans else 0,
+                latency=(latencies[graph.name],) if latencies else (),
+            )
+            for graph in graphs
+        )
         return Built(self.store.host, engines)
 
-    def _built(self, graph: GraphEntry, progress: Progress) -> Path:
+    def _built(self, graph: GraphEntry) -> Path:
         """Returns the graph's plan, built now."""
-        detail = getattr(progress, "detail", lambda text: None)
-        network = parse(self.library, graph.name, self.bundle.graph_file(graph))
-        cache = self.store.timing_cache()
-        plan = build_plan(
-            self.library, graph.name, network, self.store.settings, cache, detail
-        )
+        detail = getattr(self.progress, "detail", lambda text: None)
+        network = parse(self.library, graph.name, self.store.bundle.graph_file(graph))
+        cache, settings = self.store.timing_cache(), self.store.settings
+        plan = build_plan(self.library, graph.name, network, settings, cache, detail)
         return self.store.keep(graph, plan.data, plan.timing_cache)
 
     def _examined(
-        self,
-        gpu: Gpu,
-        graph: GraphEntry,
-        file: Path,
-        kept: Path | None,
-        progress: Progress,
+        self, gpu: Gpu, graph: GraphEntry, file: Path, kept: Path | None
     ) -> tuple[Path, Plan]:
         """Returns the plan after it passed; one that did not is not kept.
 
@@ -169,36 +162,16 @@ class _Build:
         depends on beyond its key (a driver, say) may have changed.
         """
         try:
-            return file, gpu.examine(self.bundle, graph, file)
+            return file, gpu.examine(self.store.bundle, graph, file)
         except SkipcError as cause:
             self.store.drop(file)
             if kept is None:
                 raise
-            progress(f"building {graph.name} again: {cause}")
+            self.progress(f"building {graph.name} again: {cause}")
         except BaseException:
             self.store.drop(file)
             raise
-        file = self._built(graph, progress)
-        return self._examined(gpu, graph, file, None, progress)
-
-    def _entry(
-        self,
-        graph: GraphEntry,
-        files: dict[str, Path],
-        plans: dict[str, Plan],
-        latencies: dict[str, Latency],
-    ) -> EngineEntry:
-        stripped = self.store.settings.stripped
-        plan = plans.get(graph.name)
-        return EngineEntry(
-            graph=graph.name,
-            file=files[graph.name].name,
-            weights_bytes=graph.weights_bytes if stripped else 0,
-            own_bytes=graph.own_bytes if stripped else 0,
-            device_bytes=plan.device_bytes if plan else 0,
-            workspace_bytes=plan.workspace_bytes if plan else 0,
-            latency=(latencies[graph.name],) if graph.name in latencies else (),
-        )
+        return self._examined(gpu, graph, self._built(graph), None)
 
 
 def _ahead(profile: Profile) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event, Thread
@@ -145,33 +146,27 @@ def _attach(library: Library, config: Any, timing_cache: bytes) -> Any | None:
 
 def _in_thread(build: Callable[[], Any], cancel: Event) -> Any:
     """Returns what ``build`` does. On Ctrl-C it is told to stop and waited for."""
-    found: list[Any] = []
-    failed: list[BaseException] = []
     # Not Thread.join: a Ctrl-C within it can make a running thread pass for a finished one.
-    done = Event()
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:
-            found.append(build())
+            future.set_result(build())
         except BaseException as cause:
-            failed.append(cause)
-        finally:
-            done.set()
+            future.set_exception(cause)
 
     thread = Thread(target=run, name="skipc-build")
     try:
         thread.start()
-        while not done.wait(_LOOK_S):
+        while wait([future], _LOOK_S).not_done:
             pass
     except BaseException:
         cancel.set()
-        while thread.ident is not None and not done.is_set():
+        while thread.ident is not None and not future.done():
             with suppress(KeyboardInterrupt):  # it ends at its next step, not sooner
-                done.wait()
+                wait([future])
         raise
-    if failed:
-        raise failed[0]
-    return found[0]
+    return future.result()
 
 
 def _monitor(trt: Any, cancel: Event, detail: Progress) -> Any:
