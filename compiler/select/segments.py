@@ -233,4 +233,5 @@ def _serialized(model: ir.Model, segment: Segment) -> bytes:
         value.const_value = ir.tensor(value.const_value.numpy())
     functions = tuple(model.functions.values())
     part = ir.Model(graph, ir_version=model.ir_version, functions=functions)
-    return ir.to_proto(part).SerializeToString()
+    data: bytes = ir.to_proto(part).SerializeToString()
+    return data
