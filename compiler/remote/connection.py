@@ -164,16 +164,12 @@ class Session:
             RemoteError: Its exit code is not 0.
         """
         if self.end() != 0:
-            raise self.failure()
+            raise self.failure(self.errors)
 
-    def failure(self, said: str = "") -> RemoteError:
-        """Returns the error that says how the command ended.
-
-        Args:
-            said: What the command itself said; by default the end of its standard error.
-        """
+    def failure(self, said: str) -> RemoteError:
+        """Returns the error that says how the command ended, and what was ``said`` of it."""
         code, host = self._process.wait(), self._host
-        errors = said or self.errors or "no reason was given"
+        errors = said or "no reason was given"
         if code == SSH_FAILED:
             try_it = shlex.join(["ssh", "-o", "BatchMode=yes", host, "true"])
             return RemoteError(

@@ -47,7 +47,7 @@ def check_device(device: Device) -> None:
         answer = session.output.read(_MAX_ANSWER_BYTES).decode("utf-8", "replace")
         code = session.end()
     if code != 0:
-        failure = session.failure()
+        failure = session.failure(session.errors)
         if code == SSH_FAILED:
             raise failure
         raise RemoteError(

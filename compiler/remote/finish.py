@@ -140,7 +140,7 @@ def _send(device: Device, folder: str, files: Mapping[str, Path]) -> None:
             write_tar(session.input, files)
         except BrokenPipeError as cause:
             session.end()
-            raise session.failure() from cause
+            raise session.failure(session.errors) from cause
         session.expect_success()
 
 
@@ -161,7 +161,7 @@ def _build(device: Device, path: str, target: tuple[str, ...], progress: Progres
     if code != 0:
         before, mark, message = said.rpartition(b"Error: ")
         told = one_line(message) if mark else last_lines(before + message)
-        raise session.failure("" if code == SSH_FAILED else told)
+        raise session.failure(told if told and code != SSH_FAILED else session.errors)
 
 
 def fetch_engines(device: Device, remote: str, bundle: Bundle, profile: Profile) -> EngineSet:
