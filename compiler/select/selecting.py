@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -148,8 +148,12 @@ def _searched(
         new = sum(genes not in before for genes in archive.candidates)
         each_s = (time.monotonic() - start_s) / new if new else 0.0
         scores = {**known, **{f.genes: f.score for f in archive.candidates.values()}}
-        if not interrupted:
-            scores.update(_rest(space, scores, each_s, score, notes))
+        everything = space.everything() if space.size <= MAX_CONFIGURATIONS else []
+        rest = [genes for genes in everything if genes not in scores]
+        if rest and not interrupted and len(rest) * each_s <= _COMPARING_S:
+            notes("comparing with the exhaustive front")
+            with suppress(KeyboardInterrupt):
+                scores.update(score(rest))
     notes("choosing the front")
     reading = {g: c for g, c in archive.candidates.items() if prices.counted(g).reads}
     picked = choose(reading, space, options.constraints, prices.predicted_ms, reference)
@@ -162,7 +166,7 @@ def _searched(
         cost=prices.kind,
         budget=budget,
         hypervolume=archive.hypervolume,
-        exhaustive_share=_exhaustive_share(space, prices, scores, archive),
+        exhaustive_share=_exhaustive_share(everything, prices, scores, archive),
         interrupted=interrupted,
     )
 
@@ -179,26 +183,6 @@ def _reference(problem: Problem, prices: Prices, score: Score) -> ReferencePoint
         return ReferencePoint(cost, problem.metric.floor)
     ends = dict(score([space.full, space.taking(space.steps)]))
     return ReferencePoint(cost, min(ends.values()), max(ends.values()))
-
-
-def _rest(
-    space: Space, scores: Mapping[Genes, float], each_s: float, score: Score, notes: Notes
-) -> dict[Genes, float]:
-    """Returns the scores of all other configurations, if that takes no time to speak of."""
-    everything = _everything(space)
-    rest = [genes for genes in everything if genes not in scores]
-    if not rest or len(rest) * each_s > _COMPARING_S:
-        return {}
-    notes("comparing with the exhaustive front")
-    try:
-        return dict(score(rest))
-    except KeyboardInterrupt:
-        return {}
-
-
-def _everything(space: Space) -> list[Genes]:
-    """Returns all configurations of a small space, none of a larger one."""
-    return space.everything() if space.size <= MAX_CONFIGURATIONS else []
 
 
 def default_evaluations(search: str, space: Space) -> int:
@@ -271,10 +255,12 @@ def _reported(
 
 
 def _exhaustive_share(
-    space: Space, prices: Prices, scores: Mapping[Genes, float], archive: Archive
+    everything: Sequence[Genes],
+    prices: Prices,
+    scores: Mapping[Genes, float],
+    archive: Archive,
 ) -> float | None:
     """Returns the front's hypervolume over the exhaustive one's, if all scores are known."""
-    everything = _everything(space)
     if not everything or any(genes not in scores for genes in everything):
         return None
     candidates = [Candidate(genes, scores[genes], prices.cost(genes)) for genes in everything]

@@ -1,21 +1,26 @@
 """Ways to choose what to evaluate, behind one small interface.
 
 A search is a function ``search(space, evaluate, seed)``: it evaluates configurations until it
-has nothing more to try, or ``evaluate`` ends it. ``_SEARCHES`` is the registry: the module
-beside this one that holds the function of that name, imported when it is asked for.
+has nothing more to try, or ``evaluate`` ends it by an exception of its own. The same seed
+gives the same configurations. ``_SEARCHES`` is the registry: the module beside this one that
+holds the function of that name, imported when it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import SelectError
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skipc.compiler.select.archive import Archive
     from skipc.compiler.select.space import Space
+
+    Search = Callable[[Space, Archive, int], None]
 
 DEFAULT_SEARCH = "surrogate"
 
@@ -28,20 +33,6 @@ _SEARCHES = {
     "exhaustive": "stepwise",
     "stages": "stages",
 }
-
-
-class Search(Protocol):
-    """Evaluates configurations of a space."""
-
-    def __call__(self, space: Space, evaluate: Archive, seed: int) -> None:
-        """Runs the search.
-
-        Args:
-            space: What may be chosen.
-            evaluate: Judges configurations; ends the search by an exception of its own.
-            seed: The same seed gives the same configurations.
-        """
-        ...
 
 
 def search_names() -> tuple[str, ...]:
