@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.axes.units import units_of_network
 from skipc.compiler.errors import UnitError
 from skipc.compiler.graph.index import is_inside
-from skipc.compiler.graph.passes.scale_operands import ScaleOperandsPass
+from skipc.compiler.graph.operands import multiply
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -78,10 +78,7 @@ def scale_branches(
 ) -> Network:
     """Returns the network with every unit's branch scaled by its survival probability.
 
-    Args:
-        network: Its stochastic-depth modules give the probabilities that ``given`` does not.
-        units: The units found in it.
-        given: Survival probability by unit name or module path.
+    It is ``given`` by unit name or module path, else by stochastic-depth modules.
 
     Raises:
         UnitError: A unit's probability is unknown, or ``given`` names no unit or is none; or
@@ -99,7 +96,8 @@ def scale_branches(
                 f"--survival {path}={probability:g}: a survival probability is above 0 and at"
                 " most 1."
             )
-    scales = {}
+    model, scales = network.model.clone(), {}
+    joins = {str(node.outputs[0].name): node for node in model.graph}
     for unit in units:
         kept = _probability(unit, given, network.survival)
         if kept is None:
@@ -114,9 +112,9 @@ def scale_branches(
                 " is set beside that cannot be scaled. Train with the 'inverted' convention."
             )
         if kept != 1.0:
-            scales[unit.cuts[0]] = kept
-    model = network.model.clone()
-    ScaleOperandsPass(scales)(model)
+            node, place = cut = unit.cuts[0]
+            multiply(joins[node], place, kept, f"{node}.survival")
+            scales[cut] = kept
     return replace(network, model=model, reference=network.reference.with_scales(scales))
 
 

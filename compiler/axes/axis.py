@@ -38,17 +38,14 @@ class Option(Protocol):
     @property
     def name(self) -> str:
         """What a front calls it."""
-        ...
 
     @property
     def parameters(self) -> int:
         """Parameters that go when it alone is chosen."""
-        ...
 
     @property
     def macs(self) -> int:
         """Multiply-accumulate operations that go."""
-        ...
 
 
 class Offer(Protocol):
@@ -87,7 +84,6 @@ class Axis(Protocol[C, F]):
 
     def offer(self, network: Network) -> F:
         """Returns what may be chosen."""
-        ...
 
     def check(self, record: object, where: str) -> None:
         """Refuses with a ``FrontError`` at ``where`` what means nothing for any network."""
@@ -101,7 +97,6 @@ class Axis(Protocol[C, F]):
             offer: What may be chosen.
             where: Names the entry, for messages.
         """
-        ...
 
     def record(self, choice: C) -> object:
         """Returns what ``read`` returns ``choice`` for, as JSON."""
@@ -112,7 +107,6 @@ class Axis(Protocol[C, F]):
 
         Another choice may have been applied to it; ``offer`` is of the full network.
         """
-        ...
 
     def genes(self, offer: F) -> tuple[Gene, ...]:
         """Returns what a search decides; nothing where it leaves the axis alone."""
@@ -126,7 +120,6 @@ class Axis(Protocol[C, F]):
 
     def taken(self, choice: C) -> tuple[str, ...]:
         """Returns the choice in words, names of options where there are some."""
-        ...
 
     def text(self, choice: C) -> str:
         """Returns the choice for tables and pages."""

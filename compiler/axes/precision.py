@@ -91,10 +91,9 @@ class PrecisionOffer(Offer):
     def notes(self) -> Sequence[str]:
         """Which tensors stay float32."""
         return tuple(
-            f"--precision {kept.precision}: {kept.name!r} and what reads it stay float32:"
-            f" {kept.reason}."
-            for tensors in self.halves.values()
-            for kept in tensors.kept
+            f"--precision {half.value}: {name!r} and what reads it stay float32: {reason}."
+            for half, tensors in self.halves.items()
+            for name, reason in tensors.kept.items()
         )
 
 
@@ -154,13 +153,7 @@ def cast_in_place(model: ir.Model, half: Precision, tensors: HalfTensors) -> Non
 
 
 def check_precision(precision: Precision, allowed: Sequence[str], target: str) -> None:
-    """Refuses with a ``TargetError`` a precision that a target does not compute in.
-
-    Args:
-        precision: What was asked for.
-        allowed: What the target computes in; empty where it does not say.
-        target: Its name.
-    """
+    """Refuses with a ``TargetError`` a precision that is not ``allowed``; empty allows all."""
     if allowed and precision.value not in allowed:
         possible = [each.value for each in Precision if each.value in allowed]
         raise TargetError(

@@ -70,7 +70,8 @@ class SkipAxis(Axis[Skipped, Units]):
         found = {path: units_at(path, units) for path in record}
         unknown = [path for path, matching in found.items() if not matching]
         if unknown:
-            nearest = nearest_units(unknown[0], units)
+            paths = {unit.name for unit in units} | {u.module for u in units if u.module}
+            nearest = choices_text(unknown[0], paths)
             if len(unknown) < len(found):
                 raise FrontError(f"{where}: {unknown[0]!r} is no unit. {nearest}")
             raise FrontError(
@@ -120,12 +121,6 @@ def units_at(path: str, units: Sequence[Unit]) -> list[Unit]:
     return exact or [
         u for u in units if path and (is_inside(u.name, path) or u.module == path)
     ]
-
-
-def nearest_units(path: str, units: Sequence[Unit]) -> str:
-    """Returns a sentence with what ``path`` may have meant."""
-    choices = {unit.name for unit in units} | {unit.module for unit in units if unit.module}
-    return choices_text(path, choices)
 
 
 def _switched_units(network: Network, switching: Switching) -> Units:

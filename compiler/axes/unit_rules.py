@@ -18,6 +18,7 @@ from skipc.compiler.graph.index import (
     constant_outputs,
     module_path,
 )
+from skipc.compiler.graph.operands import operand
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -268,13 +269,6 @@ def _further_parts(value: ir.Value, before: Collection[Cut]) -> list[Cut]:
         if user.op_type not in ("Slice", "Split"):
             return []
     return cuts
-
-
-def operand(node: ir.Node, place: int) -> ir.Value:
-    """Returns an operand that is there."""
-    value = node.inputs[place]
-    assert value is not None
-    return value
 
 
 def _has(nodes: Iterable[ir.Node], operators: Collection[str]) -> bool:

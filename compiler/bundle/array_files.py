@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Returns the arrays of a file by input name; a ``.npz`` may hold others, too.
-
-    Args:
-        path: A ``.npy`` where the network has one input, else a ``.npz`` with one for each.
-        names: The inputs' names.
+    """Returns the arrays of a file by input name: a ``.npz``, or for one input a ``.npy``.
 
     Raises:
         InputError: The file cannot be read, or is a ``.npy`` and there are several inputs.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.graph.index import module_path, node_inputs, numbered
+from skipc.compiler.graph.operands import MEAN, constant, operand
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx_ir as ir
+
+_ASIDE = "skipc.aside"
 
 KERNEL_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Operators that a batch norm behind them can be folded into."""
@@ -38,10 +44,8 @@ def find_norms(model: ir.Model) -> tuple[Norm, ...]:
     names = numbered([module_path(node) or str(node.outputs[0].name) for node in nodes])
     norms = []
     for node, name in zip(nodes, names, strict=True):
-        mean = node.inputs[3]
-        assert mean is not None
-        assert mean.const_value is not None
-        norms.append(Norm(name, str(node.outputs[0].name), mean.const_value.size, folds(node)))
+        channels = constant(node, MEAN).size
+        norms.append(Norm(name, str(node.outputs[0].name), channels, folds(node)))
     return tuple(norms)
 
 
@@ -55,6 +59,25 @@ def batch_norms(model: ir.Model) -> list[ir.Node]:
             if node.op_type == "BatchNormalization":
                 found.append(node)
     return found
+
+
+@contextmanager
+def norms_kept(model: ir.Model) -> Iterator[None]:
+    """Hides batch norms from what runs in the block.
+
+    The exporter's optimiser folds them into the kernels before them. Their statistics may
+    change with the configuration, so skipc folds them itself, later.
+    """
+    norms = batch_norms(model)
+    before = [node.domain for node in norms]
+    for node in norms:
+        node.domain = _ASIDE
+    try:
+        yield
+    finally:
+        for node, domain in zip(norms, before, strict=True):
+            node.domain = domain
+        model.graph.opset_imports.pop(_ASIDE, None)
 
 
 def is_norm(node: ir.Node) -> bool:
@@ -73,8 +96,7 @@ def folds(norm: ir.Node) -> bool:
 
     As onnxscript's rule: the kernel's result is read by the norm alone, its weights by it.
     """
-    data = norm.inputs[0]
-    assert data is not None
+    data = operand(norm, 0)
     kernel = data.producer()
     if kernel is None or kernel.op_type not in KERNEL_OPS:
         return False

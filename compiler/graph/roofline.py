@@ -38,7 +38,6 @@ class Roofline:
         limit: Which of the two takes longer in sum.
         macs: Multiply-accumulate operations of one run, of the whole batch.
         bytes: Traffic of one run.
-        element_bytes: Size of an element in the precision that was asked for.
     """
 
     compute_ms: float
@@ -47,7 +46,6 @@ class Roofline:
     limit: Literal["compute", "memory"]
     macs: int
     bytes: int
-    element_bytes: int
 
 
 def estimate(model: ir.Model, batch: int, board: Board, precision: str) -> Roofline:
@@ -60,7 +58,7 @@ def estimate(model: ir.Model, batch: int, board: Board, precision: str) -> Roofl
     Args:
         model: The graph, with shapes.
         batch: The size of its dynamic batch; 1 where the graph's batch is fixed.
-        board: Where it would run; its peak rate in ``precision`` and bandwidth are needed.
+        board: Where it would run.
         precision: One of ``ELEMENT_BYTES``, for every node.
 
     Raises:
@@ -69,27 +67,18 @@ def estimate(model: ir.Model, batch: int, board: Board, precision: str) -> Roofl
     if batch < 1:
         raise TargetError(f"the batch is {batch}; at least 1 is expected.")
     macs_per_ms, bytes_per_ms = _rates(board, precision)
-    element_bytes = ELEMENT_BYTES[precision]
-    macs = traffic = 0
-    compute_ms = memory_ms = latency_ms = 0.0
-    for node in model.graph:
-        if node.op_type not in _COUNTED:
-            continue
-        own_macs = node_macs(node) * batch
-        own_bytes = _elements(node, batch) * element_bytes
-        macs += own_macs
-        traffic += own_bytes
-        compute_ms += own_macs / macs_per_ms
-        memory_ms += own_bytes / bytes_per_ms
-        latency_ms += max(own_macs / macs_per_ms, own_bytes / bytes_per_ms)
+    nodes = [node for node in model.graph if node.op_type in _COUNTED]
+    macs = [node_macs(node) * batch for node in nodes]
+    traffic = [_elements(node, batch) * ELEMENT_BYTES[precision] for node in nodes]
+    compute_ms = [count / macs_per_ms for count in macs]
+    memory_ms = [count / bytes_per_ms for count in traffic]
     return Roofline(
-        compute_ms=compute_ms,
-        memory_ms=memory_ms,
-        latency_ms=latency_ms,
-        limit="compute" if compute_ms >= memory_ms else "memory",
-        macs=macs,
-        bytes=traffic,
-        element_bytes=element_bytes,
+        compute_ms=sum(compute_ms),
+        memory_ms=sum(memory_ms),
+        latency_ms=sum(map(max, compute_ms, memory_ms)),
+        limit="compute" if sum(compute_ms) >= sum(memory_ms) else "memory",
+        macs=sum(macs),
+        bytes=sum(traffic),
     )
 
 

@@ -11,7 +11,6 @@ from skipc.compiler.errors import FrontError, SupernetError
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.passes.fold_norms import FoldedKernels, FoldNormsPass
 from skipc.compiler.graph.passes.scale_norms import ScaleNormsPass
-from skipc.compiler.graph.passes.set_norms import SetNormsPass
 from skipc.compiler.norms.statistics import NormMode
 
 if TYPE_CHECKING:
@@ -62,14 +61,13 @@ class Norms:
         if network.switching is not None:
             return network
         model = network.model.clone()
-        whole: NetworkNorms = {}
+        whole: frozenset[str] = frozenset()
         if self.family.mode is not NormMode.SHARED:
             norms = self._by_output(model, configuration)
             network = replace(network, reference=network.reference.with_norms(norms))
-            whole = {name: found for name, found in norms.items() if found.scale is None}
+            whole = frozenset(name for name, found in norms.items() if found.scale is None)
             ScaleNormsPass(norms)(model)
-            SetNormsPass(whole)(model)
-        FoldNormsPass(self._folded, kept=frozenset(whole))(model)
+        FoldNormsPass(self._folded, kept=whole)(model)
         common.RemoveUnusedNodesPass()(model)
         return replace(network, model=model)
 

@@ -9,14 +9,29 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
+from skipc.compiler.graph.batch_norms import norms_kept
+from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
+from skipc.compiler.graph.passes.mark_streams import MarkStreamsPass
+from skipc.compiler.graph.passes.normalise_onnx import ForgetSizesPass, normalise
+from skipc.compiler.graph.passes.size_at_batch_one import SizeAtBatchOnePass
+from skipc.compiler.graph.passes.tidy_export import (
+    KeepModulePathPass,
+    NameSharedInitializersPass,
+    RenameOutputsPass,
+    SettleSizesPass,
+)
 from skipc.compiler.network import Network, Tolerance, own_tolerance
+from skipc.compiler.read.external_data import map_external
 from skipc.compiler.read.graph_inputs import read_onnx
 from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import (
     keep_onnx_outputs,
-    output_names,
+    output_fields,
     output_specs,
     program_outputs,
 )
@@ -32,13 +47,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    import onnx_ir as ir
     from torch.export import ExportedProgram
 
     from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, TorchSupernet
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 
@@ -58,7 +72,9 @@ def _program(supernet: TorchSupernet) -> ExportedProgram:
     import torch
 
     batch = supernet.batch
-    example = draw_inputs(supernet.inputs, _example_batch(batch), seed=0)
+    # torch.export treats a dimension of 1 as fixed.
+    rows = 1 if batch is None else max(batch.typical, 2)
+    example = draw_inputs(supernet.inputs, rows, seed=0)
     dynamic: dict[str, Any] | None = None
     if batch is not None:
         # torch.export wants room between the two.
@@ -82,19 +98,7 @@ def from_program(
     program: ExportedProgram,
 ) -> Network:
     """Returns the network that a program is; see ``Supernet.exported``."""
-    import onnx_ir.passes.common as common
     import torch
-
-    from skipc.compiler.graph.passes.keep_norms import norms_kept
-    from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
-    from skipc.compiler.graph.passes.mark_streams import MarkStreamsPass
-    from skipc.compiler.graph.passes.size_at_batch_one import SizeAtBatchOnePass
-    from skipc.compiler.graph.passes.tidy_export import (
-        KeepModulePathPass,
-        NameSharedInitializersPass,
-        RenameOutputsPass,
-        SettleSizesPass,
-    )
 
     refuse_random_program(program)
     settle_forms(program)
@@ -125,21 +129,12 @@ def from_program(
         outputs={kept.name: kept.node for kept in outputs},
         joins=joins_of(program),
     )
-    return _network(supernet, model, reference, output_names(program))
+    return _network(supernet, model, reference, tuple(output_fields(program)))
 
 
 def from_onnx(supernet: OnnxSupernet) -> Network:
     """Returns the network that an ONNX file holds; see ``Supernet.exported``."""
     require("onnxscript", "compiler")
-    import onnx_ir as ir
-
-    from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
-    from skipc.compiler.graph.passes.normalise_onnx import ForgetSizesPass, normalise
-    from skipc.compiler.graph.passes.tidy_export import (
-        KeepModulePathPass,
-        NameSharedInitializersPass,
-    )
-    from skipc.compiler.read.external_data import map_external
 
     proto = read_onnx(supernet.source)
     try:
@@ -169,8 +164,6 @@ def _observe_outputs(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> None:
 
     Sizes are unknown behind operators of other domains and branches that depend on an input.
     """
-    import onnx_ir as ir
-
     outputs = model.graph.outputs
     if all(each.dtype and each.shape and each.shape.is_static() for each in outputs):
         return
@@ -230,11 +223,6 @@ def _network(
         survival=supernet.survival,
         residual_scale=supernet.residual_scale,
     )
-
-
-def _example_batch(batch: BatchRange | None) -> int:
-    # torch.export treats a dimension of 1 as fixed.
-    return 1 if batch is None else max(batch.typical, 2)
 
 
 @contextmanager

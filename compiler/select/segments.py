@@ -19,7 +19,7 @@ from skipc.compiler.extras import require
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.costs import shape_at_batch_one
 from skipc.compiler.graph.index import node_inputs
-from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE
+from skipc.compiler.graph.operands import MEAN, VARIANCE
 from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:

@@ -26,12 +26,8 @@ def draw_inputs(
 ) -> Case:
     """Returns one array per input: standard normal floats, small whole numbers.
 
-    Args:
-        specs: The network's inputs.
-        batch: The size of the dynamic batch.
-        seed: The same seed gives the same arrays.
-        high: Exclusive upper bound of whole-number inputs by name; where not given, 256 for
-            bytes (images) and 2 for the rest, which is safe for masks and for indices.
+    ``high`` is the exclusive upper bound of whole-number inputs by name; where not given, 256
+    for bytes (images) and 2 for the rest, which is safe for masks and for indices.
     """
     rng = np.random.default_rng(seed)
     case: Case = {}
@@ -73,19 +69,13 @@ def data_cases(
         raise CheckpointError(
             f"--data {path}: no array named {missing[0]!r}. {choices_text(missing[0], arrays)}"
         )
-    size = 1 if batch is None else batch.typical
     rows: dict[str, int] = {}
     for spec in specs:
-        array = arrays[spec.name]
-        first = spec.shape[0] if spec.shape else 1
-        rows[spec.name] = size if isinstance(first, str) else first
-        tail = tuple(spec.shape[1:])
-        if (
-            array.ndim == 0
-            or array.ndim != len(spec.shape)
-            or array.shape[1:] != tail
-            or array.dtype != spec.dtype
-        ):
+        array, tail = arrays[spec.name], spec.shape[1:]
+        sizes = spec.shape_at(1 if batch is None else batch.typical)
+        rows[spec.name] = sizes[0] if sizes else 1
+        fits = array.ndim == len(spec.shape) and array.shape[1:] == tail
+        if not array.ndim or not fits or array.dtype != spec.dtype:
             raise CheckpointError(
                 f"--data {path}: {spec.name!r} has shape {array.shape} and type {array.dtype};"
                 f" the network takes any number of rows of {tail} and type {spec.dtype}."

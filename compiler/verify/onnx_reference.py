@@ -14,7 +14,14 @@ import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.cut import operands_by_node
-from skipc.compiler.graph.passes.set_norms import MEAN, VARIANCE, set_operand
+from skipc.compiler.graph.operands import (
+    MEAN,
+    VARIANCE,
+    graph_of,
+    number_like,
+    operand,
+    set_operand,
+)
 from skipc.compiler.network import Reference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
 
@@ -62,8 +69,8 @@ class OnnxReference(Reference):
             name = str(node.outputs[0].name)
             if name in scales:
                 _scale(node, *scales[name])
-            for operand in zeros.get(name, ()):
-                _mask(node, operand)
+            for place in zeros.get(name, ()):
+                _mask(node, place)
             if name in self.norms:
                 epsilon = node.attributes.get_float("epsilon", 1e-5)
                 set_operand(node, MEAN, self.norms[name].mean)
@@ -80,45 +87,28 @@ def run_graph(model: ir.Model, cases: Sequence[Case]) -> list[Case]:
         return [runner.run(case) for case in cases]
 
 
-def _mask(node: ir.Node, operand: int) -> None:
+def _mask(node: ir.Node, place: int) -> None:
     """Puts ``Where(False, operand, 0)`` between an operand and its node."""
-    value = _operand(node, operand)
-    false = _constant(np.array(False))
-    zero = _constant(np.zeros((), _dtype(value)))
+    value = operand(node, place)
+    false = ir.node("Constant", [], {"value": ir.tensor(np.array(False))})
+    zero = ir.node("Constant", [], {"value": number_like(value, 0.0)})
     where = ir.node("Where", [false.outputs[0], value, zero.outputs[0]])
-    _insert(node, operand, false, zero, where)
+    _insert(node, place, false, zero, where)
 
 
-def _scale(node: ir.Node, operand: int, factor: float) -> None:
+def _scale(node: ir.Node, place: int, factor: float) -> None:
     """Puts a multiplication between an operand and its node."""
-    value = _operand(node, operand)
-    number = _constant(np.asarray(factor).astype(_dtype(value)))
-    _insert(node, operand, number, ir.node("Mul", [value, number.outputs[0]]))
+    value = operand(node, place)
+    number = ir.node("Constant", [], {"value": number_like(value, factor)})
+    _insert(node, place, number, ir.node("Mul", [value, number.outputs[0]]))
 
 
-def _operand(node: ir.Node, operand: int) -> ir.Value:
-    value = node.inputs[operand]
-    assert value is not None
-    return value
-
-
-def _dtype(value: ir.Value) -> np.dtype[Any]:
-    assert value.dtype is not None
-    return value.dtype.numpy()
-
-
-def _constant(array: NDArray[Any]) -> ir.Node:
-    return ir.node("Constant", [], {"value": ir.tensor(array)})
-
-
-def _insert(node: ir.Node, operand: int, *before: ir.Node) -> None:
+def _insert(node: ir.Node, place: int, *before: ir.Node) -> None:
     """Inserts nodes before another, whose operand becomes the last one's result."""
-    assert node.graph is not None
-    for one in before:
-        node.graph.insert_before(node, one)
+    graph_of(node).insert_before(node, before)
     result = before[-1].outputs[0]
-    result.type = _operand(node, operand).type
-    node.replace_input_with(operand, result)
+    result.type = operand(node, place).type
+    node.replace_input_with(place, result)
 
 
 def expose_all(model: ir.Model) -> None:

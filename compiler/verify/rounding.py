@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from skipc.compiler.graph.passes import RewritePass
 from skipc.compiler.graph.passes.half_ops import is_plain
 
 if TYPE_CHECKING:
@@ -39,34 +40,32 @@ def rounding_graph(graph: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-class RoundInsteadPass(ir.passes.InPlacePass):
+class RoundInsteadPass(RewritePass):
     """Computes half-precision nodes in float32 and rounds what they return.
 
     A tensor keeps its name; it is float32 with numbers that half precision has. Operators
     that ONNX does not have, and those with subgraphs, still read and return half precision.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites types and inserts pairs of Casts."""
         graph = model.graph
         nodes = list(graph)
         self._opaque = {node for node in nodes if not is_plain(node)}
-        modified = False
         for value in [*graph.inputs, *graph.initializers.values()]:
             if value.dtype in _HALVES:
                 self._widen_given(graph, value)
-                modified = True
         for node in nodes:
             for value in node.outputs:
                 if value.dtype in _HALVES:
                     self._round(graph, node, value)
-                    modified = True
             _widen_attributes(node)
-        return ir.passes.PassResult(model, modified=modified)
 
     def _widen_given(self, graph: ir.Graph, value: ir.Value) -> None:
         cast = _cast(value, ir.DataType.FLOAT, f"{value.name}.wide")
-        self._redirect(graph, value, cast.outputs[0])
+        for user, place in list(value.uses()):
+            if user is not cast and user not in self._opaque and user.graph is graph:
+                user.replace_input_with(place, cast.outputs[0])
         if len(graph):
             graph.insert_before(graph[0], cast)
 
@@ -93,13 +92,6 @@ class RoundInsteadPass(ir.passes.InPlacePass):
         for after in reversed([*made, wide]):
             graph.insert_after(node, after)
 
-    def _redirect(self, graph: ir.Graph, value: ir.Value, wide: ir.Value) -> None:
-        for user, operand in list(value.uses()):
-            if user.op_type == "Cast" and user.outputs[0] is wide:
-                continue
-            if user not in self._opaque and user.graph is graph:
-                user.replace_input_with(operand, wide)
-
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
     result = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
@@ -108,9 +100,7 @@ def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
 
 def _widen_attributes(node: ir.Node) -> None:
     """Makes a node return float32 where an attribute says half precision."""
-    if node.op_type == "Cast" and node.attributes.get_int("to", 0) in {
-        int(h) for h in _HALVES
-    }:
+    if node.op_type == "Cast" and node.attributes.get_int("to", 0) in map(int, _HALVES):
         node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
     for name, attribute in list(node.attributes.items()):
         if attribute.type == ir.AttributeType.TENSOR:

@@ -73,10 +73,7 @@ _ROW_AXES = {"Conv": 0, "MatMul": -1}
 class Tensors:
     """Every tensor that a graph and its reference both compute, for one case.
 
-    Args:
-        graph: The graph's file, beside its weights; it is run as it was written.
-        network: The network that was written to it.
-        case: The inputs.
+    ``graph``, a file beside its weights, was written of the network; it is run as it is.
     """
 
     def __init__(self, graph: Path, network: Network, case: Case) -> None:

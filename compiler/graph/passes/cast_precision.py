@@ -9,6 +9,8 @@ import onnx_ir.passes.common as common
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph.index import MODULE_KEY, module_path
+from skipc.compiler.graph.operands import operand
+from skipc.compiler.graph.passes import RewritePass
 from skipc.compiler.graph.passes.half_ops import ANY_FLOAT, HalfPolicy, is_float32, is_plain
 
 if TYPE_CHECKING:
@@ -18,15 +20,12 @@ _FLOAT = ir.DataType.FLOAT
 _SUFFIX = {_FLOAT: "fp32", ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
 
 
-class CastPrecisionPass(ir.passes.InPlacePass):
+class CastPrecisionPass(RewritePass):
     """Rewrites a float32 graph so that it computes in half precision outside of islands.
 
     Inputs and outputs keep their names and types. What was not float32 stays as it is, and
     so do the bodies of ``If``, ``Loop`` and ``Scan`` and operators that ONNX does not have.
-    Where the type of a value is unknown, a ``SupernetError`` is raised.
-
-    Args:
-        tensors: Casts the weights; shared by all subnets of a family.
+    A ``SupernetError`` is raised where the type of a value is unknown.
     """
 
     def __init__(self, tensors: HalfTensors) -> None:
@@ -34,7 +33,7 @@ class CastPrecisionPass(ir.passes.InPlacePass):
         self._tensors = tensors
         self._half = tensors.dtype
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Casts weights, sets types, and inserts Casts where they change."""
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         self._graph = graph = model.graph
@@ -50,14 +49,13 @@ class CastPrecisionPass(ir.passes.InPlacePass):
             (value, _FLOAT): value for value in self._float
         }
         if not self._float:
-            return ir.passes.PassResult(model, modified=False)
+            return
         self._was_float = set(self._float)
         for node in list(graph):
             self._node(node)
         self._widen_captured()
         self._widen_outputs()
         common.RemoveUnusedNodesPass()(model)
-        return ir.passes.PassResult(model, modified=True)
 
     def _node(self, node: ir.Node) -> None:
         operands = [i for i, value in enumerate(node.inputs) if value in self._was_float]
@@ -65,12 +63,12 @@ class CastPrecisionPass(ir.passes.InPlacePass):
             self._read_as_is(node, operands)
             return
         if _widens(node) or not self._policy.computes_in_half(node, operands):
-            for operand in operands:
-                self._read(node, operand, _FLOAT)
+            for place in operands:
+                self._read(node, place, _FLOAT)
             return
-        for operand in operands:
-            half = self._policy.operand_in_half(node, operand)
-            self._read(node, operand, self._half if half else _FLOAT)
+        for place in operands:
+            half = self._policy.operand_in_half(node, place)
+            self._read(node, place, self._half if half else _FLOAT)
         for place, value in enumerate(node.outputs):
             if value in self._was_float and self._policy.takes(node, place, "outputs"):
                 # Clones of a graph share their type objects: a new one, not another dtype.
@@ -89,17 +87,14 @@ class CastPrecisionPass(ir.passes.InPlacePass):
         node.attributes["value"] = ir.AttrTensor("value", narrow)
 
     def _read_as_is(self, node: ir.Node, operands: list[int]) -> None:
-        for operand in operands:
-            value = node.inputs[operand]
-            assert value is not None
-            if (value, _FLOAT) in self._forms or self._policy.takes(node, 0, "inputs"):
-                continue
-            self._read(node, operand, _FLOAT)
+        if self._policy.takes(node, 0, "inputs"):
+            return
+        for place in operands:
+            if (operand(node, place), _FLOAT) not in self._forms:
+                self._read(node, place, _FLOAT)
 
-    def _read(self, node: ir.Node, operand: int, dtype: ir.DataType) -> None:
-        value = node.inputs[operand]
-        assert value is not None
-        node.replace_input_with(operand, self._form(value, dtype))
+    def _read(self, node: ir.Node, place: int, dtype: ir.DataType) -> None:
+        node.replace_input_with(place, self._form(operand(node, place), dtype))
 
     def _form(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         """Returns ``value`` in a type: itself, a cast tensor, or what a Cast returns."""
@@ -127,8 +122,7 @@ class CastPrecisionPass(ir.passes.InPlacePass):
         source = value
         if producer is not None and _widens(producer):
             # From where the number comes, so that no Cast follows another.
-            origin = producer.inputs[0]
-            assert origin is not None
+            origin = operand(producer, 0)
             if origin.dtype == dtype:
                 return origin
             source = origin
@@ -158,9 +152,9 @@ class CastPrecisionPass(ir.passes.InPlacePass):
         for value in self._float:
             if (value, _FLOAT) in self._forms:
                 continue
-            for user, operand in list(value.uses()):
+            for user, place in list(value.uses()):
                 if user.graph is not self._graph:
-                    self._read(user, operand, _FLOAT)
+                    self._read(user, place, _FLOAT)
 
     def _widen_outputs(self) -> None:
         for place, value in enumerate(list(self._graph.outputs)):

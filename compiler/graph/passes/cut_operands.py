@@ -9,6 +9,8 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from skipc.compiler.cut import operands_by_node
+from skipc.compiler.graph.operands import graph_of, operand
+from skipc.compiler.graph.passes import RewritePass
 from skipc.compiler.graph.passes.drop_repeated_activations import DropRepeatedActivationsPass
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def without(model: ir.Model, cuts: Iterable[Cut]) -> ir.Model:
     return result
 
 
-class CutOperandsPass(ir.passes.InPlacePass):
+class CutOperandsPass(RewritePass):
     """Lets cut operands go: an addition becomes its other operand, a concatenation is padded.
 
     Dead nodes are left for ``RemoveUnusedNodesPass``. A graph output keeps its name. The cuts
@@ -46,27 +48,22 @@ class CutOperandsPass(ir.passes.InPlacePass):
         super().__init__()
         self._operands = operands_by_node(cuts)
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewires what reads the nodes' results."""
         # Network order: what stays may itself be the result of an addition that was cut.
         for node in list(model.graph):
             cut = self._operands.get(str(node.outputs[0].name))
             if cut is None:
                 continue
-            kept = _padded(node, cut) if node.op_type == "Concat" else _other(node, cut)
+            if node.op_type == "Concat":
+                kept = _padded(node, cut)
+            else:
+                kept = operand(node, *({0, 1} - cut))
             joined = node.outputs[0]
             if joined.is_graph_output():
                 _keep_output(node, kept)
             else:
                 joined.replace_all_uses_with(kept)
-        return ir.passes.PassResult(model, modified=bool(self._operands))
-
-
-def _other(join: ir.Node, cut: set[int]) -> ir.Value:
-    (operand,) = {0, 1} - cut
-    kept = join.inputs[operand]
-    assert kept is not None
-    return kept
 
 
 def _padded(node: ir.Node, cut: set[int]) -> ir.Value:
@@ -75,15 +72,15 @@ def _padded(node: ir.Node, cut: set[int]) -> ir.Value:
     kept = [value for place, value in enumerate(node.inputs) if value and place not in cut]
     # Zeros in front of each operand that is kept, and behind the last one.
     zeros = [0]
-    for operand, value in enumerate(node.inputs):
-        if operand not in cut:
+    for place in range(len(node.inputs)):
+        shape = operand(node, place).shape
+        if place not in cut:
             zeros.append(0)
-            continue
-        assert value is not None
-        assert value.shape is not None
-        size = value.shape[axis]
-        assert isinstance(size, int)
-        zeros[-1] += size
+        else:
+            assert shape is not None
+            size = shape[axis]
+            assert isinstance(size, int)
+            zeros[-1] += size
     behind = [0] * (len(kept) - 1) + zeros[len(kept) :]
     values = [_pad(node, *part) for part in zip(kept, zeros, behind, strict=False)]
     if len(values) == 1:
@@ -95,8 +92,7 @@ def _pad(node: ir.Node, value: ir.Value, before: int, behind: int) -> ir.Value:
     """Returns ``value`` with zeros around it along the axis of a concatenation."""
     if not before and not behind:
         return value
-    graph, shape = node.graph, value.shape
-    assert graph is not None
+    graph, shape = graph_of(node), value.shape
     assert shape is not None
     axis = node.attributes.get_int("axis", 0) % len(shape)
     pads = np.zeros((2, len(shape)), np.int64)
@@ -112,8 +108,7 @@ def _pad(node: ir.Node, value: ir.Value, before: int, behind: int) -> ir.Value:
 
 def _beside(node: ir.Node, new: ir.Node) -> ir.Value:
     """Returns what a new node computes, set before ``node`` in its place."""
-    assert node.graph is not None
-    node.graph.insert_before(node, new)
+    graph_of(node).insert_before(node, new)
     new.metadata_props.update(node.metadata_props)
     new.outputs[0].type = node.outputs[0].type
     if new.op_type == node.op_type:
@@ -128,9 +123,7 @@ def _keep_output(join: ir.Node, kept: ir.Value) -> None:
     copy = ir.node("Identity", [kept])
     copy.outputs[0].shape = joined.shape
     copy.outputs[0].type = joined.type
-    graph = join.graph
-    assert graph is not None
-    graph.insert_before(join, copy)
+    graph_of(join).insert_before(join, copy)
     joined.name = f"{name}.removed"
     copy.outputs[0].name = name
     joined.replace_all_uses_with(copy.outputs[0], replace_graph_outputs=True)

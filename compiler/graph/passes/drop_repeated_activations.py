@@ -4,47 +4,40 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from skipc.compiler.graph.operands import operand
+from skipc.compiler.graph.passes import RewritePass
+
 _IDEMPOTENT = frozenset({"Abs", "Ceil", "Clip", "Floor", "Relu", "Round", "Sign"})
 
 
-class DropRepeatedActivationsPass(ir.passes.InPlacePass):
+class DropRepeatedActivationsPass(RewritePass):
     """Replaces ``f(f(x))`` by ``f(x)`` for idempotent ``f``; so ``Relu`` behind a ``Clip``."""
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewires the readers of redundant activations; dead nodes stay."""
-        modified = False
         for node in list(model.graph):
             if node.op_type not in _IDEMPOTENT or node.domain not in ("", "ai.onnx"):
                 continue
-            value = node.inputs[0]
-            before = value.producer() if value is not None else None
-            if before is None or value is None or node.outputs[0].is_graph_output():
+            value = operand(node, 0)
+            before = value.producer()
+            if before is None or node.outputs[0].is_graph_output():
                 continue
             if _repeats(before, node) or _clipped_above_zero(before, node):
                 node.outputs[0].replace_all_uses_with(value)
-                modified = True
-        return ir.passes.PassResult(model, modified=modified)
 
 
 def _repeats(before: ir.Node, node: ir.Node) -> bool:
-    return (
-        before.op_type == node.op_type
-        and before.domain == node.domain
-        and before.attributes == node.attributes
-        and _same_settings(before, node)
-    )
-
-
-def _same_settings(before: ir.Node, node: ir.Node) -> bool:
     left, right = before.inputs[1:], node.inputs[1:]
-    return len(left) == len(right) and all(
-        a is b or _equal(a, b) for a, b in zip(left, right, strict=True)
+    return (
+        before.op_identifier() == node.op_identifier()
+        and before.attributes == node.attributes
+        and len(left) == len(right)
+        and all(_equal(a, b) for a, b in zip(left, right, strict=True))
     )
 
 
 def _equal(left: ir.Value | None, right: ir.Value | None) -> bool:
-    a, b = _number(left), _number(right)
-    return a is not None and a == b
+    return left is right or (_number(left) is not None and _number(left) == _number(right))
 
 
 def _clipped_above_zero(before: ir.Node, node: ir.Node) -> bool:

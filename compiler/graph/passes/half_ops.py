@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from skipc.compiler.graph.operands import operand
+
 if TYPE_CHECKING:
     from skipc.compiler.graph.passes.half_tensors import HalfTensors
 
@@ -89,18 +91,17 @@ class HalfPolicy:
             )
         )
 
-    def operand_in_half(self, node: ir.Node, operand: int) -> bool:
+    def operand_in_half(self, node: ir.Node, place: int) -> bool:
         """Tells whether an operand of a node that computes in half is half, too."""
         wide = _WIDE_OPERANDS.get(node.op_type, ())
-        return operand not in wide and self.takes(node, operand, "inputs")
+        return place not in wide and self.takes(node, place, "inputs")
 
     def takes(self, node: ir.Node, place: int, side: str) -> bool:
         """Tells whether one of a node's ``inputs`` or ``outputs`` may be half."""
         return self._type in _types(node.op_type, self._opset, side, place)
 
-    def _operand_fits(self, node: ir.Node, operand: int) -> bool:
-        value = node.inputs[operand]
-        assert value is not None
+    def _operand_fits(self, node: ir.Node, place: int) -> bool:
+        value = operand(node, place)
         tensor = value.const_value
         return tensor is None or self._tensors.cast(tensor, str(value.name)) is not None
 

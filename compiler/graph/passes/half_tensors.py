@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 import ml_dtypes
@@ -13,35 +12,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class KeptTensor:
-    """A tensor that stays float32: what it does not fit into, and why."""
-
-    name: str
-    precision: str
-    reason: str
-
-
 @final
 class HalfTensors:
     """Casts float32 tensors to ``FLOAT16`` or ``BFLOAT16``, and says which do not fit.
 
     Configurations share tensor objects, so that a tensor is found again by its identity;
     whether it fits depends on nothing but its numbers.
+
+    Attributes:
+        kept: Why a tensor stays float32, by its name, in the order in which they were met.
     """
 
     def __init__(self, dtype: ir.DataType) -> None:
         self.dtype = dtype
-        self._precision = "fp16" if dtype == ir.DataType.FLOAT16 else "bf16"
+        self.kept: dict[str, str] = {}
         self._limits: Any = ml_dtypes.finfo(dtype.numpy())  # type: ignore[no-untyped-call]
         # The tensor is kept so that its id stays its own.
         self._known: dict[int, tuple[ir.TensorProtocol, ir.TensorProtocol | str]] = {}
-        self._kept: dict[str, KeptTensor] = {}
-
-    @property
-    def kept(self) -> tuple[KeptTensor, ...]:
-        """The tensors that did not fit, in the order in which they were met."""
-        return tuple(self._kept.values())
 
     def cast(self, tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol | None:
         """Returns ``tensor`` in half precision, the same object every time; None if unfit.
@@ -52,7 +39,7 @@ class HalfTensors:
             self._known[id(tensor)] = (tensor, self._cast(tensor))
         found = self._known[id(tensor)][1]
         if isinstance(found, str):
-            self._kept.setdefault(name, KeptTensor(name, self._precision, found))
+            self.kept.setdefault(name, found)
             return None
         return found
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from skipc.compiler.graph.operands import graph_of
+from skipc.compiler.graph.passes import RewritePass
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -15,7 +18,7 @@ _TWO_OPERANDS = 11
 """Since this version of the operators a ``Gemm`` may do without a third operand."""
 
 
-class JoinsAsAdditionsPass(ir.passes.InPlacePass):
+class JoinsAsAdditionsPass(RewritePass):
     """Replaces sums in other operators by chains of ``Add``.
 
     ``Sum(a, b, c)`` becomes ``(a + b) + c``, a ``ReduceSum`` over what was stacked the same,
@@ -23,20 +26,17 @@ class JoinsAsAdditionsPass(ir.passes.InPlacePass):
     added first: that is the stream, and each branch has an addition of its own.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites the main graph, which must be topologically sorted."""
         graph = model.graph
         order = {value: place for place, value in enumerate(graph.inputs)}
-        modified = False
         for node in list(graph):
             form = _FORMS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
             terms = form(node) if form is not None else []
             if len(terms) > 1:
                 _replace(node, sorted(terms, key=lambda value: _place(value, order)))
-                modified = True
             for value in node.outputs:
                 order[value] = len(order)
-        return ir.passes.PassResult(model, modified=modified)
 
 
 def _place(value: ir.Value, order: Mapping[ir.Value, int]) -> int:
@@ -66,8 +66,7 @@ def _stacked(node: ir.Node) -> list[ir.Value]:
 
 def _product(node: ir.Node) -> list[ir.Value]:
     """Takes a computed third operand out of a ``Gemm``; returns the product and it."""
-    added, graph = node.inputs[2] if len(node.inputs) > 2 else None, node.graph
-    assert isinstance(graph, ir.Graph)
+    added, graph = node.inputs[2] if len(node.inputs) > 2 else None, graph_of(node)
     if (
         added is None
         or added.const_value is not None
@@ -92,8 +91,7 @@ _FORMS: dict[str, Callable[[ir.Node], list[ir.Value]]] = {
 
 def _replace(node: ir.Node, terms: Sequence[ir.Value]) -> None:
     """Puts a chain of additions in the place of ``node``; the last one has its name."""
-    graph, result = node.graph, node.outputs[0]
-    assert graph is not None
+    graph, result = graph_of(node), node.outputs[0]
     name, total = str(result.name), terms[0]
     for place, term in enumerate(terms[1:], 1):
         addition = ir.node("Add", [total, term])

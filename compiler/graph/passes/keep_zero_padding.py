@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from skipc.compiler.graph.passes import RewritePass
 
-class KeepZeroPaddingPass(ir.passes.InPlacePass):
+
+class KeepZeroPaddingPass(RewritePass):
     """Pads with the smallest number above zero where a max pooling follows.
 
     ONNX Runtime (1.31 and before) merges a padding with exact zeros into the pooling's own,
     with minus infinity: where all values are negative, the outputs differ.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites the padding value of such nodes."""
-        modified = False
         for node in list(model.graph):
             padded = node.outputs[0]
             if node.op_type != "Pad" or not _pads_with_zeros(node):
@@ -31,8 +32,6 @@ class KeepZeroPaddingPass(ir.passes.InPlacePass):
             if len(node.inputs) < 3:
                 node.resize_inputs(3)
             node.replace_input_with(2, value)
-            modified = True
-        return ir.passes.PassResult(model, modified=modified)
 
 
 def _pads_with_zeros(node: ir.Node) -> bool:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import onnx_ir as ir
-
 from skipc.compiler.graph.index import STREAM_KEY, GraphIndex
+from skipc.compiler.graph.passes import RewritePass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import onnx_ir as ir
 
-class MarkStreamsPass(ir.passes.InPlacePass):
+
+class MarkStreamsPass(RewritePass):
     """Marks the additions of a constant that the other operand is computed from."""
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Writes metadata of nodes."""
         index = GraphIndex(model.graph)
-        modified = False
         for node in index.nodes:
             if node.op_type != "Add":
                 continue
@@ -37,8 +37,6 @@ class MarkStreamsPass(ir.passes.InPlacePass):
                 and any(index.reads(other, source) for source in _sources(constant))
             ):
                 node.metadata_props[STREAM_KEY] = "starts"
-                modified = True
-        return ir.passes.PassResult(model, modified=modified)
 
 
 def _sources(constant: ir.Value) -> Iterator[ir.Value]:

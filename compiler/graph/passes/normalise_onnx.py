@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from skipc.compiler.graph.passes import RewritePass
 from skipc.compiler.graph.passes.joins_as_additions import JoinsAsAdditionsPass
 from skipc.compiler.graph.passes.tidy_export import SettleSizesPass
 
@@ -32,12 +33,8 @@ OLD_IR_VERSION = 4
 def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
     """Returns the graph of an ONNX file in the form that everything after reading expects.
 
-    Args:
-        model: The file's graph, after ``ForgetSizesPass``; it may be changed.
-        inputs: What goes into it: every size is a number, or the dynamic batch.
-
-    Raises:
-        SupernetError: The inputs contradict sizes that the graph fixes.
+    ``model`` went through ``ForgetSizesPass`` and may be changed; a ``SupernetError`` is
+    raised where the inputs contradict sizes that it fixes.
     """
     from onnxscript.optimizer import fold_constants
 
@@ -58,21 +55,21 @@ def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.NameFixPass(),
+        JoinsAsAdditionsPass(),
+        common.RemoveUnusedNodesPass(),
     ):
         step(model)
-    JoinsAsAdditionsPass()(model)
-    common.RemoveUnusedNodesPass()(model)
     return common.ShapeInferencePass()(model).model
 
 
-class ForgetSizesPass(ir.passes.InPlacePass):
+class ForgetSizesPass(RewritePass):
     """Forgets sizes that say what the writer knew, not what goes in.
 
     A size of 0 or less, or without a real name, is an open one. Where an input has open sizes,
     those written at the values behind it may be those of an earlier input.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites the shapes of all values."""
         fixed = all(map(_is_fixed, model.graph.inputs))
         for value in model.graph.inputs:
@@ -84,7 +81,6 @@ class ForgetSizesPass(ir.passes.InPlacePass):
             for value in node.outputs:
                 if not (fixed and _is_fixed(value)):
                     value.shape = None
-        return ir.passes.PassResult(model, modified=True)
 
 
 def _is_fixed(value: ir.Value) -> bool:

@@ -16,22 +16,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph.batch_norms import KERNEL_OPS, find_norms, is_norm
 from skipc.compiler.graph.index import ACTIVATION_OPS, module_path
-from skipc.compiler.graph.passes.scale_operands import multiply, product
-from skipc.compiler.graph.passes.set_norms import (
+from skipc.compiler.graph.operands import (
     BIAS,
     MEAN,
     VARIANCE,
-    operand_array,
+    constant_array,
+    graph_of,
+    multiply,
+    operand,
+    product,
     set_operand,
 )
+from skipc.compiler.graph.passes import RewritePass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import onnx_ir as ir
 
     from skipc.compiler.norms.statistics import NormStatistics
 
@@ -46,21 +51,23 @@ _HOMOGENEOUS = frozenset(
 """Operators with ``f(s x) = s f(x)`` for every ``s > 0`` in their first operand."""
 
 
-class ScaleNormsPass(ir.passes.InPlacePass):
-    """Gives norms their base multiplier, new means and scalars, and lets these through.
+class ScaleNormsPass(RewritePass):
+    """Gives norms a configuration's statistics, and lets scalars through.
+
+    A norm that is scaled takes the base multiplier, its own mean and a scalar.
 
     Args:
-        statistics: The configuration's by the name of the value that a norm computes; those
-            whose ``scale`` is None are left alone.
+        statistics: The configuration's by the name of the value that a norm computes.
     """
 
     def __init__(self, statistics: Mapping[str, NormStatistics]) -> None:
         super().__init__()
-        self._statistics = {k: v for k, v in statistics.items() if v.scale is not None}
+        self._statistics = statistics
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites norms and biases, and inserts the multiplications."""
-        check_homogeneous(model, frozenset(self._statistics))
+        scaled = (name for name, own in self._statistics.items() if own.scale is not None)
+        check_homogeneous(model, frozenset(scaled))
         # Value -> the factor that its content still lacks; 1 where it is not listed.
         self._pending: dict[ir.Value, float] = {}
         for node in list(model.graph):
@@ -71,26 +78,23 @@ class ScaleNormsPass(ir.passes.InPlacePass):
             elif _lets_through(node) and node.inputs[0] in self._pending:
                 self._pending[node.outputs[0]] = self._pending[node.inputs[0]]
             else:
-                for operand, value in enumerate(node.inputs):
+                for place, value in enumerate(node.inputs):
                     if value in self._pending:
-                        multiply(node, operand, self._pending[value], _scale_of(node))
+                        multiply(node, place, self._pending[value], _scale_of(node))
         for output in list(model.graph.outputs):
             if output in self._pending:
                 _multiply_output(output, self._pending[output])
-        return ir.passes.PassResult(model, modified=bool(self._statistics))
 
     def _kernel(self, node: ir.Node) -> None:
-        incoming = self._pending.get(_data(node), 1.0)
+        incoming = self._pending.get(operand(node, 0), 1.0)
         output = node.outputs[0]
         if not _meets_stop(output):
             if incoming != 1.0:
                 _scale_bias(node, 1 / incoming)
                 self._pending[output] = incoming
             return
-        norm = _norm_behind(output)
-        own = 1.0
-        if norm is not None and str(norm.outputs[0].name) in self._statistics:
-            own = self._scale(norm)
+        users = output.consumers()
+        own = self._scale(users[0]) if len(users) == 1 else 1.0
         if not _is_one(incoming * own):
             multiply(node, 0, incoming * own, _scale_of(node))
         if own != 1.0:
@@ -99,34 +103,31 @@ class ScaleNormsPass(ir.passes.InPlacePass):
 
     def _norm(self, node: ir.Node) -> None:
         name = str(node.outputs[0].name)
-        incoming = self._pending.get(_data(node), 1.0)
-        if name in self._statistics:
-            statistics = self._statistics[name]
-            outgoing = incoming * self._scale(node)
-            set_operand(node, MEAN, statistics.mean.astype(np.float64) / incoming)
-            set_operand(node, VARIANCE, statistics.variance)
-            set_operand(node, BIAS, operand_array(node, BIAS) / outgoing)
+        own, incoming = self._statistics.get(name), self._pending.get(operand(node, 0), 1.0)
+        mean = constant_array(node, MEAN) if own is None else own.mean.astype(np.float64)
+        variance = constant_array(node, VARIANCE) if own is None else own.variance
+        if own is not None and own.scale is not None:
+            outgoing = incoming * own.scale
+            set_operand(node, BIAS, constant_array(node, BIAS) / outgoing)
             if not _is_one(outgoing):
                 self._pending[node.outputs[0]] = outgoing
         elif incoming != 1.0:
             epsilon = node.attributes.get_float("epsilon", 1e-5)
-            variance = operand_array(node, VARIANCE) + epsilon
-            set_operand(node, MEAN, operand_array(node, MEAN) / incoming)
-            set_operand(node, VARIANCE, variance / incoming**2 - epsilon)
+            variance = (variance + epsilon) / incoming**2 - epsilon
+        elif own is None:
+            return
+        set_operand(node, MEAN, mean / incoming)
+        set_operand(node, VARIANCE, variance)
 
     def _scale(self, norm: ir.Node) -> float:
-        scale = self._statistics[str(norm.outputs[0].name)].scale
-        assert scale is not None
-        return scale
+        own = self._statistics.get(str(norm.outputs[0].name)) if is_norm(norm) else None
+        return 1.0 if own is None or own.scale is None else own.scale
 
 
 def check_homogeneous(model: ir.Model, outputs: frozenset[str] | None = None) -> None:
-    """Refuses, by a ``SupernetError``, an activation that would not let a scalar through.
+    """Refuses with a ``SupernetError`` an activation that would not let a scalar through.
 
-    Args:
-        model: The graph.
-        outputs: Names of the values that the norms to scale compute; None for all that
-            stand behind a kernel.
+    ``outputs`` are of the norms to scale; None for all that stand behind a kernel.
     """
     wanted = outputs
     if wanted is None:
@@ -143,12 +144,6 @@ def check_homogeneous(model: ir.Model, outputs: frozenset[str] | None = None) ->
                     " relu(s x) = s relu(x)), so the scalar cannot be pushed through it. Use"
                     " --norm full, or --norm shared."
                 )
-
-
-def _data(node: ir.Node) -> ir.Value:
-    value = node.inputs[0]
-    assert value is not None
-    return value
 
 
 def _is_kernel(node: ir.Node) -> bool:
@@ -176,10 +171,10 @@ def _lets_through(node: ir.Node) -> bool:
 def _stops(value: ir.Value) -> list[ir.Node]:
     """Returns the nodes that ``value`` reaches and that let no scalar through."""
     found = []
-    for user, operand in value.uses():
-        if operand == 0 and _is_kernel(user):
+    for user, place in value.uses():
+        if place == 0 and _is_kernel(user):
             continue
-        if operand == 0 and (is_norm(user) or _lets_through(user)):
+        if place == 0 and (is_norm(user) or _lets_through(user)):
             found += _stops(user.outputs[0])
         else:
             found.append(user)
@@ -191,8 +186,8 @@ def _meets_stop(value: ir.Value) -> bool:
         return True
     return any(
         _meets_stop(user.outputs[0])
-        for user, operand in value.uses()
-        if operand == 0 and not _is_kernel(user)
+        for user, place in value.uses()
+        if place == 0 and not _is_kernel(user)
     )
 
 
@@ -201,14 +196,9 @@ def _is_one(factor: float) -> bool:
     return abs(factor - 1.0) < 1e-12
 
 
-def _norm_behind(value: ir.Value) -> ir.Node | None:
-    users = value.consumers()
-    return users[0] if len(users) == 1 and is_norm(users[0]) else None
-
-
 def _scale_bias(node: ir.Node, factor: float) -> None:
     if len(node.inputs) > 2 and node.inputs[2] is not None and factor != 1.0:
-        set_operand(node, BIAS, operand_array(node, BIAS) * factor)
+        set_operand(node, BIAS, constant_array(node, BIAS) * factor)
 
 
 def _scale_of(node: ir.Node) -> str:
@@ -218,11 +208,10 @@ def _scale_of(node: ir.Node) -> str:
 def _multiply_output(output: ir.Value, factor: float) -> None:
     producer = output.producer()
     assert producer is not None
-    assert producer.graph is not None
     name = output.name
     output.name = f"{name}.unscaled"
-    scaled = product(output, factor, f"{name}.scale", producer.graph)
+    scaled = product(output, factor, f"{name}.scale", graph_of(producer))
     scaled.outputs[0].name = name
-    producer.graph.insert_after(producer, scaled)
+    graph_of(producer).insert_after(producer, scaled)
     output.replace_all_uses_with(scaled.outputs[0], replace_graph_outputs=True)
     scaled.replace_input_with(0, output)

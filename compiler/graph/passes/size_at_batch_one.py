@@ -9,16 +9,18 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
+from skipc.compiler.graph.passes import RewritePass
+
 BATCH_ONE_KEY = "skipc.shape_at_batch_one"
 """Metadata of a value: its dimensions for a batch of one, joined by commas."""
 
 _SMALL_BYTES = 4096  # what shapes are computed from is small; weights only have sizes
 
 
-class SizeAtBatchOnePass(ir.passes.InPlacePass):
+class SizeAtBatchOnePass(RewritePass):
     """Notes the shape for a batch of one at every value whose own is not fully known."""
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Infers shapes on a copy without weights, its inputs at a batch of one."""
         open_values = [
             value
@@ -27,13 +29,12 @@ class SizeAtBatchOnePass(ir.passes.InPlacePass):
             if value.shape is None or any(_unknown(dim) for dim in value.shape)
         ]
         if not open_values:
-            return ir.passes.PassResult(model, modified=False)
+            return
         sizes = _inferred(model)
         for value in open_values:
             found = sizes.get(str(value.name))
             if found is not None:
                 value.metadata_props[BATCH_ONE_KEY] = ",".join(map(str, found))
-        return ir.passes.PassResult(model, modified=True)
 
 
 def _unknown(dim: int | ir.SymbolicDim) -> bool:

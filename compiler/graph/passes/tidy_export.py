@@ -16,6 +16,7 @@ from skipc.compiler.graph.index import (
     module_calls,
     module_path,
 )
+from skipc.compiler.graph.passes import RewritePass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 
-class KeepModulePathPass(ir.passes.InPlacePass):
+class KeepModulePathPass(RewritePass):
     """Replaces every node's metadata by its module path alone.
 
     The exporter records stack traces, which name files of the machine that exported.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites the metadata of all nodes and values."""
         for graph in model.graphs():
             for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
@@ -52,36 +53,32 @@ class KeepModulePathPass(ir.passes.InPlacePass):
         model.metadata_props.clear()
         model.graph.metadata_props.clear()
         model.graph.doc_string = None
-        return ir.passes.PassResult(model, modified=True)
 
 
-class NameSharedInitializersPass(ir.passes.InPlacePass):
+class NameSharedInitializersPass(RewritePass):
     """Gives tensors that several modules read a name that belongs to none of them.
 
     The exporter merges equal ones under the name of the first, which would be a trace of it.
     """
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Renames the initializers read from more than one module."""
         taken = set(model.graph.initializers)
         free = (name for i in itertools.count() if (name := f"shared.{i}") not in taken)
-        modified = False
         for value in list(model.graph.initializers.values()):
             modules = {module_path(user) for user, _ in value.uses()}
             if len(modules) > 1 and not str(value.name).startswith("shared."):
                 value.name = next(free)
-                modified = True
-        return ir.passes.PassResult(model, modified=modified)
 
 
-class SettleSizesPass(ir.passes.InPlacePass):
+class SettleSizesPass(RewritePass):
     """Writes the inputs' sizes into every shape: fixed ones and the batch's name."""
 
     def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
         super().__init__()
         self._specs = {spec.name: spec for spec in inputs}
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites the shapes of all values."""
         sizes: dict[str, Dimension] = {}
         for value in model.graph.inputs:
@@ -96,7 +93,6 @@ class SettleSizesPass(ir.passes.InPlacePass):
         for value in values:
             if value.shape is not None:
                 value.shape = ir.Shape([_settled(dim, sizes) for dim in value.shape])
-        return ir.passes.PassResult(model, modified=True)
 
 
 def _collect_sizes(value: ir.Value, spec: TensorSpec, sizes: dict[str, Dimension]) -> None:
@@ -128,7 +124,7 @@ def _settled(dim: int | ir.SymbolicDim, sizes: Mapping[str, Dimension]) -> Dimen
     return text
 
 
-class RenameOutputsPass(ir.passes.InPlacePass):
+class RenameOutputsPass(RewritePass):
     """Keeps some of the graph's outputs and names them.
 
     Args:
@@ -143,7 +139,7 @@ class RenameOutputsPass(ir.passes.InPlacePass):
         self._names = names
         self.moved: dict[str, str] = {}
 
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
+    def rewrite(self, model: ir.Model) -> None:
         """Rewrites the list of outputs."""
         graph = model.graph
         values = [*graph.inputs, *graph.initializers.values()]
@@ -164,4 +160,3 @@ class RenameOutputsPass(ir.passes.InPlacePass):
         for value, name in zip(kept, self._names.values(), strict=True):
             value.name = name
             graph.outputs.append(value)
-        return ir.passes.PassResult(model, modified=True)

@@ -115,6 +115,9 @@ NORM_NETS: dict[str, Callable[[], nn.Module]] = {
     "pre-activation": lambda: _net(PreActivation(16), PreActivation(16), width=16),
     "dense": Dense,
     "ends-in-norm": lambda: Chain(*_norm(3, 6), nn.ReLU(), *_norm(6, 5)),
+    "norm-behind-norm": lambda: Chain(
+        *_norm(3, 6), nn.ReLU(), nn.BatchNorm2d(6), nn.ReLU(), *_norm(6, 5)
+    ),
 }
 NOT_HOMOGENEOUS: dict[str, Callable[[], nn.Module]] = {
     name: (lambda act=act: _net(Bottleneck(16, 16, act), width=16))
