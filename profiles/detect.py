@@ -39,16 +39,17 @@ def detect(root: Path = Path("/"), machine: str | None = None) -> Detected:
 
     The device tree is asked first, then files, then the fallback is taken. A module that no
     profile knows is never taken for another one: what is right for it is then found as if
-    there were no device tree, and the reason says so.
-
-    Args:
-        root: The folder to take for ``/``.
-        machine: As ``platform.machine()`` says it, which is the default.
+    there were no device tree, and the reason says so. ``root`` is the folder to take for
+    ``/``, ``machine`` what ``platform.machine()`` says.
     """
     machine = machine_name(machine)
     profiles = [load_profile(name) for name in profile_names()]
     entries, notes = _compatible(root)
-    fitting = [profile for profile in profiles if _fits(profile, entries)]
+    fitting = [
+        profile
+        for profile in profiles
+        if any(_named(text, entries) for text in profile.detect.compatible)
+    ]
     for profile in fitting:
         if not _runs_on(profile, machine):
             notes.append(
@@ -95,10 +96,6 @@ def _compatible(root: Path) -> tuple[tuple[str, ...], list[str]]:
         return (), [f"/{_COMPATIBLE} cannot be read: {cause.strerror}."]
     text = data.decode("utf-8", errors="replace")
     return tuple(entry for entry in text.split("\0") if entry), []
-
-
-def _fits(profile: Profile, entries: tuple[str, ...]) -> bool:
-    return any(_named(text, entries) for text in profile.detect.compatible)
 
 
 def _named(text: str, entries: tuple[str, ...]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from skipc.profiles.reading import read_toml
+from skipc.profiles import read_toml
 from skipc.runtime.bundle.constraints import (
     Above,
     AtLeast,
