@@ -1,9 +1,4 @@
-"""Checkpoint → supernet: files told apart by content, networks built, weights loaded.
-
-``read`` is the station; the files beside it each know one kind of file (``file_format``,
-``state_dict``, ``graph_files`` behind ``pt2_guard``), how a network is built (``factories``,
-``libraries``) or what its inputs are (``signature``, ``graph_inputs``).
-"""
+"""A checkpoint becomes a supernet: files told apart, networks built, weights loaded."""
 
 from skipc.compiler.read.checkpoint import (
     ModelOptions,

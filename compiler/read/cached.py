@@ -32,17 +32,10 @@ _FULL: frozenset[str] = frozenset()
 def open_checkpoint(
     path: Path, options: ModelOptions, cache: ExportCache | None, step: Callable[[str], None]
 ) -> Supernet:
-    """Returns the supernet in the checkpoint at ``path``, exported before where it was.
+    """Returns the supernet in a checkpoint, exported before where ``cache`` has it.
 
-    An ONNX file is its own export and is never cached.
-
-    Args:
-        path: The checkpoint.
-        options: How it is read.
-        cache: Where exports are kept; None to export anew.
-        step: Told what is being done.
-
-    Raises: what ``read_checkpoint`` does.
+    Without one it is exported anew; an ONNX file is its own export and is never cached.
+    ``step`` is told what is being done. Raises what ``read_checkpoint`` does.
     """
     if cache is None or sniff(path) is Kind.ONNX:
         return read_checkpoint(path, options)
@@ -61,14 +54,7 @@ def open_checkpoint(
 
 @dataclass(frozen=True)
 class CachedSupernet:
-    """A supernet that is looked for in the cache before it is read.
-
-    Attributes:
-        key: What its export is found by.
-        cache: Where exports are kept.
-        read: Reads it, once.
-        step: Told what is being done.
-    """
+    """A supernet that is looked for in the cache, by its key, before it is read, once."""
 
     key: str
     cache: ExportCache

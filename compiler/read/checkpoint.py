@@ -12,9 +12,8 @@ from skipc.compiler.read.bounds import bounded
 from skipc.compiler.read.factories import BuiltModel, build_model, build_named, parse_arguments
 from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint_file
 from skipc.compiler.read.graph_inputs import onnx_inputs, program_inputs, settle_inputs
-from skipc.compiler.read.inputs import BATCH, check_inputs
+from skipc.compiler.read.inputs import BATCH, check_inputs, check_runs, named_inputs
 from skipc.compiler.read.pt2_guard import program_from_file
-from skipc.compiler.read.signature import check_runs, named_inputs
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
 from skipc.compiler.read.survival import survival_from_modules
@@ -35,15 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What the command line says about the network.
+    """What the command line says about the network, by its options.
 
     Attributes:
-        model: ``--model``: ``LIBRARY:NAME`` or ``PKG.MODULE:FACTORY``.
+        model: ``LIBRARY:NAME`` or ``PKG.MODULE:FACTORY``.
         model_args: ``--model-arg``, each split at its first ``=``.
         inputs: ``--input``; a name may be empty.
-        batch: ``--batch``.
-        output: ``--output``: the one output to keep.
-        weights: ``--weights``: which of several sets of weights, or the prefix of their names.
+        output: The one output to keep.
+        weights: Which of several sets of weights, or the prefix of their names.
     """
 
     model: str | None = None

@@ -49,12 +49,9 @@ class EntryFiles:
 
 
 class ExportCache:
-    """A folder of exports; the ones used last are kept.
+    """A folder of exports, made for its owner alone; the ones used last are kept.
 
-    Args:
-        folder: Where they lie; made, for its owner alone, when something is written.
-        note: Told in one line what is not cached and why, or what was thrown away.
-        limit_bytes: How much may lie there.
+    ``note`` is told in one line what is not cached and why, or what was thrown away.
     """
 
     def __init__(

@@ -63,7 +63,6 @@ class NetworkRecord:
     """What the graph and the program do not say themselves.
 
     Attributes:
-        inputs, outputs, batch, description, survival, residual_scale: As ``Network`` has them.
         forms: What the network may leave out that switches more than its units.
         names, nodes, joins: As ``TorchReference`` has them.
         tensors: The program's tensors.

@@ -61,11 +61,7 @@ def key_of(*parts: object) -> str:
 
 
 def code_of(module: nn.Module, factory: str) -> str:
-    """Returns a hash of the user's code, as it is imported now, and of what it built.
-
-    Args:
-        module: The network, with its weights.
-        factory: ``PKG.MODULE:FACTORY``, which built it.
+    """Returns a hash of the user's code, as it is imported now, and of the network it built.
 
     Raises:
         CheckpointError: It cannot be known, e.g. since a module has no source file.

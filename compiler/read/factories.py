@@ -109,10 +109,17 @@ def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
         CheckpointError: There is no such factory, it failed, or it returned no network.
         ExtraMissingError: The library is not installed.
     """
+    from torch import nn
+
     library, _ = _split(spec)
     if library in LIBRARIES:
         return build_named(spec, arguments)
-    factory = _find_factory(spec)
+    factory = imported("--model", spec, CheckpointError, _FORMS)
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise CheckpointError(
+            f"--model {spec!r} is {_kind(factory)}, expected a factory: a function or class"
+            " that returns the network when it is called."
+        )
     return _build(spec, arguments, lambda: (factory(**arguments), ()))
 
 
@@ -154,25 +161,8 @@ def _build(
     return BuiltModel(module, model, inputs)
 
 
-def _find_factory(spec: str) -> Callable[..., object]:
-    found = imported("--model", spec, CheckpointError, _FORMS)
-    if not callable(found) or _is_network(found):
-        raise CheckpointError(
-            f"--model {spec!r} is {_kind(found)}, expected a factory: a function or class that"
-            " returns the network when it is called."
-        )
-    return found
-
-
-def _is_network(value: object) -> bool:
-    from torch import nn
-
-    return isinstance(value, nn.Module)
-
-
 def _kind(value: object) -> str:
-    text = f"an object of class {type(value).__name__!r}"
-    return text if value is not None else "None"
+    return "None" if value is None else f"an object of class {type(value).__name__!r}"
 
 
 def imported(

@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import CheckpointError
@@ -22,7 +22,6 @@ from skipc.runtime.errors import shown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
 
 FORMAT = "skipc.checkpoint/1"
 
@@ -46,7 +45,7 @@ class CheckpointFile:
 
     model: str
     arguments: Mapping[str, object]
-    state_dict: Mapping[str, torch.Tensor]
+    state_dict: Mapping[str, Any]
     inputs: tuple[TensorSpec, ...] = ()
     batch: BatchRange | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
@@ -86,9 +85,23 @@ class _Document:
     residual_scale: Annotated[str, OneOf(RESIDUAL_SCALES)] = "inverted"
 
     def check(self, where: str) -> None:
-        """Raises ``CheckpointError`` where the inputs are said twice."""
+        """Raises ``CheckpointError`` where a value is none, or the inputs are said twice."""
+        import torch
+
         if self.input is not None and self.inputs:
             raise CheckpointError(f"{where}: has both 'input' and 'inputs'. Write 'inputs'.")
+        try:
+            json.dumps(self.arguments, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as cause:
+            raise CheckpointError(
+                f"{where}: 'arguments' must hold JSON values, not nested deeply: {cause}."
+            ) from cause
+        for name, tensor in self.state_dict.items():
+            if not isinstance(tensor, torch.Tensor):
+                raise CheckpointError(
+                    f"{where}: 'state_dict' must map names to tensors, found {name!r}:"
+                    f" {type(tensor).__name__}."
+                )
 
 
 def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
@@ -136,34 +149,10 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
     inputs = found.inputs if found.input is None else (found.input,)
     return CheckpointFile(
         model=found.model,
-        arguments=_arguments(where, found.arguments),
-        state_dict=_state_dict(where, found.state_dict),
+        arguments=found.arguments,
+        state_dict=found.state_dict,
         inputs=tuple(TensorSpec(each.name, each.dtype, each.shape) for each in inputs),
         batch=found.batch,
         survival=found.survival,
         residual_scale=found.residual_scale,
     )
-
-
-def _arguments(where: str, value: Mapping[str, object]) -> Mapping[str, object]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as cause:
-        raise CheckpointError(
-            f"{where}: 'arguments' must hold JSON values, not nested deeply: {cause}."
-        ) from cause
-    return value
-
-
-def _state_dict(where: str, value: Mapping[str, object]) -> dict[str, torch.Tensor]:
-    import torch
-
-    tensors = {}
-    for name, tensor in value.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(
-                f"{where}: 'state_dict' must map names to tensors, found {name!r}:"
-                f" {type(tensor).__name__}."
-            )
-        tensors[name] = tensor
-    return tensors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError
@@ -24,24 +23,13 @@ MAX_PROTOBUF_BYTES = 2**31 - 1
 """Protobuf's own bound; larger networks keep their weights in a file beside the graph."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraphInput:
-    """An input as a graph's file has it.
-
-    Attributes:
-        name: Its name in the graph.
-        dtype: NumPy's name of the element type.
-        sizes: Its dimensions, None for an open one; None where not even their number is known.
-    """
-
-    name: str
-    dtype: str
-    sizes: tuple[int | None, ...] | None
+_OPEN, _UNKNOWN = "?", "?..."
+"""A dimension that a graph's file leaves open, and a shape that it does not say at all."""
 
 
 def program_inputs(
     path: Path, program: ExportedProgram, batch: BatchRange | None
-) -> tuple[GraphInput, ...]:
+) -> tuple[TensorSpec, ...]:
     """Returns the program's inputs in the order of its graph.
 
     Raises:
@@ -61,10 +49,10 @@ def program_inputs(
                 " tensor. Export the network with tensors alone."
             )
         shape: tuple[object, ...] = tuple(value.shape)
-        sizes = tuple(size if isinstance(size, int) else None for size in shape)
-        if batch is not None and sizes and sizes[0] is None:
+        sizes = tuple(size if isinstance(size, int) else _OPEN for size in shape)
+        if batch is not None and sizes[:1] == (_OPEN,):
             _check_range(path, node.name, program, shape[0], batch)
-        inputs.append(GraphInput(node.name, str(value.dtype).removeprefix("torch."), sizes))
+        inputs.append(TensorSpec(node.name, str(value.dtype).removeprefix("torch."), sizes))
     return tuple(inputs)
 
 
@@ -84,7 +72,7 @@ def _check_range(
         )
 
 
-def onnx_inputs(path: Path) -> tuple[GraphInput, ...]:
+def onnx_inputs(path: Path) -> tuple[TensorSpec, ...]:
     """Returns the ONNX model's inputs that are not weights.
 
     Raises:
@@ -120,7 +108,7 @@ def read_onnx(path: Path) -> Any:
     return model
 
 
-def _onnx_input(path: Path, value: Any) -> GraphInput:
+def _onnx_input(path: Path, value: Any) -> TensorSpec:
     import onnx_ir as ir
 
     kind = value.type.WhichOneof("value")
@@ -138,30 +126,24 @@ def _onnx_input(path: Path, value: Any) -> GraphInput:
             f" {value.type.tensor_type.elem_type}."
         ) from cause
     if found.shape is None:
-        return GraphInput(value.name, dtype, None)
-    sizes = (dim if isinstance(dim, int) and dim > 0 else None for dim in found.shape)
-    return GraphInput(value.name, dtype, tuple(sizes))
+        return TensorSpec(value.name, dtype, (_UNKNOWN,))
+    sizes = (dim if isinstance(dim, int) and dim > 0 else _OPEN for dim in found.shape)
+    return TensorSpec(value.name, dtype, tuple(sizes))
 
 
 def settle_inputs(
-    found: Sequence[GraphInput],
+    found: Sequence[TensorSpec],
     given: Sequence[TensorSpec],
     batch: BatchRange | None,
     where: str,
 ) -> tuple[TensorSpec, ...]:
     """Returns the graph's inputs, every size either fixed or the dynamic batch.
 
-    An open size is fixed by ``--input``; an open first one is the dynamic batch where
-    ``--batch`` is given.
-
-    Args:
-        found: The inputs as the file has them.
-        given: What ``--input`` says; may be empty.
-        batch: What ``--batch`` says.
-        where: The file, for error messages.
+    An open size is fixed by what ``--input`` gives; an open first one is the dynamic batch
+    where ``--batch`` is given.
 
     Raises:
-        CheckpointError: ``given`` contradicts the file, or a size stays open.
+        CheckpointError: What is given contradicts the file, or a size stays open.
     """
     names = [spec.name for spec in found]
     if not found:
@@ -183,7 +165,7 @@ def settle_inputs(
 
 
 def _settle(
-    found: GraphInput, asked: TensorSpec | None, batch: BatchRange | None, where: str
+    found: TensorSpec, asked: TensorSpec | None, batch: BatchRange | None, where: str
 ) -> TensorSpec:
     if found.dtype not in DTYPES:
         raise CheckpointError(
@@ -192,11 +174,11 @@ def _settle(
         )
     if asked is None:
         return TensorSpec(found.name, found.dtype, _own_shape(found, batch, where))
-    fits = found.sizes is None or (
-        len(asked.shape) == len(found.sizes)
+    fits = _UNKNOWN in found.shape or (
+        len(asked.shape) == len(found.shape)
         and all(
-            size is None or size == wanted
-            for size, wanted in zip(found.sizes, asked.shape, strict=False)
+            size in (_OPEN, wanted)
+            for size, wanted in zip(found.shape, asked.shape, strict=False)
         )
     )
     if asked.dtype != found.dtype or not fits:
@@ -208,21 +190,21 @@ def _settle(
 
 
 def _own_shape(
-    found: GraphInput, batch: BatchRange | None, where: str
+    found: TensorSpec, batch: BatchRange | None, where: str
 ) -> tuple[Dimension, ...]:
-    if found.sizes is None:
+    if _UNKNOWN in found.shape:
         raise CheckpointError(
             f"{where}: the shape of the graph's input {found.name!r} is not known. Give it:"
             f" --input {found.name}=SHAPE:{found.dtype}"
         )
     shape: list[Dimension] = []
-    for index, size in enumerate(found.sizes):
-        if size is not None:
+    for index, size in enumerate(found.shape):
+        if size != _OPEN:
             shape.append(size)
         elif index == 0 and batch is not None:
             shape.append(BATCH)
         else:
-            sizes = ["1" if n is None else str(n) for n in found.sizes]
+            sizes = ["1" if n == _OPEN else str(n) for n in found.shape]
             fixed = f"--input {found.name}={'x'.join(sizes)}"
             fixed += "" if found.dtype == "float32" else f":{found.dtype}"
             ways = f" or add --batch MIN:TYPICAL:MAX, e.g. --batch 1:4:16, or fix it: {fixed}"
@@ -233,7 +215,5 @@ def _own_shape(
     return tuple(shape)
 
 
-def _text(found: GraphInput) -> str:
-    known = ("?...",) if found.sizes is None else found.sizes
-    sizes = "x".join("?" if size is None else str(size) for size in known)
-    return f"{found.name}={sizes}:{found.dtype}"
+def _text(found: TensorSpec) -> str:
+    return f"{found.name}={'x'.join(map(str, found.shape))}:{found.dtype}"

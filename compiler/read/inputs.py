@@ -1,7 +1,11 @@
-"""The text of ``--input`` and ``--batch``: ``[NAME=]1x3x224x224[:dtype]``, ``1:4:16``."""
+"""What goes into a network: ``--input [NAME=]1x3x224x224[:dtype]``, ``--batch 1:4:16``.
+
+Inputs are matched with those that a module's ``forward`` takes, and tried.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from typing import TYPE_CHECKING
@@ -13,19 +17,14 @@ from skipc.runtime.errors import choices_text, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
 BATCH = "N"
 """The dynamic batch in a shape; only ever the first dimension."""
 
 DTYPES = (
-    "bool",
-    "float16",
-    "float32",
-    "float64",
-    "int16",
-    "int32",
-    "int64",
-    "int8",
-    "uint8",
+    *("bool", "float16", "float32", "float64", "int16"),
+    *("int32", "int64", "int8", "uint8"),
 )
 """NumPy's names of the element types that an input may have."""
 
@@ -129,10 +128,74 @@ def input_text(spec: TensorSpec) -> str:
     return f"{name}{'x'.join(str(size) for size in spec.shape)}{dtype}"
 
 
-def sizes_for(spec: TensorSpec, batch: BatchRange | None) -> tuple[int, ...]:
-    """Returns the shape with the typical batch in place of ``N``."""
-    typical = 1 if batch is None else batch.typical
-    return spec.shape_at(typical)
+def named_inputs(module: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Returns ``inputs`` with the names of ``forward``'s parameters, in its order.
+
+    Inputs without a name take the parameters from the first on.
+
+    Raises:
+        CheckpointError: ``forward`` has no such parameter, too few of them, or needs another.
+    """
+    parameters = [
+        parameter
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    names = [parameter.name for parameter in parameters]
+    network = type(module).__name__
+    if not names:
+        raise CheckpointError(
+            f"the forward of {network!r} names no parameter, so its inputs have no names."
+            " Give it named parameters, e.g. def forward(self, images)."
+        )
+    if len(inputs) > len(names):
+        raise CheckpointError(
+            f"{len(inputs)} inputs are given, but the forward of {network!r} takes"
+            f" {len(names)}: {', '.join(names)}. Leave some --input out."
+        )
+    named = tuple(
+        spec if spec.name else TensorSpec(name, spec.dtype, spec.shape)
+        for spec, name in zip(inputs, names, strict=False)
+    )
+    for spec in named:
+        if spec.name not in names:
+            raise CheckpointError(
+                f"the input {spec.name!r} is no parameter of the forward of {network!r}."
+                f" {choices_text(spec.name, names)}"
+            )
+    given = {spec.name for spec in named}
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.name not in given:
+            raise CheckpointError(
+                f"the forward of {network!r} also needs {parameter.name!r}. Add"
+                f" --input {parameter.name}=SHAPE[:DTYPE] beside {', '.join(sorted(given))}."
+            )
+    return tuple(sorted(named, key=lambda spec: names.index(spec.name)))
+
+
+def check_runs(
+    module: nn.Module, inputs: Sequence[TensorSpec], batch: BatchRange | None, model: str
+) -> None:
+    """Checks that the network takes such inputs, by one call with zeros and ones."""
+    import torch
+
+    arrays = {}
+    for spec in inputs:
+        make = torch.ones if spec.dtype == "bool" else torch.zeros
+        shape = spec.shape_at(1 if batch is None else batch.typical)
+        arrays[spec.name] = make(shape, dtype=getattr(torch, spec.dtype))
+    listed = " ".join(f"--input {input_text(spec)}" for spec in inputs)
+    try:
+        with torch.no_grad():
+            module(**arrays)
+    # The user's forward: anything can come out of it.
+    except Exception as cause:
+        reason = " ".join(str(cause).split())
+        reason = reason if len(reason) <= 300 else f"{reason[:300]} ..."
+        raise CheckpointError(
+            f"{model} does not run on {listed}: {type(cause).__name__}: {reason}."
+            " Give the shape and dtype that the network was trained with."
+        ) from cause
 
 
 def _parse_shape(text: str, shape_text: str) -> tuple[Dimension, ...]:

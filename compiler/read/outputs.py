@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import onnx_ir as ir
     from torch.export import ExportedProgram
@@ -40,7 +41,7 @@ def program_outputs(
     Raises:
         SupernetError: There is no tensor, or ``output`` is none of them.
     """
-    fields = _output_fields(program)
+    fields = output_fields(program)
     inputs = {value.name for value in model.graph.inputs}
     nodes = [name for name in program.graph_signature.user_outputs if isinstance(name, str)]
     # A field is found by its place: the exporter may rename and copy, it does not reorder.
@@ -62,41 +63,29 @@ def keep_onnx_outputs(model: ir.Model, output: str | None) -> tuple[str, ...]:
     """
     import onnx_ir.passes.common as common
 
-    graph = model.graph
-    names = tuple(str(value.name) for value in graph.outputs)
-    wanted = output or ("logits" if "logits" in names else None)
-    if wanted is None:
-        return names
-    if wanted not in names:
-        raise SupernetError(
-            f"--output {wanted!r}: no such output. {choices_text(wanted, names)}"
-        )
-    for value in [value for value in graph.outputs if value.name != wanted]:
-        graph.outputs.remove(value)
-    common.RemoveUnusedNodesPass()(model)
+    outputs = model.graph.outputs
+    names = tuple(str(value.name) for value in outputs)
+    chosen = _chosen_outputs(names, output)
+    if len(chosen) < len(names):
+        for value in [value for value in outputs if value.name not in chosen]:
+            outputs.remove(value)
+        common.RemoveUnusedNodesPass()(model)
     return names
 
 
-def output_names(program: ExportedProgram) -> tuple[str, ...]:
-    """Returns what ``--output`` may choose of a program."""
-    return tuple(_output_fields(program))
-
-
-def _output_fields(program: ExportedProgram) -> dict[str, int]:
-    """Returns the place in the graph's list of outputs by field name."""
+def output_fields(program: ExportedProgram) -> dict[str, int]:
+    """Returns what ``--output`` may choose, with the place in the graph's list of outputs."""
     from torch.utils import _pytree as pytree
 
-    outputs = program.graph_signature.user_outputs
-    places: list[int | None] = []
-    tensors = 0
-    for value in outputs:
-        is_tensor = isinstance(value, str)
-        places.append(tensors if is_tensor else None)
-        tensors += is_tensor
     spec = program.call_spec.out_spec
     if spec is None:
         raise SupernetError("the exported program does not say what it returns.")
-    tree = pytree.tree_unflatten([_Leaf(place) for place in places], spec)
+    tensors = itertools.count()
+    leaves = [
+        _Leaf(next(tensors) if isinstance(value, str) else None)
+        for value in program.graph_signature.user_outputs
+    ]
+    tree = pytree.tree_unflatten(leaves, spec)
     return {name: place for name, place in _fields(tree, "") if place is not None}
 
 
@@ -118,27 +107,22 @@ def _fields(tree: object, prefix: str) -> Iterator[tuple[str, int | None]]:
             yield from _fields(value, own)
 
 
-def _chosen_outputs(fields: Mapping[str, int], output: str | None) -> list[str]:
-    if not fields:
+def _chosen_outputs(names: Collection[str], output: str | None) -> list[str]:
+    if not names:
         raise SupernetError("the network returns no tensor.")
-    if output is not None:
-        if output not in fields:
-            raise SupernetError(
-                f"--output {output!r}: no such output. {choices_text(output, fields)}"
-            )
-        return [output]
-    return ["logits"] if "logits" in fields else list(fields)
+    if output is None:
+        return ["logits"] if "logits" in names else list(names)
+    if output not in names:
+        raise SupernetError(
+            f"--output {output!r}: no such output. {choices_text(output, names)}"
+        )
+    return [output]
 
 
 def output_specs(
     model: ir.Model, batch: BatchRange | None, names: Sequence[str]
 ) -> tuple[TensorSpec, ...]:
-    """Returns the graph's outputs.
-
-    Args:
-        model: The graph, with the outputs that are kept.
-        batch: The range of the dynamic batch.
-        names: What ``--output`` could have chosen.
+    """Returns the graph's outputs; ``names`` are what ``--output`` could have chosen.
 
     Raises:
         SupernetError: A shape or type is unknown, or depends on more than the batch.

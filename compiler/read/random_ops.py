@@ -25,13 +25,17 @@ def refuse_random_program(program: ExportedProgram) -> None:
     """Refuses a program of which an operator draws random numbers; names its module."""
     for node in program.graph.nodes:
         if node.op == "call_function" and _draws(node):
-            raise _error(str(node.target).removesuffix(".default"), _fx_module(node))
+            stack = node.meta.get("nn_module_stack") or {}
+            module = [path for path, _ in stack.values()][-1:]
+            raise _error(str(node.target).removesuffix(".default"), "".join(module))
 
 
 def refuse_random_graph(model: ir.Model) -> None:
     """Refuses an ONNX graph of which an operator draws random numbers; names its module."""
     for node in model.graph.all_nodes():
-        training = node.op_type == "Dropout" and _is_training(node)
+        flag = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else None
+        constant = flag.const_value if flag is not None else None
+        training = flag is not None and (constant is None or bool(constant.numpy()))
         if node.op_type in _RANDOM_ONNX or training:
             raise _error(node.op_type, module_path(node) or str(node.name))
 
@@ -55,20 +59,6 @@ def _draws(node: torch.fx.Node) -> bool:
         if a.name in _SWITCHES
     ]
     return all(value is None or bool(value) for value in settings)
-
-
-def _fx_module(node: torch.fx.Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [path for path, _ in stack.values()]
-    return paths[-1] if paths else ""
-
-
-def _is_training(node: ir.Node) -> bool:
-    flag = node.inputs[2] if len(node.inputs) > 2 else None
-    if flag is None:
-        return False
-    tensor = flag.const_value
-    return tensor is None or bool(tensor.numpy())
 
 
 def _error(operator: str, module: str) -> SupernetError:

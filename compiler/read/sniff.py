@@ -29,6 +29,17 @@ _EXPECTED = (
     " or an ONNX model (.onnx)."
 )
 
+_TEXTS = {
+    (b"<!doctype", b"<html", b"<?xml"): (
+        "a web page, not a checkpoint: the download got the page around the file. Download it"
+        " again by its direct link."
+    ),
+    (b"version https://git-lfs",): (
+        "a Git LFS pointer, not the file it stands for. Run: git lfs pull"
+    ),
+    (b"{", b"["): f"a JSON text. {_EXPECTED}",
+}
+
 _FOREIGN = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras?)"),
     (b"\x1f\x8b", "a gzip file; unpack it first"),
@@ -57,7 +68,10 @@ def sniff(path: Path) -> Kind:
                     f" file only {size_bytes}. Copy or download it again."
                 )
             return Kind.SAFETENSORS
-    _refuse_text(path, head)
+    start = head.lstrip().lower()
+    for magics, advice in _TEXTS.items():
+        if start.startswith(magics):
+            raise CheckpointError(f"{path}: is {advice}")
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             raise CheckpointError(f"{path}: is {name}. {_EXPECTED}")
@@ -124,18 +138,3 @@ def _sniff_zip(path: Path) -> Kind:
         return Kind.TORCH
     listed = ", ".join(sorted(names)[:3]) or "nothing"
     raise CheckpointError(f"{path}: a zip archive of something else ({listed}). {_EXPECTED}")
-
-
-def _refuse_text(path: Path, head: bytes) -> None:
-    start = head.lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CheckpointError(
-            f"{path}: is a web page, not a checkpoint: the download got the page around the"
-            " file. Download it again by its direct link."
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path}: is a Git LFS pointer, not the file it stands for. Run: git lfs pull"
-        )
-    if start.startswith((b"{", b"[")):
-        raise CheckpointError(f"{path}: is a JSON text. {_EXPECTED}")

@@ -20,18 +20,8 @@ if TYPE_CHECKING:
     Weights = Mapping[str, torch.Tensor]
 
 NESTING_KEYS = (
-    "state_dict",
-    "model",
-    "model_state_dict",
-    "model_state",
-    "net",
-    "network",
-    "weights",
-    "params",
-    "ema",
-    "model_ema",
-    "ema_state_dict",
-    "state_dict_ema",
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights"),
+    *("params", "ema", "model_ema", "ema_state_dict", "state_dict_ema"),
 )
 """Where training scripts put the weights beside the optimizer's state."""
 
@@ -50,11 +40,8 @@ _SHOWN = 3
 def find_weights(path: Path, content: object, wanted: str | None = None) -> dict[str, Any]:
     """Returns the state_dict in a loaded checkpoint, at its top or nested.
 
-    Args:
-        path: The checkpoint, for messages.
-        content: What it holds.
-        wanted: ``--weights``: the key of one of several sets, or what begins the names of one
-            (``ema_model.``), which is taken off; None where there is one.
+    ``wanted`` is ``--weights``: the key of one of several sets, or what begins the names of
+    one (``ema_model.``), which is taken off.
 
     Raises:
         CheckpointError: There is none, or there are several to choose from.

@@ -36,10 +36,8 @@ class SwitchingNetwork(Protocol):
 def in_forms(network: SwitchingNetwork, model: str, trace: Callable[[], Network]) -> Network:
     """Returns a switching network whole; each of its forms is traced when first asked for.
 
-    Args:
-        network: The module, which must name what may be skipped, each once.
-        model: What it is called, for messages.
-        trace: Traces it as it is.
+    Raises:
+        SupernetError: It does not name what may be skipped, each once.
     """
     names = tuple(network.skippable())
     if not names:

@@ -28,20 +28,15 @@ class Attention(nn.Module):
         return joined
 
 
-def make_mlp(width: int, ratio: int) -> nn.Sequential:
-    """Returns the two layers behind the attention."""
-    return nn.Sequential(
-        nn.Linear(width, ratio * width), nn.GELU(), nn.Linear(ratio * width, width)
-    )
-
-
 class Layer(nn.Module):
     """``x + drop(attention(norm(x)))``, then the same with the MLP."""
 
     def __init__(self, width: int, heads: int, ratio: int, drop: StochasticDepth) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.norm2, self.mlp = nn.LayerNorm(width), make_mlp(width, ratio)
+        self.norm2 = nn.LayerNorm(width)
+        inner = ratio * width
+        self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
         self.drop = drop
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
