@@ -52,13 +52,13 @@ def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=SMALL, output_size_limit=SMALL
     )
-    for step in (
+    for again in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.NameFixPass(),
         JoinsAsAdditionsPass(),
         common.RemoveUnusedNodesPass(),
     ):
-        step(model)
+        again(model)
     return common.ShapeInferencePass()(model).model
 
 
