@@ -61,7 +61,6 @@ class CachedSupernet:
     read: Callable[[], Supernet]
     step: Callable[[str], None]
     _known: dict[frozenset[str], Network] = field(default_factory=dict, repr=False)
-    _taken: set[frozenset[str]] = field(default_factory=set, repr=False)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -80,11 +79,7 @@ class CachedSupernet:
 
     def exported(self) -> Network:
         """Returns the network; see ``Supernet``."""
-        network = self._form(_FULL)
-        if _FULL in self._taken:
-            self._taken.clear()
-            self.step("the export is taken from the cache")
-        return network
+        return self._form(_FULL)
 
     def with_rows(self, rows: int) -> CachedSupernet:
         """Returns the same network with a dynamic batch of up to ``rows``."""
@@ -115,7 +110,8 @@ class CachedSupernet:
             if found is None:
                 return None
             self._known[names] = found
-            self._taken.add(names)
+            if names == _FULL:
+                self.step("the export is taken from the cache")
         return self._known[names]
 
     def _made(self, names: frozenset[str]) -> Network:

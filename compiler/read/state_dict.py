@@ -25,11 +25,10 @@ NESTING_KEYS = (
 )
 """Where training scripts put the weights beside the optimizer's state."""
 
-WRAPPER_WORDS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
-"""What torch.compile, activation checkpointing and FSDP put into names, wherever they wrap."""
-
-_FOREIGN = "module"
-"""What DataParallel and AveragedModel put there; a network may use this word itself."""
+WRAPPER_WORDS = frozenset(
+    {"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "module"}
+)
+"""What torch.compile, activation checkpointing, FSDP and DataParallel put into names."""
 
 _UNREADABLE = re.compile(r"float[468]_\w+|bits\w+|qu?int\w+|u?int[1-7]")
 """The types that PyTorch stores and does not compute with as they are."""
@@ -171,7 +170,7 @@ def _is_weights(value: object) -> TypeGuard[Mapping[str, torch.Tensor]]:
 
 def _without_wrappers(path: Path, weights: Weights, own: Iterable[str]) -> Weights:
     own_words = {word for name in own for word in name.split(".")}
-    words = (WRAPPER_WORDS | {_FOREIGN}) - own_words
+    words = WRAPPER_WORDS - own_words
     # AveragedModel keeps its own counter beside the wrapped network.
     if "n_averaged" not in own_words:
         weights = {name: value for name, value in weights.items() if name != "n_averaged"}

@@ -67,7 +67,9 @@ class ResNet(nn.Module):
         per: str = "sample",
     ) -> None:
         super().__init__()
-        make_norm = norm_maker(norm)
+        if norm not in ("batch", "none"):
+            raise ValueError(f"norm {norm!r}: must be 'batch' or 'none'")
+        make_norm: MakeNorm = nn.BatchNorm2d if norm == "batch" else lambda _: nn.Identity()
         settings = DropSettings.of(drop, schedule, convention, per)
         first = widths[0] // EXPANSION if bottleneck else widths[0]
         self.stem = make_stem(stem, channels, first, make_norm)
@@ -90,13 +92,6 @@ class ResNet(nn.Module):
         features = self.stages(self.stem(images))
         logits: torch.Tensor = self.head(features.mean((2, 3)))
         return logits
-
-
-def norm_maker(norm: str) -> MakeNorm:
-    """Returns what makes a norm, ``batch`` or ``none``, for a number of channels."""
-    if norm not in ("batch", "none"):
-        raise ValueError(f"norm {norm!r}: must be 'batch' or 'none'")
-    return nn.BatchNorm2d if norm == "batch" else lambda channels: nn.Identity()
 
 
 def make_stem(stem: str, channels: int, width: int, make_norm: MakeNorm) -> nn.Module:
