@@ -14,9 +14,11 @@ from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, configurations_from_front, read_front
 from skipc.compiler.graph.index import constant_outputs, structure
+from skipc.compiler.heads import read_heads
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.residual_scale import Scaling
+from skipc.compiler.routes import route_of
 from skipc.compiler.targets import carried_over
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import FamilyNorms, NormMode
     from skipc.compiler.read import Supernet
 
@@ -76,6 +79,7 @@ class BuildPlan:
         path: The ``front.json`` with the configurations to build.
         front: What it says.
         norms: The norm statistics; None where they are estimated.
+        heads: What lies beside the checkpoint to answer before the network's end.
         out: The bundle's folder.
         options: Everything else.
     """
@@ -84,6 +88,7 @@ class BuildPlan:
     path: Path
     front: Front
     norms: FamilyNorms | None
+    heads: tuple[Head, ...]
     out: Path
     options: BuildOptions
 
@@ -110,7 +115,8 @@ def plan_build(checkpoint: Path, front: Path, options: BuildOptions) -> BuildPla
     out = bundle_path(checkpoint, options.out, options.overwrite)
     said = read_front(front)
     norms = known_norms(front, said, checkpoint, options.norm, options.reestimate)
-    return BuildPlan(checkpoint, front, said, norms, out, options)
+    heads = read_heads(checkpoint)
+    return BuildPlan(checkpoint, front, said, norms, heads, out, options)
 
 
 def build_bundle(
@@ -159,7 +165,7 @@ def build(
         samples = data.parts.reestimate  # as `skipc select` does, given the same data
 
     progress("exporting the supernet")
-    family = open_family(supernet, options.scaling)
+    family = open_family(supernet, options.scaling, plan.heads)
     configurations = configurations_from_front(plan.front, family.offers, str(plan.path))
 
     norms = plan.norms
@@ -189,9 +195,10 @@ def build(
                 subnet = family.subnet(choices, name)
                 network = subnet.network.tolerating(options.tolerance)
                 _refuse_constant(name, network.model, full.model)
-                graph = writer.graph(subnet, name)
-                verified = verify_subnet(graph.file, name, network, cases)
-                writer.configuration(configuration, graph, verified)
+                file = writer.graph(subnet, name)
+                verified = verify_subnet(file.file, name, network, cases)
+                route = route_of(configuration, network)
+                writer.configuration(configuration, route, file, verified)
                 notes.update(dict.fromkeys(verified.notes))
                 same = first.setdefault(structure(network.model), name)
                 if same != name:

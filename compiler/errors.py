@@ -26,6 +26,10 @@ class UnitError(CompileError):
     """A name that is no unit of this network."""
 
 
+class HeadsError(CompileError):
+    """Heads cannot be attached to this network, or a file of heads is not one for it."""
+
+
 class FrontError(CompileError):
     """``front.json`` is not a front, or is one for another network."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.axes.axis import Gene, Genes, Offer
+    from skipc.compiler.heads import Head
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
 
@@ -121,11 +122,20 @@ def family_of(network: Network) -> Family:
     return Family(network, offers, Norms(network, FamilyNorms(NormMode.SHARED)))
 
 
-def open_family(supernet: Supernet, scaling: Scaling | None = None) -> Family:
+def open_family(
+    supernet: Supernet, scaling: Scaling | None = None, heads: tuple[Head, ...] = ()
+) -> Family:
     """Returns the family of the network in a checkpoint, its branches scaled.
 
+    Args:
+        supernet: The network.
+        scaling: How kept branches are scaled; None for what the checkpoint says.
+        heads: What was trained to answer before its end.
+
     Raises:
+        HeadsError: A head does not fit the network.
         SupernetError: The network cannot be exported.
         UnitError: Its branches cannot be scaled so.
     """
-    return family_of(scaled(supernet.exported(), scaling or Scaling()))
+    network = scaled(supernet.exported(), scaling or Scaling())
+    return family_of(replace(network, heads=heads))

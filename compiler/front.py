@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from skipc.compiler import axes
 from skipc.compiler.axes.axis import first_names
+from skipc.compiler.axes.exits import END, ExitsAxis
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import NormMode
-from skipc.runtime.bundle.constraints import Sha256, Text
+from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Sha256, Text
 from skipc.runtime.bundle.manifest import ChoiceEntry, PartEntry
 from skipc.runtime.bundle.records import read, read_json
+from skipc.runtime.bundle.route import SCORES
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _KEYS = ("norm", "statistics", "provenance", "configurations")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z")
+_ROUNDING = 1e-3
 _UNITLESS = {
     "latency": "latency_ms",
     "energy": "energy_mj",
@@ -47,6 +50,32 @@ _UNITLESS = {
 
 
 @dataclass(frozen=True, slots=True)
+class ExitTest:
+    """When a sample is answered at an exit: see ``runtime.bundle.route.Test``.
+
+    Attributes:
+        threshold: It is, where the weighted sum of its scores is at least this.
+        scores: The weight of each score.
+        temperature: What the exit's answer is divided by before the softmax; None for what
+            was found when the head was trained.
+    """
+
+    threshold: float
+    scores: Annotated[Mapping[str, float], KeysOf(SCORES)] = field(
+        default_factory=lambda: {"max-softmax": 1.0}
+    )
+    temperature: Positive | None = None
+
+    def check(self, where: str) -> None:
+        """Raises ``FrontError`` where it looks at no answer of classes."""
+        if not self.scores or "value" in self.scores:
+            raise FrontError(
+                f"{where}: 'scores' must be of {', '.join(SCORES[:-1])}, at least one, found"
+                f" {shown(dict(self.scores))}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class FrontEntry:
     """One configuration as the file has it.
 
@@ -54,11 +83,15 @@ class FrontEntry:
         name: Also the name of its files.
         choices: By axis what stands under its key; an axis that is missing is left alone.
         metrics: Numbers with a unit suffix, e.g. ``latency_ms``; ``accuracy`` is a fraction.
+        tests: One for each exit but the last.
+        stops: By exit, the share of samples that are answered there; empty if not known.
     """
 
     name: str
     choices: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    tests: tuple[ExitTest, ...] = ()
+    stops: tuple[Annotated[float, AtLeast(0), AtMost(1)], ...] = ()
 
     def check(self, where: str) -> None:
         """Raises ``FrontError`` where a value can mean nothing."""
@@ -81,6 +114,26 @@ class FrontEntry:
         for axis in axes.AXES:
             if axis.key in self.choices:
                 axis.check(self.choices[axis.key], where)
+        self._check_tests(f"{where} ({self.name!r})")
+
+    def _check_tests(self, where: str) -> None:
+        exits = self.choices.get(ExitsAxis.key, [END])
+        assert isinstance(exits, list)
+        if len(self.tests) != len(exits) - 1:
+            raise FrontError(
+                f"{where}: {len(self.tests)} 'tests', but {len(exits)} 'exits'. Give one test"
+                " for each exit but the last, which answers whatever comes."
+            )
+        if self.stops and len(self.stops) != len(exits):
+            raise FrontError(
+                f"{where}: 'stops' has {len(self.stops)} numbers, but there are"
+                f" {len(exits)} exits."
+            )
+        if self.stops and abs(sum(self.stops) - 1) > _ROUNDING:
+            raise FrontError(
+                f"{where}: 'stops' sums up to {sum(self.stops):g}, expected 1: every sample is"
+                " answered somewhere."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +230,8 @@ class Configuration:
     name: str
     parts: tuple[Part, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    tests: tuple[ExitTest, ...] = ()
+    stops: tuple[float, ...] = ()
 
 
 def read_front(path: Path) -> Front:
@@ -196,11 +251,17 @@ def write_front(path: Path, front: Front) -> None:
         document["provenance"] = dict(front.provenance)
     document["configurations"] = [
         {"name": entry.name, **entry.choices}
+        | ({"tests": [_test_record(test) for test in entry.tests]} if entry.tests else {})
+        | ({"stops": list(entry.stops)} if entry.stops else {})
         | ({"metrics": dict(entry.metrics)} if entry.metrics else {})
         for entry in front.configurations
     ]
     _front(document, str(path))
     write_whole(path, json.dumps(document, indent=2).encode() + b"\n")
+
+
+def _test_record(test: ExitTest) -> dict[str, object]:
+    return {key: value for key, value in asdict(test).items() if value is not None}
 
 
 def configurations_from_front(
@@ -225,7 +286,7 @@ def configurations_from_front(
                 f" ({first_names(found)})."
             )
     resolved = []
-    first: dict[tuple[tuple[str, ...], ...], str] = {}
+    first: dict[object, str] = {}
     for entry in front.configurations:
         place = f"{where}: {entry.name!r}"
         named = [axis for axis in axes.AXES if axis.key in entry.choices]
@@ -236,14 +297,17 @@ def configurations_from_front(
         taken = tuple((axis.key, *axis.taken(choices[axis.key])) for axis in named)
         # To take nothing is to leave the axis alone.
         chosen = tuple(each for each in taken if len(each) > 1)
-        same = first.setdefault(chosen, entry.name)
+        tests = tuple((t.threshold, *sorted(t.scores.items())) for t in entry.tests)
+        same = first.setdefault((chosen, tests), entry.name)
         if same != entry.name:
             what = "; ".join(f"{each[0]}: {', '.join(each[1:])}" for each in chosen)
             raise FrontError(
                 f"{where}: {same!r} and {entry.name!r} choose the same ({what or 'nothing'})."
                 " Remove one."
             )
-        resolved.append(Configuration(entry.name, (Part("", choices),), dict(entry.metrics)))
+        part = Part("", choices)
+        metrics = dict(entry.metrics)
+        resolved.append(Configuration(entry.name, (part,), metrics, entry.tests, entry.stops))
     return tuple(resolved)
 
 
@@ -281,7 +345,7 @@ def _nested(
     """Returns an entry with what stands under the axes' keys in an object of its own."""
     if not isinstance(entry, dict):
         return entry
-    _check_keys(entry, ("name", *keys, "metrics"), where)
+    _check_keys(entry, ("name", *keys, "tests", "stops", "metrics"), where)
     for key in required:
         if key not in entry:
             raise FrontError(f"{where}: the key {key!r} is missing.")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -14,9 +16,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.cut import Cut
+    from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import NetworkNorms
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A place before its end where a network answers: a head on a tensor of its graph.
+
+    Attributes:
+        name: The head's: the unit that it comes after.
+        at: The tensor's name. Its first dimension is the batch.
+        axis: The tensor's dimension that the channels lie in; over the others is averaged.
+        weight: The linear layer's, (classes, channels), float32.
+        bias: ... (classes,), float32.
+        output: The answer's name in the graph.
+    """
+
+    name: str
+    at: str
+    axis: int
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    output: str
+
+    def answer(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Returns the answer, (N, classes), for the tensor; in its type."""
+        positions = tuple(a for a in range(1, tensor.ndim) if a != self.axis)
+        mean = tensor.astype(np.float64).mean(positions) if positions else tensor
+        scores: NDArray[Any] = (mean @ self.weight.T + self.bias).astype(tensor.dtype)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -31,12 +62,16 @@ class Reference(ABC):
         cuts: Operands that are zero.
         scales: What operands are multiplied by.
         norms: The batch norms' statistics, where they are not the network's own.
+        exits: Where it answers before its end.
+        ends: Whether it answers at its end.
     """
 
     name: ClassVar[str]
     cuts: tuple[Cut, ...] = field(default=(), kw_only=True)
     scales: Mapping[Cut, float] = field(default_factory=dict, kw_only=True)
     norms: NetworkNorms = field(default_factory=dict, kw_only=True)
+    exits: tuple[Exit, ...] = field(default=(), kw_only=True)
+    ends: bool = field(default=True, kw_only=True)
 
     @abstractmethod
     def run(self, cases: Sequence[Case]) -> list[Case]:
@@ -61,6 +96,10 @@ class Reference(ABC):
     def with_norms(self, norms: NetworkNorms) -> Reference:
         """Returns the reference with these statistics, by output, in its batch norms."""
         return replace(self, norms=norms)
+
+    def with_exits(self, exits: Sequence[Exit], ends: bool) -> Reference:
+        """Returns the reference that answers there, and at its end if it ``ends``."""
+        return replace(self, exits=tuple(exits), ends=ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +177,9 @@ class Network:
         residual_scale: How the checkpoint says that kept branches are scaled at test time.
         switching: Where it leaves out parts of itself by its own means.
         name: Of the checkpoint; "" where there is one.
+        heads: What was trained to answer before the end.
+        exits: Where it answers before its end, in network order.
+        ends: Whether it answers at its end.
     """
 
     model: ir.Model
@@ -151,6 +193,16 @@ class Network:
     residual_scale: str = "inverted"
     switching: Switching | None = None
     name: str = ""
+    heads: tuple[Head, ...] = ()
+    exits: tuple[Exit, ...] = ()
+    ends: bool = True
+
+    @property
+    def answers(self) -> tuple[Mapping[str, str], ...]:
+        """Its answers in network order, each by the outputs' names those of the graph."""
+        early = [{spec.name: e.output for spec in self.outputs} for e in self.exits]
+        end = [{spec.name: spec.name for spec in self.outputs}] if self.ends else []
+        return (*early, *end)
 
     def tolerating(self, relative: float | None) -> Network:
         """Returns the network with another tolerance; None for its own."""

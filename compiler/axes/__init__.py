@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from skipc.compiler.axes.exits import ExitsAxis
 from skipc.compiler.axes.precision import PrecisionAxis
 from skipc.compiler.axes.skip import SkipAxis
 
 if TYPE_CHECKING:
     from skipc.compiler.axes.axis import Axis
 
-AXES: tuple[Axis[Any, Any], ...] = (SkipAxis(), PrecisionAxis())
-"""In the order in which they are applied. Always read as ``axes.AXES``."""
+AXES: tuple[Axis[Any, Any], ...] = (ExitsAxis(), SkipAxis(), PrecisionAxis())
+"""In the order in which they are applied: heads are attached to the full stream, so that what
+is skipped is skipped for them, too. Always read as ``axes.AXES``."""

@@ -21,7 +21,9 @@ from skipc.compiler.bundle.files import (
 )
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.errors import CompileError, SupernetError, no_folder_text
-from skipc.compiler.graph.costs import total_macs
+from skipc.compiler.graph.costs import parameters, total_macs
+from skipc.compiler.graph.index import inner_nodes
+from skipc.compiler.routes import stops_of
 from skipc.runtime.bundle.folder import MANIFEST_FILE
 from skipc.runtime.bundle.manifest import (
     ConfigurationEntry,
@@ -31,13 +33,15 @@ from skipc.runtime.bundle.manifest import (
     Provenance,
 )
 from skipc.runtime.bundle.records import written
-from skipc.runtime.bundle.route import Stage
+from skipc.runtime.bundle.route import golden_names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from skipc.compiler.family import Family, Subnet
     from skipc.compiler.front import Configuration
+    from skipc.compiler.routes import GraphPart, Route
     from skipc.compiler.verify.numerics import Case
     from skipc.compiler.verify.verify import Verified
     from skipc.runtime.bundle.manifest import Recipe, Verification
@@ -55,16 +59,29 @@ class WrittenGraph:
     Attributes:
         name: Its name.
         file: Its file.
-        tensors: Hashes of the stored tensors that it uses.
+        tensors: Hashes of the stored tensors that it uses, by the initializer's name.
         macs: Multiply-accumulate operations of one inference.
         parameters: Its parameters.
     """
 
     name: str
     file: Path
-    tensors: frozenset[str]
+    tensors: Mapping[str, str]
     macs: int
     parameters: int
+
+    def piece(self, part: GraphPart) -> WrittenGraph:
+        """Returns a graph of a route that lies in this one's file."""
+        if part.piece is None:
+            return self
+        nodes = part.piece.nodes
+        read = {str(v.name) for node in nodes for v in node.inputs if v is not None}
+        inner = (one for node in nodes for one in inner_nodes(node))
+        read |= {str(v.name) for node in inner for v in node.inputs if v is not None}
+        tensors = {name: key for name, key in self.tensors.items() if name in read}
+        return WrittenGraph(
+            part.name, self.file, tensors, total_macs(nodes), parameters(nodes)
+        )
 
 
 def bundle_path(checkpoint: Path, asked: Path | None, overwrite: bool) -> Path:
@@ -103,7 +120,7 @@ def write_graph(
     # The network's own graph is never changed.
     model = subnet.network.model.clone()
     macs = total_macs(model.graph)
-    tensors = store.store(model)
+    store.store(model)
     model.producer_name = "skipc"
     model.graph.name = name
     path = folder / f"{name}.onnx"
@@ -115,6 +132,13 @@ def write_graph(
         raise SupernetError(
             f"configuration {name!r}: onnx.checker refuses its graph: {cause}"
         ) from cause
+    places = {tensor.offset_bytes: tensor.sha256 for tensor in store.tensors}
+    held = [v for one in model.graphs() for v in one.initializers.values()]
+    tensors = {
+        str(value.name): places[value.const_value.offset]
+        for value in held
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
     return WrittenGraph(name, path, tensors, macs, subnet.parameters)
 
 
@@ -145,7 +169,9 @@ class BundleWriter:
         self._folder = folder
         self._family = family
         self._store = WeightStoreWriter(folder / WEIGHTS_FILE)
-        self._written: list[tuple[Configuration, WrittenGraph, Verification]] = []
+        self._configurations: list[ConfigurationEntry] = []
+        self._axes: set[str] = set()
+        self._graphs: list[tuple[WrittenGraph, GraphPart, Verification]] = []
 
     def __enter__(self) -> BundleWriter:
         self._store.__enter__()
@@ -159,11 +185,43 @@ class BundleWriter:
         return write_graph(subnet, name, self._store, self._folder)
 
     def configuration(
-        self, configuration: Configuration, graph: WrittenGraph, verified: Verified
+        self,
+        configuration: Configuration,
+        route: Route,
+        file: WrittenGraph,
+        verified: Verified,
     ) -> None:
-        """Adds a configuration whose whole route is ``graph``, with its golden outputs."""
-        write_golden(self._folder / _golden_file(configuration.name), verified.expected)
-        self._written.append((configuration, graph, verified.verification))
+        """Adds a configuration with its golden outputs.
+
+        Args:
+            configuration: The configuration.
+            route: How it runs.
+            file: Its network, which all graphs of the route are of.
+            verified: How close that is.
+        """
+        golden = _golden_file(configuration.name)
+        outputs = self._family.network.outputs
+        cases = [
+            golden_names([stage.answer(outputs, case) for stage in route.stages])
+            for case in verified.expected
+        ]
+        write_golden(self._folder / golden, cases)
+        for part in route.graphs:
+            names = {spec.name for spec in part.outputs}
+            ranges = {n: r for n, r in verified.verification.ranges.items() if n in names}
+            check = replace(verified.verification, ranges=ranges)
+            self._graphs.append((file.piece(part), part, check))
+        self._configurations.append(
+            ConfigurationEntry(
+                name=configuration.name,
+                parts=tuple(part.entry for part in configuration.parts),
+                route=route.stages,
+                golden=golden,
+                stops=configuration.stops or stops_of(route.stages, verified.expected),
+                metrics=configuration.metrics,
+            )
+        )
+        self._axes |= {key for part in configuration.parts for key in part.choices}
 
     def golden_inputs(self, cases: list[Case]) -> None:
         """Writes the inputs of the golden outputs."""
@@ -185,8 +243,6 @@ class BundleWriter:
             recipe: How its engines are to be built.
         """
         full = self._family.network
-        parts = [part for configuration, _, _ in self._written for part in configuration.parts]
-        named = {key for part in parts for key in part.choices}
         manifest = Manifest(
             name=name.removesuffix(BUNDLE_SUFFIX) or name,
             provenance=made_of,
@@ -194,19 +250,9 @@ class BundleWriter:
             inputs=full.inputs,
             outputs=full.outputs,
             batch=full.batch,
-            networks=(NetworkEntry(full.name, self._family.axis_entries(named)),),
-            graphs=self._graphs(),
-            configurations=tuple(
-                ConfigurationEntry(
-                    name=configuration.name,
-                    parts=tuple(part.entry for part in configuration.parts),
-                    route=(Stage(graph.name),),
-                    golden=_golden_file(configuration.name),
-                    stops=(1.0,),
-                    metrics=configuration.metrics,
-                )
-                for configuration, graph, _ in self._written
-            ),
+            networks=(NetworkEntry(full.name, self._family.axis_entries(self._axes)),),
+            graphs=self._entries(),
+            configurations=tuple(self._configurations),
             weights_file=WEIGHTS_FILE,
             weights=self._store.tensors,
             golden_inputs=GOLDEN_INPUTS_FILE,
@@ -214,25 +260,24 @@ class BundleWriter:
         )
         write_json(self._folder / MANIFEST_FILE, written(manifest))
 
-    def _graphs(self) -> tuple[GraphEntry, ...]:
+    def _entries(self) -> tuple[GraphEntry, ...]:
         full, store = self._family.network, self._store
-        users = Counter(key for _, graph, _ in self._written for key in graph.tensors)
+        used = [frozenset(graph.tensors.values()) for graph, _, _ in self._graphs]
+        users = Counter(key for keys in used for key in keys)
         return tuple(
             GraphEntry(
                 name=graph.name,
                 network=full.name,
                 file=graph.file.name,
-                inputs=full.inputs,
-                outputs=full.outputs,
+                inputs=part.inputs,
+                outputs=part.outputs,
                 macs=graph.macs,
                 parameters=graph.parameters,
-                weights_bytes=store.size_bytes(graph.tensors),
-                own_bytes=store.size_bytes(
-                    frozenset(key for key in graph.tensors if users[key] == 1)
-                ),
+                weights_bytes=store.size_bytes(keys),
+                own_bytes=store.size_bytes(frozenset(k for k in keys if users[k] == 1)),
                 verification=verification,
             )
-            for _, graph, verification in self._written
+            for (graph, part, verification), keys in zip(self._graphs, used, strict=True)
         )
 
 

@@ -212,7 +212,6 @@ def finish_bundle(
         bundle.verify_file(file)
     if profile.name == manifest.recipe.target:
         options = options.or_else(manifest.recipe)
-    _refuse_stages(bundle)
     folder = bundle.engine_dir(profile.name)
     try:
         with staged_folder(folder) as staging:
@@ -233,16 +232,6 @@ def finish_bundle(
         raise TargetError(f"{folder} cannot be written: {cause.strerror or cause}.") from cause
     shutil.rmtree(kept_folder(bundle.path, profile.name), ignore_errors=True)
     return engines
-
-
-def _refuse_stages(bundle: Bundle) -> None:
-    for entry in bundle.manifest.configurations:
-        if entry.only_graph is None:
-            raise TargetError(
-                f"configuration {entry.name!r}: its route is more than one graph that takes"
-                " the family's inputs and answers its outputs by their names. This skipc"
-                " builds engines for no other."
-            )
 
 
 def kept_folder(bundle: Path, target: str) -> Path:

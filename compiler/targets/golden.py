@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.verify.numerics import difference
+from skipc.runtime.bundle.route import source_of
 from skipc.runtime.bundle.tensors import misfit
 from skipc.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from skipc.runtime.backends import Engine
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
 
@@ -47,29 +51,53 @@ def check_outputs(graph: GraphEntry, found: list[Case]) -> None:
             )
 
 
+def run_route(
+    bundle: Bundle, entry: ConfigurationEntry, engines: Mapping[str, Engine], case: Case
+) -> list[tuple[Case, Case]]:
+    """Returns what each stage of a route reads and gives, whatever its tests say.
+
+    Args:
+        bundle: The bundle.
+        entry: The configuration.
+        engines: By graph.
+        case: The family's inputs.
+    """
+    found: list[tuple[Case, Case]] = []
+    for stage in entry.route:
+        inputs = {}
+        for spec in bundle.manifest.graph(stage.graph).inputs:
+            feed = stage.feeds.get(spec.name, spec.name)
+            source = source_of(feed)
+            inputs[spec.name] = (
+                case[feed] if source is None else found[source[0]][1][source[1]]
+            )
+        found.append((inputs, engines[stage.graph].run(inputs)))
+    return found
+
+
 def check_golden(
-    bundle: Bundle, graph: GraphEntry, found: list[Case], backend: str, here: str
+    bundle: Bundle, entry: ConfigurationEntry, found: list[list[Case]], backend: str, here: str
 ) -> None:
     """Checks that this device computes what the reference did when the bundle was built.
 
     Args:
         bundle: The bundle.
-        graph: The graph whose engine ran; every configuration that it runs alone is checked.
-        found: The engine's outputs, for each golden input.
-        backend: The backend that ran it.
+        entry: The configuration whose engines ran.
+        found: By stage of its route, the engine's outputs for each golden input.
+        backend: The backend that ran them.
         here: What computed, e.g. ``this CPU``.
 
     Raises:
-        IntegrityError: They are not those of the graph.
         NumericsError: They differ by more than the tolerance.
     """
-    check_outputs(graph, found)
-    for entry in bundle.manifest.configurations:
-        if entry.only_graph != graph.name:
+    manifest = bundle.manifest
+    checked, tolerance = manifest.verification(entry), tolerance_on(backend, manifest, entry)
+    for number, stage in enumerate(entry.route):
+        if not stage.answers_at(number):
             continue
-        checked = graph.verification
-        error = difference(found, bundle.golden_outputs(entry.name), checked.ranges)
-        tolerance = tolerance_on(backend, bundle.manifest, entry)
+        answers = [stage.answer(manifest.outputs, case) for case in found[number]]
+        expected = bundle.golden_outputs(entry.name, number)
+        error = difference(answers, expected, manifest.ranges(entry))
         if not error.within(tolerance):
             advice = (
                 "Build the engines again: skipc finish."

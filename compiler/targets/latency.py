@@ -26,10 +26,10 @@ _ENOUGH_S = 0.8
 _LONG_S = 2.0
 
 
-def measure_latencies(
-    backend: Backend, graphs: tuple[str, ...], inputs: Case
-) -> dict[str, Latency]:
-    """Returns every engine's latency with the threads of ``backend``, by the graphs' names.
+def measure_latencies(backend: Backend, inputs: Mapping[str, Case]) -> dict[str, Latency]:
+    """Returns every engine's latency with the threads of ``backend``, by graph.
+
+    ``inputs`` is what each graph runs on: of the golden input with the typical batch.
 
     The engines take turns in up to three passes, so that a change of the clock rate
     meets all of them. One engine is loaded at a time: memory does not grow with their number.
@@ -38,14 +38,14 @@ def measure_latencies(
     Raises:
         EngineError: An engine cannot be loaded or run.
     """
-    times_ms: dict[str, list[float]] = {name: [] for name in graphs}
-    turn_s = _ENOUGH_S / (_MAX_PASSES * len(graphs))
+    times_ms: dict[str, list[float]] = {name: [] for name in inputs}
+    turn_s = _ENOUGH_S / (_MAX_PASSES * len(inputs))
     end_s = time.monotonic() + _LONG_S
     for _ in range(_MAX_PASSES):
-        for name in graphs:
+        for name, case in inputs.items():
             engine = backend.load(name)
-            engine.run(inputs)  # the first call maps the weights and sizes the arena
-            run = functools.partial(engine.run, inputs)
+            engine.run(case)  # the first call maps the weights and sizes the arena
+            run = functools.partial(engine.run, case)
             times_ms[name] += timed_ms([run], _MIN_CALLS, _MAX_CALLS, turn_s)[0]
             engine.close()
         if time.monotonic() >= end_s:

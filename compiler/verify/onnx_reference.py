@@ -27,6 +27,7 @@ from skipc.compiler.verify.sessions import GraphRunner, Optimise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -53,7 +54,16 @@ class OnnxReference(Reference):
         """Returns the outputs by name for each case."""
         if self.check is not None:
             self.check(cases)
-        return run_graph(self._changed(), cases)
+        model = self._changed()
+        if not self.exits:
+            return run_graph(model, cases)
+        ends = [str(value.name) for value in model.graph.outputs] if self.ends else []
+        expose(model, {each.at for each in self.exits})
+        return [
+            {each.output: each.answer(found[each.at]) for each in self.exits}
+            | {name: found[name] for name in ends}
+            for found in run_graph(model, cases)
+        ]
 
     def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""
@@ -112,7 +122,12 @@ def _insert(node: ir.Node, place: int, *before: ir.Node) -> None:
 
 
 def expose_all(model: ir.Model) -> None:
-    """Makes every intermediate tensor of known type an output of the graph.
+    """Makes every intermediate tensor of known type an output of the graph."""
+    expose(model, {str(value.name) for node in model.graph for value in node.outputs})
+
+
+def expose(model: ir.Model, names: AbstractSet[str]) -> None:
+    """Makes these tensors outputs of the graph, as far as their types are known.
 
     But for bfloat16, which ONNX Runtime cannot return.
     """
@@ -120,5 +135,5 @@ def expose_all(model: ir.Model) -> None:
     for node in model.graph:
         for value in node.outputs:
             known = value.dtype not in (None, ir.DataType.BFLOAT16)
-            if value.name and known and id(value) not in present:
+            if value.name in names and known and id(value) not in present:
                 model.graph.outputs.append(value)

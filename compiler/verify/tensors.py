@@ -91,10 +91,12 @@ class Tensors:
             )
         finally:
             probe.unlink(missing_ok=True)
+        # An exit may have the name of the end that it takes the place of.
+        expected = {**dict(network.reference.trace(case)), **network.reference.run([case])[0]}
         # A shape of its own is an exporter's, not a fault.
         self._expected = {
             name: array
-            for name, array in network.reference.trace(case)
+            for name, array in expected.items()
             if name in self._found and self._found[name].shape == array.shape
         }
         self._case = case

@@ -67,9 +67,11 @@ class TorchReference(Reference):
             if node in wanted:
                 found[node] = _to_numpy(value)
 
-        wanted = set(self.outputs.values())
+        outputs = self.outputs if self.ends else {}
+        wanted = {*outputs.values(), *(self.node_name(each.at) for each in self.exits)}
         self._interpret(inputs, keep)
-        return {name: found[node] for name, node in self.outputs.items()}
+        early = {e.output: e.answer(found[self.node_name(e.at)]) for e in self.exits}
+        return early | {name: found[node] for name, node in outputs.items()}
 
     def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""

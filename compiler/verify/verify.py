@@ -154,10 +154,10 @@ def _fault(found: Difference, tensors: Tensors, network: Network) -> str:
     reference, limit = network.reference.name, network.tolerance.relative
     if not found.within(limit):
         return f"{found.text(reference, limit)} {tensors.first_different()}"
-    for spec in network.outputs:
-        if tensors.hides_a_fault(spec.name):
+    for output in (str(value.name) for value in network.model.graph.outputs):
+        if tensors.hides_a_fault(output):
             return (
-                f"its output {spec.name!r} agrees with {reference}, but only because it tells"
+                f"its output {output!r} agrees with {reference}, but only because it tells"
                 " little on these inputs: what it is computed from differs."
                 f" {tensors.first_different()}"
             )

@@ -15,6 +15,7 @@ from .manifest import Manifest
 from .npz import read_cases
 from .onnx_graph import check_locations
 from .records import parse_json, read, read_document
+from .route import golden_names
 
 if TYPE_CHECKING:
     import os
@@ -240,8 +241,12 @@ class Bundle:
         """
         return self._cases(self.manifest.golden_inputs, self.manifest.inputs)
 
-    def golden_outputs(self, configuration: str) -> list[Case]:
+    def golden_outputs(self, configuration: str, stage: int = -1) -> list[Case]:
         """Returns the reference's outputs of ``configuration`` for the golden inputs.
+
+        Args:
+            configuration: Its name.
+            stage: Which stage of its route answers, one that may; -1 for the last one.
 
         Raises:
             BundleError: There is no such configuration.
@@ -253,7 +258,18 @@ class Bundle:
                 f"{self.path} has no configuration {configuration!r}."
                 f" {choices_text(configuration, entries)}"
             )
-        return self._cases(entries[configuration].golden, self.manifest.outputs)
+        entry, outputs = entries[configuration], self.manifest.outputs
+        answers = [
+            outputs if each.answers_at(number) else ()
+            for number, each in enumerate(entry.route)
+        ]
+        names = golden_names([{spec.name: spec for spec in specs} for specs in answers])
+        renamed = [replace(spec, name=name) for name, spec in names.items()]
+        prefix = f"{stage % len(answers)}." if len(answers) > 1 else ""
+        return [
+            {spec.name: case[prefix + spec.name] for spec in outputs}
+            for case in self._cases(entry.golden, renamed)
+        ]
 
     def _cases(self, path: str, tensors: Sequence[TensorSpec]) -> list[Case]:
         cases = read_cases(self.file(path), tuple(tensor.name for tensor in tensors))

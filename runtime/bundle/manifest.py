@@ -274,7 +274,7 @@ class Manifest:
                     f" {graph.file!r}."
                 )
             ranges = graph.verification.ranges
-            if set(ranges) != set(ends):
+            if not set(ranges) <= set(ends):
                 raise FormatError(
                     f"{place}: 'ranges' has {sorted(ranges)}, expected its outputs:"
                     f" {sorted(ends)}."
@@ -287,6 +287,7 @@ class Manifest:
             place = f"{where}: configuration {entry.name!r}"
             self._check_choices(entry, place)
             check_route(entry.route, graphs, self, place)
+            self._check_ranges(entry, graphs, place)
             run |= {stage.graph for stage in entry.route}
             if len(entry.stops) != len(entry.route):
                 raise FormatError(
@@ -301,6 +302,20 @@ class Manifest:
         idle = [name for name in graphs if name not in run]
         if idle:
             raise FormatError(f"{where}: graph {idle[0]!r}: no configuration runs it.")
+
+    def _check_ranges(
+        self, entry: ConfigurationEntry, graphs: Mapping[str, GraphEntry], place: str
+    ) -> None:
+        """Checks that errors of each answer can be told as a fraction of something."""
+        for number, stage in enumerate(entry.route):
+            ranges = graphs[stage.graph].verification.ranges
+            for spec in self.outputs if stage.answers_at(number) else ():
+                answer = stage.answers.get(spec.name, spec.name)
+                if answer not in ranges:
+                    raise FormatError(
+                        f"{place}: stage {number} answers {answer!r}, but its graph's"
+                        f" 'ranges' has {sorted(ranges)}."
+                    )
 
     def _check_choices(self, entry: ConfigurationEntry, where: str) -> None:
         networks = {network.name: network for network in self.networks}

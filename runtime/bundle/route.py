@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from ..errors import FormatError, choices_text
 from .constraints import KeysOf, Positive
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .tensors import TensorSpec
+
+Array = TypeVar("Array")
 
 SCORES = ("max-softmax", "margin", "entropy", "value")
 """What a test may know of an answer: see ``call/tests.py``."""
@@ -87,11 +89,39 @@ class Stage:
         """Tells whether a row may be answered here; a router may send all of them on."""
         return self.test is None or number in self.following(number)
 
+    def answer(
+        self, outputs: Iterable[TensorSpec], found: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Returns what it answers, by the family's names.
+
+        Args:
+            outputs: The family's outputs.
+            found: What its graph gives.
+        """
+        return {spec.name: found[self.answers.get(spec.name, spec.name)] for spec in outputs}
+
 
 def source_of(feed: str) -> tuple[int, str] | None:
     """Returns the stage and the output that a feed names; None for an input of the family."""
     stage, dot, output = feed.partition(".")
     return (int(stage), output) if dot and stage.isascii() and stage.isdigit() else None
+
+
+def golden_names(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Returns what the stages of a route answer, by the names that golden files use.
+
+    Those are the family's; behind a stage's number, ``0.logits``, where there are several.
+
+    Args:
+        answers: By stage, its answer by the family's names; empty of one that has none.
+    """
+    if len(answers) == 1:
+        return dict(answers[0])
+    return {
+        f"{number}.{name}": array
+        for number, answer in enumerate(answers)
+        for name, array in answer.items()
+    }
 
 
 class Graph(Protocol):

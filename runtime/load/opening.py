@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backends import comes_from, open_backend
 from ..backends.null import NullBackend
-from ..bundle.route import Stage
+from ..bundle.route import Stage, source_of
 from ..bundle.tensors import batch_of, misfit
 from ..clock import FakeClock
 from ..errors import (
@@ -77,14 +77,26 @@ class Family:
         outputs = run(inputs)
         if graph not in self.graphs:
             return outputs
-        takes, gives = self.graphs[graph].inputs, self.graphs[graph].outputs
-        unfit = misfit(outputs, gives, batch_of(inputs, takes))
+        takes, inner = self.graphs[graph].inputs, self._handed_over(graph)
+        gives = [spec for spec in self.graphs[graph].outputs if spec.name not in inner]
+        answers = {name: array for name, array in outputs.items() if name not in inner}
+        unfit = misfit(answers, gives, batch_of(inputs, takes))
         if unfit is not None:
             raise EngineError(
                 f"graph {graph!r}: its engine is another's: {unfit}. Build the engines again"
                 " with `skipc finish`."
             )
         return outputs
+
+    def _handed_over(self, graph: str) -> set[str]:
+        """Returns the outputs of a graph that later stages read, as the backend lays them."""
+        sources = (
+            (route, source_of(feed))
+            for route in self.routes.values()
+            for stage in route
+            for feed in stage.feeds.values()
+        )
+        return {s[1] for route, s in sources if s and route[s[0]].graph == graph}
 
 
 def bundle_backend(

@@ -15,6 +15,7 @@ from skipc.compiler.verify.numerics import difference
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.measured import all_tables
+from skipc.runtime.bundle.tensors import batch_of
 from skipc.runtime.errors import BackendUnavailableError, IntegrityError, StaleEngineError
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
@@ -22,9 +23,12 @@ from skipc.tools.console import console, fail, plural, print_json, progress, tab
 from skipc.tools.options import PATH, target_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from skipc.compiler.verify.numerics import Difference
+    from skipc.compiler.verify.numerics import Case, Difference
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,38 @@ def _golden(path: Path, target: str) -> list[GoldenResult]:
     with AdaptiveEngine.open(path, target=target) as engine:
         for entry in bundle.manifest.configurations:
             engine.pin(entry.name)
-            actual = [engine(case) for case in inputs]
-            expected = bundle.golden_outputs(entry.name)
+            actual, expected = _answers(engine, bundle, entry, inputs)
             found = difference(actual, expected, bundle.manifest.ranges(entry))
             tolerance = tolerance_on(backend, bundle.manifest, entry)
             results.append(GoldenResult(target, entry.name, found, tolerance))
     return results
+
+
+def _answers(
+    engine: AdaptiveEngine, bundle: Bundle, entry: ConfigurationEntry, inputs: list[Case]
+) -> tuple[list[Case], list[Case]]:
+    """Returns what the pinned configuration answers, and the reference at the same stage."""
+    manifest, batch = bundle.manifest, bundle.manifest.batch
+    apart = len(entry.route) > 1 and batch is not None and batch.minimum == 1
+    actual, expected = [], []
+    for number, case in enumerate(inputs):
+        # Rows of a batch leave one by one, each at a stage of its own.
+        for row in _rows(case, manifest.inputs) if apart else (slice(None),):
+            actual.append(engine(_row(case, manifest.inputs, row)))
+            assert engine.last is not None
+            answer = bundle.golden_outputs(entry.name, engine.last.stage)[number]
+            expected.append(_row(answer, manifest.outputs, row))
+    return actual, expected
+
+
+def _rows(case: Case, specs: Sequence[TensorSpec]) -> list[slice]:
+    return [slice(row, row + 1) for row in range(batch_of(case, specs) or 1)]
+
+
+def _row(case: Case, specs: Sequence[TensorSpec], row: slice) -> Case:
+    """Returns some rows of every array that has the dynamic batch as its first dimension."""
+    dynamic = {spec.name for spec in specs if spec.shape and isinstance(spec.shape[0], str)}
+    return {name: array[row] if name in dynamic else array for name, array in case.items()}
 
 
 def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str]) -> None:

@@ -55,7 +55,7 @@ def _data(
 ) -> DataOptions:
     from skipc.compiler.select.data import DataOptions
 
-    shares = _numbers("--parts", parts.replace(":", ","))
+    shares = numbers("--parts", parts.replace(":", ","))
     if len(shares) != 3 or any(share <= 0 or share != int(share) for share in shares):
         raise click.UsageError(f"--parts {parts!r}: write three whole numbers, e.g. 20:40:40.")
     first, second, third = (int(share) for share in shares)
@@ -64,8 +64,8 @@ def _data(
         samples=samples,
         parts=(first, second, third),
         seed=seed,
-        mean=() if mean is None else _numbers("--mean", mean),
-        std=() if std is None else _numbers("--std", std),
+        mean=() if mean is None else numbers("--mean", mean),
+        std=() if std is None else numbers("--std", std),
     )
 
 
@@ -284,7 +284,8 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """Returns the numbers in an option's text, separated by commas."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:

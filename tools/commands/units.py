@@ -32,12 +32,13 @@ def command(
     """List the units of CHECKPOINT in network order: what `skip` in front.json may name."""
     from skipc.compiler.axes.skip import SkipAxis, units_of
     from skipc.compiler.family import open_family
+    from skipc.compiler.heads import read_heads
 
     with progress() as step:
         step("reading the checkpoint")
         supernet = open_supernet(checkpoint, model, no_cache, step)
         step("exporting the supernet")
-        family = open_family(supernet)
+        family = open_family(supernet, heads=read_heads(checkpoint))
     units = units_of(family)
     others = {key: offer for key, offer in family.offers.items() if key != SkipAxis.key}
     if as_json:

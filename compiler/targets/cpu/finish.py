@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,12 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
 from skipc.compiler.targets.cpu.probe import measure_graphs
-from skipc.compiler.targets.golden import check_golden, check_outputs, check_same_bits
+from skipc.compiler.targets.golden import (
+    check_golden,
+    check_outputs,
+    check_same_bits,
+    run_route,
+)
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.compiler.verify.sessions import holds_half
 from skipc.runtime.backends.host import default_threads
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import GraphEntry, StoredTensor
+    from skipc.runtime.bundle.manifest import GraphEntry, Manifest, StoredTensor
 
     Case = dict[str, NDArray[Any]]
 
@@ -99,66 +104,128 @@ def build_engines(
 
     options.refuse(profile)
     require("onnxruntime", "finish")
+    manifest = bundle.manifest
+    files = {file: _graphs_in(manifest, file) for file in (g.file for g in manifest.graphs)}
+    made: dict[str, _Packed] = {}
+    outputs: dict[str, list[Case]] = {}
     inputs = bundle.golden_inputs()
-    graphs = bundle.manifest.graphs
-    made: list[_Packed] = []
     with PackedStore(staging / PACKED_FILE) as store:
-        for number, graph in enumerate(graphs, start=1):
-            progress(f"packing {graph.name} ({number} of {len(graphs)})")
-            made.append(_packed(bundle, graph, inputs, store))
+        for number, (file, graphs) in enumerate(files.items(), start=1):
+            progress(f"packing {file.removesuffix('.onnx')} ({number} of {len(files)})")
+            packed, outputs[file] = _packed(bundle, file, graphs, inputs, store, progress)
+            made |= packed
     packed_file = PACKED_FILE if store.size_bytes else ""
     if not packed_file:
         (staging / PACKED_FILE).unlink()
-    files = {one.graph: one.file for one in made}
-    latencies = _latencies(files, packed_file, inputs[0], progress)
+    paths = {name: one.file for name, one in made.items()}
+    fed = _checked(bundle, OnnxRuntimeCpu(paths, packed_file, threads=1), outputs, inputs)
+    latencies = _latencies(paths, packed_file, fed, progress)
     return Built(current_host(), _entries(made, latencies), packed_file)
 
 
+def _graphs_in(manifest: Manifest, file: str) -> list[GraphEntry]:
+    return [graph for graph in manifest.graphs if graph.file == file]
+
+
 def _latencies(
-    files: Mapping[str, Path], packed_file: str, inputs: Case, progress: Callable[[str], None]
+    files: Mapping[str, Path],
+    packed_file: str,
+    inputs: Mapping[str, Case],
+    progress: Callable[[str], None],
 ) -> dict[str, tuple[Latency, ...]]:
     """Returns every engine's latency with one thread and with one per core."""
     table: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for threads in sorted({1, default_threads()}):
         progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
         with closing(OnnxRuntimeCpu(files, packed_file, threads)) as backend:
-            for name, row in measure_latencies(backend, tuple(files), inputs).items():
+            for name, row in measure_latencies(backend, inputs).items():
                 table[name] += (row,)
     return table
 
 
 def _packed(
-    bundle: Bundle, graph: GraphEntry, inputs: list[Case], store: PackedStore
-) -> _Packed:
-    """Optimises, merges and checks one graph; keeps nothing of it in memory."""
+    bundle: Bundle,
+    file: str,
+    graphs: list[GraphEntry],
+    inputs: list[Case],
+    store: PackedStore,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, _Packed], list[Case]]:
+    """Optimises and merges the graphs of one file; keeps nothing of it in memory.
+
+    Returns:
+        The engines by graph, and what the whole file gives for each input; nothing where
+        each piece was optimised by itself, so that its bits are its own.
+    """
+    from skipc.compiler.targets.cpu.cut import cut_optimized, cut_portable
     from skipc.compiler.targets.cpu.merge import merge_graph
 
     staging = store.path.parent
-    path = staging / f"{graph.name}.onnx"
+    made: dict[str, _Packed] = {}
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        file = bundle.graph_file(graph)
-        optimized = optimize_graph(file, Path(scratch), inputs)
-        check_outputs(graph, optimized.outputs)
-        blobs = merge_graph(optimized.graph, optimized.data, path, store)
-    after = _run(path, store, inputs)
-    check_same_bits(graph.name, optimized.outputs, after)
-    check_golden(bundle, graph, after, NAME, "this CPU")
-    return _Packed(graph.name, path, blobs)
+        whole = bundle.graph_file(graphs[0])
+        optimized = optimize_graph(whole, Path(scratch), inputs)
+        outputs = optimized.outputs
+        if len(graphs) == 1:
+            check_outputs(graphs[0], outputs)
+            parts = [(optimized.graph, optimized.data)]
+        else:
+            cut = cut_optimized(optimized.graph, graphs, Path(scratch))
+            parts = [(path, optimized.data) for path in cut]
+            if not cut:
+                progress(f"cutting {file} before it is optimised: fusions reach over an exit")
+                outputs = []
+                for path in cut_portable(whole, graphs, Path(scratch)):
+                    piece = optimize_graph(path, path.parent, [])
+                    parts.append((piece.graph, piece.data))
+        for graph, (path, data) in zip(graphs, parts, strict=True):
+            to = staging / f"{graph.name}.onnx"
+            made[graph.name] = _Packed(graph.name, to, merge_graph(path, data, to, store))
+    return made, outputs
 
 
-def _run(path: Path, store: PackedStore, inputs: list[Case]) -> list[Case]:
-    packed_file = store.path.name if store.size_bytes else ""
-    with (
-        closing(OnnxRuntimeCpu({path.stem: path}, packed_file, threads=1)) as backend,
-        closing(backend.load(path.stem)) as engine,
-    ):
-        return [engine.run(case) for case in inputs]
+def _checked(
+    bundle: Bundle,
+    backend: OnnxRuntimeCpu,
+    whole: Mapping[str, list[Case]],
+    inputs: list[Case],
+) -> dict[str, Case]:
+    """Runs every configuration on the golden inputs, all stages; returns what graphs read.
+
+    Args:
+        bundle: The bundle.
+        backend: Runs its engines.
+        whole: What plain sessions of the files gave for each input.
+        inputs: The golden inputs.
+    """
+    read: dict[str, Case] = {}
+    for entry in bundle.manifest.configurations:
+        graphs = bundle.manifest.graphs_of(entry)
+        with ExitStack() as stack:
+            engines = {
+                graph.name: stack.enter_context(closing(backend.load(graph.name)))
+                for graph in graphs
+            }
+            runs = [run_route(bundle, entry, engines, case) for case in inputs]
+        for number, stage in enumerate(entry.route):
+            graph = bundle.manifest.graph(stage.graph)
+            found = [run[number][1] for run in runs]
+            read.setdefault(graph.name, runs[0][number][0])
+            before = [
+                {name: array for name, array in case.items() if name in found[0]}
+                for case in whole[graph.file]
+            ]
+            if before:
+                check_same_bits(graph.name, before, found)
+        stages = [[run[number][1] for run in runs] for number in range(len(entry.route))]
+        check_golden(bundle, entry, stages, NAME, "this CPU")
+    return read
 
 
 def _entries(
-    made: list[_Packed], latencies: dict[str, tuple[Latency, ...]]
+    made: Mapping[str, _Packed], latencies: dict[str, tuple[Latency, ...]]
 ) -> tuple[EngineEntry, ...]:
-    users = Counter(blob for one in made for blob in one.blobs)
+    users = Counter(blob for one in made.values() for blob in one.blobs)
     return tuple(
         EngineEntry(
             graph=one.graph,
@@ -169,7 +236,7 @@ def _entries(
             workspace_bytes=0,
             latency=latencies[one.graph],
         )
-        for one in made
+        for one in made.values()
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.compiler.targets.golden import check_golden
+from skipc.compiler.targets.golden import check_golden, check_outputs
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan, parse
@@ -61,7 +61,10 @@ class Gpu:
                 taken_bytes = before_bytes - self.cuda.free_bytes()
                 found = [engine.run(case) for case in bundle.golden_inputs()]
         here = f"this GPU ({self.cuda.device().name})"
-        check_golden(bundle, graph, found, self.library.backend, here)
+        check_outputs(graph, found)
+        for entry in bundle.manifest.configurations:
+            if entry.only_graph == graph.name:
+                check_golden(bundle, entry, [found], self.library.backend, here)
         return replace(
             unknown,
             device_bytes=max(taken_bytes, graph.weights_bytes, 1),
@@ -80,7 +83,7 @@ class Gpu:
         One engine is loaded at a time: memory does not grow with their number.
         """
         with closing(TensorRT(self.library, self.cuda, plans)) as backend:
-            return measure_latencies(backend, tuple(plans), inputs)
+            return measure_latencies(backend, dict.fromkeys(plans, inputs))
 
 
 def _plan(bundle: Bundle, graph: GraphEntry, file: Path) -> Plan:
@@ -125,7 +128,7 @@ def measure_graphs(
         read = {spec.name: inputs[spec.name] for spec in shapes.inputs}
         with closing(TensorRT(library, cuda, plans)) as backend:
             progress("measuring")
-            found = measure_latencies(backend, tuple(plans), read)
+            found = measure_latencies(backend, dict.fromkeys(plans, read))
     return {name: row.p50_ms for name, row in found.items()}
 
 

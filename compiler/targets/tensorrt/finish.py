@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import Built
 from skipc.compiler.targets.tensorrt.device import Gpu, measure_graphs
 from skipc.compiler.targets.tensorrt.plan import (
@@ -79,6 +80,13 @@ def build_engines(
         NumericsError: An engine is further from the golden outputs than its precision allows.
         KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
     """
+    for entry in bundle.manifest.configurations:
+        if entry.only_graph is None:
+            raise TargetError(
+                f"configuration {entry.name!r}: its route has several stages, which"
+                " this skipc builds for target cpu only. Leave it out of the front for"
+                f" {profile.name}, or let it end at one exit."
+            )
     library, manifest = open_library(profile.backend), bundle.manifest
     gpu: Gpu | None = None
     if _ahead(profile):
