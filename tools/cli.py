@@ -43,7 +43,7 @@ _COMMANDS: dict[str, str] = {
 # What an optional dependency is called, and the extra that installs it.
 _EXTRAS: dict[str, str] = {
     "torch": "compiler",
-    "onnx_ir": "compiler",
+    "onnx_ir": "finish",
     "onnxscript": "compiler",
     "safetensors": "compiler",
     "platformdirs": "compiler",

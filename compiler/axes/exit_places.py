@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.axes.units import units_of_network
 from skipc.compiler.errors import HeadsError
 from skipc.compiler.graph.costs import total_macs
-from skipc.compiler.graph.index import ACTIVATION_OPS, WEIGHTED_OPS, GraphIndex
+from skipc.compiler.graph.index import ACTIVATION_OPS, GraphIndex
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Network
 
 _FOLLOWED = ACTIVATION_OPS | {"BatchNormalization", "LayerNormalization"}
+_CHANNELS_FIRST = frozenset({
+    "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool", "GroupNormalization",
+    "InstanceNormalization",
+})  # fmt: skip
+_CHANNELS_LAST = frozenset({"Gemm", "LayerNormalization", "MatMul", "RMSNormalization"})
 _LAST_SHARE = 0.98
 """A head that needs so much of the network's work is no shorter way."""
 
@@ -99,23 +104,33 @@ def _channel_axis(value: ir.Value, network: Network) -> int | None:
     first = shape[0]
     if (first if isinstance(first, int) else str(first)) != rows:
         return None
-    if len(shape) == 2:
-        return 1
-    sizes = list(shape)
-    if len(sizes) == 4 and (sizes[2] == sizes[3]) != (sizes[1] == sizes[2]):
-        return 1 if sizes[2] == sizes[3] else 3
-    return 1 if _last_weighted(value).startswith("Conv") else len(sizes) - 1
+    return _read_axis(value, list(range(len(shape))))
 
 
-def _last_weighted(value: ir.Value) -> str:
-    """Returns the operator of the nearest weights before a value; "" for none."""
-    pending, seen = [value.producer()], set()
+def _read_axis(value: ir.Value, axes: list[int]) -> int:
+    """Returns the dimension that the first layer or norm that reads a value mixes or scales.
+
+    Args:
+        value: The value.
+        axes: By its dimension the one that it was in the tensor that is asked about.
+    """
+    pending, seen = [(value, axes)], {value}
     while pending:
-        node = pending.pop(0)
-        if node is None or node in seen:
-            continue
-        if node.op_type in WEIGHTED_OPS:
-            return node.op_type
-        seen.add(node)
-        pending += [each.producer() for each in node.inputs if each is not None]
-    return ""
+        value, axes = pending.pop(0)
+        for node, operand in value.uses():
+            if node.op_type in _CHANNELS_FIRST and operand == 0:
+                return axes[1]
+            if node.op_type in _CHANNELS_LAST and operand == 0:
+                return axes[-1]
+            result = node.outputs[0]
+            if node.op_type == "Transpose":
+                places = node.attributes.get_ints("perm", tuple(reversed(range(len(axes)))))
+                after = [axes[place] for place in places]
+            elif result.shape is not None and result.shape == value.shape:
+                after = axes
+            else:
+                continue
+            if result not in seen:
+                seen.add(result)
+                pending.append((result, after))
+    return len(axes) - 1 if len(axes) == 3 else 1

@@ -94,13 +94,14 @@ def eager_outputs(net: Net, skipped: Iterable[str], case: Case) -> list[NDArray[
     with ExitStack() as stack, torch.no_grad():
         for unit in skipped:
             for where in net.units[unit].split("+"):
-                stack.enter_context(_zeroed(module, where))
+                stack.enter_context(zeroed(module, where))
         result = module(**inputs)
     return [value.numpy() for value in tensors(result, net.output)]
 
 
 @contextmanager
-def _zeroed(module: nn.Module, where: str) -> Iterator[None]:
+def zeroed(module: nn.Module, where: str) -> Iterator[None]:
+    """Lets what a module returns be zero: ``PATH``, or ``PATH@N`` for its call number N."""
     path, _, call = where.partition("@")
     wanted = int(call) if call else None
     calls = 0
