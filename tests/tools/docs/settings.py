@@ -119,6 +119,7 @@ SETTINGS: dict[str, Setting] = {
         exact=True,
         patient={"PERIOD_S = 1 / 30": "PERIOD_S = 60", "latency_ms=20": "latency_ms=60_000"},
     ),
+    "exits.md": Setting(NETWORK, exact=True),
     "faults.md": Setting(
         printed=(
             "[1.]",
