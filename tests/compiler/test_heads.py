@@ -49,7 +49,7 @@ def test_no_file_is_no_heads(checkpoint):
 def test_heads_of_other_weights_are_refused(checkpoint):
     write_heads(checkpoint, (head(),))
     checkpoint.write_bytes(b"others")
-    with pytest.raises(HeadsError, match="trained on other weights .*`skipc heads`"):
+    with pytest.raises(HeadsError, match=r"trained on other weights .*`skipc heads`"):
         read_heads(checkpoint)
 
 
