@@ -35,6 +35,8 @@ _FIRST_AXIS = "skip"
 
 MAX_CONFIGURATIONS = 1000
 
+_OF_ROUTES = ("tests", "stops")
+
 _KEYS = ("norm", "statistics", "provenance", "configurations")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -330,25 +332,21 @@ def _front(value: object, where: str) -> Front:
         document["options"] = {_FIRST_AXIS: document.pop("units")}
     entries = document.get("configurations")
     if isinstance(entries, list):
-        keys = (_FIRST_AXIS,) if first else tuple(axis.key for axis in axes.AXES)
-        required = keys if first else ()
         document["configurations"] = [
-            _nested(entry, keys, required, f"{where}: configurations[{number}]")
+            _nested(entry, first, f"{where}: configurations[{number}]")
             for number, entry in enumerate(entries)
         ]
     return read(Front, document, where, FrontError)
 
 
-def _nested(
-    entry: object, keys: tuple[str, ...], required: tuple[str, ...], where: str
-) -> object:
+def _nested(entry: object, first: bool, where: str) -> object:
     """Returns an entry with what stands under the axes' keys in an object of its own."""
     if not isinstance(entry, dict):
         return entry
-    _check_keys(entry, ("name", *keys, "tests", "stops", "metrics"), where)
-    for key in required:
-        if key not in entry:
-            raise FrontError(f"{where}: the key {key!r} is missing.")
+    keys = (_FIRST_AXIS,) if first else tuple(axis.key for axis in axes.AXES)
+    _check_keys(entry, ("name", *keys, *(() if first else _OF_ROUTES), "metrics"), where)
+    if first and _FIRST_AXIS not in entry:
+        raise FrontError(f"{where}: the key {_FIRST_AXIS!r} is missing.")
     choices = {key: entry[key] for key in keys if key in entry}
     return {key: entry[key] for key in entry if key not in keys} | {"choices": choices}
 

@@ -59,6 +59,11 @@ def write(path, value):
     return path / "front.json"
 
 
+def exits(**test: object) -> dict[str, object]:
+    """Returns an entry with an exit and its test."""
+    return {"name": "a", "exits": ["layer1.0", "end"], "tests": [test]}
+
+
 VALID = [
     document(FULL),
     document(FULL, {"name": "fast", "skip": ["layer1.0"], "metrics": {"latency_ms": 4.5}}),
@@ -68,6 +73,17 @@ VALID = [
     document({"name": "a", "skip": [], "metrics": {}}),
     document({"name": "a"}, {"name": "b", "precision": "fp16"}),
     document({"name": "a", "skip": "01", "precision": "bf16"}, norm="full", statistics=None),
+    document({"name": "a", "exits": ["end"]}, {"name": "b", "exits": ["layer1.0"]}),
+    document(
+        {
+            "name": "a",
+            "exits": ["layer1.0", "end"],
+            "tests": [
+                {"threshold": 0.5, "scores": {"margin": 1, "entropy": -2}, "temperature": 2}
+            ],
+            "stops": [0.25, 0.75],
+        }
+    ),
     first(FULL, {"name": "fast", "skip": "0110"}, units=["layer1.0"]),
 ]
 
@@ -100,6 +116,18 @@ INVALID = [
     (document({"name": "a" * 65, "skip": []}), "cannot name files"),
     (document({"name": "con", "skip": []}), "cannot name files"),
     (document({"name": "NUL.x", "skip": []}), "cannot name files"),
+    (document({"name": "a", "exits": []}), "'exits' must be a list of heads"),
+    (document({"name": "a", "exits": "end"}), "'exits' must be a list of heads"),
+    (document({"name": "a", "exits": ["x", "x"]}), "'exits' names 'x' twice"),
+    (document(exits(threshold="0.5")), "'threshold' must be a number"),
+    (document(exits()), "the key 'threshold' is missing"),
+    (document(exits(threshold=0.5, scores={})), "'scores' must be of max-softmax"),
+    (document(exits(threshold=0.5, scores={"value": 1})), "'scores' must be of max-softmax"),
+    (document(exits(threshold=0.5, scores={"max": 1})), "scores: unknown key 'max'"),
+    (document(exits(threshold=0.5, temperature=0)), "'temperature'"),
+    (document({**exits(threshold=0.5), "stops": [0.5, 1.5]}), "'stops"),
+    (first({**FULL, "exits": ["end"]}), "unknown key 'exits'"),
+    (first({**FULL, "stops": [1]}), "unknown key 'stops'"),
     (document({"name": "a", "skip": "0120"}), "must be a bit string"),
     (document({"name": "a", "skip": ""}), "must be a bit string"),
     (document({"name": "a", "skip": "layer1.0"}), "For names write a list"),
@@ -113,6 +141,20 @@ INVALID = [
     (document({**FULL, "metrics": {"latency_ms": "3"}}), "'latency_ms' must be a number"),
     (document({**FULL, "metrics": [3]}), "must be an object of numbers"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"name": "a", "exits": ["x", "end"]}, r"0 'tests', but 2 'exits'\. Give one test"),
+        ({"name": "a", "tests": [{"threshold": 1}]}, "1 'tests', but 1 'exits'"),
+        ({**exits(threshold=1), "stops": [1]}, "'stops' has 1 numbers, but there are 2 exits"),
+        ({**exits(threshold=1), "stops": [0.5, 0.4]}, "'stops' sums up to 0.9, expected 1"),
+    ],
+)
+def test_tests_and_shares_are_those_of_the_exits(entry, says, tmp_path):
+    with pytest.raises(FrontError, match=says):
+        read_front(write(tmp_path, document(entry)))
 
 
 @pytest.mark.parametrize("value", VALID)

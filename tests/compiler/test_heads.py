@@ -64,7 +64,7 @@ def header(**changes):
     [
         (None, "has no 'skipc.heads': no heads of skipc"),
         ({"skipc.heads": "{"}, "ckpt.heads.safetensors"),
-        ({"skipc.heads": "[]"}, "expected an object"),
+        ({"skipc.heads": "[]"}, "must be 'skipc.heads/1', found None"),
         (header(format="skipc.heads/9"), "skipc.heads/9"),
         (header(checkpoint_sha256="x"), "checkpoint_sha256"),
         (header(heads=[{"name": "a", "accuracy": 2.0, "temperature": 1.0}]), "accuracy"),
