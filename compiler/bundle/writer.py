@@ -19,7 +19,7 @@ from skipc.compiler.bundle.files import (
     write_json,
     write_whole,
 )
-from skipc.compiler.bundle.weights import WeightStoreWriter
+from skipc.compiler.bundle.weights import INLINE_BELOW_BYTES, WeightStoreWriter
 from skipc.compiler.errors import CompileError, SupernetError, no_folder_text
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.graph.index import inner_nodes
@@ -133,11 +133,12 @@ def write_graph(
             f"configuration {name!r}: onnx.checker refuses its graph: {cause}"
         ) from cause
     places = {tensor.offset_bytes: tensor.sha256 for tensor in store.tensors}
-    held = [v for one in model.graphs() for v in one.initializers.values()]
     tensors = {
-        str(value.name): places[value.const_value.offset]
-        for value in held
+        str(value.name): places[value.const_value.offset or 0]
+        for held in model.graphs()
+        for value in held.initializers.values()
         if isinstance(value.const_value, ir.ExternalTensor)
+        and value.const_value.nbytes >= INLINE_BELOW_BYTES
     }
     return WrittenGraph(name, path, tensors, macs, subnet.parameters)
 

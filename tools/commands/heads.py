@@ -87,7 +87,7 @@ def command(
     names = () if at == "auto" else tuple(name.strip() for name in at.split(","))
     with progress() as step:
         step("reading the checkpoint")
-        supernet = open_supernet(checkpoint, model, no_cache, step, step.note)
+        supernet = open_supernet(checkpoint, model, no_cache, step)
         trained = train_heads(supernet, checkpoint, options, names, count, step)
     if as_json:
         print_json(asdict(trained) | {"path": str(trained.path)})
