@@ -98,7 +98,7 @@ class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no
         """Returns the budget that a text grants."""
         if isinstance(value, Budget):
             return value
-        granted: dict[str, float] = {}
+        granted: dict[str, Any] = {}
         for part in str(value).split(","):
             key, equals, number = (text.strip() for text in part.partition("="))
             if not equals:
@@ -109,6 +109,11 @@ class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no
                 )
             if key in granted:
                 self.fail(f"{key!r} is given twice.", param, ctx)
+            if key == "hard":
+                granted[key] = number == "true"
+                if number not in ("true", "false"):
+                    self.fail(f"hard={number!r} is neither true nor false.", param, ctx)
+                continue
             try:
                 granted[key] = float(number)
             except ValueError:

@@ -35,11 +35,14 @@ class Reached(NamedTuple):
     """What a chain answered: the family's outputs, and the last stage that a row reached.
 
     ``alike`` tells whether every row stopped there: else the time says nothing about a stage.
+    ``stopped_by`` is ``deadline`` where that stopped a row, else ``test`` where a row was
+    answered before the route's ``end``.
     """
 
     outputs: Outputs
     stage: int
     alike: bool
+    stopped_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class Chain:
                     f"input {name!r} lies on the GPU, where the tests of this configuration's"
                     " stages cannot look. Give it a numpy array: .cpu().numpy() of a tensor."
                 )
-        parts = [_Rows(part) for part in self._apart(inputs)]
+        parts, late = [_Rows(part) for part in self._apart(inputs)], False
         for number, step in enumerate(self._steps):
             for rows in parts:
                 if rows.at != number:
@@ -139,7 +142,7 @@ class Chain:
                 if until_ns is not None and rows.answer:
                     stage_ms = upto_ms[number] - upto_ms[rows.reached]
                     if self._now_ns() + stage_ms * 1e6 > until_ns:
-                        rows.at = len(self._steps)
+                        rows.at, late = len(self._steps), True
                         continue
                 rows.pass_stage(number, step)
                 rows.at = len(self._steps)
@@ -149,7 +152,9 @@ class Chain:
                     if following > number:
                         rows.at = following
         stages = {rows.reached for rows in parts}
-        return Reached(self._together(parts), max(stages), len(stages) == 1)
+        early = min(stages) < len(self._steps) - 1
+        stopped_by = "deadline" if late else "test" if early else "end"
+        return Reached(self._together(parts), max(stages), len(stages) == 1, stopped_by)
 
     def run_through(self, inputs: Arrays) -> list[Outputs]:
         """Returns what every stage answers, whatever the tests say; empty of one without."""

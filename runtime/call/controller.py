@@ -20,7 +20,7 @@ from ..governor import (
     before_choice,
     decide,
 )
-from ..governor.latency import typical_ms
+from ..governor.latency import stages_ms, typical_ms
 from .health import Health
 from .readiness import choose
 from .record import BegunCall, CallRecord, Tally, failure_text
@@ -69,10 +69,13 @@ class Controller:
         self.lock = RLock()
         """Held for a moment; may be taken twice, by a call of a signal's handler."""
 
-    def begin(self, now_ns: int, deadline_ms: float | None = None) -> BegunCall:
+    def begin(
+        self, now_ns: int, deadline_ms: float | None = None, hard: bool | None = None
+    ) -> BegunCall:
         """Returns what the call that begins now runs, and what it is granted.
 
-        ``deadline_ms`` is what it may take instead of the budget's latency.
+        ``deadline_ms`` is what it may take instead of the budget's latency, ``hard`` whether
+        that is hard instead of what the budget says.
 
         Raises:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
@@ -81,6 +84,8 @@ class Controller:
             with self.lock:
                 now_s = self._elapsed.at(now_ns)
                 budget, pinned = self._orders.budget, self._orders.pinned
+                if hard is not None and hard is not budget.hard:
+                    budget = replace(budget, hard=hard)
                 idle_s = self._idle_s(now_s)
                 self._idle_since_s = now_s
                 before = self.state
@@ -100,10 +105,21 @@ class Controller:
                         self._unsaid.append(f"the budget cannot be met: {decision.reason}")
                 self.state = after_choice(state, budget, decision, now_s, deadline_ms)
                 self.tally.begins(decision.configuration)
+                call = BegunCall(decision, budget, deadline_ms)
+                if budget.hard:
+                    call = self._stopping(call)
         finally:
             if self._unsaid:
                 self._say()
-        return BegunCall(decision, budget, deadline_ms)
+        return call
+
+    def _stopping(self, call: BegunCall) -> BegunCall:
+        """Returns a call with what it needs to stop in time, where its route has stages."""
+        point = self.points[call.configuration]
+        if not point.upto_ms or call.limit_ms is None:
+            return call
+        predicted = stages_ms(point, self.state.latency, call.budget.deviations)
+        return call._replace(stages_ms=predicted)
 
     def end(
         self,
@@ -114,13 +130,15 @@ class Controller:
         ran: bool = True,
         stage: int = 0,
         alike: bool = True,
+        stopped_by: str = "end",
     ) -> None:
         """Takes note of what a call took.
 
         ``latency_ms`` is how long it took, be it to fail (``failure`` then says why); it is
         below zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to
         its end, even if what it returned was refused; ``stage`` is the last of its route that
-        it reached, and ``alike`` tells whether all rows of its batch stopped there.
+        it reached, ``alike`` tells whether all rows of its batch stopped there, and
+        ``stopped_by`` why.
         """
         with self.lock:
             name, budget = call.configuration, call.budget
@@ -143,7 +161,10 @@ class Controller:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
                 self.metering.charge(name, spent_mj, (started_s, now_s))
-            self.tally.ends(CallRecord(now_s, took_ms, *call, metered_mj, failure, stage))
+            record = CallRecord(
+                now_s, took_ms, *call[:3], metered_mj, failure, stage, stopped_by
+            )
+            self.tally.ends(record)
             self._idle_since_s = now_s
 
     def _idle_s(self, now_s: float) -> float:
@@ -174,7 +195,8 @@ class Controller:
             loading = self._readiness is not None and not self._readiness.ready(other)
             self.tally.begins(other)
         instead = replace(decision, note=f"{name!r} failed;", loading=loading)
-        return failed._replace(decision=instead)
+        begun = failed._replace(decision=instead, stages_ms=())
+        return self._stopping(begun) if budget.hard else begun
 
     def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
         """Leaves a configuration out until it is restored: it failed where another did not."""

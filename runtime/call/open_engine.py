@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from ..errors import ClosedError
 from ..executing import let_go
-from ..governor.budget import checked_deadline_ms
+from ..governor.budget import checked_deadline_ms, checked_hard
 from .lifetime import free
 
 if TYPE_CHECKING:
@@ -60,13 +60,20 @@ class OpenEngine:
 
     @overload
     def __call__(
-        self, inputs: Mapping[str, NDArray[Any]], deadline_ms: float | None = None
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        deadline_ms: float | None = None,
+        hard: bool | None = None,
     ) -> dict[str, NDArray[Any]]: ...
 
     @overload
-    def __call__(self, inputs: NDArray[Any], deadline_ms: float | None = None) -> Any: ...
+    def __call__(
+        self, inputs: NDArray[Any], deadline_ms: float | None = None, hard: bool | None = None
+    ) -> Any: ...
 
-    def __call__(self, inputs: object, deadline_ms: float | None = None) -> Any:
+    def __call__(
+        self, inputs: object, deadline_ms: float | None = None, hard: bool | None = None
+    ) -> Any:
         """Returns the network's outputs for ``inputs``, from the configuration chosen now.
 
         Args:
@@ -75,6 +82,8 @@ class OpenEngine:
                 that is not contiguous is copied by the backend. A backend on a GPU takes
                 arrays that lie there, too (``__cuda_array_interface__``, DLPack).
             deadline_ms: What this call may take, instead of the budget's ``latency_ms``.
+            hard: Whether a route of several stages stops in time and answers with what it
+                has, instead of what the budget says (``Budget.hard``).
 
         Returns:
             New arrays, which belong to the caller: a dict by output name; or, for an array
@@ -84,7 +93,7 @@ class OpenEngine:
         Raises:
             InputError: ``inputs`` do not fit.
             BudgetError: ``strict`` is set and nothing is predicted to fit the budget, or
-                ``deadline_ms`` is not one.
+                ``deadline_ms`` or ``hard`` is not one.
             EngineError: The engine failed, and so did the one tried in its place.
             ClosedError: The engine was closed, or opened before a fork.
         """
@@ -92,7 +101,9 @@ class OpenEngine:
         arrays = self._inputs.check(inputs)
         if deadline_ms is not None:
             deadline_ms = checked_deadline_ms(deadline_ms)
-        outputs = self._runner.call(arrays, deadline_ms)
+        if hard is not None:
+            hard = checked_hard(hard)
+        outputs = self._runner.call(arrays, deadline_ms, hard)
         if len(outputs) == 1 and not isinstance(inputs, Mapping):
             return next(iter(outputs.values()))
         return outputs

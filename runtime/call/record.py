@@ -25,16 +25,26 @@ def failure_text(error: BaseException) -> str:
 
 
 class BegunCall(NamedTuple):
-    """A call that was begun: what runs and why, what was granted, and to this call alone."""
+    """A call that was begun: what runs and why, what was granted, and to this call alone.
+
+    ``stages_ms`` is what a route is predicted to take up to the end of each stage, where the
+    limit is hard.
+    """
 
     decision: Decision
     budget: Budget
     deadline_ms: float | None
+    stages_ms: tuple[float, ...] = ()
 
     @property
     def configuration(self) -> str:
         """What runs."""
         return self.decision.configuration
+
+    @property
+    def limit_ms(self) -> float | None:
+        """What it may take; None for no limit."""
+        return self.budget.latency_ms if self.deadline_ms is None else self.deadline_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class CallRecord:
         metered_mj: What the meter had counted since the engine was opened; None without one.
         failure: Why the configuration gave no outputs; empty if it did.
         stage: The last stage of its route that it reached; 0 where there is one.
+        stopped_by: What ended it: ``end`` of the route, a ``test``, or a hard ``deadline``.
     """
 
     time_s: float
@@ -61,6 +72,7 @@ class CallRecord:
     metered_mj: float | None = None
     failure: str = ""
     stage: int = 0
+    stopped_by: str = "end"
 
     @property
     def configuration(self) -> str:

@@ -47,7 +47,9 @@ class Runner:
         self._in_flight, self._locks = in_flight, locks
         self._now_ns = now_ns
 
-    def call(self, arrays: Arrays, deadline_ms: float | None) -> Outputs:
+    def call(
+        self, arrays: Arrays, deadline_ms: float | None, hard: bool | None = None
+    ) -> Outputs:
         """Returns the outputs of the configuration that is chosen now.
 
         If its engine fails, the next cheaper configuration runs once in its place. What else
@@ -61,7 +63,7 @@ class Runner:
         try:
             call = self._in_flight.begin(sys._getframe())
             now_ns = self._now_ns()
-            begun = self._control.begin(now_ns, deadline_ms)
+            begun = self._control.begin(now_ns, deadline_ms, hard)
             try:
                 return self._run(call, begun, arrays, now_ns)
             except InputError:
@@ -80,7 +82,7 @@ class Runner:
         self, call: ActiveCall, begun: BegunCall, arrays: Arrays, begun_ns: int
     ) -> Outputs:
         start_ns = end_ns = begun_ns
-        ran, failure, stage, alike = False, "interrupted", 0, True
+        ran, failure, stage, alike, stopped_by = False, "interrupted", 0, True, "end"
         name = begun.configuration
         try:
             start_ns = end_ns = self._now_ns()
@@ -89,7 +91,10 @@ class Runner:
             if run is not None:
                 outputs = run(arrays)
             else:
-                outputs, stage, alike = self._chains[name].run(arrays)
+                limit_ms, stages_ms = begun.limit_ms, begun.stages_ms
+                until_ns = begun_ns + round(limit_ms * 1e6) if stages_ms and limit_ms else None
+                chain = self._chains[name]
+                outputs, stage, alike, stopped_by = chain.run(arrays, until_ns, stages_ms)
             end_ns = self._now_ns()
             ran = True
             self._outputs.check(name, outputs)
@@ -104,7 +109,9 @@ class Runner:
             latency_ms = (end_ns - start_ns) / 1e6
             if call.hangs:
                 say_back(call, latency_ms)
-            self._control.end(begun, end_ns, latency_ms, failure, ran, stage, alike)
+            self._control.end(
+                begun, end_ns, latency_ms, failure, ran, stage, alike, stopped_by
+            )
         return outputs
 
     def _run_instead(

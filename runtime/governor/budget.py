@@ -59,6 +59,8 @@ class Budget:
         horizon_s: See ``energy_j``; afterwards ``energy_j`` limits nothing.
         min_accuracy: Configurations below it do not run, whatever that costs, unless every
             other one failed or hangs; in the unit of the front's ``accuracy``.
+        hard: Whether a route of several stages stops where its next stage is predicted to end
+            too late, and answers with what it has. It then fits if its first answer does.
 
     Raises:
         BudgetError: A value is not a positive, finite number such as a device may take,
@@ -73,6 +75,7 @@ class Budget:
     energy_j: float | None = None
     horizon_s: float | None = None
     min_accuracy: float | None = None
+    hard: bool = False
     deviations: float = field(init=False, repr=False, compare=False)
     """The quantile in standard deviations of a normal distribution."""
     has_average: bool = field(init=False, repr=False, compare=False)
@@ -88,6 +91,7 @@ class Budget:
                 " predicted for. Expected 0.5 or more and less than 1, such as 0.99."
             )
         object.__setattr__(self, "quantile", quantile)
+        checked_hard(self.hard)
         self._check_floor()
         self._check_pairs()
         object.__setattr__(self, "deviations", _NORMAL.inv_cdf(quantile))
@@ -124,6 +128,13 @@ class Budget:
     def averages(self) -> tuple[float | None, ...]:
         """The limits that are met on average: equal where two budgets grant the same."""
         return (self.energy_mj, self.power_w, self.window_s, self.energy_j, self.horizon_s)
+
+
+def checked_hard(hard: object) -> bool:
+    """Returns whether a limit is hard; ``BudgetError`` for all but True and False."""
+    if not isinstance(hard, bool):
+        raise BudgetError(f"hard={hard!r}: expected True or False.")
+    return hard
 
 
 def checked_deadline_ms(deadline_ms: object) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .averages import turn
 from .decision import CLIMB_MARGIN, Decision
-from .latency import predict_logs
+from .latency import predict_logs, stages_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,10 @@ def decide(
 
     Of those that reach ``min_accuracy`` and whose predicted latency is within the budget, that
     is the most accurate one; of equally accurate ones the one predicted to be faster; of equal
-    ones the first. Where none fits, the one predicted to be fastest runs and ``feasible`` is
-    False. Average budgets choose among those that fit (``averages.turn``). ``pinned``
-    overrides the choice, not ``feasible``.
+    ones the first. Where none fits and the budget is hard, routes fit whose first answer does.
+    Where none fits still, the one predicted to be fastest runs and ``feasible`` is False.
+    Average budgets choose among those that fit (``averages.turn``). ``pinned`` overrides the
+    choice, not ``feasible``.
 
     Args:
         points: Those that may run.
@@ -63,6 +64,9 @@ def decide(
     candidates = list(zip(reaching, logs, strict=True))
     fitting = [candidate for candidate in candidates if candidate[1] <= log_limit]
     counts = len(fitting), len(candidates)
+    if not fitting and budget.hard:
+        fitting = _answering(candidates, state, deviations, limit_ms)
+        counts = len(fitting), len(candidates)
     if not fitting:
         fastest = min(candidates, key=lambda candidate: (candidate[1], -candidate[0].rank))
         return _decision(fastest, state, False, "latency", limit_ms, *counts)
@@ -82,6 +86,18 @@ def decide(
     binding = "latency" if waiting or len(fitting) < len(candidates) else ""
     decision = _decision(chosen, state, True, binding, limit_ms, *counts)
     return replace(decision, waiting=waiting) if waiting else decision
+
+
+def _answering(
+    candidates: list[_Candidate], state: State, deviations: float, limit_ms: float
+) -> list[_Candidate]:
+    """Returns the routes whose first answer is predicted to be there in time."""
+    log_limit = math.log(limit_ms)
+    return [
+        (point, log_limit)
+        for point, _ in candidates
+        if point.upto_ms and stages_ms(point, state.latency, deviations)[0] <= limit_ms
+    ]
 
 
 def _pinned(

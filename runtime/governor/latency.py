@@ -130,6 +130,23 @@ def predict_logs(
     return logs
 
 
+def stages_ms(
+    point: OperatingPoint, estimate: LatencyEstimate, deviations: float
+) -> tuple[float, ...]:
+    """Returns what ``point`` is expected to stay within, up to the end of each stage.
+
+    The tail does not count: it is that of all calls, and they differ in where they stop.
+    """
+    level = estimate.log_slowdown + estimate.log_residuals[point.configuration]
+    reach = deviations / DEVIATIONS_AT_99
+    tails = [math.log(ms) for ms in point.upto_p99_ms] or point.log_upto
+    found = []
+    for middle, tail in zip(point.log_upto, tails, strict=True):
+        beyond = max(tail - middle, estimate.scatter * DEVIATIONS_AT_99)
+        found.append(math.exp(middle + level + max(beyond * reach, 0.0)))
+    return tuple(found)
+
+
 def typical_ms(points: Sequence[OperatingPoint], estimate: LatencyEstimate) -> list[float]:
     """Returns the median latency that is expected of each point now."""
     residuals, level, exp = estimate.log_residuals, estimate.log_slowdown, math.exp

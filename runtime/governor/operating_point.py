@@ -39,6 +39,7 @@ class OperatingPoint:
         own_bytes: Those of them that no other engine refers to.
         upto_ms: Median latency up to the end of each stage, where there are several; its
             quantiles above are those of the whole route.
+        upto_p99_ms: The 99th percentile of the same; empty where it is not known.
 
     Raises:
         ChoiceError: A number is none, not finite, or none that a device may take.
@@ -54,6 +55,7 @@ class OperatingPoint:
     weights_bytes: int = 0
     own_bytes: int = 0
     upto_ms: tuple[float, ...] = ()
+    upto_p99_ms: tuple[float, ...] = ()
     log_p50: float = field(init=False, repr=False, compare=False)
     """Logarithm of ``p50_ms``."""
     log_slope: float = field(init=False, repr=False, compare=False)
@@ -87,8 +89,11 @@ class OperatingPoint:
         for name in ("p50_ms", "p95_ms", *(() if self.p99_ms is None else ("p99_ms",))):
             if not 0 < finite(getattr(self, name)) <= MOST:
                 raise self._wrong(name, f"milliseconds above 0, {MOST:g} at most")
-        if any(not _TINY_MS <= finite(ms) <= MOST for ms in self.upto_ms):
-            raise self._wrong("upto_ms", f"milliseconds above 0, {MOST:g} at most")
+        for name in ("upto_ms", "upto_p99_ms"):
+            if any(not _TINY_MS <= finite(ms) <= MOST for ms in getattr(self, name)):
+                raise self._wrong(name, f"milliseconds above 0, {MOST:g} at most")
+        if self.upto_p99_ms and len(self.upto_p99_ms) != len(self.upto_ms):
+            raise self._wrong("upto_p99_ms", f"one for each of the {len(self.upto_ms)} stages")
         if not 0 <= finite(self.energy_mj) <= MOST:
             raise self._wrong("energy_mj", f"millijoules from 0 to {MOST:g}")
         if math.isnan(finite(self.rank)):

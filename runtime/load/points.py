@@ -87,7 +87,7 @@ def operating_points(
             upto_mj = _upto(entry.route, [mj or 0.0 for mj in seen_mj])
             energy_mj = sum(map(mul, entry.stops, upto_mj))
         sizes = [built.get(graph.name, graph) for graph in manifest.graphs_of(entry)]
-        (p50_ms, p95_ms, p99_ms), upto_ms = _whole(entry, times)
+        (p50_ms, p95_ms, p99_ms), upto_ms, upto_p99_ms = _whole(entry, times)
         points.append(
             OperatingPoint(
                 configuration=entry.name,
@@ -100,6 +100,7 @@ def operating_points(
                 weights_bytes=sum(each.weights_bytes for each in sizes),
                 own_bytes=sum(each.own_bytes for each in sizes),
                 upto_ms=upto_ms,
+                upto_p99_ms=upto_p99_ms,
             )
         )
     return tuple(points)
@@ -107,15 +108,15 @@ def operating_points(
 
 def _whole(
     entry: ConfigurationEntry, times: Sequence[Sequence[float]]
-) -> tuple[Sequence[float], tuple[float, ...]]:
-    """Returns a route's quantiles over all rows, and its medians up to the end of each stage.
+) -> tuple[Sequence[float], tuple[float, ...], tuple[float, ...]]:
+    """Returns a route's quantiles over all rows, and median and 99 % up to each stage's end.
 
     Rows that stop at an earlier stage are taken to be faster than those that stop at a later
     one: so a quantile of all rows is one of those that stop at one stage. ``times`` are the
     50th, 95th and 99th percentile of each stage's engine.
     """
     if len(times) == 1:
-        return times[0], ()
+        return times[0], (), ()
     upto = [_upto(entry.route, quantile) for quantile in zip(*times, strict=True)]
     stops = [
         (OperatingPoint("", 0.0, *quantiles), share)
@@ -131,7 +132,7 @@ def _whole(
                 found.append(max([point.quantile_ms((wanted - before) / share), *found]))
                 break
             before += share
-    return found, tuple(upto[0])
+    return found, tuple(upto[0]), tuple(upto[2])
 
 
 def _upto(route: Sequence[Stage], each: Sequence[float]) -> list[float]:

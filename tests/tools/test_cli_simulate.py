@@ -75,6 +75,7 @@ def test_a_budget_of_ones_own(made: Path, short: Path) -> None:
     ("args", "said"),
     [
         (("--budget", "latency=3"), "a budget has no 'latency'. Did you mean 'latency_ms'?"),
+        (("--budget", "latency_ms=3,hard=1"), "hard='1' is neither true nor false"),
         (("--budget", "latency_ms"), "'latency_ms' is not key=value"),
         (("--budget", "latency_ms=x"), "latency_ms='x' is not a number"),
         (("--budget", "latency_ms=1,latency_ms=2"), "'latency_ms' is given twice"),

@@ -10,6 +10,8 @@ import pytest
 from skipc.runtime import (
     AdaptiveEngine,
     BatchRange,
+    Budget,
+    BudgetError,
     EngineError,
     FakeClock,
     InputError,
@@ -99,13 +101,13 @@ def test_a_row_stops_at_the_first_stage_whose_test_it_passes(
     x: float, y: float, stage: int
 ) -> None:
     made, script, _ = chain()
-    assert made.run(rows(x)) == ({"y": np.array([y])}, stage, True)
+    assert made.run(rows(x))[:3] == ({"y": np.array([y])}, stage, True)
     assert script.graphs == ["first", "rest", "large"][: stage + 1]
 
 
 def test_the_rows_of_a_batch_leave_one_by_one_and_answer_as_alone() -> None:
     made, script, _ = chain()
-    outputs, stage, alike = made.run(rows(60, 3, 20, 4))
+    outputs, stage, alike, _ = made.run(rows(60, 3, 20, 4))
     assert outputs["y"].tolist() == [60_000, 3, 45, 4]
     assert (stage, alike) == (2, False)
     # All rows pass a stage before one goes on.
@@ -118,7 +120,7 @@ def test_the_rows_of_a_batch_leave_one_by_one_and_answer_as_alone() -> None:
 
 def test_a_batch_whose_rows_stop_together_says_so() -> None:
     made, _, _ = chain()
-    assert made.run(rows(20, 30))[1:] == (1, True)
+    assert made.run(rows(20, 30))[1:] == (1, True, "test")
 
 
 @pytest.mark.parametrize("batch", [None, BatchRange(2, 2, 4)])
@@ -127,7 +129,7 @@ def test_a_batch_that_cannot_be_taken_apart_goes_on_until_no_row_wants_to(
 ) -> None:
     fixed = (TensorSpec("x", "float32", (2, 1)),)
     made, script, _ = chain(batch=batch, inputs=INPUTS if batch else fixed)
-    outputs, stage, alike = made.run(rows(3, 20))
+    outputs, stage, alike, _ = made.run(rows(3, 20))
     assert outputs["y"].tolist() == [11, 45]
     assert (stage, alike) == (1, True)
     assert script.ran == [("first", [3, 20]), ("rest", [3, 20])]
@@ -143,7 +145,7 @@ def test_a_router_jumps_to_the_stage_that_it_names() -> None:
 def test_a_stage_that_never_answers_is_no_answer_when_time_is_up() -> None:
     gate = Stage("first", test=Test("hidden", stages=(1,)))
     made, _, clock = chain((gate, Stage("large")))
-    outputs, stage, _ = made.run(rows(1.0), clock.now_ns(), (1.0, 9.0))
+    outputs, stage, *_ = made.run(rows(1.0), clock.now_ns(), (1.0, 9.0))
     assert (outputs["y"].tolist(), stage) == ([1000], 1)
 
 
@@ -153,8 +155,8 @@ def test_a_stage_that_never_answers_is_no_answer_when_time_is_up() -> None:
 def test_a_stage_that_would_end_too_late_is_not_begun(granted_ms: float, stage: int) -> None:
     made, _, clock = chain()
     until_ns = clock.now_ns() + round(granted_ms * 1e6)
-    outputs, reached, _ = made.run(rows(60.0), until_ns, (1.0, 3.0, 11.0))
-    assert reached == stage
+    outputs, reached, _, why = made.run(rows(60.0), until_ns, (1.0, 3.0, 11.0))
+    assert (reached, why) == (stage, "end" if stage == 2 else "deadline")
     assert outputs["y"].tolist() == [[60.0], [125.0], [60_000.0]][stage]
     # The first stage always runs: there must be an answer.
     assert clock.now_ns() <= max(until_ns, 10**6)
@@ -163,9 +165,9 @@ def test_a_stage_that_would_end_too_late_is_not_begun(granted_ms: float, stage: 
 def test_every_row_has_an_answer_before_one_goes_on_where_time_is_short() -> None:
     made, script, clock = chain()
     until_ns = clock.now_ns() + 5_000_000
-    outputs, stage, alike = made.run(rows(60, 60, 60), until_ns, (1.0, 3.0, 11.0))
+    outputs, stage, alike, why = made.run(rows(60, 60, 60), until_ns, (1.0, 3.0, 11.0))
     assert outputs["y"].tolist() == [125, 60, 60]
-    assert (stage, alike) == (1, False)
+    assert (stage, alike, why) == (1, False, "deadline")
     assert script.graphs == ["first", "first", "first", "rest"]
 
 
@@ -255,6 +257,7 @@ def test_an_engine_runs_routes_and_its_records_say_where_calls_stopped() -> None
             assert made.last is not None
             assert made.last.configuration == "chain"
             assert (made.last.stage, made.last.latency_ms) == (stage, pytest.approx(ms))
+            assert made.last.stopped_by == ("end" if stage == 2 else "test")
         made.pin("same")
         made(rows(1.0)["x"])
         assert made.last.stage == 0
@@ -308,3 +311,72 @@ def test_a_route_is_ready_with_its_first_stage_and_the_others_are_loaded_meanwhi
             made.pin("large")
             assert made(rows(60.0)["x"]).tolist() == [60_000]
         assert made.stats().residency.evictions > 0
+
+
+@pytest.mark.parametrize(
+    ("granted_ms", "stage", "stopped_by"),
+    [(1.5, 0, "deadline"), (4.0, 1, "deadline"), (11.5, 2, "end")],
+)
+def test_a_hard_budget_stops_a_route_in_time(
+    granted_ms: float, stage: int, stopped_by: str
+) -> None:
+    made, _ = engine_of(Script(), FakeClock())
+    with made:
+        for budget, asked in (
+            (Budget(latency_ms=granted_ms, hard=True), {}),
+            (None, {"deadline_ms": granted_ms, "hard": True}),
+            (Budget(latency_ms=1.0), {"deadline_ms": granted_ms, "hard": True}),
+        ):
+            made.budget = budget
+            made.pin("chain")
+            made(rows(60.0)["x"], **asked)
+            assert made.last is not None
+            assert (made.last.stage, made.last.stopped_by) == (stage, stopped_by)
+            assert made.last.within_budget
+        made(rows(60.0)["x"], deadline_ms=granted_ms)
+        assert (made.last.stage, made.last.stopped_by) == (2, "end")
+
+
+def test_a_route_fits_a_hard_budget_if_its_first_answer_does() -> None:
+    made, _ = engine_of(Script(), FakeClock())
+    with made:
+        made.budget = Budget(latency_ms=2.0, hard=True)
+        made(rows(60.0)["x"])
+        assert made.last is not None
+        assert (made.last.configuration, made.last.feasible) == ("chain", True)
+        assert made.last.predicted_ms == pytest.approx(2.0)
+        # What fits to its end comes first, however little its route could answer earlier.
+        made.budget = Budget(latency_ms=9.0, hard=True)
+        made(rows(60.0)["x"])
+        assert made.last.configuration == "large"
+        made.budget = Budget(latency_ms=0.5, hard=True)
+        made(rows(60.0)["x"])
+        assert (made.last.feasible, made.last.stage) == (False, 0)
+
+
+def test_a_hard_budget_knows_the_present_load() -> None:
+    clock, slowdown = FakeClock(), 1.0
+    scripts = {name: (lambda _, ms=ms: ms * slowdown) for name, ms in LATENCY_MS.items()}
+    backend = NullBackend(scripts, Script(), clock)
+    made = AdaptiveEngine(POINTS, INPUTS, backend, batch=ANY, clock=clock, family=FAMILY)
+    with made:
+        made.pin("chain")
+        made.budget = Budget(latency_ms=5.0, hard=True)
+        made(rows(60.0)["x"])
+        assert made.last is not None
+        assert made.last.stage == 1
+        slowdown = 2.0
+        for _ in range(4):
+            made(rows(60.0)["x"])
+        assert (made.last.stage, made.last.within_budget) == (0, True)
+
+
+@pytest.mark.parametrize("hard", [1, "yes", None])
+def test_whether_a_budget_is_hard_is_true_or_false(hard: Any) -> None:
+    with pytest.raises(BudgetError, match=r"hard=.*: expected True or False"):
+        Budget(latency_ms=1, hard=hard)
+    made, _ = engine_of(Script(), FakeClock())
+    with made:
+        if hard is not None:
+            with pytest.raises(BudgetError, match=r"hard=.*: expected True or False"):
+                made(rows(1.0)["x"], hard=hard)
