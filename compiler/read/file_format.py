@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.inputs import BATCH, DTYPES
-from skipc.runtime.bundle.constraints import Above, AtMost, Count, OneOf, Text
+from skipc.runtime.bundle.constraints import Above, AtLeast, AtMost, Count, OneOf, Text
 from skipc.runtime.bundle.records import read
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.runtime.errors import shown
@@ -41,6 +41,8 @@ class CheckpointFile:
         survival: Survival probabilities by module path, for original Stochastic Depth.
         residual_scale: How kept branches are scaled at test time, ``inverted`` (not at all)
             or ``original``.
+        accuracy: What the training reached on data that it held out, a fraction; None where
+            nobody says. `skipc select` warns where the network is far below it.
     """
 
     model: str
@@ -50,6 +52,7 @@ class CheckpointFile:
     batch: BatchRange | None = None
     survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class _Document:
     batch: BatchRange | None = None
     survival: Mapping[str, Annotated[float, Above(0), AtMost(1)]] = field(default_factory=dict)
     residual_scale: Annotated[str, OneOf(RESIDUAL_SCALES)] = "inverted"
+    accuracy: Annotated[float, AtLeast(0), AtMost(1)] | None = None
 
     def check(self, where: str) -> None:
         """Raises ``CheckpointError`` where a value is none, or the inputs are said twice."""
@@ -126,6 +130,8 @@ def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
         "survival": dict(checkpoint.survival),
         "residual_scale": checkpoint.residual_scale,
     }
+    if checkpoint.accuracy is not None:
+        document["accuracy"] = checkpoint.accuracy
     if checkpoint.batch is not None:
         document["batch"] = asdict(checkpoint.batch)
     buffer = io.BytesIO()
@@ -155,4 +161,5 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
         batch=found.batch,
         survival=found.survival,
         residual_scale=found.residual_scale,
+        accuracy=found.accuracy,
     )

@@ -126,7 +126,7 @@ def train(
             shown = float("nan") if base is None else base
             mean = float(np.mean(losses))
             log.add(Row(epoch + 1, mean, accuracy, shown, run.rate, taken_s))
-            save_checkpoint(out / CHECKPOINT_FILE, run.checkpoint(arguments))
+            save_checkpoint(out / CHECKPOINT_FILE, run.checkpoint(arguments, accuracy))
             save_state(out / LAST_FILE, epoch + 1, run.parts, identity)
         if accuracy is None:  # all epochs were done before
             accuracy, base = run.held_out()
@@ -208,8 +208,8 @@ class _Run:
         finally:
             model.set_skipped(())
 
-    def checkpoint(self, arguments: Mapping[str, object]) -> CheckpointFile:
-        """Returns the model as it stands, with the arguments that it was built with."""
+    def checkpoint(self, arguments: Mapping[str, object], accuracy: float) -> CheckpointFile:
+        """Returns the model as it stands, with its arguments and what it reaches."""
         convention = self._options.arguments.get("convention", "inverted")
         return CheckpointFile(
             model=f"skipc:{self._options.network}",
@@ -217,6 +217,7 @@ class _Run:
             state_dict=self._model.state_dict(),
             inputs=(TensorSpec("images", "float32", (1, *self._data.shape)),),
             residual_scale="original" if convention == "original" else "inverted",
+            accuracy=accuracy,
         )
 
     def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

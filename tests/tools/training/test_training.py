@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from skipc.compiler.read import ModelOptions, read_checkpoint
+from skipc.compiler.read.recorded import recorded_accuracy
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.sub_paths import SwitchedNorm
 from skipc.tools.training import TrainError
@@ -51,6 +52,7 @@ def test_training_learns(tmp_path):
     trained = train(data(), options(epochs=20, arguments={**TINY, "drop": 0.05}), tmp_path)
     assert trained.accuracy > 0.9
     assert trained.base_accuracy is None
+    assert recorded_accuracy(trained.checkpoint) == ("accuracy", trained.accuracy)
 
 
 @pytest.mark.parametrize("recipe", ["stochastic-depth", "sub-paths"])
