@@ -42,6 +42,10 @@ class SelectError(CompileError):
     """Configurations cannot be evaluated or selected with what was given."""
 
 
+class PolicyError(CompileError):
+    """No policy can be solved for this bundle with this data, or none holds what was asked."""
+
+
 class TargetError(CompileError):
     """The target is unknown, or engines for it cannot be built on this host."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from ..errors import FormatError, choices_text
 from .constraints import (
@@ -24,6 +24,11 @@ from .tensors import BatchRange, TensorSpec
 
 _NOT_PORTABLE = ("engines/", "measured/")
 _ROUNDING = 1e-6
+_LOST = {
+    "max-error": "answered wrong",
+    "max-drop": "answered wrong that the last exit gets right",
+    "max-disagreement": "answered otherwise than by the last exit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,35 @@ class PartEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was shown of a configuration's tests, on samples that nothing else had seen."""
+
+    kind: Literal["max-error", "max-drop", "max-disagreement"]
+    bound: Annotated[float, AtLeast(0), AtMost(1)]
+    confidence: Annotated[float, AtLeast(0), AtMost(1)]
+    samples: Count
+    failures: int
+    data_sha256: Annotated[str, Sha256()]
+    policy: str
+    target: Text
+
+    @property
+    def text(self) -> str:
+        """What holds in words, and what was seen."""
+        return (
+            f"at most {100 * self.bound:g} % of the samples are {_LOST[self.kind]}, sure to"
+            f" {100 * self.confidence:g} % ({self.failures} of {self.samples} were)"
+        )
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where more samples are lost than there are."""
+        if self.failures > self.samples:
+            raise FormatError(
+                f"{where}: 'failures' is {self.failures}, of {self.samples} samples."
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigurationEntry:
     """One configuration: what was chosen, and how it runs."""
 
@@ -154,6 +188,7 @@ class ConfigurationEntry:
     golden: str
     stops: tuple[Annotated[float, AtLeast(0), AtMost(1)], ...]
     metrics: Mapping[str, float]
+    certificate: Certificate | None = None
 
     @property
     def only_graph(self) -> str | None:
@@ -298,6 +333,10 @@ class Manifest:
                 raise FormatError(
                     f"{place}: 'stops' sums up to {sum(entry.stops):g}, expected 1: every row"
                     " stops somewhere."
+                )
+            if entry.certificate is not None and len(entry.route) < 2:
+                raise FormatError(
+                    f"{place}: has a 'certificate', but no test that it could be of."
                 )
         idle = [name for name in graphs if name not in run]
         if idle:

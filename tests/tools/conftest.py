@@ -32,6 +32,24 @@ FRONT = {
     ],
 }
 
+EXITS = ["stages.0.0", "stages.1.1"]
+CONFIGURATIONS = [
+    {"name": "full"},
+    {"name": "short", "exits": ["stages.1.1"]},
+    {
+        "name": "early",
+        "exits": ["end", *EXITS],
+        "tests": [{"threshold": 0.3}, {"threshold": 0.2, "scores": {"margin": 1.0}}],
+        "stops": [0.5, 0.25, 0.25],
+    },
+    {
+        "name": "less",
+        "skip": ["stages.1.0"],
+        "exits": ["stages.1.1", "end"],
+        "tests": [{"threshold": 2.0, "temperature": 3.0}],
+    },
+]
+
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -62,4 +80,25 @@ def work(made: Path, tmp_path: Path) -> Path:
     images = np.random.default_rng(0).random((1, 1, 8, 8), np.float32)
     np.save(folder / "images.npy", images)
     np.savez(folder / "images.npz", images=images)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_exits(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ckpt.pt, its heads, front.json and a bundle; not to be changed."""
+    folder = tmp_path_factory.mktemp("exits")
+    shutil.copy(made / "ckpt.pt", folder)
+    ended = skipc("heads", folder / "ckpt.pt", "--data", "digits", "--at", ",".join(EXITS))
+    assert ended.code == 0, ended.err
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert rows[0] == ["head", "after", "of", "the", "MACs", "accuracy"]
+    assert [row[0] for row in rows[1:3]] == EXITS
+    assert all(row[-1] == "written" for row in rows[1:3])
+    assert ended.out.endswith("Name them under 'exits' in front.json.\n")
+    front = {"format": "skipc.front/2", "configurations": CONFIGURATIONS}
+    (folder / "front.json").write_text(json.dumps(front))
+    ended = skipc(
+        "build", folder / "ckpt.pt", "--front", folder / "front.json", "--target", "cpu"
+    )
+    assert ended.code == 0, ended.err
     return folder

@@ -87,7 +87,7 @@ SELECT = {
     "search": (("--search", "surogate"), "Did you mean 'surrogate'"),
     "target": (("--target", "cpuu"), "unknown target 'cpuu'"),
     "cost": (("--cost", "latncy"), "Did you mean 'latency'"),
-    "parts": (("--parts", "1:2"), "write three whole numbers"),
+    "parts": (("--parts", "1:2"), "write 3 whole numbers"),
     "survival": (("--survival", "stages.1.1=0.5"), "no effect without --residual-scale"),
     "folder": (("--out", "no/f.json"), "--out no/f.json: the folder no does not exist"),
     "not writable": (("--out", "/proc/f.json"), "/proc/f.json"),

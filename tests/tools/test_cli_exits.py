@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -12,58 +11,20 @@ import pytest
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from tests.command_line import mistake, skipc
+from tests.tools.conftest import CONFIGURATIONS, EXITS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXITS = ["stages.0.0", "stages.1.1"]
-CONFIGURATIONS = [
-    {"name": "full"},
-    {"name": "short", "exits": ["stages.1.1"]},
-    {
-        "name": "early",
-        "exits": ["end", *EXITS],
-        "tests": [{"threshold": 0.3}, {"threshold": 0.2, "scores": {"margin": 1.0}}],
-        "stops": [0.5, 0.25, 0.25],
-    },
-    {
-        "name": "less",
-        "skip": ["stages.1.0"],
-        "exits": ["stages.1.1", "end"],
-        "tests": [{"threshold": 2.0, "temperature": 3.0}],
-    },
-]
 
-
-@pytest.fixture(scope="module")
-def folder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ckpt.pt, its heads, front.json and a bundle; not to be changed."""
-    folder = tmp_path_factory.mktemp("exits")
-    shutil.copy(made / "ckpt.pt", folder)
-    ended = skipc("heads", folder / "ckpt.pt", "--data", "digits", "--at", ",".join(EXITS))
-    assert ended.code == 0, ended.err
-    rows = [line.split() for line in ended.out.splitlines()]
-    assert rows[0] == ["head", "after", "of", "the", "MACs", "accuracy"]
-    assert [row[0] for row in rows[1:3]] == EXITS
-    assert all(row[-1] == "written" for row in rows[1:3])
-    assert ended.out.endswith("Name them under 'exits' in front.json.\n")
-    front = {"format": "skipc.front/2", "configurations": CONFIGURATIONS}
-    (folder / "front.json").write_text(json.dumps(front))
-    ended = skipc(
-        "build", folder / "ckpt.pt", "--front", folder / "front.json", "--target", "cpu"
-    )
-    assert ended.code == 0, ended.err
-    return folder
-
-
-def test_units_list_the_heads(folder: Path) -> None:
-    told = skipc("units", folder / "ckpt.pt").out
+def test_units_list_the_heads(with_exits: Path) -> None:
+    told = skipc("units", with_exits / "ckpt.pt").out
     rows = [line.split()[:2] for line in told.split("exits")[1].splitlines()[1:]]
     assert rows == [["0", EXITS[0]], ["1", EXITS[1]]]
 
 
-def test_a_route_has_a_stage_for_each_exit(folder: Path) -> None:
-    manifest = Bundle.open(folder / "ckpt.skipc").manifest
+def test_a_route_has_a_stage_for_each_exit(with_exits: Path) -> None:
+    manifest = Bundle.open(with_exits / "ckpt.skipc").manifest
     assert [g.name for g in manifest.graphs] == [
         *("full", "short", "early.0", "early.1", "early.2", "less.0", "less.1")
     ]
@@ -83,17 +44,17 @@ def test_a_route_has_a_stage_for_each_exit(folder: Path) -> None:
     assert sum(sizes) - manifest.graph("full").parameters < 200
 
 
-def test_what_was_built_checks_and_shows(folder: Path) -> None:
-    checked = skipc("check", folder / "ckpt.skipc")
+def test_what_was_built_checks_and_shows(with_exits: Path) -> None:
+    checked = skipc("check", with_exits / "ckpt.skipc")
     assert checked.code == 0, checked.err
     assert checked.out.count(" ok\n") + checked.out.count(" ok ") == len(CONFIGURATIONS)
-    shown = skipc("show", folder / "ckpt.skipc").out
+    shown = skipc("show", with_exits / "ckpt.skipc").out
     assert "ends at stages.1.1" in shown
     assert "early.2" in shown
 
 
-def test_a_sample_is_answered_where_its_test_says(folder: Path) -> None:
-    bundle = Bundle.open(folder / "ckpt.skipc")
+def test_a_sample_is_answered_where_its_test_says(with_exits: Path) -> None:
+    bundle = Bundle.open(with_exits / "ckpt.skipc")
     images = np.random.default_rng(0).random((12, 1, 1, 8, 8), np.float32)
     with AdaptiveEngine.open(bundle.path, threads=1) as engine:
         answers = {}
@@ -113,10 +74,10 @@ def test_a_sample_is_answered_where_its_test_says(folder: Path) -> None:
     assert [stage for stage, _ in answers["less"]] == [1] * len(images)
 
 
-def test_heads_of_another_checkpoint_stop_a_build(folder: Path, tmp_path: Path) -> None:
+def test_heads_of_another_checkpoint_stop_a_build(with_exits: Path, tmp_path: Path) -> None:
     for name in ("ckpt.heads.safetensors", "front.json"):
-        shutil.copy(folder / name, tmp_path)
-    (tmp_path / "ckpt.pt").write_bytes((folder / "ckpt.pt").read_bytes() + b" ")
+        shutil.copy(with_exits / name, tmp_path)
+    (tmp_path / "ckpt.pt").write_bytes((with_exits / "ckpt.pt").read_bytes() + b" ")
     told = mistake(
         *("build", tmp_path / "ckpt.pt", "--front", tmp_path / "front.json"),
         *("--target", "cpu"),
@@ -134,7 +95,7 @@ def test_heads_of_another_checkpoint_stop_a_build(folder: Path, tmp_path: Path) 
         (("--mean", "a,b"), "--mean 'a,b': write numbers"),
     ],
 )
-def test_mistakes_are_told(folder: Path, options: tuple[str, ...], says: str) -> None:
-    before = (folder / "ckpt.heads.safetensors").read_bytes()
-    assert says in mistake("heads", folder / "ckpt.pt", "--data", "digits", *options)
-    assert (folder / "ckpt.heads.safetensors").read_bytes() == before
+def test_mistakes_are_told(with_exits: Path, options: tuple[str, ...], says: str) -> None:
+    before = (with_exits / "ckpt.heads.safetensors").read_bytes()
+    assert says in mistake("heads", with_exits / "ckpt.pt", "--data", "digits", *options)
+    assert (with_exits / "ckpt.heads.safetensors").read_bytes() == before

@@ -215,7 +215,7 @@ def test_table_of_a_profile_predicts_latency(trained, tmp_path):
         (("--cost", "energy"), "does not measure what a configuration takes"),
         (("--cost", "latncy"), "Did you mean 'latency'"),
         (("--target", "cpuu"), "unknown target 'cpuu'"),
-        (("--parts", "1:2"), "write three whole numbers"),
+        (("--parts", "1:2"), "write 3 whole numbers"),
         (("--data", "nowhere"), "--data nowhere: the folder nowhere does not exist"),
         (("--data", __file__), "is a file, not a folder"),
         (("--metric", "nowhere:f"), "there is no module 'nowhere'"),

@@ -7,63 +7,46 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.tools.commands.select import numbers
 from skipc.tools.console import console, plural, print_json, progress, table
+from skipc.tools.data_options import data_options
 from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.compiler.read import ModelOptions
+    from skipc.compiler.select.data import DataOptions
     from skipc.tools.training.heads import TrainedHeads
-
-_PARTS = (60, 20, 20)
 
 
 @click.command("heads")
 @click.argument("checkpoint", type=PATH)
-@click.option(
-    "--data",
-    required=True,
-    metavar="DATA",
-    help="Labelled data, as `skipc select --data` takes it, but none that it gets.",
+@data_options(
+    "Labelled data, as `skipc select --data` takes it, but none that it gets.",
+    samples=(6, 10000),
+    parts="60:20:20",
+    shares="training, for choosing, and for the report",
 )
 @click.option(
     "--at",
     metavar="UNIT,...",
     default="auto",
-    show_default=True,
     help="The units after which heads go; auto: where they gain most accuracy per operation.",
 )
 @click.option(
     "--count",
     type=click.IntRange(min=1, max=16),
     default=3,
-    show_default=True,
     help="How many heads auto chooses at most.",
 )
-@click.option(
-    "--samples",
-    type=click.IntRange(min=6),
-    default=10000,
-    show_default=True,
-    help="Use at most so many samples.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Chooses the samples.")
-@click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel.")
-@click.option("--std", metavar="S,S,S", help="Image folder: divided by per channel.")
 @model_options
 @no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     checkpoint: Path,
-    data: str,
+    data: DataOptions,
     at: str,
     count: int,
-    samples: int,
-    seed: int,
-    mean: str | None,
-    std: str | None,
     model: ModelOptions,
     no_cache: bool,
     as_json: bool,
@@ -73,22 +56,13 @@ def command(
     A head is a linear layer on the mean over all positions of the stream after a unit. They
     are written beside the checkpoint, where `units` and `build` find them.
     """
-    from skipc.compiler.select.data import DIGITS, PARTS, DataOptions
     from skipc.tools.training.heads import train_heads
 
-    options = DataOptions(
-        text=data,
-        samples=samples,
-        parts=PARTS if data == DIGITS else _PARTS,
-        seed=seed,
-        mean=() if mean is None else numbers("--mean", mean),
-        std=() if std is None else numbers("--std", std),
-    )
     names = () if at == "auto" else tuple(name.strip() for name in at.split(","))
     with progress() as step:
         step("reading the checkpoint")
         supernet = open_supernet(checkpoint, model, no_cache, step)
-        trained = train_heads(supernet, checkpoint, options, names, count, step)
+        trained = train_heads(supernet, checkpoint, data, names, count, step)
     if as_json:
         print_json(asdict(trained) | {"path": str(trained.path)})
     else:

@@ -12,6 +12,7 @@ from skipc.compiler.select.options import Constraints, CostKind, SelectOptions
 from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
 from skipc.runtime.errors import choices_text
 from skipc.tools.console import console, print_json, progress, tell
+from skipc.tools.data_options import data_options
 from skipc.tools.options import (
     PATH,
     check_place,
@@ -25,7 +26,6 @@ from skipc.tools.views.selection import print_selection, selection_json
 
 if TYPE_CHECKING:
     from skipc.compiler.read import ModelOptions
-    from skipc.compiler.select.data import DataOptions
 
 INTERRUPTED = 128 + signal.SIGINT
 _COSTS = ("latency", "macs", "parameters")  # as --help lists them
@@ -50,55 +50,13 @@ def _checked_cost(
     return None if value is None else CostKind(value)
 
 
-def _data(
-    data: str, samples: int, parts: str, seed: int, mean: str | None, std: str | None
-) -> DataOptions:
-    from skipc.compiler.select.data import DataOptions
-
-    shares = numbers("--parts", parts.replace(":", ","))
-    if len(shares) != 3 or any(share <= 0 or share != int(share) for share in shares):
-        raise click.UsageError(f"--parts {parts!r}: write three whole numbers, e.g. 20:40:40.")
-    first, second, third = (int(share) for share in shares)
-    return DataOptions(
-        text=data,
-        samples=samples,
-        parts=(first, second, third),
-        seed=seed,
-        mean=() if mean is None else numbers("--mean", mean),
-        std=() if std is None else numbers("--std", std),
-    )
-
-
-_data_group = group(
-    "data",
-    _data,
-    click.option(
-        "--data",
-        required=True,
-        metavar="DATA",
-        help="Labelled data: a folder with a folder of images per class, a .npz with x and y,"
-        " PKG.MODULE:FUNCTION that yields (inputs, targets), or 'digits'.",
-    ),
-    click.option(
-        "--samples",
-        type=click.IntRange(min=6),
-        default=2000,
-        help="Use at most so many samples.",
-    ),
-    click.option(
-        "--parts",
-        metavar="A:B:C",
-        default="20:40:40",
-        help="Shares for re-estimating norms, for selecting, and for the report.",
-    ),
-    click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        default=0,
-        help="Chooses the samples, their parts, and what the search draws.",
-    ),
-    click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel."),
-    click.option("--std", metavar="S,S,S", help="Image folder: divided by per channel."),
+_data_group = data_options(
+    "Labelled data: a folder with a folder of images per class, a .npz with x and y,"
+    " PKG.MODULE:FUNCTION that yields (inputs, targets), or 'digits'.",
+    samples=(6, 2000),
+    parts="20:40:40",
+    shares="re-estimating norms, for selecting, and for the report",
+    seeded="the samples, their parts, and what the search draws",
 )
 
 
@@ -282,16 +240,6 @@ def _check_out(out: Path) -> None:
             f"--out {out}: this is where the front goes, as JSON; the pictures and the norm"
             f" statistics lie beside it. Write e.g. --out {out.with_suffix('.json')}"
         )
-
-
-def numbers(option: str, text: str) -> tuple[float, ...]:
-    """Returns the numbers in an option's text, separated by commas."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise click.UsageError(
-            f"{option} {text!r}: write numbers, separated by commas."
-        ) from None
 
 
 def _default_cache() -> Path:

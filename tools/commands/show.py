@@ -86,6 +86,9 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     out.print(listed)
     out.print()
     out.print(_configurations(manifest))
+    for entry in manifest.configurations:
+        if entry.certificate is not None:
+            out.print(f"{entry.name}: {entry.certificate.text}", soft_wrap=True)
     for target in bundle.targets():
         print_engines(bundle.engine_set(target), out)
     print_measured(bundle, out)

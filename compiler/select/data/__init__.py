@@ -1,4 +1,4 @@
-"""Labelled data from what ``--data`` names, checked against the network, in three parts.
+"""Labelled data from what ``--data`` names, checked against the network, in disjoint parts.
 
 The text tells the kind: the digits by name, a ``.npz``, ``PKG.MODULE:FUNCTION``, else a folder
 of images.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.samples import Parts, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
 
     from skipc.runtime.bundle.tensors import TensorSpec
 
@@ -29,6 +31,10 @@ DIGITS = "digits"
 _SHOWN = 3
 PARTS = (20, 40, 40)
 """Shares of re-estimation, selection and report where nothing is said."""
+HEADS_PARTS = (60, 20, 20)
+"""Shares of training, choosing and report of heads."""
+POLICY_PARTS = (30, 20, 30, 20)
+"""Shares of a policy's fitting, selection, calibration and report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class DataOptions:
     Attributes:
         text: ``--data``.
         samples: At most so many are used.
-        parts: Shares of re-estimation, selection and report.
+        parts: Shares of re-estimation, selection and report, or of other parts.
         seed: Chooses the samples and their parts.
         mean: Of an image folder: subtracted per channel, images being between 0 and 1.
         std: Of an image folder: what is divided by per channel, after that.
@@ -46,7 +52,7 @@ class DataOptions:
 
     text: str
     samples: int = 2000
-    parts: tuple[int, int, int] = PARTS
+    parts: tuple[int, ...] = PARTS
     seed: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -82,6 +88,19 @@ def read_data(
         SelectError: It cannot be read, does not fit the network, or is too little.
         ExtraMissingError: A library is needed for it and not installed.
     """
+    parts = read_parts(options, inputs)
+    counts = "/".join(str(len(part)) for part in parts)
+    description = f"{options.text} ({counts})"
+    return Data(Parts(*parts), samples_sha256(parts), description, _classes(options, note))
+
+
+def read_parts(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> tuple[Samples, ...]:
+    """Returns the data in as many disjoint parts as ``options`` have shares.
+
+    Raises:
+        SelectError: It cannot be read, does not fit the network, or is too little.
+        ExtraMissingError: A library is needed for it and not installed.
+    """
     from skipc.compiler.select.data.arrays import function_samples, npz_samples
     from skipc.compiler.select.data.folder import folder_samples
 
@@ -94,7 +113,7 @@ def read_data(
         )
     if options.text == DIGITS:
         parts = _digits(options)
-        check_samples(parts.selection, inputs, options.text)
+        check_samples(parts[1], inputs, options.text)
     else:
         if is_file:
             samples = npz_samples(path, inputs)
@@ -104,39 +123,45 @@ def read_data(
             samples = folder_samples(path, options, inputs)
         check_samples(samples, inputs, options.text)
         parts = split(samples, options)
-    targets = parts.selection.targets
+    targets = parts[1].targets
     if targets.ndim == 1 and targets.dtype.kind in "iu" and len(np.unique(targets)) == 1:
         raise SelectError(
             f"--data {options.text}: all targets are {targets[0]}: with one class every"
             " configuration is right. Give data of all classes."
         )
-    counts = "/".join(str(len(p)) for p in (parts.reestimate, parts.selection, parts.report))
-    return Data(parts, _hash(parts), f"{options.text} ({counts})", _classes(options, note))
+    return parts
 
 
-def _digits(options: DataOptions) -> Parts:
-    """Returns re-estimation images from the training part, and the two parts held out.
+def _digits(options: DataOptions) -> tuple[Samples, ...]:
+    """Returns the digits in the parts that are asked for.
 
     The training recipes use the same split, which is fixed: what they train on is not
-    reported on. Norm statistics are estimated on as many images as are selected on.
+    reported on. Heads get all of the training part; a selection as much of it, to re-estimate
+    on, as it selects on; a policy the two parts held out, each in two.
     """
-    if options.parts != PARTS:
-        raise SelectError(
-            f"--parts {':'.join(map(str, options.parts))}: the digits have fixed parts, so"
-            " that nothing that was trained on is reported on. Leave --parts out."
-        )
-    digits = load_digits()
-    most = options.samples
-    estimated = min(len(digits.selection.labels), most)
-    first, second, third = (
-        Samples({"images": part.images[:count]}, part.labels[:count])
-        for part, count in (
-            (digits.train, estimated),
-            (digits.selection, most),
-            (digits.report, most),
-        )
+    digits, most = load_digits(), options.samples
+    train, selection, report = (
+        Samples({"images": part.images[:most]}, part.labels[:most])
+        for part in (digits.train, digits.selection, digits.report)
     )
-    return Parts(first, second, third)
+    if options.parts == HEADS_PARTS:
+        return train, selection, report
+    if options.parts == PARTS:
+        return _rows(train, slice(len(selection))), selection, report
+    if options.parts == POLICY_PARTS:
+        cuts = [(part, len(part) * 3 // 5) for part in (selection, report)]
+        return tuple(
+            _rows(part, rows) for part, cut in cuts for rows in (slice(cut), slice(cut, None))
+        )
+    raise SelectError(
+        f"--parts {':'.join(map(str, options.parts))}: the digits have fixed parts, so that"
+        " nothing that was trained on is reported on. Leave --parts out."
+    )
+
+
+def _rows(samples: Samples, rows: Any) -> Samples:
+    inputs = {name: array[rows] for name, array in samples.inputs.items()}
+    return Samples(inputs, samples.targets[rows])
 
 
 def _classes(options: DataOptions, note: Callable[[str], None]) -> tuple[str, ...]:
@@ -163,8 +188,8 @@ def _classes(options: DataOptions, note: Callable[[str], None]) -> tuple[str, ..
     return names
 
 
-def split(samples: Samples, options: DataOptions) -> Parts:
-    """Returns ``samples`` in three disjoint parts.
+def split(samples: Samples, options: DataOptions) -> tuple[Samples, ...]:
+    """Returns ``samples`` in disjoint parts.
 
     Raises:
         SelectError: One of them would have fewer than two samples.
@@ -172,21 +197,14 @@ def split(samples: Samples, options: DataOptions) -> Parts:
     total = min(len(samples), options.samples)
     chosen = np.random.default_rng(options.seed).permutation(len(samples))[:total]
     shares = np.cumsum(options.parts) / sum(options.parts)
-    ends = [round(total * share) for share in shares[:2]]
+    ends = [round(total * share) for share in shares[:-1]]
     indices = np.split(chosen, ends)
     if min(len(index) for index in indices) < 2:
         raise SelectError(
-            f"--data {options.text}: {total} samples are too few for three parts of"
+            f"--data {options.text}: {total} samples are too few for {len(shares)} parts of"
             f" {':'.join(map(str, options.parts))}; each needs at least 2. Give more data."
         )
-    first, second, third = (
-        Samples(
-            {name: array[index] for name, array in samples.inputs.items()},
-            samples.targets[index],
-        )
-        for index in indices
-    )
-    return Parts(first, second, third)
+    return tuple(_rows(samples, index) for index in indices)
 
 
 def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -> None:
@@ -225,9 +243,35 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
             )
 
 
-def _hash(parts: Parts) -> str:
+def class_labels(samples: Samples, output: TensorSpec, text: str) -> NDArray[np.int64]:
+    """Returns the labels of samples, (N,), which are numbers of a network's classes.
+
+    Args:
+        samples: The samples.
+        output: The network's output, (N, classes).
+        text: ``--data``, for messages.
+
+    Raises:
+        SelectError: They are not.
+    """
+    targets, classes = samples.targets, int(output.shape[1])
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        raise SelectError(
+            f"--data {text}: targets must be whole numbers, one per sample; they are"
+            f" {targets.dtype} of shape {targets.shape}."
+        )
+    if int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise SelectError(
+            f"--data {text}: labels reach from {targets.min()} to {targets.max()}, but the"
+            f" network has {classes} classes (0 to {classes - 1})."
+        )
+    return targets.astype(np.int64)
+
+
+def samples_sha256(parts: Iterable[Samples]) -> str:
+    """Returns the hash of all inputs and targets, part by part."""
     digest = hashlib.sha256()
-    for part in (parts.reestimate, parts.selection, parts.report):
+    for part in parts:
         for name, array in (*sorted(part.inputs.items()), ("targets", part.targets)):
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array).tobytes())

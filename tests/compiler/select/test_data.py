@@ -11,7 +11,14 @@ from PIL import Image
 
 from skipc.compiler.errors import SelectError
 from skipc.compiler.recipes.digits_data import load_digits
-from skipc.compiler.select.data import Data, DataOptions, read_data
+from skipc.compiler.select.data import (
+    HEADS_PARTS,
+    POLICY_PARTS,
+    Data,
+    DataOptions,
+    read_data,
+    read_parts,
+)
 from skipc.compiler.select.metrics import check_outputs, find_metric
 from skipc.compiler.select.samples import Parts, Samples
 from skipc.runtime.bundle.tensors import TensorSpec
@@ -77,7 +84,7 @@ def test_input_is_found_under_its_name(tmp_path):
         ({"x": arrays()[0][:39]}, "39 samples of the input 'image', but 40"),
         ({"x": arrays()[0] * np.float32("nan")}, "holds NaN"),
         ({"y": np.zeros(40, int)}, "one class every configuration is right"),
-        ({"x": arrays()[0][:5], "y": np.arange(5) % 4}, "too few for three parts"),
+        ({"x": arrays()[0][:5], "y": np.arange(5) % 4}, "too few for 3 parts"),
         ({"y": np.array(3)}, "no dimension for the samples"),
     ],
 )
@@ -326,3 +333,24 @@ def test_metric_of_ones_own_that_fails_says_where(tmp_path, monkeypatch):
         scored["bad"](outputs, np.zeros(1))
     with pytest.raises(SelectError, match="returned NoneType"):
         scored["none"](outputs, np.zeros(1))
+
+
+def test_the_digits_of_heads_and_policies_are_disjoint():
+    spec = (TensorSpec("images", "float32", (1, 1, 8, 8)),)
+    train, selection, report = read_parts(DataOptions("digits", parts=HEADS_PARTS), spec)
+    assert [len(part) for part in (train, selection, report)] == [1078, 359, 360]
+    four = read_parts(DataOptions("digits", parts=POLICY_PARTS), spec)
+    assert [len(part) for part in four] == [215, 144, 216, 144]
+    held_out = np.concatenate([part.inputs["images"] for part in (selection, report)])
+    cut = np.concatenate([part.inputs["images"] for part in four])
+    np.testing.assert_array_equal(cut, held_out)
+
+
+def test_any_number_of_parts_is_cut(tmp_path):
+    images = np.arange(40, dtype=np.float32).reshape(40, 1)
+    np.savez(tmp_path / "data.npz", x=images, y=np.arange(40) % 2)
+    options = DataOptions(str(tmp_path / "data.npz"), parts=(1, 2, 3, 4))
+    parts = read_parts(options, (TensorSpec("x", "float32", (1, 1)),))
+    assert [len(part) for part in parts] == [4, 8, 12, 16]
+    seen = np.concatenate([part.inputs["x"] for part in parts])
+    assert sorted(seen.ravel()) == list(range(40))

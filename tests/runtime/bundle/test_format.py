@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ DOCUMENTED = {
         manifest.OptionEntry,
         manifest.GraphEntry,
         manifest.ConfigurationEntry,
+        manifest.Certificate,
         manifest.PartEntry,
         manifest.ChoiceEntry,
         route.Stage,
@@ -62,13 +63,18 @@ def test_every_key_is_documented(record):
     ("document", "example"),
     [
         (manifest.Manifest, EXAMPLES[0]),
-        (engines.EngineSet, EXAMPLES[2]),
-        (measured.MeasuredTable, EXAMPLES[3]),
+        (engines.EngineSet, EXAMPLES[3]),
+        (measured.MeasuredTable, EXAMPLES[4]),
     ],
 )
 def test_an_example_is_valid(document, example):
     made = read(document, example, "FORMAT.md")
     assert json.loads(json.dumps(written(made))) == example
+
+
+def test_the_example_of_a_certificate_is_valid():
+    made = read(manifest.Certificate, EXAMPLES[2], "FORMAT.md")
+    assert asdict(made) == EXAMPLES[2]
 
 
 class _Graph(NamedTuple):

@@ -272,6 +272,7 @@ def _reader(kind: str, fence: Fence) -> Callable[[Path], object]:
 def _front(path: Path) -> None:
     """Reads a front; where there is a network, it must fit."""
     from skipc.compiler.family import open_family
+    from skipc.compiler.heads import read_heads
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.read.cached import open_checkpoint
     from skipc.compiler.read.export_cache import ExportCache, default_folder
@@ -281,7 +282,7 @@ def _front(path: Path) -> None:
         cache = ExportCache(default_folder(), lambda text: None)
         options = ModelOptions()
         supernet = open_checkpoint(Path("ckpt.pt"), options, cache, lambda text: None)
-        family = open_family(supernet)
+        family = open_family(supernet, heads=read_heads(Path("ckpt.pt")))
         configurations_from_front(front, family.offers, str(path))
 
 

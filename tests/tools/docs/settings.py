@@ -130,6 +130,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "formats.md": Setting(),
     "getting-started.md": Setting(also=BRIEFLY, varying=BRIEFLY_TRAINED),
+    "guarantees.md": Setting(("ckpt.pt",)),
     "hardware.md": Setting(),
     "index.md": Setting(BUNDLE),
     "install.md": Setting(),

@@ -1,0 +1,226 @@
+"""Policies: by one threshold, by a budget, by learnt gates; two more are references only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from skipc.compiler.policy.answers import CLASS_SCORES, Answers
+from skipc.compiler.policy.recursion import NEVER, backward, fitted_gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from skipc.runtime.bundle.route import Test
+
+    Bools = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+    Loss = Callable[[Answers], Bools]
+    Solver = Callable[[Answers, Loss], list["Policy"]]
+
+Kind: TypeAlias = Literal["max-error", "max-drop", "max-disagreement"]
+
+_SURE = CLASS_SCORES.index("max-softmax")
+_THRESHOLDS = 200
+_BUDGETS = 60
+_PRICES = np.geomspace(0.5, 2000, 16)
+"""Of a loss, in times of what the last exit takes longer than the first."""
+_KEPT = (1.0, 0.8, 0.6, 0.4, 0.2)
+"""Shares of what a learnt gate answers: without loss on few samples is not without loss."""
+
+
+LOSSES: Mapping[Kind, Loss] = {
+    "max-error": lambda answers: answers.wrong,
+    "max-drop": lambda answers: answers.wrong & ~answers.wrong[-1],
+    "max-disagreement": lambda answers: answers.given != answers.given[-1],
+}
+"""Which answers are lost, (exits, N), by what a bound is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """A policy that the runtime can follow: a test for each exit but the last."""
+
+    tests: tuple[Test, ...]
+
+    def stops(self, answers: Answers) -> NDArray[np.intp]:
+        """Returns the exit of each sample, (N,)."""
+        found = np.full(len(answers.labels), len(self.tests))
+        for number in reversed(range(len(self.tests))):
+            test = self.tests[number]
+            found[answers.total(number, test) >= test.threshold] = number
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """Knows the label, and what every exit will answer: no policy can be better."""
+
+    price_ms: float
+    loss: Loss
+
+    def stops(self, answers: Answers) -> NDArray[np.intp]:
+        """Returns the exit of each sample, (N,)."""
+        found: NDArray[np.intp] = costs_of(answers, self.price_ms, self.loss).argmin(0)
+        return found
+
+
+Policy: TypeAlias = Gates | Oracle
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a policy comes to on some samples.
+
+    Attributes:
+        accuracy: A fraction.
+        failures: How many samples are lost, by the loss that was asked for.
+        mean_ms: What a sample takes.
+        shares: By exit, the share of samples that are answered there.
+    """
+
+    accuracy: float
+    failures: int
+    mean_ms: float
+    shares: tuple[float, ...]
+
+
+def outcome_of(policy: Policy, answers: Answers, loss: Loss) -> Outcome:
+    """Returns what a policy comes to."""
+    stops = policy.stops(answers)
+    samples = np.arange(len(stops))
+    shares = np.bincount(stops, minlength=len(answers.upto_ms)) / len(stops)
+    return Outcome(
+        accuracy=1 - float(answers.wrong[stops, samples].mean()),
+        failures=int(loss(answers)[stops, samples].sum()),
+        mean_ms=float(answers.upto_ms[stops].mean()),
+        shares=tuple(float(share) for share in shares),
+    )
+
+
+def costs_of(answers: Answers, price_ms: float, loss: Loss) -> Floats:
+    """Returns what answering at each exit costs, a loss at its price included, (exits, N)."""
+    found: Floats = answers.upto_ms[:, None] + price_ms * loss(answers)
+    return found
+
+
+def confident(answers: Answers, thresholds: Iterable[float]) -> Gates:
+    """Returns thresholds of the largest probability, one for each exit but the last."""
+    scores = {CLASS_SCORES[_SURE]: 1.0}
+    pairs = zip(answers.tests, thresholds, strict=True)
+    return Gates(tuple(replace(t, scores=scores, threshold=float(at)) for t, at in pairs))
+
+
+def to_the_end(answers: Answers) -> Gates:
+    """Returns the policy that answers at the last exit alone."""
+    return confident(answers, [NEVER] * len(answers.tests))
+
+
+def uniform(answers: Answers, loss: Loss) -> list[Policy]:
+    """Returns policies of one threshold for all exits, as dense as the samples are."""
+    del loss
+    seen = answers.scores[:, :, _SURE]
+    thresholds = np.unique(np.quantile(seen, np.linspace(0, 1, _THRESHOLDS)))
+    return [confident(answers, [threshold] * len(seen)) for threshold in thresholds]
+
+
+def budgeted(answers: Answers, loss: Loss) -> list[Policy]:
+    """Returns policies that spend budgets from the first exit's time to the last one's."""
+    del loss
+    budgets_ms = np.linspace(answers.upto_ms[0], answers.upto_ms[-1], _BUDGETS)
+    return [for_budget(answers, float(budget_ms)) for budget_ms in budgets_ms]
+
+
+def for_budget(answers: Answers, budget_ms: float) -> Gates:
+    """Returns thresholds with which samples like these take ``budget_ms`` on average.
+
+    MSDNet's (Huang et al., 2018): the share of samples that leave at exit k grows, or falls,
+    as r^k; at each exit the most confident of those that are left leave. Here r is bisected,
+    times are measured, and an exit at which too few are left lets all of them leave.
+    """
+
+    def shares(log_r: float) -> Floats:
+        powers = log_r * np.arange(len(answers.upto_ms))
+        found: Floats = np.exp(powers - powers.max())
+        found /= found.sum()
+        return found
+
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if float(shares(middle) @ answers.upto_ms) > budget_ms:
+            high = middle
+        else:
+            low = middle
+    left = np.ones(len(answers.labels), bool)
+    thresholds = []
+    for share, seen in zip(shares(low), answers.scores[:, :, _SURE], strict=False):
+        count = min(round(float(share) * len(left)), int(left.sum()))
+        thresholds.append(float(np.sort(seen[left])[-count]) if count else NEVER)
+        left &= seen < thresholds[-1]
+    return confident(answers, thresholds)
+
+
+def learnt(answers: Answers, loss: Loss, myopic: bool = False) -> list[Policy]:
+    """Returns policies of learnt gates, for a range of prices of a loss; see ``recursion``.
+
+    Each comes with stricter ones, which answer the surest of its samples.
+    """
+    found: list[Policy] = []
+    for price_ms in _prices(answers):
+        gates = _learnt(answers, costs_of(answers, price_ms, loss), myopic)
+        found += [_stricter(gates, answers, share) for share in _KEPT]
+    return found
+
+
+def oracles(answers: Answers, loss: Loss) -> list[Policy]:
+    """Returns oracles, for the prices of ``learnt``."""
+    return [Oracle(price_ms, loss) for price_ms in _prices(answers)]
+
+
+SOLVERS: Mapping[str, Solver] = {
+    "uniform threshold": uniform,
+    "budget solver": budgeted,
+    "learnt gates": learnt,
+}
+"""Each makes policies of the answers to some samples; the first is what others must beat."""
+
+REFERENCES: Mapping[str, Solver] = {
+    "myopic gates": partial(learnt, myopic=True),
+    "oracle": oracles,
+}
+
+
+def _prices(answers: Answers) -> list[float]:
+    return [float(p) for p in _PRICES * (answers.upto_ms[-1] - answers.upto_ms[0])]
+
+
+def _learnt(answers: Answers, costs: Floats, myopic: bool) -> Gates:
+    tests = list(answers.tests)
+
+    def gate(number: int, label: Bools, weight: Floats) -> Bools:
+        weights, threshold = fitted_gate(answers.scores[number], label, weight)
+        scores = {name: float(w) for name, w in zip(CLASS_SCORES, weights, strict=True) if w}
+        tests[number] = replace(tests[number], scores=scores, threshold=threshold)
+        return answers.total(number, tests[number]) >= threshold
+
+    backward(costs, gate, myopic)
+    return Gates(tuple(tests))
+
+
+def _stricter(gates: Gates, answers: Answers, share: float) -> Gates:
+    """Returns gates each of which answers a share of the samples that it does now."""
+    if share == 1:
+        return gates
+    tests = []
+    for number, test in enumerate(gates.tests):
+        total = answers.total(number, test)
+        passing = total[total >= test.threshold]
+        threshold = float(np.quantile(passing, 1 - share)) if len(passing) else NEVER
+        tests.append(replace(test, threshold=threshold))
+    return Gates(tuple(tests))

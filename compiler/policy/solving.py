@@ -1,0 +1,241 @@
+"""The way of a policy, top to bottom: fitted, chosen, certified and reported.
+
+Each happens on a part of the data of its own.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from skipc.compiler.errors import PolicyError
+from skipc.compiler.policy.answers import Answers, computed_logits, open_runs
+from skipc.compiler.policy.bound import holds, last_certified, samples_needed
+from skipc.compiler.policy.policies import (
+    LOSSES,
+    REFERENCES,
+    SOLVERS,
+    Gates,
+    Outcome,
+    Policy,
+    outcome_of,
+    to_the_end,
+)
+from skipc.compiler.select.data import class_labels, read_parts, samples_sha256
+from skipc.runtime.bundle.manifest import Certificate
+from skipc.runtime.load.points import points_here
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from skipc.compiler.policy.policies import Kind, Loss
+    from skipc.compiler.select.data import DataOptions
+    from skipc.compiler.select.problem import Notes
+    from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.manifest import ConfigurationEntry
+
+FULL = "to the end"
+_DROP = 0.003
+"""What accuracy may fall by, as a fraction, where no bound is asked for."""
+_LEAST_PER_EXIT = 20
+"""Samples of each part for each exit: with fewer, thresholds follow chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a policy must be shown to hold: the largest share that is lost, and how surely."""
+
+    kind: Kind
+    share: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The policy that is used.
+
+    Attributes:
+        name: Its kind, of ``SOLVERS``; ``FULL`` where all samples go to the end.
+        gates: Its tests.
+        failures: How many samples of the calibration part are lost; None without a bound.
+        outcomes: By kind, what each comes to on the report part, references included.
+    """
+
+    name: str
+    gates: Gates
+    failures: int | None
+    outcomes: Mapping[str, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPolicy:
+    """A configuration with other tests.
+
+    Attributes:
+        entry: The configuration.
+        solved: How its tests were found.
+        source: Where times are from, as of an ``OperatingPoint``.
+        upto_ms: What answering at each exit takes.
+    """
+
+    entry: ConfigurationEntry
+    solved: Solved
+    source: str
+    upto_ms: tuple[float, ...]
+
+
+class _Seen(NamedTuple):
+    policy: Policy
+    outcome: Outcome
+
+
+def new_policy(
+    bundle: Bundle,
+    entry: ConfigurationEntry,
+    data: DataOptions,
+    bound: Bound | None,
+    target: str | None,
+    notes: Notes,
+) -> NewPolicy:
+    """Returns a configuration with the tests that are best on labelled data.
+
+    Args:
+        bundle: The bundle; nothing is written into it.
+        entry: The configuration, see ``configuration_of``.
+        data: The data, in four parts: fitting, selection, calibration, report.
+        bound: What must be certified; None for the fastest that loses little.
+        target: Whose engines answer, see ``open_runs``.
+        notes: Told what is being done.
+
+    Raises:
+        SelectError: The data cannot be read, or does not fit.
+        PolicyError: There is too little of it, or nothing holds the bound.
+        BundleError: The engines cannot be used.
+        BackendError: They cannot run here.
+    """
+    manifest = bundle.manifest
+    notes("reading the data")
+    parts = read_parts(data, manifest.inputs)
+    labels = [class_labels(part, manifest.outputs[0], data.text) for part in parts]
+    _check_counts([len(part) for part in parts], len(entry.route))
+    notes("computing what every exit answers")
+    with ExitStack() as stack:
+        runs, engines = open_runs(bundle, entry, target, stack)
+        logits = computed_logits(bundle, entry, runs, parts, notes.advance)
+    # One thread, as rows are run: more of them change all exits alike.
+    point = points_here(bundle, engines, 1)[manifest.configurations.index(entry)]
+    asked = tuple(stage.test for stage in entry.route if stage.test is not None)
+    notes("solving policies")
+    fitting, selection, calibration, report = (
+        Answers.of(*each, asked, point.upto_ms) for each in zip(logits, labels, strict=True)
+    )
+    solved = solve(fitting, selection, calibration, report, bound)
+    certificate = None
+    if bound is not None and solved.failures is not None:
+        certificate = Certificate(
+            *(bound.kind, bound.share, bound.confidence, len(labels[2]), solved.failures),
+            data_sha256=samples_sha256(parts[2:3]),
+            policy=solved.name,
+            target="" if engines is None else engines.target,
+        )
+    tests = (*solved.gates.tests, None)
+    reported = solved.outcomes[solved.name]
+    changed = replace(
+        entry,
+        route=tuple(replace(s, test=test) for s, test in zip(entry.route, tests, strict=True)),
+        stops=reported.shares,
+        metrics={**entry.metrics, "accuracy": reported.accuracy},
+        certificate=certificate,
+    )
+    return NewPolicy(changed, solved, point.source, point.upto_ms)
+
+
+def _check_counts(counts: Sequence[int], exits: int) -> None:
+    if min(counts) < _LEAST_PER_EXIT * exits:
+        raise PolicyError(
+            f"{exits} exits, but a part of the data has {min(counts)} samples: each part needs"
+            f" {_LEAST_PER_EXIT} for each exit, {_LEAST_PER_EXIT * exits}. Give more data."
+        )
+
+
+def solve(
+    fitting: Answers,
+    selection: Answers,
+    calibration: Answers,
+    report: Answers,
+    bound: Bound | None,
+) -> Solved:
+    """Returns the policy that takes least time at the wanted point.
+
+    Without a bound that is the fastest whose accuracy on the selection part is at most 0.3
+    points below the last exit's. With one, the kind of policy is chosen by what is expected to
+    be certified, and the one that is used is the last of its sequence that is.
+
+    Raises:
+        PolicyError: Nothing holds the bound; it says how many samples might.
+    """
+    loss = LOSSES["max-error" if bound is None else bound.kind]
+    end = to_the_end(fitting)
+    full = outcome_of(end, selection, loss)
+
+    def wanted(outcome: Outcome) -> bool:
+        if bound is None:
+            return full.accuracy - outcome.accuracy <= _DROP
+        samples = len(calibration.labels)
+        expected = round(outcome.failures / len(selection.labels) * samples)
+        return holds(expected, samples, bound.share, bound.confidence)
+
+    sequences, chosen = {}, {}
+    for name, solver in {**SOLVERS, **REFERENCES}.items():
+        sequence = _safest_first([end, *solver(fitting, loss)], selection, loss)
+        sequences[name] = sequence
+        chosen[name] = next(
+            (each for each in reversed(sequence) if wanted(each.outcome)), sequence[0]
+        )
+    # The first of equals: what is learnt must beat one threshold.
+    name = min(SOLVERS, key=lambda each: chosen[each].outcome.mean_ms)
+    failures = None
+    if bound is not None:
+        policies = [each.policy for each in sequences[name]]
+        policy, failures = _certified(policies, calibration, loss, bound)
+        chosen[name] = _Seen(policy, outcome_of(policy, selection, loss))
+    gates = chosen[name].policy
+    assert isinstance(gates, Gates)
+    outcomes = {FULL: outcome_of(end, report, loss)}
+    outcomes |= {k: outcome_of(each.policy, report, loss) for k, each in chosen.items()}
+    return Solved(FULL if gates == end else name, gates, failures, outcomes)
+
+
+def _safest_first(policies: list[Policy], answers: Answers, loss: Loss) -> list[_Seen]:
+    """Returns the policies each of which is faster than all that lose less, or as much."""
+    seen = [_Seen(policy, outcome_of(policy, answers, loss)) for policy in policies]
+    seen.sort(key=lambda each: (each.outcome.failures, -each.outcome.mean_ms))
+    kept: list[_Seen] = []
+    for each in seen:
+        if not kept or each.outcome.mean_ms < kept[-1].outcome.mean_ms:
+            kept.append(each)
+    return kept
+
+
+def _certified(
+    policies: list[Policy], calibration: Answers, loss: Loss, bound: Bound
+) -> tuple[Policy, int]:
+    """Returns the last policy of a sequence that is certified, and what it loses."""
+    samples = len(calibration.labels)
+    lost = [outcome_of(policy, calibration, loss).failures for policy in policies]
+    last = last_certified(lost, samples, bound.share, bound.confidence)
+    if last is not None:
+        return policies[last], lost[last]
+    needed = samples_needed(lost[0] / samples, bound.share, bound.confidence)
+    told = (
+        f"No number of samples would do: allow more than {lost[0] / samples:.3g}."
+        if needed is None
+        else f"With that rate {needed} samples would do."
+    )
+    asked = f"{100 * bound.share:g}" if bound.kind == "max-drop" else f"{bound.share:g}"
+    raise PolicyError(
+        f"nothing holds --{bound.kind} {asked} with --sure {bound.confidence:g}: the safest"
+        f" policy loses {lost[0]} of the calibration part's {samples} samples. {told} Nothing"
+        " was changed."
+    )

@@ -1,0 +1,146 @@
+"""``skipc policy``, up to the engine that answers early."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from skipc.compiler.front import read_front
+from skipc.compiler.recipes.digits_data import load_digits
+from skipc.runtime import AdaptiveEngine
+from skipc.runtime.bundle import Bundle
+from tests.command_line import mistake, skipc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ASKED = ("--data", "digits", "--configuration", "early")
+
+
+@pytest.fixture
+def here(with_exits: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return shutil.copytree(with_exits, tmp_path / "exits")
+
+
+def test_a_policy_is_what_the_engine_does(here: Path) -> None:
+    path, front = here / "ckpt.skipc", here / "front.json"
+    before = read_front(front).configurations
+    found = skipc("policy", path, *ASKED, "--front", front, "--json").json()
+    assert found["configuration"] == "early"
+    assert found["certificate"] is None
+    assert found["source"] == "table"
+    assert list(found["policies"]) == [
+        *("to the end", "uniform threshold", "budget solver", "learnt gates"),
+        *("myopic gates", "oracle"),
+    ]
+    assert found["policies"][found["policy"]]["shares"] == found["stops"]
+    entry = Bundle.open(path).manifest.configuration("early")
+    after = read_front(front).configurations
+    assert [one for one in after if one.name != "early"] == [
+        one for one in before if one.name != "early"
+    ]
+    early = next(one for one in after if one.name == "early")
+    assert [test.threshold for test in early.tests] == [
+        test["threshold"] for test in found["tests"]
+    ]
+    assert (early.stops, early.metrics) == (entry.stops, entry.metrics)
+
+    report = load_digits().report
+    images, labels = report.images[216:], report.labels[216:]
+    stops, right = np.zeros(3), 0
+    with AdaptiveEngine.open(path) as engine:
+        engine.pin("early")
+        for image, label in zip(images, labels, strict=True):
+            (answer,) = engine({"images": image[None]}).values()
+            assert engine.last is not None
+            stops[engine.last.stage] += 1
+            right += int(answer.argmax()) == label
+    assert tuple(stops / len(labels)) == pytest.approx(entry.stops)
+    assert right / len(labels) == pytest.approx(entry.metrics["accuracy"])
+    assert skipc("check", path).code == 0
+
+
+def test_a_bound_is_certified_and_shown(here: Path) -> None:
+    path = here / "ckpt.skipc"
+    ended = skipc("policy", path, *ASKED, "--max-disagreement", 0.3, "--sure", 0.95)
+    assert ended.code == 0, ended.err
+    certificate = Bundle.open(path).manifest.configuration("early").certificate
+    assert certificate is not None
+    assert (certificate.kind, certificate.bound) == ("max-disagreement", 0.3)
+    assert (certificate.confidence, certificate.samples) == (0.95, 216)
+    assert certificate.target == "cpu"
+    text = (
+        "at most 30 % of the samples are answered otherwise than by the last exit, sure to"
+        f" 95 % ({certificate.failures} of 216 were)"
+    )
+    assert f"Certified: {text}." in ended.out
+    assert f"early: {text}" in skipc("show", path).out
+    # Another policy, without a bound: what was certified is gone.
+    assert skipc("policy", path, *ASKED).code == 0
+    assert Bundle.open(path).manifest.configuration("early").certificate is None
+
+
+def test_what_cannot_be_certified_changes_nothing(here: Path) -> None:
+    path = here / "ckpt.skipc"
+    before = (path / "manifest.json").read_bytes()
+    told = mistake("policy", path, *ASKED, "--max-disagreement", 0.001)
+    assert "nothing holds --max-disagreement 0.001 with --sure 0.9" in told
+    assert "With that rate 2302 samples would do. Nothing was changed." in told
+    assert (path / "manifest.json").read_bytes() == before
+
+
+def test_the_graphs_answer_where_there_are_no_engines(here: Path) -> None:
+    path = here / "ckpt.skipc"
+    built = skipc("policy", path, *ASKED, "--json").json()
+    shutil.rmtree(path / "engines")
+    found = skipc("policy", path, *ASKED, "--json").json()
+    assert found["source"] == "macs"
+    assert found["policies"]["to the end"] == {
+        **built["policies"]["to the end"],
+        "mean_ms": pytest.approx(found["upto_ms"][-1]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--configuration", "earl"), "Did you mean 'early'?"),
+        (("--configuration", "short"), "no configuration with several exits"),
+        (("--max-drop", "1", "--max-error", "0.1"), "--max-drop and --max-error: give one"),
+        (("--sure", "0.9"), "--sure: only with a bound"),
+        (("--max-error", "2"), "2.0 is not in the range 0<x<1"),
+        (("--max-drop", "1", "--sure", "1"), "1.0 is not in the range 0<x<1"),
+        (("--samples", "40"), "3 exits, but a part of the data has 16 samples: each part"),
+        (("--parts", "1:2:3"), "write 4 whole numbers, e.g. 30:20:30:20"),
+        (("--parts", "1:2:3:4"), "the digits have fixed parts"),
+        (("--target", "null"), "it computes nothing"),
+        (("--front", "elsewhere.json"), "elsewhere.json"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    with_exits: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in mistake("policy", with_exits / "ckpt.skipc", *ASKED, *arguments)
+
+
+def test_labels_must_be_classes(with_exits: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.npz"
+    images = np.zeros((400, 1, 8, 8), np.float32)
+    for labels, message in (
+        (np.arange(400) % 11, "labels reach from 0 to 10, but the network has 10 classes"),
+        (np.arange(400) / 400, "targets must be whole numbers, one per sample"),
+    ):
+        np.savez(data, x=images, y=labels)
+        asked = ("--data", data, "--configuration", "early")
+        assert message in mistake("policy", with_exits / "ckpt.skipc", *asked)
+
+
+def test_which_configuration_must_be_said(with_exits: Path, made: Path) -> None:
+    told = mistake("policy", with_exits / "ckpt.skipc", "--data", "digits")
+    assert "2 configurations have several exits: early, less. Name one" in told
+    told = mistake("policy", made / "ckpt.skipc", "--data", "digits")
+    assert "no configuration of 'ckpt' has several exits" in told
