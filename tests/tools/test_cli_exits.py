@@ -10,6 +10,9 @@ import pytest
 
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
+from skipc.tools.report.sections import summary
+from skipc.tools.report.sections.units import Evidence, states
+from skipc.tools.report.study import read_study
 from tests.command_line import mistake, skipc
 from tests.tools.conftest import CONFIGURATIONS, EXITS
 
@@ -72,6 +75,21 @@ def test_a_sample_is_answered_where_its_test_says(with_exits: Path) -> None:
             assert np.array_equal(answer, (short, full)[stage - 1][number])
     # A test that nothing passes: to the end.
     assert [stage for stage, _ in answers["less"]] == [1] * len(images)
+
+
+def test_the_report_shows_what_lies_behind_an_exit_and_no_file_twice(
+    with_exits: Path,
+) -> None:
+    study = read_study(with_exits / "ckpt.skipc", (), with_exits / "page.html")
+    rows = states(study.manifest, study.subnets)
+    assert {cell.evidence for cell in rows["early"]} == {Evidence.KEPT}
+    kept = [Evidence.KEPT] * 6  # up to stages.1.1
+    assert [cell.evidence for cell in rows["short"]] == [*kept, *[Evidence.BEHIND] * 6]
+    files = len({graph.file for graph in study.manifest.graphs})
+    assert str(summary.section(study).content).count(".onnx</a>") == files
+    early = [s.size_bytes for s in study.sharing.sets if "early" in s.configurations]
+    heads = [study.manifest.graph(f"early.{stage}").weights_bytes for stage in range(3)]
+    assert sum(early) == sum(heads)
 
 
 def test_heads_of_another_checkpoint_stop_a_build(with_exits: Path, tmp_path: Path) -> None:

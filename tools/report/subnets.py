@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import EngineSet
-    from skipc.runtime.bundle.manifest import GraphEntry, Manifest
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
 
 
 # `skipc build` writes it to every node (compiler/graph/index.py, which needs onnx_ir).
@@ -138,11 +138,18 @@ def engines_bytes(manifest: Manifest, engines: EngineSet) -> tuple[int, int]:
     return sum(sizes.values()), alone
 
 
+def files_of(
+    manifest: Manifest, entry: ConfigurationEntry, subnets: Mapping[str, Subnet]
+) -> list[Subnet]:
+    """Returns what the files hold that a configuration runs, each once; pieces share one."""
+    found = {graph.file: subnets[graph.name] for graph in manifest.graphs_of(entry)}
+    return list(found.values())
+
+
 def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:
     """Returns how the configurations share the weight store, by what their graphs hold."""
     parts = {
-        entry.name: [subnets[graph.name] for graph in manifest.graphs_of(entry)]
-        for entry in manifest.configurations
+        entry.name: files_of(manifest, entry, subnets) for entry in manifest.configurations
     }
     found: dict[tuple[str, ...], list[tuple[str, int]]] = {}
     for tensor in manifest.weights:

@@ -95,9 +95,10 @@ def _row(
     found = None if point is None else point.found
     energy = None if found is None else found.energy
     is_reference = first is not None and entry.name == first.reference
+    files = {g.file: study.links[g.name] for g in study.manifest.graphs_of(entry)}
     graphs = (
-        joined(", " if i else "", element("a", short(g.file, 40), href=study.links[g.name]))
-        for i, g in enumerate(study.manifest.graphs_of(entry))
+        joined(", " if i else "", element("a", short(file, 40), href=link))
+        for i, (file, link) in enumerate(files.items())
     )
     return (
         keyed(short(entry.name, 120), study.ranks[entry.name]),

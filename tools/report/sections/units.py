@@ -8,6 +8,7 @@ from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.tools.console import count_text, plural, short
+from skipc.tools.report.subnets import files_of
 from skipc.tools.web.html import Html, Table, details, element, escaped, joined, keyed
 from skipc.tools.web.page import Section
 
@@ -35,6 +36,7 @@ class Evidence(Enum):
     """
 
     KEPT = ("kept", "kept", "")
+    BEHIND = ("behind the last exit", "behind", "behind")
     GONE = ("skipped, no node left", "skipped", "gone")
     LESS = ("skipped, shortcut left", "skipped*", "less")
     WRONG = ("said to be skipped, but all its nodes are there", "not skipped!", "wrong")
@@ -63,7 +65,7 @@ def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[
     units = manifest.options(SKIP)
     modules = [unit.name.partition("#")[0] for unit in units]
     held = {
-        entry.name: _operators([subnets[graph.name] for graph in manifest.graphs_of(entry)])
+        entry.name: _operators(files_of(manifest, entry, subnets))
         for entry in manifest.configurations
     }
     rows: dict[str, list[UnitInSubnet]] = {name: [] for name in held}
@@ -76,7 +78,7 @@ def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[
             row.append(
                 _skipped(left[name], max(kept, default=0), seen)
                 if skips[name]
-                else UnitInSubnet(Evidence.KEPT, {})
+                else _kept(left[name], max(kept, default=0), seen)
             )
     return rows
 
@@ -88,6 +90,11 @@ def _operators(subnets: Sequence[Subnet]) -> Mapping[str, Mapping[str, int]]:
         for module, operators in subnet.operators.items():
             found.setdefault(module, Counter()).update(operators)
     return found
+
+
+def _kept(left: Mapping[str, int], most: int, seen: bool) -> UnitInSubnet:
+    behind = seen and most and not left
+    return UnitInSubnet(Evidence.BEHIND if behind else Evidence.KEPT, {})
 
 
 def _skipped(left: Mapping[str, int], before: int, seen: bool) -> UnitInSubnet:

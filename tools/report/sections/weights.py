@@ -154,9 +154,9 @@ def _packed(study: Study) -> Iterator[Html]:
         yield Table(
             f"{engines.backend}: {plural(len(sizes), 'file')}, {size_text(total)} on"
             f" disk; without sharing {size_text(plain)}",
-            ("configuration", ">engine's file", ">weights used", ">used by no other"),
+            ("engine", ">engine's file", ">weights used", ">used by no other"),
             tuple(
-                (keyed(short(entry.name, 120), study.ranks[entry.name]),
+                (keyed(short(graph.name, 120), study.ranks[entry.name]),
                  size_text(sizes[engine.file]), size_text(engine.weights_bytes),
                  size_text(engine.own_bytes))
                 for entry in study.ordered
