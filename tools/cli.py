@@ -44,7 +44,7 @@ _COMMANDS: dict[str, str] = {
 # What an optional dependency is called, and the extra that installs it.
 _EXTRAS: dict[str, str] = {
     "torch": "compiler",
-    "onnx_ir": "finish",
+    "onnx_ir": "compiler",
     "onnxscript": "compiler",
     "safetensors": "compiler",
     "platformdirs": "compiler",

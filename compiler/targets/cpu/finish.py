@@ -67,7 +67,7 @@ class _Packed:
 def unavailable_reason(profile: Profile) -> str | None:
     """Returns which package is missing; None if engines can be built on this host."""
     del profile  # the CPU of this machine is always the one that is meant
-    for name in ("onnxruntime", "onnx"):
+    for name in ("onnxruntime", "onnx", "onnx_ir"):
         if importlib.util.find_spec(name) is None:
             return f"{name!r} is not installed. Install it with: {install_text('finish')}"
     return None
