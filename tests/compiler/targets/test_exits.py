@@ -1,0 +1,99 @@
+"""Routes of several stages on the CPU: pieces of what ONNX Runtime made of the whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skipc.compiler.axes.exit_places import places_of
+from skipc.compiler.build import BuildOptions, build_bundle
+from skipc.compiler.errors import TargetError
+from skipc.compiler.heads import write_heads
+from skipc.compiler.targets import finish
+from skipc.compiler.targets.options import TargetOptions
+from skipc.compiler.targets.tensorrt.finish import build_engines
+from skipc.profiles import load_profile
+from skipc.runtime import AdaptiveEngine
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.tensors import BatchRange
+from tests.exits import heads_for
+from tests.zoo import exported, supernet
+
+# Whether the tensors at the exits are there in what ONNX Runtime made of the whole.
+NETS = {"resnet-any-batch": True, "convnext": False, "vit-any-batch": True, "swin": True}
+
+
+@pytest.fixture(scope="module", params=NETS)
+def built(request, tmp_path_factory):
+    """A network, its bundle with engines, and what building them told."""
+    folder = tmp_path_factory.mktemp(request.param)
+    network, _ = exported(request.param)
+    names = [place.name for place in places_of(network)][:2]
+    checkpoint = folder / "ckpt.pt"
+    checkpoint.write_bytes(b"weights")
+    write_heads(checkpoint, heads_for(network, names))
+    exits = [*names, "end"]
+    tests = [{"threshold": 0.5}] * len(names)
+    front = {
+        "format": "skipc.front/2",
+        "configurations": [
+            {"name": "full"},
+            {"name": "early", "exits": exits, "tests": tests},
+        ],
+    }
+    (folder / "front.json").write_text(json.dumps(front))
+    read = supernet(request.param)
+    if read.batch is not None:
+        read = replace(read, batch=BatchRange(1, 2, 3))
+    made = build_bundle(read, checkpoint, folder / "front.json", BuildOptions())
+    told: list[str] = []
+    finish(made, "cpu", told.append)
+    return request.param, Bundle.open(made), told
+
+
+def test_pieces_are_cut_behind_the_optimiser_where_they_can_be(built):
+    name, _, told = built
+    cut_before = any("before it is optimised" in line for line in told)
+    assert cut_before is not NETS[name]
+
+
+def test_every_stage_answers_as_the_reference_and_rows_leave_one_by_one(built):
+    _, bundle, _ = built
+    entry = bundle.manifest.configuration("early")
+    spec = bundle.manifest.outputs[0]
+    limit = 1e-4 * bundle.manifest.ranges(entry)[spec.name]
+    with AdaptiveEngine.open(bundle.path, threads=1) as engine:
+        engine.pin("early")
+        for number, case in enumerate(bundle.golden_inputs()):
+            rows = next(iter(case.values())).shape[0] if bundle.manifest.batch else 1
+            together = engine(case)[spec.name]
+            for row in range(rows):
+                one = {k: v[row : row + 1] for k, v in case.items()} if rows > 1 else case
+                answer = engine(one)[spec.name]
+                assert engine.last is not None
+                wanted = bundle.golden_outputs("early", engine.last.stage)[number][spec.name]
+                assert np.abs(answer - wanted[row : row + 1]).max() <= limit
+                assert np.array_equal(together[row : row + 1], answer)
+
+
+def test_nothing_is_packed_twice(built):
+    name, bundle, _ = built
+    engines = bundle.engine_set("cpu")
+    sizes = {engine.graph: engine.weights_bytes for engine in engines.engines}
+    pieces = sum(size for graph, size in sizes.items() if graph.startswith("early."))
+    heads = sum(
+        graph.own_bytes for graph in bundle.manifest.graphs if graph.name.startswith("early.")
+    )
+    if NETS[name]:
+        assert pieces - sizes["full"] <= 2 * heads + 4096
+
+
+def test_tensorrt_refuses_routes_of_several_stages(built, tmp_path):
+    _, bundle, _ = built
+    profile = load_profile("jetson-orin")
+    with pytest.raises(TargetError, match=r"'early': its route has several stages"):
+        build_engines(bundle, profile, TargetOptions(), tmp_path, print)
+    assert list(tmp_path.iterdir()) == []
