@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import GraphEntry, Manifest, StoredTensor
 
     Case = dict[str, NDArray[Any]]
+    _Part = tuple[Path, Path]
 
 __all__ = [
     "build_engines",
@@ -67,7 +68,7 @@ class _Packed:
 def unavailable_reason(profile: Profile) -> str | None:
     """Returns which package is missing; None if engines can be built on this host."""
     del profile  # the CPU of this machine is always the one that is meant
-    for name in ("onnxruntime", "onnx", "onnx_ir"):
+    for name in ("onnxruntime", "onnx"):
         if importlib.util.find_spec(name) is None:
             return f"{name!r} is not installed. Install it with: {install_text('finish')}"
     return None
@@ -157,7 +158,6 @@ def _packed(
         The engines by graph, and what the whole file gives for each input; nothing where
         each piece was optimised by itself, so that its bits are its own.
     """
-    from skipc.compiler.targets.cpu.cut import cut_optimized, cut_portable
     from skipc.compiler.targets.cpu.merge import merge_graph
 
     staging = store.path.parent
@@ -170,18 +170,30 @@ def _packed(
             check_outputs(graphs[0], outputs)
             parts = [(optimized.graph, optimized.data)]
         else:
-            cut = cut_optimized(optimized.graph, graphs, Path(scratch))
-            parts = [(path, optimized.data) for path in cut]
-            if not cut:
+            parts = _cut(optimized, graphs, Path(scratch))
+            if not parts:
                 progress(f"cutting {file} before it is optimised: fusions reach over an exit")
-                outputs = []
-                for path in cut_portable(whole, graphs, Path(scratch)):
-                    piece = optimize_graph(path, path.parent, [])
-                    parts.append((piece.graph, piece.data))
+                parts, outputs = _cut_before(whole, graphs, Path(scratch)), []
         for graph, (path, data) in zip(graphs, parts, strict=True):
             to = staging / f"{graph.name}.onnx"
             made[graph.name] = _Packed(graph.name, to, merge_graph(path, data, to, store))
     return made, outputs
+
+
+def _cut(optimized: Optimized, graphs: list[GraphEntry], folder: Path) -> list[_Part]:
+    """Returns the pieces of an optimised graph with their data; none where it has no place."""
+    require("onnx_ir", "finish")
+    from skipc.compiler.targets.cpu.cut import cut_optimized
+
+    return [(path, optimized.data) for path in cut_optimized(optimized.graph, graphs, folder)]
+
+
+def _cut_before(whole: Path, graphs: list[GraphEntry], folder: Path) -> list[_Part]:
+    """Returns the pieces of a graph, each optimised by itself, with their data."""
+    from skipc.compiler.targets.cpu.cut import cut_portable
+
+    made = [optimize_graph(p, p.parent, []) for p in cut_portable(whole, graphs, folder)]
+    return [(each.graph, each.data) for each in made]
 
 
 def _checked(
