@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from skipc.compiler.axes.exit_places import places_of
 from skipc.compiler.errors import HeadsError
 from skipc.compiler.family import open_family
@@ -14,7 +12,7 @@ from skipc.compiler.graph.costs import total_macs
 from skipc.compiler.heads import Head, write_heads
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.select.batched import evaluated_family
-from skipc.compiler.select.data import read_data
+from skipc.compiler.select.data import class_labels, read_data
 from skipc.runtime.errors import choices_text
 from skipc.tools.training.features import features_of
 from skipc.tools.training.fitting import chosen_places, fitted
@@ -22,12 +20,9 @@ from skipc.tools.training.fitting import chosen_places, fitted
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from skipc.compiler.axes.exit_places import Place
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.data import DataOptions
-    from skipc.compiler.select.samples import Samples
     from skipc.tools.console import Steps
 
 _ROWS = 64
@@ -97,24 +92,25 @@ def train_heads(
     places = _asked(places_of(family.network), at)
     end_macs = total_macs(family.network.model.graph)
     network = evaluated_family(supernet, family, _ROWS, Scaling(), step.note).network
-    classes = family.network.outputs[0].shape[1]
-    assert isinstance(classes, int)
-    _check_labels(parts.reestimate, classes, data.text)
+    output = family.network.outputs[0]
+    named = {
+        "training": parts.reestimate,
+        "selection": parts.selection,
+        "report": parts.report,
+    }
+    labels = [class_labels(samples, output, data.text) for samples in named.values()]
     seen = []
-    for what, samples in (
-        ("training", parts.reestimate),
-        ("selection", parts.selection),
-        ("report", parts.report),
-    ):
+    for what, samples in named.items():
         step(f"computing features of the {what} part")
         seen.append(features_of(network, places, samples, step.advance))
     (train, _), (selection, _), (report, answers) = seen
-    labels = [_labels(each) for each in (parts.reestimate, parts.selection, parts.report)]
     made, accuracies = {}, {}
     for number, place in enumerate(places, start=1):
         step(f"training the head after {place.name} ({number} of {len(places)})")
         name = place.name
-        found = fitted((train[name], labels[0]), (selection[name], labels[1]), classes)
+        found = fitted(
+            (train[name], labels[0]), (selection[name], labels[1]), answers.shape[1]
+        )
         made[name] = found
         scores = report[name] @ found.weight.T + found.bias
         accuracies[name] = float((scores.argmax(1) == labels[2]).mean())
@@ -148,21 +144,3 @@ def _asked(places: tuple[Place, ...], at: tuple[str, ...]) -> tuple[Place, ...]:
         if name not in names:
             raise HeadsError(f"--at {name!r}: no head goes there. {choices_text(name, names)}")
     return tuple(place for place in places if not at or place.name in at)
-
-
-def _labels(samples: Samples) -> NDArray[np.int64]:
-    return samples.targets.astype(np.int64)
-
-
-def _check_labels(samples: Samples, classes: int, text: str) -> None:
-    targets = samples.targets
-    if targets.ndim != 1 or targets.dtype.kind not in "iu":
-        raise HeadsError(
-            f"--data {text}: targets must be whole numbers, one per sample; they are"
-            f" {targets.dtype} of shape {targets.shape}."
-        )
-    if int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise HeadsError(
-            f"--data {text}: labels reach from {targets.min()} to {targets.max()}, but the"
-            f" network has {classes} classes (0 to {classes - 1})."
-        )
