@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 FULL = "to the end"
 _DROP = 0.003
 """What accuracy may fall by, as a fraction, where no bound is asked for."""
+_TELLING = 3
+"""With fewer samples in that drop it is chance."""
 _LEAST_PER_EXIT = 20
 """Samples of each part for each exit: with fewer, thresholds follow chance."""
 
@@ -126,6 +128,11 @@ def new_policy(
     # One thread, as rows are run: more of them change all exits alike.
     point = points_here(bundle, engines, 1)[manifest.configurations.index(entry)]
     asked = tuple(stage.test for stage in entry.route if stage.test is not None)
+    if bound is None and len(labels[1]) * _DROP < _TELLING:
+        notes.note(
+            f"{len(labels[1])} samples to choose by tell no difference of {100 * _DROP:g}"
+            " points: what is taken may lose more. Give more data, or a bound (--max-drop)."
+        )
     notes("solving policies")
     fitting, selection, calibration, report = (
         Answers.of(*each, asked, point.upto_ms) for each in zip(logits, labels, strict=True)

@@ -29,7 +29,9 @@ def here(with_exits: Path, tmp_path: Path) -> Path:
 def test_a_policy_is_what_the_engine_does(here: Path) -> None:
     path, front = here / "ckpt.skipc", here / "front.json"
     before = read_front(front).configurations
-    found = skipc("policy", path, *ASKED, "--front", front, "--json").json()
+    ended = skipc("policy", path, *ASKED, "--front", front, "--json")
+    assert "samples to choose by tell no difference of 0.3 points" in ended.err
+    found = ended.json()
     assert found["configuration"] == "early"
     assert found["certificate"] is None
     assert found["source"] == "table"
