@@ -299,7 +299,9 @@ def configurations_from_front(
         taken = tuple((axis.key, *axis.taken(choices[axis.key])) for axis in named)
         # To take nothing is to leave the axis alone.
         chosen = tuple(each for each in taken if len(each) > 1)
-        tests = tuple((t.threshold, *sorted(t.scores.items())) for t in entry.tests)
+        tests = tuple(
+            (t.threshold, t.temperature, *sorted(t.scores.items())) for t in entry.tests
+        )
         same = first.setdefault((chosen, tests), entry.name)
         if same != entry.name:
             what = "; ".join(f"{each[0]}: {', '.join(each[1:])}" for each in chosen)

@@ -33,6 +33,7 @@ class Exit:
         weight: The linear layer's, (classes, channels), float32.
         bias: ... (classes,), float32.
         output: The answer's name in the graph.
+        dtype: The answer's type, NumPy's name: that of the network's output.
     """
 
     name: str
@@ -41,12 +42,13 @@ class Exit:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     output: str
+    dtype: str
 
     def answer(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        """Returns the answer, (N, classes), for the tensor; in its type."""
+        """Returns the answer, (N, classes), for the tensor."""
         positions = tuple(a for a in range(1, tensor.ndim) if a != self.axis)
         mean = tensor.astype(np.float64).mean(positions) if positions else tensor
-        scores: NDArray[Any] = (mean @ self.weight.T + self.bias).astype(tensor.dtype)
+        scores: NDArray[Any] = (mean @ self.weight.T + self.bias).astype(self.dtype)
         return scores
 
 

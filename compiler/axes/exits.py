@@ -125,7 +125,8 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
     def apply(self, network: Network, choice: tuple[str, ...], offer: Exits) -> Network:
         """Returns the network that answers there, without what no answer needs."""
         ends = END in choice
-        output = network.outputs[0].name
+        (spec,) = network.outputs
+        output = spec.name
         exits = tuple(
             Exit(
                 name=option.name,
@@ -134,6 +135,7 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
                 weight=option.head.weight,
                 bias=option.head.bias,
                 output=output if len(choice) == 1 else f"{output}@{option.name}",
+                dtype=spec.dtype,
             )
             for option in offer.exits
             if option.name in choice

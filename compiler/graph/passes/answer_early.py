@@ -108,6 +108,12 @@ def _attached(
         for array, what in ((each.weight, "weight"), (each.bias, "bias"))
     ]
     gemm = ir.node("Gemm", [value, *weights], {"transB": 1})
-    answer = add(gemm, each.output, rows, classes)
-    answer.shape = end.shape
+    assert end.dtype is not None
+    if end.dtype is at.dtype:
+        answer = add(gemm, each.output, rows, classes)
+    else:  # a half-precision network with float32 outputs
+        value = add(gemm, f"{each.name}.head.scores", rows, classes)
+        cast = ir.node("Cast", [value], {"to": int(end.dtype)})
+        answer = add(cast, each.output, rows, classes)
+    answer.type, answer.shape = end.type, end.shape
     return answer

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
+from torch import nn
 
 from skipc.compiler.axes.exit_places import places_of
 from skipc.compiler.axes.exits import ExitsAxis
 from skipc.compiler.errors import FrontError, HeadsError
 from skipc.compiler.family import family_of
 from skipc.compiler.graph.costs import total_macs
+from skipc.compiler.read import TorchSupernet
 from skipc.compiler.verify.verify import verify_subnet
-from tests.exits import eager_answers, with_heads
-from tests.zoo import NETS, assert_close, case_for, exported
+from tests.exits import eager_answers, heads_for, with_heads
+from tests.zoo import NETS, assert_close, case_for, exported, module_of
 
 # A network, its heads and for each the module whose result is the stream that it reads, and
 # what is skipped: units before, at and behind heads.
@@ -158,3 +162,26 @@ def test_channels_are_found_by_what_reads_the_stream(name, axis):
     places = places_of(exported(name)[0])
     assert places
     assert {place.axis for place in places} == {axis}
+
+
+def test_a_half_precision_network_answers_in_the_type_of_its_output(tmp_path):
+    """The stream is float16, what comes out float32."""
+
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = copy.deepcopy(module_of(NETS["torchvision-resnet"])).half()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x.half()).float()
+
+    inputs = NETS["torchvision-resnet"].inputs
+    network = TorchSupernet(Half().eval(), inputs, None, None, "half", {}).exported()
+    network = replace(network, heads=heads_for(network, ["net.layer1.0"]))
+    family = family_of(network)
+    case = case_for(NETS["torchvision-resnet"], batch=1)
+    for names in (["net.layer1.0"], ["net.layer1.0", "end"]):
+        made = family.subnet(_choices(family, names, ()), "any").network.tolerating(1e-2)
+        ir.save(made.model.clone(), tmp_path / "net.onnx", external_data=f"{len(names)}.data")
+        (found,) = verify_subnet(tmp_path / "net.onnx", "any", made, [case]).expected
+        assert {array.dtype for array in found.values()} == {np.dtype("float32")}
