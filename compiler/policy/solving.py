@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from skipc.compiler.errors import PolicyError
 from skipc.compiler.policy.answers import Answers, computed_logits, open_runs
 from skipc.compiler.policy.bound import holds, last_certified, samples_needed
@@ -24,6 +26,7 @@ from skipc.compiler.policy.policies import (
 )
 from skipc.compiler.select.data import class_labels, read_parts, samples_sha256
 from skipc.runtime.bundle.manifest import Certificate
+from skipc.runtime.bundle.solved import ExitOutcome, PolicyOutcome, SolvedPolicy, Traded
 from skipc.runtime.load.points import points_here
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ _TELLING = 3
 """With fewer samples in that drop it is chance."""
 _LEAST_PER_EXIT = 20
 """Samples of each part for each exit: with fewer, thresholds follow chance."""
+_CURVE = 16
+"""Points of a curve that the bundle keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,14 @@ class Solved:
         gates: Its tests.
         failures: How many samples of the calibration part are lost; None without a bound.
         outcomes: By kind, what each comes to on the report part, references included.
+        curves: By kind, the same of others than the one that was wanted, the safest first.
     """
 
     name: str
     gates: Gates
     failures: int | None
     outcomes: Mapping[str, Outcome]
+    curves: Mapping[str, Sequence[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,7 @@ def new_policy(
             target="" if engines is None else engines.target,
         )
     tests = (*solved.gates.tests, None)
+    right = 1 - report.wrong.mean(1)
     reported = solved.outcomes[solved.name]
     changed = replace(
         entry,
@@ -154,8 +162,21 @@ def new_policy(
         stops=reported.shares,
         metrics={**entry.metrics, "accuracy": reported.accuracy},
         certificate=certificate,
+        solved=SolvedPolicy(
+            policy=solved.name,
+            source=point.source,
+            samples=len(labels[3]),
+            exits=tuple(map(ExitOutcome, right.tolist(), point.upto_ms)),
+            outcomes=tuple(_written(name, solved) for name in solved.outcomes),
+        ),
     )
     return NewPolicy(changed, solved, point.source, point.upto_ms)
+
+
+def _written(name: str, solved: Solved) -> PolicyOutcome:
+    found = solved.outcomes[name]
+    curve = (Traded(each.accuracy, each.mean_ms) for each in solved.curves.get(name, ()))
+    return PolicyOutcome(name, found.accuracy, found.mean_ms, found.shares, tuple(curve))
 
 
 def _check_counts(counts: Sequence[int], exits: int) -> None:
@@ -211,7 +232,17 @@ def solve(
     assert isinstance(gates, Gates)
     outcomes = {FULL: outcome_of(end, report, loss)}
     outcomes |= {k: outcome_of(each.policy, report, loss) for k, each in chosen.items()}
-    return Solved(FULL if gates == end else name, gates, failures, outcomes)
+    curves = {
+        kind: [outcome_of(each.policy, report, loss) for each in _spread(sequence)]
+        for kind, sequence in sequences.items()
+    }
+    return Solved(FULL if gates == end else name, gates, failures, outcomes, curves)
+
+
+def _spread(sequence: Sequence[_Seen]) -> list[_Seen]:
+    """Returns so many of a sequence that a curve can be drawn, its ends included."""
+    places = np.linspace(0, len(sequence) - 1, min(len(sequence), _CURVE)).round()
+    return [sequence[int(place)] for place in places]
 
 
 def _safest_first(policies: list[Policy], answers: Answers, loss: Loss) -> list[_Seen]:

@@ -20,6 +20,7 @@ from .constraints import (
 )
 from .contained import check_beside
 from .route import Stage, check_route
+from .solved import SolvedPolicy  # noqa: TC001  (a document's field)
 from .tensors import BatchRange, TensorSpec
 
 _NOT_PORTABLE = ("engines/", "measured/")
@@ -189,6 +190,7 @@ class ConfigurationEntry:
     stops: tuple[Annotated[float, AtLeast(0), AtMost(1)], ...]
     metrics: Mapping[str, float]
     certificate: Certificate | None = None
+    solved: SolvedPolicy | None = None
 
     @property
     def only_graph(self) -> str | None:
@@ -337,6 +339,11 @@ class Manifest:
             if entry.certificate is not None and len(entry.route) < 2:
                 raise FormatError(
                     f"{place}: has a 'certificate', but no test that it could be of."
+                )
+            if entry.solved is not None and len(entry.solved.exits) != len(entry.route):
+                raise FormatError(
+                    f"{place}: 'solved' is of {len(entry.solved.exits)} exits, expected one"
+                    f" for each of the {len(entry.route)} stages of its route."
                 )
         idle = [name for name in graphs if name not in run]
         if idle:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plotly.graph_objects
 import pytest
 
 from skipc.compiler.front import read_front
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
+from skipc.tools.report.page import page_of
+from skipc.tools.report.sections.routes import policies_chart
+from skipc.tools.report.study import read_study
+from skipc.tools.views.routes import exits_of
 from tests.command_line import mistake, skipc
 
 if TYPE_CHECKING:
@@ -64,6 +70,38 @@ def test_a_policy_is_what_the_engine_does(here: Path) -> None:
     assert tuple(stops / len(labels)) == pytest.approx(entry.stops)
     assert right / len(labels) == pytest.approx(entry.metrics["accuracy"])
     assert skipc("check", path).code == 0
+    _is_shown(path, found)
+
+
+def _is_shown(path: Path, found: dict[str, Any]) -> None:
+    """Checks that `show` and the report say what the policy's solver printed."""
+    entry = Bundle.open(path).manifest.configuration("early")
+    solved = entry.solved
+    assert solved is not None
+    assert (solved.policy, solved.source) == (found["policy"], "table")
+    assert [each.upto_ms for each in solved.exits] == found["upto_ms"]
+    to_the_end, uniform, *_ = solved.outcomes
+    assert solved.exits[-1].accuracy == to_the_end.accuracy
+    assert not to_the_end.curve
+    assert 2 <= len(uniform.curve) <= 16
+    assert all(a.mean_ms >= b.mean_ms for a, b in pairwise(uniform.curve))
+    for one in solved.outcomes:
+        assert one.accuracy == found["policies"][one.name]["accuracy"]
+        assert list(one.stops) == found["policies"][one.name]["shares"]
+    exits = exits_of(Bundle.open(path).manifest, entry)
+    assert [each.name for each in exits] == ["stages.0.0", "stages.1.1", "end"]
+    assert exits[-1].condition == "always"
+    printed = skipc("show", path).out
+    assert f"Its tests are those of: {solved.policy}." in printed
+    assert all(each.cells[1] in printed for each in exits)
+    page = page_of(read_study(path, [], path.parent / "page.html"))
+    (routes,) = (section for section in page.sections if section.name == "routes")
+    figure = policies_chart("policies-0", "early: policies", solved).figure()
+    plotly.graph_objects.Figure(figure)  # refuses what Plotly does not know
+    assert all(one.name in routes.content for one in solved.outcomes)
+    # Two configurations have exits, one of them a solved policy.
+    assert routes.content.count("Not certified") == 2
+    assert routes.content.count('id="policies-') == 4
 
 
 def test_a_bound_is_certified_and_shown(here: Path) -> None:
@@ -80,7 +118,7 @@ def test_a_bound_is_certified_and_shown(here: Path) -> None:
         f" 95 % ({certificate.failures} of 216 were)"
     )
     assert f"Certified: {text}." in ended.out
-    assert f"early: {text}" in skipc("show", path).out
+    assert f"Certified: {text}." in " ".join(skipc("show", path).out.split())
     # Another policy, without a bound: what was certified is gone.
     assert skipc("policy", path, *ASKED).code == 0
     assert Bundle.open(path).manifest.configuration("early").certificate is None

@@ -27,6 +27,7 @@ from skipc.tools.views.engines import (
     print_estimates,
     print_measured,
 )
+from skipc.tools.views.routes import print_routes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +87,7 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     out.print(listed)
     out.print()
     out.print(_configurations(manifest))
-    for entry in manifest.configurations:
-        if entry.certificate is not None:
-            out.print(f"{entry.name}: {entry.certificate.text}", soft_wrap=True)
+    print_routes(manifest, out)
     for target in bundle.targets():
         print_engines(bundle.engine_set(target), out)
     print_measured(bundle, out)

@@ -10,6 +10,7 @@ from skipc.tools.report.sections import (
     front,
     latency,
     provenance,
+    routes,
     summary,
     switching,
     units,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Callable[[Study], Section], ...] = (
     summary.section,
     front.section,
+    routes.section,
     units.section,
     weights.section,
     bars.memory_section,

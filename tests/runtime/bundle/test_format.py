@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 import skipc.runtime
-from skipc.runtime.bundle import device, engines, manifest, measured, route, tensors
+from skipc.runtime.bundle import device, engines, manifest, measured, route, solved, tensors
 from skipc.runtime.bundle.records import MAX_DOCUMENT_BYTES, read, written
 
 TEXT = (Path(skipc.runtime.__file__).parent / "FORMAT.md").read_text(encoding="utf-8")
@@ -38,6 +38,10 @@ DOCUMENTED = {
         manifest.GraphEntry,
         manifest.ConfigurationEntry,
         manifest.Certificate,
+        solved.SolvedPolicy,
+        solved.PolicyOutcome,
+        solved.ExitOutcome,
+        solved.Traded,
         manifest.PartEntry,
         manifest.ChoiceEntry,
         route.Stage,
@@ -63,8 +67,8 @@ def test_every_key_is_documented(record):
     ("document", "example"),
     [
         (manifest.Manifest, EXAMPLES[0]),
-        (engines.EngineSet, EXAMPLES[3]),
-        (measured.MeasuredTable, EXAMPLES[4]),
+        (engines.EngineSet, EXAMPLES[4]),
+        (measured.MeasuredTable, EXAMPLES[5]),
     ],
 )
 def test_an_example_is_valid(document, example):
@@ -75,6 +79,11 @@ def test_an_example_is_valid(document, example):
 def test_the_example_of_a_certificate_is_valid():
     made = read(manifest.Certificate, EXAMPLES[2], "FORMAT.md")
     assert asdict(made) == EXAMPLES[2]
+
+
+def test_the_example_of_a_solved_policy_is_valid():
+    made = read(solved.SolvedPolicy, EXAMPLES[3], "FORMAT.md")
+    assert json.loads(json.dumps(asdict(made))) == EXAMPLES[3]
 
 
 class _Graph(NamedTuple):

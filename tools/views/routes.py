@@ -1,0 +1,117 @@
+"""Where a configuration of several stages answers: how often, after what, and how well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from skipc.tools.console import count_text, print_prose, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.route import Test
+    from skipc.runtime.bundle.solved import SolvedPolicy
+
+HEADINGS = ("exit", ">answered", ">MACs", ">time", ">accuracy alone", "answers where")
+
+
+class RouteExit(NamedTuple):
+    """One exit of a route; what is not known is None.
+
+    Attributes:
+        name: The head, or ``end``; behind the network's name where there are several.
+        share: Of the samples, how many are answered here.
+        macs: Operations up to here.
+        upto_ms: The time up to here, as the policy's solver had it.
+        accuracy: If all were answered here, a fraction.
+        condition: When a sample is answered here, as a formula.
+    """
+
+    name: str
+    share: float
+    macs: int
+    upto_ms: float | None
+    accuracy: float | None
+    condition: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells below ``HEADINGS``."""
+        return (
+            self.name,
+            percent_of(self.share),
+            count_text(self.macs),
+            "-" if self.upto_ms is None else f"{self.upto_ms:.3g} ms",
+            "-" if self.accuracy is None else percent_of(self.accuracy),
+            self.condition,
+        )
+
+
+def exits_of(manifest: Manifest, entry: ConfigurationEntry) -> tuple[RouteExit, ...]:
+    """Returns the stages of a route, each as the exit that it is."""
+    heads = {
+        part.network: iter([n for c in part.choices if c.axis == "exits" for n in c.taken])
+        for part in entry.parts
+    }
+    solved, macs, found = entry.solved, 0, []
+    for number, (stage, share) in enumerate(zip(entry.route, entry.stops, strict=True)):
+        graph = manifest.graph(stage.graph)
+        macs += graph.macs
+        names = (graph.network, next(heads[graph.network], "end"))
+        alone = None if solved is None else solved.exits[number]
+        found.append(
+            RouteExit(
+                " ".join(name for name in names if name),
+                share,
+                macs,
+                None if alone is None else alone.upto_ms,
+                None if alone is None else alone.accuracy,
+                _condition(stage.test),
+            )
+        )
+    return tuple(found)
+
+
+def _condition(test: Test | None) -> str:
+    if test is None:
+        return "always"
+    if test.stages:
+        return f"{test.output} says so"
+    terms = [
+        name if weight == 1 else f"{weight:.3g} {name}" for name, weight in test.scores.items()
+    ]
+    return f"{' + '.join(terms).replace('+ -', '- ')} >= {test.threshold:.4g}"
+
+
+def percent_of(share: float) -> str:
+    """Returns a share; what is not all is not rounded to all, nor something to nothing."""
+    shown = min(max(100 * share, 0.1), 99.9) if 0 < share < 1 else 100 * share
+    return f"{shown:.1f} %"
+
+
+def solved_text(solved: SolvedPolicy) -> str:
+    """Returns how a route's tests were found, as a sentence."""
+    times = {"macs": "operations at a guessed speed", "front": "the front's latencies"}
+    measured = "this device's measurements" if solved.source == "measured" else ""
+    said = times.get(solved.source, measured or "the engines' tables")
+    return (
+        f"Its tests are those of: {solved.policy}. Accuracies are of {solved.samples} samples"
+        f" that nothing was chosen by; times are {said}."
+    )
+
+
+def print_routes(manifest: Manifest, out: Console) -> None:
+    """Prints the exits of each configuration that has several, and what is certified."""
+    for entry in manifest.configurations:
+        if len(entry.route) < 2:
+            continue
+        out.print(f"\n{entry.name}", style="bold")
+        rows = table(*HEADINGS)
+        for each in exits_of(manifest, entry):
+            rows.add_row(*each.cells)
+        out.print(rows)
+        if entry.solved is not None:
+            print_prose(out, solved_text(entry.solved))
+        if entry.certificate is not None:
+            print_prose(out, f"Certified: {entry.certificate.text}.")
