@@ -40,6 +40,9 @@ READING_NOISE = 0.03
 CALL_NOISE = 0.1
 """Standard deviation of a call's energy, as a share of it."""
 LEAST_FACTOR = 1e-3
+"""What is left of a factor after a reading, at least ..."""
+LEAST_OF_ALL = 1e-9
+"""... and after any number of them: what is divided by must not vanish."""
 IDLE_SHARE = 0.3
 """Power while idle over power while running, before any reading."""
 
@@ -131,9 +134,8 @@ def observe_energy(
     calls_mj = scale * sum(spent.calls_mj.values())
     noise = (READING_NOISE * measured_mj) ** 2 + CALL_NOISE**2 * largest_mj * calls_mj
     gain = seen / (shares @ seen + noise)
-    factors = np.maximum(
-        estimate.factors + gain * (measured_mj - expected_mj), LEAST_FACTOR * estimate.factors
-    )
+    least = np.maximum(LEAST_FACTOR * estimate.factors, LEAST_OF_ALL)
+    factors = np.maximum(estimate.factors + gain * (measured_mj - expected_mj), least)
     covariance = covariance - np.outer(gain, seen)
     count, size = len(names), float(factors[:-1].mean())
     covariance[:count, :count] += (TOGETHER_DRIFT * size) ** 2

@@ -40,7 +40,7 @@ def test_the_list_as_json_has_what_the_table_has() -> None:
     listed = skipc("simulate", "--json").json()
     found = {one["scenario"]: one["duration_s"] for one in listed}
     assert found["thermal-throttling"] == 300
-    assert len(found) == 5
+    assert len(found) == 7
 
 
 def test_a_scenario_is_replayed_and_traced(made: Path, short: Path, tmp_path: Path) -> None:
@@ -61,6 +61,16 @@ def test_json_has_the_numbers(made: Path, short: Path) -> None:
     assert found["scenario"] == "short"
     assert 0 <= found["within_budget"] <= 1
     assert found["average"] is None
+
+
+def test_early_exits_are_told(with_exits: Path, short: Path) -> None:
+    args = ("simulate", with_exits / "ckpt.skipc", "--scenario", short)
+    ended = skipc(*args, "--json")
+    (found,) = json.loads(ended.out)["scenarios"]
+    assert len(found["stage_shares"]) == 3
+    assert sum(found["stage_shares"]) == pytest.approx(1)
+    assert found["cut_calls"] == 0
+    assert "answered at" in skipc(*args).out
 
 
 def test_a_budget_of_ones_own(made: Path, short: Path) -> None:

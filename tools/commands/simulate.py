@@ -92,11 +92,13 @@ def command(
     scale = slow_enough(points)
     points = scaled(points, scale)
     granted = None if budget is None else scaled_budget(budget, scale)
+    by = ranked_by(opened.manifest)
+    stops = {entry.name: entry.stops for entry in opened.manifest.configurations}
     replays = []
     with progress() as step:
         for scenario in chosen:
             step(f"replaying {scenario.name}")
-            replays.append(replay(scenario, points, ranked_by(opened.manifest), granted))
+            replays.append(replay(scenario, points, by, granted, stops))
     if trace is not None:
         found = replays[0]
         traced = trace_of(f"{bundle.name}, {found.scenario.name}", found.stats, found.records)

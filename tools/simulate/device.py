@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass
+from functools import cached_property
+from operator import mul
 from typing import TYPE_CHECKING, final
 
 import numpy as np
@@ -11,7 +15,7 @@ from skipc.runtime import Budget, FakeClock, Reading
 from skipc.runtime.errors import MeterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,34 +35,70 @@ def most_accurate(points: Sequence[OperatingPoint]) -> OperatingPoint:
     return max(points, key=lambda point: (point.rank, point.p50_ms))
 
 
+@dataclass(frozen=True, slots=True)
+class TrueCosts:
+    """What a configuration truly does while nothing slows the device, at a usual difficulty.
+
+    Attributes:
+        upto_ms: Median latency up to the end of each stage of its route.
+        answered: By stage, the share of samples that are answered up to there.
+        mj_per_ms: Mean energy of what takes a millisecond.
+    """
+
+    upto_ms: tuple[float, ...]
+    answered: tuple[float, ...]
+    mj_per_ms: float
+
+    def shares(self, difficulty: float) -> NDArray[np.float64]:
+        """Returns by stage the share of samples that are answered there."""
+        return np.diff(np.array(self.answered) ** difficulty, prepend=0.0)
+
+    def mean_ms(self, difficulty: float) -> float:
+        """Returns what a sample takes on average, noise left out."""
+        return float(self.shares(difficulty) @ self.upto_ms)
+
+
 @final
 class SimulatedDevice:
-    """A device as a scenario has it, for one family; it moves the clock as time passes."""
+    """A device as a scenario has it, for one family; it moves the clock as time passes.
+
+    ``stops`` are the shares of samples that each stage answers, of configurations that have
+    several.
+    """
 
     def __init__(
-        self, scenario: Scenario, points: Sequence[OperatingPoint], clock: FakeClock
+        self,
+        scenario: Scenario,
+        points: Sequence[OperatingPoint],
+        clock: FakeClock,
+        stops: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self._scenario = scenario
         self._clock = clock
         self._random = np.random.default_rng(scenario.seed)
+        self._samples = np.random.default_rng(scenario.seed + 2)
+        self._sample = 0.0
         noise = scenario.noise
         off = np.exp(self._random.normal(0, noise.own, (2, len(points))))
         running_w = scenario.power.running_w
-        self.median_ms = {
-            point.configuration: float(point.p50_ms * factor)
-            for point, factor in zip(points, off[0], strict=True)
-        }
-        """True median latency of each configuration while nothing slows the device."""
-        self.energy_of_mj = {
-            point.configuration: float((point.energy_mj or point.p50_ms * running_w) * factor)
-            for point, factor in zip(points, off[1], strict=True)
-        }
-        """True mean energy of a call of each configuration."""
-        best = most_accurate(points).configuration
-        self.full_ms = self.median_ms[best]
-        """Median latency of the most accurate configuration."""
-        self.full_mj = self.energy_of_mj[best]
-        """Energy of a call of the most accurate configuration."""
+        self.of: dict[str, TrueCosts] = {}
+        """What each configuration truly does."""
+        for point, ms_off, mj_off in zip(points, *off.tolist(), strict=True):
+            name, usual_ms = point.configuration, point.upto_ms or (point.p50_ms,)
+            shares = (stops or {})[name] if point.upto_ms else (1.0,)
+            mj_per_ms = running_w
+            if point.energy_mj:
+                mj_per_ms = point.energy_mj / sum(map(mul, shares, usual_ms))
+            self.of[name] = TrueCosts(
+                tuple(ms * ms_off for ms in usual_ms),
+                (*itertools.accumulate(shares[:-1]), 1.0),
+                mj_per_ms * mj_off / ms_off,
+            )
+        best = self.of[most_accurate(points).configuration]
+        self.full_ms = best.upto_ms[-1]
+        """Median latency of the most accurate configuration, all stages."""
+        self.full_mj = best.mj_per_ms * self.full_ms
+        """Energy of that."""
         self.idle_w = scenario.power.idle * self.full_mj / self.full_ms
         """Power while nothing runs."""
         self.spent_mj = 0.0
@@ -72,16 +112,27 @@ class SimulatedDevice:
         """The time since the scenario began."""
         return self._clock.now_ns() / 1e9
 
-    def call_ms(self, configuration: str) -> float:
-        """Returns what a call that begins now takes, and takes its energy."""
+    def next_sample(self) -> None:
+        """Draws the sample of the next call: how hard it is among all."""
+        self._sample = float(self._samples.random())
+
+    def answers(self, configuration: str, stage: int) -> bool:
+        """Tells whether the sample is answered at this stage of a route, or before."""
+        difficulty = self._scenario.difficulty_at(self.now_s)
+        share = float(self.of[configuration].answered[stage]) ** difficulty
+        return bool(self._sample < share)
+
+    def stage_ms(self, configuration: str, stage: int) -> float:
+        """Returns what a stage that begins now takes, and takes its energy."""
         if not self._draws:
             self._draws = self._drawn()
         latency, energy = self._draws.pop()
-        taken_mj = self.energy_of_mj[configuration] * energy
+        own = self.of[configuration]
+        usual_ms = own.upto_ms[stage] - (own.upto_ms[stage - 1] if stage else 0.0)
+        taken_mj = own.mj_per_ms * usual_ms * energy
         self.spent_mj += taken_mj
         self.spent_in_calls_mj += taken_mj
-        slowdown = self._scenario.slowdown_at(self.now_s)
-        return self.median_ms[configuration] * slowdown * latency
+        return usual_ms * self._scenario.slowdown_at(self.now_s) * latency
 
     def _drawn(self) -> list[tuple[float, float]]:
         latency = self._latencies(self._random, _DRAWS)
@@ -101,9 +152,10 @@ class SimulatedDevice:
             self.spent_mj += self.idle_w * duration_ms
             self._clock.advance_ms(duration_ms)
 
-    def noise_quantile(self, quantile: float) -> float:
-        """Returns the quantile of a call's latency over its median, as the noise has it."""
-        return float(np.quantile(self._latencies(np.random.default_rng(0), 200_000), quantile))
+    @cached_property
+    def noise(self) -> NDArray[np.float64]:
+        """Many latencies over their median, as the noise has them, ascending."""
+        return np.sort(self._latencies(np.random.default_rng(0), 200_000))
 
 
 @final
@@ -152,6 +204,7 @@ def budget_of(grant: Grant, scenario: Scenario, device: SimulatedDevice) -> Budg
     return Budget(
         latency_ms=times(grant.latency, device.full_ms),
         quantile=grant.quantile,
+        hard=grant.hard,
         energy_mj=times(grant.energy, device.full_mj),
         power_w=times(grant.power, full_w),
         window_s=grant.window_s,

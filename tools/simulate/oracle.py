@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple, final
 
+import numpy as np
+
 from skipc.runtime.governor.averages import best_mix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.runtime import Budget, OperatingPoint
-    from skipc.tools.simulate.device import SimulatedDevice
+    from skipc.tools.simulate.device import SimulatedDevice, TrueCosts
+
+_PRECISION = 1e-4
 
 
 class Best(NamedTuple):
@@ -35,28 +39,40 @@ class Oracle:
         self._device = device
         self._period_ms = period_ms
         self._quantiles: dict[float, float] = {}
-        self._known: dict[tuple[Budget, float], Best] = {}
+        self._known: dict[tuple[Budget, float, float], Best] = {}
 
-    def best(self, budget: Budget, slowdown: float) -> Best:
-        """Returns what could be had from a call under ``budget`` at this slow-down."""
-        key = (budget, round(slowdown, 4))
+    def best(self, budget: Budget, slowdown: float, difficulty: float = 1.0) -> Best:
+        """Returns what could be had from a call under ``budget`` at this slow-down.
+
+        ``difficulty`` is how hard samples are, as ``Scenario.difficulty_at`` says.
+        """
+        key = (budget, round(slowdown, 4), round(difficulty, 4))
         if key not in self._known:
-            self._known[key] = self._best(budget, slowdown)
+            self._known[key] = self._best(budget, slowdown, difficulty)
         return self._known[key]
 
-    def _best(self, budget: Budget, slowdown: float) -> Best:
-        device = self._device
-        if budget.quantile not in self._quantiles:
-            self._quantiles[budget.quantile] = device.noise_quantile(budget.quantile)
-        spread = self._quantiles[budget.quantile]
-        limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms
-        running_ms = [device.median_ms[p.configuration] * slowdown for p in self._points]
-        fitting = [index for index, ms in enumerate(running_ms) if ms * spread <= limit_ms]
+    def _best(self, budget: Budget, slowdown: float, difficulty: float) -> Best:
+        limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms / slowdown
+        known = [self._device.of[point.configuration] for point in self._points]
+        running_ms = [each.mean_ms(difficulty) * slowdown for each in known]
+        fitting = [
+            index
+            for index, each in enumerate(known)
+            if self._quantile_ms(each, budget.quantile, difficulty) <= limit_ms
+        ]
+        if budget.hard and not fitting:  # what can stop in time answers with what it has
+            spread = self._spread(budget.quantile)
+            ends_ms = [each.upto_ms[0] * spread for each in known]
+            fitting = [
+                index
+                for index, each in enumerate(known)
+                if len(each.upto_ms) > 1 and ends_ms[index] <= limit_ms
+            ]
         if not fitting:
             fastest = min(range(len(running_ms)), key=lambda index: running_ms[index])
             return Best(self._points[fastest].rank, feasible=False)
         best = max(self._points[index].rank for index in fitting)
-        for excesses in self._excesses(budget, fitting, running_ms):
+        for excesses in self._excesses(budget, fitting, running_ms, difficulty):
             ranks = [self._points[index].rank for index in fitting]
             mix = best_mix(excesses, ranks)
             if mix is None:
@@ -66,12 +82,33 @@ class Oracle:
             best = min(best, low + mix.share * (high - low))
         return Best(best, feasible=True)
 
+    def _spread(self, quantile: float) -> float:
+        """Returns the quantile of a latency over its median, as the noise has it."""
+        if quantile not in self._quantiles:
+            self._quantiles[quantile] = float(np.quantile(self._device.noise, quantile))
+        return self._quantiles[quantile]
+
+    def _quantile_ms(self, one: TrueCosts, quantile: float, difficulty: float) -> float:
+        """Returns the quantile of a configuration's latency over all samples, bisected."""
+        noise, shares = self._device.noise, one.shares(difficulty)
+        low, high = (ms * self._spread(quantile) for ms in (one.upto_ms[0], one.upto_ms[-1]))
+        while high - low > _PRECISION * high:
+            middle = (low + high) / 2
+            within = np.searchsorted(noise, [middle / ms for ms in one.upto_ms]) / len(noise)
+            low, high = (low, middle) if shares @ within >= quantile else (middle, high)
+        return high
+
     def _excesses(
-        self, budget: Budget, fitting: list[int], running_ms: list[float]
+        self,
+        budget: Budget,
+        fitting: list[int],
+        running_ms: list[float],
+        difficulty: float,
     ) -> list[list[float]]:
         """Returns what a call takes beyond its grant, for each average that is limited."""
         device = self._device
-        energies_mj = [device.energy_of_mj[self._points[i].configuration] for i in fitting]
+        costs = [device.of[self._points[i].configuration] for i in fitting]
+        energies_mj = [each.mj_per_ms * each.mean_ms(difficulty) for each in costs]
         found = []
         if budget.energy_mj is not None:
             found.append([mj - budget.energy_mj for mj in energies_mj])

@@ -13,6 +13,8 @@ import numpy as np
 from skipc import runtime
 from skipc.runtime import AdaptiveEngine, FakeClock, Sampler, TensorSpec
 from skipc.runtime.backends.null import NullBackend
+from skipc.runtime.bundle.route import Stage, Test
+from skipc.runtime.load.opening import Family
 from skipc.tools.simulate.device import (
     SimulatedDevice,
     SimulatedMeter,
@@ -24,9 +26,10 @@ from skipc.tools.simulate.scenario import ScenarioError
 from skipc.tools.simulate.tally import Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from skipc.runtime import Budget, OperatingPoint
+    from skipc.runtime.backends import Arrays, Outputs
     from skipc.tools.simulate.scenario import Scenario
 
 
@@ -38,7 +41,8 @@ there are fewer calls between two changes than there would be.
 """
 IDLE_OFF = 1.03
 """How well the idle power was measured before: 3 % too high."""
-_INPUT = np.zeros(1, np.float32)
+_INPUT, _OUTPUT = (TensorSpec(name, "float32", (1,)) for name in "xy")
+_TEST = Test("y", {"value": 1.0}, threshold=0.5)
 
 
 def replay(
@@ -46,6 +50,7 @@ def replay(
     points: Sequence[OperatingPoint],
     ranked_by: str = "accuracy",
     budget: Budget | None = None,
+    stops: Mapping[str, Sequence[float]] | None = None,
 ) -> Replay:
     """Returns what comes of a scenario for a family.
 
@@ -54,21 +59,25 @@ def replay(
         points: The configurations.
         ranked_by: What their rank is.
         budget: Granted all the time instead of what the scenario grants; None does not.
+        stops: By configuration the share of samples that each stage answers, of those whose
+            point has several; their routes are taken to go from each to the next.
 
     Raises:
         BudgetError: ``budget`` asks for what is not known of the configurations.
         ScenarioError: Energy is granted, and nothing is known of it.
     """
     clock = FakeClock()
-    device = SimulatedDevice(scenario, points, clock)
+    device = SimulatedDevice(scenario, points, clock, stops)
     sampler = None
     if scenario.meter is not None:
         sampler = Sampler(SimulatedMeter(scenario.meter, device, scenario.seed + 1), clock)
-    scripts = {
-        point.configuration: lambda _, name=point.configuration: device.call_ms(name)
-        for point in points
-    }
-    backend = NullBackend(scripts, {"y": _INPUT}, clock)
+    routes, stages = _routes(points)
+    scripts = {graph: lambda _, at=at: device.stage_ms(*at) for graph, at in stages.items()}
+
+    def answer(graph: str, _: Arrays) -> Outputs:
+        return {"y": np.array([device.answers(*stages[graph])], np.float32)}
+
+    backend = NullBackend(scripts, answer, clock)
     grants = [(grant.at_s, budget_of(grant, scenario, device)) for grant in scenario.grants]
     if budget is not None:
         grants = [(0.0, budget)]
@@ -79,11 +88,12 @@ def replay(
             " Give the scenario a [meter], or each configuration an 'energy_mj' in front.json."
         )
     with _quiet(), AdaptiveEngine(
-        points, [TensorSpec("x", "float32", (1,))], backend,
+        points, [_INPUT], backend,
         clock=clock, warm_up_runs=0, ranked_by=ranked_by, sampler=sampler,
         idle_w=None if sampler is None else device.idle_w * IDLE_OFF,
+        family=Family(routes, [_OUTPUT]),
     ) as engine:  # fmt: skip
-        started_s = time.perf_counter()
+        started_s, sample = time.perf_counter(), np.zeros(1, np.float32)
         found = Replay(scenario, points, device)
         next_poll_s = 0.0
         for arrival_ms in _arrivals_ms(scenario, device, clock):
@@ -94,13 +104,29 @@ def replay(
                 found.grant(engine.budget)
             if sampler is not None and now_s >= next_poll_s:
                 next_poll_s = now_s + sampler.poll()
-            engine(_INPUT)
+            device.next_sample()
+            engine(sample)
             record = engine.last
             assert record is not None
             found.add(record, now_s)
         found.taken_s = time.perf_counter() - started_s
         found.stats, found.records = engine.stats(), engine.trace()
         return found
+
+
+def _routes(
+    points: Sequence[OperatingPoint],
+) -> tuple[dict[str, tuple[Stage, ...]], dict[str, tuple[str, int]]]:
+    """Returns each configuration's route, and by graph whose and which stage it is."""
+    routes: dict[str, tuple[Stage, ...]] = {}
+    stages: dict[str, tuple[str, int]] = {}
+    for index, point in enumerate(points):
+        graphs = [f"{index}.{number}" for number, _ in enumerate(point.upto_ms or (0.0,))]
+        stages |= {graph: (point.configuration, at) for at, graph in enumerate(graphs)}
+        *tested, last = graphs
+        route = [*(Stage(graph, test=_TEST) for graph in tested), Stage(last)]
+        routes[point.configuration] = tuple(route)
+    return routes, stages
 
 
 @contextmanager
@@ -150,6 +176,8 @@ def scaled(points: Sequence[OperatingPoint], factor: float) -> tuple[OperatingPo
             p95_ms=point.p95_ms * factor,
             p99_ms=times(point.p99_ms, factor),
             energy_mj=point.energy_mj * factor,
+            upto_ms=tuple(ms * factor for ms in point.upto_ms),
+            upto_p99_ms=tuple(ms * factor for ms in point.upto_p99_ms),
         )
         for point in points
     )

@@ -77,12 +77,13 @@ class Arrivals:
 
 
 @dataclass(frozen=True, slots=True)
-class Slowdown:
-    """The device's speed changes.
+class Change:
+    """The device's speed changes, or how hard samples are.
 
     Attributes:
         at_s: When it begins to change.
-        factor: Latency over usual latency from then on.
+        factor: From then on: latency over usual latency; or, of samples, the power to which
+            the share is raised that is answered up to an exit. 0.7 becomes 0.34 at 3.
         over_s: How long the change takes; 0 for a step.
     """
 
@@ -168,6 +169,7 @@ class Grant:
         at_s: From when on.
         latency: Of a call; None for no limit.
         quantile: The share of calls that stay within it.
+        hard: Whether a route of several stages stops in time and answers with what it has.
         energy: Of a call on average; None for no limit.
         power: On average; None for no limit.
         window_s: Over how long the power is averaged.
@@ -178,6 +180,7 @@ class Grant:
     at_s: Moment = 0.0
     latency: Positive | None = None
     quantile: Annotated[float, AtLeast(0.5), Below(1)] = 0.99
+    hard: bool = False
     energy: Positive | None = None
     power: Positive | None = None
     window_s: Positive | None = None
@@ -192,6 +195,7 @@ class Scenario:
         seed: Of everything random in it.
         grants: The budgets, in the order of their time.
         slowdowns: Changes of the device's speed, in the order of their time.
+        difficulties: Changes of how hard samples are; it matters to early exits alone.
         file: The name of its file, without the suffix; in the file itself it is not said.
     """
 
@@ -203,7 +207,8 @@ class Scenario:
     grants: Annotated[tuple[Grant, ...], NotEmpty()]
     seed: int = 0
     arrivals: Arrivals = Arrivals("periodic", 1.5)  # frozen
-    slowdowns: tuple[Slowdown, ...] = ()
+    slowdowns: tuple[Change, ...] = ()
+    difficulties: tuple[Change, ...] = ()
     neighbour: Neighbour | None = None
     noise: Noise = Noise()  # frozen
     power: Power = Power()  # frozen
@@ -216,9 +221,10 @@ class Scenario:
             raise ScenarioError(f"{where}: unknown key 'file'. Remove it.")
         if self.grants[0].at_s > 0:
             raise ScenarioError(f"{where}: 'grants' must begin with one at at_s = 0.")
-        changes: dict[str, tuple[Grant | Slowdown, ...]] = {
+        changes: dict[str, tuple[Grant | Change, ...]] = {
             "grants": self.grants,
             "slowdowns": self.slowdowns,
+            "difficulties": self.difficulties,
         }
         for key, entries in changes.items():
             times_s = [entry.at_s for entry in entries]
@@ -238,22 +244,22 @@ class Scenario:
 
     def slowdown_at(self, time_s: float) -> float:
         """Returns latency over usual latency at a moment."""
-        factor = 1.0
-        for change in self.slowdowns:
-            if time_s < change.at_s:
-                break
-            done = min((time_s - change.at_s) / change.over_s, 1.0) if change.over_s else 1.0
-            factor += done * (change.factor - factor)
+        factor = _factor_at(self.slowdowns, time_s)
         if self.neighbour is not None:
             within = time_s % self.neighbour.period_s
             if within < self.neighbour.share * self.neighbour.period_s:
                 factor *= self.neighbour.factor
         return factor
 
+    def difficulty_at(self, time_s: float) -> float:
+        """Returns to what power shares of samples that are answered are raised then."""
+        return _factor_at(self.difficulties, time_s)
+
     def steps_s(self) -> tuple[float, ...]:
         """Returns when something changes at once, so that a governor has to adapt."""
         steps = [0.0, *(grant.at_s for grant in self.grants)]
-        steps += [change.at_s for change in self.slowdowns if change.over_s == 0]
+        changes = (*self.slowdowns, *self.difficulties)
+        steps += [change.at_s for change in changes if change.over_s == 0]
         if self.neighbour is not None:
             period_s, count = self.neighbour.period_s, 0
             while count * period_s < self.duration_s:
@@ -261,6 +267,16 @@ class Scenario:
                 steps.append((count + self.neighbour.share) * period_s)
                 count += 1
         return tuple(sorted(steps))
+
+
+def _factor_at(changes: tuple[Change, ...], time_s: float) -> float:
+    factor = 1.0
+    for change in changes:
+        if time_s < change.at_s:
+            break
+        done = min((time_s - change.at_s) / change.over_s, 1.0) if change.over_s else 1.0
+        factor += done * (change.factor - factor)
+    return factor
 
 
 def shipped_scenarios() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, final
 
 from skipc.runtime.governor.account import BURST_CALLS
@@ -40,9 +41,14 @@ class Replay:
         """Mean rank of always running the fastest configuration."""
         self.average: Average | None = None
         """How an average budget is kept; None without one."""
+        self.stages: Counter[int] = Counter()
+        """Calls of configurations with several stages, by the one that answered."""
+        self.cut_calls = 0
+        """Those of them that a hard deadline ended."""
         self.taken_s = 0.0
         """Time that the replay took."""
         self._device = device
+        self._stages = {point.configuration: len(point.upto_ms) for point in points}
         self._ranks = {point.configuration: point.rank for point in points}
         self._oracle = Oracle(points, device, scenario.arrivals.mean_period * device.full_ms)
         self._steps_s = list(scenario.steps_s())
@@ -62,7 +68,14 @@ class Replay:
         if self.average is not None:
             self.average.add_call()
         self.limited |= record.limit_ms is not None
-        best = self._oracle.best(record.budget, self.scenario.slowdown_at(began_s))
+        if self._stages[record.configuration] > 1:
+            self.stages.update([record.stage])
+            self.cut_calls += record.stopped_by == "deadline"
+        best = self._oracle.best(
+            record.budget,
+            self.scenario.slowdown_at(began_s),
+            self.scenario.difficulty_at(began_s),
+        )
         if best.feasible:
             self._possible += 1
             self._possible_within += record.within_budget
@@ -99,6 +112,12 @@ class Replay:
         """The gain over the cheapest configuration, as a share of the oracle's."""
         possible = self.oracle_rank - self.cheapest_rank
         return 1.0 if possible <= 0 else (self.mean_rank - self.cheapest_rank) / possible
+
+    @property
+    def stage_shares(self) -> tuple[float, ...]:
+        """Of the calls of routes, the share that each stage answered; empty without one."""
+        count = max(self.stages, default=-1) + 1
+        return tuple(self.stages[at] / self.stages.total() for at in range(count))
 
     @property
     def simulated_s(self) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _KEYS = (
     *("calls", "counted_calls", "within_budget", "within_budget_of_all_calls", "mean_rank"),
     *("oracle_rank", "cheapest_rank", "switches_per_s", "simulated_s", "taken_s"),
+    *("stage_shares", "cut_calls"),
 )
 _AVERAGE_KEYS = ("kind", "granted", "taken", "largest_overdraft_of_burst")
 _UNITS = {"energy": "mJ", "power": "W", "battery": "W"}
@@ -45,9 +46,11 @@ def scenario_table(scenarios: Iterable[Scenario]) -> Rows:
 
 def replay_table(replays: Sequence[Replay]) -> Rows:
     """Returns what came of each scenario, as a table."""
+    exits = [">answered at", ">cut"] if any(found.stages for found in replays) else []
     rows = table(
-        "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", "taken/granted"
-    )
+        "scenario", ">calls", ">feasible", ">in time", ">gain", ">switches", *exits,
+        "taken/granted",
+    )  # fmt: skip
     for found in replays:
         counted, kept = found.counted_calls, found.average
         rows.add_row(
@@ -57,11 +60,19 @@ def replay_table(replays: Sequence[Replay]) -> Rows:
             f"{100 * found.within_budget:.2f} %" if counted and found.limited else "-",
             f"{round(100 * found.gain)} %" if counted else "-",
             str(found.stats.switches),
+            *(_exits(found) if exits else ()),
             "-"
             if kept is None
             else f"{kept.taken:.4g}/{kept.granted:.4g} {_UNITS[kept.kind]}",
         )
     return rows
+
+
+def _exits(found: Replay) -> tuple[str, str]:
+    if not found.stages:
+        return "-", "-"
+    shares = "/".join(f"{100 * share:.0f}" for share in found.stage_shares)
+    return f"{shares} %", f"{100 * found.cut_calls / found.stages.total():.1f} %"
 
 
 def replay_notes(replays: Sequence[Replay], scale: float) -> str:
@@ -74,6 +85,11 @@ def replay_notes(replays: Sequence[Replay], scale: float) -> str:
         " average, of energy or power."
         f" {times:.3g} times faster than real time."
     )
+    if any(found.stages for found in replays):
+        text += (
+            " answered at: of the calls of early exits, how many each of them answered. cut:"
+            " those that a hard deadline ended."
+        )
     if scale > 1:
         text += (
             f" Latencies and energies, granted ones too, are taken {scale:.3g} times as large,"

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from skipc.runtime import Budget, FakeClock, OperatingPoint
@@ -12,12 +13,12 @@ from skipc.tools.simulate.device import SimulatedDevice, SimulatedMeter
 from skipc.tools.simulate.replay import LEAST_MS, replay, scaled, scaled_budget, slow_enough
 from skipc.tools.simulate.scenario import (
     Arrivals,
+    Change,
     Grant,
     Neighbour,
     Noise,
     Scenario,
     ScriptedMeter,
-    Slowdown,
 )
 from skipc.tools.simulate.tally import Oracle
 
@@ -57,7 +58,7 @@ def test_the_same_seed_gives_the_same_calls():
 
 
 def test_a_slow_device_is_followed_and_the_oracle_counts_what_it_could_have_had():
-    slow = replace(PLAIN, slowdowns=(Slowdown(20, 1.6), Slowdown(40, 1.0)))
+    slow = replace(PLAIN, slowdowns=(Change(20, 1.6), Change(40, 1.0)))
     found = replay(slow, POINTS)
     ran = dict.fromkeys(("full", "mid", "fast"), 0)
     for record in found.records:
@@ -119,7 +120,7 @@ def test_the_meter_shows_steps_and_its_faults():
     device = SimulatedDevice(PLAIN, POINTS, clock)
     script = ScriptedMeter(resolution=0.5, noise=0.0, stops_at_s=1, back_at_s=2, jumps_at_s=3)
     meter = SimulatedMeter(script, device, seed=0)
-    device.call_ms("full")
+    device.stage_ms("full", 0)
     shown = meter.read().energy_mj
     assert shown % meter.resolution_mj == 0
     assert shown <= device.spent_mj < shown + meter.resolution_mj
@@ -153,3 +154,67 @@ def test_fast_networks_are_slowed_down():
     assert slow_enough(POINTS) == 1.0
     budget = scaled_budget(Budget(latency_ms=2.0, energy_mj=3.0, power_w=5.0), 10.0)
     assert budget == Budget(latency_ms=20.0, energy_mj=30.0, power_w=5.0)
+
+
+ROUTE = OperatingPoint(
+    "route",
+    0.94,
+    *(12.0, 30.0, 32.0),
+    energy_mj=150.0,
+    upto_ms=(10.0, 20.0, 30.0),
+    upto_p99_ms=(10.6, 21.2, 31.8),
+)
+STOPS = {"route": (0.6, 0.25, 0.15)}
+
+
+def stages_of(records):
+    """Returns the share of the calls that each of three stages answered."""
+    counts = np.bincount([record.stage for record in records], minlength=3)
+    return counts / len(records)
+
+
+def test_samples_are_answered_where_they_were_and_later_when_they_are_harder():
+    found = replay(replace(PLAIN, duration_s=100.0), [ROUTE], stops=STOPS)
+    assert found.stage_shares == pytest.approx(STOPS["route"], abs=0.03)
+    assert {record.stopped_by for record in found.records} == {"test", "end"}
+    hard = replace(PLAIN, duration_s=200.0, difficulties=(Change(100, 3.0),))
+    records = replay(hard, [ROUTE], stops=STOPS).records
+    assert stages_of([r for r in records if r.time_s < 100]) == pytest.approx(
+        STOPS["route"], abs=0.03
+    )
+    # What is answered up to an exit, 0.6 and 0.85, to the third power.
+    shares = 0.6**3, 0.85**3 - 0.6**3, 1 - 0.85**3
+    assert stages_of([r for r in records if r.time_s > 100]) == pytest.approx(shares, abs=0.03)
+
+
+def test_what_a_stage_takes_is_of_that_stage():
+    found = replay(replace(PLAIN, noise=QUIET), [ROUTE], stops=STOPS)
+    for record in found.records:
+        assert record.latency_ms == pytest.approx(ROUTE.upto_ms[record.stage])
+    twice = scaled([ROUTE], 2.0)[0]
+    assert twice.upto_ms == (20.0, 40.0, 60.0)
+    assert twice.upto_p99_ms == (21.2, 42.4, 63.6)
+
+
+def test_a_hard_deadline_cuts_and_is_kept():
+    grants = (Grant(latency=0.8, hard=True),)
+    found = replay(replace(PLAIN, duration_s=100.0, grants=grants), [ROUTE], stops=STOPS)
+    cut = [record for record in found.records if record.stopped_by == "deadline"]
+    assert 0.1 < len(cut) / found.calls < 0.2  # those that would have gone to the end
+    assert found.cut_calls == len(cut)
+    # Once it knows how the latencies scatter.
+    assert {record.stage for record in cut if record.time_s > 10} == {1}
+    assert found.within_budget == 1.0
+    late = replace(PLAIN, duration_s=20.0, grants=(Grant(latency=0.8),))
+    assert replay(late, [ROUTE], stops=STOPS).cut_calls == 0
+
+
+def test_the_oracle_knows_how_long_hard_samples_take():
+    clock = FakeClock()
+    device = SimulatedDevice(replace(PLAIN, noise=QUIET), [ROUTE], clock, STOPS)
+    oracle = Oracle([ROUTE], device, period_ms=0.0)
+    easy = Budget(latency_ms=21.0, quantile=0.8)
+    assert oracle.best(easy, 1.0, 1.0).feasible
+    assert not oracle.best(easy, 1.0, 3.0).feasible
+    assert oracle.best(replace(easy, hard=True), 1.0, 3.0).feasible
+    assert not oracle.best(replace(easy, hard=True), 2.2, 3.0).feasible

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from skipc.tools.simulate.scenario import (
+    Change,
     Neighbour,
     ScenarioError,
-    Slowdown,
     find_scenario,
     read_scenario,
     shipped_scenarios,
@@ -113,7 +113,7 @@ def test_slow_downs_are_steps_or_ramps(tmp_path):
         "[neighbour]\nperiod_s = 4\nshare = 0.25\nfactor = 3\n"
     )
     scenario = read_scenario(_written(tmp_path, text))
-    assert scenario.slowdowns == (Slowdown(2, 2, 2), Slowdown(6, 1, 0))
+    assert scenario.slowdowns == (Change(2, 2, 2), Change(6, 1, 0))
     assert scenario.neighbour == Neighbour(4, 0.25, 3)
     times_s = [0.5, 1.5, 3.0, 4.5, 5.5, 7.0, 8.5]
     found = [scenario.slowdown_at(time_s) for time_s in times_s]
