@@ -31,12 +31,15 @@ def call(
     energy_mj: float = 0.0,
     metered_mj: float | None = None,
     reason: str = "it is the best.",
+    stage: int = 0,
+    stopped_by: str = "end",
 ) -> TracedCall:
     """A call that ended at ``time_s``."""
     return TracedCall(
         time_s,
         configuration,
-        0,
+        stage,
+        stopped_by,
         latency_ms,
         1.2 * latency_ms,
         feasible,

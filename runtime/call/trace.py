@@ -6,8 +6,8 @@ The first line says what the file is; each further line is one call. A reader ne
     {"format": "skipc.trace/2", "engine": "net.skipc", "ranked_by": "accuracy",
      "meter_estimated": false,
      "configurations": [{"name": "full", "rank": 0.95, "p50_ms": 8.0, "energy_mj": 80.0}, ...]}
-    {"time_s": 0.012, "configuration": "full", "stage": 0, "latency_ms": 8.1,
-     "predicted_ms": 9.4, "feasible": true, "binding": "", "limit_ms": 12.0,
+    {"time_s": 0.012, "configuration": "full", "stage": 0, "stopped_by": "end",
+     "latency_ms": 8.1, "predicted_ms": 9.4, "feasible": true, "binding": "", "limit_ms": 12.0,
      "budget": {"latency_ms": 12.0, "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null,
      "failure": "", "reason": "..."}
 
@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ..bundle.constraints import Place, Text
+from ..bundle.constraints import AtLeast, AtMost, OneOf, Place, Text
 from ..bundle.records import parse_json, read, read_document, written
 from ..errors import FormatError, choices_text
 from ..governor.budget import MOST, Budget
@@ -48,6 +48,8 @@ class _Plausible:
 
 
 _BUDGET_KEYS = tuple(each.name for each in fields(Budget) if each.init)
+STOPPED_BY = ("end", "test", "deadline")
+"""What ends a call: see ``CallRecord``."""
 Plausible = Annotated[float, _Plausible()]
 
 
@@ -70,7 +72,8 @@ class TracedCall:
 
     time_s: Plausible
     configuration: str
-    stage: int
+    stage: Annotated[int, AtLeast(0), AtMost(999)]
+    stopped_by: Annotated[str, OneOf(STOPPED_BY)]
     latency_ms: Plausible
     predicted_ms: Plausible
     feasible: bool

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from skipc.compiler.heads import read_heads
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.tools.report.sections import summary
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
 def test_units_list_the_heads(with_exits: Path) -> None:
     told = skipc("units", with_exits / "ckpt.pt").out
-    rows = [line.split()[:2] for line in told.split("exits")[1].splitlines()[1:]]
-    assert rows == [["0", EXITS[0]], ["1", EXITS[1]]]
+    heads = read_heads(with_exits / "ckpt.pt")
+    assert [head.name for head in heads] == EXITS
+    rows = [line.split() for line in told.split("exits")[1].splitlines()[1:]]
+    assert [(*row[:2], *row[-2:]) for row in rows] == [
+        (str(i), head.name, f"{100 * head.accuracy:.1f}", "%") for i, head in enumerate(heads)
+    ]
+    listed = skipc("units", with_exits / "ckpt.pt", "--json").json()["axes"]["exits"]
+    assert [one["accuracy"] for one in listed] == [head.accuracy for head in heads]
 
 
 def test_a_route_has_a_stage_for_each_exit(with_exits: Path) -> None:

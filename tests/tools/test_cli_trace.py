@@ -85,6 +85,12 @@ SHAPES = {
         [TracedConfiguration(name, i, 1.0, 0.0) for i, name in enumerate(NASTY)],
         engine="</title><script>alert(3)</script>",
     ),
+    "exits": trace(
+        [
+            call(0.1 * i, stage=i % 3, stopped_by=("test", "test", "deadline", "end")[i % 4])
+            for i in range(90)
+        ]
+    ),
     "many": trace(
         [call(0.1 * i, f"c{i}") for i in range(80)],
         [TracedConfiguration(f"c{i}", i, 1.0, 0.0) for i in range(80)],

@@ -16,7 +16,7 @@ from skipc.tools.console import short
 from skipc.tools.trace.columns import columns_of, thinned
 from skipc.tools.trace.content import content_of, strip_of
 from skipc.tools.trace.energy import energy_panel
-from skipc.tools.trace.summary import sentences, summary_of
+from skipc.tools.trace.summary import numbers_of, sentences, summary_of
 from skipc.tools.web.palette import ramp
 from tests.traces import call, trace
 
@@ -59,6 +59,32 @@ def test_energy_of_a_configuration_is_what_its_calls_were_expected_to_take() -> 
     assert full.energy_mj == 80
     assert mid.energy_mj is None
     assert fast.energy_mj == 20  # never ran: as expected at the end
+
+
+def test_where_calls_were_answered_is_counted_and_drawn_over_time() -> None:
+    places = [(0, "test"), (1, "test"), (2, "end"), (1, "deadline")]
+    calls = [
+        call(0.1 * i, stage=places[i % 4][0], stopped_by=places[i % 4][1]) for i in range(100)
+    ]
+    calls += [call(10 + 0.1 * i, "fast") for i in range(99)]
+    calls.append(call(20, failure="no memory"))
+    summary = summary_of(trace(calls))
+    full = next(one for one in summary.configurations if one.configuration == "full")
+    assert (full.stages, full.cut) == ((0.25, 0.5, 0.25), 0.25)
+    assert all(one.stages == () for one in summary.configurations if one is not full)
+    content = content_of(trace(calls), 1000, 100)
+    assert content.columns.exits == ("exit 1", "exit 2", "end", "deadline")
+    assert content.exits is not None
+    early, late = content.exits.shares[:, 0], content.exits.shares[:, -1]
+    assert early == pytest.approx([0.25] * 4, abs=0.05)
+    assert late.tolist() == [0, 0, 1, 0]
+    headings, rows = numbers_of(summary)
+    assert headings[-2:] == (">answered at", ">cut")
+    assert rows[0][-2:] == ("25 / 50 / 25 %", "25.0 %")
+    # Where all calls run to their end there is nothing to tell.
+    plain = trace([call(0.1 * i) for i in range(9)])
+    assert content_of(plain, 1000, 100).exits is None
+    assert ">cut" not in numbers_of(summary_of(plain))[0]
 
 
 def test_accuracy_is_given_only_where_ranks_are_accuracies() -> None:

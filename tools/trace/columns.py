@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Indices = NDArray[np.intp]
     Flags = NDArray[np.bool_]
 
+_LAST = 1 << 62
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
@@ -31,6 +33,9 @@ class Columns:
         energy_mj: What it was expected to take; 0 if nothing was known.
         metered_mj: What the meter had counted; NaN without one.
         assumed: Whether that was not measured: a power taken for granted.
+        exits: How calls were answered: ``exit 1`` and so on where a test stopped them,
+            ``end`` of a route, ``deadline``; those that occur, ``end`` alone without routes.
+        answered: How it was: an index into ``exits``; -1 of one that failed.
     """
 
     configurations: tuple[TracedConfiguration, ...]
@@ -46,6 +51,8 @@ class Columns:
     energy_mj: Floats
     metered_mj: Floats
     assumed: bool
+    exits: tuple[str, ...]
+    answered: Indices
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -83,6 +90,8 @@ def columns_of(trace: Trace) -> Columns:
     calls = tuple(sorted(trace.calls, key=lambda call: call.time_s))
     latency_ms = np.array([call.latency_ms for call in calls], float)
     end_s = np.array([call.time_s for call in calls], float)
+    places = [_place(call) for call in calls]
+    exits = {name: at for at, (_, name) in enumerate(sorted({p for p in places if p}))}
     return Columns(
         configurations=configurations,
         calls=calls,
@@ -97,7 +106,18 @@ def columns_of(trace: Trace) -> Columns:
         energy_mj=np.array([call.energy_mj for call in calls], float),
         metered_mj=or_nan([call.metered_mj for call in calls]),
         assumed=trace.meter_estimated,
+        exits=tuple(exits),
+        answered=np.array([exits[p[1]] if p else -1 for p in places], np.intp),
     )
+
+
+def _place(call: TracedCall) -> tuple[int, str] | None:
+    """Returns the order among exits and the name of where a call was answered."""
+    if call.failure:
+        return None
+    if call.stopped_by == "test":
+        return call.stage, f"exit {call.stage + 1}"
+    return _LAST + (call.stopped_by == "deadline"), call.stopped_by
 
 
 def or_nan(values: list[float | None]) -> Floats:

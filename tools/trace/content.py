@@ -10,8 +10,11 @@ import numpy as np
 from skipc.tools.console import plural, short
 from skipc.tools.trace.columns import Line, columns_of, steps, thinned
 from skipc.tools.trace.energy import energy_panel
+from skipc.tools.web.palette import LIGHT, PARTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skipc.runtime.call.trace import Trace
     from skipc.tools.trace.columns import Columns, Flags, Floats, Indices
     from skipc.tools.trace.energy import EnergyPanel
@@ -24,6 +27,8 @@ _PAUSE_SHARE = 0.015
 _LONGEST_TITLE = 60
 # A pause shorter than this many usual intervals between calls does not show.
 _BRIDGED = 5.0
+# So many calls make a share that can be read; more moments than this cannot be told apart.
+_CALLS_A_MOMENT, _MOMENTS = 25, 80
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +39,7 @@ class Content:
         rows: Which configurations have a row: indices into ``columns.configurations``.
         drawn: The calls that are drawn as points.
         strip: What ran when; None without calls.
+        exits: Where calls were answered when; None where all ran to their end.
         energy: The energy panel; None where nothing is known.
         logarithmic: Whether the latency axis is.
         scale: What seconds are multiplied with on the time axis.
@@ -48,6 +54,7 @@ class Content:
     prediction: Line
     limit: Line
     strip: Strip | None
+    exits: ExitShares | None
     energy: EnergyPanel | None
     range_ms: tuple[float, float]
     logarithmic: bool
@@ -95,6 +102,7 @@ def content_of(trace: Trace, points: int, moments: int) -> Content:
         prediction=_prediction(columns, points, last_s - first_s, high_ms),
         limit=Line("limit", *steps(columns.start_s, bound_ms, last_s, points), True),
         strip=strip,
+        exits=None if strip is None else exit_shares(columns),
         energy=energy_panel(columns),
         range_ms=(low_ms, high_ms),
         logarithmic=logarithmic,
@@ -211,6 +219,40 @@ def strip_of(columns: Columns, count: int) -> Strip:
     bad = ~columns.feasible
     infeasible = _covered(start_s[bad], end_s[bad], edges_s - first_s) > least
     return Strip(edges_s, shares, infeasible)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExitShares:
+    """Where calls were answered, over time.
+
+    Attributes:
+        edges_s: Where the moments begin and end.
+        shares: Of each of ``Columns.exits`` at each moment, between 0 and 1; 0 without calls.
+    """
+
+    edges_s: Floats
+    shares: Floats
+
+
+def exit_colours(names: Sequence[str]) -> list[str]:
+    """Returns the colour of each of ``Columns.exits`` on a light ground."""
+    own = {"end": LIGHT.muted, "deadline": LIGHT.alarm}
+    return [own.get(name, PARTS[at % len(PARTS)]) for at, name in enumerate(names)]
+
+
+def exit_shares(columns: Columns) -> ExitShares | None:
+    """Returns where calls were answered; None where all ran to their end."""
+    if set(columns.exits) <= {"end"}:
+        return None
+    moments = max(min(len(columns) // _CALLS_A_MOMENT, _MOMENTS), 1)
+    edges_s = np.linspace(*columns.extent_s, moments + 1)
+    counts = np.stack(
+        [
+            np.histogram(columns.end_s[columns.answered == at], edges_s)[0]
+            for at in range(len(columns.exits))
+        ]
+    )
+    return ExitShares(edges_s, counts / np.maximum(counts.sum(0), 1))
 
 
 def _covered(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:

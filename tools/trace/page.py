@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.compiler.bundle.files import write_whole
-from skipc.tools.trace.content import content_of
-from skipc.tools.trace.summary import HEADINGS, cells, sentences
+from skipc.tools.trace.content import content_of, exit_colours
+from skipc.tools.trace.summary import numbers_of, sentences
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, hovering, label, log_axis
 from skipc.tools.web.html import Table, element, joined, keyed
 from skipc.tools.web.page import Page, Section
@@ -41,11 +41,9 @@ def write_html(path: Path, trace: Trace, summary: Summary) -> None:
         ExtraMissingError: Plotly is not installed.
     """
     content = content_of(trace, _POINTS, _MOMENTS)
-    told = tuple(
-        (keyed(name, rank), *numbers)
-        for rank, (name, *numbers) in enumerate(map(cells, summary.configurations))
-    )
-    numbers = Table("By configuration", HEADINGS, told).html()
+    headings, rows = numbers_of(summary)
+    told = tuple((keyed(name, rank), *numbers) for rank, (name, *numbers) in enumerate(rows))
+    numbers = Table("By configuration", headings, told).html()
     said = " ".join(sentences(summary))
     header = joined(
         element("p", "skipc trace", class_="eyebrow"), element("h1", content.title)
@@ -70,6 +68,8 @@ def _chart(content: Content) -> Chart:
         range=[max(len(rows), 1) - 0.5, -0.5], showgrid=False,
     )  # fmt: skip
     uprights = [(3.0, latency), (max(0.22 * len(rows), 0.5), strip)]
+    if content.exits is not None:
+        uprights.append((1.2, axis("answered at (%)", range=[0, 100])))
     if content.energy is not None:
         panel = content.energy
         uprights.append((1.6, axis(panel.axis, range=[0, panel.top])))
@@ -87,6 +87,8 @@ def _chart(content: Content) -> Chart:
             for first_s, last_s in content.infeasible_spans_s
         ],
     }  # fmt: skip
+    more = (("exits", content.exits), ("energy", content.energy))
+    shown = ["latency", "configuration", *(name for name, panel in more if panel is not None)]
     last, whole, top = len(uprights), sum(height for height, _ in uprights), 1.0
     gap = _SPACING / whole
     for number, (height, upright) in enumerate(uprights, 1):
@@ -100,17 +102,17 @@ def _chart(content: Content) -> Chart:
         )  # fmt: skip
         domain = [max(bottom, 0.0), top]
         layout[f"yaxis{key}"] = {**upright, "anchor": f"x{key}", "domain": domain}
-        if number == 3:
-            layout["legend2"] = LEGEND | {"y": top}
+        if number > 2:
+            layout[f"legend{number}"] = LEGEND | {"y": top}
         top = bottom - gap
     return Chart(
         "calls",
-        f"{'Latency' if content.energy is None else 'Latency, energy'} and configuration",
+        f"{', '.join(shown[:-1])} and {shown[-1]}".capitalize(),
         " ".join((
             *content.notes,
             "Drag to zoom, double-click to go back; point at a call to see why it ran.",
         )),
-        [*_latency(content), *_strip(content), *_energy(content)],
+        [*_latency(content), *_strip(content), *_exits(content), *_energy(content, last)],
         layout,
         int(_PX * whole) + 140,
         None,
@@ -172,6 +174,8 @@ def _line(content: Content, line: Line, style: Mark, **own: Json) -> Iterator[Ma
 def _call_text(call: TracedCall) -> str:
     limit = "no limit" if call.limit_ms is None else f"limit {call.limit_ms:.4g} ms"
     lines = [f"{call.latency_ms:.4g} ms, {limit}, predicted {call.predicted_ms:.4g} ms"]
+    if call.stage or call.stopped_by != "end":
+        lines.append(f"answered by stage {call.stage + 1}, stopped by: {call.stopped_by}")
     lines += [call.reason, f"failed: {call.failure}" if call.failure else ""]
     return hover(call.configuration, *filter(None, lines))
 
@@ -196,13 +200,30 @@ def _strip(content: Content) -> Iterator[Mark]:
         }  # fmt: skip
 
 
-def _energy(content: Content) -> Iterator[Mark]:
+def _exits(content: Content) -> Iterator[Mark]:
+    if content.exits is None:
+        return
+    names, edges = content.columns.exits, _numbers(content.scale * content.exits.edges_s)
+    pairs = zip(names, exit_colours(names), content.exits.shares, strict=True)
+    for name, colour, shares in pairs:
+        yield {
+            "type": "scatter", "mode": "lines", "stackgroup": "exits", "name": name,
+            "xaxis": "x3", "yaxis": "y3", "legend": "legend3", "x": edges,
+            "y": _numbers(np.round(100 * np.append(shares, shares[-1]), 2)),
+            "line": {"shape": "hv", "width": 0, "color": colour}, "fillcolor": colour,
+            "hovertemplate": f"<b>{name}</b><br>%{{y:.1f}} % of the calls<extra></extra>",
+        }  # fmt: skip
+
+
+def _energy(content: Content, number: int) -> Iterator[Mark]:
+    """Yields the lines of the panel of this number."""
     taken, granted = iter((LIGHT.every, LIGHT.own)), iter(("solid", "dash", "dot"))
     for line in () if content.energy is None else content.energy.lines:
         style: Mark = {"color": LIGHT.ink, "dash": next(granted)} if line.granted else {
             "color": next(taken)
         }  # fmt: skip
         yield from _line(
-            content, line, {"width": 2, **style}, xaxis="x3", yaxis="y3", legend="legend2",
+            content, line, {"width": 2, **style}, xaxis=f"x{number}", yaxis=f"y{number}",
+            legend=f"legend{number}",
             zorder=0 if line.granted else 1, hovertemplate="%{y:.4g}<extra></extra>",
         )  # fmt: skip

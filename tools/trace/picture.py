@@ -11,7 +11,7 @@ import numpy as np
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
 from skipc.tools.console import short
-from skipc.tools.trace.content import content_of
+from skipc.tools.trace.content import content_of, exit_colours
 from skipc.tools.web.palette import ramp
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime.call.trace import Trace
     from skipc.tools.trace.columns import Line
-    from skipc.tools.trace.content import Content
+    from skipc.tools.trace.content import Content, ExitShares
     from skipc.tools.trace.energy import EnergyPanel
 
 # Told apart by the colour-blind, on paper and in grey.
@@ -35,7 +35,7 @@ _MOMENTS = 600
 _LONGEST_NAME = 18
 _LEAST_LETTERS = 4.0
 _ROW_INCHES, _MOST_ROWS_INCHES = 0.2, 3.0
-_LATENCY_INCHES, _ENERGY_INCHES, _OTHER_INCHES = 3.0, 1.5, 1.1
+_LATENCY_INCHES, _EXITS_INCHES, _ENERGY_INCHES, _OTHER_INCHES = 3.0, 1.1, 1.5, 1.1
 
 
 def write_png(path: Path, trace: Trace, description: str) -> None:
@@ -49,6 +49,8 @@ def write_png(path: Path, trace: Trace, description: str) -> None:
     figures = require("matplotlib.figure", "report")
     content = content_of(trace, _POINTS, _MOMENTS)
     heights = [_LATENCY_INCHES, _strip_inches(content)]
+    if content.exits is not None:
+        heights.append(_EXITS_INCHES)
     if content.energy is not None:
         heights.append(_ENERGY_INCHES)
     size = (_WIDTH_PX / _DPI, sum(heights) + _OTHER_INCHES)
@@ -56,8 +58,10 @@ def write_png(path: Path, trace: Trace, description: str) -> None:
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     _draw_latency(panels[0], content)
     _draw_strip(panels[1], content)
+    if content.exits is not None:
+        _draw_exits(panels[2], content, content.exits)
     if content.energy is not None:
-        _draw_energy(panels[2], content, content.energy)
+        _draw_energy(panels[-1], content, content.energy)
     panels[-1].set_xlabel(f"time since the engine was opened ({content.unit})")
     panels[0].set_xlim(*(content.scale * at for at in content.range_s))
     for axes in panels:
@@ -164,6 +168,17 @@ def _draw_strip(axes: Axes, content: Content) -> None:
     axes.tick_params(axis="y", length=0, pad=9)
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.25)
+
+
+def _draw_exits(axes: Axes, content: Content, exits: ExitShares) -> None:
+    names = content.columns.exits
+    shares = 100 * np.append(exits.shares, exits.shares[:, -1:], axis=1)
+    edges, colours = content.scale * exits.edges_s, exit_colours(names)
+    axes.stackplot(edges, shares, step="post", labels=names, colors=colours, linewidth=0)
+    axes.set_ylim(0, 135)  # the legend lies above
+    axes.set_yticks((0, 50, 100))
+    axes.set_ylabel("answered at (%)")
+    _draw_legend(axes, ncols=len(names))
 
 
 def _draw_energy(axes: Axes, content: Content, panel: EnergyPanel) -> None:

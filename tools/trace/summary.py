@@ -33,6 +33,9 @@ class ConfigurationSummary:
         failures: Calls that gave no outputs; they are in neither latency.
         energy_mj: Of a call, as expected when it was chosen, on average; of a configuration
             that never ran, as expected at the end.
+        stages: By stage of its route, the share of its calls that was answered there; empty
+            where all were by the first, as where there is one.
+        cut: The share of its calls that a hard deadline stopped.
     """
 
     configuration: str
@@ -43,6 +46,8 @@ class ConfigurationSummary:
     median_ms: float | None
     p99_ms: float | None
     energy_mj: float | None
+    stages: tuple[float, ...] = ()
+    cut: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,9 @@ def _configuration(columns: Columns, index: int) -> ConfigurationSummary:
     traced, own = columns.configurations[index], columns.chosen == index
     took_ms = columns.latency_ms[own & ~columns.failed]
     calls = int(own.sum())
+    done = [columns.calls[at] for at in np.flatnonzero(own & ~columns.failed)]
+    counts = np.bincount([call.stage for call in done]) if done else np.zeros(0)
+    routed = any(call.stage or call.stopped_by != "end" for call in done)
     energies_mj = columns.energy_mj[own] if calls else np.array([traced.energy_mj], float)
     return ConfigurationSummary(
         configuration=traced.name,
@@ -125,6 +133,8 @@ def _configuration(columns: Columns, index: int) -> ConfigurationSummary:
         median_ms=float(np.median(took_ms)) if len(took_ms) else None,
         p99_ms=float(np.quantile(took_ms, 0.99)) if len(took_ms) else None,
         energy_mj=float(energies_mj.mean()) if (energies_mj > 0).all() else None,
+        stages=tuple((counts / len(done)).tolist()) if routed else (),
+        cut=sum(call.stopped_by == "deadline" for call in done) / max(len(done), 1),
     )
 
 
@@ -137,19 +147,27 @@ _POWER_SOURCES = {
     "assumed": "an estimate: the meter measures nothing, it takes a power for granted",
     "expected": "an estimate: what the calls were expected to take",
 }
-HEADINGS = ("configuration", ">calls", ">share", ">median", ">p99", ">energy")
+_HEADINGS = ("configuration", ">calls", ">share", ">median", ">p99", ">energy")
 
 
-def cells(one: ConfigurationSummary) -> tuple[str, ...]:
-    """Returns a configuration's cells below ``HEADINGS``."""
-    return (
-        one.configuration,
-        str(one.calls),
-        _percent(one.share),
-        _ms(one.median_ms),
-        _ms(one.p99_ms),
-        energy_text(one.energy_mj),
-    )
+def numbers_of(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns headings, and a row for each configuration; exits where some answered."""
+    routed = any(one.stages for one in summary.configurations)
+    rows = []
+    for one in summary.configurations:
+        exits = " / ".join(f"{100 * share:.0f}" for share in one.stages)
+        rows.append(
+            (
+                one.configuration,
+                str(one.calls),
+                _percent(one.share),
+                _ms(one.median_ms),
+                _ms(one.p99_ms),
+                energy_text(one.energy_mj),
+                *((f"{exits} %" if exits else "-", _percent(one.cut)) if routed else ()),
+            )
+        )
+    return (*_HEADINGS, *((">answered at", ">cut") if routed else ())), rows
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -176,9 +194,10 @@ def sentences(summary: Summary) -> list[str]:
 
 def print_trace(summary: Summary, pictures: Sequence[Path], out: Console) -> None:
     """Prints a table of the configurations, then the whole."""
-    rows = table(*HEADINGS)
-    for one in summary.configurations:
-        rows.add_row(*cells(one))
+    headings, told = numbers_of(summary)
+    rows = table(*headings)
+    for cells in told:
+        rows.add_row(*cells)
     out.print(rows)
     out.print()
     for sentence in sentences(summary):

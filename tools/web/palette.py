@@ -49,6 +49,8 @@ _COLOURS = {
     "every": ("#2b5a8c", "#a9cbf2"),
 }
 LIGHT, DARK = (Theme(**{name: pair[i] for name, pair in _COLOURS.items()}) for i in (0, 1))
+PARTS = (LIGHT.some, LIGHT.own, LIGHT.every, LIGHT.accent)
+"""Colours of the parts of a whole, such as exits, on a light ground."""
 # Heat: from nothing to notable, readable under ink on either ground.
 HEAT_LIGHT = ("#fbfbfc", "#fbe3cf", "#f3b27f")
 HEAT_DARK = ("#1b1f23", "#4a3220", "#8a4a1a")

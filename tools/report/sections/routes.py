@@ -10,7 +10,7 @@ from skipc.tools.views.routes import HEADINGS, exits_of, percent_of, solved_text
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, hovering
 from skipc.tools.web.html import Html, Table, element, joined, note
 from skipc.tools.web.page import Section
-from skipc.tools.web.palette import LIGHT
+from skipc.tools.web.palette import LIGHT, PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from skipc.tools.views.routes import RouteExit
     from skipc.tools.web.chart import Trace
 
-_PIECES = (
-    *((LIGHT.some, ""), (LIGHT.own, "."), (LIGHT.every, "/"), (LIGHT.muted, "x")),
-    *((LIGHT.accent, "-"), (LIGHT.alarm, "|")),
-)
+_SHAPES = ("", ".", "/", "x", "-", "|")
 _LINES = (
     *((LIGHT.ink, "solid", "square"), (LIGHT.some, "dash", "diamond")),
     *((LIGHT.every, "dot", "cross"), (LIGHT.own, "solid", "circle")),
@@ -54,7 +51,6 @@ def _shares(exits: dict[str, tuple[RouteExit, ...]]) -> Chart:
     columns = []
     for at in range(max(map(len, exits.values()))):
         each = [found[at] if at < len(found) else None for found in exits.values()]
-        colour, shape = _PIECES[at % len(_PIECES)]
         columns.append(
             Column(
                 f"exit {at + 1}",
@@ -63,8 +59,8 @@ def _shares(exits: dict[str, tuple[RouteExit, ...]]) -> Chart:
                     for one in each
                 ),
                 tuple(100 * one.share if one else 0.0 for one in each),
-                colour,
-                shape,
+                PARTS[at % len(PARTS)],
+                _SHAPES[at % len(_SHAPES)],
             )
         )
     return bar_chart(
