@@ -52,7 +52,7 @@ def _checked_cost(
 
 _data_group = data_options(
     "Labelled data: a folder with a folder of images per class, a .npz with x and y,"
-    " PKG.MODULE:FUNCTION that yields (inputs, targets), or 'digits'.",
+    " PKG.MODULE:FUNCTION that yields (inputs, targets), 'digits' or 'clutter'.",
     samples=(6, 2000),
     parts="20:40:40",
     shares="re-estimating norms, for selecting, and for the report",

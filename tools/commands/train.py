@@ -35,7 +35,7 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     "--data",
     default="digits",
     metavar="DATA",
-    help="'digits', a folder of CIFAR's python files, or one folder per class.",
+    help="'digits', 'clutter', a folder of CIFAR's python files, or one folder per class.",
 )
 @click.option(
     "--image-size",

@@ -1,4 +1,4 @@
-"""Training images: digits, CIFAR's python files, or a folder per class."""
+"""Training images: data sets of ours, CIFAR's python files, or a folder per class."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.compiler.errors import SelectError, no_folder_text
-from skipc.compiler.recipes.digits_data import load_digits
-from skipc.compiler.select.data import DIGITS
+from skipc.compiler.select.data import NAMED
 from skipc.compiler.select.data.folder import image_files, read_image
 from skipc.tools.training import TrainError
 from skipc.tools.training.cifar import is_cifar, read_cifar
@@ -75,24 +74,25 @@ def read_training_data(text: str, size: int | None, seed: int) -> TrainingData:
     """Returns the data that ``--data`` names.
 
     Args:
-        text: ``digits``, a folder of CIFAR's python files, or a folder per class.
+        text: ``digits``, ``clutter``, a folder of CIFAR's python files, or a folder per class.
         size: Height and width that a folder's images are brought to.
         seed: Chooses the tenth of a folder that is held out.
 
     Raises:
         TrainError: There is no such data, or it cannot be trained on.
     """
-    if text == DIGITS:
-        digits = load_digits()
+    if text in NAMED:
+        data = NAMED[text]()
         train, held_out = (
-            array_images(part.images, part.labels) for part in (digits.train, digits.selection)
+            array_images(part.images, part.labels) for part in (data.train, data.selection)
         )
-        return TrainingData(train, held_out, (1, 8, 8), 10, flip=False)
+        channels, height, width = data.train.images.shape[1:]
+        return TrainingData(train, held_out, (channels, height, width), 10, flip=False)
     path = Path(text)
     if not path.is_dir():
         raise TrainError(
-            f"--data {text}: {no_folder_text(path)}. Give 'digits', a folder of CIFAR's"
-            " python files, or a folder with one folder of images per class."
+            f"--data {text}: {no_folder_text(path)}. Give 'digits', 'clutter', a folder of"
+            " CIFAR's python files, or a folder with one folder of images per class."
         )
     if is_cifar(path):
         *parts, classes = read_cifar(path)

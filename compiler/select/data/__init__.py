@@ -1,7 +1,7 @@
 """Labelled data from what ``--data`` names, checked against the network, in disjoint parts.
 
-The text tells the kind: the digits by name, a ``.npz``, ``PKG.MODULE:FUNCTION``, else a folder
-of images.
+The text tells the kind: a data set of ours by name, a ``.npz``, ``PKG.MODULE:FUNCTION``, else
+a folder of images.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.errors import SelectError
+from skipc.compiler.recipes.clutter_data import load_clutter
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.samples import Parts, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.recipes.digits_data import FixedData
     from skipc.runtime.bundle.tensors import TensorSpec
 
 MAX_DATA_BYTES = 8 << 30
 """Inputs are held in memory; more than this is a slip."""
 
-DIGITS = "digits"
+NAMED: Mapping[str, Callable[[], FixedData]] = {
+    "digits": load_digits,
+    "clutter": load_clutter,
+}
+"""Data sets of ours, whose parts are fixed."""
 _SHOWN = 3
 PARTS = (20, 40, 40)
 """Shares of re-estimation, selection and report where nothing is said."""
@@ -43,7 +49,7 @@ class DataOptions:
 
     Attributes:
         text: ``--data``.
-        samples: At most so many are used.
+        samples: At most so many are used; of each part, where parts are fixed.
         parts: Shares of re-estimation, selection and report, or of other parts.
         seed: Chooses the samples and their parts.
         mean: Of an image folder: subtracted per channel, images being between 0 and 1.
@@ -106,13 +112,13 @@ def read_parts(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> tuple[Sa
 
     path = Path(options.text)
     is_file, is_function = path.suffix == ".npz", ":" in options.text and not path.exists()
-    if (options.mean or options.std) and (options.text == DIGITS or is_file or is_function):
+    if (options.mean or options.std) and (options.text in NAMED or is_file or is_function):
         raise SelectError(
             f"--mean and --std are for a folder of images; --data {options.text} gives inputs"
             " as the network takes them. Leave both out."
         )
-    if options.text == DIGITS:
-        parts = _digits(options)
+    if options.text in NAMED:
+        parts = _fixed(options)
         check_samples(parts[1], inputs, options.text)
     else:
         if is_file:
@@ -132,30 +138,30 @@ def read_parts(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> tuple[Sa
     return parts
 
 
-def _digits(options: DataOptions) -> tuple[Samples, ...]:
-    """Returns the digits in the parts that are asked for.
+def _fixed(options: DataOptions) -> tuple[Samples, ...]:
+    """Returns those parts of a data set of ours that fit what they are asked for.
 
-    The training recipes use the same split, which is fixed: what they train on is not
-    reported on. Heads get all of the training part; a selection as much of it, to re-estimate
-    on, as it selects on; a policy the two parts held out, each in two.
+    The training recipes use the same parts: what they train on is not reported on. Heads get
+    all of the training part; a selection as much of it, to re-estimate on, as it selects on.
     """
-    digits, most = load_digits(), options.samples
-    train, selection, report = (
-        Samples({"images": part.images[:most]}, part.labels[:most])
-        for part in (digits.train, digits.selection, digits.report)
-    )
-    if options.parts == HEADS_PARTS:
-        return train, selection, report
-    if options.parts == PARTS:
-        return _rows(train, slice(len(selection))), selection, report
-    if options.parts == POLICY_PARTS:
-        cuts = [(part, len(part) * 3 // 5) for part in (selection, report)]
-        return tuple(
-            _rows(part, rows) for part, cut in cuts for rows in (slice(cut), slice(cut, None))
+    data = NAMED[options.text]()
+    parts = {
+        HEADS_PARTS: (data.train, data.selection, data.report),
+        PARTS: (
+            data.train.rows(slice(len(data.selection.labels))),
+            *(data.selection, data.report),
+        ),
+        POLICY_PARTS: data.policy,
+    }
+    if options.parts not in parts:
+        raise SelectError(
+            f"--parts {':'.join(map(str, options.parts))}: {options.text} has fixed parts, so"
+            " that nothing that was trained on is reported on. Leave --parts out."
         )
-    raise SelectError(
-        f"--parts {':'.join(map(str, options.parts))}: the digits have fixed parts, so that"
-        " nothing that was trained on is reported on. Leave --parts out."
+    most = slice(options.samples)
+    return tuple(
+        Samples({"images": part.images[most]}, part.labels[most])
+        for part in parts[options.parts]
     )
 
 
@@ -167,7 +173,7 @@ def _rows(samples: Samples, rows: Any) -> Samples:
 def _classes(options: DataOptions, note: Callable[[str], None]) -> tuple[str, ...]:
     """Returns the folders of classes; notes where their order is not that of their numbers."""
     path = Path(options.text)
-    if options.text == DIGITS or not path.is_dir():
+    if options.text in NAMED or not path.is_dir():
         return ()
     from skipc.compiler.select.data.folder import class_folders, numeric_order
 

@@ -71,7 +71,7 @@ def _image_input(
     if not path.is_dir():
         raise SelectError(
             f"--data {path}: {no_folder_text(path)}. Give a folder with one folder of images"
-            " per class, a .npz with 'x' and 'y', PKG.MODULE:FUNCTION, or 'digits'."
+            " per class, a .npz with 'x' and 'y', PKG.MODULE:FUNCTION, 'digits' or 'clutter'."
         )
     spec = inputs[0]
     if len(inputs) > 1 or len(spec.shape) != 4 or spec.shape[1] not in (1, 3):

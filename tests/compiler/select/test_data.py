@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import zipfile
 
@@ -10,9 +11,11 @@ import pytest
 from PIL import Image
 
 from skipc.compiler.errors import SelectError
-from skipc.compiler.recipes.digits_data import load_digits
+from skipc.compiler.recipes.clutter_data import MOST_PIECES, load_clutter
+from skipc.compiler.recipes.digits_data import digit_images, load_digits
 from skipc.compiler.select.data import (
     HEADS_PARTS,
+    PARTS,
     POLICY_PARTS,
     Data,
     DataOptions,
@@ -97,7 +100,7 @@ def test_options_without_effect_are_refused(tmp_path):
     for text in (npz(tmp_path).text, "digits", "mydata:batches"):
         with pytest.raises(SelectError, match="--mean and --std are for a folder of images"):
             read_data(DataOptions(text, mean=(0.1, 0.2, 0.3)), IMAGE)
-    with pytest.raises(SelectError, match="--parts 30:30:40: the digits have fixed parts"):
+    with pytest.raises(SelectError, match="--parts 30:30:40: digits has fixed parts"):
         read_data(DataOptions("digits", parts=(30, 30, 40)), IMAGE)
 
 
@@ -344,6 +347,49 @@ def test_the_digits_of_heads_and_policies_are_disjoint():
     held_out = np.concatenate([part.inputs["images"] for part in (selection, report)])
     cut = np.concatenate([part.inputs["images"] for part in four])
     np.testing.assert_array_equal(cut, held_out)
+
+
+def test_clutter_gives_each_command_its_parts():
+    spec = (TensorSpec("images", "float32", (1, 1, 32, 32)),)
+    clutter = load_clutter()
+    assert load_clutter() is clutter  # made once
+    given = {
+        shares: read_parts(DataOptions("clutter", 20000, parts=shares), spec)
+        for shares in (PARTS, HEADS_PARTS, POLICY_PARTS)
+    }
+    assert [len(part) for part in given[PARTS]] == [2000, 2000, 5000]
+    assert [len(part) for part in given[HEADS_PARTS]] == [10000, 2000, 5000]
+    assert [len(part) for part in given[POLICY_PARTS]] == [5000, 2000, 5000, 5000]
+    for parts in given.values():
+        assert (parts[-1].inputs["images"] == clutter.report.images).all()
+    limited = read_parts(DataOptions("clutter", 300, parts=POLICY_PARTS), spec)
+    assert [len(part) for part in limited] == [300] * 4
+    with pytest.raises(SelectError, match="--parts 1:1: clutter has fixed parts"):
+        read_parts(DataOptions("clutter", parts=(1, 1)), spec)
+
+
+def test_no_digit_is_in_two_parts_of_clutter():
+    images, labels = digit_images()
+    doubled = np.kron(images, np.ones((2, 2), np.float32)).reshape(len(images), -1)
+    clutter = load_clutter()
+    found = []
+    for part in (clutter.train, *clutter.policy):
+        assert set(part.difficulty) == set(range(MOST_PIECES + 1))
+        assert set(part.labels) == set(range(10))
+        alone = np.flatnonzero(part.difficulty == 0)[:6]
+        found.append([_shown(part.images[row, 0], doubled) for row in alone])
+        assert (labels[found[-1]] == part.labels[alone]).all()
+    # Each part has a stretch of the digits of its own, in this order of the parts.
+    train, fitting, selection, calibration, report = found
+    ordered = [train, selection, fitting, calibration, report]
+    assert all(max(one) < min(next_) for one, next_ in itertools.pairwise(ordered))
+
+
+def _shown(picture, doubled):
+    """Returns the number of the digit that is nearest to any square of the picture."""
+    squares = np.lib.stride_tricks.sliding_window_view(picture, (16, 16)).reshape(-1, 256)
+    far = (squares**2).sum(1)[:, None] - 2 * squares @ doubled.T + (doubled**2).sum(1)
+    return int(far.min(0).argmin())
 
 
 def test_any_number_of_parts_is_cut(tmp_path):
