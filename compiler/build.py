@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, common_precision
 from skipc.compiler.bundle.files import staged_folder
-from skipc.compiler.bundle.writer import BundleWriter, bundle_path, provenance
+from skipc.compiler.bundle.writer import BundleWriter, bundle_path
+from skipc.compiler.configurations import check_networks, configurations_from_front
 from skipc.compiler.errors import CompileError
 from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
-from skipc.compiler.front import Front, configurations_from_front, read_front
+from skipc.compiler.front import Front, read_front
 from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.heads import read_heads
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
+from skipc.compiler.norms.statistics import NormMode
+from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
-from skipc.compiler.routes import route_of
+from skipc.compiler.routes import RoutePart, graphs_of, route_of
 from skipc.compiler.targets import carried_over
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
 from skipc.runtime.bundle.manifest import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import onnx_ir as ir
 
+    from skipc.compiler.configurations import Configuration, Part
+    from skipc.compiler.family import Family
     from skipc.compiler.heads import Head
-    from skipc.compiler.norms.statistics import FamilyNorms, NormMode
+    from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import Supernet
+    from skipc.compiler.select.samples import Samples
+    from skipc.compiler.verify.numerics import Case
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 Progress = Callable[[str], None]
 """Called with a short text when a step begins."""
@@ -71,33 +80,46 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildPlan:
-    """What is to be built, checked as far as that can be without the network.
+class NetworkPlan:
+    """A network that is to be built.
 
     Attributes:
-        checkpoint: The checkpoint's file, for the bundle's name and provenance.
-        path: The ``front.json`` with the configurations to build.
-        front: What it says.
+        checkpoint: The checkpoint's file.
         norms: The norm statistics; None where they are estimated.
         heads: What lies beside the checkpoint to answer before the network's end.
+    """
+
+    checkpoint: Path
+    norms: FamilyNorms | None
+    heads: tuple[Head, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What is to be built, checked as far as that can be without the networks.
+
+    Attributes:
+        networks: By name, the networks; "" of the only one.
+        path: The ``front.json`` with the configurations to build.
+        front: What it says.
         out: The bundle's folder.
         options: Everything else.
     """
 
-    checkpoint: Path
+    networks: Mapping[str, NetworkPlan]
     path: Path
     front: Front
-    norms: FamilyNorms | None
-    heads: tuple[Head, ...]
     out: Path
     options: BuildOptions
 
 
-def plan_build(checkpoint: Path, front: Path, options: BuildOptions) -> BuildPlan:
+def plan_build(
+    checkpoints: Mapping[str, Path], front: Path, options: BuildOptions
+) -> BuildPlan:
     """Returns what is to be built.
 
     Args:
-        checkpoint: The checkpoint's file.
+        checkpoints: The networks' files, by the networks' names; "" of the only one.
         front: The ``front.json`` with the configurations to build.
         options: Everything else.
 
@@ -112,11 +134,18 @@ def plan_build(checkpoint: Path, front: Path, options: BuildOptions) -> BuildPla
             f" {DEFAULT_TOLERANCE:g} of the output's range."
         )
     require("onnxruntime", "finish")  # compares every configuration with the reference
-    out = bundle_path(checkpoint, options.out, options.overwrite)
+    out = bundle_path(checkpoints, options.out, options.overwrite)
     said = read_front(front)
-    norms = known_norms(front, said, checkpoint, options.norm, options.reestimate)
-    heads = read_heads(checkpoint)
-    return BuildPlan(checkpoint, front, said, norms, heads, out, options)
+    check_networks(said, checkpoints, str(front))
+    networks = {
+        name: NetworkPlan(
+            checkpoint,
+            known_norms(front, said.of(name), checkpoint, options.norm, options.reestimate),
+            read_heads(checkpoint),
+        )
+        for name, checkpoint in checkpoints.items()
+    }
+    return BuildPlan(networks, front, said, out, options)
 
 
 def build_bundle(
@@ -127,13 +156,14 @@ def build_bundle(
     progress: Progress = lambda _: None,
     note: Progress = lambda _: None,
 ) -> Path:
-    """Compiles a family and returns the bundle's folder: ``plan_build``, then ``build``."""
-    return build(plan_build(checkpoint, front, options), supernet, progress, note)
+    """Compiles the family of one network: ``plan_build``, then ``build``."""
+    plan = plan_build({"": checkpoint}, front, options)
+    return build(plan, {"": supernet}, progress, note)
 
 
 def build(
     plan: BuildPlan,
-    supernet: Supernet,
+    supernets: Mapping[str, Supernet],
     progress: Progress = lambda _: None,
     note: Progress = lambda _: None,
     engines: Callable[[Path], object] = lambda _: None,
@@ -142,7 +172,7 @@ def build(
 
     Args:
         plan: What is to be built.
-        supernet: The network read from the plan's checkpoint.
+        supernets: The networks read from the plan's checkpoints, by name.
         progress: Told what is being done.
         note: Told what the user should know of the result.
         engines: Called with the folder of the complete bundle before it takes its place, to
@@ -151,73 +181,173 @@ def build(
     Raises:
         CompileError: Something the user gave does not work; nothing is left behind.
     """
-    from skipc.compiler.select.batched import evaluated_family
+    options = plan.options
+    for supernet in supernets.values():
+        options.scaling.check(supernet)
+    supernets = fed_alike(supernets)
+    first = next(iter(supernets.values()))
+    given = data_cases(options.data, first.inputs, first.batch)
+    samples = _samples(options.reestimate, first.inputs)
+
+    families: dict[str, Family] = {}
+    for name, network in plan.networks.items():
+        progress(f"exporting the supernet {name}".strip())
+        families[name] = open_family(supernets[name], options.scaling, network.heads, name)
+    check_answers({name: family.network for name, family in families.items()})
+    offers = {name: family.offers for name, family in families.items()}
+    configurations = configurations_from_front(plan.front, offers, str(plan.path))
+
+    for name, family in families.items():
+        norms = plan.networks[name].norms
+        if samples is not None:
+            progress(f"re-estimating norms {name}".strip())
+            norms = _estimated(plan, supernets[name], family, configurations, samples, note)
+        assert norms is not None
+        families[name] = family.with_norms(norms)
+
+    outputs = next(iter(families.values())).network.outputs
+    models = {name: family.network.model for name, family in families.items()}
+    cases = random_cases(first.inputs, first.batch, _bounds(models.values())) + given
+    with staged_folder(plan.out) as folder:
+        with BundleWriter(folder, families) as writer:
+            parts = _Parts(writer, families, configurations, cases, options)
+            for number, configuration in enumerate(configurations, start=1):
+                progress(
+                    f"pruning and verifying {configuration.name}"
+                    f" ({number} of {len(configurations)})"
+                )
+                run = [parts.made(p, configuration.name, note) for p in configuration.parts]
+                route = route_of(configuration.tests, [one.run for one in run], outputs)
+                expected = [
+                    [run[number].expected[case] for number in route.parts]
+                    for case in range(len(cases))
+                ]
+                writer.configuration(configuration, route, expected)
+            writer.golden_inputs(cases)
+            progress("hashing")
+            checkpoints = {name: each.checkpoint for name, each in plan.networks.items()}
+            recipe = writer.recipe(options.recipe, options.profile)
+            writer.finish(plan.out.name, checkpoints, parts.precision(models), recipe)
+        with carried_over(plan.out, folder, options.recipe.target):
+            engines(folder)
+    for text in (*parts.notes, *(text for each in families.values() for text in each.notes)):
+        note(text)
+    return plan.out
+
+
+class _Made(NamedTuple):
+    """A network with its choices made, written and verified.
+
+    ``expected`` is what its reference gives for each case.
+    """
+
+    run: RoutePart
+    expected: tuple[Case, ...]
+
+
+class _Parts:
+    """Makes each network with each of its choices once, whatever configurations run it."""
+
+    def __init__(
+        self,
+        writer: BundleWriter,
+        families: Mapping[str, Family],
+        configurations: tuple[Configuration, ...],
+        cases: list[Case],
+        options: BuildOptions,
+    ) -> None:
+        self._writer = writer
+        self._families = families
+        self._cases = cases
+        self._tolerance = options.tolerance
+        precision = options.precision
+        self._asked = {} if precision is None else {PrecisionAxis.key: precision}
+        self._made: dict[object, _Made] = {}
+        self._same: dict[frozenset[str], str] = {}
+        self._computes_in: dict[str, set[object]] = {}
+        self.notes: dict[str, None] = {}
+        # A file is called like the configuration that is that network alone, if there is one.
+        self._files: dict[object, str] = {}
+        for one in sorted(configurations, key=lambda one: len(one.parts) > 1):
+            for number, part in enumerate(one.parts):
+                file = f"{one.name}.{number}" if len(one.parts) > 1 else one.name
+                self._files.setdefault(self._key(part), file)
+
+    def made(self, part: Part, configuration: str, note: Progress) -> _Made:
+        """Returns a part of a configuration, written into the bundle and verified."""
+        key, family = self._key(part), self._families[part.network]
+        if key in self._made:
+            return self._made[key]
+        choices = {**self._asked, **part.choices}
+        self._computes_in.setdefault(part.network, set()).add(choices.get(PrecisionAxis.key))
+        subnet = family.subnet(choices, part.statistics)
+        network = subnet.network.tolerating(self._tolerance)
+        _refuse_constant(configuration, network.model, family.network.model)
+        file = self._writer.graph(subnet, self._files[key])
+        verified = verify_subnet(file.file, configuration, network, self._cases)
+        graphs = graphs_of(self._files[key], network)
+        self._writer.add_graphs(part.network, file, graphs, verified.verification)
+        self.notes |= dict.fromkeys(verified.notes)
+        same = self._same.setdefault(structure(network.model), configuration)
+        if same != configuration:
+            note(
+                f"{same!r} and {configuration!r} are the same network: they differ in what"
+                " lies within something that both leave out. Remove one of them from the front."
+            )
+        self._made[key] = _Made(RoutePart(network, graphs), verified.expected)
+        return self._made[key]
+
+    def precision(self, models: Mapping[str, ir.Model]) -> str:
+        """Returns what the graphs compute in; ``models`` are the full networks."""
+        found = {
+            common_precision(models[name], choices)
+            for name, choices in self._computes_in.items()
+        }
+        return found.pop() if len(found) == 1 else "mixed"
+
+    def _key(self, part: Part) -> object:
+        """Returns the same for parts that are the same network, statistics included."""
+        shared = self._families[part.network].norms.family.mode is NormMode.SHARED
+        return part.chosen, "" if shared else part.statistics
+
+
+def _samples(reestimate: str | None, inputs: tuple[TensorSpec, ...]) -> Samples | None:
+    """Returns what norms are estimated on; as `skipc select` does, given the same data."""
     from skipc.compiler.select.data import DataOptions, read_data
+
+    if reestimate is None:
+        return None
+    return read_data(DataOptions(reestimate), inputs).parts.reestimate
+
+
+def _estimated(
+    plan: BuildPlan,
+    supernet: Supernet,
+    family: Family,
+    configurations: tuple[Configuration, ...],
+    samples: Samples,
+    note: Progress,
+) -> FamilyNorms:
+    """Returns the norm statistics of one network, re-estimated for what is chosen of it."""
+    from skipc.compiler.select.batched import evaluated_family
     from skipc.compiler.select.evaluator import EvaluationSettings
     from skipc.compiler.select.groups import Groups
 
-    options = plan.options
-    options.scaling.check(supernet)
-    given = data_cases(options.data, supernet.inputs, supernet.batch)
-    samples = None
-    if options.reestimate is not None:
-        data = read_data(DataOptions(options.reestimate), supernet.inputs)
-        samples = data.parts.reestimate  # as `skipc select` does, given the same data
+    options, name = plan.options, family.network.name
+    settings = EvaluationSettings(options.norm or plan.front.of(name).norm)
+    evaluated = evaluated_family(supernet, family, settings.rows, options.scaling, note)
+    parts = [part for one in configurations for part in one.parts if part.network == name]
+    groups = Groups(evaluated, samples, settings)
+    return groups.norms({part.statistics: part.choices for part in parts})
 
-    progress("exporting the supernet")
-    family = open_family(supernet, options.scaling, plan.heads)
-    configurations = configurations_from_front(plan.front, family.offers, str(plan.path))
 
-    norms = plan.norms
-    if samples is not None:
-        progress("re-estimating norms")
-        settings = EvaluationSettings(options.norm or plan.front.norm)
-        evaluated = evaluated_family(supernet, family, settings.rows, options.scaling, note)
-        groups = Groups(evaluated, samples, settings)
-        norms = groups.norms({one.name: one.parts[0].choices for one in configurations})
-    assert norms is not None
-    family = family.with_norms(norms)
-
-    full = family.network
-    cases = random_cases(full.inputs, full.batch, whole_number_bounds(full.model)) + given
-    asked = {} if options.precision is None else {PrecisionAxis.key: options.precision}
-    computes_in: set[object] = set()
-    first: dict[frozenset[str], str] = {}
-    notes: dict[str, None] = {}
-    with staged_folder(plan.out) as folder:
-        with BundleWriter(folder, family) as writer:
-            for number, configuration in enumerate(configurations, start=1):
-                name = configuration.name
-                progress(f"pruning and verifying {name} ({number} of {len(configurations)})")
-                (part,) = configuration.parts
-                choices = {**asked, **part.choices}
-                computes_in.add(choices.get(PrecisionAxis.key))
-                subnet = family.subnet(choices, name)
-                network = subnet.network.tolerating(options.tolerance)
-                _refuse_constant(name, network.model, full.model)
-                file = writer.graph(subnet, name)
-                verified = verify_subnet(file.file, name, network, cases)
-                route = route_of(configuration, network)
-                writer.configuration(configuration, route, file, verified)
-                notes.update(dict.fromkeys(verified.notes))
-                same = first.setdefault(structure(network.model), name)
-                if same != name:
-                    note(
-                        f"{same!r} and {name!r} are the same network: they differ in what"
-                        " lies within something that both leave out. Remove one of them from"
-                        " the front."
-                    )
-            writer.golden_inputs(cases)
-            progress("hashing")
-            precision = common_precision(full.model, computes_in)
-            made_of = provenance(plan.checkpoint, family, precision)
-            recipe = writer.recipe(options.recipe, options.profile)
-            writer.finish(plan.out.name, made_of, recipe)
-        with carried_over(plan.out, folder, options.recipe.target):
-            engines(folder)
-    for text in (*notes, *family.notes):
-        note(text)
-    return plan.out
+def _bounds(models: Iterable[ir.Model]) -> dict[str, int]:
+    """Returns what bounds the whole numbers that go into several networks."""
+    found: dict[str, int] = {}
+    for model in models:
+        for name, high in whole_number_bounds(model).items():
+            found[name] = min(high, found.get(name, high))
+    return found
 
 
 def _refuse_constant(name: str, model: ir.Model, full: ir.Model) -> None:

@@ -123,7 +123,10 @@ def family_of(network: Network) -> Family:
 
 
 def open_family(
-    supernet: Supernet, scaling: Scaling | None = None, heads: tuple[Head, ...] = ()
+    supernet: Supernet,
+    scaling: Scaling | None = None,
+    heads: tuple[Head, ...] = (),
+    name: str = "",
 ) -> Family:
     """Returns the family of the network in a checkpoint, its branches scaled.
 
@@ -131,6 +134,7 @@ def open_family(
         supernet: The network.
         scaling: How kept branches are scaled; None for what the checkpoint says.
         heads: What was trained to answer before its end.
+        name: The network's, where there are several.
 
     Raises:
         HeadsError: A head does not fit the network.
@@ -138,4 +142,4 @@ def open_family(
         UnitError: Its branches cannot be scaled so.
     """
     network = scaled(supernet.exported(), scaling or Scaling())
-    return family_of(replace(network, heads=heads))
+    return family_of(replace(network, heads=heads, name=name))

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from skipc.compiler import axes
-from skipc.compiler.axes.axis import first_names
 from skipc.compiler.axes.exits import END, ExitsAxis
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import NormMode
 from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Sha256, Text
-from skipc.runtime.bundle.manifest import ChoiceEntry, PartEntry
 from skipc.runtime.bundle.records import read, read_json
 from skipc.runtime.bundle.route import SCORES
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from skipc.compiler.axes.axis import Offer
 
 FORMAT = "skipc.front/2"
 
@@ -35,7 +31,7 @@ _FIRST_AXIS = "skip"
 
 MAX_CONFIGURATIONS = 1000
 
-_OF_ROUTES = ("tests", "stops")
+_OF_ROUTES = ("network", "parts", "tests", "stops")
 
 _KEYS = ("norm", "statistics", "provenance", "configurations")
 
@@ -78,6 +74,35 @@ class ExitTest:
 
 
 @dataclass(frozen=True, slots=True)
+class FrontPart:
+    """One network of a cascade as the file has it.
+
+    Attributes:
+        network: Its name; "" for the only one.
+        choices: By axis what stands under its key; an axis that is missing is left alone.
+        statistics: The name that its norm statistics have in their file; "" for the
+            configuration's, with the part's number behind a dot.
+    """
+
+    network: Text = ""
+    choices: Mapping[str, object] = field(default_factory=dict)
+    statistics: Text = ""
+
+    def check(self, where: str) -> None:
+        """Raises ``FrontError`` where a choice can mean nothing."""
+        for axis in axes.AXES:
+            if axis.key in self.choices:
+                axis.check(self.choices[axis.key], where)
+
+    @property
+    def answers(self) -> int:
+        """How often it answers: at each of its exits."""
+        exits = self.choices.get(ExitsAxis.key, [END])
+        assert isinstance(exits, list)
+        return len(exits)
+
+
+@dataclass(frozen=True, slots=True)
 class FrontEntry:
     """One configuration as the file has it.
 
@@ -85,8 +110,10 @@ class FrontEntry:
         name: Also the name of its files.
         choices: By axis what stands under its key; an axis that is missing is left alone.
         metrics: Numbers with a unit suffix, e.g. ``latency_ms``; ``accuracy`` is a fraction.
-        tests: One for each exit but the last.
-        stops: By exit, the share of samples that are answered there; empty if not known.
+        tests: One for each answer but the last.
+        stops: By answer, the share of samples that end there; empty if not known.
+        network: The network's name; "" for the only one.
+        parts: The networks of a cascade, in order, instead of ``network`` and ``choices``.
     """
 
     name: str
@@ -94,6 +121,18 @@ class FrontEntry:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tests: tuple[ExitTest, ...] = ()
     stops: tuple[Annotated[float, AtLeast(0), AtMost(1)], ...] = ()
+    network: Text = ""
+    parts: tuple[FrontPart, ...] = ()
+
+    @property
+    def networks(self) -> tuple[FrontPart, ...]:
+        """Its networks, in order, each with the name that its statistics have."""
+        if not self.parts:
+            return (FrontPart(self.network, self.choices, self.name),)
+        return tuple(
+            replace(part, statistics=part.statistics or f"{self.name}.{number}")
+            for number, part in enumerate(self.parts)
+        )
 
     def check(self, where: str) -> None:
         """Raises ``FrontError`` where a value can mean nothing."""
@@ -113,23 +152,29 @@ class FrontEntry:
                     f"{where} ({self.name!r}): 'accuracy' is a fraction between 0 and 1, found"
                     f" {value:g}."
                 )
-        for axis in axes.AXES:
-            if axis.key in self.choices:
-                axis.check(self.choices[axis.key], where)
+        if self.parts and (self.network or self.choices):
+            given = next(iter({"network": 1} if self.network else self.choices))
+            raise FrontError(
+                f"{where} ({self.name!r}): {given!r} stands beside 'parts'. Write it into the"
+                " part that it is about."
+            )
+        if not self.parts:
+            self.networks[0].check(where)
         self._check_tests(f"{where} ({self.name!r})")
 
     def _check_tests(self, where: str) -> None:
-        exits = self.choices.get(ExitsAxis.key, [END])
-        assert isinstance(exits, list)
-        if len(self.tests) != len(exits) - 1:
+        answers = sum(part.answers for part in self.networks)
+        if len(self.tests) != answers - 1:
+            what = f"its parts answer {answers} times" if self.parts else f"{answers} 'exits'"
             raise FrontError(
-                f"{where}: {len(self.tests)} 'tests', but {len(exits)} 'exits'. Give one test"
-                " for each exit but the last, which answers whatever comes."
+                f"{where}: {len(self.tests)} 'tests', but {what}. Give one test for each"
+                f" {'answer' if self.parts else 'exit'} but the last, which answers whatever"
+                " comes."
             )
-        if self.stops and len(self.stops) != len(exits):
+        if self.stops and len(self.stops) != answers:
             raise FrontError(
-                f"{where}: 'stops' has {len(self.stops)} numbers, but there are"
-                f" {len(exits)} exits."
+                f"{where}: 'stops' has {len(self.stops)} numbers, but there are {answers}"
+                f" {'answers' if self.parts else 'exits'}."
             )
         if self.stops and abs(sum(self.stops) - 1) > _ROUNDING:
             raise FrontError(
@@ -161,6 +206,16 @@ class StatisticsFile:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkSaid:
+    """What a front says of one of several networks: see ``Front``."""
+
+    options: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
+    norm: NormMode = NormMode.SHARED
+    statistics: StatisticsFile | None = None
+    provenance: Mapping[str, Text] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """The Pareto-optimal configurations.
 
@@ -172,6 +227,7 @@ class Front:
         statistics: The file of norm statistics, where ``norm`` is not ``shared``.
         provenance: Where the front comes from, for people, except ``checkpoint_sha256``:
             statistics are refused for other weights.
+        networks: Of several networks, by name, what the four keys above say of one.
     """
 
     configurations: tuple[FrontEntry, ...]
@@ -179,6 +235,12 @@ class Front:
     norm: NormMode = NormMode.SHARED
     statistics: StatisticsFile | None = None
     provenance: Mapping[str, Text] = field(default_factory=dict)
+    networks: Mapping[str, NetworkSaid] = field(default_factory=dict)
+
+    def of(self, network: str) -> NetworkSaid:
+        """Returns what it says of a network."""
+        alone = NetworkSaid(self.options, self.norm, self.statistics, self.provenance)
+        return self.networks.get(network, alone)
 
     def check(self, where: str) -> None:
         """Raises ``FrontError`` where there are no configurations, too many, or two alike."""
@@ -205,37 +267,6 @@ class Front:
             seen[entry.name.lower()] = entry.name
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A network of a configuration.
-
-    Attributes:
-        network: Its name; "" where there is one.
-        choices: The choice by axis; an axis that is missing is left alone.
-    """
-
-    network: str
-    choices: Mapping[str, object]
-
-    @property
-    def entry(self) -> PartEntry:
-        """What was chosen, for the manifest."""
-        chosen = [(a, self.choices[a.key]) for a in axes.AXES if a.key in self.choices]
-        entries = (ChoiceEntry(a.key, a.taken(choice), a.text(choice)) for a, choice in chosen)
-        return PartEntry(self.network, tuple(entries))
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """A front entry resolved against what the networks offer."""
-
-    name: str
-    parts: tuple[Part, ...]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    tests: tuple[ExitTest, ...] = ()
-    stops: tuple[float, ...] = ()
-
-
 def read_front(path: Path) -> Front:
     """Returns the front in ``path``; a ``FrontError`` names the entry that is wrong."""
     return _front(read_json(path, FrontError), str(path))
@@ -251,8 +282,11 @@ def write_front(path: Path, front: Front) -> None:
         document["statistics"] = asdict(front.statistics)
     if front.provenance:
         document["provenance"] = dict(front.provenance)
+    if front.networks:
+        document["networks"] = {n: _said_record(said) for n, said in front.networks.items()}
     document["configurations"] = [
-        {"name": entry.name, **entry.choices}
+        {"name": entry.name, **_part_record(FrontPart(entry.network, entry.choices))}
+        | ({"parts": [_part_record(part) for part in entry.parts]} if entry.parts else {})
         | ({"tests": [_test_record(test) for test in entry.tests]} if entry.tests else {})
         | ({"stops": list(entry.stops)} if entry.stops else {})
         | ({"metrics": dict(entry.metrics)} if entry.metrics else {})
@@ -262,57 +296,18 @@ def write_front(path: Path, front: Front) -> None:
     write_whole(path, json.dumps(document, indent=2).encode() + b"\n")
 
 
+def _said_record(said: NetworkSaid) -> dict[str, object]:
+    record = {**asdict(said), "norm": said.norm.value}
+    return {key: value for key, value in record.items() if value}
+
+
+def _part_record(part: FrontPart) -> dict[str, object]:
+    said = {"network": part.network, "statistics": part.statistics}
+    return {key: name for key, name in said.items() if name} | dict(part.choices)
+
+
 def _test_record(test: ExitTest) -> dict[str, object]:
     return {key: value for key, value in asdict(test).items() if value is not None}
-
-
-def configurations_from_front(
-    front: Front, offers: Mapping[str, Offer], where: str
-) -> tuple[Configuration, ...]:
-    """Returns the front's configurations with their choices.
-
-    Args:
-        front: The front.
-        offers: What the network offers, by axis.
-        where: The front's file, for error messages.
-
-    Raises:
-        FrontError: An entry chooses what is not offered, or two entries choose the same.
-    """
-    for key, names in front.options.items():
-        found = offers[key].names if key in offers else ()
-        if names and names != found:
-            raise FrontError(
-                f"{where}: made for another network: of the axis {key!r} it lists {len(names)}"
-                f" options ({first_names(names)}), this network has {len(found)}"
-                f" ({first_names(found)})."
-            )
-    resolved = []
-    first: dict[object, str] = {}
-    for entry in front.configurations:
-        place = f"{where}: {entry.name!r}"
-        named = [axis for axis in axes.AXES if axis.key in entry.choices]
-        choices = {
-            axis.key: axis.read(entry.choices[axis.key], offers[axis.key], place)
-            for axis in named
-        }
-        taken = tuple((axis.key, *axis.taken(choices[axis.key])) for axis in named)
-        # To take nothing is to leave the axis alone.
-        chosen = tuple(each for each in taken if len(each) > 1)
-        tests = tuple(
-            (t.threshold, t.temperature, *sorted(t.scores.items())) for t in entry.tests
-        )
-        same = first.setdefault((chosen, tests), entry.name)
-        if same != entry.name:
-            what = "; ".join(f"{each[0]}: {', '.join(each[1:])}" for each in chosen)
-            raise FrontError(
-                f"{where}: {same!r} and {entry.name!r} choose the same ({what or 'nothing'})."
-                " Remove one."
-            )
-        part = Part("", choices)
-        metrics = dict(entry.metrics)
-        resolved.append(Configuration(entry.name, (part,), metrics, entry.tests, entry.stops))
-    return tuple(resolved)
 
 
 def _front(value: object, where: str) -> Front:
@@ -329,7 +324,7 @@ def _front(value: object, where: str) -> Front:
         )
     first = found == _FIRST_FORMAT
     listed = "units" if first else "options"
-    _check_keys(document, (listed, *_KEYS), where)
+    _check_keys(document, (listed, *_KEYS, *(() if first else ("networks",))), where)
     if first and "units" in document:
         document["options"] = {_FIRST_AXIS: document.pop("units")}
     entries = document.get("configurations")
@@ -349,8 +344,21 @@ def _nested(entry: object, first: bool, where: str) -> object:
     _check_keys(entry, ("name", *keys, *(() if first else _OF_ROUTES), "metrics"), where)
     if first and _FIRST_AXIS not in entry:
         raise FrontError(f"{where}: the key {_FIRST_AXIS!r} is missing.")
-    choices = {key: entry[key] for key in keys if key in entry}
-    return {key: entry[key] for key in entry if key not in keys} | {"choices": choices}
+    nested = _with_choices(entry, keys)
+    parts = entry.get("parts")
+    if not isinstance(parts, list):
+        return nested
+    for number, part in enumerate(parts):
+        if isinstance(part, dict):
+            place = f"{where}: parts[{number}]"
+            _check_keys(part, ("network", *keys, "statistics"), place)
+    parts = [_with_choices(p, keys) if isinstance(p, dict) else p for p in parts]
+    return nested | {"parts": parts}
+
+
+def _with_choices(record: Mapping[str, object], keys: tuple[str, ...]) -> dict[str, object]:
+    choices = {key: record[key] for key in keys if key in record}
+    return {key: record[key] for key in record if key not in keys} | {"choices": choices}
 
 
 def _check_keys(record: Mapping[str, object], keys: tuple[str, ...], where: str) -> None:

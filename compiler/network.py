@@ -52,6 +52,49 @@ class Exit:
         return scores
 
 
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Where an input of a network comes from, where its family takes another one.
+
+    Attributes:
+        name: The input's.
+        source: The family's input.
+        size: The height and width that it is resized to, its last two dimensions; None where
+            it has them.
+    """
+
+    name: str
+    source: str
+    size: tuple[int, int] | None
+
+    def read(self, inputs: Case) -> NDArray[Any]:
+        """Returns the input, of the family's."""
+        array = inputs[self.source]
+        if self.size is not None:
+            for axis, size in zip((-2, -1), self.size, strict=True):
+                array = _resized(array, axis, size)
+        return array.astype(inputs[self.source].dtype)
+
+
+def _resized(array: NDArray[Any], axis: int, size: int) -> NDArray[Any]:
+    """Returns an array with a dimension resized, bilinear and antialiased.
+
+    Each number is a mean of those around its place, weighted by a triangle, as PyTorch's
+    ``interpolate`` has it.
+    """
+    moved = np.moveaxis(array.astype(np.float64), axis, -1)
+    step = moved.shape[-1] / size
+    reach = max(step, 1.0)
+    means = []
+    for number in range(size):
+        centre = (number + 0.5) * step
+        first = max(0, int(centre - reach + 0.5))
+        last = min(moved.shape[-1], int(centre + reach + 0.5))
+        apart = np.abs(np.arange(first, last) + 0.5 - centre) / reach
+        means.append(np.average(moved[..., first:last], -1, np.maximum(0, 1 - apart)))
+    return np.moveaxis(np.stack(means, -1), -1, axis)
+
+
 @dataclass(frozen=True)
 class Reference(ABC):
     """Runs a network by other means than its graph, which it never reads.
@@ -66,6 +109,7 @@ class Reference(ABC):
         norms: The batch norms' statistics, where they are not the network's own.
         exits: Where it answers before its end.
         ends: Whether it answers at its end.
+        feeds: Where its inputs come from, where not by their names.
     """
 
     name: ClassVar[str]
@@ -74,6 +118,7 @@ class Reference(ABC):
     norms: NetworkNorms = field(default_factory=dict, kw_only=True)
     exits: tuple[Exit, ...] = field(default=(), kw_only=True)
     ends: bool = field(default=True, kw_only=True)
+    feeds: tuple[Feed, ...] = field(default=(), kw_only=True)
 
     @abstractmethod
     def run(self, cases: Sequence[Case]) -> list[Case]:
@@ -102,6 +147,14 @@ class Reference(ABC):
     def with_exits(self, exits: Sequence[Exit], ends: bool) -> Reference:
         """Returns the reference that answers there, and at its end if it ``ends``."""
         return replace(self, exits=tuple(exits), ends=ends)
+
+    def with_feeds(self, feeds: Sequence[Feed]) -> Reference:
+        """Returns the reference of a network of a family that takes other inputs."""
+        return replace(self, feeds=tuple(feeds))
+
+    def fed(self, inputs: Case) -> Case:
+        """Returns the network's own inputs, of the family's."""
+        return {**inputs, **{feed.name: feed.read(inputs) for feed in self.feeds}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How a configuration runs: one graph, or the pieces of one with a test after each answer."""
+"""How a configuration runs: one graph, or the pieces of one and of further networks' ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from skipc.compiler.front import Configuration
+    from skipc.compiler.front import ExitTest
     from skipc.compiler.graph.pieces import Piece
     from skipc.compiler.network import Network
     from skipc.compiler.verify.numerics import Case
@@ -42,80 +42,124 @@ class GraphPart:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutePart:
+    """One network of a route, and the graphs that it runs as.
+
+    Attributes:
+        network: The network.
+        graphs: One for each of its answers.
+    """
+
+    network: Network
+    graphs: tuple[GraphPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """How a configuration runs.
 
     Attributes:
-        graphs: Its graphs.
-        stages: Its stages, one for each graph.
+        stages: Its stages.
+        parts: By stage, the number of the part whose graph it runs.
     """
 
-    graphs: tuple[GraphPart, ...]
     stages: tuple[Stage, ...]
+    parts: tuple[int, ...]
 
 
-def route_of(configuration: Configuration, network: Network) -> Route:
-    """Returns how a configuration of one network runs.
+def graphs_of(name: str, network: Network) -> tuple[GraphPart, ...]:
+    """Returns the graphs of a network, one for each of its answers.
 
     Args:
-        configuration: What the front says.
-        network: Its network.
+        name: The name of its file.
+        network: The network.
 
     Raises:
-        SupernetError: The size of a tensor between two stages is not known.
+        SupernetError: The size of a tensor between two of them is not known.
     """
-    name = configuration.name
     if len(network.answers) == 1:
-        part = GraphPart(name, network.inputs, network.outputs, None)
-        return Route((part,), (Stage(name),))
-    pieces = pieces_of(network.model.graph, [each.values() for each in network.answers])
+        return (GraphPart(name, network.inputs, network.outputs, None),)
     known = {spec.name: spec for spec in network.inputs}
-    made: dict[str, int] = {}
-    graphs, stages = [], []
-    for number, (piece, answers) in enumerate(zip(pieces, network.answers, strict=True)):
-        graph = GraphPart(
+    return tuple(
+        GraphPart(
             f"{name}.{number}",
             tuple(_spec(value, known, network) for value in piece.inputs),
             tuple(_spec(value, known, network) for value in piece.outputs),
             piece,
         )
-        graphs.append(graph)
-        feeds = {
-            spec.name: f"{made[spec.name]}.{spec.name}"
-            for spec in graph.inputs
-            if spec.name in made
-        }
-        own = {output: given for output, given in answers.items() if given != output}
-        test = None
-        if number < len(configuration.tests):
-            said = configuration.tests[number]
-            (head,) = (h for h in network.heads if h.name == network.exits[number].name)
-            output = answers[network.outputs[0].name]
-            temperature = said.temperature or head.temperature
-            test = Test(output, said.scores, said.threshold, temperature)
-        stages.append(Stage(graph.name, feeds, {}, own, test))
-        made |= {spec.name: number for spec in graph.outputs}
-    return Route(tuple(graphs), tuple(stages))
+        for number, piece in enumerate(
+            pieces_of(network.model.graph, [each.values() for each in network.answers])
+        )
+    )
 
 
-def stops_of(route: Sequence[Stage], cases: Sequence[Case]) -> tuple[float, ...]:
+def route_of(
+    tests: Sequence[ExitTest], parts: Sequence[RoutePart], outputs: Sequence[TensorSpec]
+) -> Route:
+    """Returns how networks run one after the other.
+
+    Args:
+        tests: What looks at each answer but the last.
+        parts: The networks.
+        outputs: The family's outputs; see ``own_outputs``.
+    """
+    stages: list[Stage] = []
+    numbers: list[int] = []
+    for number, part in enumerate(parts):
+        network, own = part.network, own_outputs(outputs, part.network)
+        made: dict[str, int] = {}
+        for place, (graph, answers) in enumerate(
+            zip(part.graphs, network.answers, strict=True)
+        ):
+            here = len(stages)
+            feeds = {
+                spec.name: f"{made[spec.name]}.{spec.name}"
+                for spec in graph.inputs
+                if spec.name in made
+            }
+            given = {name: answers[own[name]] for name in own}
+            renamed = {name: output for name, output in given.items() if name != output}
+            test = None
+            if here < len(tests):
+                temperature = tests[here].temperature or _temperature(network, place)
+                output = given[outputs[0].name]
+                test = Test(output, tests[here].scores, tests[here].threshold, temperature)
+            stages.append(Stage(graph.name, feeds, {}, renamed, test))
+            numbers.append(number)
+            made |= {spec.name: here for spec in graph.outputs}
+    return Route(tuple(stages), tuple(numbers))
+
+
+def own_outputs(outputs: Sequence[TensorSpec], network: Network) -> dict[str, str]:
+    """Returns a network's outputs by the family's names: its only one, or that of the name."""
+    if len(outputs) == len(network.outputs) == 1:
+        return {outputs[0].name: network.outputs[0].name}
+    return {spec.name: spec.name for spec in outputs}
+
+
+def _temperature(network: Network, place: int) -> float:
+    """Returns what was found for a head when it was trained; 1 for a network's end."""
+    exits = network.exits[place : place + 1]
+    found = [head.temperature for head in network.heads for e in exits if head.name == e.name]
+    return found[0] if found else 1.0
+
+
+def stops_of(route: Sequence[Stage], cases: Sequence[Sequence[Case]]) -> tuple[float, ...]:
     """Returns the share of rows that each stage of a chain answers.
 
     Args:
-        route: The stages, each of which goes on to the next.
-        cases: The outputs of all graphs, case by case.
+        route: The stages.
+        cases: By case and by stage, what the stage's graph gives.
     """
     counts = np.zeros(len(route))
-    for case in cases:
-        stopped: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
-        for number, stage in enumerate(route):
-            if stage.test is None:
-                rows = np.ones(len(next(iter(case.values()))), bool)
-            else:
-                rows = goes_to(stage.test, number, case[stage.test.output]) == number
-            here = rows if stopped is None else rows & ~stopped
-            stopped = here if stopped is None else stopped | here
-            counts[number] += here.sum()
+    for found in cases:
+        at = np.zeros(len(next(iter(found[0].values()))), np.intp)
+        for number, (stage, given) in enumerate(zip(route, found, strict=True)):
+            here = at == number
+            if stage.test is not None:
+                going = goes_to(stage.test, number, given[stage.test.output])
+                at = np.where(here, going, at)
+            counts[number] += (here & (at == number)).sum()
     return tuple(float(share) for share in counts / counts.sum())
 
 

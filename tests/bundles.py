@@ -66,10 +66,7 @@ def write_bundle(
     skips = {"full": (), "mid": units[:1], "fast": units}
     manifest = Manifest(
         name=path.stem,
-        provenance=Provenance(
-            *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", "fp32"),
-            {"skipc": "0"},
-        ),
+        provenance=Provenance("2026-01-01T00:00:00Z", "fp32", {"skipc": "0"}),
         recipe=Recipe("cpu"),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
@@ -106,9 +103,10 @@ def write_bundle(
     return path
 
 
-def skip_network(units: Iterable[OptionEntry]) -> NetworkEntry:
+def skip_network(units: Iterable[OptionEntry], model: str = "toy") -> NetworkEntry:
     """Returns the one network of a family whose units may be skipped."""
-    return NetworkEntry("", (AxisEntry("skip", tuple(units)),))
+    origin = ("ckpt.pt", "0" * 64, model, "shared")
+    return NetworkEntry("", *origin, (AxisEntry("skip", tuple(units)),))
 
 
 def plain_entry(

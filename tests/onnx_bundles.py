@@ -85,10 +85,7 @@ def write_onnx_bundle(
     units = [f"unit{i}" for i in range(len(graphs) - 1)]
     manifest = Manifest(
         name=path.stem,
-        provenance=Provenance(
-            *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, "toy", "shared", "fp32"),
-            {"skipc": "0"},
-        ),
+        provenance=Provenance("2026-01-01T00:00:00Z", "fp32", {"skipc": "0"}),
         recipe=Recipe("cpu"),
         inputs=tuple(_spec(value) for value in first.graph.input),
         outputs=tuple(_spec(value) for value in first.graph.output),

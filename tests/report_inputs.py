@@ -112,15 +112,12 @@ def write_family(
         )
     manifest = Manifest(
         name=path.stem,
-        provenance=Provenance(
-            *("2026-01-01T00:00:00Z", "ckpt.pt", "0" * 64, model, "shared", "fp32"),
-            {"skipc": "0"},
-        ),
+        provenance=Provenance("2026-01-01T00:00:00Z", "fp32", {"skipc": "0"}),
         recipe=Recipe("cpu"),
         inputs=ends[0],
         outputs=ends[1],
         batch=None,
-        networks=(skip_network(OptionEntry(unit, 10, 1000) for unit in units),),
+        networks=(skip_network((OptionEntry(unit, 10, 1000) for unit in units), model),),
         graphs=tuple(graphs),
         configurations=tuple(entries),
         weights_file="weights.bin",

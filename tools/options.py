@@ -20,6 +20,8 @@ from skipc.runtime.errors import BudgetError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from click import Context, Parameter
 
     from skipc.compiler.read import ModelOptions, Supernet
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     from skipc.tools.console import Steps
 
     Pair = tuple[str, str]
+    Checkpoints = Mapping[str, Path]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _BUDGET_KEYS = tuple(field.name for field in fields(Budget) if field.init)
 _SIZE = re.compile(
     r"(?P<count>\d+(\.\d+)?)\s*(?P<prefix>[kmgt])?(?P<binary>i)?b?", re.IGNORECASE
@@ -126,14 +130,46 @@ class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no
 
 def pairs(context: Context, option: Parameter, texts: tuple[str, ...]) -> tuple[Pair, ...]:
     """Returns the two sides of each ``NAME=VALUE``: the callback of an option."""
+    return _pairs(option.opts[0], texts)
+
+
+def _pairs(option: str, texts: Sequence[str]) -> tuple[Pair, ...]:
     split = [tuple(text.partition("=")) for text in texts]
     for text, (name, equals, _) in zip(texts, split, strict=True):
         if not equals or not name.strip():
-            raise click.UsageError(f"{option.opts[0]} {text!r}: write it as NAME=VALUE.")
+            raise click.UsageError(f"{option} {text!r}: write it as NAME=VALUE.")
     return tuple((name.strip(), value) for name, _, value in split)
 
 
-def _model_options(inputs: tuple[str, ...], batch: str | None, **others: Any) -> ModelOptions:
+def _checkpoints(context: Context, option: Parameter, texts: tuple[str, ...]) -> Checkpoints:
+    """Returns the files by the networks' names; "" for one that is not named."""
+    if len(texts) == 1 and (Path(texts[0]).exists() or "=" not in texts[0]):
+        return {"": Path(texts[0])}
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals or not path or not _NETWORK.fullmatch(name):
+            raise click.UsageError(
+                f"{text!r}: name each of several networks, e.g. small={path or text}, with"
+                " letters, digits, '_' and '-'."
+            )
+        if name in found:
+            raise click.UsageError(f"two networks are named {name!r}. Names must differ.")
+        found[name] = Path(path)
+    return found
+
+
+checkpoints_argument = click.argument(
+    "checkpoints",
+    nargs=-1,
+    required=True,
+    callback=_checkpoints,
+    metavar="[NAME=]CHECKPOINT...",
+)
+"""Adds the checkpoints of a family: ``checkpoints``, by the networks' names."""
+
+
+def _model_options(inputs: Sequence[str], batch: str | None, **others: Any) -> ModelOptions:
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.read.inputs import parse_inputs
 
@@ -141,11 +177,41 @@ def _model_options(inputs: tuple[str, ...], batch: str | None, **others: Any) ->
     return ModelOptions(inputs=specs, batch=sizes, **others)
 
 
-model_options = group(
-    "model",
-    _model_options,
+class Models:
+    """What the command line says about networks, each option as often as it is given."""
+
+    def __init__(self, **texts: tuple[str, ...]) -> None:
+        self._texts = texts
+
+    def of(self, networks: Checkpoints) -> dict[str, ModelOptions]:
+        """Returns the options of each network.
+
+        A value holds for all; behind a network's name and ``=`` it is that one's.
+        """
+        return {name: self._of(name, networks) for name in networks}
+
+    def _of(self, network: str, networks: Checkpoints) -> ModelOptions:
+        own: dict[str, list[str]] = {}
+        for key, texts in self._texts.items():
+            split = [(text, *text.partition("=")) for text in texts]
+            own[key] = [t for t, name, _, _ in split if not name or name not in networks]
+            own[key] += [rest for _, name, _, rest in split if name and name == network]
+        one = ("model", "weights", "batch", "output")
+        return _model_options(
+            inputs=own["inputs"],
+            model_args=_pairs("--model-arg", own["model_args"]),
+            **{key: own[key][-1] if own[key] else None for key in one},
+        )
+
+
+def _one_model(**texts: tuple[str, ...]) -> ModelOptions:
+    return Models(**texts).of({"": Path()})[""]
+
+
+_MODEL = (
     click.option(
         "--model",
+        multiple=True,
         metavar="FACTORY",
         help="What builds the network: PKG.MODULE:FACTORY, or timm:NAME, torchvision:NAME,"
         " transformers:CLASS.",
@@ -153,13 +219,13 @@ model_options = group(
     click.option(
         "--model-arg",
         "model_args",
-        metavar="K=V",
         multiple=True,
-        callback=pairs,
+        metavar="K=V",
         help="An argument of the factory; may be repeated.",
     ),
     click.option(
         "--weights",
+        multiple=True,
         metavar="KEY",
         help="Which weights of the checkpoint, where it holds several (model_ema), or the"
         " prefix of their names (model.).",
@@ -167,20 +233,29 @@ model_options = group(
     click.option(
         "--input",
         "inputs",
-        metavar="[NAME=]SHAPE[:DTYPE]",
         multiple=True,
+        metavar="[NAME=]SHAPE[:DTYPE]",
         help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=1x128:int64; may be repeated.",
     ),
     click.option(
-        "--batch", metavar="MIN:TYP:MAX", help="Sizes of the dynamic batch N, e.g. 1:4:16."
+        "--batch",
+        multiple=True,
+        metavar="MIN:TYP:MAX",
+        help="Sizes of the dynamic batch N, e.g. 1:4:16.",
     ),
     click.option(
         "--output",
+        multiple=True,
         metavar="NAME",
         help="The output to keep, where the network returns several.  [default: logits]",
     ),
 )
+
+model_options = group("model", _one_model, *_MODEL)
 """Adds the options that say how to read a checkpoint: ``model``, a ``ModelOptions``."""
+
+models_options = group("models", Models, *_MODEL)
+"""Adds the same for several checkpoints: ``models``, a ``Models``."""
 
 target_options = group(
     "tuning",

@@ -36,14 +36,13 @@ from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.route import golden_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from skipc.compiler.configurations import Configuration
     from skipc.compiler.family import Family, Subnet
-    from skipc.compiler.front import Configuration
     from skipc.compiler.routes import GraphPart, Route
     from skipc.compiler.verify.numerics import Case
-    from skipc.compiler.verify.verify import Verified
     from skipc.runtime.bundle.manifest import Recipe, Verification
 
 BUNDLE_SUFFIX = ".skipc"
@@ -84,19 +83,26 @@ class WrittenGraph:
         )
 
 
-def bundle_path(checkpoint: Path, asked: Path | None, overwrite: bool) -> Path:
-    """Returns where the bundle goes: where it was asked for, or beside the checkpoint.
+def bundle_path(checkpoints: Mapping[str, Path], asked: Path | None, overwrite: bool) -> Path:
+    """Returns where the bundle goes: where it was asked for, or beside the first checkpoint.
+
+    There it is called like the checkpoint, or like all of several networks.
 
     Raises:
         CompileError: Something is there already that must not be replaced, the folder
             around it is missing, or the checkpoint's path names no file.
         OSError: Nothing can be written there.
     """
-    if not checkpoint.name:
-        raise CompileError(
-            f"{checkpoint}: is a directory, expected a file. Name the checkpoint inside it."
-        )
-    out = asked or checkpoint.with_suffix(BUNDLE_SUFFIX)
+    for checkpoint in checkpoints.values():
+        if not checkpoint.name:
+            raise CompileError(
+                f"{checkpoint}: is a directory, expected a file. Name the checkpoint inside"
+                " it."
+            )
+    first = next(iter(checkpoints.values()))
+    if len(checkpoints) > 1:
+        first = first.with_name("-".join(checkpoints))
+    out = asked or first.with_suffix(BUNDLE_SUFFIX)
     if out.is_symlink() or (out.exists() and not (out / MANIFEST_FILE).is_file()):
         raise CompileError(
             f"{out}: exists and is no bundle. Choose another folder with --out."
@@ -166,13 +172,15 @@ class BundleWriter:
     Used as a context manager, as the weight store is; ``folder`` is empty.
     """
 
-    def __init__(self, folder: Path, family: Family) -> None:
+    def __init__(self, folder: Path, families: Mapping[str, Family]) -> None:
         self._folder = folder
-        self._family = family
+        self._families = families
+        # All take the same; the first one's names are those of the bundle.
+        self._first = next(iter(families.values())).network
         self._store = WeightStoreWriter(folder / WEIGHTS_FILE)
         self._configurations: list[ConfigurationEntry] = []
-        self._axes: set[str] = set()
-        self._graphs: list[tuple[WrittenGraph, GraphPart, Verification]] = []
+        self._axes: dict[str, set[str]] = {name: set() for name in families}
+        self._graphs: list[tuple[str, WrittenGraph, GraphPart, Verification]] = []
 
     def __enter__(self) -> BundleWriter:
         self._store.__enter__()
@@ -185,44 +193,58 @@ class BundleWriter:
         """Writes a graph and the weights that are not there yet; see ``write_graph``."""
         return write_graph(subnet, name, self._store, self._folder)
 
-    def configuration(
+    def add_graphs(
         self,
-        configuration: Configuration,
-        route: Route,
+        network: str,
         file: WrittenGraph,
-        verified: Verified,
+        parts: Sequence[GraphPart],
+        verified: Verification,
+    ) -> None:
+        """Adds the graphs of a file.
+
+        Args:
+            network: The network that they are of.
+            file: The file.
+            parts: The graphs.
+            verified: How close it is to its reference.
+        """
+        for part in parts:
+            names = {spec.name for spec in part.outputs}
+            ranges = {n: r for n, r in verified.ranges.items() if n in names}
+            check = replace(verified, ranges=ranges)
+            self._graphs.append((network, file.piece(part), part, check))
+
+    def configuration(
+        self, configuration: Configuration, route: Route, expected: Sequence[Sequence[Case]]
     ) -> None:
         """Adds a configuration with its golden outputs.
 
         Args:
             configuration: The configuration.
-            route: How it runs.
-            file: Its network, which all graphs of the route are of.
-            verified: How close that is.
+            route: How it runs, through graphs that were added.
+            expected: By case and by stage, what the reference gives.
         """
         golden = _golden_file(configuration.name)
-        outputs = self._family.network.outputs
+        outputs = self._first.outputs
         cases = [
-            golden_names([stage.answer(outputs, case) for stage in route.stages])
-            for case in verified.expected
+            golden_names(
+                [s.answer(outputs, found) for s, found in zip(route.stages, case, strict=True)]
+            )
+            for case in expected
         ]
         write_golden(self._folder / golden, cases)
-        for part in route.graphs:
-            names = {spec.name for spec in part.outputs}
-            ranges = {n: r for n, r in verified.verification.ranges.items() if n in names}
-            check = replace(verified.verification, ranges=ranges)
-            self._graphs.append((file.piece(part), part, check))
         self._configurations.append(
             ConfigurationEntry(
                 name=configuration.name,
                 parts=tuple(part.entry for part in configuration.parts),
                 route=route.stages,
                 golden=golden,
-                stops=configuration.stops or stops_of(route.stages, verified.expected),
+                stops=configuration.stops or stops_of(route.stages, expected),
                 metrics=configuration.metrics,
             )
         )
-        self._axes |= {key for part in configuration.parts for key in part.choices}
+        for part in configuration.parts:
+            self._axes[part.network] |= part.choices.keys()
 
     def golden_inputs(self, cases: list[Case]) -> None:
         """Writes the inputs of the golden outputs."""
@@ -235,23 +257,35 @@ class BundleWriter:
         write_whole(self._folder / profile.name, profile.read_bytes())
         return replace(recipe, profile=profile.name)
 
-    def finish(self, name: str, made_of: Provenance, recipe: Recipe) -> None:
+    def finish(
+        self, name: str, checkpoints: Mapping[str, Path], precision: str, recipe: Recipe
+    ) -> None:
         """Writes ``manifest.json``, the last file, which has the hashes of all others.
 
         Args:
             name: The bundle's file name.
-            made_of: Where it comes from.
+            checkpoints: The file of each network.
+            precision: What the graphs compute in.
             recipe: How its engines are to be built.
         """
-        full = self._family.network
         manifest = Manifest(
             name=name.removesuffix(BUNDLE_SUFFIX) or name,
-            provenance=made_of,
+            provenance=_provenance(precision),
             recipe=recipe,
-            inputs=full.inputs,
-            outputs=full.outputs,
-            batch=full.batch,
-            networks=(NetworkEntry(full.name, self._family.axis_entries(self._axes)),),
+            inputs=self._first.inputs,
+            outputs=self._first.outputs,
+            batch=self._first.batch,
+            networks=tuple(
+                NetworkEntry(
+                    name=name,
+                    checkpoint=checkpoints[name].name,
+                    checkpoint_sha256=checkpoint_sha256(checkpoints[name]),
+                    model=family.network.description,
+                    norm=family.norms.text,
+                    axes=family.axis_entries(self._axes[name]),
+                )
+                for name, family in self._families.items()
+            ),
             graphs=self._entries(),
             configurations=tuple(self._configurations),
             weights_file=WEIGHTS_FILE,
@@ -262,13 +296,13 @@ class BundleWriter:
         write_json(self._folder / MANIFEST_FILE, written(manifest))
 
     def _entries(self) -> tuple[GraphEntry, ...]:
-        full, store = self._family.network, self._store
-        used = [frozenset(graph.tensors.values()) for graph, _, _ in self._graphs]
+        store = self._store
+        used = [frozenset(graph.tensors.values()) for _, graph, _, _ in self._graphs]
         users = Counter(key for keys in used for key in keys)
         return tuple(
             GraphEntry(
                 name=graph.name,
-                network=full.name,
+                network=network,
                 file=graph.file.name,
                 inputs=part.inputs,
                 outputs=part.outputs,
@@ -278,12 +312,14 @@ class BundleWriter:
                 own_bytes=store.size_bytes(frozenset(k for k in keys if users[k] == 1)),
                 verification=verification,
             )
-            for (graph, part, verification), keys in zip(self._graphs, used, strict=True)
+            for (network, graph, part, verification), keys in zip(
+                self._graphs, used, strict=True
+            )
         )
 
 
-def provenance(checkpoint: Path, family: Family, precision: str) -> Provenance:
-    """Returns where a bundle that is made now comes from."""
+def _provenance(precision: str) -> Provenance:
+    """Returns how a bundle that is made now is made."""
     versions = {}
     for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -291,10 +327,6 @@ def provenance(checkpoint: Path, family: Family, precision: str) -> Provenance:
     now = datetime.datetime.now(datetime.timezone.utc)
     return Provenance(
         created_utc=now.isoformat(timespec="seconds"),
-        checkpoint=checkpoint.name,
-        checkpoint_sha256=checkpoint_sha256(checkpoint),
-        model=family.network.description,
-        norm=family.norms.text,
         precision=precision,
         versions=versions,
     )

@@ -26,19 +26,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.front import Front
+    from skipc.compiler.front import NetworkSaid
 
 _BASE = "base:"
 
 
 def known_norms(
-    path: Path, front: Front, checkpoint: Path, asked: NormMode | None, reestimate: str | None
+    path: Path,
+    front: NetworkSaid,
+    checkpoint: Path,
+    asked: NormMode | None,
+    reestimate: str | None,
 ) -> FamilyNorms | None:
     """Returns the statistics to build with; None where they are estimated anew.
 
     Args:
         path: The front's file.
-        front: What is in it.
+        front: What it says of the network.
         checkpoint: The checkpoint to build.
         asked: How norms are to adapt; None for what the front says.
         reestimate: The data to estimate on; None for none.
@@ -65,7 +69,7 @@ def known_norms(
     return norms_of_front(path, front, checkpoint)
 
 
-def norms_of_front(path: Path, front: Front, checkpoint: Path) -> FamilyNorms:
+def norms_of_front(path: Path, front: NetworkSaid, checkpoint: Path) -> FamilyNorms:
     """Returns the statistics of the front at ``path``; none where it shares the checkpoint's.
 
     Raises:

@@ -52,6 +52,7 @@ class OnnxReference(Reference):
 
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""
+        cases = [self.fed(case) for case in cases]
         if self.check is not None:
             self.check(cases)
         model = self._changed()
@@ -69,7 +70,7 @@ class OnnxReference(Reference):
         """Yields every intermediate tensor by its name in the graph, in order."""
         model = self._changed()
         expose_all(model)
-        yield from run_graph(model, [inputs])[0].items()
+        yield from run_graph(model, [self.fed(inputs)])[0].items()
 
     def _changed(self) -> ir.Model:
         model = self.model.clone()

@@ -169,7 +169,7 @@ class TorchReference(Reference):
         import torch
         from torch.export.graph_signature import ConstantArgument
 
-        held = self.held_tensors()
+        held, own = self.held_tensors(), self.fed(inputs)
         values: list[object] = []
         for spec in self.program.graph_signature.input_specs:
             if isinstance(spec.arg, ConstantArgument):
@@ -177,7 +177,7 @@ class TorchReference(Reference):
             elif spec.arg.name in held:
                 values.append(held[spec.arg.name])
             else:
-                values.append(torch.from_numpy(np.ascontiguousarray(inputs[spec.arg.name])))
+                values.append(torch.from_numpy(np.ascontiguousarray(own[spec.arg.name])))
         return values
 
 

@@ -58,10 +58,6 @@ class Provenance:
     """Where the bundle comes from."""
 
     created_utc: str
-    checkpoint: str
-    checkpoint_sha256: str
-    model: str
-    norm: str
     precision: str
     versions: Mapping[str, str]
 
@@ -95,9 +91,13 @@ class AxisEntry:
 
 @dataclass(frozen=True, slots=True)
 class NetworkEntry:
-    """A checkpoint's network: its name, empty where there is one, and its axes."""
+    """A checkpoint's network: its name, empty where there is one, its origin and its axes."""
 
     name: Text
+    checkpoint: str
+    checkpoint_sha256: str
+    model: str
+    norm: str
     axes: Annotated[tuple[AxisEntry, ...], Distinct("key")]
 
     def options(self, axis: str) -> tuple[OptionEntry, ...]:

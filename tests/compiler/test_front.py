@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from skipc.compiler.axes.precision import Precision, PrecisionOffer
 from skipc.compiler.axes.units import Unit, Units
+from skipc.compiler.configurations import configurations_from_front
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     Front,
     FrontEntry,
-    configurations_from_front,
     read_front,
     write_front,
 )
@@ -315,7 +315,7 @@ def entry(name: str, skip: object) -> FrontEntry:
 
 def resolve(*entries: FrontEntry, units: tuple[str, ...] = ()):
     front = Front(entries, {"skip": units} if units else {})
-    found = configurations_from_front(front, OFFERS, "front.json")
+    found = configurations_from_front(front, {"": OFFERS}, "front.json")
     parts = [configuration.parts[0] for configuration in found]
     return [tuple(unit.name for unit in part.choices["skip"]) for part in parts]
 
@@ -377,7 +377,7 @@ def test_front_that_lists_these_units_is_accepted():
 
 def test_axis_that_is_not_named_is_left_alone():
     front = Front((FrontEntry("a"), FrontEntry("b", {"precision": "fp16"})))
-    plain, half = configurations_from_front(front, OFFERS, "front.json")
+    plain, half = configurations_from_front(front, {"": OFFERS}, "front.json")
     assert plain.parts[0].choices == {}
     assert half.parts[0].choices == {"precision": Precision.FP16}
 
@@ -385,5 +385,5 @@ def test_axis_that_is_not_named_is_left_alone():
 def test_to_skip_nothing_is_to_choose_nothing():
     with pytest.raises(FrontError, match="'a' and 'b' choose the same"):
         configurations_from_front(
-            Front((FrontEntry("a"), entry("b", ()))), OFFERS, "front.json"
+            Front((FrontEntry("a"), entry("b", ()))), {"": OFFERS}, "front.json"
         )

@@ -98,7 +98,7 @@ NAME = "\x1b]0;title\x07\x1b[2J\rfull"
 
 def _renamed(document: dict[str, Any]) -> None:
     document["configurations"][0]["name"] = NAME
-    document["provenance"].update(model=NAME, norm=NAME)
+    document["networks"][0].update(model=NAME, norm=NAME)
     document["networks"][0]["axes"][0]["options"][0]["name"] = NAME
     for entry in document["configurations"]:
         entry["parts"][0]["choices"][0]["text"] = NAME

@@ -13,9 +13,10 @@ from skipc.runtime.errors import SkipcError
 from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.options import (
     PATH,
+    checkpoints_argument,
     device_arguments,
     device_options,
-    model_options,
+    models_options,
     no_cache_option,
     open_supernet,
     scaling_options,
@@ -23,19 +24,19 @@ from skipc.tools.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from skipc.compiler.read import ModelOptions
     from skipc.compiler.remote.connection import Device
     from skipc.compiler.targets.options import TargetOptions
     from skipc.tools.console import Steps
+    from skipc.tools.options import Models
 
 
 @click.command("build")
-@click.argument("checkpoint", type=PATH)
+@checkpoints_argument
 @click.option("--front", type=PATH, required=True, help="The configurations: front.json.")
 @click.option("--target", required=True, help="What to compile for; see `skipc targets`.")
-@model_options
+@models_options
 @click.option("--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
 @click.option(
@@ -68,10 +69,10 @@ if TYPE_CHECKING:
 @no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    checkpoint: Path,
+    checkpoints: Mapping[str, Path],
     front: Path,
     target: str,
-    model: ModelOptions,
+    models: Models,
     precision: str | None,
     norm: str | None,
     tuning: TargetOptions,
@@ -81,6 +82,9 @@ def command(
     **chosen: Any,
 ) -> None:
     """Compile CHECKPOINT: one pruned graph and one engine per configuration of the front.
+
+    Several, as in small=a.pt large=b.pt, become one bundle, for cascades. Options about the
+    network hold for all of them, or for one: --model small=timm:resnet18.
 
     Every subnet is verified against PyTorch running the same configuration; if one differs,
     nothing is written.
@@ -112,8 +116,10 @@ def command(
     )
     if options.precision is not None:
         check_precision(options.precision, profile.precisions, profile.name)
-    plan = plan_build(checkpoint, front, options)
-    named = {entry.choices.get("precision") for entry in plan.front.configurations}
+    given = models.of(checkpoints)
+    plan = plan_build(checkpoints, front, options)
+    parts = [part for entry in plan.front.configurations for part in entry.networks]
+    named = {part.choices.get("precision") for part in parts}
     for each in Precision:
         if each.value in named:
             check_precision(each, profile.precisions, profile.name)
@@ -131,10 +137,12 @@ def command(
                     f"The engines of target {other} go with the bundle that is replaced. Build"
                     f" them again with: skipc finish BUNDLE --target {other}"
                 )
-        step("reading the checkpoint")
-        if sniff(checkpoint) is not Kind.ONNX:
-            require("torch", "compiler")  # runs the reference, also of an export that was kept
-        supernet = open_supernet(checkpoint, model, no_cache, step)
+        supernets = {}
+        for name, checkpoint in checkpoints.items():
+            step(f"reading the checkpoint {name}".strip())
+            if sniff(checkpoint) is not Kind.ONNX:
+                require("torch", "compiler")  # runs the reference, also of a kept export
+            supernets[name] = open_supernet(checkpoint, given[name], no_cache, step)
 
         def finish(folder: Path) -> None:
             bundle = Bundle.open(folder)
@@ -144,12 +152,12 @@ def command(
                 finish_bundle_on(device, bundle, profile, own, tuning, step)
 
         if unavailable is not None:
-            build(plan, supernet, step, step.note)
+            build(plan, supernets, step, step.note)
         elif replaced:  # engines that work stay until others are in their place
             engines = functools.partial(_build_before, plan.out, finish, step)
-            build(plan, supernet, step, step.note, engines)
+            build(plan, supernets, step, step.note, engines)
         else:
-            build(plan, supernet, step, step.note)
+            build(plan, supernets, step, step.note)
             _build_after(plan.out, finish, step, profile.name, again)
         bundle = Bundle.open(plan.out)
     if as_json:

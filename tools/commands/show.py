@@ -73,10 +73,11 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     offered = (
         f"{axis}: {plural(len(manifest.options(axis)), 'option')}" for axis in manifest.axes
     )
+    adapted = [network for network in manifest.networks if network.norm != "shared"]
     span = batch and f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
     listed = facts(
-        ("model", whose.model),
-        ("norms", "" if whose.norm == "shared" else whose.norm),
+        *((f"model {one.name}".strip(), one.model) for one in manifest.networks),
+        *((f"norms {one.name}".strip(), one.norm) for one in adapted),
         ("computes", "" if whose.precision == "fp32" else whose.precision),
         ("inputs", _specs(manifest.inputs)),
         ("outputs", _specs(manifest.outputs)),
@@ -104,8 +105,10 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
 
 
 def _configurations(manifest: Manifest) -> Rows:
+    several = len(manifest.networks) > 1
     rows = table(
         "configuration",
+        *(("networks",) if several else ()),
         *(f">{axis}" for axis in manifest.axes),
         *(">accuracy", ">MACs", ">weights", ">own", ">error"),
     )
@@ -114,6 +117,7 @@ def _configurations(manifest: Manifest) -> Rows:
         graphs = manifest.graphs_of(entry)
         rows.add_row(
             entry.name,
+            *((" > ".join(part.network for part in entry.parts),) if several else ()),
             *(entry.text(axis) or "-" for axis in manifest.axes),
             "-" if accuracy is None else f"{100 * accuracy:.1f} %",
             count_text(manifest.macs(entry)),

@@ -82,7 +82,7 @@ def test_manifest_says_what_was_built(built):
     assert sum(tensor.size_bytes for tensor in manifest.weights) == full.weights_bytes
     for graph in manifest.graphs:
         assert graph.verification.relative_error <= graph.verification.tolerance
-    assert manifest.provenance.model == NAME
+    assert manifest.networks[0].model == NAME
     assert manifest.provenance.versions.keys() >= {"torch", "onnx-ir", "onnxruntime"}
 
 

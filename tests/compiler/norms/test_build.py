@@ -88,7 +88,7 @@ def test_bundle_is_verified_and_holds_each_kernel_once(tmp_path, name, mode):
     bundle = Bundle.open(build(tmp_path, make_front(tmp_path, name, mode)))
     full = bundle.manifest.graphs[0]
     total_bytes = sum(tensor.size_bytes for tensor in bundle.manifest.weights)
-    assert bundle.manifest.provenance.norm == mode.value
+    assert bundle.manifest.networks[0].norm == mode.value
     assert all(g.verification.relative_error < 1e-5 for g in bundle.manifest.graphs)
     kernels = [t.size_bytes for t in bundle.manifest.weights if t.size_bytes >= 1024]
     assert sum(kernels) <= full.weights_bytes

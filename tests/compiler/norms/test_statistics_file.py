@@ -93,7 +93,8 @@ def test_front_read_is_the_front_written(front):
     path, checkpoint = front
     found = read_front(path)
     assert found.norm is NormMode.SCALAR
-    assert norms_of_front(path, found, checkpoint).configurations.keys() == {"full", "fast"}
+    norms = norms_of_front(path, found.of(""), checkpoint)
+    assert norms.configurations.keys() == {"full", "fast"}
 
 
 def test_altered_statistics_are_refused(front):
@@ -101,21 +102,21 @@ def test_altered_statistics_are_refused(front):
     with (path.parent / "front.norms.npz").open("ab") as file:
         file.write(b"x")
     with pytest.raises(FrontError, match="altered, or of another front"):
-        norms_of_front(path, read_front(path), checkpoint)
+        norms_of_front(path, read_front(path).of(""), checkpoint)
 
 
 def test_missing_statistics_are_named(front):
     path, checkpoint = front
     (path.parent / "front.norms.npz").unlink()
     with pytest.raises(FrontError, match=r"norms\.npz: there is no such file.*Copy both"):
-        norms_of_front(path, read_front(path), checkpoint)
+        norms_of_front(path, read_front(path).of(""), checkpoint)
 
 
 def test_statistics_of_other_weights_are_refused(front):
     path, checkpoint = front
     checkpoint.write_bytes(b"other weights")
     with pytest.raises(FrontError, match="estimated for other weights"):
-        norms_of_front(path, read_front(path), checkpoint)
+        norms_of_front(path, read_front(path).of(""), checkpoint)
 
 
 @pytest.mark.parametrize("name", ["../x.npz", "/x.npz", "a/x.npz", "..", "a\\\\x.npz"])
@@ -138,4 +139,4 @@ def test_norm_without_statistics_is_refused(front):
     path, checkpoint = front
     made = Front((FrontEntry("full"),), norm=NormMode.FULL)
     with pytest.raises(FrontError, match=r"there are no 'statistics'.*skipc select"):
-        norms_of_front(path, made, checkpoint)
+        norms_of_front(path, made.of(""), checkpoint)

@@ -108,7 +108,7 @@ def test_kernels_of_all_configurations_are_stored_once(made, bundle):
     tensors = made.module.state_dict().values()
     everything_bytes = sum(t.numel() * t.element_size() for t in tensors)
     assert stored_bytes <= everything_bytes
-    assert manifest.provenance.norm == "switched"
+    assert manifest.networks[0].norm == "switched"
 
 
 def test_units_are_what_the_network_names(made, bundle):

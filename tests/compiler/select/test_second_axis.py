@@ -15,8 +15,9 @@ from torch import nn
 
 from skipc.compiler import axes
 from skipc.compiler.axes.axis import Axis, Gene, Offer
+from skipc.compiler.configurations import configurations_from_front
 from skipc.compiler.family import open_family
-from skipc.compiler.front import configurations_from_front, read_front
+from skipc.compiler.front import read_front
 from skipc.compiler.norms.of_front import norms_of_front
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read import ModelOptions
@@ -215,9 +216,9 @@ def test_what_is_scored_is_what_the_front_builds(tmp_path, norm, place):
         assert second == (path, tmp_path / "front.norms-2.npz")
         assert not first[1].exists()
         front = read_front(path)
-        norms = norms_of_front(path, front, given.checkpoint)
+        norms = norms_of_front(path, front.of(""), given.checkpoint)
         family = open_family(given.supernet).with_norms(norms)
-        built = configurations_from_front(front, family.offers, "the front")
+        built = configurations_from_front(front, {"": family.offers}, "the front")
         entries = front.configurations
         assert any("biases" in entry.choices for entry in entries)
         assert all(("biases" in e.name) == ("biases" in e.choices) for e in entries)

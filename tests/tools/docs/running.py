@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from skipc.compiler.front import configurations_from_front, read_front
+from skipc.compiler.configurations import configurations_from_front
+from skipc.compiler.front import read_front
 from skipc.profiles import load_profile
 from skipc.runtime.call.trace import read_trace
 from skipc.tools.cli import cli
@@ -283,7 +284,7 @@ def _front(path: Path) -> None:
         options = ModelOptions()
         supernet = open_checkpoint(Path("ckpt.pt"), options, cache, lambda text: None)
         family = open_family(supernet, heads=read_heads(Path("ckpt.pt")))
-        configurations_from_front(front, family.offers, str(path))
+        configurations_from_front(front, {"": family.offers}, str(path))
 
 
 def _trace(path: Path) -> None:

@@ -11,9 +11,10 @@ from skipc.tools.web.page import Section
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from skipc.runtime.bundle.manifest import NetworkEntry
     from skipc.runtime.bundle.tensors import TensorSpec
     from skipc.tools.report.study import Study
-    from skipc.tools.web.html import Html
+    from skipc.tools.web.html import Html, Part
 
 
 def section(study: Study) -> Section:
@@ -40,12 +41,9 @@ def _bundle(study: Study) -> Table:
     sizes = batch and f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
     rows = (
         ("name", manifest.name),
-        ("model", whose.model),
-        ("checkpoint", whose.checkpoint),
-        ("checkpoint SHA-256", _hash(whose.checkpoint_sha256)),
+        *(row for network in manifest.networks for row in _network(network)),
         ("manifest SHA-256", _hash(study.manifest_sha256)),
         ("built", whose.created_utc),
-        ("norms", whose.norm),
         ("precision", whose.precision),
         ("target of the build", manifest.recipe.target),
         ("inputs", _specs(manifest.inputs)),
@@ -54,6 +52,16 @@ def _bundle(study: Study) -> Table:
         *((("batch", sizes),) if sizes else ()),
     )
     return Table("The bundle", ("what", "value"), rows)
+
+
+def _network(network: NetworkEntry) -> tuple[tuple[str, Part], ...]:
+    whose = f" of {network.name}" if network.name else ""
+    return (
+        (f"model{whose}", network.model),
+        (f"checkpoint{whose}", network.checkpoint),
+        (f"checkpoint SHA-256{whose}", _hash(network.checkpoint_sha256)),
+        (f"norms{whose}", network.norm),
+    )
 
 
 def _measurements(study: Study) -> Table:

@@ -27,8 +27,9 @@ def header(study: Study) -> Html:
     checkpoints = len(manifest.networks)
     said = "one checkpoint" if checkpoints == 1 else f"{checkpoints} checkpoints"
     axes = short(", ".join(manifest.axes), _LONGEST_TITLE)
+    models = ", ".join(network.model for network in manifest.networks)
     sentence = (
-        f"{short(manifest.provenance.model, _LONGEST_TITLE)}, compiled from {said} to"
+        f"{short(models, _LONGEST_TITLE)}, compiled from {said} to"
         f" {plural(len(manifest.configurations), 'configuration')}"
         f"{f' (axes: {axes})' if axes else ''}; every weight is stored once."
     )
