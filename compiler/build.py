@@ -292,7 +292,8 @@ class _Parts:
         if same != configuration:
             note(
                 f"{same!r} and {configuration!r} are the same network: they differ in what"
-                " lies within something that both leave out. Remove one of them from the front."
+                " lies within something that both leave out. Remove one of them from the"
+                " front."
             )
         self._made[key] = _Made(RoutePart(network, graphs), verified.expected)
         return self._made[key]

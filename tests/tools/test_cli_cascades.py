@@ -238,9 +238,7 @@ def test_mistakes_in_a_front_are_told(
     assert not (tmp_path / "made.skipc").exists()
 
 
-def test_networks_that_do_not_fit_are_refused(
-    folder: Path, networks: dict[str, ResNet], tmp_path: Path
-) -> None:
+def test_networks_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     front = FRONT | {"configurations": [{"name": "one", "network": "small"}]}
     (tmp_path / "front.json").write_text(json.dumps(front))
     shutil.copy(folder / "small.pt", tmp_path)
@@ -251,18 +249,19 @@ def test_networks_that_do_not_fit_are_refused(
             *("--front", tmp_path / "front.json", "--target", "cpu", *options),
         )
 
-    other = ResNet(**_arguments("large") | {"classes": 4})
-    arguments = _arguments("large") | {"classes": 4}
-    inputs = (TensorSpec("images", "float32", ("N", 1, 16, 16)),)
-    file = CheckpointFile(
-        "skipc:resnet", arguments, other.state_dict(), inputs, BatchRange(1, 2, 3)
-    )
-    save_checkpoint(tmp_path / "large.pt", file)
+    def save(channels: int, **more: int) -> None:
+        arguments = _arguments("large") | {"channels": channels} | more
+        inputs = (TensorSpec("images", "float32", ("N", channels, 16, 16)),)
+        weights = ResNet(**arguments).state_dict()
+        made = CheckpointFile("skipc:resnet", arguments, weights, inputs, BatchRange(1, 2, 3))
+        save_checkpoint(tmp_path / "large.pt", made)
+
+    save(1, classes=4)
     assert "'small' answers output (float32 Nx5), 'large' output (float32 Nx4)" in told()
-    _save(tmp_path / "large.pt", "large", networks["large"], 16)
-    assert "'large' takes 1:2:3, 'small' 1:1:1" in told("--batch", "small=1:1:1")
-    three = ("--input", "small=Nx1x8x8:uint8", "--batch", "1:2:3")
-    assert "is uint8 Nx1x8x8, the other's float32 Nx1x16x16" in told(*three)
+    save(3)
+    assert "is float32 Nx1x8x8, the other's float32 Nx3x16x16" in told()
+    one = ("--input", "small=Nx1x8x8", "--batch", "small=1:1:1")
+    assert "'large' takes 1:2:3, 'small' 1:1:1" in told(*one)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ SETTINGS: dict[str, Setting] = {
     "README.md": Setting(also=BRIEFLY, varying=BRIEFLY_TRAINED),
     "budgets.md": Setting(BUNDLE, exact=True),
     "bundle-format.md": Setting(),
+    "cascades.md": Setting(also=ONE_EPOCH),
     "changelog.md": Setting(),
     "command-line.md": Setting(),
     "comparison.md": Setting(),
