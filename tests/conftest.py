@@ -11,6 +11,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from skipc.compiler.targets import latency
+from skipc.compiler.targets.cpu import probe
 from tests.command_line import hide_tests
 
 if TYPE_CHECKING:
@@ -72,6 +74,15 @@ def rare_collections() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_measurements() -> Iterator[None]:
+    """Measures few calls wherever latencies are measured: no test looks at how long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_MAX_CALLS", 4)
+        patch.setattr(probe, "_MAX_PAIRS", 9)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

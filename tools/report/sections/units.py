@@ -68,13 +68,15 @@ def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[
         entry.name: _operators(files_of(manifest, entry, subnets))
         for entry in manifest.configurations
     }
+    skipped_by = {e.name: frozenset(e.taken(SKIP)) for e in manifest.configurations}
+    times = Counter(modules)
     rows: dict[str, list[UnitInSubnet]] = {name: [] for name in held}
     for unit, module in zip(units, modules, strict=True):
         left = {name: operators.get(module, {}) for name, operators in held.items()}
-        skips = {e.name: unit.name in e.taken(SKIP) for e in manifest.configurations}
+        skips = {name: unit.name in skipped for name, skipped in skipped_by.items()}
         kept = [sum(left[name].values()) for name, skipped in skips.items() if not skipped]
         for name, row in rows.items():
-            seen = bool(held[name]) and modules.count(module) == 1
+            seen = bool(held[name]) and times[module] == 1
             row.append(
                 _skipped(left[name], max(kept, default=0), seen)
                 if skips[name]
