@@ -103,6 +103,7 @@ def test_errors_and_logs_are_bounded_and_cannot_command_the_terminal(
 def test_an_interrupted_training_names_the_way_on(tmp_path: Path) -> None:
     training = (
         *("train", "stochastic-depth", "--network-arg", "widths=[4,4,4]"),
+        *("--network-arg", "depths=[1,1,1]"),
         *("--epochs", 20, "--batch", 512, "--out", "out"),
     )
     with started(*training, folder=tmp_path) as process:
