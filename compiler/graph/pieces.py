@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import onnx_ir as ir
+
 from skipc.compiler.graph.index import node_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import onnx_ir as ir
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,15 @@ def pieces_of(graph: ir.Graph, answers: Sequence[Iterable[str]]) -> tuple[Piece,
             )
         )
     return tuple(pieces)
+
+
+def extracted(model: ir.Model, inputs: Iterable[str], outputs: Iterable[str]) -> ir.Model:
+    """Returns what a model computes between named tensors, as a model; tensors are shared."""
+    return ir.Model(
+        ir.convenience.extract(model.graph, list(inputs), list(outputs)),
+        ir_version=model.ir_version,
+        functions=[function.clone() for function in model.functions.values()],
+    )
 
 
 def constant_values(graph: ir.Graph) -> set[ir.Value]:

@@ -29,7 +29,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """One graph's engine."""
+    """One graph's engine.
+
+    ``piece_file`` is the ONNX file of a graph that is a piece of one, by which its engine is
+    given weights; empty where the engine holds them, or takes them by the graph's own file.
+    """
 
     graph: str
     file: str
@@ -38,6 +42,7 @@ class EngineEntry:
     device_bytes: int
     workspace_bytes: int
     latency: tuple[Latency, ...]
+    piece_file: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class EngineSet:
     def check(self, where: str) -> None:
         """Raises ``FormatError`` where a file is not listed, or not beside the store."""
         used = [entry.file for entry in self.engines]
-        check_listed([*used, *filter(None, [self.packed_file])], self.files, where)
+        others = [self.packed_file, *(entry.piece_file for entry in self.engines)]
+        check_listed([*used, *filter(None, others)], self.files, where)
         if self.packed_file:
             check_beside(self.packed_file, used, where)
 

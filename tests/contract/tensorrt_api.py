@@ -42,7 +42,7 @@ CLASSES: dict[str, dict[str, int | None]] = {
         "phase_finish": 1,
     },
     "ILogger": {"__init__": 0, "log": 2},
-    "OnnxParser": {"__init__": 2, "parse_from_file": 1, "num_errors": None, "get_error": 1},
+    "OnnxParser": {"__init__": 2, "parse": 2, "num_errors": None, "get_error": 1},
     "ParserError": {"desc": 0, "node_name": 0, "node_operator": 0},
     "Runtime": {"__init__": 1, "deserialize_cuda_engine": 1},
     "ICudaEngine": {
@@ -65,7 +65,7 @@ CLASSES: dict[str, dict[str, int | None]] = {
     "Refitter": {"__init__": 2, "get_missing_weights": 0, "refit_cuda_engine": 0},
     "OnnxParserRefitter": {
         "__init__": 2,
-        "refit_from_file": 1,
+        "refit_from_bytes": 2,
         "num_errors": None,
         "get_error": 1,
     },

@@ -290,8 +290,9 @@ class _FileRefitter:
     def get_error(self, index: int) -> _Error:
         raise IndexError(index)
 
-    def refit_from_file(self, model: str) -> bool:
-        loaded = onnx.load(model)
+    def refit_from_bytes(self, model: bytes, path: str) -> bool:
+        loaded = onnx.ModelProto.FromString(model)
+        onnx.load_external_data_for_model(loaded, str(Path(path).parent))
         onnx.external_data_helper.convert_model_from_external_data(loaded)
         self._given = {
             t.name: numpy_helper.to_array(t).tobytes() for t in loaded.graph.initializer
@@ -309,7 +310,7 @@ class _OnnxParserRefitter(_FileRefitter):
     """``OnnxParserRefitter`` from 10.13 on."""
 
     def load_model_proto(self, model: bytes, path: str) -> bool:
-        assert Path(path).is_file()
+        assert Path(path).parent.is_dir()
         self._model = onnx.ModelProto.FromString(model)
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import enum
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -217,8 +218,9 @@ class _OnnxParser:
         self._network = network
         self._errors: list[_Error] = []
 
-    def parse_from_file(self, model: str) -> bool:
-        self._network.model = onnx.load(model)
+    def parse(self, model: bytes, path: str) -> bool:
+        self._network.model = onnx.ModelProto.FromString(model)
+        onnx.load_external_data_for_model(self._network.model, str(Path(path).parent))
         onnx.external_data_helper.convert_model_from_external_data(self._network.model)
         return True
 

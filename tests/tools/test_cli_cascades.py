@@ -16,10 +16,12 @@ from skipc.compiler.heads import Head, read_heads, write_heads
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.resnet import ResNet
+from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.command_line import mistake, skipc
+from tests.doubles.gpu import fake_gpu
 from tests.exits import heads_for
 
 if TYPE_CHECKING:
@@ -105,6 +107,23 @@ def _checkpoints(folder: Path) -> list[str]:
 def _build(folder: Path) -> Any:
     front = folder / "front.json"
     return skipc("build", *_checkpoints(folder), "--front", front, "--target", "cpu")
+
+
+def test_on_a_gpu_every_stage_is_an_engine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(folder / "small-mid-large.skipc", tmp_path / "gpu.skipc")
+    images = np.random.default_rng(5).normal(size=(3, 1, 16, 16)).astype(np.float32)
+    with AdaptiveEngine.open(path, target="cpu") as engine:
+        engine.pin("three")
+        expected = [engine(image[None]) for image in images]
+    with fake_gpu(monkeypatch) as gpu:
+        finish(path, "tensorrt")
+        with AdaptiveEngine.open(path, target="tensorrt") as engine:
+            engine.pin("three")
+            for image, wanted in zip(images, expected, strict=True):
+                assert np.abs(engine(image[None]) - wanted).max() <= 1e-4 * np.ptp(wanted)
+        gpu.check()
 
 
 def test_a_graph_is_there_once_whatever_runs_it(folder: Path) -> None:

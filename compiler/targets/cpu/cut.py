@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-from skipc.compiler.graph.pieces import pieces_of
+from skipc.compiler.graph.pieces import extracted, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,12 +60,8 @@ def cut_portable(file: Path, graphs: Sequence[GraphEntry], folder: Path) -> list
     model = ir.load(file)
     written = []
     for graph in graphs:
-        begins, ends = ([spec.name for spec in s] for s in (graph.inputs, graph.outputs))
-        part = ir.Model(
-            ir.convenience.extract(model.graph, begins, ends),
-            ir_version=model.ir_version,
-            functions=[function.clone() for function in model.functions.values()],
-        )
+        begins, ends = ((spec.name for spec in s) for s in (graph.inputs, graph.outputs))
+        part = extracted(model, begins, ends)
         path = folder / graph.name / "cut.onnx"
         path.parent.mkdir()
         ir.save(part, path, external_data=f"{path.name}.data")

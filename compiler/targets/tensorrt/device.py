@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.compiler.targets.golden import check_golden, check_outputs
+from skipc.compiler.targets.golden import check_golden, check_outputs, run_route
 from skipc.compiler.targets.latency import measure_latencies
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan, parse
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import GraphEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry
 
     Case = dict[str, NDArray[Any]]
 
@@ -43,55 +43,89 @@ class Gpu:
     library: Library
     cuda: Cuda
 
-    def examine(self, bundle: Bundle, graph: GraphEntry, file: Path) -> Plan:
-        """Returns the plan in ``file``, which computes the golden outputs, with its sizes.
+    def examine(
+        self, bundle: Bundle, entry: ConfigurationEntry, plans: Mapping[str, Plan]
+    ) -> dict[str, Examined]:
+        """Returns what the plans of a configuration take, which computes the golden outputs.
 
-        Its device memory is what the device lost when it was loaded: weights, contexts, CUDA
-        graph. On a Jetson other programs use the same memory; where the difference is less
-        than the weights themselves, these are taken.
+        A plan's device memory is what the device lost when it was loaded: weights, contexts,
+        CUDA graph. On a Jetson other programs use the same memory; where the difference is
+        less than the weights themselves, these are taken.
+
+        Args:
+            bundle: The bundle.
+            entry: The configuration; all its stages run, whatever its tests say.
+            plans: Those of its graphs.
 
         Raises:
             NumericsError: It is further from the golden outputs than its precision explains.
-            EngineError: It cannot be loaded or run.
+            EngineError: A plan cannot be loaded or run.
         """
-        unknown = _plan(bundle, graph, file)
-        with closing(TensorRT(self.library, self.cuda, {graph.name: unknown})) as backend:
-            before_bytes = self.cuda.free_bytes()
-            with closing(backend.load(graph.name)) as engine:
-                taken_bytes = before_bytes - self.cuda.free_bytes()
-                found = [engine.run(case) for case in bundle.golden_inputs()]
+        graphs = bundle.manifest.graphs_of(entry)
+        with ExitStack() as stack:
+            backend = TensorRT(self.library, self.cuda, plans)
+            stack.callback(backend.close)
+            engines, taken_bytes = {}, {}
+            for graph in graphs:
+                before_bytes = self.cuda.free_bytes()
+                engines[graph.name] = stack.enter_context(closing(backend.load(graph.name)))
+                taken_bytes[graph.name] = before_bytes - self.cuda.free_bytes()
+            runs = [run_route(bundle, entry, engines, case) for case in bundle.golden_inputs()]
+        stages = [[run[number][1] for run in runs] for number in range(len(entry.route))]
+        for stage, outputs in zip(entry.route, stages, strict=True):
+            check_outputs(bundle.manifest.graph(stage.graph), outputs)
         here = f"this GPU ({self.cuda.device().name})"
-        check_outputs(graph, found)
-        for entry in bundle.manifest.configurations:
-            if entry.only_graph == graph.name:
-                check_golden(bundle, entry, [found], self.library.backend, here)
-        return replace(
-            unknown,
-            device_bytes=max(taken_bytes, graph.weights_bytes, 1),
-            workspace_bytes=backend.workspace_bytes,
-        )
+        check_golden(bundle, entry, stages, self.library.backend, here)
+        read = {stage.graph: runs[0][number][0] for number, stage in enumerate(entry.route)}
+        return {
+            graph.name: Examined(
+                replace(
+                    plans[graph.name],
+                    device_bytes=max(taken_bytes[graph.name], graph.weights_bytes, 1),
+                    workspace_bytes=backend.workspace_bytes,
+                ),
+                read[graph.name],
+            )
+            for graph in graphs
+        }
 
-    def warm_up(self, bundle: Bundle, graph: GraphEntry, file: Path) -> None:
+    def warm_up(self, name: str, plan: Plan) -> None:
         """Loads a plan once: what CUDA and TensorRT take on first use is no engine's own."""
-        plans = {graph.name: _plan(bundle, graph, file)}
-        with closing(TensorRT(self.library, self.cuda, plans)) as backend:
-            backend.load(graph.name).close()
+        with closing(TensorRT(self.library, self.cuda, {name: plan})) as backend:
+            backend.load(name).close()
 
-    def latencies(self, plans: Mapping[str, Plan], inputs: Case) -> dict[str, Latency]:
+    def latencies(self, examined: Mapping[str, Examined]) -> dict[str, Latency]:
         """Returns the latency of every engine, copies to and from the GPU included.
 
         One engine is loaded at a time: memory does not grow with their number.
         """
+        plans = {name: each.plan for name, each in examined.items()}
         with closing(TensorRT(self.library, self.cuda, plans)) as backend:
-            return measure_latencies(backend, dict.fromkeys(plans, inputs))
+            reads = {name: each.inputs for name, each in examined.items()}
+            return measure_latencies(backend, reads)
 
 
-def _plan(bundle: Bundle, graph: GraphEntry, file: Path) -> Plan:
-    """Returns a plan of which nothing is known yet but what it is made of."""
+@dataclass(frozen=True)
+class Examined:
+    """A plan that passed, with what it takes, and what it reads of the first golden input."""
+
+    plan: Plan
+    inputs: Case
+
+
+def unexamined(bundle: Bundle, graph: GraphEntry, source: Path, file: Path) -> Plan:
+    """Returns a plan of which nothing is known yet but what it is made of.
+
+    Args:
+        bundle: The bundle.
+        graph: The graph.
+        source: Its ONNX file.
+        file: The plan's file.
+    """
     manifest = bundle.manifest
     return Plan(
         file=file,
-        graph=bundle.file(graph.file),
+        graph=source,
         store=bundle.file(manifest.weights_file),
         shapes=Shapes(graph.inputs, graph.outputs, manifest.batch),
         device_bytes=graph.weights_bytes,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.tensorrt.device import Gpu, measure_graphs
+from skipc.compiler.targets.tensorrt.device import Gpu, measure_graphs, unexamined
 from skipc.compiler.targets.tensorrt.plan import (
     PlanSettings,
     build_plan,
     parse,
     possible_capabilities,
 )
+from skipc.compiler.targets.tensorrt.sources import graph_sources
 from skipc.compiler.targets.tensorrt.store import PlanStore, reusable
 from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.library import ahead_host, current_host, open_library
@@ -21,16 +23,17 @@ from skipc.runtime.bundle.engines import EngineEntry
 from skipc.runtime.errors import BackendUnavailableError, SkipcError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from skipc.compiler.targets import Progress
     from skipc.compiler.targets.options import TargetOptions
+    from skipc.compiler.targets.tensorrt.device import Examined
     from skipc.profiles import Profile
     from skipc.runtime.backends.tensorrt.backend import Plan
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import GraphEntry
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry
 
 __all__ = [
     "build_engines",
@@ -80,106 +83,160 @@ def build_engines(
         NumericsError: An engine is further from the golden outputs than its precision allows.
         KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
     """
-    for entry in bundle.manifest.configurations:
-        if entry.only_graph is None:
-            raise TargetError(
-                f"configuration {entry.name!r}: its route has several stages, which"
-                " this skipc builds for target cpu only. Leave it out of the front for"
-                f" {profile.name}, or let it end at one exit."
-            )
-    library, manifest = open_library(profile.backend), bundle.manifest
-    gpu: Gpu | None = None
-    if _ahead(profile):
-        first = manifest.graphs[0]
-        settings = PlanSettings(
-            options, manifest.batch, stripped=False, capabilities=profile.compute_capabilities
-        )
-        progress("trying the compute capabilities")
-        note, file = getattr(progress, "note", progress), bundle.graph_file(first)
-        possible = possible_capabilities(library, first.name, file, settings, note)
-        settings = replace(settings, capabilities=possible)
-        host = ahead_host(library, possible)
-    else:
-        cuda = open_cuda()
-        settings = PlanSettings(options, manifest.batch, stripped=True)
-        gpu, host = Gpu(library, cuda), current_host(library, cuda)
-    store = PlanStore(bundle, profile.name, host, settings)
-    return _Build(library, gpu, store, progress).run(staging)
+    library = open_library(profile.backend)
+    ahead = _ahead(profile)
+    with tempfile.TemporaryDirectory() as scratch:
+        # A stripped engine is given its weights by a piece's file, which goes along.
+        sources = graph_sources(bundle, Path(scratch) if ahead else staging)
+        gpu: Gpu | None = None
+        if ahead:
+            settings = _ahead_settings(bundle, library, profile, options, sources, progress)
+            host = ahead_host(library, settings.capabilities)
+        else:
+            cuda = open_cuda()
+            settings = PlanSettings(options, bundle.manifest.batch, stripped=True)
+            gpu, host = Gpu(library, cuda), current_host(library, cuda)
+        store = PlanStore(bundle, profile.name, host, settings, sources)
+        return _Build(library, gpu, store, progress).run(staging)
+
+
+def _ahead_settings(
+    bundle: Bundle,
+    library: Library,
+    profile: Profile,
+    options: TargetOptions,
+    sources: Mapping[str, Path],
+    progress: Progress,
+) -> PlanSettings:
+    """Returns how plans are built without a GPU, for those that the network runs on."""
+    settings = PlanSettings(
+        *(options, bundle.manifest.batch),
+        stripped=False,
+        capabilities=profile.compute_capabilities,
+    )
+    progress("trying the compute capabilities")
+    first, note = bundle.manifest.graphs[0].name, getattr(progress, "note", progress)
+    possible = possible_capabilities(
+        library, first, sources[first], bundle.path, settings, note
+    )
+    return replace(settings, capabilities=possible)
 
 
 @dataclass(frozen=True)
 class _Build:
-    """One run of the builder over a family."""
+    """One run of the builder over a family.
+
+    Attributes:
+        library: TensorRT.
+        gpu: What plans are examined on; None where there is none.
+        store: The plans of earlier builds.
+        progress: Told what is being done.
+        files: The plans that are ready, by graph.
+        kept: The graphs whose plans are of an earlier build.
+    """
 
     library: Library
     gpu: Gpu | None
     store: PlanStore
     progress: Progress
+    files: dict[str, Path] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
 
     def run(self, staging: Path) -> Built:
         """Builds what is not there, checks everything, and fills ``staging``."""
-        bundle, progress = self.store.bundle, self.progress
-        graphs = bundle.manifest.graphs
-        files: dict[str, Path] = {}
-        plans: dict[str, Plan] = {}
-        for number, graph in enumerate(graphs, start=1):
-            place = f"({number} of {len(graphs)})"
-            kept = self.store.find(graph)
-            progress(f"{'keeping' if kept else 'building'} {graph.name} {place}")
-            file = kept or self._built(graph)
+        manifest, progress = self.store.bundle.manifest, self.progress
+        examined: dict[str, Examined] = {}
+        for number, entry in enumerate(manifest.configurations, start=1):
+            for graph in manifest.graphs_of(entry):
+                self._make(graph)
             if self.gpu is not None:
                 if number == 1:
-                    self.gpu.warm_up(bundle, graph, file)
-                progress(f"checking {graph.name} {place}")
-                file, plans[graph.name] = self._examined(self.gpu, graph, file, kept)
-            files[graph.name] = file
+                    self.gpu.warm_up(*next(iter(self._plans(entry).items())))
+                progress(f"checking {entry.name} ({number} of {len(manifest.configurations)})")
+                examined = {**self._examined(self.gpu, entry), **examined}
         latencies: dict[str, Latency] = {}
         if self.gpu is not None:
             progress("measuring latency")
-            latencies = self.gpu.latencies(plans, bundle.golden_inputs()[0])
-        self.store.take({file.name: file for file in files.values()}, staging)
-        stripped = self.store.settings.stripped
+            latencies = self.gpu.latencies(examined)
+        self.store.take({file.name: file for file in self.files.values()}, staging)
         engines = tuple(
-            EngineEntry(
-                graph=graph.name,
-                file=files[graph.name].name,
-                weights_bytes=graph.weights_bytes if stripped else 0,
-                own_bytes=graph.own_bytes if stripped else 0,
-                device_bytes=plans[graph.name].device_bytes if plans else 0,
-                workspace_bytes=plans[graph.name].workspace_bytes if plans else 0,
-                latency=(latencies[graph.name],) if latencies else (),
-            )
-            for graph in graphs
+            self._entry(graph, examined.get(graph.name), latencies.get(graph.name))
+            for graph in manifest.graphs
         )
         return Built(self.store.host, engines)
+
+    def _make(self, graph: GraphEntry) -> None:
+        """Finds a graph's plan, or builds it."""
+        if graph.name in self.files:
+            return
+        graphs = self.store.bundle.manifest.graphs
+        kept = self.store.find(graph)
+        if kept:
+            self.kept.add(graph.name)
+        doing = "keeping" if kept else "building"
+        self.progress(f"{doing} {graph.name} ({len(self.files) + 1} of {len(graphs)})")
+        self.files[graph.name] = kept or self._built(graph)
+
+    def _entry(
+        self, graph: GraphEntry, examined: Examined | None, latency: Latency | None
+    ) -> EngineEntry:
+        stripped, source = self.store.settings.stripped, self.store.sources[graph.name]
+        is_piece = source != self.store.bundle.file(graph.file)
+        return EngineEntry(
+            graph=graph.name,
+            file=self.files[graph.name].name,
+            weights_bytes=graph.weights_bytes if stripped else 0,
+            own_bytes=graph.own_bytes if stripped else 0,
+            device_bytes=examined.plan.device_bytes if examined else 0,
+            workspace_bytes=examined.plan.workspace_bytes if examined else 0,
+            latency=(latency,) if latency else (),
+            piece_file=source.name if stripped and is_piece else "",
+        )
 
     def _built(self, graph: GraphEntry) -> Path:
         """Returns the graph's plan, built now."""
         detail = getattr(self.progress, "detail", lambda text: None)
-        network = parse(self.library, graph.name, self.store.bundle.graph_file(graph))
+        source, folder = self.store.sources[graph.name], self.store.bundle.path
+        network = parse(self.library, graph.name, source, folder)
         cache, settings = self.store.timing_cache(), self.store.settings
         plan = build_plan(self.library, graph.name, network, settings, cache, detail)
         return self.store.keep(graph, plan.data, plan.timing_cache)
 
-    def _examined(
-        self, gpu: Gpu, graph: GraphEntry, file: Path, kept: Path | None
-    ) -> tuple[Path, Plan]:
-        """Returns the plan after it passed; one that did not is not kept.
+    def _plans(self, entry: ConfigurationEntry) -> dict[str, Plan]:
+        """Returns the plans of a configuration's graphs."""
+        bundle, sources = self.store.bundle, self.store.sources
+        return {
+            graph.name: unexamined(bundle, graph, sources[graph.name], self.files[graph.name])
+            for graph in bundle.manifest.graphs_of(entry)
+        }
 
-        A plan of an earlier build is built once more before it counts as failed: what it
-        depends on beyond its key (a driver, say) may have changed.
+    def _examined(self, gpu: Gpu, entry: ConfigurationEntry) -> dict[str, Examined]:
+        """Returns the plans of a configuration after it passed; else they are not kept.
+
+        Plans of an earlier build are built once more before they count as failed: what they
+        depend on beyond their key (a driver, say) may have changed.
         """
+        plans, manifest = self._plans(entry), self.store.bundle.manifest
+        again = [graph for graph in manifest.graphs_of(entry) if graph.name in self.kept]
         try:
-            return file, gpu.examine(self.store.bundle, graph, file)
+            return gpu.examine(self.store.bundle, entry, plans)
         except SkipcError as cause:
-            self.store.drop(file)
-            if kept is None:
+            self._drop(plans)
+            if not again:
                 raise
-            self.progress(f"building {graph.name} again: {cause}")
+            names = ", ".join(graph.name for graph in again)
+            self.progress(f"building {names} again: {cause}")
         except BaseException:
-            self.store.drop(file)
+            self._drop(plans)
             raise
-        return self._examined(gpu, graph, self._built(graph), None)
+        for graph in again:
+            self.kept.remove(graph.name)
+            self.files[graph.name] = self._built(graph)
+        return self._examined(gpu, entry)
+
+    def _drop(self, plans: Mapping[str, Plan]) -> None:
+        for plan in plans.values():
+            self.store.drop(plan.file)
 
 
 def _ahead(profile: Profile) -> bool:

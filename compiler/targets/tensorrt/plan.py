@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -209,10 +210,16 @@ class Network:
     parser: Any
 
 
-def parse(library: Library, name: str, graph: Path) -> Network:
-    """Returns the network of ``graph``, whose weights are read from the store beside it.
+def parse(library: Library, name: str, graph: Path, folder: Path | None = None) -> Network:
+    """Returns the network of ``graph``, its weights read from the files that it names.
 
     Types come from the graph alone: precision is decided before pruning (``--precision``).
+
+    Args:
+        library: TensorRT.
+        name: The graph's name, for messages.
+        graph: Its ONNX file.
+        folder: Where the files lie that it takes weights from; None for its own folder.
 
     Raises:
         TargetError: The parser refuses a node, or cannot read the weights.
@@ -224,7 +231,7 @@ def parse(library: Library, name: str, graph: Path) -> Network:
         strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         definition = builder.create_network(0 if strong is None else 1 << int(strong))
         parser = trt.OnnxParser(definition, library.logger)
-        if parser.parse_from_file(str(graph)):
+        if parser.parse(graph.read_bytes(), str((folder or graph.parent) / graph.name)):
             return Network(definition, builder, parser)
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         said = "; ".join(dict.fromkeys(_error_text(error) for error in errors[:_MAX_NAMED]))
@@ -258,22 +265,29 @@ def _error_text(error: Any) -> str:
 
 
 def possible_capabilities(
-    library: Library, name: str, graph: Path, settings: PlanSettings, note: Progress
+    library: Library,
+    name: str,
+    graph: Path,
+    folder: Path,
+    settings: PlanSettings,
+    note: Progress,
 ) -> tuple[str, ...]:
     """Returns the compute capabilities of ``settings`` that a graph can be built for.
 
     One that cannot would fail the plan for all: TensorRT-RTX has no float32 matrix products
-    on 7.5, for one. ``note`` is told what is left out, and why.
+    on 7.5, for one. ``folder`` is where the graph's weights lie; ``note`` is told what is left
+    out, and why.
 
     Raises:
         TargetError: The graph can be built for none of them.
     """
-    together = _failure(library, name, graph, settings)
+    network = partial(parse, library, name, graph, folder)
+    together = _failure(library, name, network, settings)
     if together is None:
         return settings.capabilities
     alone = {
         capability: _failure(
-            library, name, graph, replace(settings, capabilities=(capability,))
+            library, name, network, replace(settings, capabilities=(capability,))
         )
         for capability in settings.capabilities
     }
@@ -300,11 +314,10 @@ def _brief(text: str) -> str:
 
 
 def _failure(
-    library: Library, name: str, graph: Path, settings: PlanSettings
+    library: Library, name: str, network: Callable[[], Network], settings: PlanSettings
 ) -> TargetError | None:
     try:
-        network = parse(library, name, graph)
-        build_plan(library, name, network, settings, b"", lambda text: None)
+        build_plan(library, name, network(), settings, b"", lambda text: None)
     except TargetError as cause:
         return cause
     return None

@@ -48,12 +48,14 @@ class PlanStore:
         target: The target's name.
         host: What plans depend on besides their graph: library, GPU.
         settings: How they are built.
+        sources: The ONNX file of each graph.
     """
 
     bundle: Bundle
     target: str
     host: Mapping[str, str]
     settings: PlanSettings
+    sources: Mapping[str, Path]
 
     @property
     def waiting(self) -> Path:
@@ -114,7 +116,7 @@ class PlanStore:
             write_whole(staging / _CACHE_FILE, cache)
 
     def _key(self, graph: GraphEntry) -> str:
-        file = self.bundle.file(graph.file)
+        file = self.sources[graph.name]
         weights = {place.offset_bytes: place.sha256 for place in self.bundle.manifest.weights}
         try:
             used = [

@@ -18,6 +18,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ...bundle.onnx_graph import check_locations
 from ...clock import SystemClock
 from ...errors import (
     ChoiceError,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ...bundle.engines import EngineSet
+    from ...bundle.engines import EngineEntry, EngineSet
     from ...bundle.folder import Bundle
     from .. import Arrays, Backend
     from ..cuda import Cuda
@@ -54,8 +55,8 @@ _LOG = logging.getLogger(__name__)
 class Plan:
     """An engine's file and what it needs.
 
-    A stripped engine is refitted with the weights of the ``graph``'s file, from the ``store``
-    beside it. ``device_bytes`` are what the loaded engine takes, without the workspace: that
+    A stripped engine is refitted with the weights that the ``graph``'s file names, from the
+    ``store``. ``device_bytes`` are what the loaded engine takes, without the workspace: that
     is the scratch memory that it needs while it runs, 0 where it was built without the GPU to
     ask.
     """
@@ -91,7 +92,7 @@ def open_backend(
     plans = {
         entry.graph: Plan(
             file=folder / entry.file,
-            graph=bundle.graph_file(graphs[entry.graph]),
+            graph=_weights_by(bundle, folder, entry),
             store=store,
             shapes=Shapes(
                 graphs[entry.graph].inputs, graphs[entry.graph].outputs, manifest.batch
@@ -103,6 +104,15 @@ def open_backend(
         for entry in engines.engines
     }
     return TensorRT(library, cuda, plans)
+
+
+def _weights_by(bundle: Bundle, folder: Path, entry: EngineEntry) -> Path:
+    """Returns the ONNX file that names an engine's weights, in the bundle's store alone."""
+    if not entry.piece_file:
+        return bundle.graph_file(bundle.manifest.graph(entry.graph))
+    file, store = folder / entry.piece_file, bundle.file(bundle.manifest.weights_file)
+    check_locations(file, store.name, "Build the engines again with `skipc finish`.")
+    return file
 
 
 class TensorRT:

@@ -3,7 +3,7 @@
 A plan built with ``STRIP_PLAN`` and ``REFIT_IDENTICAL`` holds no weights that a refit can
 give (NVIDIA's ``sample_weight_stripping``). The ONNX parser's refitter knows which layer each
 initializer belongs to. From TensorRT 10.13 on it takes addresses, so the mapped store is
-read once, by the copy to the device; before, it reads the files itself.
+read once, by the copy to the device; before, it reads the store itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def refit(library: Library, engine: Any, name: str, graph: Path, store: Path) -> None:
     """Gives a stripped engine the weights of the graph it was built from.
 
-    The ``store`` is the only file that the ``graph`` may take tensors from.
+    The ``store`` is the only file that the ``graph`` may take tensors from, wherever the
+    graph's own file lies.
 
     Raises:
         DeviceMemoryError: The device is full.
@@ -37,7 +38,7 @@ def refit(library: Library, engine: Any, name: str, graph: Path, store: Path) ->
     memory = (
         np.memmap(store, np.uint8, mode="r") if store.stat().st_size else np.empty(0, "u1")
     )
-    _refit(library, engine, name, graph, _addresses(graph, store, memory))
+    _refit(library, engine, name, graph, store, _addresses(graph, store, memory))
     del memory  # the parser and the refitter are gone by now
 
 
@@ -46,20 +47,22 @@ def _refit(
     engine: Any,
     name: str,
     graph: Path,
+    store: Path,
     tensors: list[tuple[str, int, int]],
 ) -> None:
     trt = library.module
+    model, beside_store = graph.read_bytes(), str(store.parent / graph.name)
     with library.listening() as heard:
         refitter = trt.Refitter(engine, library.logger)
         parser = trt.OnnxParserRefitter(refitter, library.logger)
         if hasattr(parser, "load_initializer"):
             taken = (
-                parser.load_model_proto(graph.read_bytes(), str(graph))
+                parser.load_model_proto(model, beside_store)
                 and all(parser.load_initializer(*tensor) for tensor in tensors)
                 and parser.refit_model_proto()
             )
         else:
-            taken = parser.refit_from_file(str(graph))
+            taken = parser.refit_from_bytes(model, beside_store)
         if taken and refitter.refit_cuda_engine():
             return
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]

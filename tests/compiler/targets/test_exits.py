@@ -10,15 +10,12 @@ import pytest
 
 from skipc.compiler.axes.exit_places import places_of
 from skipc.compiler.build import BuildOptions, build_bundle
-from skipc.compiler.errors import TargetError
 from skipc.compiler.heads import write_heads
 from skipc.compiler.targets import finish
-from skipc.compiler.targets.options import TargetOptions
-from skipc.compiler.targets.tensorrt.finish import build_engines
-from skipc.profiles import load_profile
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.tensors import BatchRange
+from tests.doubles.gpu import fake_gpu
 from tests.exits import heads_for
 from tests.zoo import exported, supernet
 
@@ -91,9 +88,37 @@ def test_nothing_is_packed_twice(built):
         assert pieces - sizes["full"] <= 2 * heads + 4096
 
 
-def test_tensorrt_refuses_routes_of_several_stages(built, tmp_path):
+@pytest.mark.parametrize("addresses", [True, False])
+def test_on_a_gpu_each_piece_is_an_engine_of_its_own(built, monkeypatch, addresses):
     _, bundle, _ = built
-    profile = load_profile("jetson-orin")
-    with pytest.raises(TargetError, match=r"'early': its route has several stages"):
-        build_engines(bundle, profile, TargetOptions(), tmp_path, print)
-    assert list(tmp_path.iterdir()) == []
+    entry, spec = bundle.manifest.configuration("early"), bundle.manifest.outputs[0]
+    limit = 1e-4 * bundle.manifest.ranges(entry)[spec.name]
+    with fake_gpu(monkeypatch, addresses=addresses) as gpu:
+        engines = finish(bundle.path, "tensorrt")
+        for one in engines.engines:
+            assert one.latency
+            assert one.piece_file == ("" if one.graph == "full" else f"{one.graph}.onnx")
+        with AdaptiveEngine.open(bundle.path, target="tensorrt") as engine:
+            engine.pin("early")
+            for number, case in enumerate(bundle.golden_inputs()):
+                one_row = {name: array[:1] for name, array in case.items()}
+                answer = engine(one_row if bundle.manifest.batch else case)[spec.name]
+                assert engine.last is not None
+                wanted = bundle.golden_outputs("early", engine.last.stage)[number][spec.name]
+                assert np.abs(answer[:1] - wanted[:1]).max() <= limit
+        gpu.check()
+
+
+@pytest.mark.parametrize("built", ["resnet-any-batch"], indirect=True)
+def test_pieces_are_built_ahead_without_a_gpu(built):
+    _, bundle, _ = built
+    steps: list[str] = []
+    engines = finish(bundle.path, "rtx", steps.append)
+    total = len(bundle.manifest.graphs)
+    assert f"building early.0 (2 of {total})" in steps
+    assert not any(one.piece_file for one in engines.engines)  # plans hold their weights
+    files = sorted(file.path.split(".plan")[0][:-17] for file in engines.files)
+    assert files == sorted(graph.name for graph in bundle.manifest.graphs)
+    again: list[str] = []
+    assert finish(bundle.path, "rtx", again.append) == engines
+    assert f"keeping early.0 (2 of {total})" in again

@@ -184,7 +184,7 @@ def test_the_common_cause_is_told_where_no_generation_is_possible(
     tight = PlanSettings(TargetOptions(1), bundle.manifest.batch, False, capabilities)
     notes: list[str] = []
     with pytest.raises(TargetError, match=r"cannot build its engine: (?!.*FP32 GEMM)"):
-        possible_capabilities(library, "skip0", path / "skip0.onnx", tight, notes.append)
+        possible_capabilities(library, "skip0", path / "skip0.onnx", path, tight, notes.append)
     assert notes == []
 
 
