@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 # Whether this is one of several processes that share the tests (pytest-xdist).
 _SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 
-_EXPORTING = r"from tests\.zoo import[^)]*?\bexported\b|\bzoo_files\b"
+_EXPORTING = (
+    r"from tests\.zoo import[^)]*?\bexported\b|\bzoo_files\b|from tests\.\S*norm_nets import"
+)
 
 # A busy machine is no failure; reproducible, so that a commit cannot fail by another's luck.
 settings.register_profile("skipc", deadline=None, derandomize=True)

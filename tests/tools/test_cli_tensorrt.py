@@ -26,11 +26,13 @@ def quick(made: Path, out: Path, *more: object) -> tuple[object, ...]:
     return build(made, out, "--optimization-level", 0, *more)
 
 
+OPTIONS = ("--precision", "fp16", "--workspace", "64MiB")
+
+
 @pytest.fixture(scope="module")
 def rtx(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rtx") / "net.skipc"
-    options = ("--precision", "fp16", "--workspace", "64MiB")
-    ended = skipc(*quick(made, out, "--target", "rtx", *options))
+    ended = skipc(*quick(made, out, "--target", "rtx", *OPTIONS))
     assert ended.code == 0, ended.err
     assert "building full (1 of 2) ..." in ended.err
     return out
@@ -67,15 +69,17 @@ def test_finish_follows_the_recipe_and_builds_nothing_twice(rtx: Path) -> None:
     assert "building" not in ended.err
 
 
-def test_a_bundle_that_is_replaced_hands_its_plans_on(made: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_is_replaced_hands_its_plans_on(
+    rtx: Path, made: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "net.skipc"
-    assert skipc(*quick(made, out, "--target", "rtx")).code == 0
+    shutil.copytree(rtx, out)
     assert skipc("finish", out, "--target", "cpu").code == 0
-    ended = skipc(*quick(made, out, "--target", "rtx", "--overwrite"))
+    ended = skipc(*quick(made, out, "--target", "rtx", "--overwrite", *OPTIONS))
     assert ended.code == 0, ended.err
     assert "The engines of target cpu go with the bundle that is replaced" in ended.err
     assert "keeping full (1 of 2) ..." in ended.err
-    ended = skipc(*quick(made, out, "--target", "rtx", "--overwrite", "--precision", "fp16"))
+    ended = skipc(*quick(made, out, "--target", "rtx", "--overwrite"))
     assert "building full (1 of 2) ..." in ended.err
     assert [path.name for path in (out / "engines").iterdir()] == ["rtx"]
 
