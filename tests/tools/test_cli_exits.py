@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -124,3 +125,26 @@ def test_mistakes_are_told(with_exits: Path, options: tuple[str, ...], says: str
     before = (with_exits / "ckpt.heads.safetensors").read_bytes()
     assert says in mistake("heads", with_exits / "ckpt.pt", "--data", "digits", *options)
     assert (with_exits / "ckpt.heads.safetensors").read_bytes() == before
+
+
+def test_a_transformer_trained_with_its_exits_is_built_at_once(tmp_path: Path) -> None:
+    made = skipc(
+        "train", "early-exit", "--network", "vit", "--heads", 1, "--epochs", 1,
+        "--network-arg", "width=16", "--network-arg", "depth=3", "--network-arg", "patch=4",
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    (head,) = read_heads(tmp_path / "ckpt.pt")
+    assert head.name == "layers.1.mlp"
+    assert f"after layers.1.mlp: {100 * head.accuracy:.2f} %" in made.out
+    assert str(tmp_path / "ckpt.heads.safetensors") in made.out
+    exits = {"exits": [head.name, "end"], "tests": [{"threshold": 0.5}]}
+    front = {"format": "skipc.front/2", "configurations": [{"name": "early", **exits}]}
+    (tmp_path / "front.json").write_text(json.dumps(front))
+    built = skipc(
+        "build", tmp_path / "ckpt.pt", "--front", tmp_path / "front.json", "--target", "cpu"
+    )
+    assert built.code == 0, built.err
+    assert len(Bundle.open(tmp_path / "ckpt.skipc").manifest.configuration("early").route) == 2
+    said = mistake("train", "sub-paths", "--heads", 2, "--out", tmp_path)
+    assert "--heads: only early-exit trains heads, not sub-paths." in said

@@ -12,7 +12,8 @@ from skipc.tools.options import PATH, pairs
 if TYPE_CHECKING:
     from pathlib import Path
 
-_RECIPES = ("stochastic-depth", "sub-paths")
+_EARLY_EXIT = "early-exit"
+_RECIPES = ("stochastic-depth", "sub-paths", _EARLY_EXIT)
 _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
 
 
@@ -30,6 +31,11 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     multiple=True,
     callback=pairs,
     help="An argument of the network, e.g. drop=0.3; may be repeated.",
+)
+@click.option(
+    "--heads",
+    type=click.IntRange(min=1, max=16),
+    help="How many early exits early-exit trains along.  [default: 3]",
 )
 @click.option(
     "--data",
@@ -91,6 +97,7 @@ def command(
     recipe: str,
     network: str | None,
     network_args: tuple[tuple[str, str], ...],
+    heads: int | None,
     data: str,
     image_size: int | None,
     out: Path,
@@ -105,9 +112,12 @@ def command(
 
     stochastic-depth drops residual branches at random (--network-arg drop=0.3, schedule=linear
     or uniform, convention=original, inverted or none, per=batch or sample). sub-paths trains
-    the full network and the one without the second halves of its stages together.
+    the full network and the one without the second halves of its stages together. early-exit
+    trains stochastic-depth's networks and heads for early exits together; the heads lie beside
+    the checkpoint, as those of `skipc heads`.
     """
     from skipc.compiler.extras import require
+    from skipc.compiler.heads import heads_path
     from skipc.compiler.read.factories import parse_arguments
 
     require("torch", "compiler")
@@ -115,7 +125,9 @@ def command(
     from skipc.tools.training.state import LAST_FILE
     from skipc.tools.training.training import TrainOptions, train
 
-    chosen = network or ("resnet" if recipe == "stochastic-depth" else "subpath-resnet")
+    if heads is not None and recipe != _EARLY_EXIT:
+        raise click.UsageError(f"--heads: only early-exit trains heads, not {recipe}.")
+    chosen = network or ("subpath-resnet" if recipe == "sub-paths" else "resnet")
     usual_epochs, usual_rate = (80, 1e-3) if chosen.endswith("vit") else (40, 5e-3)
     options = TrainOptions(
         recipe=recipe,
@@ -125,6 +137,7 @@ def command(
         rate=rate or usual_rate,
         seed=seed,
         threads=threads or (1 if data == "digits" else None),
+        heads=heads or 3,
         **others,
     )
     with progress() as step:
@@ -145,7 +158,12 @@ def command(
     printed.print(f"accuracy on the held-out images: {100 * trained.accuracy:.2f} %")
     if trained.base_accuracy is not None:
         printed.print(f"... with everything skipped:     {100 * trained.base_accuracy:.2f} %")
-    printed.print(f"Written: {trained.checkpoint}, {out / 'log.csv'}", soft_wrap=True)
+    for head in trained.heads:
+        printed.print(f"... of the head after {head.name}: {100 * head.accuracy:.2f} %")
+    files = [trained.checkpoint, out / "log.csv"]
+    if trained.heads:
+        files.insert(1, heads_path(trained.checkpoint))
+    printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
 
 
 def _changed(path: Path) -> int:

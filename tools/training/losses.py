@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch.nn import functional
 
 from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.tools.training import TrainError
+from skipc.tools.training.early_exits import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from torch import nn
 
     Backward = Callable[[torch.Tensor], None]
     Step = Callable[[nn.Module, torch.Tensor, torch.Tensor, float, Backward], float]
 
+EARLY_EXIT = "early-exit"
 TEACHER_LOGITS = 500
 """The base network learns from so many of the full one's largest logits."""
 FULL_SHARE = 0.5
@@ -106,7 +108,34 @@ def divergence(base: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     )
 
 
+def check_blocks(model: nn.Module) -> None:
+    """Checks that a network has blocks that heads can follow."""
+    if isinstance(model, SwitchingNetwork) or len(blocks_of(model)) < 2:
+        raise TrainError(
+            "early-exit: no head can be attached to this network. Use --network resnet or vit,"
+            " of two blocks at least."
+        )
+
+
+def early_exits_step(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    smoothing: float,
+    backward: Backward,
+) -> float:
+    """The sum of all exits' cross-entropies (MSDNet, Huang et al. 2018, section 4)."""
+    losses = [
+        functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        for logits in model(images)
+    ]
+    loss = torch.stack(losses).sum()
+    backward(loss)
+    return float(loss.detach())
+
+
 RECIPES = {
     "stochastic-depth": Recipe(check_drops, stochastic_depth_step),
     "sub-paths": Recipe(check_sub_paths, sub_paths_step),
+    EARLY_EXIT: Recipe(check_blocks, early_exits_step),
 }

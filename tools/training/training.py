@@ -6,18 +6,20 @@ import math
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
+from skipc.compiler.heads import write_heads
 from skipc.compiler.read.factories import build_named
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
+from skipc.tools.training.early_exits import EarlyExits
 from skipc.tools.training.images import augmented
-from skipc.tools.training.losses import RECIPES
+from skipc.tools.training.losses import EARLY_EXIT, RECIPES
 from skipc.tools.training.state import LAST_FILE, Log, Row, load_state, save_state
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from skipc.compiler.heads import Head
     from skipc.tools.training.images import TrainingData
     from skipc.tools.training.losses import Recipe
     from skipc.tools.training.state import Stateful
@@ -42,13 +45,14 @@ class TrainOptions:
     """How to train.
 
     Attributes:
-        recipe: ``stochastic-depth`` or ``sub-paths``.
+        recipe: ``stochastic-depth``, ``sub-paths`` or ``early-exit``.
         arguments: The network's; those that the data gives are added.
         rate: Highest learning rate; it rises and falls once over the training.
         weight_decay: Of AdamW; norms and biases have none.
         seed: Of weights, order, augmentation and what is dropped.
         precision: ``fp32``, ``fp16`` or ``bf16`` (mixed).
         threads: PyTorch's threads; None for its own choice.
+        heads: How many are trained along by ``early-exit``.
     """
 
     recipe: str = "stochastic-depth"
@@ -63,18 +67,24 @@ class TrainOptions:
     device: str = "cpu"
     precision: str = "fp32"
     threads: int | None = 1
+    heads: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How it ended: accuracies on the held-out images, nothing and everything skipped.
+    """How it ended.
 
-    ``base_accuracy`` is None for networks that do not switch.
+    Attributes:
+        checkpoint: The file.
+        accuracy: On the held-out images.
+        base_accuracy: The same with everything skipped; None for networks that do not switch.
+        heads: The heads that were trained along, in network order.
     """
 
     checkpoint: Path
     accuracy: float
     base_accuracy: float | None
+    heads: tuple[Head, ...] = ()
 
 
 def train(
@@ -86,8 +96,8 @@ def train(
 ) -> Trained:
     """Trains, and writes ``ckpt.pt``, ``log.csv`` and what resuming needs into ``out``.
 
-    Every epoch ends with all three on disk. On a CPU the same seed gives the same weights,
-    resumed or not.
+    Heads that are trained along lie beside the checkpoint. Every epoch ends with all of it on
+    disk. On a CPU the same seed gives the same weights, resumed or not.
 
     Args:
         data: What to train on.
@@ -104,16 +114,19 @@ def train(
     device = _device(options)
     torch.manual_seed(options.seed)
     arguments = {**_data_arguments(data, options.network), **options.arguments}
-    model = build_named(f"skipc:{options.network}", arguments).module.to(device)
-    recipe.check(model)
+    network = build_named(f"skipc:{options.network}", arguments).module.to(device)
+    recipe.check(network)
+    model = network
+    if options.recipe == EARLY_EXIT:
+        model = EarlyExits(network, options.heads, data.shape)
     run = _Run(model, recipe, data, options, device)
     out.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(options), "arguments": arguments, "images": len(data.train.labels)}
     identity.pop("device")
     start = load_state(out / LAST_FILE, run.parts, identity) if resume else 0
+    convention = options.arguments.get("convention", "inverted")
     log, per_epoch = Log(out / "log.csv", keep=start), run.steps_per_epoch
-    accuracy: float | None = None
-    base: float | None = None
+    reached: HeldOut | None = None
     with _threads(options.threads):
         for epoch in range(start, options.epochs):
             begun_s = time.monotonic()
@@ -121,16 +134,34 @@ def train(
             for step, loss in enumerate(run.epoch(epoch), start=1):
                 losses.append(loss)
                 progress(epoch * per_epoch + step, options.epochs * per_epoch)
-            accuracy, base = run.held_out()
+            reached = run.held_out()
             taken_s = time.monotonic() - begun_s
-            shown = float("nan") if base is None else base
+            base = float("nan") if reached.base_accuracy is None else reached.base_accuracy
             mean = float(np.mean(losses))
-            log.add(Row(epoch + 1, mean, accuracy, shown, run.rate, taken_s))
-            save_checkpoint(out / CHECKPOINT_FILE, run.checkpoint(arguments, accuracy))
+            log.add(Row(epoch + 1, mean, reached.accuracy, base, run.rate, taken_s))
+            checkpoint = CheckpointFile(
+                model=f"skipc:{options.network}",
+                arguments=arguments,
+                state_dict=network.state_dict(),
+                inputs=(TensorSpec("images", "float32", (1, *data.shape)),),
+                residual_scale="original" if convention == "original" else "inverted",
+                accuracy=reached.accuracy,
+            )
+            save_checkpoint(out / CHECKPOINT_FILE, checkpoint)
+            if reached.heads:
+                write_heads(out / CHECKPOINT_FILE, reached.heads)
             save_state(out / LAST_FILE, epoch + 1, run.parts, identity)
-        if accuracy is None:  # all epochs were done before
-            accuracy, base = run.held_out()
-    return Trained(out / CHECKPOINT_FILE, accuracy, base)
+        if reached is None:  # all epochs were done before
+            reached = run.held_out()
+    return Trained(out / CHECKPOINT_FILE, *reached)
+
+
+class HeldOut(NamedTuple):
+    """What a model reaches on the held-out images; see ``Trained``."""
+
+    accuracy: float
+    base_accuracy: float | None
+    heads: tuple[Head, ...]
 
 
 class _Run:
@@ -196,29 +227,22 @@ class _Run:
                 )
             yield loss
 
-    def held_out(self) -> tuple[float, float | None]:
-        """Returns the accuracy on the held-out images, nothing and everything skipped."""
+    def held_out(self) -> HeldOut:
+        """Returns what the model reaches on the held-out images."""
         model = self._model.eval()
-        full = self._accuracy()
+        if isinstance(model, EarlyExits):
+            *heads, end = self._answers()
+            trained = model.trained(heads, self._data.held_out.labels)
+            return HeldOut(self._right(end), None, trained)
+        (answers,) = self._answers()
         if not isinstance(model, SwitchingNetwork):
-            return full, None
+            return HeldOut(self._right(answers), None, ())
         model.set_skipped(model.skippable())
         try:
-            return full, self._accuracy()
+            (skipping,) = self._answers()
         finally:
             model.set_skipped(())
-
-    def checkpoint(self, arguments: Mapping[str, object], accuracy: float) -> CheckpointFile:
-        """Returns the model as it stands, with its arguments and what it reaches."""
-        convention = self._options.arguments.get("convention", "inverted")
-        return CheckpointFile(
-            model=f"skipc:{self._options.network}",
-            arguments=dict(arguments),
-            state_dict=self._model.state_dict(),
-            inputs=(TensorSpec("images", "float32", (1, *self._data.shape)),),
-            residual_scale="original" if convention == "original" else "inverted",
-            accuracy=accuracy,
-        )
+        return HeldOut(self._right(answers), self._right(skipping), ())
 
     def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
         batch, wanted = (torch.from_numpy(a).to(self._device) for a in (images, labels))
@@ -242,15 +266,20 @@ class _Run:
         precision = self._options.precision
         return torch.autocast(self._device.type, names[precision], enabled=precision != "fp32")
 
-    def _accuracy(self) -> float:
-        images, right = self._data.held_out, 0
+    def _answers(self) -> list[NDArray[np.float32]]:
+        """Returns the logits of each exit, (N, classes), on the held-out images."""
+        images, found = self._data.held_out, []
         with torch.no_grad(), self._autocast():
             for start in range(0, len(images.labels), _HELD_OUT_BATCH):
                 index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
                 batch = torch.from_numpy(images.take(index)).to(self._device)
-                predicted = self._model(batch).argmax(1).cpu().numpy()
-                right += int((predicted == images.labels[index]).sum())
-        return right / len(images.labels)
+                answers = self._model(batch)
+                exits = answers if isinstance(answers, list) else [answers]
+                found.append([logits.float().cpu().numpy() for logits in exits])
+        return [np.concatenate(logits) for logits in zip(*found, strict=True)]
+
+    def _right(self, logits: NDArray[np.float32]) -> float:
+        return float((logits.argmax(1) == self._data.held_out.labels).mean())
 
 
 @contextmanager

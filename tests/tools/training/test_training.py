@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from skipc.compiler.heads import read_heads
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.read.recorded import recorded_accuracy
 from skipc.compiler.recipes import find_recipe
@@ -55,9 +56,9 @@ def test_training_learns(tmp_path):
     assert recorded_accuracy(trained.checkpoint) == ("accuracy", trained.accuracy)
 
 
-@pytest.mark.parametrize("recipe", ["stochastic-depth", "sub-paths"])
+@pytest.mark.parametrize("recipe", ["stochastic-depth", "sub-paths", "early-exit"])
 def test_resumed_run_is_the_uninterrupted_one(tmp_path, recipe):
-    network = "resnet" if recipe == "stochastic-depth" else "subpath-resnet"
+    network = "subpath-resnet" if recipe == "sub-paths" else "resnet"
     chosen = options(recipe=recipe, network=network)
     train(data(), chosen, tmp_path / "whole")
 
@@ -104,11 +105,31 @@ def test_diverged_training_keeps_the_last_checkpoint(tmp_path):
         ({"precision": "fp16"}, "needs a GPU"),
         ({"arguments": {**TINY, "drop": 0.0}}, "drops nothing"),
         ({"recipe": "sub-paths"}, "this network has none"),
+        ({"recipe": "early-exit", "heads": 4}, "--heads 4: the network has 4 blocks"),
+        ({"recipe": "early-exit", "network": "subpath-resnet"}, "no head can be attached"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, changed, fragment):
     with pytest.raises(TrainError, match=fragment):
         train(data(), options(**changed), tmp_path)
+
+
+def test_exits_learn_together_and_lie_beside_the_checkpoint(tmp_path):
+    chosen = options(recipe="early-exit", epochs=20, heads=2, arguments={**TINY, "drop": 0.05})
+    trained = train(data(), chosen, tmp_path)
+    heads = read_heads(trained.checkpoint)
+    assert [head.name for head in heads] == ["stages.0.0", "stages.1.0"]
+    assert heads[1].accuracy > 0.5  # a quarter is chance
+    assert trained.accuracy > 0.9
+    # What each head answers, by the stages alone.
+    network = read_checkpoint(trained.checkpoint, ModelOptions()).source.eval()
+    images = torch.from_numpy(data().held_out.take(np.arange(48)))
+    with torch.no_grad():
+        first = network.stages[0][0](network.stem(images))
+        second = network.stages[1][0](network.stages[0][1](first))
+    for head, stream in zip(heads, (first, second), strict=True):
+        answers = stream.mean((2, 3)).numpy() @ head.weight.T + head.bias
+        assert (answers.argmax(1) == data().held_out.labels).mean() == head.accuracy
 
 
 def test_original_convention_is_written_down(tmp_path):
