@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import NormMode
 from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Sha256, Text
 from skipc.runtime.bundle.records import read, read_json
-from skipc.runtime.bundle.route import SCORES
+from skipc.runtime.bundle.route import SCORES, Jump
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class ExitTest:
         scores: The weight of each score.
         temperature: What the exit's answer is divided by before the softmax; None for what
             was found when the head was trained.
+        jump: Over which answers samples jump, and below which sum of scores. Answers are
+            numbered from 0, through all parts.
     """
 
     threshold: float
@@ -63,9 +66,15 @@ class ExitTest:
         default_factory=lambda: {"max-softmax": 1.0}
     )
     temperature: Positive | None = None
+    jump: Jump | None = None
 
     def check(self, where: str) -> None:
-        """Raises ``FrontError`` where it looks at no answer of classes."""
+        """Raises ``FrontError`` where it looks at no answer of classes, or jumps amiss."""
+        if self.jump is not None and self.jump.below > self.threshold:
+            raise FrontError(
+                f"{where}: 'jump' is from below {self.jump.below:g}, which must not be above"
+                f" 'threshold', {self.threshold:g}."
+            )
         if not self.scores or "value" in self.scores:
             raise FrontError(
                 f"{where}: 'scores' must be of {', '.join(SCORES[:-1])}, at least one, found"
@@ -171,6 +180,15 @@ class FrontEntry:
                 f" {'answer' if self.parts else 'exit'} but the last, which answers whatever"
                 " comes."
             )
+        for number, test in enumerate(self.tests):
+            ends = accumulate(part.answers for part in self.networks)
+            firsts = [first for first in ends if number + 1 < first < answers]
+            if test.jump is not None and test.jump.stage not in firsts:
+                raise FrontError(
+                    f"{where}: tests[{number}] jumps to answer {test.jump.stage}, expected the"
+                    " first one of a part behind the next answer (counted from 0:"
+                    f" {', '.join(map(str, firsts)) or 'there is none'})."
+                )
         if self.stops and len(self.stops) != answers:
             raise FrontError(
                 f"{where}: 'stops' has {len(self.stops)} numbers, but there are {answers}"

@@ -123,7 +123,9 @@ def route_of(
             if here < len(tests):
                 temperature = tests[here].temperature or _temperature(network, place)
                 output = given[outputs[0].name]
-                test = Test(output, tests[here].scores, tests[here].threshold, temperature)
+                said = tests[here]
+                scores = (said.scores, said.threshold, temperature)
+                test = Test(output, *scores, jump=said.jump)
             stages.append(Stage(graph.name, feeds, {}, renamed, test))
             numbers.append(number)
             made |= {spec.name: here for spec in graph.outputs}

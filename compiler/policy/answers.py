@@ -138,6 +138,11 @@ def _check_solvable(manifest: Manifest, entry: ConfigurationEntry) -> None:
                 f"{place}: stage {number} is not tested by scores of its answer, which alone"
                 f" are solved: {', '.join(CLASS_SCORES)}."
             )
+        if test.jump is not None:
+            raise PolicyError(
+                f"{place}: stage {number} jumps to stage {test.jump.stage}; solved are tests"
+                " that answer or go on to the next. Build it without 'jump'."
+            )
     rows = manifest.batch.minimum if manifest.batch else spec.shape[0]
     if rows != 1:
         raise PolicyError(

@@ -24,14 +24,22 @@ SCORES = ("max-softmax", "margin", "entropy", "value")
 
 
 @dataclass(frozen=True, slots=True)
+class Jump:
+    """Where a row goes whose score is below ``below``: to a ``stage`` behind the next one."""
+
+    below: float
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
 class Test:
     """Looks at a stage's answer, row by row: return it, or go on.
 
     Without ``stages``: a row is answered where the weighted sum of its ``scores`` is at least
-    ``threshold``, else the next stage runs. With ``stages`` it is a router: the row's largest
-    value of ``output`` picks the entry of ``stages`` that says where the row goes, to a later
-    stage, or by the stage's own number to the answer. ``temperature`` is what ``output`` is
-    divided by before the softmax.
+    ``threshold``, else the next stage runs, or the one that a ``jump`` names. With ``stages``
+    it is a router: the row's largest value of ``output`` picks the entry of ``stages`` that
+    says where the row goes, to a later stage, or by the stage's own number to the answer.
+    ``temperature`` is what ``output`` is divided by before the softmax.
     """
 
     __test__ = False  # for pytest, which takes a class of this name for its own
@@ -41,11 +49,17 @@ class Test:
     threshold: float = 0.0
     temperature: Positive = 1.0
     stages: tuple[int, ...] = ()
+    jump: Jump | None = None
 
     def check(self, where: str) -> None:
         """Raises ``FormatError`` where it is neither a test of scores nor a router."""
         if bool(self.scores) == bool(self.stages):
             raise FormatError(f"{where}: a test has either 'scores' or 'stages'.")
+        if self.jump is not None and (self.stages or self.jump.below > self.threshold):
+            raise FormatError(
+                f"{where}: a 'jump' is of a test of scores, from below its 'threshold',"
+                f" {self.threshold:g}."
+            )
         if "value" in self.scores and len(self.scores) > 1:
             raise FormatError(f"{where}: 'value' is the whole score, found others beside it.")
 
@@ -83,7 +97,8 @@ class Stage:
         """
         if self.test is None:
             return ()
-        return self.test.stages or (number, number + 1)
+        further = (self.test.jump.stage,) if self.test.jump is not None else ()
+        return self.test.stages or (number, number + 1, *further)
 
     def answers_at(self, number: int) -> bool:
         """Tells whether a row may be answered here; a router may send all of them on."""
@@ -286,6 +301,11 @@ def _check_test(
         raise FormatError(
             f"{here}: its router names {len(test.stages)} stages, expected {row}: one for each"
             f" class of {test.output!r}."
+        )
+    if test.jump is not None and test.jump.stage <= number + 1:
+        raise FormatError(
+            f"{here} jumps to stage {test.jump.stage}, expected one behind the next, which is"
+            f" {number + 1}."
         )
     wrong = [later for later in stage.following(number) if not number <= later < stages]
     if wrong:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class Reached(NamedTuple):
     """What a chain answered: the family's outputs, and the last stage that a row reached.
 
-    ``alike`` tells whether every row stopped there: else the time says nothing about a stage.
+    ``alike`` tells whether every row stopped there, and ran all stages before: else the time
+    says nothing about a stage.
     ``stopped_by`` is ``deadline`` where that stopped a row, else ``test`` where a row was
     answered before the route's ``end``.
     """
@@ -134,7 +135,8 @@ class Chain:
                     f"input {name!r} lies on the GPU, where the tests of this configuration's"
                     " stages cannot look. Give it a numpy array: .cpu().numpy() of a tensor."
                 )
-        parts, late = [_Rows(part) for part in self._apart(inputs)], False
+        parts = [_Rows(part) for part in self._apart(inputs)]
+        late = jumped = False
         for number, step in enumerate(self._steps):
             for rows in parts:
                 if rows.at != number:
@@ -151,10 +153,12 @@ class Chain:
                     following = int(goes_to(step.test, number, tested).max())
                     if following > number:
                         rows.at = following
+                        jumped |= following > number + 1
         stages = {rows.reached for rows in parts}
+        alike = len(stages) == 1 and not jumped
         early = min(stages) < len(self._steps) - 1
         stopped_by = "deadline" if late else "test" if early else "end"
-        return Reached(self._together(parts), max(stages), len(stages) == 1, stopped_by)
+        return Reached(self._together(parts), max(stages), alike, stopped_by)
 
     def run_through(self, inputs: Arrays) -> list[Outputs]:
         """Returns what every stage answers, whatever the tests say; empty of one without."""

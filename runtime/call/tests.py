@@ -86,4 +86,8 @@ def goes_to(test: Test, stage: int, output: NDArray[Any]) -> NDArray[np.intp]:
     if test.stages:
         places: NDArray[np.intp] = output.reshape(len(output), -1).argmax(axis=1)
         return np.asarray(test.stages, np.intp)[places]
-    return np.where(score(test, output) >= test.threshold, stage, stage + 1).astype(np.intp)
+    total = score(test, output)
+    going = np.where(total >= test.threshold, stage, stage + 1)
+    if test.jump is not None:
+        going = np.where(total < test.jump.below, test.jump.stage, going)
+    return going.astype(np.intp)

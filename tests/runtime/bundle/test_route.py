@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from skipc.runtime.bundle.records import read
-from skipc.runtime.bundle.route import Stage, Test, check_route, source_of
+from skipc.runtime.bundle.route import Jump, Stage, Test, check_route, source_of
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.errors import FormatError
 
@@ -40,6 +40,10 @@ CAP = {"cap": (1.0,)}
 LATE = Stage("rest", {"hidden": "0.hidden"}, CAP)
 
 
+def jumping(stage: int) -> Stage:
+    return Stage("whole", test=Test("logits", {"margin": 1.0}, 0.5, jump=Jump(0.1, stage)))
+
+
 def check(*route: Stage) -> None:
     check_route(route, GRAPHS, FAMILY, "here")
 
@@ -54,6 +58,7 @@ def check(*route: Stage) -> None:
         [Stage("gate", test=Test("score", stages=(1, 2))), Stage("whole"), Stage("whole")],
         [Stage("whole", test=Test("logits", stages=(0, *[1] * 9))), Stage("whole")],
         [Stage("masked", settings={"mask": (True, False)})],
+        [jumping(2), Stage("whole", test=Test("logits", {"margin": 1.0})), Stage("whole")],
     ],
 )
 def test_a_route_that_can_be_run_is_taken(route: list[Stage]) -> None:
@@ -89,6 +94,8 @@ def test_a_route_that_can_be_run_is_taken(route: list[Stage]) -> None:
             "to stage 2",
         ),
         ([Stage("gate", test=Test("score", stages=(1,))), Stage("whole")], "expected 2: one"),
+        ([jumping(1), Stage("whole")], "jumps to stage 1, expected one behind the next"),
+        ([jumping(2), Stage("whole")], "goes on to stage 2"),
         (
             [Stage("gate", test=Test("sure", {"margin": 1.0})), Stage("whole")],
             r"'sure', which is float32 Nx1. Expected a number for each class",
@@ -126,6 +133,10 @@ def test_a_feed_names_a_stage_only_with_its_number() -> None:
     ("test", "message"),
     [
         ({"output": "logits"}, "either 'scores' or 'stages'"),
+        (
+            {"output": "a", "scores": {"margin": 1}, "jump": {"below": 0.1, "stage": 2}},
+            "from below its 'threshold', 0",
+        ),
         ({"output": "logits", "scores": {"margin": 1}, "stages": [1]}, "either 'scores' or"),
         ({"output": "logits", "scores": {"sure": 1.0}}, "unknown key 'sure'"),
         ({"output": "logits", "scores": {"value": 1.0, "margin": 1.0}}, "the whole score"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from skipc.runtime import (
     TensorSpec,
 )
 from skipc.runtime.backends.null import NullBackend
-from skipc.runtime.bundle.route import Stage, Test
+from skipc.runtime.bundle.route import Jump, Stage, Test
 from skipc.runtime.call.chain import Chain, runs_of
 from skipc.runtime.load.opening import Family
 
@@ -140,6 +141,19 @@ def test_a_router_jumps_to_the_stage_that_it_names() -> None:
     made, script, _ = chain((router, *ROUTE[1:2], ROUTE[2]))
     assert made.run(rows(1.0))[:2] == ({"y": np.array([1000.0])}, 2)
     assert script.graphs == ["first", "large"]
+
+
+@pytest.mark.parametrize(
+    ("x", "graphs"),
+    [(3.0, ["first"]), (20.0, ["first", "rest"]), (60.0, ["first", "large"])],
+)
+def test_a_row_that_jumps_leaves_a_stage_out_and_tells_nothing_of_its_time(
+    x: float, graphs: list[str]
+) -> None:
+    test = Test("early", AT_MOST, -10.0, jump=Jump(-50.0, 2))
+    made, script, _ = chain((replace(EARLY, test=test), LATE, ROUTE[2]))
+    assert made.run(rows(x)).alike is (graphs[-1] != "large")
+    assert script.graphs == graphs
 
 
 def test_a_stage_that_never_answers_is_no_answer_when_time_is_up() -> None:

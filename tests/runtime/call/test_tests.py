@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skipc.runtime.bundle.route import SCORES, Test
+from skipc.runtime.bundle.route import SCORES, Jump, Test
 from skipc.runtime.call.tests import goes_to, score
 
 LOGITS = np.log([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]]).astype(np.float32)
@@ -88,6 +90,17 @@ def test_a_row_is_answered_at_its_threshold_and_goes_on_below() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_row_far_below_jumps() -> None:
+    low, high = sorted(score(one("max-softmax"), LOGITS))
+    between = Jump((low + high) / 2, 5)
+    jumping = replace(one("max-softmax", 2.0), jump=between)
+    wanted = [5 if each == low else 3 for each in score(jumping, LOGITS)]
+    assert goes_to(jumping, 2, LOGITS).tolist() == wanted
+    assert goes_to(replace(one("value"), jump=between), 0, np.array([[np.nan]])).tolist() == [
+        1
+    ]
+
+
 def test_what_is_no_number_goes_on() -> None:
     assert goes_to(one("value", -1e9), 0, np.array([[np.nan, 1.0]])).tolist() == [1]
 
