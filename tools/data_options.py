@@ -21,6 +21,7 @@ def data_options(
     parts: str,
     shares: str,
     seeded: str = "the samples and their parts",
+    more: str = "",
 ) -> Callable[[F], F]:
     """Returns what adds the options of labelled data: ``data``, a ``DataOptions``.
 
@@ -30,8 +31,10 @@ def data_options(
         parts: The shares where nothing is said.
         shares: What they are for.
         seeded: What ``--seed`` chooses.
+        more: Shares of another number that may be said, too.
     """
     count = len(parts.split(":"))
+    counts = {count, len((more or parts).split(":"))}
 
     def made(
         data: str, samples: int, parts: str, seed: int, mean: str | None, std: str | None
@@ -39,7 +42,7 @@ def data_options(
         from skipc.compiler.select.data import DataOptions
 
         given = numbers("--parts", parts.replace(":", ","))
-        if len(given) != count or any(s <= 0 or s != int(s) for s in given):
+        if len(given) not in counts or any(s <= 0 or s != int(s) for s in given):
             raise click.UsageError(
                 f"--parts {parts!r}: write {count} whole numbers, e.g. {default}."
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -101,6 +101,24 @@ def outcome_of(policy: Policy, answers: Answers, loss: Loss) -> Outcome:
         mean_ms=float(answers.upto_ms[stops].mean()),
         shares=tuple(float(share) for share in shares),
     )
+
+
+class Seen(NamedTuple):
+    """A policy, and what it came to."""
+
+    policy: Policy
+    outcome: Outcome
+
+
+def safest_first(policies: list[Policy], answers: Answers, loss: Loss) -> list[Seen]:
+    """Returns the policies each of which is faster than all that lose less, or as much."""
+    seen = [Seen(policy, outcome_of(policy, answers, loss)) for policy in policies]
+    seen.sort(key=lambda each: (each.outcome.failures, -each.outcome.mean_ms))
+    kept: list[Seen] = []
+    for each in seen:
+        if not kept or each.outcome.mean_ms < kept[-1].outcome.mean_ms:
+            kept.append(each)
+    return kept
 
 
 def costs_of(answers: Answers, price_ms: float, loss: Loss) -> Floats:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +20,9 @@ from skipc.compiler.policy.policies import (
     SOLVERS,
     Gates,
     Outcome,
-    Policy,
+    Seen,
     outcome_of,
+    safest_first,
     to_the_end,
 )
 from skipc.compiler.select.data import class_labels, read_parts, samples_sha256
@@ -32,7 +33,7 @@ from skipc.runtime.load.points import points_here
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from skipc.compiler.policy.policies import Kind, Loss
+    from skipc.compiler.policy.policies import Kind, Loss, Policy
     from skipc.compiler.select.data import DataOptions
     from skipc.compiler.select.problem import Notes
     from skipc.runtime.bundle import Bundle
@@ -92,11 +93,6 @@ class NewPolicy:
     solved: Solved
     source: str
     upto_ms: tuple[float, ...]
-
-
-class _Seen(NamedTuple):
-    policy: Policy
-    outcome: Outcome
 
 
 def new_policy(
@@ -216,7 +212,7 @@ def solve(
 
     sequences, chosen = {}, {}
     for name, solver in {**SOLVERS, **REFERENCES}.items():
-        sequence = _safest_first([end, *solver(fitting, loss)], selection, loss)
+        sequence = safest_first([end, *solver(fitting, loss)], selection, loss)
         sequences[name] = sequence
         chosen[name] = next(
             (each for each in reversed(sequence) if wanted(each.outcome)), sequence[0]
@@ -227,7 +223,7 @@ def solve(
     if bound is not None:
         policies = [each.policy for each in sequences[name]]
         policy, failures = _certified(policies, calibration, loss, bound)
-        chosen[name] = _Seen(policy, outcome_of(policy, selection, loss))
+        chosen[name] = Seen(policy, outcome_of(policy, selection, loss))
     gates = chosen[name].policy
     assert isinstance(gates, Gates)
     outcomes = {FULL: outcome_of(end, report, loss)}
@@ -239,21 +235,10 @@ def solve(
     return Solved(FULL if gates == end else name, gates, failures, outcomes, curves)
 
 
-def _spread(sequence: Sequence[_Seen]) -> list[_Seen]:
+def _spread(sequence: Sequence[Seen]) -> list[Seen]:
     """Returns so many of a sequence that a curve can be drawn, its ends included."""
     places = np.linspace(0, len(sequence) - 1, min(len(sequence), _CURVE)).round()
     return [sequence[int(place)] for place in places]
-
-
-def _safest_first(policies: list[Policy], answers: Answers, loss: Loss) -> list[_Seen]:
-    """Returns the policies each of which is faster than all that lose less, or as much."""
-    seen = [_Seen(policy, outcome_of(policy, answers, loss)) for policy in policies]
-    seen.sort(key=lambda each: (each.outcome.failures, -each.outcome.mean_ms))
-    kept: list[_Seen] = []
-    for each in seen:
-        if not kept or each.outcome.mean_ms < kept[-1].outcome.mean_ms:
-            kept.append(each)
-    return kept
 
 
 def _certified(

@@ -48,7 +48,7 @@ def evaluated_family(
         return family
     if graph.switching is not None:
         return replace(family, network=graph)
-    return family_of(scaled(graph, scaling))
+    return family_of(replace(scaled(graph, scaling), heads=family.network.heads))
 
 
 def batched_graph(

@@ -47,11 +47,21 @@ def choose(
     if not kept:
         raise SelectError(_nearest_text(good, best, latency, constraints, space))
     front = front_of(kept)
-    if full not in kept:
-        return thin(front, constraints.size, reference)[::-1]
-    others = thin(front, constraints.size, reference)
+    return thinned(front, full if full in kept else None, constraints.size, reference)
+
+
+def thinned(
+    front: tuple[Candidate, ...], full: Candidate | None, size: int, reference: ReferencePoint
+) -> tuple[Candidate, ...]:
+    """Returns ``size`` candidates of a front that cover most, the most expensive first.
+
+    The full network is among them, where there is one.
+    """
+    others = thin(front, size, reference)
+    if full is None:
+        return others[::-1]
     if full not in others:
-        others = thin(front, constraints.size - 1, reference) if constraints.size > 1 else ()
+        others = thin(front, size - 1, reference) if size > 1 else ()
     chosen = {candidate.genes: candidate for candidate in (full, *others[::-1])}
     return tuple(chosen.values())
 

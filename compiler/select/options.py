@@ -63,6 +63,7 @@ class SelectOptions:
         rows: Samples per forward.
         memory_bytes: How much activations may take.
         cache: Folder for the scores of evaluated configurations; None for no cache.
+        exits: Whether configurations may answer at the heads that lie beside the checkpoint.
         ray: Address of a Ray cluster, ``local`` for one on this machine; None for none.
     """
 
@@ -79,4 +80,5 @@ class SelectOptions:
     rows: int = 64
     memory_bytes: int = 2 << 30
     cache: Path | None = None
+    exits: bool = False
     ray: str | None = None

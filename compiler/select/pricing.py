@@ -167,16 +167,28 @@ class Prices:
             TargetError: The target cannot run a subnet.
         """
         family = self.problem.family.with_norms(self.problem.norms(configurations))
-        network = family.network
+        return self.models_ms(
+            {
+                name: family.subnet(family.decoded(genes), name).network.model
+                for name, genes in configurations.items()
+            }
+        )
+
+    def models_ms(self, models: Mapping[str, ir.Model]) -> dict[str, float]:
+        """Returns the latencies of graphs by name; the first is what others are compared with.
+
+        Raises:
+            TargetError: The target cannot run one.
+        """
+        network = self.problem.family.network
         batch = 1 if network.batch is None else network.batch.typical
         bounds = whole_number_bounds(network.model)
         inputs = draw_inputs(network.inputs, batch, seed=0, high=bounds)
         with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
             graphs = {}
-            for name, genes in configurations.items():
+            for name, model in models.items():
                 graphs[name] = Path(folder) / f"{name}.onnx"
-                subnet = family.subnet(family.decoded(genes), name)
-                ir.save(subnet.network.model, graphs[name], external_data=f"{name}.data")
+                ir.save(model, graphs[name], external_data=f"{name}.data")
             return builder_for(self.profile).measure_graphs(
                 self.profile, graphs, inputs, self.threads, self.notes
             )

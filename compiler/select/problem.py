@@ -19,6 +19,7 @@ from skipc.compiler.select.batched import evaluated_family
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
 from skipc.compiler.select.evaluator import EvaluationSettings
+from skipc.compiler.select.exits import check_counts, heads_for
 from skipc.compiler.select.groups import Groups
 from skipc.compiler.select.metrics import Metric, check_outputs, find_metric
 from skipc.compiler.select.space import Space
@@ -64,6 +65,8 @@ class Problem:
         mode: How norms adapt.
         groups: Evaluates configurations in this process.
         key: What the scores depend on, for the cache.
+        evaluated: The family that is evaluated with: of the same network, in batches.
+        rows: Samples per forward, where the batch is dynamic.
         scores: Yields the score of each configuration of a batch, in an order of its own.
     """
 
@@ -74,6 +77,8 @@ class Problem:
     mode: NormMode
     groups: Groups
     key: EvaluationKey
+    evaluated: Family
+    rows: int
     scores: Callable[[Sequence[Genes], Samples], Iterator[tuple[Genes, float]]]
 
     def norms(self, configurations: Mapping[str, Genes]) -> FamilyNorms:
@@ -95,11 +100,13 @@ def open_problem(
     """
     scaling = options.scaling or Scaling()
     scaling.check(supernet)
+    heads = heads_for(options, checkpoint)
     notes("reading the data")
     data = read_data(options.data, supernet.inputs, notes.note)
+    check_counts(data.parts, len(heads))
     metric = find_metric(options.metric, data.parts.selection)
     notes("exporting the network")
-    family = open_family(supernet, scaling)
+    family = open_family(supernet, scaling, heads)
     network = family.network
     space = searched_space(family, options.constraints, notes.note)
     check_outputs(metric, data, network.outputs)
@@ -123,7 +130,10 @@ def open_problem(
         for genes, outputs in groups.outputs(batch, samples):
             yield genes, metric.score(outputs, samples.targets)
 
-    return Problem(family, space, data, metric, mode, groups, key, scores)
+    return Problem(
+        *(family, space, data, metric, mode, groups, key),
+        *(evaluated, settings.rows, scores),
+    )
 
 
 def searched_space(

@@ -1,8 +1,8 @@
-"""Labelled data in memory: its three disjoint parts, its rows in the sizes a network takes."""
+"""Labelled data in memory: its disjoint parts, its rows in the sizes a network takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +32,13 @@ class Parts:
         reestimate: Norm statistics are re-estimated on it; its targets are not used.
         selection: Configurations are compared on it.
         report: What is printed and written as a configuration's accuracy comes from it.
+        fitting: When configurations answer early is fitted on it; empty where they do not.
     """
 
     reestimate: Samples
     selection: Samples
     report: Samples
+    fitting: Samples = field(default_factory=lambda: Samples({}, np.zeros(0, np.int64)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.choosing import choose, names_of
 from skipc.compiler.select.evaluation_cache import EvaluationCache
+from skipc.compiler.select.exits import with_early
 from skipc.compiler.select.labels import warn_of_labels
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Prices, price
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.select.archive import Score
+    from skipc.compiler.select.exits import Early
     from skipc.compiler.select.options import CostKind, SelectOptions
     from skipc.compiler.select.searches import Search
     from skipc.compiler.select.space import Space
@@ -69,6 +71,7 @@ class Selection:
     Attributes:
         problem: The search problem.
         chosen: The front, the full network first.
+        early: What answers before its network's end.
         candidates: Everything evaluated.
         norms: The chosen configurations' norm statistics.
         cost: What was minimised.
@@ -80,6 +83,7 @@ class Selection:
 
     problem: Problem
     chosen: tuple[Chosen, ...]
+    early: tuple[Early, ...]
     candidates: tuple[Candidate, ...]
     norms: FamilyNorms
     cost: CostKind
@@ -158,9 +162,16 @@ def _searched(
     reading = {g: c for g, c in archive.candidates.items() if prices.counted(g).reads}
     picked = choose(reading, space, options.constraints, prices.predicted_ms, reference)
     chosen, norms = _reported(problem, prices, picked, options, notes)
+    early: tuple[Early, ...] = ()
+    if options.exits:
+        full = archive.candidates[space.full].score
+        chosen, early, norms = with_early(
+            problem, prices, chosen, norms, full, reference, options, notes
+        )
     return Selection(
         problem=problem,
         chosen=chosen,
+        early=early,
         candidates=tuple(archive.candidates.values()),
         norms=norms,
         cost=prices.kind,

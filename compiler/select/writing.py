@@ -8,6 +8,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from skipc.compiler import axes
+from skipc.compiler.axes.exits import ExitsAxis
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.family import Family
+    from skipc.compiler.select.exits import Early
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.selecting import Chosen, Selection
 
@@ -50,8 +52,19 @@ def write_selection(
             _metrics(chosen, problem.metric.is_accuracy),
         )
         for chosen in selection.chosen
+    ) + tuple(
+        FrontEntry(
+            early.name,
+            recorded(problem.family, early.genes) | {ExitsAxis.key: list(early.exits)},
+            _early_metrics(early),
+            early.tests,
+            early.stops,
+        )
+        for early in selection.early
     )
     searched = dict.fromkeys(gene.axis for gene in problem.space.genes)
+    if selection.early:
+        searched[ExitsAxis.key] = None
     front = Front(
         entries,
         options={axis: problem.family.offers[axis].names for axis in searched},
@@ -98,6 +111,16 @@ def _metrics(chosen: Chosen, is_accuracy: bool) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _early_metrics(early: Early) -> dict[str, float]:
+    found = {
+        "accuracy": early.score,
+        "macs": early.macs,
+        "parameters": float(early.parameters),
+        "latency_ms": early.measured_ms,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
     problem = selection.problem
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -118,6 +141,7 @@ def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
     }
     if selection.exhaustive_share is not None:
         found["share_of_exhaustive_hypervolume"] = f"{selection.exhaustive_share:.5f}"
+    found |= {f"policy of {early.name}": early.why for early in selection.early if early.tests}
     if selection.interrupted:
         found["interrupted"] = "yes"
     return found

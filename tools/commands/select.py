@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from skipc.compiler.select.options import Constraints, CostKind, SelectOptions
 from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
@@ -26,6 +28,7 @@ from skipc.tools.views.selection import print_selection, selection_json
 
 if TYPE_CHECKING:
     from skipc.compiler.read import ModelOptions
+    from skipc.compiler.select.data import DataOptions
 
 INTERRUPTED = 128 + signal.SIGINT
 _COSTS = ("latency", "macs", "parameters")  # as --help lists them
@@ -55,7 +58,9 @@ _data_group = data_options(
     " PKG.MODULE:FUNCTION that yields (inputs, targets), 'digits' or 'clutter'.",
     samples=(6, 2000),
     parts="20:40:40",
-    shares="re-estimating norms, for selecting, and for the report",
+    shares="re-estimating norms, for selecting, and for the report; with --exits, after the"
+    " first, for when they answer: 10:30:30:30",
+    more="10:30:30:30",
     seeded="the samples, their parts, and what the search draws",
 )
 
@@ -135,6 +140,11 @@ _constraints_group = group(
     help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
     " as many as greedy, beam, exhaustive and stages need]",
 )
+@click.option(
+    "--exits",
+    is_flag=True,
+    help="Answer early, too, at the heads beside the checkpoint (see `skipc heads`).",
+)
 @_constraints_group
 @scaling_options
 @click.option(
@@ -171,6 +181,8 @@ def command(
     checkpoint: Path,
     model: ModelOptions,
     norm: str | None,
+    data: DataOptions,
+    exits: bool,
     cache: Path | None,
     out: Path,
     no_cache: bool,
@@ -191,6 +203,8 @@ def command(
     from skipc.tools.views.selection_pictures import write_html, write_png
 
     options = SelectOptions(
+        data=_data(data, exits),
+        exits=exits,
         norm=None if norm is None else NormMode(norm),
         cache=None if no_cache else cache or _default_cache(),
         **chosen,
@@ -227,6 +241,23 @@ def command(
         )
         return INTERRUPTED
     return 0
+
+
+def _data(data: DataOptions, exits: bool) -> DataOptions:
+    """Returns the data in as many parts as there are uses for them."""
+    from skipc.compiler.select.data import EXITS_PARTS, PARTS
+
+    default = EXITS_PARTS if exits else PARTS
+    context = click.get_current_context()
+    if context.get_parameter_source("parts") is ParameterSource.DEFAULT:
+        return replace(data, parts=default)
+    if len(data.parts) != len(default):
+        said, wanted = (":".join(map(str, parts)) for parts in (data.parts, default))
+        raise click.UsageError(
+            f"--parts {said!r}: {'with' if exits else 'without'} --exits write {len(default)}"
+            f" shares, e.g. {wanted}."
+        )
+    return data
 
 
 def _check_out(out: Path) -> None:

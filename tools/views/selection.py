@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.select.exits import Early
+    from skipc.compiler.select.problem import Problem
     from skipc.compiler.select.selecting import Chosen, Selection
 
 
@@ -25,8 +27,10 @@ def print_selection(selection: Selection, files: Sequence[Path], printed: Consol
     accuracy = problem.metric.is_accuracy
     others = dict.fromkeys(g.axis for g in problem.space.genes if g.axis != SkipAxis.key)
     full = next((c for c in selection.chosen if not any(c.genes)), None)
+    answers = ["answered at each exit"] if selection.early else []
     rows = table(
-        "configuration", ">skipped", *others, f">{'accuracy' if accuracy else 'score'}",
+        "configuration", ">skipped", *others, *(f">{title}" for title in answers),
+        f">{'accuracy' if accuracy else 'score'}",
         ">drop", ">MACs", ">predicted", ">measured", ">off",
     )  # fmt: skip
     for chosen in selection.chosen:
@@ -35,6 +39,7 @@ def print_selection(selection: Selection, files: Sequence[Path], printed: Consol
             chosen.name,
             str(sum(problem.space.skipped(chosen.genes))),
             *(texts.get(key, "-") for key in others),
+            *("-" for _ in answers),
             f"{100 * chosen.score:.2f} %" if accuracy else f"{chosen.score:.4g}",
             "-" if full is None else _lost(full.score - chosen.score, accuracy),
             count_text(chosen.macs),
@@ -42,7 +47,28 @@ def print_selection(selection: Selection, files: Sequence[Path], printed: Consol
             _ms(chosen.measured_ms),
             _off(chosen),
         )
+    for early in selection.early:
+        texts = problem.family.texts(early.genes)
+        rows.add_row(
+            early.name,
+            str(sum(problem.space.skipped(early.genes))),
+            *(texts.get(key, "-") for key in others),
+            " / ".join(f"{100 * stop:.0f}" for stop in early.stops) + " %"
+            if early.stops
+            else f"{early.exits[0]}",
+            f"{100 * early.score:.2f} %",
+            "-" if full is None else _lost(full.score - early.score, accuracy),
+            count_text(round(early.macs)),
+            "-",
+            _ms(early.measured_ms),
+            "-",
+        )
     printed.print(rows)
+    if selection.early:
+        print_prose(printed, "\nA route's MACs and latency are a sample's on average.")
+    for early in selection.early:
+        if early.tests:
+            print_prose(printed, f"{early.name}: {early.why}.")
     share = selection.exhaustive_share
     near = "" if share is None else f", {100 * share:.2f} % of the exhaustive front's"
     print_prose(
@@ -89,6 +115,16 @@ def selection_json(selection: Selection, out: Path) -> dict[str, object]:
             }
             for chosen in selection.chosen
         ],
+        "early": [_early(early, problem) for early in selection.early],
+    }
+
+
+def _early(early: Early, problem: Problem) -> dict[str, object]:
+    fields = asdict(early)
+    return {
+        "name": early.name,
+        "bits": "".join(map(str, problem.space.skipped(fields.pop("genes")))),
+        **fields,
     }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from skipc.compiler.select.exits import Early
     from skipc.compiler.select.selecting import Chosen, Selection
     from skipc.compiler.select.space import Candidate
     from skipc.tools.web.chart import Trace
@@ -181,6 +182,14 @@ def _points(selection: Selection) -> _Points:
         where, skips = text(by_genes[one.genes])
         return one.name, reported, f"selection {where}", skips
 
+    def early_details(one: Early) -> tuple[str, ...]:
+        reported = f"report part {percent * one.score:.2f}"
+        where = f"{percent * one.selection_score:.2f} at {scale * one.cost:.4g}"
+        skips = text(by_genes[one.genes])[1]
+        ends = f"answers at {', '.join(one.exits)}"
+        return one.name, reported, f"selection {where}", f"{skips}; {ends}"
+
+    early = [(scale * e.cost, percent * e.selection_score) for e in selection.early]
     return _Points(
         title=f"{len(selection.candidates)} configurations of"
         f" {problem.family.network.description}",
@@ -191,6 +200,9 @@ def _points(selection: Selection) -> _Points:
         cloud=pairs(selection.candidates),
         cloud_texts=[text(candidate) for candidate in selection.candidates],
         front=pairs(front_of(selection.candidates)),
-        chosen=pairs([by_genes[one.genes] for one in selection.chosen]),
-        chosen_texts=[details(one) for one in selection.chosen],
+        chosen=pairs([by_genes[one.genes] for one in selection.chosen]) + early,
+        chosen_texts=[
+            *map(details, selection.chosen),
+            *map(early_details, selection.early),
+        ],
     )

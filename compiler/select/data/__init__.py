@@ -37,6 +37,8 @@ NAMED: Mapping[str, Callable[[], FixedData]] = {
 _SHOWN = 3
 PARTS = (20, 40, 40)
 """Shares of re-estimation, selection and report where nothing is said."""
+EXITS_PARTS = (10, 30, 30, 30)
+"""Shares of re-estimation, of fitting when configurations answer early, selection, report."""
 HEADS_PARTS = (60, 20, 20)
 """Shares of training, choosing and report of heads."""
 POLICY_PARTS = (30, 20, 30, 20)
@@ -66,7 +68,7 @@ class DataOptions:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Data in three parts.
+    """Data in its parts.
 
     Attributes:
         parts: The parts.
@@ -97,7 +99,9 @@ def read_data(
     parts = read_parts(options, inputs)
     counts = "/".join(str(len(part)) for part in parts)
     description = f"{options.text} ({counts})"
-    return Data(Parts(*parts), samples_sha256(parts), description, _classes(options, note))
+    first, *fitting, selection, report = parts
+    made = Parts(first, selection, report, *fitting)
+    return Data(made, samples_sha256(parts), description, _classes(options, note))
 
 
 def read_parts(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> tuple[Samples, ...]:
@@ -143,6 +147,7 @@ def _fixed(options: DataOptions) -> tuple[Samples, ...]:
 
     The training recipes use the same parts: what they train on is not reported on. Heads get
     all of the training part; a selection as much of it, to re-estimate on, as it selects on.
+    With exits it is fitted and selected on what a policy is.
     """
     data = NAMED[options.text]()
     parts = {
@@ -150,6 +155,10 @@ def _fixed(options: DataOptions) -> tuple[Samples, ...]:
         PARTS: (
             data.train.rows(slice(len(data.selection.labels))),
             *(data.selection, data.report),
+        ),
+        EXITS_PARTS: (
+            data.train.rows(slice(len(data.policy[1].labels))),
+            *(*data.policy[:2], data.report),
         ),
         POLICY_PARTS: data.policy,
     }
