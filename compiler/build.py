@@ -308,8 +308,8 @@ class _Parts:
 
     def _key(self, part: Part) -> object:
         """Returns the same for parts that are the same network, statistics included."""
-        shared = self._families[part.network].norms.family.mode is NormMode.SHARED
-        return part.chosen, "" if shared else part.statistics
+        norms = self._families[part.network].norms.family
+        return part.chosen, norms.content(part.statistics)
 
 
 def _samples(reestimate: str | None, inputs: tuple[TensorSpec, ...]) -> Samples | None:

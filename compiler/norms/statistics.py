@@ -72,6 +72,17 @@ class FamilyNorms:
     base: NetworkNorms = field(default_factory=dict)
     configurations: Mapping[str, NetworkNorms] = field(default_factory=dict)
 
+    def content(self, configuration: str) -> bytes:
+        """Returns the same for configurations with the same statistics; empty without any."""
+        found = self.configurations.get(configuration, {})
+        return b"".join(
+            name.encode()
+            + one.mean.tobytes()
+            + one.variance.tobytes()
+            + repr(one.scale).encode()
+            for name, one in sorted(found.items())
+        )
+
 
 def pooled_statistics(chunks: Sequence[NDArray[Any]]) -> NormStatistics:
     """Returns mean and biased variance per channel over all chunks together.

@@ -71,6 +71,9 @@ def test_the_front_says_what_was_taken_and_why(selected):
             assert "of what it takes to its end" in why
             assert why[:40] in table
             assert all(share > 0 for share in entry.stops[:-1])
+    # Routes with the same exits run the same graphs, whatever their tests.
+    ways = {tuple(entry.choices["exits"]) for entry in front.configurations if entry.tests}
+    assert len({graph.file for graph in manifest.graphs}) <= 3 + len(ways)
     one_graph = [entry for entry in front.configurations if not entry.tests]
     assert len(one_graph) <= 3
 
