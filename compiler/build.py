@@ -18,7 +18,6 @@ from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.heads import read_heads
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
-from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.routes import RoutePart, graphs_of, route_of
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from skipc.compiler.configurations import Configuration, Part
     from skipc.compiler.family import Family
     from skipc.compiler.heads import Head
-    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.norms.statistics import FamilyNorms, NormMode
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.samples import Samples
     from skipc.compiler.verify.numerics import Case
