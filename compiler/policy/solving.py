@@ -25,7 +25,6 @@ from skipc.compiler.policy.policies import (
     safest_first,
     to_the_end,
 )
-from skipc.compiler.select.data import class_labels, read_parts, samples_sha256
 from skipc.runtime.bundle.manifest import Certificate
 from skipc.runtime.bundle.solved import ExitOutcome, PolicyOutcome, SolvedPolicy, Traded
 from skipc.runtime.load.points import points_here
@@ -34,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from skipc.compiler.policy.policies import Kind, Loss, Policy
-    from skipc.compiler.select.data import DataOptions
     from skipc.compiler.select.problem import Notes
+    from skipc.compiler.select.samples import Samples
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.manifest import ConfigurationEntry
 
@@ -98,7 +97,8 @@ class NewPolicy:
 def new_policy(
     bundle: Bundle,
     entry: ConfigurationEntry,
-    data: DataOptions,
+    parts: Sequence[Samples],
+    data_sha256: str,
     bound: Bound | None,
     target: str | None,
     notes: Notes,
@@ -108,21 +108,20 @@ def new_policy(
     Args:
         bundle: The bundle; nothing is written into it.
         entry: The configuration, see ``configuration_of``.
-        data: The data, in four parts: fitting, selection, calibration, report.
+        parts: The data: for fitting, selection, calibration, and the report. Targets are the
+            numbers of classes.
+        data_sha256: Of the calibration part.
         bound: What must be certified; None for the fastest that loses little.
         target: Whose engines answer, see ``open_runs``.
         notes: Told what is being done.
 
     Raises:
-        SelectError: The data cannot be read, or does not fit.
-        PolicyError: There is too little of it, or nothing holds the bound.
+        PolicyError: There is too little data, or nothing holds the bound.
         BundleError: The engines cannot be used.
         BackendError: They cannot run here.
     """
     manifest = bundle.manifest
-    notes("reading the data")
-    parts = read_parts(data, manifest.inputs)
-    labels = [class_labels(part, manifest.outputs[0], data.text) for part in parts]
+    labels = [part.targets for part in parts]
     _check_counts([len(part) for part in parts], len(entry.route))
     notes("computing what every exit answers")
     with ExitStack() as stack:
@@ -145,7 +144,7 @@ def new_policy(
     if bound is not None and solved.failures is not None:
         certificate = Certificate(
             *(bound.kind, bound.share, bound.confidence, len(labels[2]), solved.failures),
-            data_sha256=samples_sha256(parts[2:3]),
+            data_sha256=data_sha256,
             policy=solved.name,
             target="" if engines is None else engines.target,
         )

@@ -126,6 +126,7 @@ def command(
     from skipc.compiler.policy.answers import configuration_of
     from skipc.compiler.policy.solving import new_policy
     from skipc.compiler.policy.writing import check_front, replace_entry, write_into_front
+    from skipc.compiler.select.data import labelled_parts, samples_sha256
     from skipc.runtime.bundle import Bundle
 
     if target == NULL_TARGET:
@@ -138,7 +139,11 @@ def command(
     if front is not None:
         check_front(front, entry)
     with progress() as step:
-        found = new_policy(opened, entry, data, bound, name, step)
+        step("reading the data")
+        manifest = opened.manifest
+        parts = labelled_parts(data, manifest.inputs, manifest.outputs[0])
+        sha256 = samples_sha256(parts[2:3])
+        found = new_policy(opened, entry, parts, sha256, bound, name, step)
         step("writing the bundle")
         replace_entry(opened, found.entry)
         if front is not None:

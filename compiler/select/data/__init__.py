@@ -258,6 +258,21 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
             )
 
 
+def labelled_parts(
+    options: DataOptions, inputs: tuple[TensorSpec, ...], output: TensorSpec
+) -> tuple[Samples, ...]:
+    """Returns the data as ``read_parts``, its targets the numbers of a network's classes.
+
+    Raises:
+        SelectError: It cannot be read, does not fit, is too little, or is labelled otherwise.
+        ExtraMissingError: A library is needed for it and not installed.
+    """
+    parts = read_parts(options, inputs)
+    return tuple(
+        Samples(part.inputs, class_labels(part, output, options.text)) for part in parts
+    )
+
+
 def class_labels(samples: Samples, output: TensorSpec, text: str) -> NDArray[np.int64]:
     """Returns the labels of samples, (N,), which are numbers of a network's classes.
 
