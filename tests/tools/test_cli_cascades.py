@@ -222,6 +222,12 @@ def test_samples_are_answered_by_the_network_that_eager_pytorch_decides_on(
             np.testing.assert_allclose(together, own, rtol=1e-4, atol=1e-4)
 
 
+def test_tests_that_jump_are_not_solved(folder: Path) -> None:
+    bundle = folder / "small-mid-large.skipc"
+    told = mistake("policy", bundle, "--data", "digits", "--configuration", "three")
+    assert "stage 0 jumps to stage 2; solved are tests that answer or go on" in told
+
+
 def test_what_was_built_checks_and_shows(folder: Path) -> None:
     bundle = folder / "small-mid-large.skipc"
     checked = skipc("check", bundle)
