@@ -154,7 +154,7 @@ def test_the_graphs_answer_where_there_are_no_engines(here: Path) -> None:
         (("--sure", "0.9"), "--sure: only with a bound"),
         (("--max-error", "2"), "2.0 is not in the range 0<x<1"),
         (("--max-drop", "1", "--sure", "1"), "1.0 is not in the range 0<x<1"),
-        (("--samples", "40"), "3 exits, but a part of the data has 16 samples: each part"),
+        (("--samples", "40"), "3 exits, but a part of the data has 40 samples: each part"),
         (("--parts", "1:2:3"), "write 4 whole numbers, e.g. 30:20:30:20"),
         (("--parts", "1:2:3:4"), "digits has fixed parts"),
         (("--target", "null"), "it computes nothing"),
