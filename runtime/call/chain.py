@@ -150,7 +150,7 @@ class Chain:
                 rows.at = len(self._steps)
                 if step.test is not None:
                     tested = rows.found[number][step.test.output]
-                    following = int(goes_to(step.test, number, tested).max())
+                    following = max(goes_to(step.test, number, tested).tolist())
                     if following > number:
                         rows.at = following
                         jumped |= following > number + 1

@@ -5,7 +5,8 @@ What decides at run time is what the compiler solves thresholds with: there is n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,46 +20,50 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def max_softmax(logits: Floats) -> Floats:
-    """Returns each row's largest probability; ``logits`` are (rows, classes, ...)."""
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    found: Floats = 1.0 / exp.sum(axis=1)
+class _Softmax(NamedTuple):
+    """Of logits, the classes last: how far below the largest, ``exp`` of it, its sum."""
+
+    below: Floats
+    exp: Floats
+    total: Floats
+
+
+def _softmax(logits: Floats) -> _Softmax:
+    # Reductions called directly: their methods cost as much again as 1,000 classes do.
+    below = logits - np.maximum.reduce(logits, -1)[..., None]
+    exp = np.exp(below)
+    return _Softmax(below, exp, np.add.reduce(exp, -1))
+
+
+def _max_softmax(of: _Softmax) -> Floats:
+    """Returns the largest probability."""
+    return 1.0 / of.total
+
+
+def _margin(of: _Softmax) -> Floats:
+    """Returns how far the two largest probabilities are apart; 1 of one class."""
+    if of.exp.shape[-1] < 2:
+        return np.ones_like(of.total)
+    found: Floats = (1.0 - np.partition(of.exp, -2)[..., -2]) / of.total
     return found
 
 
-def margin(logits: Floats) -> Floats:
-    """Returns how far each row's two largest probabilities are apart; 1 of one class."""
-    if logits.shape[1] < 2:
-        return np.ones_like(logits[:, 0])
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    second = np.partition(exp, -2, axis=1)[:, -2]
-    found: Floats = (1.0 - second) / exp.sum(axis=1)
-    return found
+def _entropy(of: _Softmax) -> Floats:
+    """Returns the entropy, as a share of the largest possible: 0 is sure."""
+    classes = of.exp.shape[-1]
+    if classes < 2:
+        return np.zeros_like(of.total)
+    terms = of.exp * np.maximum(of.below, _NEVER)
+    found: Floats = np.log(of.total) - np.add.reduce(terms, -1) / of.total
+    return found / math.log(classes)
 
 
-def entropy(logits: Floats) -> Floats:
-    """Returns each row's entropy, as a share of the largest possible: 0 is sure."""
-    if logits.shape[1] < 2:
-        return np.zeros_like(logits[:, 0])
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    exp = np.exp(shifted)
-    total = exp.sum(axis=1)
-    # 0 * -inf, of a class that cannot be: it adds nothing.
-    weighted = np.where(exp > 0, exp * np.where(exp > 0, shifted, 0.0), 0.0).sum(axis=1)
-    found: Floats = (np.log(total) - weighted / total) / np.log(logits.shape[1])
-    return found
-
-
-def value(output: Floats) -> Floats:
-    """Returns each row's first value as it is: what a network says of itself."""
-    return output[:, 0]
-
-
-_SCORES: Mapping[str, Callable[[Floats], Floats]] = {
-    "max-softmax": max_softmax,
-    "margin": margin,
-    "entropy": entropy,
-    "value": value,
+_NEVER = -1000.0
+"""Below this ``exp`` is 0, which times a logarithm of minus infinity were no number."""
+_SCORES: Mapping[str, Callable[[_Softmax], Floats]] = {
+    "max-softmax": _max_softmax,
+    "margin": _margin,
+    "entropy": _entropy,
 }
 
 
@@ -68,13 +73,21 @@ def score(test: Test, output: NDArray[Any]) -> Floats:
     ``output`` is (rows, classes), or (rows, classes, ...), where the scores of all places are
     averaged; for ``value`` it is one number in each row.
     """
-    rows = np.asarray(output, np.float64).reshape(len(output), *(output.shape[1:] or (1,)))
+    rows = output.astype(np.float64)
+    if "value" in test.scores:
+        own: Floats = rows.reshape(len(rows), -1)[:, 0]
+        return test.scores["value"] * own
     logits = rows if test.temperature == 1 else rows / test.temperature
-    total = np.zeros(len(rows))
+    if logits.ndim > 2:
+        logits = np.moveaxis(logits.reshape(*logits.shape[:2], -1), 1, -1)
+    elif len(logits) == 1:  # as at run time: what follows takes half as long of a vector
+        (logits,) = logits
+    softmax = _softmax(logits)
+    total: Any = 0.0
     for name, weight in test.scores.items():
-        found = _SCORES[name](rows if name == "value" else logits)
-        total += weight * found.reshape(len(rows), -1).mean(axis=1)
-    return total
+        found = _SCORES[name](softmax)
+        total = total + weight * (found if found.ndim < 2 else found.mean(axis=1))
+    return np.array(total, ndmin=1)
 
 
 def goes_to(test: Test, stage: int, output: NDArray[Any]) -> NDArray[np.intp]:
@@ -86,8 +99,9 @@ def goes_to(test: Test, stage: int, output: NDArray[Any]) -> NDArray[np.intp]:
     if test.stages:
         places: NDArray[np.intp] = output.reshape(len(output), -1).argmax(axis=1)
         return np.asarray(test.stages, np.intp)[places]
-    total = score(test, output)
-    going = np.where(total >= test.threshold, stage, stage + 1)
-    if test.jump is not None:
-        going = np.where(total < test.jump.below, test.jump.stage, going)
-    return going.astype(np.intp)
+    later, jump = stage + 1, test.jump
+    going = []
+    for total in score(test, output).tolist():
+        at = stage if total >= test.threshold else later
+        going.append(jump.stage if jump is not None and total < jump.below else at)
+    return np.array(going, np.intp)

@@ -85,6 +85,7 @@ def test_every_part_may_be_measured_alone() -> None:
         *NETWORKS,
         "budgets",
         "trtbench",
+        "early exits",
         "digits ResNet",
         "sub-path ResNet-50",
     ]

@@ -16,6 +16,7 @@ from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     against,
     budgets,
+    exits,
     overhead,
     pages,
     selecting,
@@ -45,6 +46,7 @@ PARTS: dict[str, list[Part]] = {
     VIT_B16.name: _of(VIT_B16, *_EACH),
     budgets.NAME: [budgets.bars, *_of(RESNET50, budgets.contention)],
     trtbench_loop.NAME: [trtbench_loop.bars],
+    exits.NAME: [exits.bars],
     selecting.NAME: [selecting.bars],
     subpaths.NAME: [subpaths.bars],
 }

@@ -190,7 +190,7 @@ def contention(network: Network, folder: Path) -> list[Bar]:
         points = fixed.stats().configurations
         within = [point for point in points if point.p95_ms <= limit_ms] or points[-1:]
         table = max(within, key=lambda point: point.rank).configuration
-        with _neighbours():
+        with neighbours():
             end_s = time.perf_counter() + _SECONDS
             while time.perf_counter() < end_s:
                 times_ms["governor"].append(timed_ms(partial(governed, case)))
@@ -214,7 +214,7 @@ def contention(network: Network, folder: Path) -> list[Bar]:
 
 
 @contextmanager
-def _neighbours() -> Iterator[None]:
+def neighbours() -> Iterator[None]:
     """Disturbs every core, by a process each, until the block ends."""
     context, began_s = multiprocessing.get_context("spawn"), time.monotonic()
     stop = context.Event()

@@ -65,6 +65,14 @@ def test_scores_are_weighted_and_the_softmax_is_tempered() -> None:
     np.testing.assert_array_equal(score(one("value", temperature=2.0), LOGITS), LOGITS[:, 0])
 
 
+@pytest.mark.parametrize("name", ["max-softmax", "margin", "entropy"])
+def test_a_row_alone_scores_to_the_bit_as_among_others(name: str) -> None:
+    logits = np.random.default_rng(0).normal(0, 5, (50, 1000)).astype(np.float32)
+    together = score(one(name, temperature=1.7), logits)
+    alone = [score(one(name, temperature=1.7), row[None])[0] for row in logits]
+    np.testing.assert_array_equal(alone, together)
+
+
 def test_of_dense_answers_the_mean_over_all_places_counts() -> None:
     dense = np.stack([LOGITS, LOGITS[:, ::-1]], axis=2)
     expected = score(one("max-softmax"), LOGITS)
