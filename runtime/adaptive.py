@@ -21,7 +21,7 @@ from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget
 from .load.opening import Family, bundle_backend, family_of, load_all, started_sampler
-from .load.points import points_by_name, points_here, ranked_by
+from .load.points import check_stages, points_by_name, points_here, ranked_by
 from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class AdaptiveEngine(OpenEngine):
             strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
             family = Family.of_names(named) if family is None else family
+            check_stages(named, family.routes)
             held = family.residency(backend.load)
             stack.callback(held.close)
             runs = partial(runs_of, family, inputs, batch, held, now_ns)

@@ -163,6 +163,19 @@ def points_by_name(points: Sequence[OperatingPoint]) -> dict[str, OperatingPoint
     return named
 
 
+def check_stages(
+    points: Mapping[str, OperatingPoint], routes: Mapping[str, Sequence[Stage]]
+) -> None:
+    """Raises ``ChoiceError`` where a point does not say what each stage of its route takes."""
+    for name, route in routes.items():
+        known = len(points[name].upto_ms)
+        if len(route) > 1 and known != len(route):
+            raise ChoiceError(
+                f"operating point {name!r}: upto_ms has {known} numbers, but its route has"
+                f" {len(route)} stages. Give the median latency up to the end of each."
+            )
+
+
 def row_for(table: Sequence[Latency], threads: int) -> Latency:
     """Returns the row of a latency table that stands for ``threads`` threads.
 

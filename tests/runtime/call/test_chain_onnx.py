@@ -13,6 +13,7 @@ from skipc.runtime import AdaptiveEngine, BatchRange, OperatingPoint, TensorSpec
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.call.tests import score
+from skipc.runtime.errors import ChoiceError
 from skipc.runtime.load.opening import Family
 
 if TYPE_CHECKING:
@@ -104,6 +105,14 @@ def opened(files: dict[str, Path]) -> AdaptiveEngine:
     family = Family(routes, OUTPUTS, GRAPHS)
     backend = OnnxRuntimeCpu(files, "", 1)
     return AdaptiveEngine(points, INPUTS, backend, batch=BatchRange(1, 1, 16), family=family)
+
+
+def test_a_point_must_know_the_stages_of_its_route(files: dict[str, Path]) -> None:
+    family = Family({"pieces": PIECES}, OUTPUTS, GRAPHS)
+    points = [OperatingPoint("pieces", 0.9, 1.0, 2.0)]
+    backend = OnnxRuntimeCpu(files, "", 1)
+    with pytest.raises(ChoiceError, match=r"'pieces': upto_ms has 0 numbers, .* 2 stages"):
+        AdaptiveEngine(points, INPUTS, backend, batch=BatchRange(1, 1, 16), family=family)
 
 
 def answers(engine: AdaptiveEngine, configuration: str, images: np.ndarray) -> np.ndarray:
