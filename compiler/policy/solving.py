@@ -43,7 +43,7 @@ _DROP = 0.003
 """What accuracy may fall by, as a fraction, where no bound is asked for."""
 _TELLING = 3
 """With fewer samples in that drop it is chance."""
-_LEAST_PER_EXIT = 20
+LEAST_PER_EXIT = 20
 """Samples of each part for each exit: with fewer, thresholds follow chance."""
 _CURVE = 16
 """Points of a curve that the bundle keeps."""
@@ -175,10 +175,10 @@ def _written(name: str, solved: Solved) -> PolicyOutcome:
 
 
 def _check_counts(counts: Sequence[int], exits: int) -> None:
-    if min(counts) < _LEAST_PER_EXIT * exits:
+    if min(counts) < LEAST_PER_EXIT * exits:
         raise PolicyError(
             f"{exits} exits, but a part of the data has {min(counts)} samples: each part needs"
-            f" {_LEAST_PER_EXIT} for each exit, {_LEAST_PER_EXIT * exits}. Give more data."
+            f" {LEAST_PER_EXIT} for each exit, {LEAST_PER_EXIT * exits}. Give more data."
         )
 
 

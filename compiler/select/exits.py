@@ -23,6 +23,7 @@ from skipc.compiler.heads import read_heads
 from skipc.compiler.policy.answers import CLASS_SCORES, Answers
 from skipc.compiler.policy.choosing import BestRoute, Chain, best_routes
 from skipc.compiler.policy.policies import LOSSES, Gates, outcome_of
+from skipc.compiler.policy.solving import LEAST_PER_EXIT
 from skipc.compiler.select.choosing import thinned
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import front_of
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 DROPS = (0.003, 0.01, 0.03)
 """Routes lose at most so much accuracy against the full network."""
-_LEAST_PER_EXIT = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,10 @@ def check_counts(parts: Parts, heads: int) -> None:
     """
     exits = 1 + heads
     fewest = min(len(each) for each in (parts.fitting, parts.selection, parts.report))
-    if heads and fewest < _LEAST_PER_EXIT * exits:
+    if heads and fewest < LEAST_PER_EXIT * exits:
         raise SelectError(
             f"--exits: {exits} exits, but a part of --data has {fewest} samples: each needs"
-            f" {_LEAST_PER_EXIT} for each exit, {_LEAST_PER_EXIT * exits}. Give more data, or"
+            f" {LEAST_PER_EXIT} for each exit, {LEAST_PER_EXIT * exits}. Give more data, or"
             " train fewer heads."
         )
 
