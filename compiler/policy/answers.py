@@ -12,7 +12,7 @@ import numpy as np
 
 from skipc.compiler.errors import PolicyError
 from skipc.compiler.targets.golden import run_route
-from skipc.runtime.bundle.route import SCORES
+from skipc.runtime.bundle.route import SCORES, source_of
 from skipc.runtime.call.tests import score
 from skipc.runtime.errors import choices_text
 from skipc.runtime.load.opening import bundle_backend
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import EngineSet
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
-    from skipc.runtime.bundle.route import Test
+    from skipc.runtime.bundle.route import Stage, Test
 
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
@@ -48,6 +48,7 @@ class Answers:
         upto_ms: What answering at each exit takes, (exits,).
         given: The classes answered, (exits, N).
         scores: Of each exit but the last, its ``CLASS_SCORES``: (exits - 1, N, scores).
+        starts: The answers with which a network begins: see ``starts_of``.
     """
 
     logits: NDArray[np.float32]
@@ -56,6 +57,7 @@ class Answers:
     upto_ms: Floats
     given: NDArray[np.intp]
     scores: Floats
+    starts: tuple[int, ...] = (0,)
 
     @classmethod
     def of(
@@ -64,6 +66,7 @@ class Answers:
         labels: NDArray[np.int64],
         tests: tuple[Test, ...],
         upto_ms: Sequence[float],
+        starts: tuple[int, ...] = (0,),
     ) -> Answers:
         """Returns the answers, with what is computed of them."""
         scores = [
@@ -74,12 +77,37 @@ class Answers:
             *(logits, labels, tests, np.array(upto_ms)),
             given=logits.argmax(2),
             scores=np.moveaxis(np.array(scores), 1, 2),
+            starts=starts,
         )
 
     @property
     def wrong(self) -> Bools:
         """Whether each exit's answer is not the label, (exits, N)."""
         found: Bools = self.given != self.labels
+        return found
+
+    @property
+    def targets(self) -> list[list[int]]:
+        """By exit but the last, the stages that samples may jump to."""
+        return [
+            [start for start in self.starts if start > number + 1]
+            for number in range(len(self.tests))
+        ]
+
+    @property
+    def least_ms(self) -> Floats:
+        """What answering at each exit takes at least: straight to its network, (exits,)."""
+        found: Floats = self.upto_ms.copy()
+        for start in self.starts[1:]:
+            found[start:] = self.upto_ms[start:] - (self.upto_ms[start - 1] - self.upto_ms[0])
+        return found
+
+    def going(self, number: int, test: Test) -> NDArray[np.intp]:
+        """Returns where each sample goes from an exit, as the runtime's ``goes_to``."""
+        total = self.total(number, test)
+        found = np.where(total >= test.threshold, number, number + 1)
+        if test.jump is not None:
+            found[total < test.jump.below] = test.jump.stage
         return found
 
     def total(self, number: int, test: Test) -> Floats:
@@ -138,17 +166,22 @@ def _check_solvable(manifest: Manifest, entry: ConfigurationEntry) -> None:
                 f"{place}: stage {number} is not tested by scores of its answer, which alone"
                 f" are solved: {', '.join(CLASS_SCORES)}."
             )
-        if test.jump is not None:
-            raise PolicyError(
-                f"{place}: stage {number} jumps to stage {test.jump.stage}; solved are tests"
-                " that answer or go on to the next. Build it without 'jump'."
-            )
     rows = manifest.batch.minimum if manifest.batch else spec.shape[0]
     if rows != 1:
         raise PolicyError(
             f"{place} takes {rows} samples at least, which go on together; a policy is solved"
             " for samples that leave one by one. Build it for a batch of 1 or more."
         )
+
+
+def starts_of(route: Sequence[Stage]) -> tuple[int, ...]:
+    """Returns the stages before which nothing is needed: each begins a network."""
+    reads = [
+        min((source[0] for feed in stage.feeds.values() if (source := source_of(feed))),
+            default=number)
+        for number, stage in enumerate(route)
+    ]  # fmt: skip
+    return tuple(n for n in range(len(route)) if min(reads[n:]) >= n)
 
 
 def open_runs(

@@ -1,15 +1,20 @@
-"""Policies: by one threshold, by a budget, by learnt gates; two more are references only."""
+"""Policies: by one threshold, by a budget, by learnt gates; two more are references only.
+
+Gates of a chain answer or go on; where it is of three networks and more, they may jump.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from skipc.compiler.policy.answers import CLASS_SCORES, Answers
+from skipc.compiler.policy.jumps import Cuts, backward_jumping, fitted_jump
 from skipc.compiler.policy.recursion import NEVER, backward, fitted_gate
+from skipc.runtime.bundle.route import Jump
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,19 +47,31 @@ LOSSES: Mapping[Kind, Loss] = {
 """Which answers are lost, (exits, N), by what a bound is of."""
 
 
+class Followed(NamedTuple):
+    """Where a policy answers each sample, (N,), and what that takes, (N,)."""
+
+    stops: NDArray[np.intp]
+    took_ms: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class Gates:
     """A policy that the runtime can follow: a test for each exit but the last."""
 
     tests: tuple[Test, ...]
 
-    def stops(self, answers: Answers) -> NDArray[np.intp]:
-        """Returns the exit of each sample, (N,)."""
-        found = np.full(len(answers.labels), len(self.tests))
-        for number in reversed(range(len(self.tests))):
-            test = self.tests[number]
-            found[answers.total(number, test) >= test.threshold] = number
-        return found
+    def followed(self, answers: Answers) -> Followed:
+        """Returns where each sample is answered."""
+        at = np.zeros(len(answers.labels), np.intp)
+        saved_ms = np.zeros(len(at))
+        for number, test in enumerate(self.tests):
+            going = np.where(at == number, answers.going(number, test), at)
+            if test.jump is not None:
+                over = (at == number) & (going == test.jump.stage)
+                left_out = answers.upto_ms[[number, test.jump.stage - 1]]
+                saved_ms[over] += left_out[1] - left_out[0]
+            at = going
+        return Followed(at, answers.upto_ms[at] - saved_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +81,11 @@ class Oracle:
     price_ms: float
     loss: Loss
 
-    def stops(self, answers: Answers) -> NDArray[np.intp]:
-        """Returns the exit of each sample, (N,)."""
-        found: NDArray[np.intp] = costs_of(answers, self.price_ms, self.loss).argmin(0)
-        return found
+    def followed(self, answers: Answers) -> Followed:
+        """Returns where each sample is answered."""
+        costs = answers.least_ms[:, None] + self.price_ms * self.loss(answers)
+        stops: NDArray[np.intp] = costs.argmin(0)
+        return Followed(stops, answers.least_ms[stops])
 
 
 Policy: TypeAlias = Gates | Oracle
@@ -92,13 +110,13 @@ class Outcome:
 
 def outcome_of(policy: Policy, answers: Answers, loss: Loss) -> Outcome:
     """Returns what a policy comes to."""
-    stops = policy.stops(answers)
+    stops, took_ms = policy.followed(answers)
     samples = np.arange(len(stops))
     shares = np.bincount(stops, minlength=len(answers.upto_ms)) / len(stops)
     return Outcome(
         accuracy=1 - float(answers.wrong[stops, samples].mean()),
         failures=int(loss(answers)[stops, samples].sum()),
-        mean_ms=float(answers.upto_ms[stops].mean()),
+        mean_ms=float(took_ms.mean()),
         shares=tuple(float(share) for share in shares),
     )
 
@@ -196,6 +214,19 @@ def learnt(answers: Answers, loss: Loss, myopic: bool = False) -> list[Policy]:
     return found
 
 
+def jumping(answers: Answers, loss: Loss) -> list[Policy]:
+    """Returns policies as ``learnt``, of gates that jump over networks; see ``jumps``.
+
+    None where there is nothing to jump over.
+    """
+    found: list[Policy] = []
+    for price_ms in _prices(answers) if any(answers.targets) else ():
+        gates = _jumping(answers, price_ms * loss(answers))
+        if any(test.jump is not None for test in gates.tests):
+            found += [_stricter(gates, answers, share) for share in _KEPT]
+    return found
+
+
 def oracles(answers: Answers, loss: Loss) -> list[Policy]:
     """Returns oracles, for the prices of ``learnt``."""
     return [Oracle(price_ms, loss) for price_ms in _prices(answers)]
@@ -205,6 +236,7 @@ SOLVERS: Mapping[str, Solver] = {
     "uniform threshold": uniform,
     "budget solver": budgeted,
     "learnt gates": learnt,
+    "gates that jump": jumping,
 }
 """Each makes policies of the answers to some samples; the first is what others must beat."""
 
@@ -223,12 +255,40 @@ def _learnt(answers: Answers, costs: Floats, myopic: bool) -> Gates:
 
     def gate(number: int, label: Bools, weight: Floats) -> Bools:
         weights, threshold = fitted_gate(answers.scores[number], label, weight)
-        scores = {name: float(w) for name, w in zip(CLASS_SCORES, weights, strict=True) if w}
-        tests[number] = replace(tests[number], scores=scores, threshold=threshold)
+        tests[number] = _weighing(tests[number], weights, threshold, None)
         return answers.total(number, tests[number]) >= threshold
 
     backward(costs, gate, myopic)
     return Gates(tuple(tests))
+
+
+def _jumping(answers: Answers, prices: NDArray[Any]) -> Gates:
+    tests, targets = list(answers.tests), answers.targets
+
+    def gate(number: int, ways: Mapping[int, Floats]) -> NDArray[np.intp]:
+        scores, here, onward = answers.scores[number], ways[number], ways[number + 1]
+        if not targets[number]:
+            found = fitted_gate(scores, here <= onward, np.abs(here - onward))
+            tests[number] = _weighing(tests[number], *found, None)
+            return answers.going(number, tests[number])
+
+        def fitted(target: int) -> tuple[Floats, Cuts]:
+            return fitted_jump(scores, here, onward, ways[target])
+
+        all_fitted = {target: fitted(target) for target in targets[number]}
+        target, (weights, cuts) = min(all_fitted.items(), key=lambda one: one[1][1].cost)
+        jump = Jump(cuts.below, target) if cuts.below > -NEVER else None
+        tests[number] = _weighing(tests[number], weights, cuts.threshold, jump)
+        return answers.going(number, tests[number])
+
+    stage_ms = np.diff(answers.upto_ms, prepend=0.0)
+    backward_jumping(prices, stage_ms, targets, gate)
+    return Gates(tuple(tests))
+
+
+def _weighing(test: Test, weights: Floats, threshold: float, jump: Jump | None) -> Test:
+    scores = {name: float(w) for name, w in zip(CLASS_SCORES, weights, strict=True) if w}
+    return replace(test, scores=scores, threshold=threshold, jump=jump)
 
 
 def _stricter(gates: Gates, answers: Answers, share: float) -> Gates:

@@ -62,16 +62,27 @@ def fitted_gate(scores: Floats, label: Bools, weight: Floats) -> tuple[Floats, f
         label: Whether a sample should be answered, (N,).
         weight: What a mistake costs, (N,).
     """
+    weights = direction(scores, label, weight)
+    _, threshold = best_threshold(weighted(scores, weights), label, weight)
+    return weights, threshold
+
+
+def direction(scores: Floats, label: Bools, weight: Floats) -> Floats:
+    """Returns the weights of ``fitted_gate``."""
     weights = _logistic(scores, label, weight)
     if not weights.any():  # all samples alike: the threshold says all
         weights[0] = 1.0
     weights /= np.abs(weights).sum()
+    return weights
+
+
+def weighted(scores: Floats, weights: Floats) -> Floats:
+    """Returns the weighted sum of scores, (N,)."""
     # In the order of the test's own sum, so that ties fall as they will there.
     total = np.zeros(len(scores))
     for column, one in enumerate(weights):
         total += one * scores[:, column]
-    _, threshold = best_threshold(total, label, weight)
-    return weights, threshold
+    return total
 
 
 def best_threshold(total: Floats, label: Bools, weight: Floats) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.compiler.errors import PolicyError
-from skipc.compiler.policy.answers import Answers, computed_logits, open_runs
+from skipc.compiler.policy.answers import Answers, computed_logits, open_runs, starts_of
 from skipc.compiler.policy.bound import holds, last_certified, samples_needed
 from skipc.compiler.policy.policies import (
     LOSSES,
@@ -129,7 +129,9 @@ def new_policy(
         logits = computed_logits(bundle, entry, runs, parts, notes.advance)
     # One thread, as rows are run: more of them change all exits alike.
     point = points_here(bundle, engines, 1)[manifest.configurations.index(entry)]
-    asked = tuple(stage.test for stage in entry.route if stage.test is not None)
+    # What is solved says itself over what samples jump.
+    asked = tuple(replace(s.test, jump=None) for s in entry.route if s.test is not None)
+    starts = starts_of(entry.route)
     if bound is None and len(labels[1]) * _DROP < _TELLING:
         notes.note(
             f"{len(labels[1])} samples to choose by tell no difference of {100 * _DROP:g}"
@@ -137,7 +139,8 @@ def new_policy(
         )
     notes("solving policies")
     fitting, selection, calibration, report = (
-        Answers.of(*each, asked, point.upto_ms) for each in zip(logits, labels, strict=True)
+        Answers.of(*each, asked, point.upto_ms, starts)
+        for each in zip(logits, labels, strict=True)
     )
     solved = solve(fitting, selection, calibration, report, bound)
     certificate = None
@@ -211,17 +214,23 @@ def solve(
 
     sequences, chosen = {}, {}
     for name, solver in {**SOLVERS, **REFERENCES}.items():
-        sequence = safest_first([end, *solver(fitting, loss)], selection, loss)
+        policies = solver(fitting, loss)
+        if not policies:
+            continue
+        sequence = safest_first([end, *policies], selection, loss)
         sequences[name] = sequence
         chosen[name] = next(
             (each for each in reversed(sequence) if wanted(each.outcome)), sequence[0]
         )
     # The first of equals: what is learnt must beat one threshold.
-    name = min(SOLVERS, key=lambda each: chosen[each].outcome.mean_ms)
+    name = min(
+        (kind for kind in SOLVERS if kind in chosen),
+        key=lambda each: chosen[each].outcome.mean_ms,
+    )
     failures = None
     if bound is not None:
-        policies = [each.policy for each in sequences[name]]
-        policy, failures = _certified(policies, calibration, loss, bound)
+        safest = [each.policy for each in sequences[name]]
+        policy, failures = _certified(safest, calibration, loss, bound)
         chosen[name] = Seen(policy, outcome_of(policy, selection, loss))
     gates = chosen[name].policy
     assert isinstance(gates, Gates)

@@ -107,7 +107,7 @@ def write_into_front(path: Path, entry: ConfigurationEntry) -> None:
     """Writes tests, stops and metrics of a configuration into a front, for the next build."""
     front = read_front(path)
     tests = tuple(
-        ExitTest(test.threshold, test.scores, test.temperature)
+        ExitTest(test.threshold, test.scores, test.temperature, test.jump)
         for test in (stage.test for stage in entry.route)
         if test is not None
     )

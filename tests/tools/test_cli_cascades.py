@@ -12,10 +12,12 @@ import torch
 from torch.nn.functional import interpolate
 
 from skipc.compiler.family import open_family
+from skipc.compiler.front import read_front
 from skipc.compiler.heads import Head, read_heads, write_heads
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.resnet import ResNet
+from skipc.compiler.select.data import POLICY_PARTS, DataOptions, read_parts
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
@@ -222,10 +224,34 @@ def test_samples_are_answered_by_the_network_that_eager_pytorch_decides_on(
             np.testing.assert_allclose(together, own, rtol=1e-4, atol=1e-4)
 
 
-def test_tests_that_jump_are_not_solved(folder: Path) -> None:
-    bundle = folder / "small-mid-large.skipc"
-    told = mistake("policy", bundle, "--data", "digits", "--configuration", "three")
-    assert "stage 0 jumps to stage 2; solved are tests that answer or go on" in told
+def test_tests_that_jump_are_solved(folder: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(folder / "small-mid-large.skipc", tmp_path / "made.skipc")
+    front = shutil.copy(folder / "front.json", tmp_path / "front.json")
+    rng = np.random.default_rng(3)
+    x = (rng.normal(size=(400, 1, 16, 16)) * rng.uniform(0, 6, (400, 1, 1, 1))).astype("f")
+    np.savez(tmp_path / "data.npz", x=x, y=rng.integers(0, 5, 400))
+    ended = skipc(
+        *("policy", bundle, "--data", tmp_path / "data.npz", "--configuration", "three"),
+        *("--max-disagreement", 0.5, "--front", front, "--json"),
+    )
+    found = ended.json()
+    assert "gates that jump" in found["policies"]
+    entry = Bundle.open(bundle).manifest.configuration("three")
+    assert entry.certificate is not None
+    written = next(one for one in read_front(front).configurations if one.name == "three")
+    assert [test.jump for test in written.tests] == [
+        stage.test.jump for stage in entry.route if stage.test is not None
+    ]
+    options = DataOptions(str(tmp_path / "data.npz"), 20000, POLICY_PARTS)
+    report = read_parts(options, Bundle.open(bundle).manifest.inputs)[-1].inputs["images"]
+    stops = np.zeros(4)
+    with AdaptiveEngine.open(bundle) as engine:
+        engine.pin("three")
+        for image in report:
+            engine({"images": image[None]})
+            assert engine.last is not None
+            stops[engine.last.stage] += 1
+    assert tuple(stops / len(report)) == pytest.approx(entry.stops)
 
 
 def test_what_was_built_checks_and_shows(folder: Path) -> None:

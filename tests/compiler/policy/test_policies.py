@@ -22,17 +22,23 @@ WRONG = LOSSES["max-error"]
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_policy_stops_where_the_runtime_does(solver):
-    seen = answers(400)
-    for policy in SOLVERS[solver](seen, WRONG)[::15]:
-        for row, stop in enumerate(policy.stops(seen)):
-            at = 0
+    seen = answers(400, starts=(0, 1, 2))
+    policies = SOLVERS[solver](seen, WRONG)[::15]
+    assert policies
+    stage_ms = np.diff(seen.upto_ms, prepend=0)
+    for policy in policies:
+        found = policy.followed(seen)
+        for row, (stop, took_ms) in enumerate(zip(*found, strict=True)):
+            at, ran_ms = 0, stage_ms[0]
             while at < len(policy.tests):
                 logits = seen.logits[at, row : row + 1]
                 following = int(goes_to(policy.tests[at], at, logits)[0])
                 if following == at:
                     break
                 at = following
+                ran_ms += stage_ms[at]
             assert at == stop
+            assert ran_ms == pytest.approx(took_ms)
 
 
 @settings(max_examples=30)

@@ -46,7 +46,7 @@ def test_gates_without_mistakes_are_the_oracle():
     seen = answers(200)
     costs = costs_of(seen, 7.0, WRONG)
     best = backward(costs, lambda number, label, weight: label)
-    stops = Oracle(7.0, WRONG).stops(seen)
+    stops = Oracle(7.0, WRONG).followed(seen).stops
     np.testing.assert_array_equal(best, costs[stops, np.arange(200)])
 
 

@@ -20,7 +20,8 @@ FITTING, SELECTION, CALIBRATION, REPORT, OTHER = (answers(SAMPLES, seed) for see
 def test_the_fastest_within_the_drop_is_taken():
     solved = solve(FITTING, SELECTION, CALIBRATION, REPORT, None)
     assert solved.failures is None
-    assert list(solved.outcomes) == [FULL, *SOLVERS, "myopic gates", "oracle"]
+    kinds = [kind for kind in SOLVERS if kind != "gates that jump"]  # one network
+    assert list(solved.outcomes) == [FULL, *kinds, "myopic gates", "oracle"]
     found = outcome_of(solved.gates, SELECTION, WRONG)
     full = 1 - SELECTION.wrong[-1].mean()
     assert full - found.accuracy <= 0.003
