@@ -128,7 +128,8 @@ class AdaptiveEngine(OpenEngine):
             runner = Runner(runs(), control, outputs, calls, locks, now_ns)
             stats = partial(engine_stats, control, orders, backend, backend.sharing(), held)
             resources = stack.pop_all()
-        super().__init__(checker, orders, control, runner, calls, stats, resources)
+        shown = family.certificates
+        super().__init__(checker, orders, control, runner, calls, stats, resources, shown)
 
     @classmethod
     def open(

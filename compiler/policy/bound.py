@@ -51,6 +51,14 @@ def _refuted(
     return found
 
 
+def upper_limit(failures: int, samples: int, confidence: float) -> float:
+    """Returns the share that is lost at most: Clopper and Pearson's limit (1934)."""
+    if failures >= samples:
+        return 1.0
+    beta = require("scipy.special", "select").betaincinv
+    return float(beta(failures + 1, samples - failures, confidence))
+
+
 def samples_needed(rate: float, bound: float, confidence: float) -> int | None:
     """Returns how many samples certify a policy that loses a share ``rate`` of them.
 

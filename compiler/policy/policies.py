@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.runtime.bundle.certificate import Kind
     from skipc.runtime.bundle.route import Test
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Loss = Callable[[Answers], Bools]
     Solver = Callable[[Answers, Loss], list["Policy"]]
-
-Kind: TypeAlias = Literal["max-error", "max-drop", "max-disagreement"]
 
 _SURE = CLASS_SCORES.index("max-softmax")
 _THRESHOLDS = 200

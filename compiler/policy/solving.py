@@ -13,7 +13,7 @@ import numpy as np
 
 from skipc.compiler.errors import PolicyError
 from skipc.compiler.policy.answers import Answers, computed_logits, open_runs, starts_of
-from skipc.compiler.policy.bound import holds, last_certified, samples_needed
+from skipc.compiler.policy.bound import holds, last_certified, samples_needed, upper_limit
 from skipc.compiler.policy.policies import (
     LOSSES,
     REFERENCES,
@@ -25,17 +25,18 @@ from skipc.compiler.policy.policies import (
     safest_first,
     to_the_end,
 )
-from skipc.runtime.bundle.manifest import Certificate
+from skipc.runtime.bundle.certificate import Certificate, CutLimit, Cuts
 from skipc.runtime.bundle.solved import ExitOutcome, PolicyOutcome, SolvedPolicy, Traded
 from skipc.runtime.load.points import points_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from skipc.compiler.policy.policies import Kind, Loss, Policy
+    from skipc.compiler.policy.policies import Loss, Policy
     from skipc.compiler.select.problem import Notes
     from skipc.compiler.select.samples import Samples
     from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.certificate import Kind
     from skipc.runtime.bundle.manifest import ConfigurationEntry
 
 FULL = "to the end"
@@ -98,7 +99,7 @@ def new_policy(
     bundle: Bundle,
     entry: ConfigurationEntry,
     parts: Sequence[Samples],
-    data_sha256: str,
+    sha256s: Sequence[str],
     bound: Bound | None,
     target: str | None,
     notes: Notes,
@@ -110,7 +111,7 @@ def new_policy(
         entry: The configuration, see ``configuration_of``.
         parts: The data: for fitting, selection, calibration, and the report. Targets are the
             numbers of classes.
-        data_sha256: Of the calibration part.
+        sha256s: Of each part.
         bound: What must be certified; None for the fastest that loses little.
         target: Whose engines answer, see ``open_runs``.
         notes: Told what is being done.
@@ -147,9 +148,10 @@ def new_policy(
     if bound is not None and solved.failures is not None:
         certificate = Certificate(
             *(bound.kind, bound.share, bound.confidence, len(labels[2]), solved.failures),
-            data_sha256=data_sha256,
+            data_sha256=sha256s[2],
             policy=solved.name,
             target="" if engines is None else engines.target,
+            cuts=_cuts(solved.gates, report, bound, sha256s[3]),
         )
     tests = (*solved.gates.tests, None)
     right = 1 - report.wrong.mean(1)
@@ -169,6 +171,36 @@ def new_policy(
         ),
     )
     return NewPolicy(changed, solved, point.source, point.upto_ms)
+
+
+def _cuts(gates: Gates, report: Answers, bound: Bound, sha256: str) -> Cuts | None:
+    """Returns what holds where a deadline cuts a policy; None of one that jumps.
+
+    There the time that is up cuts one way at another exit than the next, in more combinations
+    than exits.
+    """
+    if any(test.jump is not None for test in gates.tests):
+        return None
+    limits = cut_limits(gates, report, LOSSES[bound.kind], bound.confidence)
+    return Cuts(len(report.labels), sha256, limits)
+
+
+def cut_limits(
+    gates: Gates, answers: Answers, loss: Loss, confidence: float
+) -> tuple[CutLimit, ...]:
+    """Returns what is lost at most where a deadline cuts a policy at each exit but the last.
+
+    All limits hold together (Bonferroni). The policy must not have been chosen by these
+    answers, nor certified by them (the fixed sequence stops where luck ends), nor jump.
+    """
+    stops, lost = gates.followed(answers).stops, loss(answers)
+    samples = np.arange(len(stops))
+    each = 1 - (1 - confidence) / len(gates.tests)
+    found = []
+    for number in range(len(gates.tests)):
+        failures = int(lost[np.minimum(stops, number), samples].sum())
+        found.append(CutLimit(failures, upper_limit(failures, len(stops), each)))
+    return tuple(found)
 
 
 def _written(name: str, solved: Solved) -> PolicyOutcome:

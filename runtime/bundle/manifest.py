@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from ..errors import FormatError, choices_text
+from .certificate import Certificate  # noqa: TC001  (a document's field)
 from .constraints import (
     AtLeast,
     AtMost,
@@ -25,11 +26,6 @@ from .tensors import BatchRange, TensorSpec
 
 _NOT_PORTABLE = ("engines/", "measured/")
 _ROUNDING = 1e-6
-_LOST = {
-    "max-error": "answered wrong",
-    "max-drop": "answered wrong that the last exit gets right",
-    "max-disagreement": "answered otherwise than by the last exit",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,35 +144,6 @@ class PartEntry:
 
     network: Text
     choices: Annotated[tuple[ChoiceEntry, ...], Distinct("axis")]
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What was shown of a configuration's tests, on samples that nothing else had seen."""
-
-    kind: Literal["max-error", "max-drop", "max-disagreement"]
-    bound: Annotated[float, AtLeast(0), AtMost(1)]
-    confidence: Annotated[float, AtLeast(0), AtMost(1)]
-    samples: Count
-    failures: int
-    data_sha256: Annotated[str, Sha256()]
-    policy: str
-    target: Text
-
-    @property
-    def text(self) -> str:
-        """What holds in words, and what was seen."""
-        return (
-            f"at most {100 * self.bound:g} % of the samples are {_LOST[self.kind]}, sure to"
-            f" {100 * self.confidence:g} % ({self.failures} of {self.samples} were)"
-        )
-
-    def check(self, where: str) -> None:
-        """Raises ``FormatError`` where more samples are lost than there are."""
-        if self.failures > self.samples:
-            raise FormatError(
-                f"{where}: 'failures' is {self.failures}, of {self.samples} samples."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,10 +303,8 @@ class Manifest:
                     f"{place}: 'stops' sums up to {sum(entry.stops):g}, expected 1: every row"
                     " stops somewhere."
                 )
-            if entry.certificate is not None and len(entry.route) < 2:
-                raise FormatError(
-                    f"{place}: has a 'certificate', but no test that it could be of."
-                )
+            if entry.certificate is not None:
+                entry.certificate.check_stages(len(entry.route), place)
             if entry.solved is not None and len(entry.solved.exits) != len(entry.route):
                 raise FormatError(
                     f"{place}: 'solved' is of {len(entry.solved.exits)} exits, expected one"

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 class Reached(NamedTuple):
     """What a chain answered: the family's outputs, and the last stage that a row reached.
 
-    ``alike`` tells whether every row stopped there, and ran all stages before: else the time
-    says nothing about a stage.
+    Where a deadline stopped rows ``stage`` is the first at which it did. ``alike`` tells
+    whether every row stopped there, and ran all stages before: else the time says nothing
+    about a stage.
     ``stopped_by`` is ``deadline`` where that stopped a row, else ``test`` where a row was
     answered before the route's ``end``.
     """
@@ -136,7 +137,7 @@ class Chain:
                     " stages cannot look. Give it a numpy array: .cpu().numpy() of a tensor."
                 )
         parts = [_Rows(part) for part in self._apart(inputs)]
-        late = jumped = False
+        late, jumped = len(self._steps), False
         for number, step in enumerate(self._steps):
             for rows in parts:
                 if rows.at != number:
@@ -144,7 +145,7 @@ class Chain:
                 if until_ns is not None and rows.answer:
                     stage_ms = upto_ms[number] - upto_ms[rows.reached]
                     if self._now_ns() + stage_ms * 1e6 > until_ns:
-                        rows.at, late = len(self._steps), True
+                        rows.at, late = len(self._steps), min(late, rows.reached)
                         continue
                 rows.pass_stage(number, step)
                 rows.at = len(self._steps)
@@ -157,7 +158,9 @@ class Chain:
         stages = {rows.reached for rows in parts}
         alike = len(stages) == 1 and not jumped
         early = min(stages) < len(self._steps) - 1
-        stopped_by = "deadline" if late else "test" if early else "end"
+        if late < len(self._steps):
+            return Reached(self._together(parts), late, alike, "deadline")
+        stopped_by = "test" if early else "end"
         return Reached(self._together(parts), max(stages), alike, stopped_by)
 
     def run_through(self, inputs: Arrays) -> list[Outputs]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..bundle.certificate import Certificate, Limit
     from ..governor.budget import Budget
     from .arrays import InputChecker
     from .controller import Controller
@@ -49,10 +50,12 @@ class OpenEngine:
         in_flight: InFlight,
         stats: Callable[[], EngineStats],
         resources: ExitStack,
+        certificates: Mapping[str, Certificate],
     ) -> None:
         self._inputs, self._orders = inputs, orders
         self._control, self._runner, self._stats = control, runner, stats
         self._in_flight, self._resources = in_flight, resources
+        self._certificates = certificates
         self._process = os.getpid()
         self._freeing = RLock()
         self._forgotten = weakref.finalize(self, free, in_flight, resources, self._process)
@@ -127,6 +130,18 @@ class OpenEngine:
     def last(self) -> CallRecord | None:
         """The call that finished last, in whichever thread; None before the first."""
         return self._control.last
+
+    def limit_of(self, call: CallRecord) -> Limit | None:
+        """Returns what was certified of calls like this one of the engine; None if nothing.
+
+        It is the route's limit where its tests or its end stopped the call, and the cut
+        exit's where a hard deadline did. It is a statement about all inputs that such calls
+        are made with, not about those alone that were cut: they are the harder ones.
+        """
+        certificate = self._certificates.get(call.configuration)
+        if certificate is None or call.failure:
+            return None
+        return certificate.limit_of_call(call.stage, call.stopped_by)
 
     def trace(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first: ten thousand at most.

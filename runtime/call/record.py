@@ -60,7 +60,8 @@ class CallRecord:
         deadline_ms: What this call alone was granted; None if nothing was said.
         metered_mj: What the meter had counted since the engine was opened; None without one.
         failure: Why the configuration gave no outputs; empty if it did.
-        stage: The last stage of its route that it reached; 0 where there is one.
+        stage: The last stage of its route that it reached; 0 where there is one. Of a batch
+            that a deadline cut, the first at which it did.
         stopped_by: What ended it: ``end`` of the route, a ``test``, or a hard ``deadline``.
     """
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..backends import Arrays, Backend, Outputs, Run
+    from ..bundle.certificate import Certificate
     from ..bundle.engines import EngineSet
     from ..bundle.folder import Bundle
     from ..bundle.route import Graph
@@ -48,6 +49,7 @@ class Family:
         size_bytes: The device memory that each engine takes, by graph; 0 on a CPU.
         limit_bytes: What all loaded engines may take of it; None for no limit.
         keep: The graph whose engine leaves the device last.
+        certificates: What was shown of tests, by configuration.
     """
 
     routes: Mapping[str, Sequence[Stage]]
@@ -56,6 +58,7 @@ class Family:
     size_bytes: Mapping[str, int] = field(default_factory=dict)
     limit_bytes: int | None = None
     keep: str | None = None
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)
 
     @classmethod
     def of_names(cls, configurations: Iterable[str]) -> Family:
@@ -190,6 +193,7 @@ def family_of(
         size_bytes=sizes,
         limit_bytes=None if engines is None else device_bytes,
         keep=min(manifest.graphs, key=lambda graph: graph.macs).name,
+        certificates={e.name: e.certificate for e in manifest.configurations if e.certificate},
     )
 
 

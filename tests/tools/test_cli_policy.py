@@ -14,6 +14,7 @@ from skipc.compiler.front import read_front
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.certificate import percent_up
 from skipc.tools.report.page import page_of
 from skipc.tools.report.sections.routes import policies_chart
 from skipc.tools.report.study import read_study
@@ -117,8 +118,29 @@ def test_a_bound_is_certified_and_shown(here: Path) -> None:
         "at most 30 % of the samples are answered otherwise than by the last exit, sure to"
         f" 95 % ({certificate.failures} of 216 were)"
     )
-    assert f"Certified: {text}." in ended.out
-    assert f"Certified: {text}." in " ".join(skipc("show", path).out.split())
+    assert certificate.cuts is not None
+    assert certificate.cuts.samples == 144
+    first, second = (percent_up(each.bound) for each in certificate.cuts.exits)
+    text = (
+        f"Certified: {text}. If a deadline cuts the route, at most so many are: at stages.0.0"
+        f" {first}, at stages.1.1 {second}."
+    )
+    assert text in " ".join(ended.out.split())
+    assert text in " ".join(skipc("show", path).out.split())
+    (section,) = (
+        each
+        for each in page_of(read_study(path, [], path.parent / "page.html")).sections
+        if each.name == "routes"
+    )
+    assert text in section.content
+    with AdaptiveEngine.open(path) as engine:
+        engine.pin("early")
+        engine(np.zeros((1, 1, 8, 8), np.float32), deadline_ms=1e-3, hard=True)
+        assert engine.last is not None
+        assert engine.last.stopped_by == "deadline"
+        limit = engine.limit_of(engine.last)
+        assert limit is not None
+        assert limit.share >= certificate.cuts.exits[0].bound
     # Another policy, without a bound: what was certified is gone.
     assert skipc("policy", path, *ASKED).code == 0
     assert Bundle.open(path).manifest.configuration("early").certificate is None

@@ -11,6 +11,7 @@ from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.console import console, print_json, print_prose, progress, table
 from skipc.tools.data_options import data_options
 from skipc.tools.options import PATH, group, target_name
+from skipc.tools.views.routes import certified_text, exits_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.policy.solving import Bound, NewPolicy
     from skipc.compiler.select.data import DataOptions
+    from skipc.runtime.bundle.manifest import Manifest
 
 _SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 _LEAST_SAMPLES = 8
@@ -142,8 +144,8 @@ def command(
         step("reading the data")
         manifest = opened.manifest
         parts = labelled_parts(data, manifest.inputs, manifest.outputs[0])
-        sha256 = samples_sha256(parts[2:3])
-        found = new_policy(opened, entry, parts, sha256, bound, name, step)
+        sha256s = [samples_sha256([part]) for part in parts]
+        found = new_policy(opened, entry, parts, sha256s, bound, name, step)
         step("writing the bundle")
         replace_entry(opened, found.entry)
         if front is not None:
@@ -151,7 +153,7 @@ def command(
     if as_json:
         print_json(_json(found))
     else:
-        _print(found, console())
+        _print(found, manifest, console())
 
 
 def _json(found: NewPolicy) -> dict[str, object]:
@@ -168,7 +170,7 @@ def _json(found: NewPolicy) -> dict[str, object]:
     }
 
 
-def _print(found: NewPolicy, out: Console) -> None:
+def _print(found: NewPolicy, manifest: Manifest, out: Console) -> None:
     unit = "ms by MACs" if found.source == "macs" else "ms"
     rows = table(
         *("policy", ">accuracy", ">drop", f">mean {unit}", ">of full"),
@@ -188,4 +190,5 @@ def _print(found: NewPolicy, out: Console) -> None:
     out.print(rows)
     out.print(f"\n{found.entry.name} answers by this: {found.solved.name}.")
     if found.entry.certificate is not None:
-        print_prose(out, f"Certified: {found.entry.certificate.text}.")
+        names = [each.name for each in exits_of(manifest, found.entry)]
+        print_prose(out, certified_text(found.entry.certificate, names))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from skipc.runtime.bundle.certificate import percent_up
 from skipc.tools.console import count_text, print_prose, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from skipc.runtime.bundle.certificate import Certificate
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.runtime.bundle.route import Test
     from skipc.runtime.bundle.solved import SolvedPolicy
@@ -101,17 +105,33 @@ def solved_text(solved: SolvedPolicy) -> str:
     )
 
 
+def certified_text(certificate: Certificate, names: Sequence[str]) -> str:
+    """Returns what is certified, in sentences; ``names`` are the route's exits."""
+    cuts = certificate.cuts
+    if cuts is None:
+        return f"Certified: {certificate.text}. Where a deadline cuts it, nothing is."
+    each = ", ".join(
+        f"at {name} {percent_up(cut.bound)}"
+        for name, cut in zip(names, cuts.exits, strict=False)
+    )
+    return (
+        f"Certified: {certificate.text}. If a deadline cuts the route, at most so many are:"
+        f" {each}."
+    )
+
+
 def print_routes(manifest: Manifest, out: Console) -> None:
     """Prints the exits of each configuration that has several, and what is certified."""
     for entry in manifest.configurations:
         if len(entry.route) < 2:
             continue
         out.print(f"\n{entry.name}", style="bold")
-        rows = table(*HEADINGS)
-        for each in exits_of(manifest, entry):
+        rows, exits = table(*HEADINGS), exits_of(manifest, entry)
+        for each in exits:
             rows.add_row(*each.cells)
         out.print(rows)
         if entry.solved is not None:
             print_prose(out, solved_text(entry.solved))
         if entry.certificate is not None:
-            print_prose(out, f"Certified: {entry.certificate.text}.")
+            names = [each.name for each in exits]
+            print_prose(out, certified_text(entry.certificate, names))

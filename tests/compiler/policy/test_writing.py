@@ -11,8 +11,8 @@ from skipc.compiler.errors import PolicyError
 from skipc.compiler.policy.answers import configuration_of
 from skipc.compiler.policy.writing import check_front, replace_entry
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.certificate import Certificate, CutLimit, Cuts
 from skipc.runtime.bundle.device import this_device
-from skipc.runtime.bundle.manifest import Certificate
 from skipc.runtime.bundle.measured import (
     MeasuredTable,
     Row,
@@ -46,7 +46,10 @@ def cascade(tmp_path):
 
 def certified(bundle):
     entry = bundle.manifest.configuration("full")
-    certificate = Certificate("max-drop", 0.01, 0.9, 500, 1, "a" * 64, "learnt gates", "cpu")
+    cuts = Cuts(400, "b" * 64, (CutLimit(40, 0.13),))
+    certificate = Certificate(
+        "max-drop", 0.01, 0.9, 500, 1, "a" * 64, "learnt gates", "cpu", cuts
+    )
     return replace(entry, metrics={"accuracy": 0.5}, certificate=certificate)
 
 
@@ -93,6 +96,11 @@ def test_altered_engines_are_not_sealed_anew(tmp_path):
     assert (path / "manifest.json").read_bytes() == before
 
 
+def cut(*limits):
+    exits = [{"failures": failures, "bound": bound} for failures, bound in limits]
+    return {"samples": 400, "data_sha256": "b" * 64, "exits": exits}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -100,6 +108,10 @@ def test_altered_engines_are_not_sealed_anew(tmp_path):
         ({"bound": 1.5}, "'bound' must be"),
         ({"failures": 501}, "'failures' is 501, of 500 samples"),
         ({"data_sha256": "a"}, "64 hexadecimal digits"),
+        ({"cuts": cut((9, 0.1), (3, 0.1))}, "'cuts' of the 'certificate' has 2 exits"),
+        ({"cuts": cut((401, 0.1))}, "cuts: 'failures' is 401, of 400 samples"),
+        ({"cuts": cut((9, 1.5))}, "'bound' must be"),
+        ({"cuts": cut()}, "'exits'"),
     ],
 )
 def test_a_certificate_that_means_nothing_is_refused(tmp_path, change, message):

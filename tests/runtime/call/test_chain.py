@@ -20,6 +20,7 @@ from skipc.runtime import (
     TensorSpec,
 )
 from skipc.runtime.backends.null import NullBackend
+from skipc.runtime.bundle.certificate import Certificate, CutLimit, Cuts
 from skipc.runtime.bundle.route import Jump, Stage, Test
 from skipc.runtime.call.chain import Chain, runs_of
 from skipc.runtime.load.opening import Family
@@ -181,7 +182,7 @@ def test_every_row_has_an_answer_before_one_goes_on_where_time_is_short() -> Non
     until_ns = clock.now_ns() + 5_000_000
     outputs, stage, alike, why = made.run(rows(60, 60, 60), until_ns, (1.0, 3.0, 11.0))
     assert outputs["y"].tolist() == [125, 60, 60]
-    assert (stage, alike, why) == (1, False, "deadline")
+    assert (stage, alike, why) == (0, False, "deadline")  # the first that was cut
     assert script.graphs == ["first", "first", "first", "rest"]
 
 
@@ -233,8 +234,14 @@ POINTS = (
     OperatingPoint("large", 0.8, 8.0, 8.0),
     OperatingPoint("same", 0.7, 8.0, 8.0),
 )
+CUTS = Cuts(90, "b" * 64, (CutLimit(30, 0.5), CutLimit(9, 0.2)))
 FAMILY = Family(
-    {"chain": ROUTE, "large": (Stage("large"),), "same": (Stage("large"),)}, OUTPUTS, GRAPHS
+    {"chain": ROUTE, "large": (Stage("large"),), "same": (Stage("large"),)},
+    OUTPUTS,
+    GRAPHS,
+    certificates={
+        "chain": Certificate("max-error", 0.1, 0.9, 90, 2, "a" * 64, "", "", CUTS),
+    },
 )
 
 
@@ -347,6 +354,11 @@ def test_a_hard_budget_stops_a_route_in_time(
             assert made.last is not None
             assert (made.last.stage, made.last.stopped_by) == (stage, stopped_by)
             assert made.last.within_budget
+            assert made.limit_of(made.last) == ("max-error", (0.5, 0.2, 0.1)[stage], 0.9)
+        made.pin("large")
+        made(rows(60.0)["x"])
+        assert made.limit_of(made.last) is None
+        made.pin("chain")
         made(rows(60.0)["x"], deadline_ms=granted_ms)
         assert (made.last.stage, made.last.stopped_by) == (2, "end")
 

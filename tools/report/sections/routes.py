@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from skipc.tools.report.sections.marks import Column, bar_chart
 from skipc.tools.report.texts import NOTHING, exact, number, percent
-from skipc.tools.views.routes import HEADINGS, exits_of, percent_of, solved_text
+from skipc.tools.views.routes import (
+    HEADINGS,
+    certified_text,
+    exits_of,
+    percent_of,
+    solved_text,
+)
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, hovering
 from skipc.tools.web.html import Html, Table, element, joined, note
 from skipc.tools.web.page import Section
@@ -88,7 +94,7 @@ def _route(
     if entry.certificate is None:
         yield note("Not certified: nothing is promised of these tests.")
     else:
-        yield note(f"Certified: {entry.certificate.text}.")
+        yield note(certified_text(entry.certificate, [each.name for each in exits]))
     if entry.solved is not None:
         yield note(solved_text(entry.solved))
         name = f"policies-{index}"
