@@ -84,7 +84,7 @@ def operating_points(
             times = [(whole_ms * (share / sum(shares)),) * 3 for share in shares]
         seen_mj = [energies_mj.get(name) for name in names]
         if None not in seen_mj:
-            upto_mj = _upto(entry.route, [mj or 0.0 for mj in seen_mj])
+            upto_mj = upto_ends(entry.route, [mj or 0.0 for mj in seen_mj])
             energy_mj = sum(map(mul, entry.stops, upto_mj))
         sizes = [built.get(graph.name, graph) for graph in manifest.graphs_of(entry)]
         (p50_ms, p95_ms, p99_ms), upto_ms, upto_p99_ms = _whole(entry, times)
@@ -117,7 +117,7 @@ def _whole(
     """
     if len(times) == 1:
         return times[0], (), ()
-    upto = [_upto(entry.route, quantile) for quantile in zip(*times, strict=True)]
+    upto = [upto_ends(entry.route, quantile) for quantile in zip(*times, strict=True)]
     stops = [
         (OperatingPoint("", 0.0, *quantiles), share)
         for quantiles, share in zip(zip(*upto, strict=True), entry.stops, strict=True)
@@ -135,7 +135,7 @@ def _whole(
     return found, tuple(upto[0]), tuple(upto[2])
 
 
-def _upto(route: Sequence[Stage], each: Sequence[float]) -> list[float]:
+def upto_ends(route: Sequence[Stage], each: Sequence[float]) -> list[float]:
     """Returns what is taken up to the end of each stage, by the longest way to it."""
     upto = list(each)
     for number, stage in enumerate(route):

@@ -22,7 +22,7 @@ from skipc.tools.bench.harness import (
 )
 from skipc.tools.bench.networks import NETWORKS
 from skipc.tools.bench.pages import find_browser
-from skipc.tools.trtbench.measuring import plain_session
+from skipc.tools.trtbench.plain import plain_session
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from skipc.runtime.bundle import Bundle
 from skipc.tools.report.sections import summary
 from skipc.tools.report.sections.units import Evidence, states
 from skipc.tools.report.study import read_study
-from tests.command_line import mistake, skipc
+from skipc.tools.trtbench.report import read_report
+from tests.command_line import mistake, skipc, trtbench
 from tests.tools.conftest import CONFIGURATIONS, EXITS
 
 if TYPE_CHECKING:
@@ -148,3 +149,19 @@ def test_a_transformer_trained_with_its_exits_is_built_at_once(tmp_path: Path) -
     assert len(Bundle.open(tmp_path / "ckpt.skipc").manifest.configuration("early").route) == 2
     said = mistake("train", "sub-paths", "--heads", 2, "--out", tmp_path)
     assert "--heads: only early-exit trains heads, not sub-paths." in said
+
+
+def test_a_table_of_this_device_has_every_stage(with_exits: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "ckpt.skipc"
+    shutil.copytree(with_exits / "ckpt.skipc", bundle)
+    options = ("--warmUp", 1, "--duration", 0, "--iterations", 12, "--threads", 1)
+    ended = trtbench(bundle, *options, "--update", "--json", tmp_path / "found.json")
+    assert ended.code == 0, ended.err
+    assert "stages of" in ended.out
+    found = {one.name: one for one in read_report(tmp_path / "found.json").configurations}
+    assert [stage.answered for stage in found["early"].stages] == [0.5, 0.25, 0.25]
+    with AdaptiveEngine.open(bundle, threads=1) as engine:
+        points = {one.configuration: one for one in engine.stats().configurations}
+    for name in ("early", "less"):
+        assert points[name].source == "measured"
+        assert points[name].upto_ms == tuple(s.upto_ms for s in found[name].stages)

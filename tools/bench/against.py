@@ -23,7 +23,8 @@ from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.runtime.backends import open_backend
 from skipc.tools.bench.harness import Bar, by_turns_ms, in_fresh_process, ratio, timed_ms
 from skipc.tools.bench.networks import RESNET50, build, prepare
-from skipc.tools.trtbench.measuring import added_bytes, plain_session, pss_bytes
+from skipc.tools.trtbench.loading import added_bytes, pss_bytes
+from skipc.tools.trtbench.plain import plain_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,7 +28,7 @@ from skipc.tools.bench.harness import Bar, by_turns_ms, ratio, timed_ms
 from skipc.tools.bench.networks import RESNET50, build, prepare
 from skipc.tools.simulate.replay import replay
 from skipc.tools.simulate.scenario import Change, Grant, Neighbour, Noise, Scenario
-from skipc.tools.trtbench.measuring import plain_session
+from skipc.tools.trtbench.plain import plain_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from skipc.tools.trtbench.cases import are_typical, cases_from, shapes_from
 from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.latency import percent_of
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
-from skipc.tools.trtbench.measuring import measure, opened
+from skipc.tools.trtbench.measuring import measure, open_bundle
 from skipc.tools.trtbench.output import (
     STDOUT,
     check_places,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.tools.trtbench.cases import Shapes
-    from skipc.tools.trtbench.measuring import Subject
+    from skipc.tools.trtbench.measuring import OpenBundle
 
 _LEAST_ITERATIONS = 10  # of --update: fewer calls say nothing of a 95th percentile
 _LONGEST_S = 86_400.0
@@ -251,21 +251,21 @@ def command(context: click.Context, /, **given: Any) -> int:
         _check_table(asked, whole, are_typical(bundle, cases))
     rebuilt = asked.target or next(iter(bundle.targets()), "cpu")
 
-    def subject_now() -> Subject:
-        return opened(bundle.path, target, asked.threads, names, cases)
+    def open_now() -> OpenBundle:
+        return open_bundle(bundle.path, target, asked.threads, names, cases)
 
     with progress() as step:
         step("opening the engines")
-        subject = with_fresh_engines(asked.bundle, rebuilt, step, subject_now)
-        with closing(subject.backend):
-            _check_backend(asked, subject)
-            found = measure(subject, asked, step)
+        opened = with_fresh_engines(asked.bundle, rebuilt, step, open_now)
+        with closing(opened.backend):
+            _check_backend(asked, opened)
+            found = measure(opened, asked, step)
     out = console(stderr=asked.as_json == STDOUT)
     print_report(found.report, out)
     for graph, profile in found.profiles.items() if asked.dump_profile else ():
         print_profile(graph, profile, out)
-    if asked.update and subject.engines is not None:
-        out.print(f"\n{write_table(bundle, subject.engines, found)}", soft_wrap=True)
+    if asked.update and opened.engines is not None:
+        out.print(f"\n{write_table(bundle, opened.engines, found)}", soft_wrap=True)
     if files := write_files(asked, found):
         out.print(f"\nwritten: {', '.join(map(str, files))}", soft_wrap=True)
     return 0
@@ -353,9 +353,9 @@ def _check_table(asked: Asked, whole: bool, typical: bool) -> None:
     _refuse(click.UsageError, {f"--update: {why}": holds for why, holds in refused.items()})
 
 
-def _check_backend(asked: Asked, subject: Subject) -> None:
+def _check_backend(asked: Asked, opened: OpenBundle) -> None:
     """Raises ``ChoiceError`` where the backend cannot do what was asked for."""
-    name, on_gpu = subject.backend.name, phased_backend(subject.backend) is not None
+    name, on_gpu = opened.backend.name, phased_backend(opened.backend) is not None
     own = " Run trtexec itself on the plan under engines/: --loadEngine=PLAN --dumpProfile."
     instead, on_cpu = own if name.startswith("tensorrt") else "", name == _ON_CPU
     for_gpus = {

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.compare import Change, Comparison
     from skipc.tools.trtbench.latency import RatioInterval, Times
     from skipc.tools.trtbench.loop import Calls
-    from skipc.tools.trtbench.measuring import Found
+    from skipc.tools.trtbench.measuring import Benchmark
     from skipc.tools.trtbench.probes import PhasedCalls, Profile
-    from skipc.tools.trtbench.report import Measured, Report, Share
+    from skipc.tools.trtbench.report import Measured, Report, Share, StageLatency
 
 T = TypeVar("T")
 Cells = Iterable[tuple[str, str | float | None]]
@@ -67,6 +67,14 @@ def print_report(report: Report, out: Console) -> None:
     on_device = regime.way is not None
     _print_each(out, "\nconfiguration", entries, lambda one: _loading(one, on_device))
     _print_each(out, "memory", entries, _memory)
+    for name, one in entries.items():
+        stages = {str(number): stage for number, stage in enumerate(one.stages)}
+        _print_each(out, f"stages of\n{name}", stages, _stage)
+        if stages:
+            out.print(
+                f"{one.expected_ms:.4g} ms for a call where as many stop at each as the bundle"
+                " says."
+            )
     _print_each(out, f"over {report.reference}", entries, lambda one: _over(one, best))
     if report.switching is not None:
         before, after, ratio = report.switching.worst()
@@ -121,6 +129,14 @@ def _memory(one: Measured) -> Cells:
         share: Share | None = getattr(one.memory, place)
         yield f">on {place}\nown", None if share is None else size_text(share.own_bytes)
         yield ">\nshared", None if share is None else size_text(share.shared_bytes)
+
+
+def _stage(one: StageLatency) -> Cells:
+    yield "\ngraph", one.graph
+    yield ">\nanswered", f"{one.answered:.1%}"
+    yield ">median\nms", one.latency.median_ms
+    yield from ((f">\n{p} %", ms) for p, ms in one.latency.percentiles_ms.items())
+    yield ">up to its end\nms", one.upto_ms
 
 
 def _over(one: Measured, best: float | None) -> Cells:
@@ -296,7 +312,7 @@ def check_places(asked: Asked) -> None:
         )
 
 
-def write_files(asked: Asked, found: Found) -> list[Path]:
+def write_files(asked: Asked, found: Benchmark) -> list[Path]:
     """Writes what was found; returns the files, in the order of writing."""
     documents: dict[Path, object] = {}
     if asked.as_json == STDOUT:
@@ -377,7 +393,7 @@ def profile_document(profile: Profile) -> list[dict[str, object]]:
     return [{"count": len(next(iter(profile.values())))}, *layers]
 
 
-def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> str:
+def write_table(bundle: Bundle, engines: EngineSet, found: Benchmark) -> str:
     """Writes what was found as the device's table, and returns what is said of it.
 
     Energies are taken where a meter measured them, not where they are estimated. The table of
@@ -386,26 +402,26 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Found) -> str:
     Raises:
         IntegrityError: Its place lies outside of the bundle.
     """
-    regime, rows = found.report.regime, {}
+    regime, rows = found.report.regime, []
     estimated = regime.meter is not None and regime.meter.estimated
-    for entry in found.report.configurations:
-        graph = bundle.manifest.configuration(entry.name).only_graph
-        if graph is None or graph in rows:
-            continue  # a row is of an engine: routes of several are made of theirs
-        ordered_ms = np.sort(found.calls[entry.name].latencies_ms)
-        energy = None if estimated else entry.energy
-        rows[graph] = Row(
-            graph=graph,
-            p50_ms=float(np.median(ordered_ms)),
-            p95_ms=percentile_ms(ordered_ms, 95),
-            p99_ms=percentile_ms(ordered_ms, 99),
-            runs=len(ordered_ms),
-            energy_mj=None if energy is None else energy.mean_mj,
-            energy_spread_mj=None if energy is None else energy.spread_mj,
+    for graph in bundle.manifest.graphs:
+        name = found.name_of(graph.name)
+        ordered_ms = np.sort(found.calls[name].latencies_ms)
+        energy = None if estimated else found.energies.get(name)
+        rows.append(
+            Row(
+                graph=graph.name,
+                p50_ms=float(np.median(ordered_ms)),
+                p95_ms=percentile_ms(ordered_ms, 95),
+                p99_ms=percentile_ms(ordered_ms, 99),
+                runs=len(ordered_ms),
+                energy_mj=None if energy is None else energy.mean_mj,
+                energy_spread_mj=None if energy is None else energy.spread_mj,
+            )
         )
     key = table_key(bundle, engines, Device(regime.device, regime.power_mode), regime.threads)
     meter = "" if regime.meter is None or estimated else regime.meter.name
-    made = MeasuredTable(key, regime.created_utc, regime.versions, meter, tuple(rows.values()))
+    made = MeasuredTable(key, regime.created_utc, regime.versions, meter, tuple(rows))
     inside(bundle.path, FOLDER).mkdir(exist_ok=True)
     path = inside(bundle.path, key.path())
     write_json(path, written(made))

@@ -12,7 +12,16 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from skipc.runtime.backends.phases import LoadTimes, Wait, Way
-from skipc.runtime.bundle.constraints import Count, Distinct, NotEmpty, Positive, Sha256, Text
+from skipc.runtime.bundle.constraints import (
+    AtLeast,
+    AtMost,
+    Count,
+    Distinct,
+    NotEmpty,
+    Positive,
+    Sha256,
+    Text,
+)
 from skipc.runtime.bundle.device import Conditions
 from skipc.runtime.bundle.records import read, read_json
 from skipc.runtime.errors import FormatError, shown
@@ -195,6 +204,21 @@ class PlainCalls:
 
 
 @dataclass(frozen=True, slots=True)
+class StageLatency:
+    """One stage of a route, measured on what it is fed there.
+
+    Attributes:
+        answered: The share of inputs that the bundle says are answered here.
+        upto_ms: The medians of the stages up to its end together, by the longest way to it.
+    """
+
+    graph: str
+    answered: Annotated[float, AtLeast(0), AtMost(1)]
+    latency: Latency
+    upto_ms: Positive
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What was found of one configuration; None is what was not asked for, or not to be had.
 
@@ -208,6 +232,7 @@ class Measured:
         phases: Calls taken apart.
         energy: Its energy per call.
         plain: A plain session of the same, in the same rounds.
+        stages: The stages of a route that has several.
     """
 
     name: str
@@ -222,6 +247,12 @@ class Measured:
     phases: PhaseSummary | None = None
     energy: Energy | None = None
     plain: PlainCalls | None = None
+    stages: tuple[StageLatency, ...] = ()
+
+    @property
+    def expected_ms(self) -> float:
+        """What an input takes where as many are answered at each stage as the bundle says."""
+        return sum(stage.answered * stage.upto_ms for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from skipc.runtime.bundle.device import Conditions
 from skipc.runtime.bundle.records import written
 from skipc.tools.trtbench.compare import doubts
 from skipc.tools.trtbench.latency import Times, summarize
+from skipc.tools.trtbench.loading import added_bytes, pss_bytes
 from skipc.tools.trtbench.loop import Stop
-from skipc.tools.trtbench.measuring import added_bytes, pss_bytes
 from skipc.tools.trtbench.report import (
     DeviceShare,
     Energy,
