@@ -33,6 +33,8 @@ _FORMS = (
     " timm:NAME, torchvision:NAME, transformers:CLASS, skipc:RECIPE."
 )
 
+_OPTIONS = ("--model", "--model-arg")
+
 _PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 
@@ -51,8 +53,14 @@ class BuiltModel:
     inputs: tuple[TensorSpec, ...]
 
 
-def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
+def parse_arguments(
+    pairs: Iterable[tuple[str, str]], option: str = "--model-arg"
+) -> dict[str, object]:
     """Returns the values of ``--model-arg NAME=VALUE``: JSON (``[8,16]``, ``true``) or text.
+
+    Args:
+        pairs: Names and values.
+        option: What the option is called, for messages.
 
     Raises:
         CheckpointError: An empty or repeated name, or a value that looks like Python's or
@@ -63,12 +71,11 @@ def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
         if not name or name in arguments:
             problem = "is given twice" if name else "has no name"
             raise CheckpointError(
-                f"--model-arg {name}={text}: {problem}."
-                " Give each argument once, as NAME=VALUE."
+                f"{option} {name}={text}: {problem}. Give each argument once, as NAME=VALUE."
             )
         if text in _PYTHON_WORDS:
             raise CheckpointError(
-                f"--model-arg {name}={text}: values are JSON."
+                f"{option} {name}={text}: values are JSON."
                 f" Write {name}={_PYTHON_WORDS[text]},"
                 f' or {name}="\\"{text}\\"" if the text is meant.'
             )
@@ -77,15 +84,19 @@ def parse_arguments(pairs: Iterable[tuple[str, str]]) -> dict[str, object]:
         except (ValueError, RecursionError) as cause:
             if text.startswith(("[", "{", '"', "(")):
                 raise CheckpointError(
-                    f"--model-arg {name}={text[:200]}: not valid JSON: {cause}."
+                    f"{option} {name}={text[:200]}: not valid JSON: {cause}."
                     ' Write lists as [8,16] and objects as {"a":1}, in quotes for the shell.'
                 ) from cause
             arguments[name] = text
     return arguments
 
 
-def build_named(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
+def build_named(
+    spec: str, arguments: Mapping[str, object], options: tuple[str, str] = _OPTIONS
+) -> BuiltModel:
     """Builds ``LIBRARY:NAME`` with keyword arguments; runs no code but the library's.
+
+    ``options`` are what the network and its arguments were given with, for messages.
 
     Raises:
         CheckpointError: The library is unknown, or refused it.
@@ -99,7 +110,7 @@ def build_named(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
             f" it yourself: --model {spec}"
         )
     with offline():
-        return _build(spec, arguments, lambda: LIBRARIES[library](name, arguments))
+        return _build(spec, arguments, lambda: LIBRARIES[library](name, arguments), options)
 
 
 def build_model(spec: str, arguments: Mapping[str, object]) -> BuiltModel:
@@ -139,6 +150,7 @@ def _build(
     spec: str,
     arguments: Mapping[str, object],
     build: Callable[[], tuple[object, tuple[TensorSpec, ...]]],
+    options: tuple[str, str] = _OPTIONS,
 ) -> BuiltModel:
     from torch import nn
 
@@ -150,8 +162,8 @@ def _build(
         raise
     except Exception as cause:
         raise CheckpointError(
-            f"--model {model[:400]} failed{place_of(cause)}: {reason_of(cause)}."
-            " Check the arguments (--model-arg NAME=VALUE)."
+            f"{options[0]} {model[:400]} failed{place_of(cause)}: {reason_of(cause)}."
+            f" Check the arguments ({options[1]} NAME=VALUE)."
         ) from cause
     if not isinstance(module, nn.Module):
         raise CheckpointError(

@@ -70,6 +70,10 @@ MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """No manifest of a real family comes near this; a larger file is refused unread."""
 
 
+class _KeysError(FormatError):
+    """A record has other keys than its class."""
+
+
 class Document(Protocol):
     """A dataclass that is written with a format line."""
 
@@ -88,13 +92,16 @@ def read(cls: type[T], value: object, where: str, error: type[Exception] = Forma
         IntegrityError: A path leads out of the bundle.
         FormatError: (or ``error`` for all of them) Anything else is not as ``cls`` says.
     """
+    expected: str | None = getattr(cls, "FORMAT", None)
+    again: str = getattr(cls, "AGAIN", _AGAIN)
     try:
-        expected: str | None = getattr(cls, "FORMAT", None)
         if expected is not None:
-            again: str = getattr(cls, "AGAIN", _AGAIN)
             value = _without_format(value, expected, where, again)
         made: T = _record(cls, value, where)
     except BundleError as cause:
+        if isinstance(cause, _KeysError) and hasattr(cls, "AGAIN"):  # nobody writes it by hand
+            told = f"{cause} If an earlier skipc wrote it, {again}."
+            raise error(told) from cause
         if error is FormatError:
             raise
         raise error(str(cause)) from cause
@@ -144,10 +151,10 @@ def _record(cls: Any, value: object, where: str) -> Any:
         for key in value:
             if key not in kinds:
                 choices = choices_text(str(key), kinds)
-                raise FormatError(f"{where}: unknown key {shown(key)}. {choices}")
+                raise _KeysError(f"{where}: unknown key {shown(key)}. {choices}")
         for key in required:
             if key not in value:
-                raise FormatError(f"{where}: the key {key!r} is missing.")
+                raise _KeysError(f"{where}: the key {key!r} is missing.")
     found = {key: kinds[key].read(inner, Place(where, key)) for key, inner in value.items()}
     try:
         made = cls(**found)

@@ -65,7 +65,10 @@ def test_open_refuses_a_huge_manifest_unread(path):
         (b'{"format": "a", "format": "b"}', "'format' is given twice"),
         (b"[]", "'format' must be 'skipc.bundle/2', found None"),
         (b'{"format": "skipc.front/1"}', "found 'skipc.front/1'"),
-        (b'{"format": "skipc.bundle/2"}', "'name' is missing"),
+        (
+            b'{"format": "skipc.bundle/2"}',
+            "'name' is missing. If an earlier skipc wrote it, build the bundle again",
+        ),
         (
             b'{"format": "skipc.bundle/2", "nmae": 1}',
             "unknown key 'nmae'. Did you mean 'name'",

@@ -147,6 +147,11 @@ def test_a_transformer_trained_with_its_exits_is_built_at_once(tmp_path: Path) -
     )
     assert built.code == 0, built.err
     assert len(Bundle.open(tmp_path / "ckpt.skipc").manifest.configuration("early").route) == 2
+    for wrong in ("width=3", "width=True"):  # which the recipe's network has not
+        ended = skipc("train", "early-exit", "--network-arg", wrong, "--out", tmp_path)
+        assert ended.code == 2
+        assert "--network-arg" in ended.err
+        assert "--model-arg" not in ended.err
     said = mistake("train", "sub-paths", "--heads", 2, "--out", tmp_path)
     assert "--heads: only early-exit trains heads, not sub-paths." in said
 

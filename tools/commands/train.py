@@ -132,7 +132,7 @@ def command(
     options = TrainOptions(
         recipe=recipe,
         network=chosen,
-        arguments=parse_arguments(network_args),
+        arguments=parse_arguments(network_args, "--network-arg"),
         epochs=epochs or usual_epochs,
         rate=rate or usual_rate,
         seed=seed,

@@ -114,7 +114,8 @@ def train(
     device = _device(options)
     torch.manual_seed(options.seed)
     arguments = {**_data_arguments(data, options.network), **options.arguments}
-    network = build_named(f"skipc:{options.network}", arguments).module.to(device)
+    said = ("--network", "--network-arg")
+    network = build_named(f"skipc:{options.network}", arguments, said).module.to(device)
     recipe.check(network)
     model = network
     if options.recipe == EARLY_EXIT:
