@@ -15,7 +15,7 @@ from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, read_front
 from skipc.compiler.graph.index import constant_outputs, structure
-from skipc.compiler.heads import read_heads
+from skipc.compiler.heads import heads_sketch, read_heads
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.read.several import check_answers, fed_alike
@@ -226,12 +226,26 @@ def build(
             progress("hashing")
             checkpoints = {name: each.checkpoint for name, each in plan.networks.items()}
             recipe = writer.recipe(options.recipe, options.profile)
-            writer.finish(plan.out.name, checkpoints, parts.precision(models), recipe)
+            precision = parts.precision(models)
+            writer.finish(plan.out.name, checkpoints, precision, _sketches(plan), recipe)
         with carried_over(plan.out, folder, options.recipe.target):
             engines(folder)
     for text in (*parts.notes, *(text for each in families.values() for text in each.notes)):
         note(text)
     return plan.out
+
+
+def _sketches(plan: BuildPlan) -> dict[str, str]:
+    """Returns the sketches of the data that chose something, by what they chose."""
+    found = {
+        f"the configurations of {name}" if name else "the configurations": sketch
+        for name, sketch in plan.front.data_sketches.items()
+    }
+    for name, network in plan.networks.items():
+        sketch = heads_sketch(network.checkpoint)
+        if sketch:
+            found[f"the heads of {name}" if name else "the heads"] = sketch
+    return found
 
 
 class _Made(NamedTuple):

@@ -17,7 +17,7 @@ from skipc.compiler.errors import FrontError
 from skipc.compiler.norms.statistics import NormMode
 from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Sha256, Text
 from skipc.runtime.bundle.records import read, read_json
-from skipc.runtime.bundle.route import SCORES, Jump
+from skipc.runtime.bundle.route import NEVER, SCORES, Jump
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
@@ -36,9 +36,13 @@ _OF_ROUTES = ("network", "parts", "tests", "stops")
 
 _KEYS = ("norm", "statistics", "provenance", "configurations")
 
+DATA_SKETCH = "data_sketch"
+"""The key in ``provenance`` of the sketch of the data that chose the configurations."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?\Z")
 _ROUNDING = 1e-3
+_EXACT = 1e-6
 _UNITLESS = {
     "latency": "latency_ms",
     "energy": "energy_mj",
@@ -79,6 +83,23 @@ class ExitTest:
             raise FrontError(
                 f"{where}: 'scores' must be of {', '.join(SCORES[:-1])}, at least one, found"
                 f" {shown(dict(self.scores))}."
+            )
+        self._check_reachable(where)
+
+    def _check_reachable(self, where: str) -> None:
+        """Refuses limits that no sum of the scores reaches, each of which is 0 to 1."""
+        low = sum(min(weight, 0.0) for weight in self.scores.values())
+        high = sum(max(weight, 0.0) for weight in self.scores.values())
+        limits = {"threshold": self.threshold}
+        if self.jump is not None:
+            limits["below"] = self.jump.below
+        for key, limit in limits.items():
+            if low - _EXACT <= limit <= high + _EXACT or abs(limit) == NEVER:
+                continue
+            raise FrontError(
+                f"{where}: {key!r} is {limit:g}, but the sum of {', '.join(self.scores)} with"
+                f" these weights is from {low:g} to {high:g}. Write a number between them"
+                + (f", or {NEVER:g} where none is to be answered." if high < NEVER else ".")
             )
 
 
@@ -254,6 +275,12 @@ class Front:
     statistics: StatisticsFile | None = None
     provenance: Mapping[str, Text] = field(default_factory=dict)
     networks: Mapping[str, NetworkSaid] = field(default_factory=dict)
+
+    @property
+    def data_sketches(self) -> dict[str, str]:
+        """Of the data that chose it, by the name of the network that it was chosen for."""
+        said = {"": self.provenance} | {n: one.provenance for n, one in self.networks.items()}
+        return {name: one[DATA_SKETCH] for name, one in said.items() if one.get(DATA_SKETCH)}
 
     def of(self, network: str) -> NetworkSaid:
         """Returns what it says of a network."""

@@ -61,6 +61,7 @@ class HeadsHeader:
     Attributes:
         checkpoint_sha256: Of the checkpoint that the heads were trained on.
         heads: In network order.
+        data_sketch: Of the data that chose them; empty where that is not known.
     """
 
     FORMAT: ClassVar[str] = "skipc.heads/1"
@@ -68,6 +69,7 @@ class HeadsHeader:
 
     checkpoint_sha256: Annotated[str, Sha256()]
     heads: Annotated[tuple[HeadEntry, ...], Distinct("name")]
+    data_sketch: Text = ""
 
     def check(self, where: str) -> None:
         """Has nothing to compare."""
@@ -96,8 +98,20 @@ def read_heads(checkpoint: Path) -> tuple[Head, ...]:
     return tuple(_head(entry, tensors, path) for entry in header.heads)
 
 
-def write_heads(checkpoint: Path, heads: tuple[Head, ...]) -> Path:
+def heads_sketch(checkpoint: Path) -> str:
+    """Returns the sketch of the data that chose the heads beside a checkpoint, if it is known.
+
+    Raises:
+        HeadsError: The file is damaged.
+    """
+    path = heads_path(checkpoint)
+    return _content(path)[0].data_sketch if path.is_file() else ""
+
+
+def write_heads(checkpoint: Path, heads: tuple[Head, ...], data_sketch: str = "") -> Path:
     """Writes the heads of a checkpoint beside it, whole or not at all; returns the file.
+
+    ``data_sketch`` is of the data that chose them.
 
     Raises:
         OSError: It cannot be written; the error names it.
@@ -105,7 +119,7 @@ def write_heads(checkpoint: Path, heads: tuple[Head, ...]) -> Path:
     from safetensors.numpy import save
 
     entries = tuple(HeadEntry(head.name, head.accuracy, head.temperature) for head in heads)
-    header = HeadsHeader(checkpoint_sha256(checkpoint), entries)
+    header = HeadsHeader(checkpoint_sha256(checkpoint), entries, data_sketch)
     tensors: dict[str, NDArray[Any]] = {}
     for head in heads:
         tensors[f"{head.name}/weight"] = np.ascontiguousarray(head.weight)

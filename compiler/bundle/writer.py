@@ -258,7 +258,12 @@ class BundleWriter:
         return replace(recipe, profile=profile.name)
 
     def finish(
-        self, name: str, checkpoints: Mapping[str, Path], precision: str, recipe: Recipe
+        self,
+        name: str,
+        checkpoints: Mapping[str, Path],
+        precision: str,
+        data_sketches: Mapping[str, str],
+        recipe: Recipe,
     ) -> None:
         """Writes ``manifest.json``, the last file, which has the hashes of all others.
 
@@ -266,11 +271,12 @@ class BundleWriter:
             name: The bundle's file name.
             checkpoints: The file of each network.
             precision: What the graphs compute in.
+            data_sketches: Of the data that something was chosen by: by what was chosen.
             recipe: How its engines are to be built.
         """
         manifest = Manifest(
             name=name.removesuffix(BUNDLE_SUFFIX) or name,
-            provenance=_provenance(precision),
+            provenance=_provenance(precision, data_sketches),
             recipe=recipe,
             inputs=self._first.inputs,
             outputs=self._first.outputs,
@@ -318,7 +324,7 @@ class BundleWriter:
         )
 
 
-def _provenance(precision: str) -> Provenance:
+def _provenance(precision: str, data_sketches: Mapping[str, str]) -> Provenance:
     """Returns how a bundle that is made now is made."""
     versions = {}
     for package in ("skipc", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime"):
@@ -329,4 +335,5 @@ def _provenance(precision: str) -> Provenance:
         created_utc=now.isoformat(timespec="seconds"),
         precision=precision,
         versions=versions,
+        data_sketches=data_sketches,
     )

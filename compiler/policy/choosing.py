@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.compiler.policy.policies import (
     LOSSES,
     SOLVERS,
     Gates,
     Outcome,
+    is_faster,
     outcome_of,
     safest_first,
     to_the_end,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.compiler.policy.answers import Answers
-    from skipc.compiler.policy.policies import Seen
+    from skipc.compiler.policy.policies import Followed, Seen
 
 _ROUNDING = 1e-9
 
@@ -65,12 +66,29 @@ class BestRoute:
     one_threshold: float | None
 
 
+class _Found(NamedTuple):
+    """A policy of a kind, for a chain."""
+
+    kind: str
+    chain: Chain
+    seen: Seen
+
+
+def _mean_ms(found: _Found) -> float:
+    return found.seen.outcome.mean_ms
+
+
+def _followed(found: _Found) -> Followed:
+    return found.seen.policy.followed(found.chain.selection)
+
+
 def best_routes(
     chains: Sequence[Chain], full_accuracy: float, drops: Sequence[float]
 ) -> list[BestRoute]:
     """Returns for each drop the fastest route of all chains that keeps it, if one stops early.
 
-    A budget's or a learnt policy is taken only where it beats one threshold for all exits.
+    A budget's or a learnt policy is taken only where it beats one threshold for all exits by
+    more than chance explains.
 
     Args:
         chains: The chains; times of all of them are in the same unit.
@@ -78,8 +96,8 @@ def best_routes(
         drops: What accuracy may fall by, as fractions.
     """
     loss = LOSSES["max-error"]
-    seen: list[tuple[str, Chain, Seen]] = [
-        (kind, chain, each)
+    seen: list[_Found] = [
+        _Found(kind, chain, each)
         for kind, solver in SOLVERS.items()
         for chain in chains
         for each in safest_first(
@@ -90,19 +108,21 @@ def best_routes(
     found = []
     for drop in drops:
         least = full_accuracy - drop - _ROUNDING
-        kept = [one for one in seen if one[2].outcome.accuracy >= least]
+        kept = [one for one in seen if one.seen.outcome.accuracy >= least]
         if not kept:
             continue
-        # The first of equals: what is learnt must beat one threshold.
-        kind, chain, best = min(kept, key=lambda one: one[2].outcome.mean_ms)
-        simple = [each.outcome.mean_ms for name, _, each in kept if name == plain]
+        taken = min(kept, key=_mean_ms)
+        simple = min((one for one in kept if one.kind == plain), key=_mean_ms, default=None)
+        if simple is not None and not is_faster(_followed(taken), _followed(simple)):
+            taken = simple
+        kind, chain, best = taken
         gates = best.policy
         assert isinstance(gates, Gates)
         found.append(
             BestRoute(
                 *(chain, kind, gates, drop, best.outcome),
                 report=outcome_of(gates, chain.report, loss),
-                one_threshold=min(simple, default=None),
+                one_threshold=None if simple is None else _mean_ms(simple),
             )
         )
     return found

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from skipc.compiler.policy.recursion import NEVER, direction, weighted
+from skipc.compiler.policy.recursion import direction, weighted
+from skipc.runtime.bundle.route import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.runtime.bundle.route import NEVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 _STEPS = 20
 _CLOSE = 1e-4
 _RIDGE = 1e-3
-NEVER = 2.0
-"""A threshold above every weighted sum whose weights' absolute values add up to 1."""
 
 
 def backward(costs: Floats, gate: Gate, myopic: bool = False) -> Floats:

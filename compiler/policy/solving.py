@@ -21,6 +21,7 @@ from skipc.compiler.policy.policies import (
     Gates,
     Outcome,
     Seen,
+    is_faster,
     outcome_of,
     safest_first,
     to_the_end,
@@ -228,7 +229,8 @@ def solve(
 
     Without a bound that is the fastest whose accuracy on the selection part is at most 0.3
     points below the last exit's. With one, the kind of policy is chosen by what is expected to
-    be certified, and the one that is used is the last of its sequence that is.
+    be certified, and the one that is used is the last of its sequence that is. What is fitted
+    closer than one threshold must be faster by more than chance explains.
 
     Raises:
         PolicyError: Nothing holds the bound; it says how many samples might.
@@ -254,11 +256,11 @@ def solve(
         chosen[name] = next(
             (each for each in reversed(sequence) if wanted(each.outcome)), sequence[0]
         )
-    # The first of equals: what is learnt must beat one threshold.
-    name = min(
-        (kind for kind in SOLVERS if kind in chosen),
-        key=lambda each: chosen[each].outcome.mean_ms,
-    )
+    simple, *others = (kind for kind in SOLVERS if kind in chosen)
+    name = min(others, key=lambda each: chosen[each].outcome.mean_ms)
+    followed = {kind: chosen[kind].policy.followed(selection) for kind in (name, simple)}
+    if not is_faster(followed[name], followed[simple]):
+        name = simple
     failures = None
     if bound is not None:
         safest = [each.policy for each in sequences[name]]

@@ -11,9 +11,17 @@ from skipc.compiler import axes
 from skipc.compiler.axes.exits import ExitsAxis
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.errors import FrontError
-from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
+from skipc.compiler.front import (
+    DATA_SKETCH,
+    Front,
+    FrontEntry,
+    StatisticsFile,
+    read_front,
+    write_front,
+)
 from skipc.compiler.norms.of_front import write_statistics
 from skipc.compiler.norms.statistics import NormMode
+from skipc.compiler.select.data.sketch import sketch_of
 from skipc.runtime.bundle.folder import file_sha256
 
 if TYPE_CHECKING:
@@ -123,6 +131,7 @@ def _early_metrics(early: Early) -> dict[str, float]:
 
 def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
     problem = selection.problem
+    parts = problem.data.parts
     now = datetime.datetime.now(datetime.timezone.utc)
     found = {
         "created_utc": now.isoformat(timespec="seconds"),
@@ -130,6 +139,7 @@ def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
         "checkpoint_sha256": problem.key.checkpoint_sha256,
         "data": problem.data.description,
         "data_sha256": problem.data.sha256,
+        DATA_SKETCH: sketch_of([parts.reestimate, parts.fitting, parts.selection]),
         "metric": problem.metric.name,
         "search": options.search,
         "seed": str(options.data.seed),

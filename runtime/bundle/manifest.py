@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from ..errors import FormatError, choices_text
@@ -51,11 +51,15 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the bundle comes from."""
+    """Where the bundle comes from.
+
+    ``data_sketches`` are of the data that something was chosen by: by what was chosen.
+    """
 
     created_utc: str
     precision: str
     versions: Mapping[str, str]
+    data_sketches: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

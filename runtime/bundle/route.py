@@ -21,6 +21,8 @@ Array = TypeVar("Array")
 
 SCORES = ("max-softmax", "margin", "entropy", "value")
 """What a test may know of an answer: see ``call/tests.py``."""
+NEVER = 2.0
+"""A threshold above every weighted sum whose weights' absolute values add up to 1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,38 @@ def test_tests_and_shares_are_those_of_the_exits(entry, says, tmp_path):
         read_front(write(tmp_path, document(entry)))
 
 
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        (
+            {"threshold": 7.0},
+            "'threshold' is 7, but the sum of max-softmax with these weights is from 0 to 1",
+        ),
+        (
+            {"threshold": -0.1, "scores": {"entropy": 1.0}},
+            "'threshold' is -0.1, but .* from 0 to 1. Write a number",
+        ),
+        (
+            {"threshold": 0.5, "scores": {"entropy": -1.0}},
+            r"'threshold' is 0.5, .* from -1 to 0.* or 2 where none is to be answered",
+        ),
+        (
+            {"threshold": 3.5, "scores": {"margin": 3.0, "entropy": -2.0}},
+            "'threshold' is 3.5, but the sum of margin, entropy .* from -2 to 3",
+        ),
+        ({"threshold": 0.9, "jump": {"below": -0.5, "stage": 2}}, "'below' is -0.5, but"),
+    ],
+)
+def test_a_threshold_that_nothing_reaches_is_refused(test, says, tmp_path):
+    with pytest.raises(FrontError, match=says):
+        read_front(write(tmp_path, document(exits(**test))))
+
+
+def test_a_threshold_at_the_end_of_what_is_reached_or_never_is_read(tmp_path):
+    for threshold in (0.0, 1.0, 2.0):
+        read_front(write(tmp_path, document(exits(threshold=threshold))))
+
+
 @pytest.mark.parametrize("value", VALID)
 def test_front_that_is_valid_is_read_and_fits_the_schema(value, tmp_path):
     front = read_front(write(tmp_path, value))

@@ -129,6 +129,7 @@ def command(
     from skipc.compiler.policy.solving import new_policy
     from skipc.compiler.policy.writing import check_front, replace_entry, write_into_front
     from skipc.compiler.select.data import labelled_parts, samples_sha256
+    from skipc.compiler.select.data.sketch import check_unseen
     from skipc.runtime.bundle import Bundle
 
     if target == NULL_TARGET:
@@ -144,6 +145,9 @@ def command(
         step("reading the data")
         manifest = opened.manifest
         parts = labelled_parts(data, manifest.inputs, manifest.outputs[0])
+        if bound is not None:
+            seen = manifest.provenance.data_sketches
+            check_unseen(parts[2:], seen, "the bound and the report", data.text)
         sha256s = [samples_sha256([part]) for part in parts]
         found = new_policy(opened, entry, parts, sha256s, bound, name, step)
         step("writing the bundle")

@@ -13,6 +13,7 @@ from skipc.compiler.heads import Head, write_heads
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.select.batched import evaluated_family
 from skipc.compiler.select.data import class_labels, read_data
+from skipc.compiler.select.data.sketch import sketch_of
 from skipc.runtime.errors import choices_text
 from skipc.tools.training.features import features_of
 from skipc.tools.training.fitting import chosen_places, fitted
@@ -129,7 +130,9 @@ def train_heads(
         for p in places
     )
     end = float((answers.argmax(1) == labels[2]).mean())
-    return TrainedHeads(write_heads(checkpoint, heads), listed, end, len(labels[0]))
+    sketch = sketch_of([parts.reestimate, parts.selection])
+    path = write_heads(checkpoint, heads, sketch)
+    return TrainedHeads(path, listed, end, len(labels[0]))
 
 
 def _asked(places: tuple[Place, ...], at: tuple[str, ...]) -> tuple[Place, ...]:

@@ -17,9 +17,8 @@ from skipc.compiler.policy.policies import (
     outcome_of,
     safest_first,
 )
-from skipc.compiler.policy.recursion import NEVER
 from skipc.compiler.policy.solving import Bound, solve
-from skipc.runtime.bundle.route import Stage, Test
+from skipc.runtime.bundle.route import NEVER, Stage, Test
 from tests.compiler.policy.synthetic import answers
 
 WRONG = LOSSES["max-error"]

@@ -14,7 +14,8 @@ from skipc.compiler.policy.policies import (
     learnt,
     outcome_of,
 )
-from skipc.compiler.policy.recursion import NEVER, backward, best_threshold, fitted_gate
+from skipc.compiler.policy.recursion import backward, best_threshold, fitted_gate
+from skipc.runtime.bundle.route import NEVER
 from tests.compiler.policy.synthetic import answers
 
 WRONG = LOSSES["max-error"]
