@@ -20,7 +20,7 @@ from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
-from skipc.compiler.routes import RoutePart, graphs_of, route_of
+from skipc.compiler.routes import RoutePart, check_tests, graphs_of, route_of
 from skipc.compiler.targets import carried_over
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_subnet
@@ -195,6 +195,9 @@ def build(
     check_answers({name: family.network for name, family in families.items()})
     offers = {name: family.offers for name, family in families.items()}
     configurations = configurations_from_front(plan.front, offers, str(plan.path))
+    outputs = next(iter(families.values())).network.outputs
+    for one in configurations:
+        check_tests(one.tests, outputs, f"{plan.path}: {one.name!r}")
 
     for name, family in families.items():
         norms = plan.networks[name].norms
@@ -204,7 +207,6 @@ def build(
         assert norms is not None
         families[name] = family.with_norms(norms)
 
-    outputs = next(iter(families.values())).network.outputs
     models = {name: family.network.model for name, family in families.items()}
     cases = random_cases(first.inputs, first.batch, _bounds(models.values())) + given
     with staged_folder(plan.out) as folder:

@@ -86,7 +86,7 @@ def configurations_from_front(
             _resolved(part, offers, f"{where}: {entry.name!r}") for part in entry.networks
         )
         tests = tuple(
-            (t.threshold, t.temperature, t.jump, *sorted(t.scores.items()))
+            (t.threshold, t.temperature, t.jump, t.output, *sorted(t.scores.items()))
             for t in entry.tests
         )
         chosen = tuple(part.chosen for part in parts)

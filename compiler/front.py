@@ -63,6 +63,7 @@ class ExitTest:
             was found when the head was trained.
         jump: Over which answers samples jump, and below which sum of scores. Answers are
             numbered from 0, through all parts.
+        output: Which of several outputs it looks at; empty for the first.
     """
 
     threshold: float
@@ -71,20 +72,22 @@ class ExitTest:
     )
     temperature: Positive | None = None
     jump: Jump | None = None
+    output: Text = ""
 
     def check(self, where: str) -> None:
-        """Raises ``FrontError`` where it looks at no answer of classes, or jumps amiss."""
+        """Raises ``FrontError`` where no score reaches a limit, or it jumps amiss."""
         if self.jump is not None and self.jump.below > self.threshold:
             raise FrontError(
                 f"{where}: 'jump' is from below {self.jump.below:g}, which must not be above"
                 f" 'threshold', {self.threshold:g}."
             )
-        if not self.scores or "value" in self.scores:
+        if not self.scores or ("value" in self.scores and len(self.scores) > 1):
             raise FrontError(
-                f"{where}: 'scores' must be of {', '.join(SCORES[:-1])}, at least one, found"
-                f" {shown(dict(self.scores))}."
+                f"{where}: 'scores' must be of {', '.join(SCORES[:-1])}, at least one, or of"
+                f" 'value' alone, found {shown(dict(self.scores))}."
             )
-        self._check_reachable(where)
+        if "value" not in self.scores:
+            self._check_reachable(where)
 
     def _check_reachable(self, where: str) -> None:
         """Refuses limits that no sum of the scores reaches, each of which is 0 to 1."""
@@ -352,7 +355,7 @@ def _part_record(part: FrontPart) -> dict[str, object]:
 
 
 def _test_record(test: ExitTest) -> dict[str, object]:
-    return {key: value for key, value in asdict(test).items() if value is not None}
+    return {key: value for key, value in asdict(test).items() if value not in (None, "")}
 
 
 def _front(value: object, where: str) -> Front:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.errors import SupernetError
+from skipc.compiler.errors import FrontError, SupernetError
 from skipc.compiler.graph.pieces import pieces_of
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.call.tests import goes_to
+from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,14 +124,33 @@ def route_of(
             test = None
             if here < len(tests):
                 temperature = tests[here].temperature or _temperature(network, place)
-                output = given[outputs[0].name]
                 said = tests[here]
+                output = given[said.output or outputs[0].name]
                 scores = (said.scores, said.threshold, temperature)
                 test = Test(output, *scores, jump=said.jump)
             stages.append(Stage(graph.name, feeds, {}, renamed, test))
             numbers.append(number)
             made |= {spec.name: here for spec in graph.outputs}
     return Route(tuple(stages), tuple(numbers))
+
+
+def check_tests(tests: Sequence[ExitTest], outputs: Sequence[TensorSpec], where: str) -> None:
+    """Raises ``FrontError`` where a test looks at no output, or at one that has no such score.
+
+    ``outputs`` are the family's.
+    """
+    known = {spec.name: spec for spec in outputs}
+    for number, test in enumerate(tests):
+        place, name = f"{where}: tests[{number}]", test.output or outputs[0].name
+        if name not in known:
+            raise FrontError(f"{place}: {name!r} is no output. {choices_text(name, known)}")
+        numbers = math.prod(known[name].shape_at(1)[1:])
+        if ("value" in test.scores) != (numbers == 1):
+            wanted = "one number" if "value" in test.scores else "a number for each class"
+            raise FrontError(
+                f"{place}: {', '.join(test.scores)} is of {wanted} in each row, but {name!r}"
+                f" is {known[name].kind}. Name another one under 'output', or other 'scores'."
+            )
 
 
 def own_outputs(outputs: Sequence[TensorSpec], network: Network) -> dict[str, str]:

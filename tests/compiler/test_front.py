@@ -65,6 +65,7 @@ def exits(**test: object) -> dict[str, object]:
 
 
 VALID = [
+    document(exits(threshold=-70.0, scores={"value": -1}, output="sure")),
     document(FULL),
     document(FULL, {"name": "fast", "skip": ["layer1.0"], "metrics": {"latency_ms": 4.5}}),
     document({"name": "a", "skip": "00110", "metrics": {"accuracy": 1, "anything_j": -2}}),
@@ -122,7 +123,8 @@ INVALID = [
     (document(exits(threshold="0.5")), "'threshold' must be a number"),
     (document(exits()), "the key 'threshold' is missing"),
     (document(exits(threshold=0.5, scores={})), "'scores' must be of max-softmax"),
-    (document(exits(threshold=0.5, scores={"value": 1})), "'scores' must be of max-softmax"),
+    (document(exits(threshold=0.5, scores={"value": 1, "margin": 1})), "of 'value' alone"),
+    (document(exits(threshold=0.5, output=3)), "'output'"),
     (document(exits(threshold=0.5, scores={"max": 1})), "scores: unknown key 'max'"),
     (document(exits(threshold=0.5, temperature=0)), "'temperature'"),
     (document({**exits(threshold=0.5), "stops": [0.5, 1.5]}), "'stops"),
