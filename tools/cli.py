@@ -35,6 +35,7 @@ _COMMANDS: dict[str, str] = {
     "check": "Check a bundle's hashes and its outputs on this machine.",
     "run": "Run a bundle on arrays from a file.",
     "simulate": "Replay scenarios on a bundle's governor.",
+    "doctor": "Say what is installed, and what can be done here.",
     "targets": "List the targets that can be compiled for.",
     "report": "Show a bundle and its measurements as a page.",
     "trace": "Draw and sum up what an engine did over time.",
