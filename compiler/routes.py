@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import onnx_ir as ir
+    from numpy.typing import NDArray
 
     from skipc.compiler.front import ExitTest
     from skipc.compiler.graph.pieces import Piece
@@ -151,6 +152,10 @@ def check_tests(tests: Sequence[ExitTest], outputs: Sequence[TensorSpec], where:
                 f"{place}: {', '.join(test.scores)} is of {wanted} in each row, but {name!r}"
                 f" is {known[name].kind}. Name another one under 'output', or other 'scores'."
             )
+        if "agreement" in test.scores and number == 0:
+            raise FrontError(
+                f"{place}: 'agreement' is with the answer before, and this is the first."
+            )
 
 
 def own_outputs(outputs: Sequence[TensorSpec], network: Network) -> dict[str, str]:
@@ -176,11 +181,18 @@ def stops_of(route: Sequence[Stage], cases: Sequence[Sequence[Case]]) -> tuple[f
     """
     counts = np.zeros(len(route))
     for found in cases:
+        before: dict[str, NDArray[Any]] = {}
         at = np.zeros(len(next(iter(found[0].values()))), np.intp)
         for number, (stage, given) in enumerate(zip(route, found, strict=True)):
             here = at == number
             if stage.test is not None:
-                going = goes_to(stage.test, number, given[stage.test.output])
+                tested, answer = given[stage.test.output], before.get(stage.tested)
+                going = goes_to(stage.test, number, tested, answer)
+                # What a row that did not come here was answered stays.
+                came = here.reshape(-1, *[1] * (tested.ndim - 1))
+                before[stage.tested] = (
+                    tested if answer is None else np.where(came, tested, answer)
+                )
                 at = np.where(here, going, at)
             counts[number] += (here & (at == number)).sum()
     return tuple(float(share) for share in counts / counts.sum())

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Runs = Mapping[str, Any]
 
-CLASS_SCORES = tuple(name for name in SCORES if name != "value")
-"""What a test may weigh of an answer of classes."""
+CLASS_SCORES = tuple(name for name in SCORES if name not in ("agreement", "value"))
+"""What a solved test weighs of an answer of classes. Agreement earned nothing beside them."""
 
 
 @dataclass(frozen=True, slots=True)

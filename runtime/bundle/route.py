@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array")
 
-SCORES = ("max-softmax", "margin", "entropy", "value")
+SCORES = ("max-softmax", "margin", "entropy", "agreement", "value")
 """What a test may know of an answer: see ``call/tests.py``."""
 NEVER = 2.0
 """A threshold above every weighted sum whose weights' absolute values add up to 1."""
@@ -41,7 +41,8 @@ class Test:
     ``threshold``, else the next stage runs, or the one that a ``jump`` names. With ``stages``
     it is a router: the row's largest value of ``output`` picks the entry of ``stages`` that
     says where the row goes, to a later stage, or by the stage's own number to the answer.
-    ``temperature`` is what ``output`` is divided by before the softmax.
+    ``temperature`` is what ``output`` is divided by before the softmax. ``agreement`` is with
+    the answer that the row had before.
     """
 
     __test__ = False  # for pytest, which takes a class of this name for its own
@@ -101,6 +102,13 @@ class Stage:
             return ()
         further = (self.test.jump.stage,) if self.test.jump is not None else ()
         return self.test.stages or (number, number + 1, *further)
+
+    @property
+    def tested(self) -> str:
+        """The output of the family that its test looks at, or the graph's if it is none."""
+        assert self.test is not None
+        own = self.test.output
+        return next((name for name, output in self.answers.items() if output == own), own)
 
     def answers_at(self, number: int) -> bool:
         """Tells whether a row may be answered here; a router may send all of them on."""
@@ -178,6 +186,9 @@ def check_route(
         _check_inputs(stage, graph, {spec.name: spec for spec in family.inputs}, ends, here)
         if stage.test is not None:
             _check_test(stage.test, stage, number, len(route), made, here)
+            if "agreement" in stage.test.scores:
+                before = [route[earlier].answers_at(earlier) for earlier in ran_before[number]]
+                _check_agreement(stage, any(before), family.outputs, here)
         if stage.answers_at(number):
             _check_answers(stage, made, family.outputs, here)
         for later in set(stage.following(number)) - {number}:
@@ -274,6 +285,20 @@ def _check_answers(
 def _check_kind(found: TensorSpec, expected: TensorSpec, place: str) -> None:
     if (found.dtype, found.shape) != (expected.dtype, expected.shape):
         raise FormatError(f"{place}: that is {found.kind}, expected {expected.kind}.")
+
+
+def _check_agreement(
+    stage: Stage, answered: bool, outputs: tuple[TensorSpec, ...], here: str
+) -> None:
+    """Checks that there is an answer, of the stage and of one before, to agree."""
+    if not answered:
+        raise FormatError(
+            f"{here} is tested by 'agreement', but no stage that always runs before answers."
+        )
+    if stage.tested not in [spec.name for spec in outputs]:
+        raise FormatError(
+            f"{here} is tested by 'agreement' of {stage.tested!r}, which is no answer."
+        )
 
 
 def _check_test(

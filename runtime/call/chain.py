@@ -54,7 +54,8 @@ class _Step:
     ``feeds`` are the inputs that come from a stage, or from the call itself (None), and their
     names there; ``constants`` have a fixed value. ``answers`` are the graph's outputs by the
     family's names, empty if it never answers. ``ahead`` begins to load the next stage, where
-    it may not be there.
+    it may not be there. ``tested`` is the output of the family that the test compares with
+    the answer before; empty if it does not.
     """
 
     run: Run
@@ -63,6 +64,7 @@ class _Step:
     answers: Mapping[str, str]
     test: Test | None
     ahead: Callable[[], object] | None
+    tested: str
 
 
 @dataclass(slots=True)
@@ -147,11 +149,12 @@ class Chain:
                     if self._now_ns() + stage_ms * 1e6 > until_ns:
                         rows.at, late = len(self._steps), min(late, rows.reached)
                         continue
+                before = rows.answer.get(step.tested)
                 rows.pass_stage(number, step)
                 rows.at = len(self._steps)
                 if step.test is not None:
                     tested = rows.found[number][step.test.output]
-                    following = max(goes_to(step.test, number, tested).tolist())
+                    following = max(goes_to(step.test, number, tested, before).tolist())
                     if following > number:
                         rows.at = following
                         jumped |= following > number + 1
@@ -267,7 +270,9 @@ def _step(
         answers = {
             spec.name: stage.answers.get(spec.name, spec.name) for spec in family.outputs
         }
-    return _Step(run, tuple(feeds), constants, answers, stage.test, ahead)
+    compares = stage.test is not None and "agreement" in stage.test.scores
+    tested = stage.tested if compares else ""
+    return _Step(run, tuple(feeds), constants, answers, stage.test, ahead, tested)
 
 
 def _is_plain(route: Sequence[Stage], family: Family) -> bool:

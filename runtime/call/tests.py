@@ -67,12 +67,18 @@ _SCORES: Mapping[str, Callable[[_Softmax], Floats]] = {
 }
 
 
-def score(test: Test, output: NDArray[Any]) -> Floats:
+def score(test: Test, output: NDArray[Any], before: NDArray[Any] | None = None) -> Floats:
     """Returns each row's weighted sum of scores, which the test's threshold is compared with.
 
-    ``output`` is (rows, classes), or (rows, classes, ...), where the scores of all places are
-    averaged; for ``value`` it is one number in each row.
+    Args:
+        test: The test.
+        output: (rows, classes), or (rows, classes, ...), where the scores of all places are
+            averaged; for ``value`` it is one number in each row.
+        before: What the rows were answered before, as ``output``; for ``agreement``, which is
+            0 without it.
     """
+    if "agreement" in test.scores and len(test.scores) == 1:
+        return test.scores["agreement"] * _agreement(output, before)
     rows = output.astype(np.float64)
     if "value" in test.scores:
         own: Floats = rows.reshape(len(rows), -1)[:, 0]
@@ -85,23 +91,36 @@ def score(test: Test, output: NDArray[Any]) -> Floats:
     softmax = _softmax(logits)
     total: Any = 0.0
     for name, weight in test.scores.items():
+        if name == "agreement":
+            total = total + weight * _agreement(output, before)
+            continue
         found = _SCORES[name](softmax)
         total = total + weight * (found if found.ndim < 2 else found.mean(axis=1))
     return np.array(total, ndmin=1)
 
 
-def goes_to(test: Test, stage: int, output: NDArray[Any]) -> NDArray[np.intp]:
+def _agreement(output: NDArray[Any], before: NDArray[Any] | None) -> NDArray[Any]:
+    """Returns the share of places, (rows,), whose class is the one that it was before."""
+    if before is None:
+        return np.zeros(len(output))
+    same: NDArray[Any] = output.argmax(1) == before.argmax(1)
+    return same if same.ndim < 2 else same.reshape(len(same), -1).mean(1)
+
+
+def goes_to(
+    test: Test, stage: int, output: NDArray[Any], before: NDArray[Any] | None = None
+) -> NDArray[np.intp]:
     """Returns the stage that each row goes to; its own number where it is answered.
 
-    A row whose score is not a number goes on. ``output`` is what the test looks at, see
-    ``score``.
+    A row whose score is not a number goes on. ``output`` is what the test looks at, and
+    ``before`` what it is compared with: see ``score``.
     """
     if test.stages:
         places: NDArray[np.intp] = output.reshape(len(output), -1).argmax(axis=1)
         return np.asarray(test.stages, np.intp)[places]
     later, jump = stage + 1, test.jump
     going = []
-    for total in score(test, output).tolist():
+    for total in score(test, output, before).tolist():
         at = stage if total >= test.threshold else later
         going.append(jump.stage if jump is not None and total < jump.below else at)
     return np.array(going, np.intp)

@@ -142,6 +142,7 @@ def test_a_cascade_may_stop_by_an_output_that_is_one_number(tmp_path: Path) -> N
         ({"scores": {"value": 1.0}}, "value is of one number in each row, but 'y' is"),
         ({"output": "sure", "scores": {"margin": 1.0}}, "for each class in each row, but"),
         ({"scores": {"value": 1.0, "margin": 1.0}}, "or of 'value' alone, found"),
+        ({"scores": {"agreement": 1.0}}, "'agreement' is with the answer before"),
     ],
 )
 def test_what_a_test_cannot_look_at_is_told(

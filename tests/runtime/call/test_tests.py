@@ -109,6 +109,23 @@ def test_a_row_far_below_jumps() -> None:
     ]
 
 
+def test_answers_agree_class_by_class_and_place_by_place() -> None:
+    same = one("agreement", 0.5)
+    before = LOGITS[:, [0, 2, 1]]
+    assert score(same, LOGITS, before).tolist() == [1.0, 1.0]
+    assert score(same, LOGITS, -LOGITS).tolist() == [0.0, 0.0]
+    assert score(same, LOGITS).tolist() == [0.0, 0.0]
+    dense = np.stack([LOGITS, LOGITS, -LOGITS], axis=2)
+    np.testing.assert_allclose(score(same, dense, np.stack([LOGITS] * 3, 2)), 2 / 3)
+    both = Test("logits", {"margin": 1.0, "agreement": 0.25})
+    expected = score(one("margin"), LOGITS) + np.array([0.25, 0.0])
+    found = score(both, LOGITS, np.stack([LOGITS[0], -LOGITS[1]]))
+    np.testing.assert_allclose(found, expected)
+    alone = [score(both, row[None], row[None])[0] for row in LOGITS]
+    np.testing.assert_array_equal(alone, score(both, LOGITS, LOGITS))
+    assert goes_to(same, 3, LOGITS, np.stack([LOGITS[0], -LOGITS[1]])).tolist() == [3, 4]
+
+
 def test_what_is_no_number_goes_on() -> None:
     assert goes_to(one("value", -1e9), 0, np.array([[np.nan, 1.0]])).tolist() == [1]
 
