@@ -345,7 +345,8 @@ def write_front(path: Path, front: Front) -> None:
 
 
 def _said_record(said: NetworkSaid) -> dict[str, object]:
-    record = {**asdict(said), "norm": said.norm.value}
+    options = {axis: list(names) for axis, names in said.options.items()}
+    record = {**asdict(said), "options": options, "norm": said.norm.value}
     return {key: value for key, value in record.items() if value}
 
 

@@ -153,7 +153,7 @@ def _checkpoints(context: Context, option: Parameter, texts: tuple[str, ...]) ->
                 f"{text!r}: name each of several networks, e.g. small={path or text}, with"
                 " letters, digits, '_' and '-'."
             )
-        if name in found:
+        if name.lower() in map(str.lower, found):  # names become file names
             raise click.UsageError(f"two networks are named {name!r}. Names must differ.")
         found[name] = Path(path)
     return found

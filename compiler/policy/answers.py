@@ -44,10 +44,11 @@ class Answers:
     Attributes:
         logits: (exits, N, classes), float32.
         labels: (N,), int64.
-        tests: Of each exit but the last, for what it looks at and its temperature.
+        tests: Of each exit but the last, for what it looks at and its temperature. A network
+            that stands before another one in a chain has a test for its last exit, too.
         upto_ms: What answering at each exit takes, (exits,).
         given: The classes answered, (exits, N).
-        scores: Of each exit but the last, its ``CLASS_SCORES``: (exits - 1, N, scores).
+        scores: Of each exit with a test, its ``CLASS_SCORES``: (tests, N, scores).
         starts: The answers with which a network begins: see ``starts_of``.
     """
 
@@ -71,13 +72,45 @@ class Answers:
         """Returns the answers, with what is computed of them."""
         scores = [
             [score(replace(test, scores={name: 1.0}), rows) for name in CLASS_SCORES]
-            for test, rows in zip(tests, logits[:-1], strict=True)
+            for test, rows in zip(tests, logits, strict=False)
         ]
         return cls(
             *(logits, labels, tests, np.array(upto_ms)),
             given=logits.argmax(2),
             scores=np.moveaxis(np.array(scores), 1, 2),
             starts=starts,
+        )
+
+    @classmethod
+    def joined(cls, networks: Sequence[Answers]) -> Answers:
+        """Returns the answers of networks that are asked one after the other.
+
+        Args:
+            networks: Their answers to the same samples, each with a test for its last exit.
+        """
+        first, *_ = networks
+        counts = np.cumsum([0, *(len(one.upto_ms) for one in networks)])
+        before_ms = np.cumsum([0.0, *(one.upto_ms[-1] for one in networks)])
+        upto_ms = [ms + one.upto_ms for ms, one in zip(before_ms, networks, strict=False)]
+        return cls(
+            np.concatenate([one.logits for one in networks]),
+            first.labels,
+            tuple(test for one in networks for test in one.tests)[:-1],
+            np.concatenate(upto_ms),
+            given=np.concatenate([one.given for one in networks]),
+            scores=np.concatenate([one.scores for one in networks])[:-1],
+            starts=tuple(int(count) for count in counts[:-1]),
+        )
+
+    def at(self, exits: list[int]) -> Answers:
+        """Returns the answers of some exits alone, each of which has a test."""
+        return replace(
+            self,
+            logits=self.logits[exits],
+            tests=tuple(self.tests[number] for number in exits),
+            upto_ms=self.upto_ms[exits],
+            given=self.given[exits],
+            scores=self.scores[exits],
         )
 
     @property

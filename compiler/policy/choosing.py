@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from skipc.compiler.policy.policies import Followed, Seen
 
 _ROUNDING = 1e-9
+_TRIED = 8
+"""On so many chains all policies are tried, for each drop: those best with one threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +90,37 @@ def best_routes(
     """Returns for each drop the fastest route of all chains that keeps it, if one stops early.
 
     A budget's or a learnt policy is taken only where it beats one threshold for all exits by
-    more than chance explains.
+    more than chance explains. Of many chains those that do not come near with one threshold
+    are tried with no other policy.
 
     Args:
-        chains: The chains; times of all of them are in the same unit.
+        chains: The chains, no two of a name; times of all of them are in the same unit.
         full_accuracy: What the drops are below, on the selection part.
         drops: What accuracy may fall by, as fractions.
     """
     loss = LOSSES["max-error"]
-    seen: list[_Found] = [
-        _Found(kind, chain, each)
-        for kind, solver in SOLVERS.items()
-        for chain in chains
-        for each in safest_first(
-            [to_the_end(chain.fitting), *solver(chain.fitting, loss)], chain.selection, loss
-        )
-    ]
-    (plain, *_) = SOLVERS
+    (plain, *others) = SOLVERS
+
+    def solved(kind: str, tried: Sequence[Chain]) -> list[_Found]:
+        return [
+            _Found(kind, chain, each)
+            for chain in tried
+            for each in safest_first(
+                [to_the_end(chain.fitting), *SOLVERS[kind](chain.fitting, loss)],
+                *(chain.selection, loss),
+            )
+        ]
+
+    seen = solved(plain, chains)
+    tried = _promising(seen, chains, [full_accuracy - drop for drop in drops])
+    for kind in others:
+        seen += solved(kind, tried)
     found = []
     for drop in drops:
-        least = full_accuracy - drop - _ROUNDING
-        kept = [one for one in seen if one.seen.outcome.accuracy >= least]
+        kept = _fastest_first(seen, full_accuracy - drop)
         if not kept:
             continue
-        taken = min(kept, key=_mean_ms)
-        simple = min((one for one in kept if one.kind == plain), key=_mean_ms, default=None)
+        taken, simple = kept[0], next((one for one in kept if one.kind == plain), None)
         if simple is not None and not is_faster(_followed(taken), _followed(simple)):
             taken = simple
         kind, chain, best = taken
@@ -126,3 +134,22 @@ def best_routes(
             )
         )
     return found
+
+
+def _promising(
+    seen: Sequence[_Found], chains: Sequence[Chain], accuracies: Sequence[float]
+) -> list[Chain]:
+    """Returns the chains that all policies are tried on."""
+    if len(chains) <= _TRIED:
+        return list(chains)
+    names: set[str] = set()
+    for accuracy in accuracies:
+        found = dict.fromkeys(one.chain.name for one in _fastest_first(seen, accuracy))
+        names |= {*list(found)[:_TRIED]}
+    return [chain for chain in chains if chain.name in names]
+
+
+def _fastest_first(seen: Sequence[_Found], accuracy: float) -> list[_Found]:
+    """Returns what is as accurate as that, the fastest first; equals stay as they were."""
+    kept = [one for one in seen if one.seen.outcome.accuracy >= accuracy - _ROUNDING]
+    return sorted(kept, key=_mean_ms)

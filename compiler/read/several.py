@@ -42,9 +42,23 @@ def fed_alike(supernets: Mapping[str, Supernet]) -> dict[str, Supernet]:
                 f" {_batch_text(largest.batch)}, {other!r} {_batch_text(supernet.batch)}. Give"
                 " it with --batch and --input."
             )
-        feeds = _feeds(supernet.inputs, largest.inputs, f"{other!r} after {name!r}")
-        made[other] = FedSupernet(supernet, feeds, largest.inputs) if feeds else supernet
+        made[other] = fed(supernet, largest.inputs, f"{other!r} after {name!r}")
     return made
+
+
+def fed(supernet: Supernet, inputs: tuple[TensorSpec, ...], whose: str) -> Supernet:
+    """Returns a network as one that takes a family's inputs; itself where it does already.
+
+    Args:
+        supernet: The network.
+        inputs: The family's inputs.
+        whose: The networks' names, for messages.
+
+    Raises:
+        SupernetError: It cannot take them.
+    """
+    feeds = _feeds(supernet.inputs, inputs, whose)
+    return FedSupernet(supernet, feeds, inputs) if feeds else supernet
 
 
 def check_answers(networks: Mapping[str, Network]) -> None:

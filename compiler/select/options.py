@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from skipc.compiler.select.metrics import TOP1
 from skipc.compiler.select.searches import DEFAULT_SEARCH
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from skipc.compiler.norms.statistics import NormMode
@@ -36,6 +37,9 @@ class Constraints:
         keep: Units, or modules that hold several, that are never skipped.
         also: Units within others, or modules that hold several, that may be skipped alone.
         size: How many configurations to choose at most, the full network included.
+
+    Of several networks an entry of ``keep`` and ``also`` holds for all, or behind a network's
+    name and ``=`` for that one.
     """
 
     max_drop: float | None = None
@@ -43,6 +47,21 @@ class Constraints:
     keep: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     size: int = 6
+
+    def of(self, network: str, networks: Collection[str]) -> Constraints:
+        """Returns what a network has to keep."""
+
+        def own(paths: tuple[str, ...]) -> tuple[str, ...]:
+            split = [(path, *path.partition("=")) for path in paths]
+            for_all = [
+                path for path, name, equals, _ in split if not equals or name not in networks
+            ]
+            return (
+                *for_all,
+                *(unit for _, name, _, unit in split if unit and name == network),
+            )
+
+        return replace(self, keep=own(self.keep), also=own(self.also))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +71,7 @@ class SelectOptions:
     Attributes:
         data: The labelled data.
         target: A profile's name, or a path to one.
-        constraints: What the chosen configurations have to keep.
+        constraints: What the chosen configurations have to keep; see ``Constraints.of``.
         cost: What is minimised; None for the best that this host can tell.
         norm: How norms adapt; None for what suits the network.
         metric: ``top1`` or ``PKG.MODULE:FUNCTION``.

@@ -13,13 +13,13 @@ from skipc.compiler.family import Family, open_family
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.index import is_inside
 from skipc.compiler.graph.passes.scale_norms import check_homogeneous
+from skipc.compiler.heads import read_heads
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.select.batched import evaluated_family
 from skipc.compiler.select.data import Data, read_data
 from skipc.compiler.select.evaluation_cache import EvaluationKey
 from skipc.compiler.select.evaluator import EvaluationSettings
-from skipc.compiler.select.exits import check_counts, heads_for
 from skipc.compiler.select.groups import Groups
 from skipc.compiler.select.metrics import Metric, check_outputs, find_metric
 from skipc.compiler.select.space import Space
@@ -89,24 +89,37 @@ class Problem:
 
 
 def open_problem(
-    supernet: Supernet, checkpoint: Path, options: SelectOptions, notes: Notes
+    supernet: Supernet,
+    checkpoint: Path,
+    options: SelectOptions,
+    notes: Notes,
+    name: str = "",
+    data: Data | None = None,
 ) -> Problem:
     """Returns the search problem.
 
+    Args:
+        supernet: The network.
+        checkpoint: Its file, which heads may lie beside.
+        options: How to select.
+        notes: Told what is being done.
+        name: The network's, where there are several.
+        data: The data, where it is read already.
+
     Raises:
-        SelectError: The data, the metric or ``--keep`` do not fit the network, or it has
-            nothing to skip.
+        SelectError: The data, the metric or ``--keep`` do not fit the network.
+        HeadsError: Its heads are damaged, or another checkpoint's.
         SupernetError: The network cannot be exported, or not with this ``--norm``.
     """
     scaling = options.scaling or Scaling()
     scaling.check(supernet)
-    heads = heads_for(options, checkpoint)
-    notes("reading the data")
-    data = read_data(options.data, supernet.inputs, notes.note)
-    check_counts(data.parts, len(heads))
+    if data is None:
+        notes("reading the data")
+        data = read_data(options.data, supernet.inputs, notes.note)
     metric = find_metric(options.metric, data.parts.selection)
     notes("exporting the network")
-    family = open_family(supernet, scaling, heads)
+    heads = read_heads(checkpoint) if options.exits else ()
+    family = open_family(supernet, scaling, heads, name)
     network = family.network
     space = searched_space(family, options.constraints, notes.note)
     check_outputs(metric, data, network.outputs)
@@ -142,7 +155,7 @@ def searched_space(
     """Returns what may be chosen: not what is kept, nor the details of units but those named.
 
     Raises:
-        SelectError: An option names no unit, or nothing may be skipped.
+        SelectError: An option names no unit.
     """
     units = units_of(family)
     names = units.names
@@ -159,13 +172,18 @@ def searched_space(
         for place, gene in enumerate(genes)
         if gene.axis != SkipAxis.key or gene.name not in kept | details
     )
-    if not free:
-        why = "all are kept with --keep" if names else "`skipc units --all` says why"
-        raise SelectError(f"there is no unit that may be skipped ({why}): nothing to select.")
     space = Space(genes, free)
     if family.network.switching is None:
         return space
     return replace(space, stages=tuple((unit,) for unit in space.units if unit in free))
+
+
+def check_choices(problem: Problem) -> None:
+    """Raises ``SelectError`` where nothing may be chosen of the only network."""
+    if not problem.space.free:
+        names = units_of(problem.family).names
+        why = "all are kept with --keep" if names else "`skipc units --all` says why"
+        raise SelectError(f"there is no unit that may be skipped ({why}): nothing to select.")
 
 
 def _named(option: str, paths: tuple[str, ...], names: Sequence[str]) -> set[str]:

@@ -14,6 +14,7 @@ from skipc.compiler.errors import SelectError
 from skipc.compiler.extras import require
 from skipc.compiler.read.cached import open_checkpoint
 from skipc.compiler.read.export_cache import ExportCache, default_folder
+from skipc.compiler.read.several import fed
 from skipc.compiler.select.problem import Problem, open_problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.samples import Samples
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 LOCAL = "local"
 _AUTO = "auto"
@@ -84,6 +86,7 @@ def on_ray(
             replace(options, ray=None),
             os.getcwd(),
             problem.data.sha256,
+            problem.family.network.inputs,
         )
         yield replace(problem, scores=RayScorer(problem, worker).scores)
     finally:
@@ -151,6 +154,7 @@ class _Worker:
         options: How to select.
         folder: The folder that the user's own code is imported from.
         data_sha256: The data's hash: a worker that reads other data is refused.
+        inputs: What the network takes, where it is one of several.
         problem: The same problem, once it is opened.
     """
 
@@ -159,6 +163,7 @@ class _Worker:
     options: SelectOptions
     folder: str
     data_sha256: str
+    inputs: tuple[TensorSpec, ...]
     problem: Problem | None = None
 
     def scores(self, batch: list[Genes], report: bool) -> list[tuple[Genes, float]]:
@@ -177,6 +182,7 @@ class _Worker:
         cached = self.options.cache is not None
         kept = ExportCache(default_folder(), silent.note) if cached else None
         supernet = open_checkpoint(self.checkpoint, self.model, kept, silent)
+        supernet = fed(supernet, self.inputs, str(self.checkpoint))
         problem = open_problem(supernet, self.checkpoint, self.options, silent)
         if problem.data.sha256 != self.data_sha256:
             raise SelectError(

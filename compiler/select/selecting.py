@@ -1,23 +1,30 @@
-"""``skipc select`` as a whole: a network and data in, a front out."""
+"""``skipc select`` as a whole: networks and data in, a front out."""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
+from skipc.compiler.errors import SelectError
+from skipc.compiler.heads import read_heads
+from skipc.compiler.policy.solving import LEAST_PER_EXIT
+from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.choosing import choose, names_of
+from skipc.compiler.select.composing import composed
+from skipc.compiler.select.data import read_data
 from skipc.compiler.select.evaluation_cache import EvaluationCache
-from skipc.compiler.select.exits import with_early
 from skipc.compiler.select.labels import warn_of_labels
+from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Prices, price
-from skipc.compiler.select.problem import Notes, Problem, open_problem
+from skipc.compiler.select.problem import Notes, Problem, check_choices, open_problem
 from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.searches.stepwise import greedy_evaluations
 from skipc.compiler.select.space import MAX_CONFIGURATIONS, Candidate
+from skipc.profiles import load_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +34,9 @@ if TYPE_CHECKING:
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import ModelOptions, Supernet
     from skipc.compiler.select.archive import Score
-    from skipc.compiler.select.exits import Early
-    from skipc.compiler.select.options import CostKind, SelectOptions
+    from skipc.compiler.select.composing import Early
+    from skipc.compiler.select.data import Data
+    from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.searches import Search
     from skipc.compiler.select.space import Space
 
@@ -64,17 +72,26 @@ class Chosen:
     measured_ms: float | None
 
 
+class Given(NamedTuple):
+    """A network that is selected from: what was read, its file, and how it was read."""
+
+    supernet: Supernet
+    checkpoint: Path
+    model: ModelOptions
+
+
 @dataclass(frozen=True)
-class Selection:
-    """What was found.
+class Searched:
+    """What was found of one network.
 
     Attributes:
         problem: The search problem.
-        chosen: The front, the full network first.
-        early: What answers before its network's end.
+        prices: What configurations cost.
+        full: The full network.
+        chosen: Its part of the front, the most expensive first.
         candidates: Everything evaluated.
         norms: The chosen configurations' norm statistics.
-        cost: What was minimised.
+        reference: Bounds the hypervolume.
         budget: How many configurations could be evaluated.
         hypervolume: Share of the box that the front of all evaluated covers.
         exhaustive_share: That over the exhaustive front's, where it is known.
@@ -82,51 +99,176 @@ class Selection:
     """
 
     problem: Problem
+    prices: Prices
+    full: Candidate
     chosen: tuple[Chosen, ...]
-    early: tuple[Early, ...]
     candidates: tuple[Candidate, ...]
     norms: FamilyNorms
-    cost: CostKind
+    reference: ReferencePoint
     budget: int
     hypervolume: float
     exhaustive_share: float | None
     interrupted: bool
 
 
-def select(
-    supernet: Supernet,
-    checkpoint: Path,
-    model: ModelOptions,
-    options: SelectOptions,
-    notes: Notes,
-) -> Selection:
-    """Returns the near-Pareto configurations of a network, read from ``checkpoint``.
+@dataclass(frozen=True)
+class Selection:
+    """What was found.
 
-    Ctrl-C during the search ends the search alone: what it found so far is returned. The
-    workers of a Ray cluster read the checkpoint again, as ``model`` says.
+    Attributes:
+        networks: By name, what was found of each network; "" of the only one.
+        early: What answers before its last network's end.
+    """
+
+    networks: Mapping[str, Searched]
+    early: tuple[Early, ...]
+
+    @property
+    def largest(self) -> Searched:
+        """The network that costs most: what others are compared with."""
+        return max(self.networks.values(), key=lambda one: one.full.cost)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a search was ended by Ctrl-C."""
+        return any(one.interrupted for one in self.networks.values())
+
+
+def select(given: Mapping[str, Given], options: SelectOptions, notes: Notes) -> Selection:
+    """Returns the near-Pareto configurations of networks, and routes through several.
+
+    Ctrl-C during a search ends that search alone: what it found so far is returned. The
+    workers of a Ray cluster read the checkpoints again.
+
+    Args:
+        given: The networks by name; "" of the only one.
+        options: How to select.
+        notes: Told what is being done.
 
     Raises:
-        SelectError: The data, the options or the constraints do not fit the network.
-        SupernetError: The network cannot be exported.
+        SelectError: The data, the options or the constraints do not fit the networks.
+        SupernetError: A network cannot be exported, or they do not fit each other.
         ExtraMissingError: Ray is asked for and not installed.
     """
     search = find_search(options.search)
     if options.ray is not None:
-        from skipc.compiler.select.ray_scoring import check_cluster, on_ray
+        from skipc.compiler.select.ray_scoring import check_cluster
 
         check_cluster(options.ray)
-    problem = open_problem(supernet, checkpoint, options, notes)
-    warn_of_labels(problem, checkpoint, notes)
+    routes = options.exits or len(given) > 1
+    exits = _checked_exits(given, options) if routes else 0
+    supernets = fed_alike({name: one.supernet for name, one in given.items()})
+    inputs = next(iter(supernets.values())).inputs
+    notes("reading the data")
+    data = read_data(options.data, inputs, notes.note)
+    if routes:
+        _check_counts(data, exits, options)
+    told, asked, problems = {}, {}, {}
+    for name, one in given.items():
+        told[name] = _Named(notes, name) if name else notes
+        constraints = options.constraints.of(name, given)
+        asked[name] = replace(options, constraints=constraints)
+        problems[name] = open_problem(
+            *(supernets[name], one.checkpoint, asked[name], told[name], name, data)
+        )
+    if len(given) > 1:
+        check_answers({name: one.family.network for name, one in problems.items()})
+    else:
+        check_choices(*problems.values())
+    found = {}
+    for name, one in given.items():
+        warn_of_labels(problems[name], one.checkpoint, told[name])
+        with _spread(problems[name], one, asked[name], told[name]) as problem:
+            found[name] = _searched(problem, search, asked[name], told[name])
+    if not routes:
+        return Selection(found, ())
+    front = composed(found, options.constraints, notes)
+    kept = {name: replace(one, chosen=front.chosen[name]) for name, one in found.items()}
+    return Selection(kept, front.early)
+
+
+def _checked_exits(given: Mapping[str, Given], options: SelectOptions) -> int:
+    """Returns how often the networks answer together; checks what can be before the work.
+
+    Raises:
+        SelectError: Routes cannot be solved so.
+        HeadsError: Heads are damaged, or another checkpoint's.
+    """
+    what = "--exits" if options.exits else "several networks"
+    if options.metric != "top1":
+        raise SelectError(
+            f"{what} with --metric {options.metric}: tests are solved for right answers."
+            " Leave --metric out."
+        )
+    if options.cost is CostKind.PARAMETERS:
+        raise SelectError(
+            f"{what} with --cost parameters: a route holds all that its networks hold. Use"
+            " --cost latency or macs."
+        )
+    profile = load_profile(options.target)
+    if len(given) > 1 and profile.latency is not None:
+        raise SelectError(
+            f"--target {options.target}: its [latency] table is of the units of one network."
+            " For several networks name a target without one, e.g. with --cost macs."
+        )
+    checkpoints = [one.checkpoint for one in given.values()]
+    heads = [head for path in checkpoints if options.exits for head in read_heads(path)]
+    if options.exits and not heads:
+        raise SelectError(
+            f"--exits: no heads lie beside {' or '.join(map(str, checkpoints))}. Train them"
+            " with `skipc heads`."
+        )
+    return len(given) + len(heads)
+
+
+def _check_counts(data: Data, exits: int, options: SelectOptions) -> None:
+    """Refuses parts with too few samples for the exits, before anything is searched."""
+    parts = data.parts
+    fewest = min(len(each) for each in (parts.fitting, parts.selection, parts.report))
+    if fewest < LEAST_PER_EXIT * exits:
+        fewer = ", or train fewer heads" if options.exits else ""
+        raise SelectError(
+            f"{exits} exits, but a part of --data has {fewest} samples: each needs"
+            f" {LEAST_PER_EXIT} for each exit, {LEAST_PER_EXIT * exits}. Give more"
+            f" data{fewer}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Tells what is done for one of several networks."""
+
+    notes: Notes
+    name: str
+
+    def __call__(self, text: str) -> None:
+        self.notes(f"{self.name}: {text}")
+
+    def note(self, text: str) -> None:
+        self.notes.note(f"{self.name}: {text}")
+
+    def advance(self, done: int, total: int, text: str = "") -> None:
+        self.notes.advance(done, total, text)
+
+
+@contextmanager
+def _spread(
+    problem: Problem, given: Given, options: SelectOptions, notes: Notes
+) -> Iterator[Problem]:
+    """Yields the problem, scored on the Ray cluster where one is asked for."""
     if options.ray is None:
-        return _searched(problem, search, options, notes)
+        yield problem
+        return
+    from skipc.compiler.select.ray_scoring import on_ray
+
     notes("starting the workers")
-    with on_ray(problem, checkpoint, model, options) as spread:
-        return _searched(spread, search, options, notes)
+    with on_ray(problem, given.checkpoint, given.model, options) as spread:
+        yield spread
 
 
 def _searched(
     problem: Problem, search: Search, options: SelectOptions, notes: Notes
-) -> Selection:
+) -> Searched:
     prices = price(problem, options, notes)
     space = problem.space
     budget = options.evaluations or default_evaluations(options.search, space)
@@ -142,7 +284,8 @@ def _searched(
         before, start_s = set(known), time.monotonic()
         try:
             archive([space.full])
-            search(space, archive, options.data.seed)
+            if space.free:
+                search(space, archive, options.data.seed)
         except EvaluationsSpentError:
             pass
         except KeyboardInterrupt:
@@ -162,19 +305,14 @@ def _searched(
     reading = {g: c for g, c in archive.candidates.items() if prices.counted(g).reads}
     picked = choose(reading, space, options.constraints, prices.predicted_ms, reference)
     chosen, norms = _reported(problem, prices, picked, options, notes)
-    early: tuple[Early, ...] = ()
-    if options.exits:
-        full = archive.candidates[space.full].score
-        chosen, early, norms = with_early(
-            problem, prices, chosen, norms, full, reference, options, notes
-        )
-    return Selection(
+    return Searched(
         problem=problem,
+        prices=prices,
+        full=archive.candidates[space.full],
         chosen=chosen,
-        early=early,
         candidates=tuple(archive.candidates.values()),
         norms=norms,
-        cost=prices.kind,
+        reference=reference,
         budget=budget,
         hypervolume=archive.hypervolume,
         exhaustive_share=_exhaustive_share(everything, prices, scores, archive),
@@ -241,6 +379,9 @@ def _reported(
     """Returns the picked configurations with report scores and measured latencies."""
     by_stage = options.search == "stages"
     names = names_of([found.genes for found in picked], problem.space, by_stage)
+    network = problem.family.network.name
+    if network:  # a dot, which no network's name holds
+        names = {f"{network}.{name}": genes for name, genes in names.items()}
     notes("evaluating the front on the report part")
     report = problem.data.parts.report
     scores = dict(problem.scores(list(names.values()), report))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skipc.compiler import axes
-from skipc.compiler.axes.exits import ExitsAxis
+from skipc.compiler.axes.exits import END, ExitsAxis
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     DATA_SKETCH,
     Front,
     FrontEntry,
+    FrontPart,
+    NetworkSaid,
     StatisticsFile,
     read_front,
     write_front,
@@ -25,13 +28,15 @@ from skipc.compiler.select.data.sketch import sketch_of
 from skipc.runtime.bundle.folder import file_sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.family import Family
-    from skipc.compiler.select.exits import Early
+    from skipc.compiler.norms.statistics import FamilyNorms
+    from skipc.compiler.select.composing import Early
     from skipc.compiler.select.options import SelectOptions
-    from skipc.compiler.select.selecting import Chosen, Selection
+    from skipc.compiler.select.selecting import Chosen, Searched, Selection
 
 
 def write_selection(
@@ -45,60 +50,100 @@ def write_selection(
     Raises:
         FrontError: The front would not be one.
     """
-    problem = selection.problem
-    statistics, files = None, [path]
-    before = _statistics_before(path)
-    if problem.mode is not NormMode.SHARED:
-        file = next(each for each in _statistics_places(path) if each != before)
-        write_statistics(file, selection.norms)
-        files.append(file)
-        statistics = StatisticsFile(file.name, file_sha256(file))
-    entries = tuple(
+    before, files = _statistics_before(path), [path]
+    said = {}
+    for name, searched in selection.networks.items():
+        problem, statistics = searched.problem, None
+        if problem.mode is not NormMode.SHARED:
+            places = _statistics_places(path, name)
+            file = next(each for each in places if each not in before)
+            write_statistics(file, _norms(name, searched, selection.early))
+            files.append(file)
+            statistics = StatisticsFile(file.name, file_sha256(file))
+        searched_axes = dict.fromkeys(gene.axis for gene in problem.space.genes)
+        if problem.family.network.heads and selection.early:
+            searched_axes[ExitsAxis.key] = None
+        offered = {axis: problem.family.offers[axis].names for axis in searched_axes}
+        said[name] = NetworkSaid(offered, problem.mode, statistics, _of_network(searched))
+    entries = [
         FrontEntry(
             chosen.name,
-            recorded(problem.family, chosen.genes),
-            _metrics(chosen, problem.metric.is_accuracy),
+            recorded(searched.problem.family, chosen.genes),
+            _metrics(chosen, searched.problem.metric.is_accuracy),
+            network=name,
         )
-        for chosen in selection.chosen
-    ) + tuple(
-        FrontEntry(
-            early.name,
-            recorded(problem.family, early.genes) | {ExitsAxis.key: list(early.exits)},
-            _early_metrics(early),
-            early.tests,
-            early.stops,
+        for name, searched in selection.networks.items()
+        for chosen in searched.chosen
+    ]
+    entries += [_early_entry(early, selection) for early in selection.early]
+    provenance = _provenance(selection, options)
+    front = Front(tuple(entries), provenance=provenance, networks=said)
+    if len(said) == 1:
+        (only,) = said.values()
+        front = Front(
+            tuple(entries),
+            options=only.options,
+            norm=only.norm,
+            statistics=only.statistics,
+            provenance={**provenance, **only.provenance},
         )
-        for early in selection.early
-    )
-    searched = dict.fromkeys(gene.axis for gene in problem.space.genes)
-    if selection.early:
-        searched[ExitsAxis.key] = None
-    front = Front(
-        entries,
-        options={axis: problem.family.offers[axis].names for axis in searched},
-        norm=problem.mode,
-        statistics=statistics,
-        provenance=_provenance(selection, options),
-    )
     write_front(path, front)
-    if before is not None and before not in files:
-        before.unlink(missing_ok=True)
+    for file in before:
+        if file not in files:
+            file.unlink(missing_ok=True)
     return tuple(files)
 
 
-def _statistics_places(path: Path) -> tuple[Path, Path]:
-    return path.with_suffix(".norms.npz"), path.with_suffix(".norms-2.npz")
+def _norms(name: str, searched: Searched, early: Sequence[Early]) -> FamilyNorms:
+    """Returns the statistics of what is written of a network, by the names that it has there.
 
-
-def _statistics_before(path: Path) -> Path | None:
-    """Returns the one of our files of statistics that the front at ``path`` refers to."""
-    try:
-        found = read_front(path).statistics
-    except FrontError:
-        return None
-    return next(
-        (each for each in _statistics_places(path) if found and found.path == each.name), None
+    That is what was chosen; for what answers early in this network alone its own name.
+    """
+    found = dict(searched.norms.configurations)
+    for one in early:
+        (part, *more) = one.parts
+        if not more and part.network == name and part.base in found:
+            found[one.name] = found[part.base]
+    kept = {one.name for one in searched.chosen} | {one.name for one in early}
+    kept |= {part.base for one in early for part in one.parts if len(one.parts) > 1}
+    return replace(
+        searched.norms,
+        configurations={name: norms for name, norms in found.items() if name in kept},
     )
+
+
+def _early_entry(early: Early, selection: Selection) -> FrontEntry:
+    parts = [
+        FrontPart(
+            part.network,
+            recorded(selection.networks[part.network].problem.family, part.genes)
+            | ({ExitsAxis.key: list(part.exits)} if part.exits != (END,) else {}),
+            part.base,
+        )
+        for part in early.parts
+    ]
+    entry = FrontEntry(early.name, {}, _early_metrics(early), early.tests, early.stops)
+    if len(parts) > 1:
+        return replace(entry, parts=tuple(parts))
+    return replace(entry, network=parts[0].network, choices=parts[0].choices)
+
+
+def _statistics_places(path: Path, network: str) -> tuple[Path, Path]:
+    own = f".{network}" if network else ""
+    return path.with_suffix(f"{own}.norms.npz"), path.with_suffix(f"{own}.norms-2.npz")
+
+
+def _statistics_before(path: Path) -> list[Path]:
+    """Returns those of our files of statistics that the front at ``path`` refers to."""
+    try:
+        front = read_front(path)
+    except FrontError:
+        return []
+    found = []
+    for name in ("", *front.networks):
+        file = front.of(name).statistics
+        found += [p for p in _statistics_places(path, name) if file and file.path == p.name]
+    return found
 
 
 def recorded(family: Family, genes: Genes) -> dict[str, object]:
@@ -129,29 +174,37 @@ def _early_metrics(early: Early) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _of_network(searched: Searched) -> dict[str, str]:
+    """Returns where what is said of one network comes from."""
+    found = {
+        "checkpoint_sha256": searched.problem.key.checkpoint_sha256,
+        "evaluations": str(len(searched.candidates)),
+        "hypervolume": f"{searched.hypervolume:.5f}",
+    }
+    if searched.exhaustive_share is not None:
+        found["share_of_exhaustive_hypervolume"] = f"{searched.exhaustive_share:.5f}"
+    if searched.interrupted:
+        found["interrupted"] = "yes"
+    return found
+
+
 def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
-    problem = selection.problem
-    parts = problem.data.parts
+    largest = selection.largest
+    parts = largest.problem.data.parts
     now = datetime.datetime.now(datetime.timezone.utc)
     found = {
         "created_utc": now.isoformat(timespec="seconds"),
         "skipc": importlib.metadata.version("skipc"),
-        "checkpoint_sha256": problem.key.checkpoint_sha256,
-        "data": problem.data.description,
-        "data_sha256": problem.data.sha256,
+        "data": largest.problem.data.description,
+        "data_sha256": largest.problem.data.sha256,
         DATA_SKETCH: sketch_of([parts.reestimate, parts.fitting, parts.selection]),
-        "metric": problem.metric.name,
+        "metric": largest.problem.metric.name,
         "search": options.search,
         "seed": str(options.data.seed),
-        "evaluations": str(len(selection.candidates)),
-        "cost": selection.cost.value,
-        "hypervolume": f"{selection.hypervolume:.5f}",
+        "cost": largest.prices.kind.value,
         "target": options.target,
         "machine": platform.machine(),
     }
-    if selection.exhaustive_share is not None:
-        found["share_of_exhaustive_hypervolume"] = f"{selection.exhaustive_share:.5f}"
-    found |= {f"policy of {early.name}": early.why for early in selection.early if early.tests}
-    if selection.interrupted:
-        found["interrupted"] = "yes"
-    return found
+    return found | {
+        f"policy of {early.name}": early.why for early in selection.early if early.tests
+    }

@@ -149,6 +149,10 @@ class PartEntry:
     network: Text
     choices: Annotated[tuple[ChoiceEntry, ...], Distinct("axis")]
 
+    def taken(self, axis: str) -> tuple[str, ...]:
+        """Returns the options that it takes on an axis."""
+        return tuple(n for choice in self.choices if choice.axis == axis for n in choice.taken)
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationEntry:
@@ -171,13 +175,18 @@ class ConfigurationEntry:
 
     def taken(self, axis: str) -> tuple[str, ...]:
         """Returns the options that it takes on an axis, over all parts."""
-        chosen = (choice for part in self.parts for choice in part.choices)
-        return tuple(name for choice in chosen if choice.axis == axis for name in choice.taken)
+        return tuple(name for part in self.parts for name in part.taken(axis))
 
     def text(self, axis: str = "") -> str:
-        """Returns its choices in words, of one axis or of all; empty where it makes none."""
-        chosen = (choice for part in self.parts for choice in part.choices)
-        return ", ".join(choice.text for choice in chosen if axis in ("", choice.axis))
+        """Returns its choices in words, of one axis or of all; empty where it makes none.
+
+        Of several networks those of each, in order.
+        """
+        parts = [
+            ", ".join(choice.text for choice in part.choices if axis in ("", choice.axis))
+            for part in self.parts
+        ]
+        return " > ".join(text or "-" for text in parts) if any(parts) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def test_the_report_shows_what_lies_behind_an_exit_and_no_file_twice(
     with_exits: Path,
 ) -> None:
     study = read_study(with_exits / "ckpt.skipc", (), with_exits / "page.html")
-    rows = states(study.manifest, study.subnets)
+    rows = states(study.manifest, study.manifest.networks[0], study.subnets)
     assert {cell.evidence for cell in rows["early"]} == {Evidence.KEPT}
     kept = [Evidence.KEPT] * 6  # up to stages.1.1
     assert [cell.evidence for cell in rows["short"]] == [*kept, *[Evidence.BEHIND] * 6]

@@ -18,8 +18,9 @@ from skipc.tools.data_options import data_options
 from skipc.tools.options import (
     PATH,
     check_place,
+    checkpoints_argument,
     group,
-    model_options,
+    models_options,
     no_cache_option,
     open_supernet,
     scaling_options,
@@ -27,8 +28,10 @@ from skipc.tools.options import (
 from skipc.tools.views.selection import print_selection, selection_json
 
 if TYPE_CHECKING:
-    from skipc.compiler.read import ModelOptions
+    from collections.abc import Mapping
+
     from skipc.compiler.select.data import DataOptions
+    from skipc.tools.options import Models
 
 INTERRUPTED = 128 + signal.SIGINT
 _COSTS = ("latency", "macs", "parameters")  # as --help lists them
@@ -58,8 +61,8 @@ _data_group = data_options(
     " PKG.MODULE:FUNCTION that yields (inputs, targets), 'digits' or 'clutter'.",
     samples=(6, 2000),
     parts="20:40:40",
-    shares="re-estimating norms, for selecting, and for the report; with --exits, after the"
-    " first, for when they answer: 10:30:30:30",
+    shares="re-estimating norms, for selecting, and for the report; with --exits or several"
+    " networks, after the first, for when they answer: 10:30:30:30",
     more="10:30:30:30",
     seeded="the samples, their parts, and what the search draws",
 )
@@ -102,8 +105,8 @@ _constraints_group = group(
 
 
 @click.command("select", short_help="Find the configurations worth building.")
-@click.argument("checkpoint", type=PATH)
-@model_options
+@checkpoints_argument
+@models_options
 @_data_group
 @click.option(
     "--metric",
@@ -178,8 +181,8 @@ _constraints_group = group(
 @no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    checkpoint: Path,
-    model: ModelOptions,
+    checkpoints: Mapping[str, Path],
+    models: Models,
     norm: str | None,
     data: DataOptions,
     exits: bool,
@@ -191,19 +194,22 @@ def command(
 ) -> int:
     """Find near-Pareto configurations of CHECKPOINT on labelled DATA; write front.json.
 
+    Of several, as in small=a.pt large=b.pt, those of all, and cascades through them. Options
+    about a network hold for all of them, or for one: --model small=timm:resnet18.
+
     Three disjoint parts of the data re-estimate batch norm, select, and report. Ctrl-C ends
     the search and writes the best front found so far.
     """
     from skipc.compiler.extras import require
     from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.select.searches import find_search
-    from skipc.compiler.select.selecting import select
+    from skipc.compiler.select.selecting import Given, select
     from skipc.compiler.select.writing import write_selection
     from skipc.profiles import load_profile
     from skipc.tools.views.selection_pictures import write_html, write_png
 
     options = SelectOptions(
-        data=_data(data, exits),
+        data=_data(data, exits, len(checkpoints) > 1),
         exits=exits,
         norm=None if norm is None else NormMode(norm),
         cache=None if no_cache else cache or _default_cache(),
@@ -216,9 +222,12 @@ def command(
         require(package, "select")  # before the search, not after it
     _check_out(out)
     with progress() as step:
-        step("reading the checkpoint")
-        supernet = open_supernet(checkpoint, model, no_cache, step)
-        selection = select(supernet, checkpoint, model, options, step)
+        given = {}
+        for name, model in models.of(checkpoints).items():
+            step(f"reading the checkpoint {name}".strip())
+            supernet = open_supernet(checkpoints[name], model, no_cache, step)
+            given[name] = Given(supernet, checkpoints[name], model)
+        selection = select(given, options, step)
         step("writing the front")
         written = write_selection(out, selection, options)
         pictures = out.with_suffix(".png"), out.with_suffix(".html")
@@ -234,8 +243,10 @@ def command(
     else:
         print_selection(selection, (*written, *pictures), console())
     if selection.interrupted:
+        networks = selection.networks.values()
+        done = sum(len(one.candidates) for one in networks)
         tell(
-            f"interrupted after {len(selection.candidates)} of at most {selection.budget}"
+            f"interrupted after {done} of at most {sum(one.budget for one in networks)}"
             " configurations: this is the best front found so far."
             + ("" if no_cache else " The same command goes on from what is cached.")
         )
@@ -243,21 +254,27 @@ def command(
     return 0
 
 
-def _data(data: DataOptions, exits: bool) -> DataOptions:
+def _data(data: DataOptions, exits: bool, several: bool) -> DataOptions:
     """Returns the data in as many parts as there are uses for them."""
     from skipc.compiler.select.data import EXITS_PARTS, PARTS
 
-    default = EXITS_PARTS if exits else PARTS
+    default = EXITS_PARTS if exits or several else PARTS
     context = click.get_current_context()
     if context.get_parameter_source("parts") is ParameterSource.DEFAULT:
         return replace(data, parts=default)
     if len(data.parts) != len(default):
         said, wanted = (":".join(map(str, parts)) for parts in (data.parts, default))
         raise click.UsageError(
-            f"--parts {said!r}: {'with' if exits else 'without'} --exits write {len(default)}"
-            f" shares, e.g. {wanted}."
+            f"--parts {said!r}: {_kind(exits, several)} write {len(default)} shares, e.g."
+            f" {wanted}."
         )
     return data
+
+
+def _kind(exits: bool, several: bool) -> str:
+    if several:
+        return "for several networks"
+    return "with --exits" if exits else "without --exits"
 
 
 def _check_out(out: Path) -> None:

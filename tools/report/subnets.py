@@ -139,11 +139,19 @@ def engines_bytes(manifest: Manifest, engines: EngineSet) -> tuple[int, int]:
 
 
 def files_of(
-    manifest: Manifest, entry: ConfigurationEntry, subnets: Mapping[str, Subnet]
+    manifest: Manifest,
+    entry: ConfigurationEntry,
+    subnets: Mapping[str, Subnet],
+    network: str | None = None,
 ) -> list[Subnet]:
-    """Returns what the files hold that a configuration runs, each once; pieces share one."""
-    found = {graph.file: subnets[graph.name] for graph in manifest.graphs_of(entry)}
-    return list(found.values())
+    """Returns what the files hold that a configuration runs, each once; pieces share one.
+
+    With ``network`` those of that network alone.
+    """
+    graphs = manifest.graphs_of(entry)
+    return list(
+        {g.file: subnets[g.name] for g in graphs if network in (None, g.network)}.values()
+    )
 
 
 def sharing_of(manifest: Manifest, subnets: Mapping[str, Subnet]) -> Sharing:

@@ -85,7 +85,12 @@ def _condition(test: Test | None) -> str:
     terms = [
         name if weight == 1 else f"{weight:.3g} {name}" for name, weight in test.scores.items()
     ]
-    return f"{' + '.join(terms).replace('+ -', '- ')} >= {test.threshold:.4g}"
+    jump = (
+        ""
+        if test.jump is None
+        else (f"; below {test.jump.below:.4g} jumps to stage {test.jump.stage}")
+    )
+    return f"{' + '.join(terms).replace('+ -', '- ')} >= {test.threshold:.4g}{jump}"
 
 
 def percent_of(share: float) -> str:

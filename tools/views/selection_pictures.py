@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from skipc.compiler.select.exits import Early
+    from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.select.composing import Early
     from skipc.compiler.select.selecting import Chosen, Selection
     from skipc.compiler.select.space import Candidate
     from skipc.tools.web.chart import Trace
@@ -161,48 +162,55 @@ def _dots(
 
 
 def _points(selection: Selection) -> _Points:
-    problem = selection.problem
-    label, scale = _AXES[selection.cost]
+    networks, problem = selection.networks, selection.largest.problem
+    label, scale = _AXES[selection.largest.prices.kind]
     percent = 100.0 if problem.metric.is_accuracy else 1.0
-    by_genes = {candidate.genes: candidate for candidate in selection.candidates}
+    candidates = [(name, c) for name, one in networks.items() for c in one.candidates]
+    by_genes = {(name, candidate.genes): candidate for name, candidate in candidates}
 
-    def text(candidate: Candidate) -> tuple[str, str]:
-        choices = problem.family.decoded(candidate.genes)
+    def skips(name: str, genes: Genes) -> str:
+        choices = networks[name].problem.family.decoded(genes)
         taken = {a.key: a.taken(choices[a.key]) for a in axes.AXES if a.key in choices}
         skipped = f"skips {', '.join(taken.pop(SkipAxis.key, ())) or 'nothing'}"
         others = [f"{key}: {', '.join(names)}" for key, names in taken.items()]
-        where = f"{percent * candidate.score:.2f} at {scale * candidate.cost:.4g}"
-        return where, "; ".join([skipped, *others])
+        return (f"{name} " if name else "") + "; ".join([skipped, *others])
 
-    def pairs(found: Sequence[Candidate]) -> list[tuple[float, float]]:
-        return [(scale * c.cost, percent * c.score) for c in found]
+    def place(candidate: Candidate) -> tuple[float, float]:
+        return scale * candidate.cost, percent * candidate.score
 
-    def details(one: Chosen) -> tuple[str, ...]:
+    def where(cost: float, score: float) -> str:
+        return f"{percent * score:.2f} at {scale * cost:.4g}"
+
+    def details(name: str, one: Chosen) -> tuple[str, ...]:
         reported = f"report part {percent * one.score:.2f}"
-        where, skips = text(by_genes[one.genes])
-        return one.name, reported, f"selection {where}", skips
+        found = by_genes[name, one.genes]
+        at = f"selection {where(found.cost, found.score)}"
+        return one.name, reported, at, skips(name, one.genes)
 
     def early_details(one: Early) -> tuple[str, ...]:
         reported = f"report part {percent * one.score:.2f}"
-        where = f"{percent * one.selection_score:.2f} at {scale * one.cost:.4g}"
-        skips = text(by_genes[one.genes])[1]
-        ends = f"answers at {', '.join(one.exits)}"
-        return one.name, reported, f"selection {where}", f"{skips}; {ends}"
+        at = f"selection {where(one.cost, one.selection_score)}"
+        ways = (
+            f"{skips(part.network, part.genes)}; answers at {', '.join(part.exits)}"
+            for part in one.parts
+        )
+        return one.name, reported, at, ", then ".join(ways)
 
+    chosen = [(name, one) for name, found in networks.items() for one in found.chosen]
     early = [(scale * e.cost, percent * e.selection_score) for e in selection.early]
+    whose = ", ".join(networks) if len(networks) > 1 else problem.family.network.description
     return _Points(
-        title=f"{len(selection.candidates)} configurations of"
-        f" {problem.family.network.description}",
+        title=f"{len(candidates)} configurations of {whose}",
         cost_label=label,
         score_label="top-1 on the selection part, %"
         if problem.metric.is_accuracy
         else f"{problem.metric.name} on the selection part",
-        cloud=pairs(selection.candidates),
-        cloud_texts=[text(candidate) for candidate in selection.candidates],
-        front=pairs(front_of(selection.candidates)),
-        chosen=pairs([by_genes[one.genes] for one in selection.chosen]) + early,
+        cloud=[place(candidate) for _, candidate in candidates],
+        cloud_texts=[(where(c.cost, c.score), skips(name, c.genes)) for name, c in candidates],
+        front=[place(c) for c in front_of(candidate for _, candidate in candidates)],
+        chosen=[place(by_genes[name, one.genes]) for name, one in chosen] + early,
         chosen_texts=[
-            *map(details, selection.chosen),
+            *(details(name, one) for name, one in chosen),
             *map(early_details, selection.early),
         ],
     )

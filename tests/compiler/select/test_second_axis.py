@@ -29,7 +29,7 @@ from skipc.compiler.select.pareto import ReferencePoint
 from skipc.compiler.select.pricing import Prices, price
 from skipc.compiler.select.problem import Problem, open_problem
 from skipc.compiler.select.searches import find_search, search_names
-from skipc.compiler.select.selecting import select
+from skipc.compiler.select.selecting import Given, select
 from skipc.compiler.select.writing import write_selection
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.profiles import LatencyTable, load_profile
@@ -206,9 +206,9 @@ def test_every_search_decides_it_beside_the_units(plain, search):
 def test_what_is_scored_is_what_the_front_builds(tmp_path, norm, place):
     with second_axis(place):
         given = opened(tmp_path, NormMode(norm))
-        found = select(
-            given.supernet, given.checkpoint, ModelOptions(), given.options, Silent()
-        )
+        one = Given(given.supernet, given.checkpoint, ModelOptions())
+        found = select({"": one}, given.options, Silent())
+        (searched,) = found.networks.values()
         path = tmp_path / "front.json"
         first, second = (write_selection(path, found, given.options) for _ in range(2))
         # The front that is there keeps its statistics until the rename that exchanges it.
@@ -222,8 +222,8 @@ def test_what_is_scored_is_what_the_front_builds(tmp_path, norm, place):
         entries = front.configurations
         assert any("biases" in entry.choices for entry in entries)
         assert all(("biases" in e.name) == ("biases" in e.choices) for e in entries)
-        report = found.problem.data.parts.report
-        for one, chosen in zip(built, found.chosen, strict=True):
+        report = searched.problem.data.parts.report
+        for one, chosen in zip(built, searched.chosen, strict=True):
             subnet = family.subnet(one.parts[0].choices, one.name)
             assert subnet.parameters == chosen.parameters
             graph = tmp_path / "subnet.onnx"

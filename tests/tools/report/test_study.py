@@ -54,7 +54,7 @@ def test_sharing_of_a_real_bundle_agrees_with_its_manifest(made: Path) -> None:
 
 def test_skipped_units_of_a_real_bundle_are_gone(made: Path) -> None:
     study = study_of(Bundle.open(made / "ckpt.skipc"))
-    rows = states(study.manifest, study.subnets)
+    rows = states(study.manifest, study.manifest.networks[0], study.subnets)
     for entry in study.manifest.configurations:
         for unit, cell in zip(study.manifest.options("skip"), rows[entry.name], strict=True):
             expected = Evidence.GONE if unit.name in entry.taken("skip") else Evidence.KEPT
@@ -64,7 +64,7 @@ def test_skipped_units_of_a_real_bundle_are_gone(made: Path) -> None:
 def test_a_unit_that_is_not_skipped_is_found(tmp_path: Path) -> None:
     bundle = write_family(tmp_path / "toy.skipc", SKIPS, UNITS, not_skipped=["b.0"])
     study = study_of(bundle)
-    fast = states(study.manifest, study.subnets)["fast"]
+    fast = states(study.manifest, study.manifest.networks[0], study.subnets)["fast"]
     assert [cell.evidence for cell in fast] == [Evidence.KEPT, Evidence.GONE, Evidence.WRONG]
     assert fast[2].left == {"Add": 1}
 
@@ -76,7 +76,7 @@ def test_a_shortcut_that_stays_is_told_from_a_unit_that_stays(tmp_path: Path) ->
         name: replace(subnet, operators={**subnet.operators, "b.0": {"Conv": count}})
         for (name, subnet), count in zip(study.subnets.items(), (3, 3, 1), strict=True)
     }
-    cell = states(study.manifest, more)["fast"][2]
+    cell = states(study.manifest, study.manifest.networks[0], more)["fast"][2]
     assert (cell.evidence, cell.left) == (Evidence.LESS, {"Conv": 1})
 
 
@@ -87,7 +87,10 @@ def test_graphs_that_do_not_name_their_nodes_prove_nothing(
     skips = {"full": (), "fast": (units[1],)}
     bundle = write_family(tmp_path / "t.skipc", skips, units, named=units is not UNITS)
     study = study_of(bundle)
-    assert states(study.manifest, study.subnets)["fast"][1].evidence is Evidence.UNSEEN
+    assert (
+        states(study.manifest, study.manifest.networks[0], study.subnets)["fast"][1].evidence
+        is Evidence.UNSEEN
+    )
 
 
 def test_without_results_the_engines_tables_are_taken(made: Path) -> None:

@@ -55,7 +55,8 @@ def section(study: Study) -> Section:
     first = study.measurements[0] if study.measurements else None
     energy = ">energy, estimate" if first and first.energy_is_estimated else ">energy"
     every = [
-        ("configuration", ">accuracy", *(short(axis, 40) for axis in study.manifest.axes),
+        ("configuration", "networks", ">accuracy",
+         *(short(axis, 40) for axis in study.manifest.axes),
          ">MACs", ">median", ">99 %", ">over the reference", energy, ">error", "graph"),
         *(_row(study, entry, first) for entry in study.ordered),
     ]  # fmt: skip
@@ -103,6 +104,7 @@ def _row(
     )
     return (
         keyed(short(entry.name, 120), study.ranks[entry.name]),
+        " > ".join(short(part.network, 40) for part in entry.parts if part.network) or NOTHING,
         percent(entry.metrics.get("accuracy")),
         *(short(entry.text(axis), 60) or NOTHING for axis in study.manifest.axes),
         count_text(study.manifest.macs(entry)),

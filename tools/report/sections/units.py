@@ -15,7 +15,7 @@ from skipc.tools.web.page import Section
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest, NetworkEntry
     from skipc.tools.report.study import Study
     from skipc.tools.report.subnets import Subnet
 
@@ -55,20 +55,23 @@ class UnitInSubnet(NamedTuple):
     left: Mapping[str, int]
 
 
-def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[UnitInSubnet]]:
-    """Returns by configuration a cell for each unit, in network order.
+def states(
+    manifest: Manifest, network: NetworkEntry, subnets: Mapping[str, Subnet]
+) -> dict[str, list[UnitInSubnet]]:
+    """Returns by configuration that runs a network a cell for each unit, in network order.
 
     What stays of a skipped unit is its shortcut, where that is a layer of its own, and what
     follows the join. It is compared with the configurations that keep the unit: fewer nodes,
     or the unit was not skipped.
     """
-    units = manifest.options(SKIP)
+    units = network.options(SKIP)
     modules = [unit.name.partition("#")[0] for unit in units]
+    entries = [one for one in manifest.configurations if _skipped_by(one, network) is not None]
     held = {
-        entry.name: _operators(files_of(manifest, entry, subnets))
-        for entry in manifest.configurations
+        entry.name: _operators(files_of(manifest, entry, subnets, network.name))
+        for entry in entries
     }
-    skipped_by = {e.name: frozenset(e.taken(SKIP)) for e in manifest.configurations}
+    skipped_by = {entry.name: _skipped_by(entry, network) or set() for entry in entries}
     times = Counter(modules)
     rows: dict[str, list[UnitInSubnet]] = {name: [] for name in held}
     for unit, module in zip(units, modules, strict=True):
@@ -83,6 +86,15 @@ def states(manifest: Manifest, subnets: Mapping[str, Subnet]) -> dict[str, list[
                 else _kept(left[name], max(kept, default=0), seen)
             )
     return rows
+
+
+def _skipped_by(entry: ConfigurationEntry, network: NetworkEntry) -> set[str] | None:
+    """Returns the units that a configuration skips wherever it runs a network.
+
+    None where it does not run it.
+    """
+    parts = [set(part.taken(SKIP)) for part in entry.parts if part.network == network.name]
+    return set.intersection(*parts) if parts else None
 
 
 def _operators(subnets: Sequence[Subnet]) -> Mapping[str, Mapping[str, int]]:
@@ -109,40 +121,59 @@ def _skipped(left: Mapping[str, int], before: int, seen: bool) -> UnitInSubnet:
 
 
 def section(study: Study) -> Section:
-    """Returns the strips; no content for a network without units."""
-    units = study.manifest.options(SKIP)
-    if not units:
+    """Returns the strips of each network; no content where none has units."""
+    networks = [one for one in study.manifest.networks if one.options(SKIP)]
+    if not networks:
         return Section("units", "Skipped units", "", "")
-    rows = states(study.manifest, study.subnets)
-    by_macs = any(unit.macs for unit in units)
-    sizes = [unit.macs if by_macs else unit.parameters for unit in units]
-    mean = sum(sizes) / len(sizes) or 1.0
-    # None too narrow to be seen.
-    widths = [round(max(size / mean, _LEAST_WIDTH), 3) for size in sizes]
-    strips = element(
-        "div",
-        *_heads([unit.name for unit in units], widths),
-        *(_strip_row(study, entry, rows[entry.name], widths) for entry in study.ordered),
-        class_="strips",
-    )
-    found = {cell.evidence for row in rows.values() for cell in row}
+    found = {one.name: states(study.manifest, one, study.subnets) for one in networks}
+    by_macs = any(unit.macs for one in networks for unit in one.options(SKIP))
+    evidence = {c.evidence for rows in found.values() for row in rows.values() for c in row}
     legend = (
         element("li", element("i", class_=one.css or "kept"), one.text)
         for one in Evidence
-        if one in found
+        if one in evidence
+    )
+    several = len(study.manifest.networks) > 1
+    strips = (
+        joined(
+            element("h3", f"Network {short(one.name, 80)}") if several else "",
+            _strips(study, one, found[one.name], by_macs),
+            _problems(one, found[one.name]),
+            details("The same as a table", _table(study, one, found[one.name]).html()),
+        )
+        for one in networks
     )
     return Section(
         "units",
         "Skipped units",
-        f"One strip for each configuration, the input on the left. A unit's width is its"
-        f" share of the {'MACs' if by_macs else 'parameters'}; very narrow ones are drawn"
-        f" wider. {_checked(found)}",
-        joined(
-            element("ul", *legend, class_="legend", aria_label="Legend"),
-            strips,
-            _problems(study, rows),
-            details("The same as a table", _table(study, rows).html()),
+        f"One strip for each configuration{' of each network' if several else ''}, the input"
+        f" on the left. A unit's width is its share of the"
+        f" {'MACs' if by_macs else 'parameters'}; very narrow ones are drawn wider."
+        f" {_checked(evidence)}",
+        joined(element("ul", *legend, class_="legend", aria_label="Legend"), *strips),
+    )
+
+
+def _strips(
+    study: Study,
+    network: NetworkEntry,
+    rows: Mapping[str, Sequence[UnitInSubnet]],
+    by_macs: bool,
+) -> Html:
+    units = network.options(SKIP)
+    sizes = [unit.macs if by_macs else unit.parameters for unit in units]
+    mean = sum(sizes) / len(sizes) or 1.0
+    # None too narrow to be seen.
+    widths = [round(max(size / mean, _LEAST_WIDTH), 3) for size in sizes]
+    return element(
+        "div",
+        *_heads([unit.name for unit in units], widths),
+        *(
+            _strip_row(study, network, entry, rows[entry.name], widths)
+            for entry in study.ordered
+            if entry.name in rows
         ),
+        class_="strips",
     )
 
 
@@ -178,13 +209,15 @@ def _head(name: str, width: float) -> Html:
 
 def _strip_row(
     study: Study,
+    network: NetworkEntry,
     entry: ConfigurationEntry,
     row: Sequence[UnitInSubnet],
     widths: Sequence[float],
 ) -> Html:
     few = len(row) * len(study.ranks) <= _MOST_CELLS
-    pieces = _cells(study, row, widths) if few else _runs(row, widths)
-    skipped, macs = len(entry.taken(SKIP)), count_text(study.manifest.macs(entry))
+    pieces = _cells(network, row, widths) if few else _runs(row, widths)
+    skipped = len(_skipped_by(entry, network) or ())
+    macs = count_text(study.manifest.macs(entry))
     told = f"{skipped} of {plural(len(row), 'unit')} skipped, {macs} MACs"
     rank = study.ranks[entry.name]
     return element(
@@ -204,9 +237,9 @@ def _strip_row(
 
 
 def _cells(
-    study: Study, row: Sequence[UnitInSubnet], widths: Sequence[float]
+    network: NetworkEntry, row: Sequence[UnitInSubnet], widths: Sequence[float]
 ) -> Iterator[Html]:
-    for cell, width, unit in zip(row, widths, study.manifest.options(SKIP), strict=True):
+    for cell, width, unit in zip(row, widths, network.options(SKIP), strict=True):
         left = ", ".join(f"{count} {name}" for name, count in cell.left.items())
         words = f"{cell.evidence.text}{f' ({left})' if left else ''}"
         sizes = f"{count_text(unit.macs)} MACs, {count_text(unit.parameters)} parameters"
@@ -234,11 +267,11 @@ def _checked(found: set[Evidence]) -> str:
     )
 
 
-def _problems(study: Study, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Html:
+def _problems(network: NetworkEntry, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Html:
     found = [
         f"{short(name, 80)}: {short(unit.name, 80)}"
         for name, row in rows.items()
-        for unit, cell in zip(study.manifest.options(SKIP), row, strict=True)
+        for unit, cell in zip(network.options(SKIP), row, strict=True)
         if cell.evidence is Evidence.WRONG
     ]
     if not found:
@@ -251,13 +284,16 @@ def _problems(study: Study, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Html:
     return element("p", said, class_="warn")
 
 
-def _table(study: Study, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Table:
-    units, entries = study.manifest.options(SKIP), study.ordered
+def _table(
+    study: Study, network: NetworkEntry, rows: Mapping[str, Sequence[UnitInSubnet]]
+) -> Table:
+    units = network.options(SKIP)
+    entries = [entry for entry in study.ordered if entry.name in rows]
     if len(units) * len(entries) > _MOST_IN_TABLE:
         return Table(
             "Units that are skipped",
             ("configuration", "units"),
-            tuple((e.name, escaped(", ".join(e.taken(SKIP)) or "none")) for e in entries),
+            tuple((e.name, escaped(_names(e, network))) for e in entries),
         )
     return Table(
         "Units in network order; * leaves its shortcut",
@@ -270,3 +306,8 @@ def _table(study: Study, rows: Mapping[str, Sequence[UnitInSubnet]]) -> Table:
             for index, unit in enumerate(units)
         ),
     )  # fmt: skip
+
+
+def _names(entry: ConfigurationEntry, network: NetworkEntry) -> str:
+    skipped = _skipped_by(entry, network) or ()
+    return ", ".join(u.name for u in network.options(SKIP) if u.name in skipped) or "none"
