@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from .averages import turn
 from .decision import CLIMB_MARGIN, Decision
-from .latency import predict_logs, stages_ms
+from .latency import predict_logs, stages_ms, typical_ms
+from .stalls import kept_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .budget import Budget
-    from .decision import Ceiling
     from .operating_point import OperatingPoint
     from .transitions import State
 
 _Candidate: TypeAlias = "tuple[OperatingPoint, float]"
 """A point, and the logarithm of the latency in ms that it is expected to stay within."""
+AS_MANY = 0.99
+"""What keeps this share of the calls that can be kept keeps as many ..."""
+LEAST_KEPT = 1e-3
+"""... and less than this share of all calls is none."""
 
 
 def decide(
@@ -35,7 +39,9 @@ def decide(
     Of those that reach ``min_accuracy`` and whose predicted latency is within the budget, that
     is the most accurate one; of equally accurate ones the one predicted to be faster; of equal
     ones the first. Where none fits and the budget is hard, routes fit whose first answer does.
-    Where none fits still, the one predicted to be fastest runs and ``feasible`` is False.
+    Where none fits still, ``feasible`` is False and the one runs that is expected to keep the
+    most calls within the budget: what keeps nearly as many counts as such, so that stalls
+    which hit all alike cost no accuracy.
     Average budgets choose among those that fit (``averages.turn``). ``pinned`` overrides the
     choice, not ``feasible``.
 
@@ -68,9 +74,8 @@ def decide(
         fitting = _answering(candidates, state, deviations, limit_ms)
         counts = len(fitting), len(candidates)
     if not fitting:
-        fastest = min(candidates, key=lambda candidate: (candidate[1], -candidate[0].rank))
-        return _decision(fastest, state, False, "latency", limit_ms, *counts)
-    admitted = _admitted(fitting, state.ceiling, limit_ms, now_s)
+        return _late(candidates, state, budget.quantile, limit_ms)
+    admitted = _admitted(fitting, state, budget.quantile, limit_ms, now_s)
     chosen = _most_accurate(admitted)
     ceiling = chosen[0].rank
     waiting = 0 if admitted is fitting else sum(p.rank > ceiling for p, _ in fitting)
@@ -100,6 +105,30 @@ def _answering(
     ]
 
 
+def _late(
+    candidates: list[_Candidate], state: State, quantile: float, limit_ms: float
+) -> Decision:
+    """Returns the decision where none is in time as surely as the quantile says."""
+    latency, points = state.latency, [point for point, _ in candidates]
+    medians_ms = typical_ms(points, latency)
+    kept = [
+        kept_share(point, ms, latency.scatter, latency.stalls, limit_ms)
+        for point, ms in zip(points, medians_ms, strict=True)
+    ]
+    indices, most = range(len(points)), max(kept)
+    if most >= LEAST_KEPT:
+        enough = most * max(AS_MANY, quantile)
+        as_many = [index for index in indices if kept[index] >= enough]
+        index = max(as_many, key=lambda index: (points[index].rank, kept[index]))
+        share = min(kept[index], quantile)
+    else:
+        index = min(indices, key=lambda index: (medians_ms[index], -points[index].rank))
+        share = 0.0
+    counts = 0, len(points)
+    late = _decision(candidates[index], state, False, "latency", limit_ms, *counts)
+    return replace(late, typical_ms=medians_ms[index], kept=share)
+
+
 def _pinned(
     point: OperatingPoint, budget: Budget, state: State, log_limit: float, configurations: int
 ) -> Decision:
@@ -113,12 +142,14 @@ def _pinned(
 
 
 def _admitted(
-    fitting: list[_Candidate], ceiling: Ceiling, limit_ms: float, now_s: float
+    fitting: list[_Candidate], state: State, quantile: float, limit_ms: float, now_s: float
 ) -> list[_Candidate]:
+    latency, ceiling = state.latency, state.ceiling
     rank = ceiling.rank if limit_ms == ceiling.limit_ms else math.inf
     if all(point.rank <= rank for point, _ in fitting):
         return fitting
-    climb = math.log(limit_ms) - CLIMB_MARGIN if now_s >= ceiling.climb_from_s else -math.inf
+    rises = ceiling.may_rise(now_s, latency.observed, latency.shifted, quantile)
+    climb = math.log(limit_ms) - CLIMB_MARGIN if rises else -math.inf
     admitted = [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
     if not admitted:
         return fitting

@@ -3,7 +3,10 @@
 The ceiling has a hysteresis, so that it does not flap. Down at once, up slowly: a
 configuration that no longer fits is left with the next call; one that fits again is admitted
 only with a margin and after a dwell. The dwell doubles each time that what was admitted had to
-be left again soon, and starts small again when it lasted.
+be left again soon, and starts small again when it lasted. There is no dwell where the device
+itself has become slower or faster at once since, as beside a process that comes and goes:
+climbing then costs one late call when it slows again, which may be as often as
+``LATE_SHARES`` of what the quantile lets be late.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 
 CLIMB_MARGIN = 0.015
 """Logarithm of how far below the budget a prediction must be to be admitted."""
+LATE_SHARES = 2.0
 SHORTEST_DWELL_S = 0.5
 LONGEST_DWELL_S = 60.0
 SOON_DWELLS = 4.0
@@ -28,6 +32,8 @@ class Ceiling:
         climb_from_s: When more may be admitted.
         climbed_s: When more was admitted last.
         dwell_s: How long it waits after the next step down.
+        climbed_at: After how many calls more was admitted last.
+        fell_at: After how many calls less was admitted last.
     """
 
     limit_ms: float = math.nan
@@ -35,20 +41,35 @@ class Ceiling:
     climb_from_s: float = 0.0
     climbed_s: float = -math.inf
     dwell_s: float = SHORTEST_DWELL_S
+    climbed_at: float = -math.inf
+    fell_at: float = math.inf
+
+    def may_rise(self, now_s: float, observed: int, shifted: int, quantile: float) -> bool:
+        """Tells whether more may be admitted, once it fits with a margin.
+
+        ``observed`` calls were seen so far, ``shifted`` when the device changed at once last.
+        """
+        if now_s >= self.climb_from_s:
+            return True
+        seldom = (observed - self.climbed_at) * LATE_SHARES * (1 - quantile) >= 1
+        return seldom and shifted > self.fell_at
 
 
-def ceiling_after(ceiling: Ceiling, limit_ms: float, rank: float, now_s: float) -> Ceiling:
+def ceiling_after(
+    ceiling: Ceiling, limit_ms: float, rank: float, now_s: float, observed: int
+) -> Ceiling:
     """Returns the ceiling after a decision that admitted up to ``rank``."""
     if limit_ms != ceiling.limit_ms:
         return Ceiling(limit_ms, rank, now_s)
     if rank == ceiling.rank:
         return ceiling
     if rank > ceiling.rank:
-        wait_s = SHORTEST_DWELL_S
-        return Ceiling(limit_ms, rank, now_s + wait_s, now_s, ceiling.dwell_s)
+        from_s = now_s + SHORTEST_DWELL_S
+        return Ceiling(limit_ms, rank, from_s, now_s, ceiling.dwell_s, observed)
     soon = now_s - ceiling.climbed_s < SOON_DWELLS * ceiling.dwell_s
     dwell_s = min(2 * ceiling.dwell_s, LONGEST_DWELL_S) if soon else SHORTEST_DWELL_S
-    return Ceiling(limit_ms, rank, now_s + dwell_s, ceiling.climbed_s, dwell_s)
+    climbed = ceiling.climbed_s, dwell_s, ceiling.climbed_at
+    return Ceiling(limit_ms, rank, now_s + dwell_s, *climbed, observed)
 
 
 _UNITS = {"latency": "ms", "energy": "mJ", "power": "W", "battery": "W", "accuracy": ""}
@@ -75,6 +96,8 @@ class Decision:
         pinned: Whether the caller had chosen.
         waiting: How many more accurate ones fit, but were left lately and are admitted again
             only when that has lasted for a while.
+        typical_ms: Its median latency, where nothing fits the latency budget; else 0.
+        kept: The share of its calls that is expected to be within it all the same.
         note: What else is to be said, as a sentence or its beginning.
         loading: Whether an engine is loaded meanwhile, which the call waits for or runs
             beside: its latency then says nothing about the configuration.
@@ -92,6 +115,8 @@ class Decision:
     ceiling: float = 0.0
     pinned: bool = False
     waiting: int = 0
+    typical_ms: float = 0.0
+    kept: float = 0.0
     note: str = ""
     loading: bool = False
 
@@ -108,9 +133,11 @@ class Decision:
         limit = f"{self.limit:.4g} {_UNITS[self.binding]}" if self.binding else ""
         if self.binding == "latency":
             if not self.feasible:
+                kept = f"{100 * self.kept:.3g} % of its calls are expected within it, "
                 return (
-                    f"nothing fits {limit}; {name} is predicted to be the fastest,"
-                    f" {self.predicted_ms:.3g} ms."
+                    f"nothing fits {limit} as surely as asked for; {name} comes closest:"
+                    f" {kept if self.kept else ''}{self.typical_ms:.3g} ms is typical,"
+                    f" {predicted}."
                 )
             of = f"{self.fitting} of {self.configurations}"
             if self.waiting:

@@ -1,21 +1,29 @@
 """How long the next call of a configuration will take, learnt from the calls before.
 
-All in logarithms. A call's latency = the table's median x the slow-down x the configuration's
-residual x noise:
+All but stalls in logarithms. A call's latency = the table's median x the slow-down x the
+configuration's residual x noise, and sometimes a stall on top:
 
 - The *slow-down* is shared by all configurations (a hot CPU slows all of them), so what one
   shows moves the predictions of the others. While measurements scatter around it, it follows
-  them slowly; when the median of the last three is far outside of that scatter, it starts
+  them slowly; when two in a row are far outside of that scatter, on the same side, it starts
   anew from there, as the mean of what is seen from then on. So a single outlier hardly moves
   it, and a lasting change counts from its second call on.
 - The *residual* is what a configuration alone deviates by. It learns only from the first
   call after a switch, where two configurations were seen one after the other; a change over
-  time on one configuration says nothing about it. It takes a tenth of the deviation, which
-  counts as twofold at most. The residuals' geometric mean stays 1.
+  time on one configuration says nothing about it, nor does a switch within a change. It takes
+  a tenth of the deviation, which counts as twofold at most. The residuals' geometric mean
+  stays 1.
 - The *scatter* is the standard deviation of the noise, and the *tail* what a budget's quantile
   lies further out than the table says. The tail is a quantile estimate by stochastic
   approximation (Robbins and Monro, 1951): a call above the prediction lifts it by as much as
   a hundred calls below lower it, if the quantile is 0.99.
+- *Stalls* (``stalls``) are counted apart, in milliseconds. Where they are more frequent than a
+  quantile lets calls be late, the quantile is the median and a stall, and the tail that of the
+  other calls. The more frequent they are, the more calls in a row it takes to tell a lasting
+  slow-down from them.
+- *Phases*: scatter and tail belong to a slow-down. Where another process comes and goes, each
+  of the last few is found again with its own. Where a late call is rather the first of such a
+  phase than a stall, the next call is predicted as if it had come to stay.
 """
 
 from __future__ import annotations
@@ -24,6 +32,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .operating_point import DEVIATIONS_AT_99, MEASURED_SOURCES, spread_of
+from .stalls import FIRST_CALLS, Stalls, after_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +41,19 @@ if TYPE_CHECKING:
 
 MEAN_OF = 30
 JUMP_SCATTERS = 3.0
+JUMP_CALLS = 2
+HELD_UP = math.log(1.3)
+HELD_UP_SCATTERS = 5.0
+"""A call that much above the slow-down was held up, or is the first of a slower phase."""
+CHANCE_OF_A_ROW = 0.002
+"""Stalls one after the other less likely than this are none ..."""
+MOST_IN_A_ROW = 5
+"""... nor are so many."""
+PHASES = 3
+LEAST_OF_PHASE = 5
+"""Phases of fewer calls are not remembered."""
+PHASE_WIDTH = 0.1
+"""Slow-downs whose logarithms are closer than this are the same phase."""
 SCATTER_GAIN = 0.05
 SMALLEST_SCATTER = 0.01
 TAIL_GAIN = 0.1
@@ -50,31 +72,48 @@ _SMALLEST_LOG = math.log(1e-9)
 _NORMAL_OVER_MEAN_DEVIATION = math.sqrt(math.pi / 2)
 
 
+class Phase(NamedTuple):
+    """What belongs to a slow-down: see ``LatencyEstimate``."""
+
+    log_slowdown: float
+    scatter: float
+    tail: float
+
+
 class LatencyEstimate(NamedTuple):
     """What was learnt from the latencies so far; logarithms of factors on the table.
 
     Attributes:
         log_slowdown: Measured over tabled latency, shared by all configurations.
         log_residuals: What each configuration alone deviates by, by name.
-        recent: The last three measurements over table and residual, oldest first; fewer
-            where fewer calls count.
         scatter: Standard deviation of the measurements around the slow-down.
         tail: What the 0.99 quantile lies further out than the table says.
-        earlier_tail: The tail one call ago.
-        calls: How many calls the slow-down is the mean of; no more than ``MEAN_OF``.
+        settled_tail: The tail before ``row`` began.
+        calls: How many calls the slow-down is the mean of; no more than ``MEAN_OF``, and 0
+            where nothing is known.
         observed: How many calls the tail was learnt from, and ``TABLE_CALLS`` at first.
         configuration: What ran last; empty before the first call.
+        row: The last measurements over table and residual, oldest first, as far as they lie
+            far outside of the scatter, on one side.
+        held_ms: By how much those of them took longer that may have been held up.
+        stalls: What is known of stalls.
+        phases: Slow-downs before this one, the last one first.
+        shifted: What ``observed`` was when the slow-down started anew.
     """
 
     log_slowdown: float
     log_residuals: Mapping[str, float]
-    recent: tuple[float, ...]
     scatter: float
     tail: float
-    earlier_tail: float
+    settled_tail: float
     calls: int
     observed: int
     configuration: str = ""
+    row: tuple[float, ...] = ()
+    held_ms: tuple[float, ...] = ()
+    stalls: Stalls = Stalls()
+    phases: tuple[Phase, ...] = ()
+    shifted: int = 0
 
     @property
     def slowdown(self) -> float:
@@ -84,6 +123,24 @@ class LatencyEstimate(NamedTuple):
     def residual(self, configuration: str) -> float:
         """Returns what ``configuration`` alone deviates by, as a factor."""
         return math.exp(self.log_residuals[configuration])
+
+    @property
+    def most_beyond(self) -> float:
+        """How far beyond the median noise reaches: what lies further out was held up.
+
+        A table that was measured beside something else says more than that; it is believed
+        until some calls were seen.
+        """
+        if self.observed < TABLE_CALLS + FIRST_CALLS:
+            return math.inf
+        return max(HELD_UP, HELD_UP_SCATTERS * self.scatter)
+
+    @property
+    def next_log_slowdown(self) -> float:
+        """What the next call is predicted with: cautious, while a phase may have begun."""
+        if not self.held_ms or self.stalls.shifts <= self.stalls.stalled:
+            return self.log_slowdown
+        return max([self.row[-1], *(phase.log_slowdown for phase in self.phases)])
 
 
 def first_estimate(
@@ -97,9 +154,9 @@ def first_estimate(
     """
     measured = any(point.source in MEASURED_SOURCES for point in points)
     scatter = max(min(point.log_slope for point in points), SMALLEST_SCATTER)
-    recent = (0.0, 0.0) if measured else ()
     residuals = {point.configuration: 0.0 for point in points}
-    estimate = LatencyEstimate(0.0, residuals, recent, scatter, 0.0, 0.0, MEAN_OF, TABLE_CALLS)
+    calls = MEAN_OF if measured else 0
+    estimate = LatencyEstimate(0.0, residuals, scatter, 0.0, 0.0, calls, TABLE_CALLS)
     seen_ms = {} if measured or warm_up_ms is None else warm_up_ms
     for point in points:
         if point.configuration in seen_ms:
@@ -119,14 +176,21 @@ def predict_logs(
     points: Sequence[OperatingPoint], estimate: LatencyEstimate, deviations: float
 ) -> list[float]:
     """Returns the logarithms of ``predict_ms``, which are cheaper to compare."""
-    level, residuals = estimate.log_slowdown, estimate.log_residuals
+    level, residuals = estimate.next_log_slowdown, estimate.log_residuals
+    held_ms = estimate.stalls.quantile_ms(deviations)
     learnt = estimate.tail * (deviations / DEVIATIONS_AT_99)
     near, far = spread_of(deviations)
-    logs = []
+    most, logs = estimate.most_beyond, []
     for point in points:
-        beyond = near * point.log_slope + far * point.log_tail_slope + learnt
+        beyond = near * point.log_slope + far * point.log_tail_slope
+        if not point.upto_ms:
+            beyond = min(beyond, most, most - learnt)
+        beyond += learnt
         typical = point.log_p50 + level + residuals[point.configuration]
-        logs.append(typical + beyond if beyond > 0 else typical)
+        log = typical + beyond if beyond > 0 else typical
+        if held_ms:
+            log = max(log, math.log(math.exp(typical) + held_ms))
+        logs.append(log)
     return logs
 
 
@@ -137,7 +201,7 @@ def stages_ms(
 
     The tail does not count: it is that of all calls, and they differ in where they stop.
     """
-    level = estimate.log_slowdown + estimate.log_residuals[point.configuration]
+    level = estimate.next_log_slowdown + estimate.log_residuals[point.configuration]
     reach = deviations / DEVIATIONS_AT_99
     tails = [math.log(ms) for ms in point.upto_p99_ms] or point.log_upto
     found = []
@@ -169,47 +233,122 @@ def observe(
     standard deviations: ``Budget.deviations``.
     """
     name, residuals = point.configuration, estimate.log_residuals
+    expected = point.log_upto[stage] + residuals[name]
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
-    seen = _clamp(measured - point.log_upto[stage] - residuals[name], _LOG_SLOWDOWN_LIMIT)
-    if not estimate.recent:
-        return estimate._replace(
-            log_slowdown=seen, recent=(seen,), calls=1, configuration=name
-        )
-    level, scatter, tail = estimate.log_slowdown, estimate.scatter, estimate.tail
-    recent = (*estimate.recent[-2:], seen)
-    typical = sorted(recent)[(len(recent) - 1) // 2]
+    seen = _clamp(measured - expected, _LOG_SLOWDOWN_LIMIT)
+    if not estimate.calls:
+        return estimate._replace(log_slowdown=seen, calls=1, configuration=name)
+    level, scatter, stalls = estimate.log_slowdown, estimate.scatter, estimate.stalls
     off, far = seen - level, JUMP_SCATTERS * scatter
-    if abs(typical - level) > far:
-        moved, calls = typical, 2
-        tail = estimate.earlier_tail  # the call before was no outlier, but the first of many
-    else:
-        calls = min(estimate.calls + 1, MEAN_OF)
-        moved = level + _clamp(off, far) / calls
-        near, far_out = spread_of(deviations)
-        tabled = near * point.log_slope + far_out * point.log_tail_slope
-        reach = deviations / DEVIATIONS_AT_99  # what the tail does to this quantile
-        beyond = max(tabled + tail * reach, 0.0)
-        gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
-        step = gain * reach * max(scatter, beyond / DEVIATIONS_AT_99)
-        if off + (point.log_upto[stage] - point.log_p50) > beyond:
-            tail = min(tail + step * quantile, LARGEST_TAIL)
-        elif beyond > 0:
-            tail += step * (quantile - 1)
-    deviation = min(abs(off), far) * _NORMAL_OVER_MEAN_DEVIATION
-    scatter = max(scatter + SCATTER_GAIN * (deviation - scatter), SMALLEST_SCATTER)
-    if estimate.configuration and estimate.configuration != name:
+    is_held = off > HELD_UP and off > HELD_UP_SCATTERS * scatter
+    row, held_ms = estimate.row, estimate.held_ms
+    if abs(off) <= far or (row and (row[-1] > level) != (off > 0)):
+        stalls = after_calls(stalls, held_ms)  # so what came before was no phase
+        row = held_ms = ()
+    tail = settled_tail = estimate.tail
+    if abs(off) > far:
+        row, settled_tail = (*row, seen), estimate.settled_tail if row else tail
+        if is_held:
+            held_ms = (*held_ms, latency_ms - math.exp(level + expected))
+        if len(row) >= _enough(row, held_ms, stalls):
+            return _shifted(estimate, row, held_ms, name, settled_tail)
+    moved, calls = level, min(estimate.calls + 1, MEAN_OF)
+    if not is_held:
+        moved += _clamp(off, far) / calls
+        deviation = min(abs(off), far) * _NORMAL_OVER_MEAN_DEVIATION
+        scatter = max(scatter + SCATTER_GAIN * (deviation - scatter), SMALLEST_SCATTER)
+    if not (is_held and stalls.exceed(1 - quantile)):
+        of_route = off + (point.log_upto[stage] - point.log_p50)
+        tail = _tail_after(point, estimate, of_route, quantile, deviations)
+    switched = estimate.configuration and estimate.configuration != name
+    settled = not estimate.row and estimate.calls > JUMP_CALLS
+    if switched and settled and not (is_held and stalls.likelier):
         residuals = _with_deviation(residuals, name, off)
     return LatencyEstimate(
         moved,
         residuals,
-        recent,
         scatter,
         tail,
-        estimate.tail,
+        settled_tail if row else tail,
         calls,
         estimate.observed + 1,
         name,
+        row,
+        held_ms,
+        stalls,
+        estimate.phases,
+        estimate.shifted,
     )
+
+
+def _tail_after(
+    point: OperatingPoint,
+    estimate: LatencyEstimate,
+    off: float,
+    quantile: float,
+    deviations: float,
+) -> float:
+    """Returns the tail after a call that lay ``off`` its median: up beyond, else down."""
+    near, far_out = spread_of(deviations)
+    tabled = near * point.log_slope + far_out * point.log_tail_slope
+    reach = deviations / DEVIATIONS_AT_99  # what the tail does to this quantile
+    tail, most = estimate.tail, estimate.most_beyond
+    if not point.upto_ms:
+        tabled = min(tabled, most)
+    beyond = max(tabled + tail * reach, 0.0)
+    gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
+    step = gain * reach * max(estimate.scatter, beyond / DEVIATIONS_AT_99)
+    if off > beyond:
+        return min(tail + step * quantile, LARGEST_TAIL)
+    return tail + step * (quantile - 1) if beyond > 0 else tail
+
+
+def _enough(row: Sequence[float], held_ms: Sequence[float], stalls: Stalls) -> int:
+    """Returns how many measurements like these in a row are a lasting change."""
+    enough = JUMP_CALLS
+    if len(held_ms) == len(row) and stalls.likelier:
+        while enough < MOST_IN_A_ROW and stalls.rate**enough > CHANCE_OF_A_ROW:
+            enough += 1
+    return enough
+
+
+def _shifted(
+    estimate: LatencyEstimate,
+    row: Sequence[float],
+    held_ms: Sequence[float],
+    name: str,
+    settled_tail: float,
+) -> LatencyEstimate:
+    """Returns the estimate from which on the slow-down is another one, seen in ``row``."""
+    level, count = estimate.log_slowdown, len(row)
+    before = Phase(level, estimate.scatter, settled_tail)
+    others = tuple(each for each in estimate.phases if not _same(each, level))
+    phases = others
+    if estimate.observed - estimate.shifted >= LEAST_OF_PHASE:
+        phases = (before, *others)[:PHASES]
+    # The change may have come within the first call: the last one tells best what it is.
+    again = next((each for each in others if _same(each, row[-1])), None)
+    moved = sorted(row)[(count - 1) // 2 if row[0] > level else count // 2]
+    moved, scatter, tail = again or before._replace(log_slowdown=moved)
+    return estimate._replace(
+        log_slowdown=moved,
+        scatter=scatter,
+        tail=tail,
+        settled_tail=tail,
+        calls=JUMP_CALLS,
+        observed=estimate.observed + 1,
+        configuration=name,
+        row=(),
+        held_ms=(),
+        stalls=after_calls(estimate.stalls, (), shifts=len(held_ms) == count),
+        phases=phases,
+        shifted=estimate.observed + 1,
+    )
+
+
+def _same(phase: Phase, log_slowdown: float) -> bool:
+    width = max(JUMP_SCATTERS * phase.scatter, PHASE_WIDTH)
+    return abs(phase.log_slowdown - log_slowdown) <= width
 
 
 def _with_deviation(

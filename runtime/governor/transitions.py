@@ -88,7 +88,8 @@ def after_choice(
     if deadline_ms is not None or decision.pinned:
         return state
     limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms
-    ceiling = ceiling_after(state.ceiling, limit_ms, decision.ceiling, now_s)
+    observed = state.latency.observed
+    ceiling = ceiling_after(state.ceiling, limit_ms, decision.ceiling, now_s, observed)
     return state if ceiling is state.ceiling else state._replace(ceiling=ceiling)
 
 

@@ -16,6 +16,7 @@ from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     against,
     budgets,
+    disturbed,
     exits,
     overhead,
     pages,
@@ -45,6 +46,7 @@ PARTS: dict[str, list[Part]] = {
     RESNET50.name: _of(RESNET50, *_EACH, pages.bars),
     VIT_B16.name: _of(VIT_B16, *_EACH),
     budgets.NAME: [budgets.bars, *_of(RESNET50, budgets.contention)],
+    disturbed.NAME: [disturbed.bars, *_of(RESNET50, disturbed.beside_a_process)],
     trtbench_loop.NAME: [trtbench_loop.bars],
     exits.NAME: [exits.bars],
     selecting.NAME: [selecting.bars],

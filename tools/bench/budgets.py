@@ -45,7 +45,7 @@ _FAMILIES = 8
 _FULL_MS = 30.0
 
 _SECONDS = 120.0
-_HALF_PERIOD_S = 10.0
+HALF_PERIOD_S = 10.0
 _QUIET_CALLS = 60
 _QUANTILE = 0.95
 _ROOM = 1.1
@@ -190,7 +190,7 @@ def contention(network: Network, folder: Path) -> list[Bar]:
         points = fixed.stats().configurations
         within = [point for point in points if point.p95_ms <= limit_ms] or points[-1:]
         table = max(within, key=lambda point: point.rank).configuration
-        with neighbours():
+        with neighbours(HALF_PERIOD_S):
             end_s = time.perf_counter() + _SECONDS
             while time.perf_counter() < end_s:
                 times_ms["governor"].append(timed_ms(partial(governed, case)))
@@ -214,28 +214,31 @@ def contention(network: Network, folder: Path) -> list[Bar]:
 
 
 @contextmanager
-def neighbours() -> Iterator[None]:
-    """Disturbs every core, by a process each, until the block ends."""
+def neighbours(half_period_s: float) -> Iterator[float]:
+    """Disturbs every core, by a process each, for half of each period until the block ends.
+
+    Yields when the first period began, on the monotonic clock; it begins with the disturbance.
+    """
     context, began_s = multiprocessing.get_context("spawn"), time.monotonic()
     stop = context.Event()
     processes = [
-        context.Process(target=_disturb, args=(stop, began_s), daemon=True)
+        context.Process(target=_disturb, args=(stop, began_s, half_period_s), daemon=True)
         for _ in range(os.cpu_count() or 1)
     ]
     for process in processes:
         process.start()
     try:
-        yield
+        yield began_s
     finally:
         stop.set()
         for process in processes:
             process.join()
 
 
-def _disturb(stop: Event, began_s: float) -> None:
+def _disturb(stop: Event, began_s: float, half_period_s: float) -> None:
     """Takes a core for half of each period, in step with the others."""
     while not stop.is_set():
-        if (time.monotonic() - began_s) % (2 * _HALF_PERIOD_S) < _HALF_PERIOD_S:
+        if (time.monotonic() - began_s) % (2 * half_period_s) < half_period_s:
             sum(range(200_000))
         else:
             time.sleep(0.01)

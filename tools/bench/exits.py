@@ -23,7 +23,7 @@ from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.load.opening import Family, family_of
 from skipc.runtime.load.points import points_here
-from skipc.tools.bench.budgets import neighbours, random_family
+from skipc.tools.bench.budgets import HALF_PERIOD_S, neighbours, random_family
 from skipc.tools.bench.harness import Bar, by_turns_ms, ratio, timed_ms
 from skipc.tools.bench.networks import RESNET50, build, prepare
 from skipc.tools.simulate.replay import replay
@@ -338,7 +338,7 @@ def _deadlines(folder: Path) -> list[Bar]:
         quiet_ms = statistics.median(timed_ms(partial(engine, case)) for _ in range(40))
         engine.budget = Budget(latency_ms=0.9 * quiet_ms, hard=True)
         backend.took_ms.clear()
-        with neighbours():
+        with neighbours(HALF_PERIOD_S):
             began_s = time.perf_counter()
             while (passed := (time.perf_counter() - began_s) / _SECONDS) < 1:
                 backend.factor = next(f for until, f in _THROTTLED if passed < until)

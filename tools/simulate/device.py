@@ -105,7 +105,11 @@ class SimulatedDevice:
         """Everything that it took so far."""
         self.spent_in_calls_mj = 0.0
         """What calls took of it."""
-        self._draws: list[tuple[float, float]] = []
+        self.stall_rate = noise.stall_share
+        """The share of calls that something else holds up."""
+        self.stall_ms = noise.stall * self.full_ms
+        """By how much a stall holds a call up."""
+        self._draws: list[tuple[float, float, float]] = []
 
     @property
     def now_s(self) -> float:
@@ -126,18 +130,21 @@ class SimulatedDevice:
         """Returns what a stage that begins now takes, and takes its energy."""
         if not self._draws:
             self._draws = self._drawn()
-        latency, energy = self._draws.pop()
+        latency, energy, held_ms = self._draws.pop()
         own = self.of[configuration]
         usual_ms = own.upto_ms[stage] - (own.upto_ms[stage - 1] if stage else 0.0)
         taken_mj = own.mj_per_ms * usual_ms * energy
         self.spent_mj += taken_mj
         self.spent_in_calls_mj += taken_mj
-        return usual_ms * self._scenario.slowdown_at(self.now_s) * latency
+        return usual_ms * self._scenario.slowdown_at(self.now_s) * latency + held_ms
 
-    def _drawn(self) -> list[tuple[float, float]]:
-        latency = self._latencies(self._random, _DRAWS)
-        energy = np.exp(self._random.normal(0, self._scenario.noise.energy, _DRAWS))
-        return list(zip(latency.tolist(), energy.tolist(), strict=True))
+    def _drawn(self) -> list[tuple[float, float, float]]:
+        noise, latency = self._scenario.noise, self._latencies(self._random, _DRAWS)
+        energy = np.exp(self._random.normal(0, noise.energy, _DRAWS))
+        held_ms = np.zeros(_DRAWS)
+        if noise.stall_share:
+            held_ms[self._random.random(_DRAWS) < noise.stall_share] = self.stall_ms
+        return list(zip(latency.tolist(), energy.tolist(), held_ms.tolist(), strict=True))
 
     def _latencies(self, random: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Returns latencies of calls over their median."""
@@ -154,7 +161,7 @@ class SimulatedDevice:
 
     @cached_property
     def noise(self) -> NDArray[np.float64]:
-        """Many latencies over their median, as the noise has them, ascending."""
+        """Many latencies over their median, as the noise has them, ascending; no stalls."""
         return np.sort(self._latencies(np.random.default_rng(0), 200_000))
 
 

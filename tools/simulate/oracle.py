@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from skipc.runtime import Budget, OperatingPoint
     from skipc.tools.simulate.device import SimulatedDevice, TrueCosts
 
-_PRECISION = 1e-4
-
 
 class Best(NamedTuple):
     """What could be had from one call: the best mean rank, or the cheapest where none fits."""
@@ -58,7 +56,7 @@ class Oracle:
         fitting = [
             index
             for index, each in enumerate(known)
-            if self._quantile_ms(each, budget.quantile, difficulty) <= limit_ms
+            if self._within(each, limit_ms, slowdown, difficulty) >= budget.quantile
         ]
         if budget.hard and not fitting:  # what can stop in time answers with what it has
             spread = self._spread(budget.quantile)
@@ -88,15 +86,21 @@ class Oracle:
             self._quantiles[quantile] = float(np.quantile(self._device.noise, quantile))
         return self._quantiles[quantile]
 
-    def _quantile_ms(self, one: TrueCosts, quantile: float, difficulty: float) -> float:
-        """Returns the quantile of a configuration's latency over all samples, bisected."""
-        noise, shares = self._device.noise, one.shares(difficulty)
-        low, high = (ms * self._spread(quantile) for ms in (one.upto_ms[0], one.upto_ms[-1]))
-        while high - low > _PRECISION * high:
-            middle = (low + high) / 2
-            within = np.searchsorted(noise, [middle / ms for ms in one.upto_ms]) / len(noise)
-            low, high = (low, middle) if shares @ within >= quantile else (middle, high)
-        return high
+    def _within(
+        self, one: TrueCosts, limit_ms: float, slowdown: float, difficulty: float
+    ) -> float:
+        """Returns the share of a configuration's calls that end in time.
+
+        ``limit_ms`` is over the slow-down, which stalls do not grow with.
+        """
+        device, rate = self._device, self._device.stall_rate
+        held_ms = limit_ms - device.stall_ms / slowdown
+        medians_ms, noise = np.array(one.upto_ms), device.noise
+        free, held = (
+            np.searchsorted(noise, ms / medians_ms, "right") for ms in (limit_ms, held_ms)
+        )
+        within = ((1 - rate) * free + rate * held) / len(noise)
+        return float(one.shares(difficulty) @ within)
 
     def _excesses(
         self,

@@ -115,6 +115,9 @@ class Noise:
         latency: Standard deviation of the logarithm of a call's latency.
         spike_share: Share of the calls that take much longer.
         spike_factor: How much longer.
+        stall_share: Share of the calls that something else holds up.
+        stall: By how much, in median latencies of the most accurate configuration; it is the
+            same whatever runs.
         own: Standard deviation of the logarithm of what a configuration's true latency and
             energy are off the table.
         energy: The same, of a call's energy.
@@ -123,6 +126,8 @@ class Noise:
     latency: Share = 0.05
     spike_share: Share = 0.0
     spike_factor: Annotated[float, AtLeast(0), AtMost(1000)] = 3.0
+    stall_share: Share = 0.0
+    stall: Annotated[float, AtLeast(0), AtMost(1000)] = 3.0
     own: Share = 0.02
     energy: Share = 0.05
 

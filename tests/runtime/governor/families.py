@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import strategies as st
 
-from skipc.runtime.governor import OperatingPoint
+from skipc.runtime import decide
+from skipc.runtime.governor import OperatingPoint, after_call, after_choice, first_state
 
 FULL = OperatingPoint("full", 0.95, 8.0, 10.0, 12.0, energy_mj=80.0)
 MID = OperatingPoint("mid", 0.93, 5.0, 6.0, 7.0, energy_mj=50.0)
@@ -28,3 +30,21 @@ families = st.lists(
         for index, (rank, p50_ms, p95_ms, energy_mj) in enumerate(rows)
     )
 )
+
+
+def governed(points, budget, latencies_ms):
+    """Returns which points the governor runs, by index, and its decisions.
+
+    ``latencies_ms`` is what each call would take of each point.
+    """
+    index = {point.configuration: at for at, point in enumerate(points)}
+    state, now_s, ran, decisions = first_state(points), 0.0, [], []
+    for row in latencies_ms:
+        decision = decide(points, budget, state, now_s)
+        state = after_choice(state, budget, decision, now_s)
+        at = index[decision.configuration]
+        now_s += row[at] / 1000
+        state = after_call(state, budget, points[at], float(row[at]), 0.0, now_s)
+        ran.append(at)
+        decisions.append(decision)
+    return np.array(ran), decisions

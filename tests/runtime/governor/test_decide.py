@@ -11,6 +11,7 @@ from skipc.runtime import Budget, ChoiceError, OperatingPoint, decide
 from skipc.runtime.governor import after_choice, first_state
 from skipc.runtime.governor.decision import Ceiling
 from skipc.runtime.governor.latency import observe, predict_ms
+from skipc.runtime.governor.stalls import kept_share
 from tests.runtime.governor.families import FAMILY, FAST, FULL, families, latencies_ms
 
 START = first_state(FAMILY)
@@ -50,7 +51,10 @@ def test_the_fastest_runs_when_nothing_fits():
     assert (decision.configuration, decision.feasible) == ("fast", False)
     assert decision.binding == "latency"
     assert decision.predicted_ms == pytest.approx(3.0)
-    assert decision.reason == "nothing fits 1 ms; 'fast' is predicted to be the fastest, 3 ms."
+    assert decision.reason == (
+        "nothing fits 1 ms as surely as asked for; 'fast' comes closest: 2 ms is typical, 3 ms"
+        " predicted."
+    )
 
 
 def test_a_deadline_takes_the_place_of_the_budget():
@@ -242,7 +246,21 @@ def test_feasible_exactly_when_something_fits(family, limit_ms):
         assert chosen in nearly
         assert chosen.rank >= max((p.rank for p in fits), default=0)
     else:
-        assert decision.predicted_ms == min(predicted_ms.values())
+        typical_ms = {p.configuration: predict_ms(p, state.latency, 0.0) for p in points}
+        scatter, stalls = state.latency.scatter, state.latency.stalls
+        kept = [
+            kept_share(p, typical_ms[p.configuration], scatter, stalls, limit_ms)
+            for p in points
+        ]
+        if max(kept) < 1e-3:
+            assert typical_ms[chosen.configuration] <= min(typical_ms.values()) * (1 + 1e-9)
+        else:
+            own = kept[points.index(chosen)]
+            assert own >= 0.99 * max(kept) * (1 - 1e-9)
+            as_many = [
+                p.rank for p, share in zip(points, kept, strict=True) if share >= max(kept)
+            ]
+            assert chosen.rank >= max(as_many)
 
 
 @given(_learning(), latencies_ms, latencies_ms)
