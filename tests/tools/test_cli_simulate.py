@@ -40,7 +40,7 @@ def test_the_list_as_json_has_what_the_table_has() -> None:
     listed = skipc("simulate", "--json").json()
     found = {one["scenario"]: one["duration_s"] for one in listed}
     assert found["thermal-throttling"] == 300
-    assert len(found) == 7
+    assert len(found) == 9
 
 
 def test_a_scenario_is_replayed_and_traced(made: Path, short: Path, tmp_path: Path) -> None:
