@@ -84,6 +84,7 @@ def test_every_part_may_be_measured_alone() -> None:
     assert [*PARTS] == [
         *NETWORKS,
         "budgets",
+        "disturbed",
         "trtbench",
         "early exits",
         "digits ResNet",

@@ -115,7 +115,7 @@ def in_phases(room, quantile, half=25, rounds=20):
 def test_a_process_that_comes_and_goes_costs_one_late_call_each_time():
     rests, kept = in_phases(room=1.25, quantile=0.99)
     assert (rests == 0).mean() > 0.8
-    assert (~kept[50:]).sum() <= 19 + 3  # after the first time, as good as none twice
+    assert (~kept[50:]).sum() <= 19 + 3  # after the first time; hardly one twice
 
 
 def test_who_wants_to_be_surer_climbs_more_seldom():
