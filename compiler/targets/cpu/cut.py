@@ -82,6 +82,7 @@ def _without_packed(model: onnx.ModelProto) -> onnx.ModelProto:
 def _names(pieces: Sequence[Piece], graphs: Sequence[GraphEntry]) -> dict[str, str] | None:
     """Returns the manifest's name of each tensor that is handed over.
 
+    What had that name gets the tensor's: ONNX Runtime gives it to a copy in another layout.
     None where the pieces do not hand over what the manifest says, one tensor for one.
     """
     found: dict[str, str] = {}
@@ -95,7 +96,7 @@ def _names(pieces: Sequence[Piece], graphs: Sequence[GraphEntry]) -> dict[str, s
         found.update(zip(left, open_names, strict=True))
         if {found.get(name, name) for name in own} != set(said):
             return None
-    return found
+    return {**{said: name for name, said in found.items()}, **found}
 
 
 def _extracted(

@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from skipc.compiler.axes.exit_places import places_of
 from skipc.compiler.build import BuildOptions, build_bundle
 from skipc.compiler.heads import write_heads
+from skipc.compiler.read import ModelOptions, read_checkpoint
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.recipes import find_recipe
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
@@ -122,3 +126,30 @@ def test_pieces_are_built_ahead_without_a_gpu(built):
     again: list[str] = []
     assert finish(bundle.path, "rtx", again.append) == engines
     assert f"keeping early.0 (2 of {total})" in again
+
+
+def test_a_copy_in_another_layout_does_not_take_the_name_of_what_is_handed_over(tmp_path):
+    # The end reads what the exit reads: ONNX Runtime keeps that in its blocked layout, and a
+    # copy for the end under the name that the manifest has for it.
+    arguments = {"widths": [16], "depths": [2]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = find_recipe("resnet").load()(**arguments)
+    inputs = find_recipe("resnet").inputs
+    checkpoint = tmp_path / "ckpt.pt"
+    save_checkpoint(
+        checkpoint, CheckpointFile("skipc:resnet", arguments, module.state_dict(), inputs)
+    )
+    read = read_checkpoint(checkpoint, ModelOptions())
+    write_heads(checkpoint, heads_for(read.exported(), ["stages.0.0"]))
+    route = {"name": "early", "skip": ["stages.0.1"], "exits": ["stages.0.0", "end"],
+             "tests": [{"threshold": 2.0}]}  # fmt: skip
+    front = {"format": "skipc.front/2", "configurations": [route]}
+    (tmp_path / "front.json").write_text(json.dumps(front))
+    made = build_bundle(read, checkpoint, tmp_path / "front.json", BuildOptions())
+    finish(made, "cpu")
+    bundle = Bundle.open(made)
+    with AdaptiveEngine.open(made, threads=1) as engine:
+        for number, case in enumerate(bundle.golden_inputs()):
+            wanted = bundle.golden_outputs("early", 1)[number]["output"]
+            np.testing.assert_allclose(engine(case)["output"], wanted, atol=1e-4)
