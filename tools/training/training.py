@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_FILE = "ckpt.pt"
 _HELD_OUT_BATCH = 256
+_LAYOUT = torch.channels_last
+"""Convolutions take a sixth less time in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def train(
     arguments = {**_data_arguments(data, options.network), **options.arguments}
     said = ("--network", "--network-arg")
     network = build_named(f"skipc:{options.network}", arguments, said).module.to(device)
+    network.to(memory_format=_LAYOUT)  # type: ignore[call-overload]
     recipe.check(network)
     model = network
     if options.recipe == EARLY_EXIT:
@@ -246,7 +249,8 @@ class _Run:
         return HeldOut(self._right(answers), self._right(skipping), ())
 
     def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-        batch, wanted = (torch.from_numpy(a).to(self._device) for a in (images, labels))
+        batch = torch.from_numpy(images).to(self._device, memory_format=_LAYOUT)
+        wanted = torch.from_numpy(labels).to(self._device)
         self._optimizer.zero_grad()
         with self._autocast():
             loss = self._recipe.step(
@@ -273,7 +277,8 @@ class _Run:
         with torch.no_grad(), self._autocast():
             for start in range(0, len(images.labels), _HELD_OUT_BATCH):
                 index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
-                batch = torch.from_numpy(images.take(index)).to(self._device)
+                taken = torch.from_numpy(images.take(index))
+                batch = taken.to(self._device, memory_format=_LAYOUT)
                 answers = self._model(batch)
                 exits = answers if isinstance(answers, list) else [answers]
                 found.append([logits.float().cpu().numpy() for logits in exits])
