@@ -64,7 +64,7 @@ def _against_others(path: Path) -> list[Bar]:
     session = engine._session
 
     def bare(inputs: Arrays) -> None:
-        """A call of the session as in a loop of one's own, by a watch of one's own."""
+        """A call of the session in a loop and by a watch that are not skipc's."""
         bare_ms.append(timed_ms(lambda: session.run(None, inputs)))
 
     stop, now_ns = Stop(0, 0, _ROUNDS), time.perf_counter_ns
@@ -81,7 +81,7 @@ def _against_others(path: Path) -> list[Bar]:
     profiled_ms = float(np.median(trace.calls["engine"].latencies_ms))
     what = "median latency, off"
     return [
-        Bar(RESNET50.name, f"{what} that of a bare loop on the same session, by turns",
+        Bar(RESNET50.name, f"{what} that of a bare loop on the same session, alternating",
             abs(off - 1), 0.02, note=note),
         Bar(RESNET50.name, f"{what} that of ONNX Runtime's profiler, the same calls",
             abs(profiled_ms / by_profiler_ms - 1), 0.02,

@@ -290,7 +290,7 @@ def shipped_scenarios() -> dict[str, Path]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """Returns a scenario by its name, or from a file of one's own (``./my.toml``).
+    """Returns a scenario by its name, or from your own file (``./my.toml``).
 
     Raises:
         ScenarioError: There is none, or its file is not a scenario.

@@ -235,7 +235,7 @@ _OPTIONS = [
 @click.version_option(package_name="skipc", prog_name="trtbench")
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> int:
-    """Measure all configurations of BUNDLE, by turns, as trtexec measures one engine."""
+    """Measure all configurations of BUNDLE, alternating, as trtexec measures one engine."""
     asked = Asked.of(given)
     if asked.compared is not None:
         return _compare(context, asked, asked.compared)

@@ -124,7 +124,7 @@ def timed(
     expect: Callable[[float], None] = lambda seconds: None,
     most_rounds: int = MOST_ROUNDS,
 ) -> Trace:
-    """Returns the calls of all, made by turns until ``stop`` says so.
+    """Returns the calls of all, made alternating until ``stop`` says so.
 
     Args:
         runs: What is timed, by name; at least one.

@@ -246,7 +246,7 @@ def _print_regime(report: Report, out: Console) -> None:
         if before[key] is not None and after[key] is not None
     )
     dropped, least = plural(regime.warm_up_rounds, "round"), plural(stop.iterations, "call")
-    loop = f"by turns; warm-up {stop.warm_up_ms:g} ms ({dropped} dropped), at least"
+    loop = f"alternating; warm-up {stop.warm_up_ms:g} ms ({dropped} dropped), at least"
     most = f", at most {MOST_ROUNDS} (reached)" if runs >= MOST_ROUNDS * regime.streams else ""
     kind = "estimated, nothing is measured" if meter and meter.estimated else "measured"
     threads, cases = plural(regime.threads, "thread"), plural(regime.cases, "case")

@@ -84,7 +84,7 @@ def measure_switches(
 def measure_energy(
     runs: Mapping[str, Run], cases: Sequence[Arrays], sampler: Sampler, now_ns: Clock
 ) -> dict[str, Energy]:
-    """Returns the energy of every configuration, from ``WINDOWS`` windows each, by turns.
+    """Returns the energy of every configuration, from ``WINDOWS`` windows each, alternating.
 
     ``sampler`` times its meter's readings with the same clock.
 
@@ -148,7 +148,7 @@ def measure_phases(
     stop: Stop,
     now_ns: Clock,
 ) -> dict[str, PhasedCalls]:
-    """Returns the calls of all configurations, made by turns and taken apart.
+    """Returns the calls of all configurations, made alternating and taken apart.
 
     Each configuration makes one call first that is dropped: it prepares events and graphs.
     Inputs lie on the host; warm-up is not repeated.

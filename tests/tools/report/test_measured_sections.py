@@ -160,7 +160,7 @@ def test_plain_sessions_stand_beside_ours(bundle: Bundle) -> None:
     assert "ours is faster" in "".join(page.texts)
     assert "plain load, ms" in page.texts
     beside = "".join(parsed(latency.section(study)).texts)
-    assert "Measured by turns with plain sessions: alone, a call may take less." in beside
+    assert "Measured alternating with plain sessions: alone, a call may take less." in beside
     assert "measured besideplain sessions" in "".join(parsed(provenance.section(study)).texts)
 
 

@@ -216,7 +216,7 @@ def _energy(study: Study, series: Found[Energy]) -> Chart:
     return row_chart(
         f"energy-{series.index}",
         f"{label}: energy per call, {kind}",
-        f"{said}Bar: mean. Ticks: the windows that it was measured in, by turns.",
+        f"{said}Bar: mean. Ticks: the windows that it was measured in, alternating.",
         [bars, windows],
         names,
         axis("energy per call, mJ", rangemode="tozero"),

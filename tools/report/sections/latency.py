@@ -126,7 +126,7 @@ def _caption(one: Measurement, points: list[Point]) -> str:
     slowest_ms = max(latency.max_ms for latency in timed)
     said += f" The slowest call, {number(slowest_ms)} ms, is in the table only."
     if one.report.plain:
-        said += " Measured by turns with plain sessions: alone, a call may take less."
+        said += " Measured alternating with plain sessions: alone, a call may take less."
     return said
 
 
@@ -176,9 +176,9 @@ def plain_section(study: Study) -> Section:
     return Section(
         "plain",
         "Plain sessions",
-        "The same configurations as ONNX Runtime sessions of their portable graphs, by turns"
-        " with ours. Every call finds the caches as another kind of call left them, so ours"
-        " may take longer here than alone: compare what was measured together.",
+        "The same configurations as ONNX Runtime sessions of their portable graphs,"
+        " alternating with ours. Every call finds the caches as another kind of call left"
+        " them, so ours may take longer here than alone: compare what was measured together.",
         joined(*parts),
     )
 
