@@ -22,7 +22,12 @@ def test_the_embed_example_is_short() -> None:
 
 def test_the_commands_lead_from_training_to_a_bundle() -> None:
     commands = re.findall(r"^\$ skipc (\w+)", "".join(_blocks("console")), re.MULTILINE)
-    assert commands == ["train", "select", "build"]
+    ours, own = ["train", "select", "build"], ["units", "select", "build"]
+    assert commands == [*ours, *own]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_readme_leads_to_every_page_that_is_not_generated() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from PIL import Image
 
 from tests.command_line import hide_tests
 from tests.doubles.gpu import fake_gpu
@@ -16,7 +20,6 @@ from tests.ssh_server import running_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     import pytest
 
@@ -87,6 +90,47 @@ def own_code_alone(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[N
     yield
 
 
+OWN_NETWORK = """
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return x + torch.relu(self.conv(x))
+
+
+class MyNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, stride=4)
+        self.blocks = nn.Sequential(Block(), Block())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images):
+        return self.head(self.blocks(self.stem(images)).mean((2, 3)))
+"""
+
+
+@contextmanager
+def own_network(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """A class, its weights and a folder of photos, as a user has them."""
+    hide_tests(page.patch)
+    Path("mynet.py").write_text(OWN_NETWORK, encoding="utf-8")
+    torch.save(importlib.import_module("mynet").MyNet().state_dict(), "weights.pt")
+    random = np.random.default_rng(0)
+    for number in range(60):
+        folder = Path("photos") / f"class{number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    yield
+
+
 ONE_EPOCH = {"skipc train": ("--epochs", "1")}
 # The demo's test selects as much as the pages say.
 BRIEFLY = {**ONE_EPOCH, "skipc select": ("--evaluations", "6", "--samples", "60")}
@@ -106,8 +150,11 @@ BRIEFLY_TRAINED = frozenset(
 )
 
 SETTINGS: dict[str, Setting] = {
-    "README.md": Setting(also=BRIEFLY, varying=BRIEFLY_TRAINED),
+    "README.md": Setting(
+        at={"Your own network": own_network}, also=BRIEFLY, varying=BRIEFLY_TRAINED
+    ),
     "budgets.md": Setting(BUNDLE, exact=True),
+    "architecture.md": Setting(),
     "bundle-format.md": Setting(),
     "cascades.md": Setting(also=ONE_EPOCH),
     "changelog.md": Setting(),
