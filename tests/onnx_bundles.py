@@ -82,7 +82,7 @@ def write_onnx_bundle(
         np.savez(path / f"golden/{name}.npz", **outputs)
     first = next(iter(graphs.values()))
     ranges = {spec.name: 1.0 for spec in map(_spec, first.graph.output)}
-    units = [f"unit{i}" for i in range(len(graphs) - 1)]
+    units = [f"a{i}" for i in range(len(graphs) - 1)]  # as their additions are called
     manifest = Manifest(
         name=path.stem,
         provenance=Provenance("2026-01-01T00:00:00Z", "fp32", {"skipc": "0"}),
@@ -145,7 +145,10 @@ def conv_family(
         weights[f"b{i}"] = rng.normal(0, 0.1, (channels,)).astype(np.float32)
 
     def build(skipped: int) -> onnx.ModelProto:
-        nodes = [_conv("images", "stem", None, "x")]
+        nodes = [
+            _conv("images", "stem", None, "c"),
+            helper.make_node("Relu", ["c"], ["x"]),  # else a dropped block would leave its own
+        ]
         value = "x"
         for i in range(skipped, blocks):
             nodes += [
@@ -257,7 +260,7 @@ def _model(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    return model
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def _outputs(model: onnx.ModelProto, cases: Sequence[Case]) -> dict[str, NDArray[np.generic]]:

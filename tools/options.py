@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -16,6 +16,7 @@ from skipc.compiler.errors import no_folder_text
 from skipc.compiler.targets.options import LEVELS, TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime import Budget
+from skipc.runtime.bundle.manifest import EngineForm
 from skipc.runtime.errors import BudgetError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
 
@@ -272,8 +273,14 @@ target_options = group(
         help="TensorRT: how much it tries, 0 to 5; 0 builds fastest. `finish` does as the"
         " bundle was built for.  [default: TensorRT's own]",
     ),
+    click.option(
+        "--engines",
+        type=click.Choice(get_args(EngineForm)),
+        help="CPU: an engine for each configuration, one for all, or what suits the network."
+        "  [default: each]",
+    ),
 )
-"""Adds the options of TensorRT's builder: ``tuning``, a ``TargetOptions``."""
+"""Adds the options of targets: ``tuning``, a ``TargetOptions``."""
 
 
 def _device(

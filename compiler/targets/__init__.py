@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.profiles import Profile
-    from skipc.runtime.bundle.engines import EngineEntry
+    from skipc.runtime.bundle.engines import EngineEntry, Switches
 
     Progress = Callable[[str], None]
 
@@ -50,11 +50,15 @@ class Built:
         host: What they depend on, by name.
         engines: One for each graph, in the manifest's order.
         packed_file: The packed store; empty where the target has none.
+        switches: What one engine for all graphs switches; None where each has its own.
+        chosen: Why they are of this form; empty where there was nothing to choose.
     """
 
     host: Mapping[str, str]
     engines: tuple[EngineEntry, ...]
     packed_file: str = ""
+    switches: Switches | None = None
+    chosen: str = ""
 
 
 class EngineBuilder(Protocol):
@@ -225,6 +229,8 @@ def finish_bundle(
                 bundle_sha256=bundle.manifest_sha256,
                 engines=built.engines,
                 packed_file=built.packed_file,
+                switches=built.switches,
+                chosen=built.chosen,
                 files=file_entries(staging),
             ).sealed()
             write_whole(staging / ENGINES_FILE, engines.encoded())

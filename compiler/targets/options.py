@@ -9,7 +9,7 @@ from skipc.compiler.errors import TargetError
 
 if TYPE_CHECKING:
     from skipc.profiles import Profile
-    from skipc.runtime.bundle.manifest import Recipe
+    from skipc.runtime.bundle.manifest import EngineForm, Recipe
 
 LEVELS = range(6)
 """TensorRT's ``builder_optimization_level``: 0 builds fastest, 5 tries most."""
@@ -22,6 +22,7 @@ class TargetOptions:
     Attributes:
         workspace_bytes: Most scratch memory that a layer may ask for.
         optimization_level: How much TensorRT tries, of ``LEVELS``.
+        engines: The form of the engines on a CPU; ``each`` by default.
 
     Raises:
         TargetError: A value is out of its range.
@@ -29,6 +30,7 @@ class TargetOptions:
 
     workspace_bytes: int | None = None
     optimization_level: int | None = None
+    engines: EngineForm | None = None
 
     def __post_init__(self) -> None:
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
@@ -46,6 +48,7 @@ class TargetOptions:
         return TargetOptions(
             recipe.workspace_bytes if workspace_bytes is None else workspace_bytes,
             recipe.optimization_level if level is None else level,
+            self.engines or recipe.engines,
         )
 
     @property
@@ -54,18 +57,22 @@ class TargetOptions:
         values = {
             "--workspace": self.workspace_bytes,
             "--optimization-level": self.optimization_level,
+            "--engines": self.engines,
         }
         given = [(name, str(value)) for name, value in values.items() if value is not None]
         return tuple(word for pair in given for word in pair)
 
     def refuse(self, profile: Profile) -> None:
-        """Refuses options where the target has none.
+        """Refuses what is another target's.
 
         Raises:
-            TargetError: One was given.
+            TargetError: Such an option was given.
         """
-        if self.arguments:
-            raise TargetError(
-                f"{self.arguments[0]} is TensorRT's; target {profile.name!r} runs on"
-                f" {profile.backend}. Leave it out."
-            )
+        on_cpu = profile.backend == "onnxruntime-cpu"
+        for name in self.arguments[::2]:
+            if (name == "--engines") != on_cpu:
+                whose = "for the CPU" if name == "--engines" else "TensorRT's"
+                raise TargetError(
+                    f"{name} is {whose}; target {profile.name!r} runs on {profile.backend}."
+                    " Leave it out."
+                )

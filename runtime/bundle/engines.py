@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
-from .constraints import Count, Distinct, Positive, Sha256, Text
+from ..errors import FormatError
+from .constraints import Count, Distinct, NotEmpty, Positive, Sha256, Text
 from .contained import check_beside
 from .manifest import Files, check_listed
 from .records import written
@@ -33,6 +34,7 @@ class EngineEntry:
 
     ``piece_file`` is the ONNX file of a graph that is a piece of one, by which its engine is
     given weights; empty where the engine holds them, or takes them by the graph's own file.
+    ``settings`` are inputs that make it run this graph, where it can run several.
     """
 
     graph: str
@@ -43,6 +45,22 @@ class EngineEntry:
     workspace_bytes: int
     latency: tuple[Latency, ...]
     piece_file: Text = ""
+    settings: Mapping[str, tuple[bool | float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """What one engine for all graphs switches.
+
+    Attributes:
+        graph: The graph that it runs with everything switched on.
+        input: Its input for that: a boolean for each unit, true where it runs.
+        units: The units' names, in that order.
+    """
+
+    graph: str
+    input: str
+    units: Annotated[tuple[str, ...], NotEmpty(), Distinct()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,8 @@ class EngineSet:
     engines: Annotated[tuple[EngineEntry, ...], Distinct("graph")]
     packed_file: Text
     files: Files
+    switches: Switches | None = None
+    chosen: Text = ""
     sha256: Annotated[str, Sha256()] = _NO_HASH
 
     def check(self, where: str) -> None:
@@ -72,6 +92,31 @@ class EngineSet:
         check_listed([*used, *filter(None, others)], self.files, where)
         if self.packed_file:
             check_beside(self.packed_file, used, where)
+        for entry in self.engines:
+            self._check_settings(entry, f"{where}: the engine of graph {entry.graph!r}")
+
+    def _check_settings(self, entry: EngineEntry, here: str) -> None:
+        """Checks that an engine is set as the one for all graphs is to be."""
+        switches = self.switches
+        wanted = [] if switches is None else [switches.input]
+        if [*entry.settings] != wanted:
+            raise FormatError(f"{here}: sets {[*entry.settings]}, expected {wanted}.")
+        if switches is None:
+            return
+        mask = entry.settings[switches.input]
+        booleans = [each for each in mask if isinstance(each, bool)]
+        if not len(booleans) == len(mask) == len(switches.units):
+            raise FormatError(
+                f"{here}: {switches.input!r} is {[*mask]}, expected {len(switches.units)}"
+                " booleans: one for each unit."
+            )
+        if entry.file != self.engine(switches.graph).file:
+            raise FormatError(
+                f"{here}: is the file {entry.file!r}, expected that of {switches.graph!r}:"
+                " one engine runs all graphs."
+            )
+        if entry.graph == switches.graph and not all(mask):
+            raise FormatError(f"{here}: {switches.input!r} is {[*mask]}, expected all true.")
 
     def engine(self, graph: str) -> EngineEntry:
         """Returns the engine of ``graph``, which the bundle is known to have."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from ..errors import FormatError, choices_text
 from .certificate import Certificate  # noqa: TC001  (a document's field)
@@ -24,6 +24,8 @@ from .route import Stage, check_route
 from .solved import SolvedPolicy  # noqa: TC001  (a document's field)
 from .tensors import BatchRange, TensorSpec
 
+EngineForm: TypeAlias = Literal["each", "one", "auto"]
+"""An engine for each graph, one for all, or the better of both."""
 _NOT_PORTABLE = ("engines/", "measured/")
 _ROUNDING = 1e-6
 
@@ -70,6 +72,7 @@ class Recipe:
     profile: Annotated[Text, RelativePath()] = ""
     workspace_bytes: Count | None = None
     optimization_level: int | None = None
+    engines: EngineForm | None = None
 
 
 @dataclass(frozen=True, slots=True)

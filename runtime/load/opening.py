@@ -50,6 +50,8 @@ class Family:
         limit_bytes: What all loaded engines may take of it; None for no limit.
         keep: The graph whose engine leaves the device last.
         certificates: What was shown of tests, by configuration.
+        whole: The graph whose engine runs all others, too, where there is one: once that is
+            warm, they are.
     """
 
     routes: Mapping[str, Sequence[Stage]]
@@ -59,6 +61,7 @@ class Family:
     limit_bytes: int | None = None
     keep: str | None = None
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
+    whole: str | None = None
 
     @classmethod
     def of_names(cls, configurations: Iterable[str]) -> Family:
@@ -193,6 +196,7 @@ def family_of(
         size_bytes=sizes,
         limit_bytes=None if engines is None else device_bytes,
         keep=min(manifest.graphs, key=lambda graph: graph.macs).name,
+        whole=engines.switches.graph if engines is not None and engines.switches else None,
         certificates={e.name: e.certificate for e in manifest.configurations if e.certificate},
     )
 
@@ -216,8 +220,9 @@ def load_all(
 ) -> dict[str, float]:
     """Loads every configuration, and warms it up by ``times`` calls with ``sample``.
 
-    ``warm_up`` calls a configuration once, all its stages (``Runs.warm_up``). Returns what the
-    last of these calls took of each configuration, in ms; empty without warm-up.
+    ``warm_up`` calls a configuration once, all its stages (``Runs.warm_up``). Where one engine
+    runs all, only the whole of it is. Returns what the last of these calls took of each
+    configuration that was called, in ms.
 
     Raises:
         BackendError: A configuration could not be loaded or run; the message names it.
@@ -227,7 +232,8 @@ def load_all(
         try:
             for stage in route:
                 residency.load(stage.graph)
-            for _ in range(times):
+            cold = family.whole in (None, route[0].graph)
+            for _ in range(times if cold else 0):
                 start_ns = now_ns()
                 warm_up(name, sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6

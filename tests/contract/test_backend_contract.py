@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from skipc.compiler.targets import finish
+from skipc.compiler.targets.options import TargetOptions
 from skipc.runtime.backends import open_backend
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.errors import EngineError
@@ -32,9 +34,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(path)
 
 
-@pytest.fixture(params=["null", "onnxruntime-cpu", "tensorrt"])
+@pytest.fixture(scope="module")
+def switched(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same, one engine for all graphs."""
+    path = tmp_path_factory.mktemp("switched") / "conv.skipc"
+    shutil.copytree(bundle.path, path)
+    finish(path, "cpu", options=TargetOptions(engines="one"))
+    return Bundle.open(path)
+
+
+@pytest.fixture(params=["null", "onnxruntime-cpu", "one session", "tensorrt"])
 def backend(
-    request: pytest.FixtureRequest, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    bundle: Bundle,
+    switched: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Backend]:
     if request.param == "null":
         opened: Backend = null_backend(bundle, None)
@@ -45,9 +59,11 @@ def backend(
             opened.close()
             gpu.check()
         return
+    elif request.param == "one session":
+        opened = open_backend(switched, switched.engine_set("cpu"), 1)
     else:
         opened = open_backend(bundle, bundle.engine_set("cpu"), 1)
-    assert opened.name == request.param
+        assert opened.name == request.param
     yield opened
     opened.close()
 

@@ -98,19 +98,23 @@ def command(
     from skipc.compiler.remote.finish import finish_bundle_on
     from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
     from skipc.profiles import load_profile
-    from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.manifest import Recipe
     from skipc.tools.commands.show import bundle_json, print_bundle
 
     profile = load_profile(target)
     own = Path(target) if target.endswith(".toml") else None
-    if profile.backend not in TENSORRT:
-        tuning.refuse(profile)
+    tuning.refuse(profile)
     options = BuildOptions(
         precision=None if precision is None else Precision(precision),
         norm=None if norm is None else NormMode(norm),
-        recipe=Recipe(profile.name, "", tuning.workspace_bytes, tuning.optimization_level),
+        recipe=Recipe(
+            profile.name,
+            "",
+            tuning.workspace_bytes,
+            tuning.optimization_level,
+            tuning.engines,
+        ),
         profile=own,
         **chosen,
     )

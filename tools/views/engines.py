@@ -52,7 +52,11 @@ def print_engines(engines: EngineSet, out: Console) -> None:
 
 def _packed(engines: EngineSet) -> list[tuple[str, str]]:
     packed = [file for file in engines.files if file.path == engines.packed_file]
-    return [("weights", f"{size_text(one.size_bytes)} packed in {one.path}") for one in packed]
+    told = [("weights", f"{size_text(f.size_bytes)} packed in {f.path}") for f in packed]
+    if engines.switches is not None:
+        count = plural(len(engines.switches.units), "unit")
+        told.append(("engine", f"one for all, which switches {count}"))
+    return told + ([("chosen", engines.chosen)] if engines.chosen else [])
 
 
 def _on_device(engines: EngineSet) -> list[tuple[str, str]]:

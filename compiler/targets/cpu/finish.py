@@ -6,13 +6,17 @@ import importlib.util
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
+from skipc.compiler.targets.cpu.numbered import UnsuitedError
+from skipc.compiler.targets.cpu.one import one_session, reason_to_try
+from skipc.compiler.targets.cpu.optimized import optimize_graph
 from skipc.compiler.targets.cpu.probe import measure_graphs
 from skipc.compiler.targets.golden import (
     check_golden,
@@ -21,11 +25,10 @@ from skipc.compiler.targets.golden import (
     run_route,
 )
 from skipc.compiler.targets.latency import measure_latencies
-from skipc.compiler.verify.sessions import holds_half
 from skipc.runtime.backends.host import default_threads
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
-from skipc.runtime.errors import install_text, reason_of
+from skipc.runtime.errors import install_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,11 +36,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.targets.cpu.merge import PackedStore
+    from skipc.compiler.targets.cpu.optimized import Optimized
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import GraphEntry, Manifest, StoredTensor
+    from skipc.runtime.bundle.engines import Latency, Switches
+    from skipc.runtime.bundle.manifest import EngineForm, GraphEntry, Manifest, StoredTensor
 
     Case = dict[str, NDArray[Any]]
     _Part = tuple[Path, Path]
@@ -51,9 +55,28 @@ __all__ = [
 ]
 
 PACKED_FILE = "packed.bin"
-_EXTERNAL_FROM_BYTES = 256
-"""Smaller tensors stay inside the graphs, as in the portable bundle."""
-_ERRORS_ONLY = 3
+_MOST_OVER_OWN = 1.03
+"""How much slower than engines of their own ``auto`` lets one session be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Engines:
+    """The engines of a bundle, packed.
+
+    Attributes:
+        packed: By graph.
+        outputs: What plain sessions of each file give for each golden input; nothing where
+            each piece of it was optimised by itself, so that its bits are its own.
+        chosen: Why they are of this form; empty where it was not to be chosen.
+        switches: What one engine for all switches.
+        settings: By graph, the inputs that its engine is given.
+    """
+
+    packed: Mapping[str, _Packed]
+    outputs: Mapping[str, list[Case]]
+    chosen: str = ""
+    switches: Switches | None = None
+    settings: Mapping[str, Mapping[str, tuple[bool, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +119,8 @@ def build_engines(
     """Builds the engines in ``staging``; see ``EngineBuilder``.
 
     Raises:
-        TargetError: ONNX Runtime cannot load a graph, or an option was given: there are none.
+        TargetError: ONNX Runtime cannot load a graph, an option is another target's, or one
+            session was asked for that cannot hold the family.
         IntegrityError: A graph of the bundle is damaged or reads another file.
         NumericsError: An engine gives other bits than ONNX Runtime without the packed
             store, or is further from the golden outputs than the manifest allows.
@@ -105,23 +129,92 @@ def build_engines(
 
     options.refuse(profile)
     require("onnxruntime", "finish")
+    inputs = bundle.golden_inputs()
+    with PackedStore(staging / PACKED_FILE) as store:
+        made = _engines(bundle, options.engines or "each", inputs, store, progress)
+    packed_file = PACKED_FILE if store.size_bytes else ""
+    if not packed_file:
+        (staging / PACKED_FILE).unlink()
+    paths = {name: one.file for name, one in made.packed.items()}
+    backend = partial(OnnxRuntimeCpu, paths, packed_file, settings=made.settings)
+    with closing(backend(threads=1)) as checking:
+        fed = _checked(bundle, checking, made.outputs, inputs)
+    latencies = _latencies(backend, fed, progress)
+    return Built(
+        current_host(), _entries(made, latencies), packed_file, made.switches, made.chosen
+    )
+
+
+def _engines(
+    bundle: Bundle,
+    form: EngineForm,
+    inputs: list[Case],
+    store: PackedStore,
+    progress: Callable[[str], None],
+) -> _Engines:
+    """Packs a bundle's engines in the form asked for, or in the better one."""
+    if form == "each":
+        return _each(bundle, inputs, store, progress)
+    try:
+        reason = "" if form == "one" else reason_to_try(bundle)
+        if form == "one" or reason:
+            return _one(bundle, inputs, store, progress, reason)
+        reason = "few configurations of a network of convolutions load in no time"
+    except UnsuitedError as cause:
+        if form == "one":
+            raise TargetError(
+                f"--engines one: one session cannot hold this family: {cause}. Build with"
+                " --engines each, or auto."
+            ) from cause
+        reason = str(cause)
+    return replace(
+        _each(bundle, inputs, store, progress), chosen=f"an engine for each graph: {reason}"
+    )
+
+
+def _each(
+    bundle: Bundle, inputs: list[Case], store: PackedStore, progress: Callable[[str], None]
+) -> _Engines:
+    """Packs an engine for each graph."""
     manifest = bundle.manifest
     files = {file: _graphs_in(manifest, file) for file in (g.file for g in manifest.graphs)}
     made: dict[str, _Packed] = {}
     outputs: dict[str, list[Case]] = {}
-    inputs = bundle.golden_inputs()
-    with PackedStore(staging / PACKED_FILE) as store:
-        for number, (file, graphs) in enumerate(files.items(), start=1):
-            progress(f"packing {file.removesuffix('.onnx')} ({number} of {len(files)})")
-            packed, outputs[file] = _packed(bundle, file, graphs, inputs, store, progress)
-            made |= packed
-    packed_file = PACKED_FILE if store.size_bytes else ""
-    if not packed_file:
-        (staging / PACKED_FILE).unlink()
-    paths = {name: one.file for name, one in made.items()}
-    fed = _checked(bundle, OnnxRuntimeCpu(paths, packed_file, threads=1), outputs, inputs)
-    latencies = _latencies(paths, packed_file, fed, progress)
-    return Built(current_host(), _entries(made, latencies), packed_file)
+    for number, (file, graphs) in enumerate(files.items(), start=1):
+        progress(f"packing {file.removesuffix('.onnx')} ({number} of {len(files)})")
+        packed, outputs[file] = _packed(bundle, file, graphs, inputs, store, progress)
+        made |= packed
+    return _Engines(made, outputs)
+
+
+def _one(
+    bundle: Bundle,
+    inputs: list[Case],
+    store: PackedStore,
+    progress: Callable[[str], None],
+    reason: str,
+) -> _Engines:
+    """Packs one engine for all graphs; measured first where there is a reason to try it."""
+    from skipc.compiler.targets.cpu.merge import merge_graph
+
+    staging, manifest, chosen = store.path.parent, bundle.manifest, ""
+    with tempfile.TemporaryDirectory(dir=staging) as scratch:
+        one = one_session(bundle, inputs, Path(scratch), progress)
+        if reason:
+            progress("measuring it against an engine of its own")
+            over = one.over_own(inputs[0])
+            if over > _MOST_OVER_OWN:
+                raise UnsuitedError(f"one session takes {over:.3f} of the full one's own time")
+            chosen = f"one for all graphs: {reason}; {over:.3f} of the full one's own time"
+        to = staging / f"{one.switches.graph}.onnx"
+        blobs = merge_graph(one.graph, one.data, to, store)
+    return _Engines(
+        {graph.name: _Packed(graph.name, to, blobs) for graph in manifest.graphs},
+        {manifest.graph(name).file: found for name, found in one.outputs.items()},
+        chosen,
+        one.switches,
+        {name: {one.switches.input: mask} for name, mask in one.masks.items()},
+    )
 
 
 def _graphs_in(manifest: Manifest, file: str) -> list[GraphEntry]:
@@ -129,16 +222,15 @@ def _graphs_in(manifest: Manifest, file: str) -> list[GraphEntry]:
 
 
 def _latencies(
-    files: Mapping[str, Path],
-    packed_file: str,
+    opened: Callable[..., OnnxRuntimeCpu],
     inputs: Mapping[str, Case],
     progress: Callable[[str], None],
 ) -> dict[str, tuple[Latency, ...]]:
     """Returns every engine's latency with one thread and with one per core."""
-    table: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
+    table: dict[str, tuple[Latency, ...]] = dict.fromkeys(inputs, ())
     for threads in sorted({1, default_threads()}):
         progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
-        with closing(OnnxRuntimeCpu(files, packed_file, threads)) as backend:
+        with closing(opened(threads=threads)) as backend:
             for name, row in measure_latencies(backend, inputs).items():
                 table[name] += (row,)
     return table
@@ -235,8 +327,9 @@ def _checked(
 
 
 def _entries(
-    made: Mapping[str, _Packed], latencies: dict[str, tuple[Latency, ...]]
+    engines: _Engines, latencies: dict[str, tuple[Latency, ...]]
 ) -> tuple[EngineEntry, ...]:
+    made = engines.packed
     users = Counter(blob for one in made.values() for blob in one.blobs)
     return tuple(
         EngineEntry(
@@ -247,67 +340,7 @@ def _entries(
             device_bytes=0,
             workspace_bytes=0,
             latency=latencies[one.graph],
+            settings=engines.settings.get(one.graph, {}),
         )
         for one in made.values()
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Optimized:
-    """An optimised graph on disk, and what it computes.
-
-    Attributes:
-        graph: The optimised graph.
-        data: Its tensors and prepacked blobs; not there if the graph holds all itself.
-        outputs: The outputs by name, for each of the inputs.
-    """
-
-    graph: Path
-    data: Path
-    outputs: list[Case]
-
-
-def optimize_graph(graph: Path, folder: Path, inputs: list[Case]) -> Optimized:
-    """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
-
-    Args:
-        graph: A graph of the bundle.
-        folder: An empty folder to write to.
-        inputs: What to run the plain session on: every optimisation (see ``holds_half``),
-            one thread.
-
-    Raises:
-        TargetError: ONNX Runtime cannot load or run the graph.
-    """
-    onnxruntime = require("onnxruntime", "finish")
-    written, data = folder / "optimized.onnx", folder / "optimized.data"
-    options = onnxruntime.SessionOptions()
-    levels = onnxruntime.GraphOptimizationLevel
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    options.optimized_model_filepath = str(written)
-    prefix = "session.optimized_model_external_initializers_"
-    for key, value in (
-        (f"{prefix}file_name", data.name),
-        (f"{prefix}min_size_in_bytes", str(_EXTERNAL_FROM_BYTES)),
-        ("session.save_external_prepacked_constant_initializers", "1"),
-        ("session.load_model_format", "ONNX"),  # whatever the file is called
-    ):
-        options.add_session_config_entry(key, value)
-    try:
-        options.graph_optimization_level = (
-            levels.ORT_ENABLE_EXTENDED if holds_half(graph) else levels.ORT_ENABLE_ALL
-        )
-        session = onnxruntime.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-        names = [output.name for output in session.get_outputs()]
-        outputs = [dict(zip(names, session.run(names, case), strict=True)) for case in inputs]
-    # ONNX Runtime's exceptions share no base class below Exception.
-    except Exception as cause:
-        raise TargetError(
-            f"{graph}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
-            f" {reason_of(cause)}"
-        ) from cause
-    return Optimized(written, data, outputs)

@@ -11,8 +11,11 @@ then the engines use it.
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ...bundle.onnx_graph import check_locations
 from ...errors import (
@@ -67,7 +70,8 @@ def open_backend(
     check_fits(bundle, engines, stale_reason(engines.host, current_host()))
     folder = bundle.engine_dir(engines.target)
     files = {entry.graph: folder / entry.file for entry in engines.engines}
-    return OnnxRuntimeCpu(files, engines.packed_file, threads)
+    settings = {entry.graph: entry.settings for entry in engines.engines}
+    return OnnxRuntimeCpu(files, engines.packed_file, threads, settings)
 
 
 def current_host() -> dict[str, str]:
@@ -79,15 +83,20 @@ class OnnxRuntimeCpu:
     """The engines of one family on ONNX Runtime; satisfies ``Backend``.
 
     Args:
-        files: Each graph's optimised file.
+        files: Each graph's optimised file; graphs with one file are run by one session.
         packed_file: Name of the store beside them; empty if the graphs hold all themselves.
         threads: Threads per call; None for ``default_threads()``.
+        settings: By graph, inputs of its session that make it run this graph.
     """
 
     name = NAME
 
     def __init__(
-        self, files: Mapping[str, Path], packed_file: str, threads: int | None
+        self,
+        files: Mapping[str, Path],
+        packed_file: str,
+        threads: int | None,
+        settings: Mapping[str, Mapping[str, tuple[bool | float, ...]]] | None = None,
     ) -> None:
         self.threads = checked_count("threads", threads) or default_threads()
         self._ort = _onnxruntime()
@@ -95,9 +104,15 @@ class OnnxRuntimeCpu:
         self._packed_file = packed_file
         self._arena = shared_arena(self._ort)
         self._global_pool = False
+        self._settings = settings or {}
+        users = Counter(self._files.values())
+        self._shared_files = {file for file, count in users.items() if count > 1}
+        self._shared: dict[Path, Any] = {}
 
     def load(self, graph: str, profile: str = "") -> OnnxRuntimeEngine:
         """Loads one graph's engine; its weights are mapped, not read.
+
+        A session that runs several graphs is loaded with the first of them, and stays.
 
         With a ``profile``, for tools, ONNX Runtime writes the times of all layers to that
         path, to which it adds a date and ``.json`` (see ``end_profiling``), and every call is
@@ -112,6 +127,8 @@ class OnnxRuntimeCpu:
                 f"no engine for graph {graph!r}. {choices_text(graph, self._files)}"
             )
         path = self._files[graph]
+        if path in self._shared and not profile:
+            return self._engine(graph, self._shared[path])
         options = self._options()
         if profile:
             options.enable_profiling = True
@@ -128,7 +145,22 @@ class OnnxRuntimeCpu:
                 f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(_line(cause))}"
                 f" {_BUILD_AGAIN}"
             ) from cause
-        return OnnxRuntimeEngine(graph, session)
+        if path in self._shared_files and not profile:
+            self._shared[path] = session
+        return self._engine(graph, session)
+
+    def _engine(self, graph: str, session: Any) -> OnnxRuntimeEngine:
+        """Returns a graph's engine in a session that is loaded."""
+        shapes = {value.name: value.shape for value in session.get_inputs()}
+        settings = {}
+        for name, values in self._settings.get(graph, {}).items():
+            settings[name] = np.array(values)
+            if shapes.get(name) != [len(values)]:
+                raise EngineError(
+                    f"graph {graph!r}: is run by setting {name!r} to {len(values)} values, but"
+                    f" its engine takes {shapes.get(name, 'no such input')}. {_BUILD_AGAIN}"
+                )
+        return OnnxRuntimeEngine(graph, session, settings)
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
@@ -152,7 +184,8 @@ class OnnxRuntimeCpu:
         )
 
     def close(self) -> None:
-        """Does nothing: what the engines share belongs to the process."""
+        """Frees the sessions that several graphs share; all else is the process's."""
+        self._shared.clear()
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()
@@ -175,9 +208,10 @@ class OnnxRuntimeCpu:
 class OnnxRuntimeEngine:
     """One graph in an ONNX Runtime session; satisfies ``Engine``."""
 
-    def __init__(self, graph: str, session: Any) -> None:
+    def __init__(self, graph: str, session: Any, settings: Arrays | None = None) -> None:
         self._graph = graph
         self._session = session
+        self._settings = settings
         self._outputs = tuple(output.name for output in session.get_outputs())
 
     def run(self, inputs: Arrays) -> Outputs:
@@ -192,6 +226,8 @@ class OnnxRuntimeEngine:
         if session is None:
             raise ClosedError(f"graph {self._graph!r}: the engine is closed.")
         try:
+            if self._settings:
+                inputs = {**self._settings, **inputs}
             arrays = session.run(self._outputs, inputs)
         except Exception as cause:
             if not comes_from(cause, _LIBRARY):

@@ -1,0 +1,112 @@
+"""A graph as ONNX Runtime makes it for this CPU, on disk and tried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.extras import require
+from skipc.compiler.verify.sessions import holds_half
+from skipc.runtime.errors import reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Case = dict[str, NDArray[Any]]
+
+EXTERNAL_FROM_BYTES = 256
+"""Smaller tensors stay inside the graphs, as in the portable bundle."""
+LEFT_ALONE = ("SkipLayerNormFusion",)
+"""Fusions that are not made. This one takes a transformer's last addition alone, as the others
+are read twice: which one is the last depends on what a configuration skips, and the fused form
+rounds otherwise, so that one session could not have the bits of them all."""
+_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Optimized:
+    """An optimised graph on disk, and what it computes.
+
+    Attributes:
+        graph: The optimised graph.
+        data: Its tensors and prepacked blobs; not there if the graph holds all itself.
+        outputs: The outputs by name, for each of the inputs.
+    """
+
+    graph: Path
+    data: Path
+    outputs: list[Case]
+
+
+def optimize_graph(
+    graph: Path,
+    folder: Path,
+    inputs: Sequence[Mapping[str, NDArray[Any]]],
+    weights: Path | None = None,
+) -> Optimized:
+    """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
+
+    Args:
+        graph: A graph of the bundle, or one cut from it.
+        folder: An empty folder to write to.
+        inputs: What to run the plain session on: every optimisation (see ``holds_half``),
+            one thread. Where there are none, weights are not packed.
+        weights: The folder of the graph's data, where it is not the graph's own.
+
+    Raises:
+        TargetError: ONNX Runtime cannot load or run the graph.
+    """
+    onnxruntime = require("onnxruntime", "finish")
+    written, data = folder / "optimized.onnx", folder / "optimized.data"
+    options = onnxruntime.SessionOptions()
+    levels = onnxruntime.GraphOptimizationLevel
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.optimized_model_filepath = str(written)
+    prefix = "session.optimized_model_external_initializers_"
+    entries = {
+        f"{prefix}file_name": data.name,
+        f"{prefix}min_size_in_bytes": str(EXTERNAL_FROM_BYTES),
+        "session.load_model_format": "ONNX",  # whatever the file is called
+    }
+    if inputs:
+        entries["session.save_external_prepacked_constant_initializers"] = "1"
+    else:
+        entries["session.disable_prepacking"] = "1"
+    if weights is not None:
+        entries["session.model_external_initializers_file_folder_path"] = str(weights)
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    try:
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_EXTENDED if holds_half(graph) else levels.ORT_ENABLE_ALL
+        )
+        session = onnxruntime.InferenceSession(
+            str(graph) if weights is None else graph.read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,
+            disabled_optimizers=list(LEFT_ALONE),
+        )
+        names = [output.name for output in session.get_outputs()]
+        read = {value.name for value in session.get_inputs()}
+        outputs = [
+            dict(zip(names, session.run(names, _only(case, read)), strict=True))
+            for case in inputs
+        ]
+    # ONNX Runtime's exceptions share no base class below Exception.
+    except Exception as cause:
+        raise TargetError(
+            f"{graph}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
+            f" {reason_of(cause)}"
+        ) from cause
+    return Optimized(written, data, outputs)
+
+
+def _only(case: Mapping[str, NDArray[Any]], names: set[str]) -> Case:
+    return {name: array for name, array in case.items() if name in names}

@@ -1,0 +1,196 @@
+"""One session for a family: its bits are those of a session of each configuration."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skipc.compiler.errors import TargetError
+from skipc.compiler.targets import finish
+from skipc.compiler.targets.cpu.numbered import UnsuitedError
+from skipc.compiler.targets.cpu.one import Cutter, assembled, reason_to_try
+from skipc.compiler.targets.cpu.optimized import optimize_graph
+from skipc.compiler.targets.cpu.switched import MASK
+from skipc.compiler.targets.options import TargetOptions
+from skipc.runtime import AdaptiveEngine
+from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.errors import EngineError, FormatError
+from tests.bundles import edit_json, set_value
+from tests.onnx_bundles import (
+    conv_family,
+    image_cases,
+    token_cases,
+    token_family,
+    write_onnx_bundle,
+)
+from tests.zoo import NETS, case_for, exported
+
+if TYPE_CHECKING:
+    from skipc.compiler.axes.units import Unit
+    from skipc.runtime.backends import Engine
+
+ONE = TargetOptions(engines="one")
+
+# Nested units, ends of units that ONNX Runtime fuses, and norms and activations behind them.
+SWITCHED = (
+    *("preactivation", "torchvision-resnet", "residual-in-residual", "squeeze-excite"),
+    *("join-is-output", "linknet", "forms", "couplings"),
+)
+
+
+@cache
+def _assembled(name: str) -> tuple[Cutter, list[Unit], Engine]:
+    """Returns a network of the zoo in one session."""
+    network, units = exported(name)
+    folder = Path(mkdtemp(prefix="skipc-one-"))
+    try:
+        ir.save(network.model, folder / "whole.onnx", external_data="whole.data")
+        cutter = Cutter(folder / "whole.onnx", folder)
+        names = [unit.name for unit in units.units]
+        found = cutter.units(names)
+        (folder / "full").mkdir()
+        full = optimize_graph(cutter.whole, folder / "full", [case_for(NETS[name])])
+        one = assembled(full, cutter, found, lambda line: None)
+        return cutter, found, OnnxRuntimeCpu({"one": one}, full.data.name, 1).load("one")
+    except UnsuitedError:
+        shutil.rmtree(folder)
+        raise
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _folders() -> Any:
+    yield
+    for name in SWITCHED:
+        shutil.rmtree(_assembled(name)[0].whole.parent)
+    _assembled.cache_clear()
+
+
+@pytest.mark.parametrize("name", SWITCHED)
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_mask_gives_the_bits_of_a_session_of_its_own(name: str, data: Any) -> None:
+    cutter, units, engine = _assembled(name)
+    mask = data.draw(st.tuples(*(st.booleans() for _ in units)))
+    case = case_for(NETS[name])
+    skipped = [unit.name for unit, runs in zip(units, mask, strict=True) if not runs]
+    with cutter.optimized(skipped, [case]) as own:
+        expected = own.outputs[0]
+    found = engine.run({**case, MASK: np.array(mask)})
+    for output, array in expected.items():
+        np.testing.assert_array_equal(found[output], array)
+
+
+@pytest.mark.parametrize("name", ["pooling", "queries"])
+def test_units_whose_fusions_depend_on_one_another_are_refused(name: str) -> None:
+    with pytest.raises(UnsuitedError, match="ONNX Runtime fuses parts of the units"):
+        _assembled(name)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("one") / "tokens.skipc"
+    write_onnx_bundle(path, token_family(), token_cases())
+    finish(path, "cpu", options=ONE)
+    return path
+
+
+def test_one_engine_runs_all_graphs(one: Path) -> None:
+    engines = Bundle.open(one).engine_set("cpu")
+    assert engines.switches is not None
+    assert (engines.switches.graph, engines.switches.units) == ("skip0", ("a0", "a1", "a2"))
+    assert {entry.file for entry in engines.engines} == {"skip0.onnx"}
+    assert {file.path for file in engines.files} == {"skip0.onnx", "packed.bin"}
+    assert [entry.settings[MASK] for entry in engines.engines] == [
+        (True, True, True), (False, True, True), (False, False, True), (False, False, False)
+    ]  # fmt: skip
+    assert all(entry.latency for entry in engines.engines)
+
+
+def test_the_engine_of_an_application_gives_the_bits_of_engines_of_their_own(
+    one: Path, tmp_path: Path
+) -> None:
+    each = Path(shutil.copytree(one, tmp_path / "each.skipc"))
+    finish(each, "cpu", options=TargetOptions(engines="each"))
+    case = Bundle.open(one).golden_inputs()[1]
+    with AdaptiveEngine.open(one) as switched, AdaptiveEngine.open(each) as alone:
+        for name in switched.configurations:
+            switched.pin(name)
+            alone.pin(name)
+            expected = alone(case)
+            for output, array in switched(case).items():
+                np.testing.assert_array_equal(array, expected[output])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("engines", 1, "settings", MASK), [True, False], "expected 3 booleans"),
+        (("engines", 1, "settings", MASK), [1.0, 0.0, 1.0], "expected 3 booleans"),
+        (("engines", 1, "settings"), {}, "sets .*expected"),
+        (("engines", 0, "settings", MASK), [True, True, False], "expected all true"),
+        (("engines", 2, "file"), "packed.bin", "one engine runs all graphs"),
+        (("switches",), None, "sets .*expected"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    one: Path, tmp_path: Path, place: tuple[Any, ...], value: object, said: str
+) -> None:
+    path = Path(shutil.copytree(one, tmp_path / "bad.skipc"))
+    edit_json(path / "engines/cpu/engines.json", set_value(*place, value=value))
+    with pytest.raises(FormatError, match=said):
+        Bundle.open(path).engine_set("cpu")
+
+
+def test_a_mask_of_another_length_than_the_engines_is_refused(one: Path) -> None:
+    files = {"skip0": one / "engines/cpu/skip0.onnx"}
+    backend = OnnxRuntimeCpu(files, "packed.bin", 1, {"skip0": {MASK: (True, False)}})
+    with pytest.raises(EngineError, match=r"to 2 values, but its engine takes \[3\]"):
+        backend.load("skip0")
+
+
+def _family(kind: str) -> dict[str, Any]:
+    family = conv_family(blocks=2)
+    if kind == "alone":
+        return {"skip0": family["skip0"]}
+    other = conv_family(blocks=2, seed=1)
+    return {"skip0": family["skip0"], "skip1": other["skip1"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("other weights", "graph 'skip1' is not 'skip0' without some units"),
+        ("alone", "nothing to switch"),
+    ],
+)
+def test_a_family_that_one_session_cannot_hold_is_refused_in_a_sentence(
+    tmp_path: Path, kind: str, said: str
+) -> None:
+    path = tmp_path / "net.skipc"
+    write_onnx_bundle(path, _family(kind), image_cases())
+    expected = rf"--engines one: .*{said}.*--engines each, or auto"
+    with pytest.raises(TargetError, match=expected):
+        finish(path, "cpu", options=ONE)
+    assert Bundle.open(path).targets() == ()
+
+
+def test_auto_says_what_it_chose_and_why(tmp_path: Path) -> None:
+    path = tmp_path / "net.skipc"
+    write_onnx_bundle(path, conv_family(blocks=2), image_cases())
+    engines = finish(path, "cpu", options=TargetOptions(engines="auto"))
+    assert engines.switches is None
+    assert engines.chosen.startswith("an engine for each graph: few configurations")
+
+
+def test_matrix_products_speak_for_one_session(one: Path) -> None:
+    assert reason_to_try(Bundle.open(one)) == "a network of matrix products"
