@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from .bundle.folder import Bundle
+from .call.additions import Additions
 from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
 from .call.controller import Controller
@@ -127,9 +128,12 @@ class AdaptiveEngine(OpenEngine):
             locks = control.lock, held.lock
             runner = Runner(runs(), control, outputs, calls, locks, now_ns)
             stats = partial(engine_stats, control, orders, backend, backend.sharing(), held)
+            additions = Additions(family.switchable, held.runs, control, orders, runner)
             resources = stack.pop_all()
         shown = family.certificates
-        super().__init__(checker, orders, control, runner, calls, stats, resources, shown)
+        super().__init__(
+            checker, orders, control, runner, calls, stats, resources, shown, additions
+        )
 
     @classmethod
     def open(

@@ -19,6 +19,7 @@ from ..governor import (
     after_refusal,
     before_choice,
     decide,
+    with_point,
 )
 from ..governor.latency import stages_ms, typical_ms
 from .health import Health
@@ -215,6 +216,16 @@ class Controller:
         self._orders.check_name(configuration)
         with self.lock:
             self.health.restore(configuration)
+
+    def add(self, point: OperatingPoint) -> None:
+        """Takes one more configuration, which calls may run from now on."""
+        with self.lock:
+            self.state = with_point(self.state, self._order, point)
+            self.points = {**self.points, point.configuration: point}
+            self._order = tuple(self.points.values())
+            self.health.add(point)
+            self.tally.calls[point.configuration] = 0
+            self._orders.add(point)
 
     def _say(self) -> None:
         """Logs what came up; without the lock, which a log's handler may want."""

@@ -65,6 +65,11 @@ class Health:
         self.bad = {**self.bad, configuration: failure}
         return True
 
+    def add(self, point: OperatingPoint) -> None:
+        """Takes one more configuration, which is trusted."""
+        self._points = (*self._points, point)
+        self._names = [*self._names, point.configuration]
+
     def restore(self, configuration: str) -> None:
         """Takes a configuration back that was left out."""
         self.bad = {name: why for name, why in self.bad.items() if name != configuration}

@@ -16,13 +16,14 @@ from ..governor.budget import checked_deadline_ms, checked_hard
 from .lifetime import free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
     from numpy.typing import NDArray
 
     from ..bundle.certificate import Certificate, Limit
     from ..governor.budget import Budget
+    from .additions import Additions
     from .arrays import InputChecker
     from .controller import Controller
     from .lifetime import InFlight
@@ -51,11 +52,12 @@ class OpenEngine:
         stats: Callable[[], EngineStats],
         resources: ExitStack,
         certificates: Mapping[str, Certificate],
+        additions: Additions,
     ) -> None:
         self._inputs, self._orders = inputs, orders
         self._control, self._runner, self._stats = control, runner, stats
         self._in_flight, self._resources = in_flight, resources
-        self._certificates = certificates
+        self._certificates, self._additions = certificates, additions
         self._process = os.getpid()
         self._freeing = RLock()
         self._forgotten = weakref.finalize(self, free, in_flight, resources, self._process)
@@ -115,6 +117,28 @@ class OpenEngine:
     def configurations(self) -> tuple[str, ...]:
         """The configurations' names, in the bundle's order."""
         return tuple(self._control.points)
+
+    def add(self, name: str, skip: Sequence[str], *, accuracy: float | None = None) -> None:
+        """Adds a configuration that the bundle does not have, without loading anything.
+
+        Only where one engine runs all configurations (``skipc build --engines one``): any
+        setting of its switches is one. Nobody has compared this one with the reference
+        network, or measured it: its latency is predicted as a sum over the units that run,
+        from the configurations that were measured, and learnt from its calls.
+
+        Args:
+            name: What it is to be called.
+            skip: The units that it skips, or modules that hold some, of those that a
+                configuration of the bundle skips.
+            accuracy: What it is ranked by; needed where the others have one.
+
+        Raises:
+            ChoiceError: A unit is none that the engine can skip, the name is taken, another
+                configuration skips the same, or each has an engine of its own.
+            ClosedError: The engine was closed.
+        """
+        self._check_open()
+        self._additions.add(name, skip, accuracy)
 
     @property
     def budget(self) -> Budget:

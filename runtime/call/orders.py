@@ -50,6 +50,10 @@ class Orders:
         self._check_possible(budget)
         self._budget = budget
 
+    def add(self, point: OperatingPoint) -> None:
+        """Takes one more configuration, which may be pinned."""
+        self._points = {**self._points, point.configuration: point}
+
     def pin(self, configuration: str | None) -> None:
         """Pins a configuration, which must be there; None unpins it."""
         if configuration is not None:

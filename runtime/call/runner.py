@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from threading import RLock
 
-    from ..backends import Arrays, Outputs
+    from ..backends import Arrays, Outputs, Run
     from .arrays import OutputChecker
     from .chain import Runs
     from .controller import Controller
@@ -46,6 +46,10 @@ class Runner:
         self._outputs = outputs
         self._in_flight, self._locks = in_flight, locks
         self._now_ns = now_ns
+
+    def add(self, configuration: str, run: Run) -> None:
+        """Takes what runs one more configuration."""
+        self._plain = {**self._plain, configuration: run}
 
     def call(
         self, arrays: Arrays, deadline_ms: float | None, hard: bool | None = None

@@ -18,6 +18,7 @@ from .transitions import (
     after_refusal,
     before_choice,
     first_state,
+    with_point,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "before_choice",
     "decide",
     "first_state",
+    "with_point",
 ]

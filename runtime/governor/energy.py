@@ -117,6 +117,33 @@ def first_energy(
     return EnergyEstimate(call_mj, idle_w, expected, factors, covariance, known)
 
 
+def with_configuration(
+    estimate: EnergyEstimate, points: Sequence[OperatingPoint], point: OperatingPoint
+) -> EnergyEstimate:
+    """Returns the estimate with one more configuration, which draws as much as the others.
+
+    Its factor is taken to be the mean of theirs, and as far off alone as theirs at first.
+    """
+    if not estimate.call_mj:
+        return estimate
+    powers_w = [estimate.call_mj[other.configuration] / other.p50_ms for other in points]
+    energy_mj = float(np.median(powers_w)) * point.p50_ms
+    count = len(estimate.call_mj)
+    mean = np.append(np.full(count, 1 / count), 0.0)
+    factor = float(mean @ estimate.factors)
+    row = mean @ estimate.covariance
+    own = float(row @ mean) + (ALONE * factor) ** 2
+    wider = np.insert(estimate.covariance, count, row, 0)
+    return EnergyEstimate(
+        {**estimate.call_mj, point.configuration: energy_mj},
+        estimate.idle_w,
+        np.insert(estimate.expected, count, energy_mj / factor),
+        np.insert(estimate.factors, count, factor),
+        np.insert(wider, count, np.insert(row, count, own), 1),
+        estimate.scaled,
+    )
+
+
 def observe_energy(
     estimate: EnergyEstimate, spent: Spent, measured_mj: float
 ) -> EnergyEstimate:

@@ -32,8 +32,9 @@ class OperatingPoint:
         p99_ms: 99th percentile; None continues the line from the median to ``p95_ms``.
         source: Where the latency is from: ``measured`` (on this device, by ``trtbench
             --update``), ``table`` (on the host that built the engines), ``front``
-            (``latency_ms`` of ``front.json``) or ``macs`` (estimated from its MACs; the
-            scale comes from the first call).
+            (``latency_ms`` of ``front.json``), ``macs`` (estimated from its MACs; the
+            scale comes from the first call) or ``fitted`` (to those of other configurations,
+            see ``AdaptiveEngine.add``).
         energy_mj: Energy of a call in millijoules; 0 where it is not known.
         weights_bytes: Bytes of weights that its engine refers to.
         own_bytes: Those of them that no other engine refers to.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .account import Account, Pace, call_begins, call_ends, corrected, reopen_account
 from .decision import Ceiling, ceiling_after
-from .energy import first_energy, observe_energy
+from .energy import first_energy, observe_energy, with_configuration
 from .latency import first_estimate, observe
 
 if TYPE_CHECKING:
@@ -55,6 +55,14 @@ def first_state(
     """
     latency, energy = first_estimate(points, warm_up_ms), first_energy(points, metered, idle_w)
     return State(latency, energy, Ceiling())
+
+
+def with_point(state: State, points: Sequence[OperatingPoint], point: OperatingPoint) -> State:
+    """Returns the state with one more configuration beside ``points``, not yet learnt of."""
+    residuals = {**state.latency.log_residuals, point.configuration: 0.0}
+    latency = state.latency._replace(log_residuals=residuals)
+    energy = with_configuration(state.energy, points, point)
+    return state._replace(latency=latency, energy=energy)
 
 
 def before_choice(state: State, budget: Budget, now_s: float, idle_s: float) -> State:

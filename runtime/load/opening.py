@@ -21,6 +21,7 @@ from ..errors import (
 )
 from .points import operating_points
 from .residency import Item, Residency
+from .switchable import Switchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,8 +51,7 @@ class Family:
         limit_bytes: What all loaded engines may take of it; None for no limit.
         keep: The graph whose engine leaves the device last.
         certificates: What was shown of tests, by configuration.
-        whole: The graph whose engine runs all others, too, where there is one: once that is
-            warm, they are.
+        switchable: What the engine for all switches, where there is one.
     """
 
     routes: Mapping[str, Sequence[Stage]]
@@ -61,7 +61,7 @@ class Family:
     limit_bytes: int | None = None
     keep: str | None = None
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
-    whole: str | None = None
+    switchable: Switchable | None = None
 
     @classmethod
     def of_names(cls, configurations: Iterable[str]) -> Family:
@@ -196,7 +196,7 @@ def family_of(
         size_bytes=sizes,
         limit_bytes=None if engines is None else device_bytes,
         keep=min(manifest.graphs, key=lambda graph: graph.macs).name,
-        whole=engines.switches.graph if engines is not None and engines.switches else None,
+        switchable=Switchable.of(manifest, engines),
         certificates={e.name: e.certificate for e in manifest.configurations if e.certificate},
     )
 
@@ -232,8 +232,10 @@ def load_all(
         try:
             for stage in route:
                 residency.load(stage.graph)
-            cold = family.whole in (None, route[0].graph)
-            for _ in range(times if cold else 0):
+            one = family.switchable
+            if one is not None and route[0].graph != one.switches.graph:
+                continue
+            for _ in range(times):
                 start_ns = now_ns()
                 warm_up(name, sample)
                 warm_up_ms[name] = (now_ns() - start_ns) / 1e6

@@ -17,6 +17,7 @@ from skipc.tools.bench import (
     against,
     budgets,
     disturbed,
+    engines,
     exits,
     overhead,
     pages,
@@ -41,7 +42,10 @@ def _of(network: Network, *parts: Callable[[Network, Path], list[Bar]]) -> list[
     return [partial(measured, bars) for bars in parts]
 
 
-_EACH = (against.building, against.memory, against.latency, against.loading)
+_EACH = (
+    *(against.building, against.memory, against.latency, against.loading),
+    engines.bars,
+)
 PARTS: dict[str, list[Part]] = {
     RESNET50.name: _of(RESNET50, *_EACH, pages.bars),
     VIT_B16.name: _of(VIT_B16, *_EACH),

@@ -167,6 +167,7 @@ SETTINGS: dict[str, Setting] = {
         exact=True,
         patient={"PERIOD_S = 1 / 30": "PERIOD_S = 60", "latency_ms=20": "latency_ms=60_000"},
     ),
+    "engines.md": Setting(NETWORK),
     "exits.md": Setting(NETWORK, exact=True, also=ONE_EPOCH),
     "faults.md": Setting(
         printed=(
