@@ -151,6 +151,7 @@ class AdaptiveEngine(OpenEngine):
         meter: str | None = None,
         idle_w: float | None = None,
         hang_ms: float | None = None,
+        quick: bool = False,
     ) -> AdaptiveEngine:
         """Returns an engine over a bundle, every configuration loaded and warmed up.
 
@@ -179,6 +180,10 @@ class AdaptiveEngine(OpenEngine):
             hang_ms: How long a call may take before it is reported to hang, and other calls
                 avoid its configuration while it does; None does not look. It cannot be
                 stopped: ``close`` waits for it.
+            quick: Whether the first answer is to come soon: engines for the CPU are then
+                loaded with their weights unpacked and not warmed up. Packed ones take their
+                place, one by one, in the background; until then calls take longer and round
+                otherwise.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.
@@ -195,7 +200,7 @@ class AdaptiveEngine(OpenEngine):
         warm_up = bundle.golden_inputs()[0]
         with ExitStack() as stack:
             backend, engines, clock = bundle_backend(
-                bundle, target, threads, clock, device_bytes
+                bundle, target, threads, clock, device_bytes, checked_flag("quick", quick)
             )
             stack.callback(backend.close)
             points = points_here(bundle, engines, backend.threads)
@@ -213,6 +218,7 @@ class AdaptiveEngine(OpenEngine):
             nan=nan,
             clock=clock,
             warm_up=warm_up,
+            warm_up_runs=0 if quick else WARM_UP_RUNS,
             ranked_by=ranked_by(bundle.manifest),
             nan_outputs=nan_outputs,
             sampler=sampler,

@@ -1,7 +1,7 @@
 """Backends: what loads and runs engines. Each is imported only when it is used.
 
-A backend module has one function ``open_backend(bundle, engines, threads, device_bytes)``,
-which returns a ``Backend``. ``_MODULES`` is the registry. Which engines are loaded, and what a
+A backend module has one function ``open_backend``, with the arguments of the one here, which
+returns a ``Backend``. ``_MODULES`` is the registry. Which engines are loaded, and what a
 configuration runs, is decided above all backends, in ``load/``.
 """
 
@@ -118,11 +118,13 @@ def open_backend(
     engines: EngineSet,
     threads: int | None = None,
     device_bytes: int | None = None,
+    quick: bool = False,
 ) -> Backend:
     """Returns the backend that ``engines`` names, imported now.
 
     ``threads`` are those of a call; None for its default. ``device_bytes`` is the most device
-    memory that loaded engines may take; None for no limit.
+    memory that loaded engines may take; None for no limit. ``quick`` is as
+    ``AdaptiveEngine.open`` takes it.
 
     Raises:
         BackendError: No such backend.
@@ -135,5 +137,5 @@ def open_backend(
             f" skipc does not have. {choices_text(engines.backend, _MODULES)}"
         )
     module = importlib.import_module(_MODULES[engines.backend], __package__)
-    opened: Backend = module.open_backend(bundle, engines, threads, device_bytes)
+    opened: Backend = module.open_backend(bundle, engines, threads, device_bytes, quick)
     return opened

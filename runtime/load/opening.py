@@ -14,6 +14,7 @@ from ..bundle.tensors import batch_of, misfit
 from ..clock import FakeClock
 from ..errors import (
     BackendUnavailableError,
+    ChoiceError,
     EngineError,
     SkipcError,
     StaleEngineError,
@@ -111,6 +112,7 @@ def bundle_backend(
     threads: int | None,
     clock: Clock | None,
     device_bytes: int | None = None,
+    quick: bool = False,
 ) -> tuple[Backend, EngineSet | None, Clock | None]:
     """Returns the backend for a bundle's target, its engines, and the clock to read.
 
@@ -122,29 +124,40 @@ def bundle_backend(
         BackendError: No engines fit this host; with several targets, all reasons are given.
     """
     if target == NULL_TARGET and NULL_TARGET not in bundle.targets():
+        _refuse_quick(quick)
         moved = FakeClock() if clock is None else clock
         scripted = moved if isinstance(moved, FakeClock) else None
         return null_backend(bundle, None, scripted), None, moved
     names = bundle.targets()
     if target is not None or len(names) < 2:
         engines = bundle.engine_set(target)
-        return _backend(bundle, engines, threads, device_bytes), engines, clock
+        return _backend(bundle, engines, threads, device_bytes, quick), engines, clock
     reasons = []
     for name in names:
         engines = bundle.engine_set(name)
         try:
-            return _backend(bundle, engines, threads, device_bytes), engines, clock
+            return _backend(bundle, engines, threads, device_bytes, quick), engines, clock
         except (StaleEngineError, BackendUnavailableError) as reason:
             reasons.append(f"{name}: {reason}")
     raise StaleEngineError(f"{bundle.path}: no engines fit this host. {' '.join(reasons)}")
 
 
 def _backend(
-    bundle: Bundle, engines: EngineSet, threads: int | None, device_bytes: int | None
+    bundle: Bundle,
+    engines: EngineSet,
+    threads: int | None,
+    device_bytes: int | None,
+    quick: bool,
 ) -> Backend:
     if engines.backend == NullBackend.name:
+        _refuse_quick(quick)
         return null_backend(bundle, engines)
-    return open_backend(bundle, engines, threads, device_bytes)
+    return open_backend(bundle, engines, threads, device_bytes, quick)
+
+
+def _refuse_quick(quick: bool) -> None:
+    if quick:
+        raise ChoiceError("quick=True: the null backend loads nothing. Leave it out.")
 
 
 def null_backend(

@@ -61,7 +61,7 @@ def _against_others(path: Path) -> list[Bar]:
     backend, cases = _opened(path)
     graph = Bundle.open(path).manifest.graphs[-1].name
     engine, bare_ms = backend.load(graph), []
-    session = engine._session
+    session = engine._held.session
 
     def bare(inputs: Arrays) -> None:
         """A call of the session in a loop and by a watch that are not skipc's."""

@@ -9,6 +9,7 @@ from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
 from skipc.compiler.verify.numerics import difference
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeEngine
+from skipc.runtime.backends.onnxruntime.packing import Held
 from skipc.runtime.errors import BundleError, EngineError, sentence
 from skipc.tools.trtbench.report import PlainCalls
 
@@ -41,7 +42,7 @@ def plain_session(path: Path, threads: int = 1) -> Run:
     except Exception as cause:  # its errors have no common class
         why = " ".join(str(cause).split())
         raise EngineError(f"ONNX Runtime refuses {path.name} as it stands: {why}") from cause
-    return OnnxRuntimeEngine(path.name, session).run
+    return OnnxRuntimeEngine(path.name, Held(session)).run
 
 
 def load_plain(

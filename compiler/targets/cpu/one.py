@@ -21,7 +21,7 @@ import numpy as np
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
 from skipc.compiler.targets.cpu.numbered import NumberedGraph, UnsuitedError, difference
-from skipc.compiler.targets.cpu.optimized import Optimized, optimize_graph
+from skipc.compiler.targets.cpu.optimized import Optimized, optimize_graph, plain_outputs
 from skipc.compiler.targets.cpu.switched import MASK, switched_graph
 from skipc.compiler.targets.golden import check_same_bits
 from skipc.compiler.targets.latency import timed_ms
@@ -145,7 +145,7 @@ def assembled(
     changed, ends = {}, set[str]()
     for number, unit in enumerate(units, start=1):
         progress(f"looking at the unit {unit.name} ({number} of {len(units)})")
-        with cutter.optimized([unit.name], []) as made:
+        with cutter.optimized(unit.name) as made:
             without = NumberedGraph(made.graph, made.data)
         changed[unit.name] = difference(numbered, without, unit.name, ends)
         ends |= changed[unit.name].replaced.keys()
@@ -229,8 +229,7 @@ def _compared(
     named = [*masks.items(), *(("", mask) for mask in sorted(others - {*masks.values()}))]
     for name, mask in named:
         skipped = [unit for unit, kept in zip(units, mask, strict=True) if not kept]
-        with cutter.optimized(skipped, inputs) as own:
-            expected = own.outputs
+        expected = cutter.outputs(skipped, inputs)
         setting = np.array(mask, np.bool_)
         found = [engine.run({**case, MASK: setting}) for case in inputs]
         try:
@@ -290,7 +289,12 @@ class Cutter:
             yield path
 
     @contextmanager
-    def optimized(self, skipped: Iterable[str], inputs: list[Case]) -> Iterator[Optimized]:
-        """Optimises the same, for a while; see ``optimize_graph``."""
+    def optimized(self, unit: str) -> Iterator[Optimized]:
+        """Optimises the graph without a unit, for a while; its weights are not packed."""
+        with self.without([unit]) as cut:
+            yield optimize_graph(cut, cut.parent, [], self.whole.parent)
+
+    def outputs(self, skipped: Iterable[str], inputs: list[Case]) -> list[Case]:
+        """Returns what a session of the graph without some units gives for each input."""
         with self.without(skipped) as cut:
-            yield optimize_graph(cut, cut.parent, inputs, self.whole.parent)
+            return plain_outputs(cut, inputs, self.whole.parent)

@@ -60,26 +60,45 @@ def optimize_graph(
     Raises:
         TargetError: ONNX Runtime cannot load or run the graph.
     """
-    onnxruntime = require("onnxruntime", "finish")
     written, data = folder / "optimized.onnx", folder / "optimized.data"
+    prefix = "session.optimized_model_external_initializers_"
+    packed = "save_external_prepacked_constant_initializers"
+    entries = {
+        f"{prefix}file_name": data.name,
+        f"{prefix}min_size_in_bytes": str(EXTERNAL_FROM_BYTES),
+        f"session.{packed if inputs else 'disable_prepacking'}": "1",
+    }
+    return Optimized(written, data, _run(graph, inputs, weights, entries, written))
+
+
+def plain_outputs(
+    graph: Path, inputs: Sequence[Mapping[str, NDArray[Any]]], weights: Path
+) -> list[Case]:
+    """Returns what the same session gives for each of the inputs; writes nothing."""
+    return _run(graph, inputs, weights, {}, None)
+
+
+def _run(
+    graph: Path,
+    inputs: Sequence[Mapping[str, NDArray[Any]]],
+    weights: Path | None,
+    entries: Mapping[str, str],
+    written: Path | None,
+) -> list[Case]:
+    onnxruntime = require("onnxruntime", "finish")
     options = onnxruntime.SessionOptions()
     levels = onnxruntime.GraphOptimizationLevel
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
-    options.optimized_model_filepath = str(written)
-    prefix = "session.optimized_model_external_initializers_"
-    entries = {
-        f"{prefix}file_name": data.name,
-        f"{prefix}min_size_in_bytes": str(EXTERNAL_FROM_BYTES),
-        "session.load_model_format": "ONNX",  # whatever the file is called
-    }
-    if inputs:
-        entries["session.save_external_prepacked_constant_initializers"] = "1"
-    else:
-        entries["session.disable_prepacking"] = "1"
+    if written is not None:
+        options.optimized_model_filepath = str(written)
     if weights is not None:
-        entries["session.model_external_initializers_file_folder_path"] = str(weights)
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(weights)
+        )
+    # Whatever the file is called.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     try:
@@ -95,7 +114,7 @@ def optimize_graph(
         )
         names = [output.name for output in session.get_outputs()]
         read = {value.name for value in session.get_inputs()}
-        outputs = [
+        return [
             dict(zip(names, session.run(names, _only(case, read)), strict=True))
             for case in inputs
         ]
@@ -105,7 +124,6 @@ def optimize_graph(
             f"{graph}: ONNX Runtime {onnxruntime.__version__} cannot load or run it:"
             f" {reason_of(cause)}"
         ) from cause
-    return Optimized(written, data, outputs)
 
 
 def _only(case: Mapping[str, NDArray[Any]], names: set[str]) -> Case:

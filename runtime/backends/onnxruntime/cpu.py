@@ -33,6 +33,7 @@ from ...options import checked_count
 from .. import Sharing, comes_from
 from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
+from .packing import Held, PackedLater
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 
 if TYPE_CHECKING:
@@ -50,12 +51,16 @@ _BUILD_AGAIN = "Build the engines again with `skipc finish`."
 
 
 def open_backend(
-    bundle: Bundle, engines: EngineSet, threads: int | None, device_bytes: int | None
+    bundle: Bundle,
+    engines: EngineSet,
+    threads: int | None,
+    device_bytes: int | None,
+    quick: bool = False,
 ) -> Backend:
     """Returns the backend that runs ``engines``, built for this host.
 
     ``threads`` are those of a call, the calling one included; None for one per physical core
-    that this process may run on.
+    that this process may run on. ``quick`` is as ``OnnxRuntimeCpu`` takes it.
 
     Raises:
         ChoiceError: ``device_bytes`` was given: there is no device memory to limit.
@@ -71,7 +76,7 @@ def open_backend(
     folder = bundle.engine_dir(engines.target)
     files = {entry.graph: folder / entry.file for entry in engines.engines}
     settings = {entry.graph: entry.settings for entry in engines.engines}
-    return OnnxRuntimeCpu(files, engines.packed_file, threads, settings)
+    return OnnxRuntimeCpu(files, engines.packed_file, threads, settings, quick)
 
 
 def current_host() -> dict[str, str]:
@@ -87,6 +92,7 @@ class OnnxRuntimeCpu:
         packed_file: Name of the store beside them; empty if the graphs hold all themselves.
         threads: Threads per call; None for ``default_threads()``.
         settings: By graph, inputs of its session that make it run this graph.
+        quick: Whether sessions are loaded unpacked, and replaced in the background.
     """
 
     name = NAME
@@ -97,6 +103,7 @@ class OnnxRuntimeCpu:
         packed_file: str,
         threads: int | None,
         settings: Mapping[str, Mapping[str, tuple[bool | float, ...]]] | None = None,
+        quick: bool = False,
     ) -> None:
         self.threads = checked_count("threads", threads) or default_threads()
         self._ort = _onnxruntime()
@@ -107,7 +114,8 @@ class OnnxRuntimeCpu:
         self._settings = settings or {}
         users = Counter(self._files.values())
         self._shared_files = {file for file, count in users.items() if count > 1}
-        self._shared: dict[Path, Any] = {}
+        self._shared: dict[Path, Held] = {}
+        self.packing = PackedLater(self._session) if quick else None
 
     def load(self, graph: str, profile: str = "") -> OnnxRuntimeEngine:
         """Loads one graph's engine; its weights are mapped, not read.
@@ -127,12 +135,32 @@ class OnnxRuntimeCpu:
                 f"no engine for graph {graph!r}. {choices_text(graph, self._files)}"
             )
         path = self._files[graph]
-        if path in self._shared and not profile:
-            return self._engine(graph, self._shared[path])
-        options = self._options()
+        held = None if profile else self._shared.get(path)
+        if held is None:
+            quick = self.packing is not None and not profile
+            held = Held(self._session(graph, profile, unpacked=quick))
+            if self.packing is not None and quick:
+                self.packing.want(graph, held)
+        if path in self._shared_files and not profile:
+            self._shared[path] = held
+        shapes = {value.name: value.shape for value in held.session.get_inputs()}
+        settings = {}
+        for name, values in self._settings.get(graph, {}).items():
+            settings[name] = np.array(values)
+            if shapes.get(name) != [len(values)]:
+                raise EngineError(
+                    f"graph {graph!r}: is run by setting {name!r} to {len(values)} values, but"
+                    f" its engine takes {shapes.get(name, 'no such input')}. {_BUILD_AGAIN}"
+                )
+        return OnnxRuntimeEngine(graph, held, settings)
+
+    def _session(self, graph: str, profile: str = "", unpacked: bool = False) -> Any:
+        path, options = self._files[graph], self._options()
         if profile:
             options.enable_profiling = True
             options.profile_file_prefix = profile
+        if unpacked:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             check_locations(path, Path(self._packed_file).name, _BUILD_AGAIN)
             session, self._global_pool = new_session(self._ort, str(path), options)
@@ -145,22 +173,7 @@ class OnnxRuntimeCpu:
                 f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(_line(cause))}"
                 f" {_BUILD_AGAIN}"
             ) from cause
-        if path in self._shared_files and not profile:
-            self._shared[path] = session
-        return self._engine(graph, session)
-
-    def _engine(self, graph: str, session: Any) -> OnnxRuntimeEngine:
-        """Returns a graph's engine in a session that is loaded."""
-        shapes = {value.name: value.shape for value in session.get_inputs()}
-        settings = {}
-        for name, values in self._settings.get(graph, {}).items():
-            settings[name] = np.array(values)
-            if shapes.get(name) != [len(values)]:
-                raise EngineError(
-                    f"graph {graph!r}: is run by setting {name!r} to {len(values)} values, but"
-                    f" its engine takes {shapes.get(name, 'no such input')}. {_BUILD_AGAIN}"
-                )
-        return OnnxRuntimeEngine(graph, session, settings)
+        return session
 
     def sharing(self) -> Sharing:
         """Returns what the engines loaded so far share."""
@@ -185,6 +198,8 @@ class OnnxRuntimeCpu:
 
     def close(self) -> None:
         """Frees the sessions that several graphs share; all else is the process's."""
+        if self.packing is not None:
+            self.packing.close()
         self._shared.clear()
 
     def _options(self) -> Any:
@@ -208,11 +223,11 @@ class OnnxRuntimeCpu:
 class OnnxRuntimeEngine:
     """One graph in an ONNX Runtime session; satisfies ``Engine``."""
 
-    def __init__(self, graph: str, session: Any, settings: Arrays | None = None) -> None:
+    def __init__(self, graph: str, held: Held, settings: Arrays | None = None) -> None:
         self._graph = graph
-        self._session = session
+        self._held = held
         self._settings = settings
-        self._outputs = tuple(output.name for output in session.get_outputs())
+        self._outputs = tuple(output.name for output in held.session.get_outputs())
 
     def run(self, inputs: Arrays) -> Outputs:
         """Returns the outputs by name, in new arrays that belong to the caller.
@@ -222,7 +237,7 @@ class OnnxRuntimeEngine:
             EngineError: ONNX Runtime failed, or refused an array in the middle of the network.
             ClosedError: The engine was closed.
         """
-        session = self._session
+        session = self._held.session
         if session is None:
             raise ClosedError(f"graph {self._graph!r}: the engine is closed.")
         try:
@@ -237,11 +252,11 @@ class OnnxRuntimeEngine:
 
     def end_profiling(self) -> Path:
         """Returns the file with the layers' times; for an engine loaded with ``profile``."""
-        return Path(self._session.end_profiling())
+        return Path(self._held.session.end_profiling())
 
     def close(self) -> None:
         """Frees the session; the mapped weights stay while another engine uses them."""
-        self._session = None
+        self._held = Held(None)
 
     def _error(self, cause: Exception, inputs: Arrays) -> Exception:
         for name, array in inputs.items():

@@ -70,15 +70,24 @@ class Plan:
 
 
 def open_backend(
-    bundle: Bundle, engines: EngineSet, threads: int | None, device_bytes: int | None
+    bundle: Bundle,
+    engines: EngineSet,
+    threads: int | None,
+    device_bytes: int | None,
+    quick: bool = False,
 ) -> Backend:
     """Returns the backend that runs ``engines`` on this machine's GPU.
 
     Raises:
         BackendUnavailableError: TensorRT or a CUDA library is missing, or there is no GPU.
         StaleEngineError: The engines were built for another TensorRT or GPU.
-        ChoiceError: A thread count was asked for.
+        ChoiceError: A thread count was asked for, or a quick start.
     """
+    if quick:
+        raise ChoiceError(
+            f"quick=True: engines of target {engines.target!r} are loaded as they are run."
+            " Leave it out."
+        )
     if threads is not None:
         raise ChoiceError(
             f"threads={threads}: engines of target {engines.target!r} run on the GPU."

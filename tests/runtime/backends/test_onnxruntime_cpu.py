@@ -140,13 +140,13 @@ def test_what_a_signals_handler_raises_in_onnxruntimes_code_is_the_applications(
     class Session:
         """Runs and is interrupted within, as Python lets a handler run there."""
 
-        session = engine._session
+        session = engine._held.session
 
         def run(self, *given: object) -> object:
             self.session.run(*given)
             handler()
 
-    engine._session = Session()
+    engine._held.session = Session()
     with pytest.raises(type(error), match="mine") as raised:
         engine.run({"images": IMAGES})
     assert raised.value is error
@@ -387,5 +387,53 @@ os._exit(0)
 
 
 def test_memory_does_not_grow_with_the_variety_of_shapes(built: Path) -> None:
-    session = _open(built).load("skip0")._session
+    session = _open(built).load("skip0")._held.session
     assert not session.get_session_options().enable_mem_pattern
+
+
+def test_a_packed_session_takes_over_from_a_quick_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tokens.skipc"
+    write_onnx_bundle(path, token_family(), token_cases())
+    finish(path, "cpu")
+    bundle = Bundle.open(path)
+    case = bundle.golden_inputs()[1]
+    expected = _open(path).load("skip0").run(case)["mean"]
+    backend = open_backend(bundle, bundle.engine_set("cpu"), 1, quick=True)
+    assert isinstance(backend, OnnxRuntimeCpu)
+    assert backend.packing is not None
+    engine = backend.load("skip0")
+    np.testing.assert_allclose(engine.run(case)["mean"], expected, rtol=1e-5, atol=1e-6)
+    backend.packing.wait()
+    np.testing.assert_array_equal(engine.run(case)["mean"], expected)
+    engine.close()
+    with pytest.raises(ClosedError):
+        engine.run(case)
+    backend.close()
+
+
+def test_a_session_that_cannot_be_packed_goes_on_as_it_is(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = Bundle.open(bundle)
+    backend = open_backend(opened, opened.engine_set("cpu"), 1, quick=True)
+    assert isinstance(backend, OnnxRuntimeCpu)
+    assert backend.packing is not None
+    engine = backend.load("skip0")
+    backend.packing.wait()
+    packed = engine.run({"images": IMAGES})["logits"]
+    (bundle / "engines/cpu/skip1.onnx").write_bytes(b"no graph")
+    backend.packing.want("skip1", engine._held)  # type: ignore[attr-defined]
+    backend.packing.wait()
+    np.testing.assert_array_equal(engine.run({"images": IMAGES})["logits"], packed)
+    assert "graph 'skip1' stays unpacked" in caplog.text
+    backend.close()
+
+
+@pytest.mark.parametrize(("target", "quick"), [("null", True), ("cpu", "yes")])
+def test_a_quick_start_is_refused_where_it_means_nothing(
+    built: Path, target: str, quick: Any
+) -> None:
+    with pytest.raises(ChoiceError, match="quick="):
+        AdaptiveEngine.open(built, target=target, quick=quick)
