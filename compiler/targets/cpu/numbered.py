@@ -154,8 +154,11 @@ def difference(
         mine, theirs = pending.pop()
         if full.numbers[mine] == without.numbers[theirs]:
             continue
-        if paired.setdefault(mine, theirs) != theirs:
-            raise UnsuitedError(f"skipping {unit!r} makes {mine!r} two different values")
+        if mine in paired:
+            if paired[mine] != theirs:
+                raise UnsuitedError(f"skipping {unit!r} makes {mine!r} two different values")
+            continue
+        paired[mine] = theirs
         inner = _inner_pairs(full, mine, without, theirs)
         # A value that both graphs have is where the stream goes on without the unit. What only
         # looks alike because one norm or activation follows both is followed up further.

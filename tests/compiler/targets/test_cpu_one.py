@@ -9,6 +9,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
@@ -193,3 +194,13 @@ def test_auto_says_what_it_chose_and_why(tmp_path: Path) -> None:
 
 def test_matrix_products_speak_for_one_session(one: Path) -> None:
     assert reason_to_try(Bundle.open(one)) == "a network of matrix products"
+
+
+def test_a_deep_network_is_followed_value_by_value_and_not_way_by_way(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.onnx"
+    onnx.save(token_family(layers=40)["skip0"], whole)  # 2^40 ways lead through it
+    cutter = Cutter(whole, tmp_path)
+    units = cutter.units(["a0", "a39"])
+    full = optimize_graph(whole, tmp_path, [])
+    model = onnx.load(assembled(full, cutter, units, lambda line: None))
+    assert sum(node.op_type == "If" for node in model.graph.node) == 2
