@@ -60,14 +60,18 @@ class InputChecker:
                 byte order or shape is not the expected one; two inputs differ in the
                 batch; or ``nan`` is ``raise`` and a value is not finite.
         """
-        arrays = given if isinstance(given, Mapping) else self._single(given)
-        if arrays.keys() != self._specs.keys():
-            self._refuse_names(arrays)
+        arrays: Mapping[str, Any]
+        if type(given) is np.ndarray and self._only is not None:  # no slow look for a mapping
+            arrays = {self._only: given}
+        else:
+            arrays = given if isinstance(given, Mapping) else self._single(given)
+            if arrays.keys() != self._specs.keys():
+                self._refuse_names(arrays)
         for name, (spec, dtype) in self._specs.items():
             array = arrays[name]
             if type(array) is not np.ndarray:
                 array = self._on_gpu(name, array)
-            if array.dtype != dtype:
+            if array.dtype is not dtype and array.dtype != dtype:
                 _refuse_dtype(name, array.dtype, dtype)
             if array.shape != spec.shape and not self._fits(array.shape, spec):
                 raise InputError(

@@ -21,21 +21,27 @@ from ..governor import (
     decide,
     with_point,
 )
+from ..governor.keeping import keep
 from ..governor.latency import stages_ms, typical_ms
 from .health import Health
 from .readiness import choose
-from .record import BegunCall, CallRecord, Tally, failure_text
+from .record import BegunCall, CallRecord, EndedCall, Tally, failure_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..governor import OperatingPoint, State
+    from ..governor import Decision, OperatingPoint, State
+    from ..governor.budget import Budget
+    from ..governor.keeping import Kept
     from .lifetime import InFlight
     from .metering import Metering
     from .orders import Orders
     from .readiness import Readiness
 
 _LOG = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = 63
+"""Most decisions after which it is tried again to keep one, where none was made again."""
 
 
 @final
@@ -62,6 +68,8 @@ class Controller:
         self._orders, self.in_flight = orders, in_flight
         self.metering = metering
         self._readiness = readiness
+        self._kept: Kept | None = None
+        self._pause = self._paused = 0
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
         self._elapsed = Elapsed(opened_ns)
         self._idle_since_s = 0.0
@@ -87,32 +95,75 @@ class Controller:
                 budget, pinned = self._orders.budget, self._orders.pinned
                 if hard is not None and hard is not budget.hard:
                     budget = replace(budget, hard=hard)
-                idle_s = self._idle_s(now_s)
+                matters = self.metering is not None or budget.has_average
+                idle_s = self._idle_s(now_s) if matters else 0.0
                 self._idle_since_s = now_s
                 before = self.state
                 if self.metering is not None:
                     before = self.metering.read(before, idle_s, now_s, now_ns)
                     self._unsaid += self.metering.take_notes()
-                state = before_choice(before, budget, now_s, idle_s)
-                self.state = after_refusal(state, before)  # until it is sure to run
+                if budget.has_average or before.account is not None:
+                    state = before_choice(before, budget, now_s, idle_s)
+                else:
+                    state = before
                 points: Sequence[OperatingPoint] = self._order
                 if pinned is None:
-                    points = self.health.usable(self.in_flight.hanging())
-                decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)
+                    hanging = self.in_flight.hanging()
+                    if hanging or self.health.bad:
+                        points = self.health.usable(hanging)
+                kept, latency = self._kept, None
+                decision = None
+                usual = pinned is None and deadline_ms is None
+                if usual and kept is not None and kept.holds(points, budget, state):
+                    decision = kept.decision(state)
+                if decision is None:
+                    self.state = after_refusal(state, before)  # until it is sure to run
+                    decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)
+                else:
+                    latency = state.latency
                 if not decision.feasible or self.tally.is_episode:
                     news = self.tally.is_news(decision.feasible, budget, now_s)
                     self._orders.check_feasible(decision)
                     if news and not decision.pinned:
                         self._unsaid.append(f"the budget cannot be met: {decision.reason}")
-                self.state = after_choice(state, budget, decision, now_s, deadline_ms)
+                if latency is None:
+                    after = after_choice(state, budget, decision, now_s, deadline_ms)
+                    if usual:
+                        self._keep(decision, points, budget, state, after)
+                    state = after
+                self.state = state
                 self.tally.begins(decision.configuration)
-                call = BegunCall(decision, budget, deadline_ms)
+                call = BegunCall(decision, budget, deadline_ms, (), latency)
                 if budget.hard:
                     call = self._stopping(call)
         finally:
             if self._unsaid:
                 self._say()
         return call
+
+    def _keep(
+        self,
+        decision: Decision,
+        points: Sequence[OperatingPoint],
+        budget: Budget,
+        state: State,
+        after: State,
+    ) -> None:
+        """Keeps a decision that was made in ``state`` for further calls, if it may be."""
+        kept = self._kept
+        if kept is None or not kept.holds(points, budget, state):
+            if kept is not None:
+                self._pause = 0 if kept.used else min(2 * self._pause + 1, _LONGEST_PAUSE)
+                self._paused = 0
+            kept = None
+            self._paused += 1
+            # Neither where engines come and go, nor where the decision itself changes things.
+            steady = self._readiness is None and after.ceiling is state.ceiling
+            if steady and self._paused > self._pause:
+                kept = keep(points, budget, state)
+        if kept is not None:
+            kept.add(state, decision)
+        self._kept = kept
 
     def _stopping(self, call: BegunCall) -> BegunCall:
         """Returns a call with what it needs to stop in time, where its route has stages."""
@@ -142,14 +193,14 @@ class Controller:
         ``stopped_by`` why.
         """
         with self.lock:
-            name, budget = call.configuration, call.budget
+            name, budget = call.decision.configuration, call.budget
             point, took_ms = self.points[name], max(latency_ms, 0.0)
             learns = ran and alike and latency_ms >= 0 and not call.decision.loading
             seen_ms = took_ms if learns else None
             now_s = self._elapsed.at(now_ns)
-            started_s = now_s - took_ms / 1000
-            idle_s = self._idle_s(started_s)  # for the choice
-            state = self.state
+            started_s, idle_s, state = now_s - took_ms / 1000, 0.0, self.state
+            if self.metering is not None or self._orders.budget.has_average:
+                idle_s = self._idle_s(started_s)  # for the choice
             spent_mj = state.energy.call_mj.get(name, 0.0)
             if not ran:  # one that fails half-way took half of the energy
                 (whole_ms,) = typical_ms([point], state.latency)
@@ -162,16 +213,14 @@ class Controller:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
                 self.metering.charge(name, spent_mj, (started_s, now_s))
-            record = CallRecord(
-                now_s, took_ms, *call[:3], metered_mj, failure, stage, stopped_by
+            self.tally.ends(
+                EndedCall(now_s, took_ms, call, metered_mj, failure, stage, stopped_by)
             )
-            self.tally.ends(record)
             self._idle_since_s = now_s
 
     def _idle_s(self, now_s: float) -> float:
         """Returns how long nothing ran before this moment; a call that hangs does not."""
-        matters = self.metering is not None or self._orders.budget.has_average
-        if not matters or not self.in_flight.is_alone():
+        if not self.in_flight.is_alone():
             return 0.0
         return max(now_s - self._idle_since_s, 0.0)
 
@@ -196,7 +245,7 @@ class Controller:
             loading = self._readiness is not None and not self._readiness.ready(other)
             self.tally.begins(other)
         instead = replace(decision, note=f"{name!r} failed;", loading=loading)
-        begun = failed._replace(decision=instead, stages_ms=())
+        begun = failed._replace(decision=instead, stages_ms=(), latency=None)
         return self._stopping(begun) if budget.hard else begun
 
     def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
@@ -237,10 +286,11 @@ class Controller:
     def records(self) -> tuple[CallRecord, ...]:
         """Returns the last calls that finished, oldest first."""
         with self.lock:
-            return tuple(self.tally.records)
+            ended = tuple(self.tally.ended)
+        return tuple(call.record(self.points) for call in ended)
 
     @property
     def last(self) -> CallRecord | None:
         """The call that finished last; None before the first."""
-        records = self.tally.records
-        return records[-1] if records else None
+        ended = self.tally.ended
+        return ended[-1].record(self.points) if ended else None

@@ -66,7 +66,8 @@ class InFlight:
         """
         call = ActiveCall()
         self._calls.enter(frame, call)
-        self.check_open()  # after it is seen: whoever closes looks for calls afterwards
+        if self.closed:  # after it is seen: whoever closes looks for calls afterwards
+            self.check_open()
         return call
 
     def end(self, frame: FrameType) -> None:
@@ -82,7 +83,8 @@ class InFlight:
 
     def is_alone(self) -> bool:
         """Tells whether one call is in flight at most, but for those that hang."""
-        return not self._calls.more_than(1 + sum(self.hanging().values()))
+        hanging = self.hanging()
+        return not self._calls.more_than(1 + sum(hanging.values()) if hanging else 1)
 
     def is_within(self, frame: FrameType) -> bool:
         """Tells whether a call is what called the function of ``frame``."""

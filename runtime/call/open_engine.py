@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from threading import RLock
 from typing import TYPE_CHECKING, Any, overload
 
+from numpy import ndarray
+
 from ..errors import ClosedError
 from ..executing import let_go
 from ..governor.budget import checked_deadline_ms, checked_hard
@@ -102,14 +104,15 @@ class OpenEngine:
             EngineError: The engine failed, and so did the one tried in its place.
             ClosedError: The engine was closed, or opened before a fork.
         """
-        self._check_open()
+        if os.getpid() != self._process or self._in_flight.closed:
+            self._check_open()
         arrays = self._inputs.check(inputs)
         if deadline_ms is not None:
             deadline_ms = checked_deadline_ms(deadline_ms)
         if hard is not None:
             hard = checked_hard(hard)
         outputs = self._runner.call(arrays, deadline_ms, hard)
-        if len(outputs) == 1 and not isinstance(inputs, Mapping):
+        if len(outputs) == 1 and (type(inputs) is ndarray or not isinstance(inputs, Mapping)):
             return next(iter(outputs.values()))
         return outputs
 

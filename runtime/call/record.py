@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ..governor.latency import predict_ms
 
-    from ..governor import Decision
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..governor import Decision, OperatingPoint
     from ..governor.budget import Budget
+    from ..governor.latency import LatencyEstimate
 
 REMEMBERED_CALLS = 10_000
 INFEASIBLE_AGAIN_S = 60.0
@@ -28,13 +31,15 @@ class BegunCall(NamedTuple):
     """A call that was begun: what runs and why, what was granted, and to this call alone.
 
     ``stages_ms`` is what a route is predicted to take up to the end of each stage, where the
-    limit is hard.
+    limit is hard. ``latency`` is what was known of latencies where the decision is an earlier
+    one, kept; else None.
     """
 
     decision: Decision
     budget: Budget
     deadline_ms: float | None
     stages_ms: tuple[float, ...] = ()
+    latency: LatencyEstimate | None = None
 
     @property
     def configuration(self) -> str:
@@ -45,6 +50,31 @@ class BegunCall(NamedTuple):
     def limit_ms(self) -> float | None:
         """What it may take; None for no limit."""
         return self.budget.latency_ms if self.deadline_ms is None else self.deadline_ms
+
+
+class EndedCall(NamedTuple):
+    """A call that has ended: what ``CallRecord`` is made of, once somebody asks for it."""
+
+    time_s: float
+    latency_ms: float
+    begun: BegunCall
+    metered_mj: float | None
+    failure: str
+    stage: int
+    stopped_by: str
+
+    def record(self, points: Mapping[str, OperatingPoint]) -> CallRecord:
+        """Returns the record; a decision that was kept with what it predicts for this call."""
+        time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by = self
+        decision, budget, deadline_ms, _, latency = begun
+        if latency is not None:
+            point = points[decision.configuration]
+            predicted_ms = predict_ms(point, latency, budget.deviations)
+            decision = replace(decision, predicted_ms=predicted_ms)
+        return CallRecord(
+            time_s, latency_ms, decision, budget, deadline_ms, metered_mj, failure, stage,
+            stopped_by,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +152,7 @@ class Tally:
     """Keeps the last calls and counts all of them; not for several threads at once."""
 
     def __init__(self, configurations: Iterable[str]) -> None:
-        self.records: deque[CallRecord] = deque(maxlen=REMEMBERED_CALLS)
+        self.ended: deque[EndedCall] = deque(maxlen=REMEMBERED_CALLS)
         """The last calls that ended, oldest first."""
         self.calls = dict.fromkeys(configurations, 0)
         """Calls that gave outputs, by configuration."""
@@ -142,11 +172,11 @@ class Tally:
             self.switches += 1
         self._previous = configuration
 
-    def ends(self, record: CallRecord) -> None:
+    def ends(self, call: EndedCall) -> None:
         """Takes note of a call."""
-        self.records.append(record)
-        if not record.failure:
-            self.calls[record.configuration] += 1
+        self.ended.append(call)
+        if not call.failure:
+            self.calls[call.begun.decision.configuration] += 1
 
     def is_news(self, feasible: bool, budget: Budget, now_s: float) -> bool:
         """Takes note of whether a call's budget is expected to be met.

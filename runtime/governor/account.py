@@ -115,9 +115,9 @@ def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     calls, over_s, started_s = account.pace
     if started_s >= 0:
         # A pause saves no more than a burst: a longer one must not stretch the pace either.
-        longest_s = account.pace_window_s / PACE_WINDOWS
-        since_s = min(max(now_s - started_s, 0.0), longest_s)
-        kept = math.exp(-since_s / account.pace_window_s)
+        window_s = account.pace_window_s
+        since_s = min(max(now_s - started_s, 0.0), window_s / PACE_WINDOWS)
+        kept = math.exp(-since_s / window_s)
         calls, over_s = calls * kept + 1, over_s * kept + since_s
     return _settled(account, now_s, 0.0, idle_mj, Pace(calls, over_s, now_s))
 
@@ -150,9 +150,8 @@ def _settled(
     A time that lies back counts as none. The balance of ``energy_mj`` gains ``saved_mj``, the
     others lose ``spent_mj``.
     """
-    budget, settled_s = account.budget, account.settled_s
+    budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, _ = account
     elapsed_s = now_s - settled_s if now_s > settled_s else 0.0
-    energy_mj, power_mj, battery_mj = account.energy_mj, account.power_mj, account.battery_mj
     if budget.energy_mj is not None:
         energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)
     if budget.power_w is not None:
@@ -161,7 +160,7 @@ def _settled(
     if budget.energy_j is not None:
         battery_mj += account.battery_w * _MJ_PER_WS * elapsed_s - spent_mj
     settled_s += elapsed_s
-    return Account(budget, account.opened_s, settled_s, energy_mj, power_mj, battery_mj, pace)
+    return Account(budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, pace)
 
 
 def _power_burst_mj(budget: Budget) -> float:

@@ -133,7 +133,8 @@ class LatencyEstimate(NamedTuple):
         """
         if self.observed < TABLE_CALLS + FIRST_CALLS:
             return math.inf
-        return max(HELD_UP, HELD_UP_SCATTERS * self.scatter)
+        reach = HELD_UP_SCATTERS * self.scatter
+        return reach if reach > HELD_UP else HELD_UP
 
     @property
     def next_log_slowdown(self) -> float:
@@ -232,75 +233,58 @@ def observe(
     the share of calls that were to stay within the prediction, ``deviations`` the same in
     standard deviations: ``Budget.deviations``.
     """
-    name, residuals = point.configuration, estimate.log_residuals
-    expected = point.log_upto[stage] + residuals[name]
+    (level, residuals, scatter, tail, settled, calls, observed, last,
+     row, held_ms, stalls, phases, shifted) = estimate  # fmt: skip
+    name, upto = point.configuration, point.log_upto[stage]
+    expected = upto + residuals[name]
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
-    seen = _clamp(measured - expected, _LOG_SLOWDOWN_LIMIT)
-    if not estimate.calls:
+    seen = measured - expected
+    if not -_LOG_SLOWDOWN_LIMIT <= seen <= _LOG_SLOWDOWN_LIMIT:
+        seen = _clamp(seen, _LOG_SLOWDOWN_LIMIT)
+    if not calls:
         return estimate._replace(log_slowdown=seen, calls=1, configuration=name)
-    level, scatter, stalls = estimate.log_slowdown, estimate.scatter, estimate.stalls
     off, far = seen - level, JUMP_SCATTERS * scatter
-    is_held = off > HELD_UP and off > HELD_UP_SCATTERS * scatter
-    row, held_ms = estimate.row, estimate.held_ms
-    if abs(off) <= far or (row and (row[-1] > level) != (off > 0)):
+    distance, is_held, was_row = abs(off), False, bool(row)
+    if distance <= far or (row and (row[-1] > level) != (off > 0)):
         stalls = after_calls(stalls, held_ms)  # so what came before was no phase
         row = held_ms = ()
-    tail = settled_tail = estimate.tail
-    if abs(off) > far:
-        row, settled_tail = (*row, seen), estimate.settled_tail if row else tail
+    if distance > far:
+        is_held = off > HELD_UP and off > HELD_UP_SCATTERS * scatter
+        settled = settled if row else tail
+        row = (*row, seen)
         if is_held:
             held_ms = (*held_ms, latency_ms - math.exp(level + expected))
         if len(row) >= _enough(row, held_ms, stalls):
-            return _shifted(estimate, row, held_ms, name, settled_tail)
-    moved, calls = level, min(estimate.calls + 1, MEAN_OF)
-    if not is_held:
-        moved += _clamp(off, far) / calls
-        deviation = min(abs(off), far) * _NORMAL_OVER_MEAN_DEVIATION
-        scatter = max(scatter + SCATTER_GAIN * (deviation - scatter), SMALLEST_SCATTER)
+            return _shifted(estimate, row, held_ms, name, settled)
+    if last != name and last and calls > JUMP_CALLS and not was_row:
+        stalled = is_held and stalls.likelier
+        residuals = residuals if stalled else _with_deviation(residuals, name, off)
     if not (is_held and stalls.exceed(1 - quantile)):
-        of_route = off + (point.log_upto[stage] - point.log_p50)
-        tail = _tail_after(point, estimate, of_route, quantile, deviations)
-    switched = estimate.configuration and estimate.configuration != name
-    settled = not estimate.row and estimate.calls > JUMP_CALLS
-    if switched and settled and not (is_held and stalls.likelier):
-        residuals = _with_deviation(residuals, name, off)
+        reach = deviations / DEVIATIONS_AT_99  # what the tail does to this quantile
+        near, far_out = spread_of(deviations)
+        tabled = near * point.log_slope + far_out * point.log_tail_slope
+        if not point.upto_ms:
+            tabled = min(tabled, estimate.most_beyond)
+        beyond = max(tabled + tail * reach, 0.0)
+        gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / observed)
+        step = gain * reach * max(scatter, beyond / DEVIATIONS_AT_99)
+        if off + (upto - point.log_p50) > beyond:
+            tail = min(tail + step * quantile, LARGEST_TAIL)
+        elif beyond > 0:
+            tail += step * (quantile - 1)
+    if calls < MEAN_OF:
+        calls += 1
+    if not is_held:
+        if distance > far:
+            off, distance = _clamp(off, far), far
+        level += off / calls
+        scatter += SCATTER_GAIN * (distance * _NORMAL_OVER_MEAN_DEVIATION - scatter)
+        if scatter < SMALLEST_SCATTER:
+            scatter = SMALLEST_SCATTER
     return LatencyEstimate(
-        moved,
-        residuals,
-        scatter,
-        tail,
-        settled_tail if row else tail,
-        calls,
-        estimate.observed + 1,
-        name,
-        row,
-        held_ms,
-        stalls,
-        estimate.phases,
-        estimate.shifted,
-    )
-
-
-def _tail_after(
-    point: OperatingPoint,
-    estimate: LatencyEstimate,
-    off: float,
-    quantile: float,
-    deviations: float,
-) -> float:
-    """Returns the tail after a call that lay ``off`` its median: up beyond, else down."""
-    near, far_out = spread_of(deviations)
-    tabled = near * point.log_slope + far_out * point.log_tail_slope
-    reach = deviations / DEVIATIONS_AT_99  # what the tail does to this quantile
-    tail, most = estimate.tail, estimate.most_beyond
-    if not point.upto_ms:
-        tabled = min(tabled, most)
-    beyond = max(tabled + tail * reach, 0.0)
-    gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / estimate.observed)
-    step = gain * reach * max(estimate.scatter, beyond / DEVIATIONS_AT_99)
-    if off > beyond:
-        return min(tail + step * quantile, LARGEST_TAIL)
-    return tail + step * (quantile - 1) if beyond > 0 else tail
+        level, residuals, scatter, tail, settled if row else tail, calls, observed + 1, name,
+        row, held_ms, stalls, phases, shifted,
+    )  # fmt: skip
 
 
 def _enough(row: Sequence[float], held_ms: Sequence[float], stalls: Stalls) -> int:

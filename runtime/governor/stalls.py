@@ -77,6 +77,8 @@ def after_calls(stalls: Stalls, held_ms: Sequence[float], shifts: int = 0) -> St
     ``shifts`` is 1 where it turned out to be slower from now on.
     """
     calls, stalled, shifted, remembered = stalls
+    if calls == COUNTED_CALLS and not (held_ms or shifts or stalled or shifted):
+        return stalls
     calls += 1 + len(held_ms)
     if calls > COUNTED_CALLS:
         kept = COUNTED_CALLS / calls
