@@ -83,6 +83,7 @@ def short_measurements() -> Iterator[None]:
     """Measures few calls wherever latencies are measured: no test looks at how long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "_MAX_CALLS", 4)
+        patch.setattr(latency, "_MAX_PASSES", 3)
         patch.setattr(probe, "_MAX_PAIRS", 9)
         yield
 

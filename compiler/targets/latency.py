@@ -11,19 +11,24 @@ import numpy as np
 from skipc.runtime.bundle.engines import Latency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from skipc.runtime.backends import Backend
+    from skipc.runtime.bundle.engines import EngineEntry
 
     Case = Mapping[str, NDArray[Any]]
 
-_MAX_PASSES = 3
+_MAX_PASSES = 5
 _MIN_CALLS = 2
 _MAX_CALLS = 70
 _ENOUGH_S = 0.8
 _LONG_S = 2.0
+_UNSTABLE = 2.0
+_WORTH_SAYING_MS = 0.1
+_LEAST_RUNS = 30
+"""Of fewer calls a 99th percentile says nothing."""
 
 
 def measure_latencies(backend: Backend, inputs: Mapping[str, Case]) -> dict[str, Latency]:
@@ -31,14 +36,16 @@ def measure_latencies(backend: Backend, inputs: Mapping[str, Case]) -> dict[str,
 
     ``inputs`` is what each graph runs on: of the golden input with the typical batch.
 
-    The engines take turns in up to three passes, so that a change of the clock rate
-    meets all of them. One engine is loaded at a time: memory does not grow with their number.
-    It takes about 0.8 s, or one pass of two calls each where that is longer.
+    The engines take turns in up to five passes, so that a change of the clock rate
+    meets all of them; a quantile is the median of those of the passes, so that what disturbs
+    one or two of them does not count. One engine is loaded at a time: memory does not grow
+    with their number. It takes about 0.8 s, or one pass of two calls each where that is
+    longer.
 
     Raises:
         EngineError: An engine cannot be loaded or run.
     """
-    times_ms: dict[str, list[float]] = {name: [] for name in inputs}
+    passes_ms: dict[str, list[list[float]]] = {name: [] for name in inputs}
     turn_s = _ENOUGH_S / (_MAX_PASSES * len(inputs))
     end_s = time.monotonic() + _LONG_S
     for _ in range(_MAX_PASSES):
@@ -46,15 +53,29 @@ def measure_latencies(backend: Backend, inputs: Mapping[str, Case]) -> dict[str,
             engine = backend.load(name)
             engine.run(case)  # the first call maps the weights and sizes the arena
             run = functools.partial(engine.run, case)
-            times_ms[name] += timed_ms([run], _MIN_CALLS, _MAX_CALLS, turn_s)[0]
+            passes_ms[name] += timed_ms([run], _MIN_CALLS, _MAX_CALLS, turn_s)
             engine.close()
         if time.monotonic() >= end_s:
             break
-    table = {}
-    for name, found_ms in times_ms.items():
-        p50, p95, p99 = (float(p) for p in np.percentile(found_ms, (50, 95, 99)))
-        table[name] = Latency(backend.threads, p50, p95, p99, len(found_ms))
-    return table
+    return {name: row_of(backend.threads, found_ms) for name, found_ms in passes_ms.items()}
+
+
+def row_of(threads: int, passes_ms: Sequence[Sequence[float]]) -> Latency:
+    """Returns the row of a table: the median of each quantile over the passes."""
+    quantiles_ms = [np.percentile(found_ms, (50, 95, 99)) for found_ms in passes_ms]
+    p50_ms, p95_ms, p99_ms = np.median(quantiles_ms, axis=0).tolist()
+    return Latency(threads, p50_ms, p95_ms, p99_ms, sum(map(len, passes_ms)))
+
+
+def unstable(engines: Iterable[EngineEntry]) -> dict[str, Latency]:
+    """Returns the row of each graph whose slowest calls say more of the machine than of it."""
+    return {
+        entry.graph: row
+        for entry in engines
+        for row in entry.latency
+        if row.runs >= _LEAST_RUNS
+        and row.p99_ms > max(_UNSTABLE * row.p50_ms, row.p50_ms + _WORTH_SAYING_MS)
+    }
 
 
 def timed_ms(

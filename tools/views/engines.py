@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from skipc.compiler.targets.latency import unstable
 from skipc.profiles import ProfileError, load_profile
 from skipc.runtime.backends.tensorrt.library import BACKENDS as TENSORRT
 from skipc.runtime.bundle.device import this_device
@@ -48,6 +49,15 @@ def print_engines(engines: EngineSet, out: Console) -> None:
         told = ("-" if size is None else size_text(size) for size in sizes)
         rows.add_row(entry.graph, *_times(entry, counts), *told)
     out.print(rows)
+    found = unstable(engines.engines)
+    if found:
+        name, row = max(found.items(), key=lambda each: each[1].p99_ms / each[1].p50_ms)
+        out.print(
+            f"\nUnstable latency of {plural(len(found), 'graph')}: {name} took"
+            f" {row.p50_ms:.3g} ms, and one call of a hundred {row.p99_ms:.3g} ms or more."
+            " Something else ran beside it. Stop it and measure again: `skipc finish` here, or"
+            " `trtbench BUNDLE --update` on the device."
+        )
 
 
 def _packed(engines: EngineSet) -> list[tuple[str, str]]:
