@@ -20,6 +20,7 @@ from .call.runner import Runner
 from .call.stats import engine_stats
 from .clock import SystemClock
 from .governor import first_state
+from .governor.batches import BatchSizes
 from .governor.budget import checked_budget
 from .load.opening import Family, bundle_backend, family_of, load_all, started_sampler
 from .load.points import check_stages, points_by_name, points_here, ranked_by
@@ -123,7 +124,10 @@ class AdaptiveEngine(OpenEngine):
             metering = None if sampler is None else Metering(sampler)
             loaded = None if held.all_stay else Readiness.of(family.routes, held)
             calls = InFlight()
-            control = Controller(named, state, orders, calls, metering, loaded, now_ns())
+            sizes = None if batch is None else BatchSizes(batch.typical)
+            control = Controller(
+                named, state, orders, calls, metering, loaded, now_ns(), sizes
+            )
             start_watchdog(limit_ms, now_ns, calls, stack)
             locks = control.lock, held.lock
             runner = Runner(runs(), control, outputs, calls, locks, now_ns)

@@ -47,7 +47,10 @@ class InputChecker:
         self._batch = batch
         self._finite_only = nan == "raise"
         self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
-        self._dynamic = any(isinstance(size, str) for s in inputs for size in s.shape)
+        named = ((s.name, axis) for s in inputs for axis, size in enumerate(s.shape)
+                 if isinstance(size, str))  # fmt: skip
+        self._rows = next(named, ("", 0))
+        self._dynamic = bool(self._rows[0])
         self._only = inputs[0].name if len(inputs) == 1 else None
 
     def check(self, given: object) -> dict[str, NDArray[Any]]:
@@ -93,6 +96,13 @@ class InputChecker:
                         " with nan='pass' to run all the same."
                     )
         return dict(arrays)
+
+    def rows(self, arrays: Mapping[str, Any]) -> int:
+        """Returns the size of the dynamic batch; 0 where there is none."""
+        if not self._dynamic:
+            return 0
+        name, axis = self._rows
+        return int(arrays[name].shape[axis])
 
     def sample(self) -> dict[str, NDArray[Any]]:
         """Returns zeros of the expected types and shapes, at the typical batch."""

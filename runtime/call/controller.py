@@ -21,8 +21,8 @@ from ..governor import (
     decide,
     with_point,
 )
-from ..governor.keeping import keep
-from ..governor.latency import stages_ms, typical_ms
+from ..governor.keeping import Keeper
+from ..governor.latency import log_factor, stages_ms, typical_ms
 from .health import Health
 from .readiness import choose
 from .record import BegunCall, CallRecord, EndedCall, Tally, failure_text
@@ -30,25 +30,23 @@ from .record import BegunCall, CallRecord, EndedCall, Tally, failure_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..governor import Decision, OperatingPoint, State
-    from ..governor.budget import Budget
-    from ..governor.keeping import Kept
+    from ..governor import OperatingPoint, State
+    from ..governor.batches import BatchSizes
     from .lifetime import InFlight
     from .metering import Metering
     from .orders import Orders
     from .readiness import Readiness
 
 _LOG = logging.getLogger(__name__)
-
-_LONGEST_PAUSE = 63
-"""Most decisions after which it is tried again to keep one, where none was made again."""
+_FEW = 32
 
 
 @final
 class Controller:
     """Decides for each call, and learns from it.
 
-    ``metering`` is None without a meter, ``readiness`` where all engines stay loaded.
+    ``metering`` is None without a meter, ``readiness`` where all engines stay loaded,
+    ``sizes`` without a dynamic batch.
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class Controller:
         metering: Metering | None = None,
         readiness: Readiness | None = None,
         opened_ns: int = 0,
+        sizes: BatchSizes | None = None,
     ) -> None:
         self.points = points
         self._order = tuple(points.values())
@@ -67,9 +66,8 @@ class Controller:
         self.state = state
         self._orders, self.in_flight = orders, in_flight
         self.metering = metering
-        self._readiness = readiness
-        self._kept: Kept | None = None
-        self._pause = self._paused = 0
+        self._readiness, self._sizes = readiness, sizes
+        self._keeper = Keeper()
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
         self._elapsed = Elapsed(opened_ns)
         self._idle_since_s = 0.0
@@ -79,12 +77,16 @@ class Controller:
         """Held for a moment; may be taken twice, by a call of a signal's handler."""
 
     def begin(
-        self, now_ns: int, deadline_ms: float | None = None, hard: bool | None = None
+        self,
+        now_ns: int,
+        deadline_ms: float | None = None,
+        hard: bool | None = None,
+        rows: int = 0,
     ) -> BegunCall:
         """Returns what the call that begins now runs, and what it is granted.
 
         ``deadline_ms`` is what it may take instead of the budget's latency, ``hard`` whether
-        that is hard instead of what the budget says.
+        that is hard instead of what the budget says; ``rows`` is the size of a dynamic batch.
 
         Raises:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
@@ -111,29 +113,41 @@ class Controller:
                     hanging = self.in_flight.hanging()
                     if hanging or self.health.bad:
                         points = self.health.usable(hanging)
-                kept, latency = self._kept, None
-                decision = None
-                usual = pinned is None and deadline_ms is None
-                if usual and kept is not None and kept.holds(points, budget, state):
-                    decision = kept.decision(state)
+                latency, decision = None, None
+                granted_ms, factor = deadline_ms, 1.0
+                if self._sizes is not None and rows != self._sizes.typical:
+                    factor = self._sizes.factor(rows)
+                    limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
+                    granted_ms = None if limit_ms is None else limit_ms / factor
+                usual = pinned is None and granted_ms is None and factor == 1.0
+                if usual:
+                    decision = self._keeper.decision(points, budget, state)
                 if decision is None:
                     self.state = after_refusal(state, before)  # until it is sure to run
-                    decision = self._choose(points, budget, state, now_s, pinned, deadline_ms)
+                    decision = self._choose(points, budget, state, now_s, pinned, granted_ms)
+                    if factor != 1.0:
+                        decision = decision.of_batch(factor)
                 else:
                     latency = state.latency
+                    if len(points) > _FEW:  # ten thousand calls are remembered with this
+                        name = decision.configuration
+                        own = {name: latency.log_residuals[name]}
+                        latency = latency._replace(log_residuals=own)
                 if not decision.feasible or self.tally.is_episode:
                     news = self.tally.is_news(decision.feasible, budget, now_s)
                     self._orders.check_feasible(decision)
                     if news and not decision.pinned:
                         self._unsaid.append(f"the budget cannot be met: {decision.reason}")
                 if latency is None:
-                    after = after_choice(state, budget, decision, now_s, deadline_ms)
+                    after = after_choice(state, budget, decision, now_s, granted_ms)
                     if usual:
-                        self._keep(decision, points, budget, state, after)
+                        # Neither where engines come and go, nor where it changes the ceiling.
+                        steady = self._readiness is None and after.ceiling is state.ceiling
+                        self._keeper.take(decision, points, budget, state, steady)
                     state = after
                 self.state = state
                 self.tally.begins(decision.configuration)
-                call = BegunCall(decision, budget, deadline_ms, (), latency)
+                call = BegunCall(decision, budget, deadline_ms, (), latency, rows, factor)
                 if budget.hard:
                     call = self._stopping(call)
         finally:
@@ -141,37 +155,13 @@ class Controller:
                 self._say()
         return call
 
-    def _keep(
-        self,
-        decision: Decision,
-        points: Sequence[OperatingPoint],
-        budget: Budget,
-        state: State,
-        after: State,
-    ) -> None:
-        """Keeps a decision that was made in ``state`` for further calls, if it may be."""
-        kept = self._kept
-        if kept is None or not kept.holds(points, budget, state):
-            if kept is not None:
-                self._pause = 0 if kept.used else min(2 * self._pause + 1, _LONGEST_PAUSE)
-                self._paused = 0
-            kept = None
-            self._paused += 1
-            # Neither where engines come and go, nor where the decision itself changes things.
-            steady = self._readiness is None and after.ceiling is state.ceiling
-            if steady and self._paused > self._pause:
-                kept = keep(points, budget, state)
-        if kept is not None:
-            kept.add(state, decision)
-        self._kept = kept
-
     def _stopping(self, call: BegunCall) -> BegunCall:
         """Returns a call with what it needs to stop in time, where its route has stages."""
         point = self.points[call.configuration]
         if not point.upto_ms or call.limit_ms is None:
             return call
         predicted = stages_ms(point, self.state.latency, call.budget.deviations)
-        return call._replace(stages_ms=predicted)
+        return call._replace(stages_ms=tuple(call.factor * ms for ms in predicted))
 
     def end(
         self,
@@ -201,10 +191,14 @@ class Controller:
             started_s, idle_s, state = now_s - took_ms / 1000, 0.0, self.state
             if self.metering is not None or self._orders.budget.has_average:
                 idle_s = self._idle_s(started_s)  # for the choice
-            spent_mj = state.energy.call_mj.get(name, 0.0)
+            spent_mj = call.factor * state.energy.call_mj.get(name, 0.0)
+            if self._sizes is not None and seen_ms is not None:
+                log = log_factor(point, state.latency, took_ms, stage)
+                known = self._sizes.observe(call.rows, log)
+                seen_ms = took_ms / call.factor if known else None
             if not ran:  # one that fails half-way took half of the energy
                 (whole_ms,) = typical_ms([point], state.latency)
-                spent_mj *= min(took_ms / whole_ms, 1.0)
+                spent_mj *= min(took_ms / (call.factor * whole_ms), 1.0)
             failed, metered_mj = bool(failure), None
             self.state = after_call(
                 state, budget, point, seen_ms, spent_mj, now_s, idle_s, stage, failed
@@ -239,7 +233,11 @@ class Controller:
                 return None
             now_s, other = self._elapsed.at(now_ns), point.configuration
             state = self.state._replace(account=None)
-            decision = decide([point], budget, state, now_s, deadline_ms=failed.deadline_ms)
+            granted_ms, factor = failed.deadline_ms, failed.factor
+            if factor != 1.0 and failed.limit_ms is not None:
+                granted_ms = failed.limit_ms / factor
+            decision = decide([point], budget, state, now_s, deadline_ms=granted_ms)
+            decision = decision if factor == 1.0 else decision.of_batch(factor)
             if self._orders.strict and not decision.feasible:
                 return None
             loading = self._readiness is not None and not self._readiness.ready(other)

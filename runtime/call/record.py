@@ -32,7 +32,8 @@ class BegunCall(NamedTuple):
 
     ``stages_ms`` is what a route is predicted to take up to the end of each stage, where the
     limit is hard. ``latency`` is what was known of latencies where the decision is an earlier
-    one, kept; else None.
+    one, kept; else None. ``rows`` is the size of a batch that is not the typical one, which it
+    takes ``factor`` times as long as; 0 and 1 for the typical one.
     """
 
     decision: Decision
@@ -40,6 +41,8 @@ class BegunCall(NamedTuple):
     deadline_ms: float | None
     stages_ms: tuple[float, ...] = ()
     latency: LatencyEstimate | None = None
+    rows: int = 0
+    factor: float = 1.0
 
     @property
     def configuration(self) -> str:
@@ -66,7 +69,7 @@ class EndedCall(NamedTuple):
     def record(self, points: Mapping[str, OperatingPoint]) -> CallRecord:
         """Returns the record; a decision that was kept with what it predicts for this call."""
         time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by = self
-        decision, budget, deadline_ms, _, latency = begun
+        decision, budget, deadline_ms, _, latency, *_ = begun
         if latency is not None:
             point = points[decision.configuration]
             predicted_ms = predict_ms(point, latency, budget.deviations)

@@ -52,7 +52,11 @@ class Runner:
         self._plain = {**self._plain, configuration: run}
 
     def call(
-        self, arrays: Arrays, deadline_ms: float | None, hard: bool | None = None
+        self,
+        arrays: Arrays,
+        deadline_ms: float | None,
+        hard: bool | None = None,
+        rows: int = 0,
     ) -> Outputs:
         """Returns the outputs of the configuration that is chosen now.
 
@@ -67,7 +71,7 @@ class Runner:
         try:
             call = self._in_flight.begin(sys._getframe())
             now_ns = self._now_ns()
-            begun = self._control.begin(now_ns, deadline_ms, hard)
+            begun = self._control.begin(now_ns, deadline_ms, hard, rows)
             try:
                 return self._run(call, begun, arrays, now_ns)
             except InputError:

@@ -12,7 +12,7 @@ climbing then costs one late call when it slows again, which may be as often as
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CLIMB_MARGIN = 0.015
 """Logarithm of how far below the budget a prediction must be to be admitted."""
@@ -119,6 +119,17 @@ class Decision:
     kept: float = 0.0
     note: str = ""
     loading: bool = False
+
+    def of_batch(self, factor: float) -> Decision:
+        """Returns the decision of a batch that takes so much longer than the typical one."""
+        limit = self.limit * factor if self.binding == "latency" else self.limit
+        return replace(
+            self,
+            predicted_ms=self.predicted_ms * factor,
+            limit=limit,
+            predicted_mj=self.predicted_mj * factor,
+            typical_ms=self.typical_ms * factor,
+        )
 
     @property
     def reason(self) -> str:

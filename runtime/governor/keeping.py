@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .operating_point import OperatingPoint
     from .transitions import State
 
+_LONGEST_PAUSE = 63
+"""Most decisions after which it is tried again to keep one, where none was made again."""
 _ROUNDING = 1e-9
 _INSIDE = 0.01
 """How far from its ends an interval of balances is looked at, as a share of it."""
@@ -120,6 +122,45 @@ class Kept:
         if turns is None or account is None:
             return False
         return account.energy_mj >= turns.excess_mj
+
+
+@final
+class Keeper:
+    """Keeps a decision that may be made again. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._kept: Kept | None = None
+        self._pause = self._paused = 0
+
+    def decision(
+        self, points: Sequence[OperatingPoint], budget: Budget, state: State
+    ) -> Decision | None:
+        """Returns what ``decide`` would return, as ``Kept.decision``; None if that is open."""
+        kept = self._kept
+        if kept is None or not kept.holds(points, budget, state):
+            return None
+        return kept.decision(state)
+
+    def take(
+        self,
+        decision: Decision,
+        points: Sequence[OperatingPoint],
+        budget: Budget,
+        state: State,
+        steady: bool,
+    ) -> None:
+        """Keeps what was decided in ``state``, if it may be and is ``steady`` otherwise."""
+        kept = self._kept
+        if kept is None or not kept.holds(points, budget, state):
+            if kept is not None:
+                self._pause = 0 if kept.used else min(2 * self._pause + 1, _LONGEST_PAUSE)
+                self._paused = 0
+            self._paused += 1
+            tried = steady and self._paused > self._pause
+            kept = keep(points, budget, state) if tried else None
+        if kept is not None:
+            kept.add(state, decision)
+        self._kept = kept
 
 
 def keep(points: Sequence[OperatingPoint], budget: Budget, state: State) -> Kept | None:

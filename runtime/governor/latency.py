@@ -218,6 +218,15 @@ def typical_ms(points: Sequence[OperatingPoint], estimate: LatencyEstimate) -> l
     return [exp(point.log_p50 + level + residuals[point.configuration]) for point in points]
 
 
+def log_factor(
+    point: OperatingPoint, estimate: LatencyEstimate, latency_ms: float, stage: int = -1
+) -> float:
+    """Returns the logarithm of a latency over the median that is expected of it."""
+    expected = point.log_upto[stage] + estimate.log_residuals[point.configuration]
+    measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
+    return measured - expected - estimate.log_slowdown
+
+
 def observe(
     point: OperatingPoint,
     estimate: LatencyEstimate,
