@@ -1,7 +1,8 @@
 """The governor: pure functions over frozen values, from what was learnt to the next choice.
 
 ``decide`` picks a configuration in a ``State``; ``transitions`` makes the next state from what
-then happened. Nothing here reads a clock, a meter or a file.
+then happened. Nothing here reads a clock, a meter or a file. What ``Keeper`` and
+``BatchSizes`` remember changes with calls.
 """
 
 from __future__ import annotations
