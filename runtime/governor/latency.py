@@ -32,7 +32,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from .operating_point import DEVIATIONS_AT_99, MEASURED_SOURCES, spread_of
-from .stalls import FIRST_CALLS, Stalls, after_calls
+from .stalls import FIRST_CALLS, STEADY, Stalls, after_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -255,7 +255,8 @@ def observe(
     off, far = seen - level, JUMP_SCATTERS * scatter
     distance, is_held, was_row = abs(off), False, bool(row)
     if distance <= far or (row and (row[-1] > level) != (off > 0)):
-        stalls = after_calls(stalls, held_ms)  # so what came before was no phase
+        usual = stalls is STEADY and not row
+        stalls = stalls if usual else after_calls(stalls, held_ms)  # no phase, then
         row = held_ms = ()
     if distance > far:
         is_held = off > HELD_UP and off > HELD_UP_SCATTERS * scatter
@@ -271,10 +272,12 @@ def observe(
     if not (is_held and stalls.exceed(1 - quantile)):
         reach = deviations / DEVIATIONS_AT_99  # what the tail does to this quantile
         near, far_out = spread_of(deviations)
-        tabled = near * point.log_slope + far_out * point.log_tail_slope
+        beyond = near * point.log_slope + far_out * point.log_tail_slope
         if not point.upto_ms:
-            tabled = min(tabled, estimate.most_beyond)
-        beyond = max(tabled + tail * reach, 0.0)
+            most = estimate.most_beyond
+            beyond = beyond if beyond < most else most
+        beyond += tail * reach
+        beyond = beyond if beyond > 0 else 0.0
         gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / observed)
         step = gain * reach * max(scatter, beyond / DEVIATIONS_AT_99)
         if off + (upto - point.log_p50) > beyond:

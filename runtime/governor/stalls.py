@@ -71,6 +71,10 @@ class Stalls(NamedTuple):
         return sorted(self.held_ms)[place]
 
 
+STEADY = Stalls(COUNTED_CALLS)
+"""Nothing was held up in all calls that are counted."""
+
+
 def after_calls(stalls: Stalls, held_ms: Sequence[float], shifts: int = 0) -> Stalls:
     """Returns ``stalls`` after a call that was not held up, and those before that were.
 
@@ -78,7 +82,7 @@ def after_calls(stalls: Stalls, held_ms: Sequence[float], shifts: int = 0) -> St
     """
     calls, stalled, shifted, remembered = stalls
     if calls == COUNTED_CALLS and not (held_ms or shifts or stalled or shifted):
-        return stalls
+        return STEADY if not remembered else stalls
     calls += 1 + len(held_ms)
     if calls > COUNTED_CALLS:
         kept = COUNTED_CALLS / calls

@@ -130,17 +130,17 @@ def after_call(
     that ``failed`` spent energy; but being no inference, it earns no grant of energy per
     inference.
     """
-    latency, account = state.latency, state.account
+    latency, energy, ceiling, account = state
     if latency_ms is not None:
-        sure = budget.quantile, budget.deviations
-        latency = observe(point, latency, latency_ms, *sure, stage)
+        quantile, deviations = budget.quantile, budget.deviations
+        latency = observe(point, latency, latency_ms, quantile, deviations, stage)
     if account is not None:
         if failed:
             account = corrected(account, spent_mj, 0.0)
         else:
-            idle_mj = idle_s * state.energy.idle_w * _MJ_PER_WS
+            idle_mj = idle_s * energy.idle_w * _MJ_PER_WS
             account = call_ends(account, now_s, spent_mj, idle_mj)
-    return State(latency, state.energy, state.ceiling, account)
+    return State(latency, energy, ceiling, account)
 
 
 def after_reading(state: State, spent: Spent, measured_mj: float) -> State:
