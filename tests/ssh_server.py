@@ -14,7 +14,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
@@ -158,16 +158,29 @@ async def _copy(source, sink) -> None:
             sink.write(data)
             await sink.drain()
     except (OSError, asyncssh.Error):
-        pass
+        if isinstance(source, asyncio.StreamReader):
+            source._transport.close()  # whoever writes there is told
+
+
+def _end_of_writing(channel: asyncssh.SSHServerChannel[bytes], packet: Any) -> bool:
+    """Ends a channel whose other side takes no more, as sshd does and asyncssh does not."""
+    packet.check_end()
+    channel.abort()
+    return True
+
+
+_REQUEST = "_process_eow_at_openssh_dot_com_request"
 
 
 async def _serve(folder: Path) -> None:
+    setattr(asyncssh.SSHServerChannel, _REQUEST, _end_of_writing)
     server = await asyncssh.listen(
         *("127.0.0.1", 0),
         server_host_keys=[str(folder / "host")],
         authorized_client_keys=str(folder / "client.pub"),
         process_factory=lambda channel: _handle(channel, folder),
         encoding=None,
+        server_version="OpenSSH_9.6",  # others are not told that no more is taken
     )
     print(server.get_port(), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
