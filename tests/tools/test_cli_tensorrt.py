@@ -135,6 +135,7 @@ def test_a_profile_of_ones_own_travels_in_the_bundle(made: Path, tmp_path: Path)
     ("words", "message"),
     [
         (("--target", "cpu", "--workspace", "1GB"), "--workspace is TensorRT's; target 'cpu'"),
+        (("--target", "rtx", "--engines", "one"), "--engines is for the CPU; target 'rtx'"),
         (("--target", "rtx", "--workspace", "0"), "'0' is no size above zero, such as 512MB"),
         (("--target", "rtx", "--optimization-level", "6"), "6 is not in the range 0<=x<=5"),
         (("--target", "rtx", "--precision", "bf16"), "does not compute in it, but in fp32"),

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import time
+from contextlib import suppress
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipc.runtime import Bundle
+from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.runtime.backends import open_backend
+from skipc.runtime.errors import ChoiceError
 from skipc.tools.bench.harness import (
     Bar,
     by_turns_ms,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 20
 _PROCESSES = 3
+_MANY = 64
 
 
 def bars(network: Network, folder: Path) -> list[Bar]:
@@ -47,6 +52,12 @@ def bars(network: Network, folder: Path) -> list[Bar]:
         statistics.median(column) for column in zip(*ours, strict=True)
     )
     plain_ms, another_ms, _ = map(statistics.median, zip(*plain, strict=True))
+    alone, many = (
+        [in_fresh_process(opened, path, count) for _ in range(_PROCESSES)]
+        for path, count in ((folder / "one.skipc", 1), (one, _MANY))
+    )
+    alone_ms, alone_bytes = map(statistics.median, zip(*alone, strict=True))
+    many_ms, many_bytes = map(statistics.median, zip(*many, strict=True))
     name, limit = network.name, 1.03 if network is RESNET50 else 1.01
     return [
         Bar(name, "one session, over the engine of each configuration, worst",
@@ -59,7 +70,43 @@ def bars(network: Network, folder: Path) -> list[Bar]:
             None if network is RESNET50 else 0.01,
             note=f"{1000 * more_ms:.0f} µs over {another_ms:.0f} ms"),
         Bar(name, "… memory of six in one session", added / 1e6, None, unit="MB"),
+        Bar(name, f"opening {_MANY} configurations, over opening one", many_ms / alone_ms, 1.3,
+            note=f"{many_ms:.0f} over {alone_ms:.0f} ms, two calls of the full one included"),
+        Bar(name, f"memory of {_MANY} configurations, over one",
+            many_bytes / alone_bytes, 1.05,
+            note=f"{many_bytes / 1e6:.0f} over {alone_bytes / 1e6:.0f} MB"),
     ]  # fmt: skip
+
+
+def opened(path: str, count: str) -> tuple[float, float]:
+    """Returns what opening a bundle takes, in ms, and the bytes that it adds.
+
+    Each configuration has been called once when the bytes are read.
+
+    Args:
+        path: The bundle.
+        count: How many configurations there are to be; those that it lacks are added.
+    """
+    import onnxruntime  # noqa: F401  # the library itself is not the family's memory
+
+    bundle = Bundle.open(Path(path))
+    case = bundle.golden_inputs()[0]
+    switches = bundle.engine_set("cpu").switches
+    units = () if switches is None else switches.units
+    before = pss_bytes()
+    start_ns = time.perf_counter_ns()
+    engine = AdaptiveEngine.open(bundle.path, threads=1)
+    settings = (skip for size in (2, 3) for skip in combinations(units, size))
+    while len(engine.configurations) < int(count):
+        with suppress(ChoiceError):  # one of the bundle's
+            engine.add(f"added{len(engine.configurations)}", next(settings))
+    took_ms = (time.perf_counter_ns() - start_ns) / 1e6
+    for name in engine.configurations:
+        engine.pin(name)
+        engine(case)
+    added = added_bytes(before, pss_bytes())
+    engine.close()
+    return took_ms, float(added or 0)
 
 
 def _over_own(one: Path, each: Path) -> dict[str, float]:
