@@ -27,28 +27,45 @@ class Exit:
     """A place before its end where a network answers: a head on a tensor of its graph.
 
     Attributes:
-        name: The head's: the unit that it comes after.
+        name: The head's: the unit that it comes after; of an exit of the network's own, the
+            output's.
         at: The tensor's name. Its first dimension is the batch.
-        axis: The tensor's dimension that the channels lie in; over the others is averaged.
-        weight: The linear layer's, (classes, channels), float32.
-        bias: ... (classes,), float32.
+        head: What makes the answer of the tensor; None where it is the answer.
         output: The answer's name in the graph.
         dtype: The answer's type, NumPy's name: that of the network's output.
     """
 
     name: str
     at: str
-    axis: int
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    head: LinearHead | None
     output: str
     dtype: str
 
     def answer(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Returns the answer, (N, classes), for the tensor."""
+        found = tensor if self.head is None else self.head.scores(tensor)
+        return found.astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """A linear layer on the mean over all positions of a tensor.
+
+    Attributes:
+        axis: The tensor's dimension that the channels lie in; over the others is averaged.
+        weight: (classes, channels), float32.
+        bias: (classes,), float32.
+    """
+
+    axis: int
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def scores(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Returns (N, classes)."""
         positions = tuple(a for a in range(1, tensor.ndim) if a != self.axis)
         mean = tensor.astype(np.float64).mean(positions) if positions else tensor
-        scores: NDArray[Any] = (mean @ self.weight.T + self.bias).astype(self.dtype)
+        scores: NDArray[Any] = mean @ self.weight.T + self.bias
         return scores
 
 
@@ -235,6 +252,8 @@ class Network:
         heads: What was trained to answer before the end.
         exits: Where it answers before its end, in network order.
         ends: Whether it answers at its end.
+        branches: The graph with the exits of its own, which are outputs before the end; None
+            where it has none.
     """
 
     model: ir.Model
@@ -251,6 +270,14 @@ class Network:
     heads: tuple[Head, ...] = ()
     exits: tuple[Exit, ...] = ()
     ends: bool = True
+    branches: ir.Model | None = None
+
+    @property
+    def exit_outputs(self) -> tuple[str, ...]:
+        """The outputs that are exits of its own, in network order."""
+        if self.branches is None:
+            return ()
+        return tuple(str(value.name) for value in self.branches.graph.outputs)[:-1]
 
     @property
     def answers(self) -> tuple[Mapping[str, str], ...]:

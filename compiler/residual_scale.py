@@ -20,7 +20,10 @@ from skipc.runtime.errors import choices_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import onnx_ir as ir
+
     from skipc.compiler.axes.units import Unit
+    from skipc.compiler.cut import Cut
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
 
@@ -96,8 +99,7 @@ def scale_branches(
                 f"--survival {path}={probability:g}: a survival probability is above 0 and at"
                 " most 1."
             )
-    model, scales = network.model.clone(), {}
-    joins = {str(node.outputs[0].name): node for node in model.graph}
+    scales = {}
     for unit in units:
         kept = _probability(unit, given, network.survival)
         if kept is None:
@@ -112,10 +114,22 @@ def scale_branches(
                 " is set beside that cannot be scaled. Train with the 'inverted' convention."
             )
         if kept != 1.0:
-            node, place = cut = unit.cuts[0]
-            multiply(joins[node], place, kept, f"{node}.survival")
-            scales[cut] = kept
-    return replace(network, model=model, reference=network.reference.with_scales(scales))
+            scales[unit.cuts[0]] = kept
+    return replace(
+        network,
+        model=_multiplied(network.model, scales),
+        branches=network.branches and _multiplied(network.branches, scales),
+        reference=network.reference.with_scales(scales),
+    )
+
+
+def _multiplied(model: ir.Model, scales: Mapping[Cut, float]) -> ir.Model:
+    """Returns a copy in which these operands are multiplied by a factor each."""
+    copy = model.clone()
+    joins = {str(node.outputs[0].name): node for node in copy.graph}
+    for (node, place, *_), factor in scales.items():
+        multiply(joins[node], place, factor, f"{node}.survival")
+    return copy
 
 
 def _names(path: str, unit: Unit) -> bool:

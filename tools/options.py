@@ -198,9 +198,11 @@ class Models:
             own[key] = [t for t, name, _, _ in split if not name or name not in networks]
             own[key] += [rest for _, name, _, rest in split if name and name == network]
         one = ("model", "weights", "batch", "output")
+        exits = own.pop("exit_outputs")[-1:]
         return _model_options(
             inputs=own["inputs"],
             model_args=_pairs("--model-arg", own["model_args"]),
+            exit_outputs=tuple(name.strip() for text in exits for name in text.split(",")),
             **{key: own[key][-1] if own[key] else None for key in one},
         )
 
@@ -249,6 +251,13 @@ _MODEL = (
         multiple=True,
         metavar="NAME",
         help="The output to keep, where the network returns several.  [default: logits]",
+    ),
+    click.option(
+        "--exit-outputs",
+        multiple=True,
+        metavar="NAME,NAME",
+        help="Outputs that are early exits of the network's own, in their order; its end is"
+        " --output, or the last.",
     ),
 )
 

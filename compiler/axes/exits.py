@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from skipc.compiler.axes.axis import Axis, Offer
 from skipc.compiler.axes.exit_places import places_of
 from skipc.compiler.errors import FrontError, HeadsError
-from skipc.compiler.graph.costs import total_macs
+from skipc.compiler.graph.costs import parameters, total_macs
+from skipc.compiler.graph.index import GraphIndex
 from skipc.compiler.graph.passes.answer_early import answering
-from skipc.compiler.network import Exit
+from skipc.compiler.network import Exit, LinearHead
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.compiler.axes.exit_places import Place
-    from skipc.compiler.heads import Head
     from skipc.compiler.network import Network
 
 END = "end"
@@ -27,29 +26,27 @@ END = "end"
 
 @dataclass(frozen=True, slots=True)
 class ExitOption:
-    """A head that a configuration may answer at.
+    """A head, or an exit of the network's own, that a configuration may answer at.
 
     Attributes:
-        head: The head.
-        place: Where it is attached.
+        exit: Where it is; what its answer will be called depends on the choice.
         parameters: Its own.
         macs: Operations of the network that are spared by an answer there, batch 1.
     """
 
-    head: Head
-    place: Place
+    exit: Exit
     parameters: int
     macs: int
 
     @property
     def name(self) -> str:
-        """The unit that it comes after."""
-        return self.head.name
+        """The unit that it comes after, or the output."""
+        return self.exit.name
 
 
 @dataclass(frozen=True, slots=True)
 class Exits(Offer):
-    """The heads of a network, in network order."""
+    """The heads and own exits of a network, in network order."""
 
     exits: tuple[ExitOption, ...]
 
@@ -66,33 +63,13 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
     after_norms = False
 
     def offer(self, network: Network) -> Exits:
-        """Returns the heads that were trained for the network.
+        """Returns the exits of the network's own, and the heads that were trained for it.
 
         Raises:
             HeadsError: One does not fit it.
         """
-        if not network.heads:
-            return Exits(())
-        places = {place.name: place for place in places_of(network)}
-        whole = total_macs(network.model.graph)
-        classes = network.outputs[0].shape[1]
-        found = []
-        for head in network.heads:
-            place = places.get(head.name)
-            if place is None:
-                raise HeadsError(
-                    f"the head {head.name!r} is attached nowhere in this network."
-                    f" {choices_text(head.name, places)}"
-                )
-            if head.weight.shape != (classes, place.channels):
-                raise HeadsError(
-                    f"the head {head.name!r} maps {head.weight.shape[1]} channels to"
-                    f" {head.weight.shape[0]} classes; there are {place.channels} channels and"
-                    f" {classes} classes. Train the heads again with `skipc heads`."
-                )
-            size = head.weight.size + head.bias.size
-            found.append(ExitOption(head, place, size, whole - place.macs))
-        return Exits(tuple(sorted(found, key=lambda option: option.place.macs)))
+        found = [*_own(network), *(_trained(network) if network.heads else ())]
+        return Exits(tuple(sorted(found, key=lambda option: -option.macs)))
 
     def check(self, record: object, where: str) -> None:
         """Refuses what is not a list of different names."""
@@ -128,14 +105,9 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
         (spec,) = network.outputs
         output = spec.name
         exits = tuple(
-            Exit(
-                name=option.name,
-                at=option.place.at,
-                axis=option.place.axis,
-                weight=option.head.weight,
-                bias=option.head.bias,
+            replace(
+                option.exit,
                 output=output if len(choice) == 1 else f"{output}@{option.name}",
-                dtype=spec.dtype,
             )
             for option in offer.exits
             if option.name in choice
@@ -144,7 +116,7 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
             return network
         return replace(
             network,
-            model=answering(network.model, exits, ends),
+            model=answering(network.branches or network.model, exits, ends),
             reference=network.reference.with_exits(exits, ends),
             exits=exits,
             ends=ends,
@@ -161,3 +133,47 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
         if len(choice) == 1:
             return f"ends at {choice[0]}"
         return f"{len(choice)} exits"
+
+
+def _own(network: Network) -> list[ExitOption]:
+    """Returns the outputs of a network that are exits."""
+    if network.branches is None:
+        return []
+    index = GraphIndex(network.branches.graph)
+    whole = total_macs(network.model.graph)
+    stream = {str(value.name) for node in network.model.graph for value in node.outputs}
+    dtype = network.outputs[0].dtype
+    found = []
+    for value in network.branches.graph.outputs[:-1]:
+        nodes = index.members(index.ancestors(value))
+        own = [node for node in nodes if str(node.outputs[0].name) not in stream]
+        spared = whole - total_macs(nodes)
+        name = str(value.name)
+        found.append(ExitOption(Exit(name, name, None, "", dtype), parameters(own), spared))
+    return found
+
+
+def _trained(network: Network) -> list[ExitOption]:
+    """Returns the heads that were trained for a network."""
+    places = {place.name: place for place in places_of(network)}
+    whole = total_macs(network.model.graph)
+    (spec,) = network.outputs
+    classes, found = spec.shape[1], []
+    for head in network.heads:
+        place = places.get(head.name)
+        if place is None:
+            raise HeadsError(
+                f"the head {head.name!r} is attached nowhere in this network."
+                f" {choices_text(head.name, places)}"
+            )
+        if head.weight.shape != (classes, place.channels):
+            raise HeadsError(
+                f"the head {head.name!r} maps {head.weight.shape[1]} channels to"
+                f" {head.weight.shape[0]} classes; there are {place.channels} channels and"
+                f" {classes} classes. Train the heads again with `skipc heads`."
+            )
+        size = head.weight.size + head.bias.size
+        layer = LinearHead(place.axis, head.weight, head.bias)
+        made = Exit(head.name, place.at, layer, "", spec.dtype)
+        found.append(ExitOption(made, size, whole - place.macs))
+    return found

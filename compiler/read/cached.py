@@ -77,6 +77,11 @@ class CachedSupernet:
         """How the checkpoint says that kept branches are scaled."""
         return self._described().residual_scale
 
+    @property
+    def exit_outputs(self) -> tuple[str, ...]:
+        """Outputs that are exits of the network's own."""
+        return self._described().exit_outputs
+
     def exported(self) -> Network:
         """Returns the network; see ``Supernet``."""
         return self._form(_FULL)

@@ -41,6 +41,7 @@ class ModelOptions:
         model_args: ``--model-arg``, each split at its first ``=``.
         inputs: ``--input``; a name may be empty.
         output: The one output to keep.
+        exit_outputs: Outputs that are exits of the network's own.
         weights: Which of several sets of weights, or the prefix of their names.
     """
 
@@ -49,6 +50,7 @@ class ModelOptions:
     inputs: tuple[TensorSpec, ...] = ()
     batch: BatchRange | None = None
     output: str | None = None
+    exit_outputs: tuple[str, ...] = ()
     weights: str | None = None
 
 
@@ -66,6 +68,10 @@ class Supernet(Protocol):
     @property
     def residual_scale(self) -> str:
         """How the checkpoint says that kept branches are scaled at test time."""
+
+    @property
+    def exit_outputs(self) -> tuple[str, ...]:
+        """Outputs that are exits of the network's own, in network order."""
 
     def exported(self) -> Network:
         """Returns the network.
@@ -97,6 +103,7 @@ class _Supernet:
         model: The factory and its arguments, or the file's name, as text for the manifest.
         survival: Survival probabilities by module path; what the checkpoint says comes first.
         residual_scale: How the checkpoint says that kept branches are scaled at test time.
+        exit_outputs: Outputs that are exits of the network's own, in network order.
     """
 
     source: Any
@@ -106,6 +113,7 @@ class _Supernet:
     model: str
     survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
+    exit_outputs: tuple[str, ...] = ()
 
     def with_rows(self, rows: int) -> Supernet:
         """Refuses: the network was exported elsewhere."""
@@ -169,6 +177,10 @@ def read_checkpoint(path: Path, options: ModelOptions) -> Supernet:
         CheckpointError: The file, the factory and the inputs do not fit together.
         ExtraMissingError: A library that is needed is not installed.
     """
+    return replace(_read(path, options), exit_outputs=options.exit_outputs)
+
+
+def _read(path: Path, options: ModelOptions) -> TorchSupernet | ProgramSupernet | OnnxSupernet:
     kind = sniff(path)
     if kind is Kind.ONNX:
         _refuse_model(path, options, kind)

@@ -15,6 +15,7 @@ import onnx_ir.passes.common as common
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
 from skipc.compiler.graph.batch_norms import norms_kept
+from skipc.compiler.graph.passes.answer_early import ending
 from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
 from skipc.compiler.graph.passes.mark_streams import MarkStreamsPass
 from skipc.compiler.graph.passes.normalise_onnx import ForgetSizesPass, normalise
@@ -64,6 +65,11 @@ def from_torch(supernet: TorchSupernet) -> Network:
         return from_program(supernet, _program(supernet))
 
     if isinstance(supernet.source, SwitchingNetwork):
+        if supernet.exit_outputs:
+            raise SupernetError(
+                f"--exit-outputs: {supernet.model} is traced once per configuration. Leave it"
+                " out, and train heads with `skipc heads`."
+            )
         return in_forms(supernet.source, supernet.model, trace)
     return trace()
 
@@ -110,7 +116,7 @@ def from_program(
         with norms_kept(model):
             exported.optimize()
     program = exported.exported_program or program
-    outputs = program_outputs(model, program, supernet.output)
+    outputs = program_outputs(model, program, supernet.output, supernet.exit_outputs)
     rename = RenameOutputsPass({kept.value: kept.name for kept in outputs})
     rename(model)
     for step in (
@@ -125,8 +131,10 @@ def from_program(
         step(model)
     reference = TorchReference(
         opened=lambda: program,
-        names=rename.moved | {kept.name: kept.value for kept in outputs},
-        outputs={kept.name: kept.node for kept in outputs},
+        names=rename.moved
+        | {kept.name: kept.value for kept in outputs}
+        | {kept.name: kept.node for kept in outputs[: len(supernet.exit_outputs)]},
+        outputs={kept.name: kept.node for kept in outputs[len(supernet.exit_outputs) :]},
         joins=joins_of(program),
     )
     return _network(supernet, model, reference, tuple(output_fields(program)))
@@ -149,14 +157,15 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     ForgetSizesPass()(model)
     original = model.clone()
     model = normalise(model, supernet.inputs)
-    names = keep_onnx_outputs(model, supernet.output)
+    names = keep_onnx_outputs(model, supernet.output, supernet.exit_outputs)
     if supernet.batch is None:
         _observe_outputs(model, supernet.inputs)
     for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):
         finish(model)
-    made = _network(supernet, model, OnnxReference(model), names)
+    ends = tuple(str(each.name) for each in model.graph.outputs)[len(supernet.exit_outputs) :]
+    made = _network(supernet, model, OnnxReference(model, ends), names)
     check = _same_as_file(original, model, supernet.source, made.tolerance)
-    return replace(made, reference=OnnxReference(model, check=check))
+    return replace(made, reference=OnnxReference(model, ends, check=check))
 
 
 def _observe_outputs(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> None:
@@ -211,9 +220,17 @@ def _network(
     reference: Reference,
     names: Sequence[str],
 ) -> Network:
-    outputs = output_specs(model, supernet.batch, names)
+    *exits, end = output_specs(model, supernet.batch, names)
+    for spec in exits if supernet.exit_outputs else ():
+        if (spec.dtype, spec.shape) != (end.dtype, end.shape):
+            raise SupernetError(
+                f"--exit-outputs {spec.name!r}: it is {spec.kind}, the end {end.name!r} is"
+                f" {end.kind}. All exits answer alike."
+            )
+    outputs = (end,) if supernet.exit_outputs else (*exits, end)
     return Network(
-        model=model,
+        model=ending(model) if supernet.exit_outputs else model,
+        branches=model if supernet.exit_outputs else None,
         reference=reference,
         inputs=supernet.inputs,
         outputs=outputs,

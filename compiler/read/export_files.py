@@ -20,6 +20,7 @@ import numpy as np
 
 from skipc.compiler.bundle.weights import WeightStoreWriter
 from skipc.compiler.errors import CompileError
+from skipc.compiler.graph.passes.answer_early import ending
 from skipc.compiler.network import Network, Switching, own_tolerance
 from skipc.compiler.read.pt2_guard import program_from_file
 from skipc.compiler.verify.torch_reference import TorchReference
@@ -92,7 +93,7 @@ def save_export(folder: Path, network: Network) -> None:
     assert isinstance(reference, TorchReference)
     program = reference.program
     bare = _without_tensors(program)
-    model = network.model.clone()
+    model = (network.branches or network.model).clone()
     with WeightStoreWriter(folder / WEIGHTS) as store:
         store.store(model)
         own = {tensor.sha256: tensor.offset_bytes for tensor in store.tensors}
@@ -163,8 +164,10 @@ def load_export(
             return otherwise(cause)
         return program
 
+    own_exits = len(model.graph.outputs) > len(record.outputs)
     return Network(
-        model=model,
+        model=ending(model) if own_exits else model,
+        branches=model if own_exits else None,
         reference=TorchReference(opened, record.names, record.nodes, frozenset(record.joins)),
         inputs=record.inputs,
         outputs=record.outputs,

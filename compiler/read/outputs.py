@@ -31,9 +31,11 @@ class KeptOutput:
 
 
 def program_outputs(
-    model: ir.Model, program: ExportedProgram, output: str | None
+    model: ir.Model, program: ExportedProgram, output: str | None, exits: Sequence[str]
 ) -> tuple[KeptOutput, ...]:
     """Returns the outputs to keep: ``output``, else the logits, else all.
+
+    With ``exits`` these, and the end behind them: ``output``, else the logits, else the last.
 
     A field is called by its key (``logits``, ``deep.x``), by its place (``output_0``), or
     ``output`` where it is the only one; a name that an input has gets ``_output`` appended.
@@ -51,26 +53,27 @@ def program_outputs(
             value=str(model.graph.outputs[fields[field]].name),
             node=nodes[fields[field]],
         )
-        for field in _chosen_outputs(fields, output)
+        for field in _chosen_outputs(fields, output, exits)
     )
 
 
-def keep_onnx_outputs(model: ir.Model, output: str | None) -> tuple[str, ...]:
-    """Leaves only the outputs to keep; returns the names of all that there were.
+def keep_onnx_outputs(
+    model: ir.Model, output: str | None, exits: Sequence[str]
+) -> tuple[str, ...]:
+    """Leaves only the outputs to keep, as above; returns the names of all that there were.
 
     Raises:
         SupernetError: There is none, or ``output`` is none of the graph's.
     """
     import onnx_ir.passes.common as common
 
-    outputs = model.graph.outputs
-    names = tuple(str(value.name) for value in outputs)
-    chosen = _chosen_outputs(names, output)
-    if len(chosen) < len(names):
-        for value in [value for value in outputs if value.name not in chosen]:
-            outputs.remove(value)
+    outputs = {str(value.name): value for value in model.graph.outputs}
+    chosen = _chosen_outputs(outputs, output, exits)
+    if chosen != list(outputs):
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(outputs[name] for name in chosen)
         common.RemoveUnusedNodesPass()(model)
-    return names
+    return tuple(outputs)
 
 
 def output_fields(program: ExportedProgram) -> dict[str, int]:
@@ -107,9 +110,26 @@ def _fields(tree: object, prefix: str) -> Iterator[tuple[str, int | None]]:
             yield from _fields(value, own)
 
 
-def _chosen_outputs(names: Collection[str], output: str | None) -> list[str]:
+def _chosen_outputs(
+    names: Collection[str], output: str | None, exits: Sequence[str]
+) -> list[str]:
     if not names:
         raise SupernetError("the network returns no tensor.")
+    for number, name in enumerate(exits):
+        if name not in names:
+            raise SupernetError(
+                f"--exit-outputs {name!r}: no such output. {choices_text(name, names)}"
+            )
+        if name in exits[:number]:
+            raise SupernetError(f"--exit-outputs names {name!r} twice.")
+    if exits:
+        end = output or ("logits" if "logits" in names else list(names)[-1])
+        if end in exits:
+            raise SupernetError(
+                f"--exit-outputs {end!r}: that is the network's end. Leave it out, or name"
+                " another end with --output."
+            )
+        return [*exits, *_chosen_outputs(names, end, ())]
     if output is None:
         return ["logits"] if "logits" in names else list(names)
     if output not in names:

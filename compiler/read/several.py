@@ -98,6 +98,11 @@ class FedSupernet:
         """How the checkpoint says that kept branches are scaled at test time."""
         return self.supernet.residual_scale
 
+    @property
+    def exit_outputs(self) -> tuple[str, ...]:
+        """Outputs that are exits of the network's own."""
+        return self.supernet.exit_outputs
+
     def exported(self) -> Network:
         """Returns the network; see ``Supernet``."""
         return self._fed(self.supernet.exported())
@@ -129,6 +134,7 @@ class FedSupernet:
         return replace(
             network,
             model=feeding(network.model, self.feeds, self.inputs),
+            branches=network.branches and feeding(network.branches, self.feeds, self.inputs),
             reference=network.reference.with_feeds(self.feeds),
             inputs=self.inputs,
             switching=switching,

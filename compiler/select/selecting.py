@@ -213,12 +213,13 @@ def _checked_exits(given: Mapping[str, Given], options: SelectOptions) -> int:
         )
     checkpoints = [one.checkpoint for one in given.values()]
     heads = [head for path in checkpoints if options.exits for head in read_heads(path)]
-    if options.exits and not heads:
+    own = [exit_ for one in given.values() for exit_ in one.supernet.exit_outputs]
+    if options.exits and not heads and not own:
         raise SelectError(
             f"--exits: no heads lie beside {' or '.join(map(str, checkpoints))}. Train them"
             " with `skipc heads`."
         )
-    return len(given) + len(heads)
+    return len(given) + len(heads) + (len(own) if options.exits else 0)
 
 
 def _check_counts(data: Data, exits: int, options: SelectOptions) -> None:

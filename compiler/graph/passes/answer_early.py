@@ -11,7 +11,7 @@ import onnx_ir.passes.common as common
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.compiler.network import Exit
+    from skipc.compiler.network import Exit, LinearHead
 
 _AXES_ARE_AN_INPUT = 18
 """From this opset on the axes of ReduceMean are an input."""
@@ -33,12 +33,22 @@ def answering(model: ir.Model, exits: Sequence[Exit], ends: bool) -> ir.Model:
     return result
 
 
+def ending(model: ir.Model) -> ir.Model:
+    """Returns a copy that answers at its last output alone, without what only others need."""
+    copy = model.clone()
+    end = copy.graph.outputs[-1]
+    copy.graph.outputs.clear()
+    copy.graph.outputs.append(end)
+    common.RemoveUnusedNodesPass()(copy)
+    return copy
+
+
 class AnswerEarlyPass(ir.passes.InPlacePass):
-    """Attaches heads, and makes their answers the graph's outputs, before its own.
+    """Attaches heads, and makes their answers the graph's outputs, before its end.
 
     Args:
         exits: The heads and where they go.
-        ends: Whether the graph keeps its own outputs.
+        ends: Whether the graph keeps its end, the last of its outputs.
     """
 
     def __init__(self, exits: Sequence[Exit], ends: bool) -> None:
@@ -49,25 +59,31 @@ class AnswerEarlyPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Adds the nodes of each head behind the one that computes what it reads."""
         graph = model.graph
-        (end,) = graph.outputs
+        end = graph.outputs[-1]
         values = {str(value.name): value for node in graph for value in node.outputs}
+        graph.outputs.clear()
         if not self._ends:
-            graph.outputs.clear()
             # Its name may be an exit's now.
             end.name = f"{end.name}.end"
         opset = model.opset_imports[""]
-        for place, each in enumerate(self._exits):
-            answer = _attached(graph, values[each.at], each, opset, end)
-            graph.outputs.insert(place, answer)
+        for each in self._exits:
+            answer = values[each.at]
+            if each.head is None:
+                answer.name = each.output
+            else:
+                answer = _attached(graph, answer, each, each.head, opset, end)
+            graph.outputs.append(answer)
+        if self._ends:
+            graph.outputs.append(end)
         return ir.passes.PassResult(model, modified=True)
 
 
 def _attached(
-    graph: ir.Graph, at: ir.Value, each: Exit, opset: int, end: ir.Value
+    graph: ir.Graph, at: ir.Value, each: Exit, head: LinearHead, opset: int, end: ir.Value
 ) -> ir.Value:
     """Returns the answer of a head that is added to the graph."""
     assert at.shape is not None
-    rows, (classes, channels) = at.shape[0], each.weight.shape
+    rows, (classes, channels) = at.shape[0], head.weight.shape
     value = at
     last = at.producer()
     assert last is not None
@@ -88,9 +104,9 @@ def _attached(
         graph.register_initializer(held)
         return held
 
-    positions = [axis for axis in range(1, len(at.shape)) if axis != each.axis]
+    positions = [axis for axis in range(1, len(at.shape)) if axis != head.axis]
     name = f"{each.name}.head.mean"
-    if len(positions) > 1 and each.axis == 1:
+    if len(positions) > 1 and head.axis == 1:
         # Unlike ReduceMean it is computed in the blocked layout that convolutions use.
         ones = [1] * len(positions)
         value = add(ir.node("GlobalAveragePool", [value]), f"{name}s", rows, channels, *ones)
@@ -105,7 +121,7 @@ def _attached(
     assert at.dtype is not None
     weights = [
         constant(array.astype(at.dtype.numpy()), what)
-        for array, what in ((each.weight, "weight"), (each.bias, "bias"))
+        for array, what in ((head.weight, "weight"), (head.bias, "bias"))
     ]
     gemm = ir.node("Gemm", [value, *weights], {"transB": 1})
     assert end.dtype is not None

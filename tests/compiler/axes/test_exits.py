@@ -95,7 +95,9 @@ def test_a_network_that_ends_at_a_head_is_shorter_and_answers_by_the_familys_nam
     wanted = eager_answers(name, streams, family.network.heads, (), inputs)
     assert_close(verified.expected[0][network.outputs[0].name], wanted[head])
     # A fault in the head is found, not only told to be one of the network's end.
-    faulty = replace(network.exits[0], bias=network.exits[0].bias + 0.1)
+    (exit_,) = network.exits
+    assert exit_.head is not None
+    faulty = replace(exit_, head=replace(exit_.head, bias=exit_.head.bias + 0.1))
     broken = replace(network, reference=network.reference.with_exits([faulty], ends=False))
     with pytest.raises(Exception, match=r"differ from pytorch by .* of the output's range"):
         verify_subnet(tmp_path / "net.onnx", "short", broken, [inputs])
