@@ -294,7 +294,7 @@ def _routed(chain: Sequence[Answering], route: BestRoute, largest: Searched) -> 
         own = [number - begin for number in used if 0 <= number - begin < len(one.exits)]
         parts += [one.at(own)] if own else []
         begin += len(one.exits)
-    gates, loss = Gates(_renumbered(route.gates.tests, used)), LOSSES["max-error"]
+    gates, loss = Gates(renumbered(route.gates.tests, used)), LOSSES["max-error"]
     _, chosen, reported = _joined(parts)
     selection, report = (outcome_of(gates, each, loss) for each in (chosen, reported))
     ms = [one.ms for one in parts]
@@ -344,7 +344,7 @@ def _routed(chain: Sequence[Answering], route: BestRoute, largest: Searched) -> 
     )
 
 
-def _renumbered(tests: Sequence[Test], used: Sequence[int]) -> tuple[Test, ...]:
+def renumbered(tests: Sequence[Test], used: Sequence[int]) -> tuple[Test, ...]:
     """Returns the tests of those exits that stay, with jumps to where these now stand.
 
     A jump to what is gone leads to what comes after it, which begins a network, too.

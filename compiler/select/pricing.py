@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from skipc.profiles import Profile
 
 
+_YARDSTICK = "the first network"
+
+
 @dataclass(frozen=True, slots=True)
 class Counted:
     """What one configuration's subnet holds.
@@ -84,6 +87,19 @@ class Counter:
         )
 
 
+@dataclass
+class Yardstick:
+    """A graph that is measured with every other, by which those measured apart compare.
+
+    Attributes:
+        model: The graph.
+        ms: What it took when it was measured first; None before that.
+    """
+
+    model: ir.Model
+    ms: float | None = None
+
+
 @dataclass(frozen=True)
 class Prices:
     """What configurations cost; those that differ in units alone are counted in one network.
@@ -96,6 +112,8 @@ class Prices:
         notes: Told what is measured.
         measures: Whether the target's engines run on this host.
         predicts: Whether latency can be predicted.
+        yardstick: What latencies are relative to, where several networks are compared: they
+            are measured minutes apart, on a machine that may have become busy.
     """
 
     kind: CostKind
@@ -105,6 +123,7 @@ class Prices:
     notes: Notes
     measures: bool
     predicts: bool
+    yardstick: Yardstick | None = None
     _counters: dict[Genes, Counter] = field(default_factory=dict, repr=False)
     _counted: dict[Genes, Counted] = field(default_factory=dict, repr=False)
     _latencies: dict[Genes, LatencyModel] = field(default_factory=dict, repr=False)
@@ -184,14 +203,20 @@ class Prices:
         batch = 1 if network.batch is None else network.batch.typical
         bounds = whole_number_bounds(network.model)
         inputs = draw_inputs(network.inputs, batch, seed=0, high=bounds)
+        beside = {} if self.yardstick is None else {_YARDSTICK: self.yardstick.model}
         with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
             graphs = {}
-            for name, model in models.items():
+            for name, model in {**models, **beside}.items():
                 graphs[name] = Path(folder) / f"{name}.onnx"
                 ir.save(model, graphs[name], external_data=f"{name}.data")
-            return builder_for(self.profile).measure_graphs(
+            measured = builder_for(self.profile).measure_graphs(
                 self.profile, graphs, inputs, self.threads, self.notes
             )
+        if self.yardstick is None:
+            return measured
+        own_ms = measured.pop(_YARDSTICK)
+        self.yardstick.ms = self.yardstick.ms or own_ms
+        return {name: ms * self.yardstick.ms / own_ms for name, ms in measured.items()}
 
     def _scaled(self, genes: Genes) -> int:
         """Returns how many branches a scalar multiplies: those behind a skipped unit."""
@@ -201,8 +226,15 @@ class Prices:
         return sum(unit > skipped.index(1) for unit in self.counted(genes).run)
 
 
-def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
+def price(
+    problem: Problem,
+    options: SelectOptions,
+    notes: Notes,
+    yardstick: Yardstick | None = None,
+) -> Prices:
     """Returns the prices of a problem; measures what ``options.cost`` needs.
+
+    ``yardstick`` is given where those of several problems are compared.
 
     Raises:
         SelectError: The cost is unknown on this host.
@@ -225,7 +257,9 @@ def price(problem: Problem, options: SelectOptions, notes: Notes) -> Prices:
                    f" here: {reason}")  # fmt: skip
     kind = options.cost or (CostKind.LATENCY if predicts else CostKind.MACS)
     measures = reason is None
-    prices = Prices(kind, problem, profile, options.threads, notes, measures, predicts)
+    prices = Prices(
+        kind, problem, profile, options.threads, notes, measures, predicts, yardstick
+    )
     # Now, not in the middle of the search.
     prices.predicted_ms(problem.space.full)
     return prices

@@ -19,7 +19,7 @@ from skipc.compiler.select.evaluation_cache import EvaluationCache
 from skipc.compiler.select.labels import warn_of_labels
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
-from skipc.compiler.select.pricing import Prices, price
+from skipc.compiler.select.pricing import Prices, Yardstick, price
 from skipc.compiler.select.problem import Notes, Problem, check_choices, open_problem
 from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.searches.stepwise import greedy_evaluations
@@ -175,11 +175,15 @@ def select(given: Mapping[str, Given], options: SelectOptions, notes: Notes) -> 
         check_answers({name: one.family.network for name, one in problems.items()})
     else:
         check_choices(*problems.values())
+    yardstick = None
+    if len(given) > 1:
+        first = next(iter(problems.values())).family
+        yardstick = Yardstick(first.subnet({}, "").network.model)
     found = {}
     for name, one in given.items():
         warn_of_labels(problems[name], one.checkpoint, told[name])
         with _spread(problems[name], one, asked[name], told[name]) as problem:
-            found[name] = _searched(problem, search, asked[name], told[name])
+            found[name] = _searched(problem, search, asked[name], told[name], yardstick)
     if not routes:
         return Selection(found, ())
     front = composed(found, options.constraints, notes)
@@ -268,9 +272,13 @@ def _spread(
 
 
 def _searched(
-    problem: Problem, search: Search, options: SelectOptions, notes: Notes
+    problem: Problem,
+    search: Search,
+    options: SelectOptions,
+    notes: Notes,
+    yardstick: Yardstick | None,
 ) -> Searched:
-    prices = price(problem, options, notes)
+    prices = price(problem, options, notes, yardstick)
     space = problem.space
     budget = options.evaluations or default_evaluations(options.search, space)
     interrupted = False
