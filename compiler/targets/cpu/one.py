@@ -181,7 +181,9 @@ def _plan(bundle: Bundle) -> _Plan:
     first = manifest.configurations[0]
     for entry in manifest.configurations:
         if entry.only_graph is None:
-            raise UnsuitedError(f"configuration {entry.name!r} runs several stages")
+            raise UnsuitedError(
+                f"configuration {entry.name!r} runs several stages, or answers at an exit"
+            )
         if entry.parts[0].network != first.parts[0].network:
             raise UnsuitedError(f"{first.name!r} and {entry.name!r} are different networks")
         if _other_choices(entry) != _other_choices(first):
