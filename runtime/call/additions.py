@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -42,6 +41,7 @@ class Additions:
     ) -> None:
         self._switchable, self._runs = switchable, runs
         self._control, self._orders, self._runner = control, orders, runner
+        self._names = {} if switchable is None else {m: n for n, m in switchable.masks.items()}
         self._lock = Lock()
 
     def add(self, name: str, skip: Sequence[str], accuracy: float | None) -> None:
@@ -57,15 +57,18 @@ class Additions:
                 raise ChoiceError(
                     f"configuration {name!r}: expected a name that is none of {[*known]}."
                 )
-            mask = switchable.mask(name, skip)
+            mask = switchable.mask(skip)
+            if mask in self._names:
+                raise ChoiceError(
+                    f"configuration {name!r} would skip what {self._names[mask]!r} does."
+                )
             ranked_by = self._orders.ranked_by
             point = switchable.point(name, mask, known, ranked_by, accuracy)
             stage = switchable.stage(mask)
             setting = {key: np.array(values) for key, values in stage.settings.items()}
             self._runner.add(name, partial(_set, self._runs()[stage.graph], setting))
             self._control.add(point)
-            masks = {**switchable.masks, name: mask}
-            self._switchable = replace(switchable, masks=masks)
+            self._names[mask] = name
 
 
 def _set(run: Run, setting: Arrays, inputs: Arrays) -> Outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,11 +54,11 @@ class Switchable:
             masks[entry.name] = tuple(map(bool, values))
         return cls(switches, tuple(macs.get(unit, 0) for unit in switches.units), masks)
 
-    def mask(self, name: str, skip: object) -> Mask:
+    def mask(self, skip: object) -> Mask:
         """Returns the setting that skips the units of these names, or inside these modules.
 
         Raises:
-            ChoiceError: A name is none, or a configuration has this setting already.
+            ChoiceError: A name is none.
         """
         if isinstance(skip, str) or not isinstance(skip, (list, tuple, set, frozenset)):
             raise ChoiceError(f"skip={shown(skip)}: expected a list of names of units.")
@@ -71,11 +72,7 @@ class Switchable:
                     f" {choices_text(str(each), units)}"
                 )
             skipped |= found
-        mask = tuple(unit not in skipped for unit in units)
-        same = next((other for other, its in self.masks.items() if its == mask), None)
-        if same is not None:
-            raise ChoiceError(f"configuration {name!r} would skip what {same!r} does.")
-        return mask
+        return tuple(unit not in skipped for unit in units)
 
     def stage(self, mask: Mask) -> Stage:
         """Returns the route of a setting: the engine's whole graph, so set."""
@@ -104,8 +101,8 @@ class Switchable:
         )
         least_ms = _LEAST_SHARE * min(point.p50_ms for point in known)
         p50_ms = max(fixed_ms + float(np.array(mask) @ unit_ms), least_ms)
-        shapes = [(p.p95_ms / p.p50_ms, (p.p99_ms or p.p95_ms) / p.p50_ms) for p in known]
-        p95, p99 = np.median(shapes, axis=0).tolist()
+        p95 = median(p.p95_ms / p.p50_ms for p in known)
+        p99 = median((p.p99_ms or p.p95_ms) / p.p50_ms for p in known)
         if accuracy is not None:
             rank = finite(accuracy)
         elif ranked_by == "accuracy":
@@ -143,7 +140,7 @@ def unit_times_ms(
         macs: What each unit computes.
     """
     work = masks @ macs
-    if np.ptp(work) > 0:
+    if work.max() > work.min():
         slope, fixed_ms = np.polyfit(work, times_ms, 1)
     else:
         slope, fixed_ms = float(times_ms.mean() / max(work.mean(), 1)), 0.0
