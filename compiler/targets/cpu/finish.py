@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.cpu.numbered import UnsuitedError
-from skipc.compiler.targets.cpu.one import one_session, reason_to_try
-from skipc.compiler.targets.cpu.optimized import optimize_graph
+from skipc.compiler.targets.cpu.optimized import UnsuitedError, optimize_graph
 from skipc.compiler.targets.cpu.probe import measure_graphs
 from skipc.compiler.targets.golden import (
     check_golden,
@@ -155,6 +153,8 @@ def _engines(
     """Packs a bundle's engines in the form asked for, or in the better one."""
     if form == "each":
         return _each(bundle, inputs, store, progress)
+    from skipc.compiler.targets.cpu.one import reason_to_try
+
     try:
         reason = "" if form == "one" else reason_to_try(bundle)
         if form == "one" or reason:
@@ -196,6 +196,7 @@ def _one(
 ) -> _Engines:
     """Packs one engine for all graphs; measured first where there is a reason to try it."""
     from skipc.compiler.targets.cpu.merge import merge_graph
+    from skipc.compiler.targets.cpu.one import one_session
 
     staging, manifest, chosen = store.path.parent, bundle.manifest, ""
     with tempfile.TemporaryDirectory(dir=staging) as scratch:

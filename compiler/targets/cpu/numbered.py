@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from skipc.compiler.errors import TargetError
+from skipc.compiler.targets.cpu.optimized import UnsuitedError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NUMBER_BYTES = 16
-
-
-class UnsuitedError(TargetError):
-    """Carries why one session cannot hold a family."""
 
 
 class NumberedGraph:

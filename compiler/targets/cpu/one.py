@@ -20,8 +20,13 @@ import numpy as np
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
-from skipc.compiler.targets.cpu.numbered import NumberedGraph, UnsuitedError, difference
-from skipc.compiler.targets.cpu.optimized import Optimized, optimize_graph, plain_outputs
+from skipc.compiler.targets.cpu.numbered import NumberedGraph, difference
+from skipc.compiler.targets.cpu.optimized import (
+    Optimized,
+    UnsuitedError,
+    optimize_graph,
+    plain_outputs,
+)
 from skipc.compiler.targets.cpu.switched import MASK, switched_graph
 from skipc.compiler.targets.golden import check_same_bits
 from skipc.compiler.targets.latency import timed_ms

@@ -27,6 +27,10 @@ rounds otherwise, so that one session could not have the bits of them all."""
 _ERRORS_ONLY = 3
 
 
+class UnsuitedError(TargetError):
+    """Carries why one session cannot hold a family."""
+
+
 @dataclass(frozen=True, slots=True)
 class Optimized:
     """An optimised graph on disk, and what it computes.

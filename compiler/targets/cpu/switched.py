@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from skipc.compiler.targets.cpu.numbered import UnsuitedError, subgraphs_in
+from skipc.compiler.targets.cpu.numbered import subgraphs_in
+from skipc.compiler.targets.cpu.optimized import UnsuitedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import finish
-from skipc.compiler.targets.cpu.numbered import UnsuitedError
 from skipc.compiler.targets.cpu.one import Cutter, assembled, reason_to_try
-from skipc.compiler.targets.cpu.optimized import optimize_graph
+from skipc.compiler.targets.cpu.optimized import UnsuitedError, optimize_graph
 from skipc.compiler.targets.cpu.switched import MASK
 from skipc.compiler.targets.options import TargetOptions
 from skipc.runtime import AdaptiveEngine
