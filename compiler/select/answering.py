@@ -63,11 +63,6 @@ class Answering:
         """What it costs to its last exit."""
         return float(self.answers[1].upto_ms[-1])
 
-    @property
-    def ends(self) -> bool:
-        """Whether it may go to the network's end."""
-        return self.exits[-1] == END
-
     def at(self, used: Sequence[int]) -> Answering:
         """Returns it with some of its exits alone."""
         places = list(used)

@@ -115,9 +115,10 @@ def composed(
     """
     largest = max(searched.values(), key=lambda one: one.full.cost)
     names = sorted(searched, key=lambda name: searched[name].full.cost)
-    found = answering(searched, {name: searched[name].chosen for name in names}, notes)
+    asked = {name: _asked(searched[name], largest) for name in names}
+    found = answering(searched, asked, notes)
     notes("solving when they answer")
-    kept, static = _statics(found, names, largest, constraints)
+    kept, static = _statics(found, searched, names, largest, constraints)
     routes = _routes(found, largest, constraints)
     points = [(one.cost, one.score) for one in kept.values()]
     points += [(one.cost, one.selection_score) for one in static]
@@ -138,8 +139,25 @@ def composed(
     return Composed(stays, tuple(early))
 
 
+def _asked(searched: Searched, largest: Searched) -> list[Chosen]:
+    """Returns what of a network is to answer: what may stand in cascades, or has heads."""
+    if searched.problem.family.network.heads:
+        return list(searched.chosen)
+    points = [_point(searched, one, ()) for one in searched.chosen]
+    kept = thinned(front_of(points), None, MOST_OF_NETWORK, largest.reference)
+    genes = {point.genes for point in kept}
+    return [one for one in searched.chosen if one.genes in genes]
+
+
+def _point(searched: Searched, one: Chosen, before: Genes, behind: Genes = ()) -> Candidate:
+    """Returns a chosen network to its end, by what search and choice have compared."""
+    cost = searched.prices.cost(one.genes)
+    return Candidate((*before, *one.genes, *behind), one.selection_score, cost)
+
+
 def _statics(
     found: Sequence[Answering],
+    searched: Mapping[str, Searched],
     names: Sequence[str],
     largest: Searched,
     constraints: Constraints,
@@ -149,30 +167,32 @@ def _statics(
     Those that none of them beats, at most as many as may be chosen, and the largest network.
     The former by network and name.
     """
-    places: dict[Genes, tuple[Answering, int]] = {}
-    candidates = []
-    limit = 1.0 if constraints.max_drop is None else constraints.max_drop / 100
+    rank = {name: len(names) - 1 - place for place, name in enumerate(names)}
+    ends: dict[Genes, tuple[str, Chosen, Candidate]] = {}
+    for name in names:
+        for chosen in searched[name].chosen:
+            point = _point(searched[name], chosen, (rank[name],), (0,))
+            ends[point.genes] = name, chosen, point
+    heads: dict[Genes, tuple[Answering, int]] = {}
+    candidates = [point for _, _, point in ends.values()]
     for one in found:
         scores = 1 - one.answers[1].wrong.mean(1)
         last = len(one.exits) - 1
-        for number in range(last + 1):
-            # What search and choice have compared stands for the end itself.
-            score = one.base.selection_score if number == last else float(scores[number])
-            if largest.full.score - score > limit + _ROUNDING:
-                continue
-            before = len(names) - 1 - names.index(one.network)
-            genes = (before, *one.base.genes, last - number)
-            places[genes] = one, number
+        for number in range(last):
+            genes = (rank[one.network], *one.base.genes, last - number)
+            heads[genes] = one, number
             cost = float(one.answers[1].upto_ms[number])
-            candidates.append(Candidate(genes, score, cost))
-    full = next((c for c in candidates if not any(c.genes)), None)
+            candidates.append(Candidate(genes, float(scores[number]), cost))
+    limit = 1.0 if constraints.max_drop is None else constraints.max_drop / 100
+    good = [c for c in candidates if largest.full.score - c.score <= limit + _ROUNDING]
+    full = next((c for c in good if not any(c.genes)), None)
     kept, static = {}, []
-    for each in thinned(front_of(candidates), full, constraints.size, largest.reference):
-        one, number = places[each.genes]
-        if number == len(one.exits) - 1:
-            kept[one.network, one.base.name] = each
+    for each in thinned(front_of(good), full, constraints.size, largest.reference):
+        if each.genes in heads:
+            static.append(_ending(*heads[each.genes], each))
         else:
-            static.append(_ending(one, number, each))
+            name, chosen, point = ends[each.genes]
+            kept[name, chosen.name] = point
     return kept, static
 
 
