@@ -9,6 +9,7 @@ import pytest
 
 from skipc.compiler.errors import ExtraMissingError
 from skipc.runtime import Bundle
+from skipc.runtime.bundle.solved import ExitOutcome, PolicyOutcome, SolvedPolicy, Traded
 from skipc.tools.bench.__main__ import PARTS
 from skipc.tools.bench.against import IfSession, added_by, load_both
 from skipc.tools.bench.harness import (
@@ -22,6 +23,7 @@ from skipc.tools.bench.harness import (
 )
 from skipc.tools.bench.networks import NETWORKS
 from skipc.tools.bench.pages import find_browser
+from skipc.tools.bench.policies import Trained
 from skipc.tools.trtbench.plain import plain_session
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "disturbed",
         "trtbench",
         "early exits",
+        "clutter policies",
         "digits ResNet",
         "sub-path ResNet-50",
     ]
@@ -130,3 +133,21 @@ def test_who_goes_first_takes_turns() -> None:
     assert "".join(order) == "abbaab"
     assert ratio([(1, 2), (3, 1), (2, 2)]) == 1
     assert len(pairs) == 3
+
+
+def test_a_policys_area_is_the_mean_accuracy_over_mean_times() -> None:
+    stops = (0.5, 0.5)
+    outcomes = {
+        "to the end": PolicyOutcome("to the end", 0.9, 10.0, (0.0, 1.0)),
+        "learnt gates": PolicyOutcome("learnt gates", 0.9, 6.0, stops, (Traded(0.9, 6.0),)),
+        "oracle": PolicyOutcome("oracle", 1.0, 2.0, stops, (Traded(1.0, 2.0),)),
+    }
+    exits = (ExitOutcome(0.8, 2.0), ExitOutcome(0.9, 10.0))
+    solved = SolvedPolicy("learnt gates", "table", 100, exits, tuple(outcomes.values()))
+    trained = Trained(solved, outcomes)
+    assert trained.time == pytest.approx(0.6)
+    assert trained.drop == 0
+    assert trained.time_within(1.0) == pytest.approx(0.56, abs=5e-3)
+    assert trained.area("to the end") == pytest.approx(0.85)  # straight between the exits
+    assert trained.area("learnt gates") == pytest.approx(0.875, abs=1e-3)
+    assert trained.areas_over("oracle") == pytest.approx((0.875, 0.375), abs=5e-3)

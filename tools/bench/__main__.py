@@ -21,6 +21,7 @@ from skipc.tools.bench import (
     exits,
     overhead,
     pages,
+    policies,
     selecting,
     subpaths,
     trtbench_loop,
@@ -53,10 +54,14 @@ PARTS: dict[str, list[Part]] = {
     disturbed.NAME: [disturbed.bars, *_of(RESNET50, disturbed.beside_a_process)],
     trtbench_loop.NAME: [trtbench_loop.bars],
     exits.NAME: [exits.bars],
+    policies.NAME: [policies.bars],
     selecting.NAME: [selecting.bars],
     subpaths.NAME: [subpaths.bars],
 }
 """What makes the bars, by what it is called; each is given the folder for all bundles."""
+
+PAGES: dict[str, Callable[[Path, Path], None]] = {policies.NAME: policies.write_page}
+"""What writes a page besides, of what its part left in the folder for all bundles."""
 
 
 @click.command()
@@ -66,12 +71,15 @@ PARTS: dict[str, list[Part]] = {
 def main(out: Path, work: Path | None, network: str | None) -> None:
     """Runs the benchmark; takes some minutes and wants a quiet machine."""
     found = overhead.bars()
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         place = work or Path(temporary)
         for part in PARTS if network is None else [network]:
             click.echo(f"{part} ...", err=True)
             for bars in PARTS[part]:
                 found += bars(place)
+            if part in PAGES:
+                PAGES[part](place, out)
     rows = table("network", "what", ">measured", ">bar", "", "note")
     for bar in found:
         rows.add_row(*bar.cells)

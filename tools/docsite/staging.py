@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_FIGURES = "benchmarks"
+"""Pages written by benchmarks; their pictures are on the site, too."""
 _MARKER = re.compile(r"^<!-- site: (\w+) ?(\S*) -->$", re.MULTILINE)
 
 
@@ -39,6 +41,10 @@ def stage(root: Path, out: Path) -> None:
             shutil.copyfile(path, out / path.name)
         else:
             shutil.copytree(path, out / path.name)
+    for path in sorted((root / _FIGURES).rglob("*.png")):
+        there = out / path.relative_to(root)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, there)
 
 
 def page_text(root: Path, path: Path) -> str:
@@ -82,6 +88,7 @@ _GENERATED: dict[str, Callable[[Path, str], str]] = {
 _PAGE_OF = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/budgets/results.md": "results.md",
+    "benchmarks/policies/policies.md": "results.md",
     "benchmarks/results.md": "results.md",
     "benchmarks/trtbench/results.md": "results.md",
     "compiler/front.schema.json": "formats.md",
@@ -120,6 +127,8 @@ def _link(text: str, target: str, path: Path, root: Path) -> str:
     if name.startswith("docs/"):
         shown = _title(there) if text == there.name and there.suffix == ".md" else text
         return f"[{shown}]({name.removeprefix('docs/')}{sharp}{anchor})"
+    if name.startswith(f"{_FIGURES}/") and there.suffix == ".png":
+        return f"[{text}]({name})"
     bare = text.strip("`")
     # A link called by its file's name says nothing that the path does not.
     return f"`{name}`" if name.endswith(bare.rstrip("/")) else f"{text} (`{name}`)"

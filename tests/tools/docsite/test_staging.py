@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for folder in ("docs", "runtime"):
-        (tmp_path / folder).mkdir()
+    for folder in ("docs", "runtime", "benchmarks/part"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "benchmarks/part/b.png").write_bytes(b"")
     (tmp_path / "docs/other.md").write_text("# Other\n")
     (tmp_path / "docs/a.png").write_bytes(b"")
     (tmp_path / "runtime/FORMAT.md").write_text("# Format\n\nSee [the reader](bundle.py).\n")
@@ -30,6 +31,7 @@ def root(tmp_path: Path) -> Path:
         ("[o](other.md#a-b)", "[o](other.md#a-b)"),
         ("[other.md](other.md)", "[Other](other.md)"),
         ("![o](a.png)", "![o](a.png)"),
+        ("![o](../benchmarks/part/b.png)", "![o](benchmarks/part/b.png)"),
         ("[format](../runtime/FORMAT.md)", "[format](bundle-format.md)"),
         ("[bundle.py](../runtime/bundle.py)", "`runtime/bundle.py`"),
         ("[the reader](../runtime/bundle.py)", "the reader (`runtime/bundle.py`)"),
@@ -84,4 +86,5 @@ def test_staging_replaces_what_was_there(root: Path, tmp_path: Path) -> None:
     out.mkdir()
     (out / "old.md").write_text("")
     stage(root, out)
-    assert sorted(path.name for path in out.iterdir()) == ["a.png", "other.md"]
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
+    assert found == ["a.png", "benchmarks/part/b.png", "other.md"]
