@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Cut(NamedTuple):
@@ -18,6 +22,25 @@ class Cut(NamedTuple):
 
     node: str
     operand: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Narrowed:
+    """A tensor of which some channels count as zero.
+
+    Attributes:
+        value: Its name.
+        axis: The dimension that the channels lie in.
+        kept: Which of them stay.
+    """
+
+    value: str
+    axis: int
+    kept: NDArray[np.bool_]
+
+    def beside(self, dimensions: int) -> NDArray[np.bool_]:
+        """Returns what stays, of a shape that is broadcast to one of so many dimensions."""
+        return self.kept.reshape(-1, *(1,) * (dimensions - 1 - self.axis))
 
 
 def operands_by_node(cuts: Iterable[Cut]) -> dict[str, set[int]]:

@@ -65,6 +65,8 @@ class Family:
         network = self._applied(self.network, choices, after_norms=False)
         count = parameters(network.model.graph)
         network = self.norms.apply(network, configuration)
+        for axis in axes.AXES:
+            network = axis.share(network, choices.get(axis.key), self.offers[axis.key])
         return Subnet(self._applied(network, choices, after_norms=True), count)
 
     def structure(self, choices: Mapping[str, object]) -> Network:

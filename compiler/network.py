@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-    from skipc.compiler.cut import Cut
+    from skipc.compiler.cut import Cut, Narrowed
     from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import NetworkNorms
     from skipc.compiler.verify.numerics import Case
@@ -123,6 +123,7 @@ class Reference(ABC):
         name: What it is, for the manifest and for messages.
         cuts: Operands that are zero.
         scales: What operands are multiplied by.
+        narrowed: Tensors of which some channels are zero.
         norms: The batch norms' statistics, where they are not the network's own.
         exits: Where it answers before its end.
         ends: Whether it answers at its end.
@@ -132,6 +133,7 @@ class Reference(ABC):
     name: ClassVar[str]
     cuts: tuple[Cut, ...] = field(default=(), kw_only=True)
     scales: Mapping[Cut, float] = field(default_factory=dict, kw_only=True)
+    narrowed: tuple[Narrowed, ...] = field(default=(), kw_only=True)
     norms: NetworkNorms = field(default_factory=dict, kw_only=True)
     exits: tuple[Exit, ...] = field(default=(), kw_only=True)
     ends: bool = field(default=True, kw_only=True)
@@ -149,6 +151,10 @@ class Reference(ABC):
         """Tells whether the operand has a counterpart here."""
         return True
 
+    def can_narrow(self, value: str) -> bool:
+        """Tells whether a tensor of the graph has a counterpart here."""
+        return True
+
     def with_cuts(self, cuts: Sequence[Cut]) -> Reference:
         """Returns the reference with these operands zero."""
         return replace(self, cuts=(*self.cuts, *cuts))
@@ -156,6 +162,10 @@ class Reference(ABC):
     def with_scales(self, scales: Mapping[Cut, float]) -> Reference:
         """Returns the reference with these operands multiplied by a factor each."""
         return replace(self, scales={**self.scales, **scales})
+
+    def with_narrowed(self, narrowed: Sequence[Narrowed]) -> Reference:
+        """Returns the reference with some channels of these tensors zero."""
+        return replace(self, narrowed=(*self.narrowed, *narrowed))
 
     def with_norms(self, norms: NetworkNorms) -> Reference:
         """Returns the reference with these statistics, by output, in its batch norms."""
@@ -254,6 +264,8 @@ class Network:
         ends: Whether it answers at its end.
         branches: The graph with the exits of its own, which are outputs before the end; None
             where it has none.
+        channels: By a batch norm's output, which of the full network's channels it still has;
+            a norm that is missing has all.
     """
 
     model: ir.Model
@@ -271,6 +283,7 @@ class Network:
     exits: tuple[Exit, ...] = ()
     ends: bool = True
     branches: ir.Model | None = None
+    channels: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def exit_outputs(self) -> tuple[str, ...]:

@@ -108,6 +108,14 @@ class Axis(Protocol[C, F]):
         Another choice may have been applied to it; ``offer`` is of the full network.
         """
 
+    def share(self, network: Network, choice: C | None, offer: F) -> Network:
+        """Returns the network, its norms folded, with tensors that more configurations share.
+
+        It is asked for every configuration that is written; ``choice`` is None where it leaves
+        the axis alone.
+        """
+        return network
+
     def genes(self, offer: F) -> tuple[Gene, ...]:
         """Returns what a search decides; nothing where it leaves the axis alone."""
         return ()

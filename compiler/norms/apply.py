@@ -66,7 +66,9 @@ class Norms:
             norms = self._by_output(model, configuration)
             network = replace(network, reference=network.reference.with_norms(norms))
             whole = frozenset(name for name, found in norms.items() if found.scale is None)
-            ScaleNormsPass(norms)(model)
+            channels = network.channels
+            own = {n: f.only(channels[n]) if n in channels else f for n, f in norms.items()}
+            ScaleNormsPass(own)(model)
         FoldNormsPass(self._folded, kept=whole)(model)
         common.RemoveUnusedNodesPass()(model)
         return replace(network, model=model)

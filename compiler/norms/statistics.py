@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ class NormStatistics:
     """The statistics of one batch norm in one configuration.
 
     Attributes:
-        mean: Per channel, float32 (C,).
+        mean: Per channel of the full network, float32 (C,). Of those that a configuration
+            does not have, any number.
         variance: Per channel, biased, float32 (C,).
         scale: Where it is given, ``variance`` is that of the base statistics, and the norm
             multiplies by ``scale`` besides.
@@ -51,6 +52,16 @@ class NormStatistics:
         if self.scale is None:
             return self.variance
         return (self.variance.astype(np.float64) + epsilon) / self.scale**2 - epsilon
+
+    def only(self, kept: NDArray[np.bool_]) -> NormStatistics:
+        """Returns those of the channels that stay."""
+        return replace(self, mean=self.mean[kept], variance=self.variance[kept])
+
+    def among(self, kept: NDArray[np.bool_]) -> NormStatistics:
+        """Returns them for all channels, where they are of those that stay."""
+        mean, variance = np.zeros(len(kept), np.float32), np.ones(len(kept), np.float32)
+        mean[kept], variance[kept] = self.mean, self.variance
+        return replace(self, mean=mean, variance=variance)
 
 
 NetworkNorms = Mapping[str, NormStatistics]

@@ -42,7 +42,7 @@ from skipc.compiler.read.switching import SwitchingNetwork, in_forms
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
-from skipc.compiler.verify.torch_reference import TorchReference, joins_of
+from skipc.compiler.verify.torch_reference import TorchReference, joins_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -136,6 +136,7 @@ def from_program(
         | {kept.name: kept.node for kept in outputs[: len(supernet.exit_outputs)]},
         outputs={kept.name: kept.node for kept in outputs[len(supernet.exit_outputs) :]},
         joins=joins_of(program),
+        values=values_of(program),
     )
     return _network(supernet, model, reference, tuple(output_fields(program)))
 

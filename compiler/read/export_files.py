@@ -65,7 +65,7 @@ class NetworkRecord:
 
     Attributes:
         forms: What the network may leave out that switches more than its units.
-        names, nodes, joins: As ``TorchReference`` has them.
+        names, nodes, joins, values: As ``TorchReference`` has them.
         tensors: The program's tensors.
     """
 
@@ -81,6 +81,7 @@ class NetworkRecord:
     names: Mapping[str, str]
     nodes: Mapping[str, str]
     joins: tuple[str, ...]
+    values: tuple[str, ...]
     tensors: tuple[HeldTensor, ...]
 
 
@@ -114,6 +115,7 @@ def save_export(folder: Path, network: Network) -> None:
         names=reference.names,
         nodes=reference.outputs,
         joins=tuple(sorted(reference.joins)),
+        values=tuple(sorted(reference.values)),
         tensors=tensors,
     )
     (folder / NETWORK).write_text(json.dumps(written(record)), encoding="utf-8")
@@ -168,7 +170,13 @@ def load_export(
     return Network(
         model=ending(model) if own_exits else model,
         branches=model if own_exits else None,
-        reference=TorchReference(opened, record.names, record.nodes, frozenset(record.joins)),
+        reference=TorchReference(
+            opened=opened,
+            names=record.names,
+            outputs=record.nodes,
+            joins=frozenset(record.joins),
+            values=frozenset(record.values),
+        ),
         inputs=record.inputs,
         outputs=record.outputs,
         batch=record.batch,

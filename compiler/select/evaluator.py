@@ -80,6 +80,7 @@ class Evaluator:
         base: NetworkNorms | None = None,
     ) -> None:
         self._model = graph.model
+        self._channels = graph.channels
         self._mode = settings.mode
         self._given_base = base
         self._settings = settings
@@ -125,7 +126,11 @@ class Evaluator:
         Empty in mode ``shared``.
         """
         self._estimate([genes])
-        return {norm.name: self._of_mode(norm, key) for norm, key in self._norms(genes)}
+        found = {}
+        for norm, key in self._norms(genes):
+            own, kept = self._of_mode(norm, key), self._channels.get(norm.output)
+            found[norm.name] = own if kept is None else own.among(kept)
+        return found
 
     def base_statistics(self) -> NetworkNorms:
         """Returns the re-estimated statistics of the full network, by the norms' names.
@@ -243,7 +248,8 @@ class Evaluator:
 
     def _base(self, norm: Norm) -> NormStatistics:
         if self._given_base is not None:
-            return self._given_base[norm.name]
+            base, kept = self._given_base[norm.name], self._channels.get(norm.output)
+            return base if kept is None else base.only(kept)
         return self._statistics[self._base_keys[norm.output]]
 
     @cached_property

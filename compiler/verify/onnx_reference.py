@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.cut import Narrowed
     from skipc.compiler.verify.numerics import Case
 
 _FILE = "reference.onnx"
@@ -78,6 +79,7 @@ class OnnxReference(Reference):
     def _changed(self) -> ir.Model:
         model = self.model.clone()
         zeros = operands_by_node(self.cuts)
+        narrowed = {each.value: each for each in self.narrowed}
         scales = {cut.node: (cut.operand, factor) for cut, factor in self.scales.items()}
         for node in list(model.graph):
             name = str(node.outputs[0].name)
@@ -89,6 +91,8 @@ class OnnxReference(Reference):
                 epsilon = node.attributes.get_float("epsilon", 1e-5)
                 set_operand(node, MEAN, self.norms[name].mean)
                 set_operand(node, VARIANCE, self.norms[name].plain_variance(epsilon))
+            if name in narrowed:
+                _without_channels(node, narrowed[name])
         return model
 
 
@@ -108,6 +112,20 @@ def _mask(node: ir.Node, place: int) -> None:
     zero = ir.node("Constant", [], {"value": number_like(value, 0.0)})
     where = ir.node("Where", [false.outputs[0], value, zero.outputs[0]])
     _insert(node, place, false, zero, where)
+
+
+def _without_channels(node: ir.Node, narrowed: Narrowed) -> None:
+    """Puts ``Where(stays, result, 0)`` between a node's result and all that reads it."""
+    result = node.outputs[0]
+    assert result.shape is not None
+    kept = ir.tensor(narrowed.beside(len(result.shape)))
+    stays = ir.node("Constant", [], {"value": kept})
+    zero = ir.node("Constant", [], {"value": number_like(result, 0.0)})
+    where = ir.node("Where", [stays.outputs[0], result, zero.outputs[0]])
+    where.outputs[0].type = result.type
+    graph_of(node).insert_after(node, (stays, zero, where))
+    result.replace_all_uses_with(where.outputs[0])
+    where.replace_input_with(1, result)
 
 
 def _scale(node: ir.Node, place: int, factor: float) -> None:

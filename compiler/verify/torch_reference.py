@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
-    from skipc.compiler.cut import Cut
+    from skipc.compiler.cut import Cut, Narrowed
     from skipc.compiler.norms.statistics import NormStatistics
     from skipc.compiler.verify.numerics import Case
 
@@ -39,6 +39,7 @@ class TorchReference(Reference):
         names: For graph values that were renamed after the export, the program's name.
         outputs: The program's output names by the graph's.
         joins: The program's additions and concatenations, by name: what may be cut.
+        values: What its operators compute, by name.
     """
 
     name: ClassVar[str] = "pytorch"
@@ -46,6 +47,7 @@ class TorchReference(Reference):
     names: Mapping[str, str]
     outputs: Mapping[str, str]
     joins: frozenset[str]
+    values: frozenset[str]
 
     @property
     def program(self) -> ExportedProgram:
@@ -55,6 +57,10 @@ class TorchReference(Reference):
     def can_cut(self, cut: Cut) -> bool:
         """Tells whether the node is a join in the program, too."""
         return self.node_name(cut.node) in self.joins
+
+    def can_narrow(self, value: str) -> bool:
+        """Tells whether the program computes the tensor, too."""
+        return self.node_name(value) in self.values
 
     def run(self, cases: Sequence[Case]) -> list[Case]:
         """Returns the outputs by name for each case."""
@@ -94,6 +100,7 @@ class TorchReference(Reference):
         zeros = {self.node_name(node): operands for node, operands in cuts.items()}
         scales = {self.node_name(c.node): (c.operand, f) for c, f in self.scales.items()}
         norms = self.norm_nodes()
+        narrowed = {self.node_name(each.value): each for each in self.narrowed}
 
         class Interpreter(torch.fx.Interpreter):
             def run_node(self, node: torch.fx.Node) -> Any:
@@ -105,6 +112,8 @@ class TorchReference(Reference):
                     result = self._norm(node)
                 else:
                     result = super().run_node(node)
+                if node.name in narrowed:
+                    result = _without_channels(result, narrowed[node.name])
                 keep(node.name, result)
                 return result
 
@@ -188,6 +197,20 @@ def joins_of(program: ExportedProgram) -> frozenset[str]:
         for node in program.graph.nodes
         if node.op == "call_function" and str(node.target).startswith(_JOINS)
     )
+
+
+def values_of(program: ExportedProgram) -> frozenset[str]:
+    """Returns the names of what a program's operators compute."""
+    nodes = program.graph.nodes
+    return frozenset(node.name for node in nodes if node.op == "call_function")
+
+
+def _without_channels(result: Any, narrowed: Narrowed) -> Any:
+    """Returns a tensor with the channels zero that do not stay."""
+    import torch
+
+    kept = torch.from_numpy(narrowed.beside(result.ndim))
+    return torch.where(kept, result, torch.zeros((), dtype=result.dtype))
 
 
 def set_statistics(node: torch.fx.Node, operands: list[Any], norm: NormStatistics) -> None:

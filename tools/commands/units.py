@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -11,13 +11,20 @@ from skipc.tools.console import console, count_text, plural, print_json, progres
 from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from skipc.compiler.axes.axis import Offer, Option
+    from skipc.compiler.axes.axis import Option
     from skipc.compiler.axes.units import Units
+    from skipc.compiler.axes.width import WidthOffer
     from skipc.compiler.read import ModelOptions
     from skipc.tools.console import Rows
+
+    _More = tuple[str, Mapping[str, float], Callable[[float], str]]
+    """What else is known of options: the column's title, a number by option, its text."""
+    _Known = dict[str, _More]
+
+_NOTHING: _More = ("", {}, str)
 
 
 @click.command("units")
@@ -29,9 +36,13 @@ if TYPE_CHECKING:
 def command(
     checkpoint: Path, model: ModelOptions, everything: bool, no_cache: bool, as_json: bool
 ) -> None:
-    """List the units of CHECKPOINT in network order: what `skip` in front.json may name."""
+    """List the units of CHECKPOINT in network order: what `skip` in front.json may name.
+
+    Also the channels that `width` may name, and the heads for `exits`.
+    """
     from skipc.compiler.axes.exits import ExitsAxis
     from skipc.compiler.axes.skip import SkipAxis, units_of
+    from skipc.compiler.axes.width import WidthAxis
     from skipc.compiler.family import open_family
     from skipc.compiler.heads import read_heads
 
@@ -41,23 +52,31 @@ def command(
         step("exporting the supernet")
         heads = read_heads(checkpoint)
         family = open_family(supernet, heads=heads)
-    accuracies = {ExitsAxis.key: {head.name: head.accuracy for head in heads}}
+    accuracies = {head.name: head.accuracy for head in heads}
+    groups = cast("WidthOffer", family.offers[WidthAxis.key]).groups
+    channels = {group.name: group.channels for group in groups}
+    known: _Known = {
+        ExitsAxis.key: ("accuracy", accuracies, lambda found: f"{100 * found:.1f} %"),
+        WidthAxis.key: ("channels", channels, lambda found: f"{found:g}"),
+    }
     units = units_of(family)
-    others = {key: offer for key, offer in family.offers.items() if key != SkipAxis.key}
+    others = {key: o.options for key, o in family.offers.items() if key != SkipAxis.key}
+    others[WidthAxis.key] = groups
     if as_json:
         listed = {
-            key: [_option(one, accuracies.get(key, {})) for one in offer.options]
-            for key, offer in others.items()
+            key: [_option(one, known.get(key, _NOTHING)) for one in options]
+            for key, options in others.items()
         }
         print_json({**asdict(units), "details": sorted(units.details), "axes": listed})
         return
     _print(units, everything)
-    for key, offer in others.items():
-        _print_other(key, offer, units, accuracies.get(key, {}))
+    for key, options in others.items():
+        _print_other(key, options, units, known.get(key, _NOTHING))
 
 
-def _option(option: Option, accuracies: Mapping[str, float]) -> dict[str, object]:
-    known = {"accuracy": accuracies[option.name]} if option.name in accuracies else {}
+def _option(option: Option, more: _More) -> dict[str, object]:
+    title, numbers, _ = more
+    known = {title: numbers[option.name]} if option.name in numbers else {}
     return {
         "name": option.name,
         "parameters": option.parameters,
@@ -66,20 +85,18 @@ def _option(option: Option, accuracies: Mapping[str, float]) -> dict[str, object
     }
 
 
-def _print_other(
-    key: str, offer: Offer, units: Units, accuracies: Mapping[str, float]
-) -> None:
+def _print_other(key: str, listed: Sequence[Option], units: Units, more: _More) -> None:
     """Prints what goes with the options of another axis, if anything does."""
-    options = [option for option in offer.options if option.parameters or option.macs]
+    options = [option for option in listed if option.parameters or option.macs]
     if options:
         console().print()
-        console().print(_table(options, units, key, accuracies))
+        console().print(_table(options, units, key, more))
 
 
 def _print(units: Units, everything: bool) -> None:
     out = console()
     if units.units:
-        out.print(_table(units.units, units, "unit", {}))
+        out.print(_table(units.units, units, "unit", _NOTHING))
     # What lies within another unit goes with it.
     outer = [unit for unit in units.units if not unit.within]
     parameters = sum(unit.parameters for unit in outer)
@@ -107,12 +124,11 @@ def _print(units: Units, everything: bool) -> None:
         out.print(f"{units.constants} more add a constant (biases, position embeddings).")
 
 
-def _table(
-    options: Sequence[Option], units: Units, title: str, accuracies: Mapping[str, float]
-) -> Rows:
+def _table(options: Sequence[Option], units: Units, title: str, known: _More) -> Rows:
     outer = {unit.name: unit.within for unit in units.units if unit.within}
     nested = any(option.name in outer for option in options)
-    more = ["within"] if nested else [">accuracy"] if accuracies else []
+    name, numbers, text = known
+    more = ["within"] if nested else [f">{name}"] if numbers else []
     rows = table(">#", title, ">parameters", ">share", ">MACs", ">share", *more)
     for index, option in enumerate(options):
         rows.add_row(
@@ -123,7 +139,7 @@ def _table(
             count_text(option.macs),
             _share(option.macs, units.total_macs),
             *([outer.get(option.name, "")] if nested else []),
-            *([f"{100 * accuracies[option.name]:.1f} %"] if accuracies else []),
+            *([text(numbers[option.name])] if numbers else []),
         )
     return rows
 

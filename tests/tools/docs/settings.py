@@ -200,6 +200,7 @@ SETTINGS: dict[str, Setting] = {
     "trtbench.md": Setting(
         (*BUNDLE, "ckpt.pt"), varying=frozenset({"faster", "slower", "difference"})
     ),
+    "width.md": Setting(NETWORK),
     "your-data.md": Setting(NETWORK, also={"skipc select": ("--evaluations", "6")}),
     "your-model.md": Setting(at={"": own_code_alone}),
     "your-target.md": Setting(NETWORK),
