@@ -185,9 +185,9 @@ class AdaptiveEngine(OpenEngine):
                 avoid its configuration while it does; None does not look. It cannot be
                 stopped: ``close`` waits for it.
             quick: Whether the first answer is to come soon: engines for the CPU are then
-                loaded with their weights unpacked and not warmed up. Packed ones take their
-                place, one by one, in the background; until then calls take longer and round
-                otherwise.
+                loaded with their weights unpacked and not warmed up. Once one has answered, a
+                packed one takes its place in the background; until then calls take longer and
+                round otherwise.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ class OnnxRuntimeCpu:
             quick = self.packing is not None and not profile
             held = Held(self._session(graph, profile, unpacked=quick))
             if self.packing is not None and quick:
-                self.packing.want(graph, held)
+                held.answered = partial(self.packing.want, graph, held)
         if path in self._shared_files and not profile:
             self._shared[path] = held
         shapes = {value.name: value.shape for value in held.session.get_inputs()}
@@ -237,7 +238,8 @@ class OnnxRuntimeEngine:
             EngineError: ONNX Runtime failed, or refused an array in the middle of the network.
             ClosedError: The engine was closed.
         """
-        session = self._held.session
+        held = self._held
+        session = held.session
         if session is None:
             raise ClosedError(f"graph {self._graph!r}: the engine is closed.")
         try:
@@ -248,6 +250,9 @@ class OnnxRuntimeEngine:
             if not comes_from(cause, _LIBRARY):
                 raise
             raise self._error(cause, inputs) from cause
+        if held.answered is not None:
+            answered, held.answered = held.answered, None
+            answered()
         return dict(zip(self._outputs, arrays, strict=True))
 
     def end_profiling(self) -> Path:

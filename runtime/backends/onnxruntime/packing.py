@@ -21,9 +21,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Held:
-    """A session, which may be replaced by a better one; None once it is freed."""
+    """A session, which may be replaced by a better one; None once it is freed.
+
+    ``answered`` is called after its first call.
+    """
 
     session: Any
+    answered: Callable[[], None] | None = None
 
 
 class PackedLater:

@@ -421,6 +421,7 @@ def test_a_session_that_cannot_be_packed_goes_on_as_it_is(
     assert isinstance(backend, OnnxRuntimeCpu)
     assert backend.packing is not None
     engine = backend.load("skip0")
+    engine.run({"images": IMAGES})
     backend.packing.wait()
     packed = engine.run({"images": IMAGES})["logits"]
     (bundle / "engines/cpu/skip1.onnx").write_bytes(b"no graph")
