@@ -107,7 +107,8 @@ def open_problem(
         data: The data, where it is read already.
 
     Raises:
-        SelectError: The data, the metric or ``--keep`` do not fit the network.
+        SelectError: The data, the metric or ``--keep`` do not fit the network, or it is the
+            only one and has nothing to skip.
         HeadsError: Its heads are damaged, or another checkpoint's.
         SupernetError: The network cannot be exported, or not with this ``--norm``.
     """
@@ -122,6 +123,8 @@ def open_problem(
     family = open_family(supernet, scaling, heads, name)
     network = family.network
     space = searched_space(family, options.constraints, notes.note)
+    if not name:
+        _check_choices(family, space)
     check_outputs(metric, data, network.outputs)
     mode = _mode(network, options, notes)
     settings = EvaluationSettings(mode, options.rows, options.threads, options.memory_bytes)
@@ -178,10 +181,10 @@ def searched_space(
     return replace(space, stages=tuple((unit,) for unit in space.units if unit in free))
 
 
-def check_choices(problem: Problem) -> None:
+def _check_choices(family: Family, space: Space) -> None:
     """Raises ``SelectError`` where nothing may be chosen of the only network."""
-    if not problem.space.free:
-        names = units_of(problem.family).names
+    if not space.free:
+        names = units_of(family).names
         why = "all are kept with --keep" if names else "`skipc units --all` says why"
         raise SelectError(f"there is no unit that may be skipped ({why}): nothing to select.")
 

@@ -20,7 +20,7 @@ from skipc.compiler.select.labels import warn_of_labels
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import ReferencePoint, front_of, hypervolume
 from skipc.compiler.select.pricing import Prices, Yardstick, price
-from skipc.compiler.select.problem import Notes, Problem, check_choices, open_problem
+from skipc.compiler.select.problem import Notes, Problem, open_problem
 from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.searches.stepwise import greedy_evaluations
 from skipc.compiler.select.space import MAX_CONFIGURATIONS, Candidate
@@ -171,10 +171,7 @@ def select(given: Mapping[str, Given], options: SelectOptions, notes: Notes) -> 
         problems[name] = open_problem(
             *(supernets[name], one.checkpoint, asked[name], told[name], name, data)
         )
-    if len(given) > 1:
-        check_answers({name: one.family.network for name, one in problems.items()})
-    else:
-        check_choices(*problems.values())
+    check_answers({name: one.family.network for name, one in problems.items()})
     yardstick = None
     if len(given) > 1:
         first = next(iter(problems.values())).family
