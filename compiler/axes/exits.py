@@ -99,6 +99,10 @@ class ExitsAxis(Axis[tuple[str, ...], Exits]):
                 )
         return tuple(name for name in known if name in record)
 
+    def record(self, choice: tuple[str, ...]) -> object:
+        """Returns the names, the end among them."""
+        return list(choice)
+
     def apply(self, network: Network, choice: tuple[str, ...], offer: Exits) -> Network:
         """Returns the network that answers there, without what no answer needs."""
         ends = END in choice

@@ -113,6 +113,7 @@ def test_the_offer_is_the_heads_in_network_order():
     chosen = ExitsAxis().read(["end", "layer2.0", "layer1.0"], offer, "here")
     assert chosen == ("layer1.0", "layer2.0", "end")
     assert ExitsAxis().taken(chosen) == ("layer1.0", "layer2.0")
+    assert ExitsAxis().read(ExitsAxis().record(chosen), offer, "here") == chosen
     texts = [ExitsAxis().text(each) for each in (chosen, ("end",), ("layer1.0",))]
     assert texts == ["3 exits", "to the end", "ends at layer1.0"]
 
