@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from skipc.compiler.errors import CheckpointError
@@ -98,6 +101,7 @@ def load_weights(path: Path, module: nn.Module, weights: Weights, model: str) ->
     What only a wrapper writes into names (``module.``, ``_orig_mod.``) is taken off where the
     network's own names lack it. Batch-norm counters (``num_batches_tracked``) may be missing:
     nothing reads them in eval mode; so may a name of a tensor that is there under another one.
+    Names that transformers wrote are taken as it takes them.
 
     Raises:
         CheckpointError: Names or shapes do not fit, a value would lose precision or cannot be
@@ -106,6 +110,9 @@ def load_weights(path: Path, module: nn.Module, weights: Weights, model: str) ->
     own = module.state_dict()
     weights = _without_wrappers(path, weights, own)
     _check_tensors(path, weights, own, model)
+    if not weights.keys() <= own.keys():
+        weights = _renamed(module, weights)
+        _check_tensors(path, weights, own, model)
     try:
         result = module.load_state_dict(dict(weights), strict=False)
     # Whatever PyTorch says of tensors of kinds that it cannot copy.
@@ -183,6 +190,33 @@ def _without_wrappers(path: Path, weights: Weights, own: Iterable[str]) -> Weigh
                 " taken off. Save the state_dict of the network itself."
             )
         found[bare] = value
+    return found
+
+
+def _renamed(module: nn.Module, weights: Weights) -> Weights:
+    """Returns weights by the network's names, where transformers knows what they were called.
+
+    Its ``save_pretrained`` writes the names of older versions, which other programs read.
+    """
+    library = sys.modules.get("transformers")
+    base = getattr(library, "PreTrainedModel", None)
+    if base is None or not isinstance(module, base):
+        return weights
+    types = {value.dtype for value in weights.values() if value.is_floating_point()}
+    if len(types) != 1:
+        return weights
+    try:
+        with redirect_stderr(StringIO()):  # it draws a bar
+            renamed, told = type(module).from_pretrained(
+                None,
+                config=module.config,
+                state_dict=dict(weights),
+                dtype=types.pop(),
+                output_loading_info=True,
+            )
+    except Exception:  # whatever it says of weights that are another network's
+        return weights
+    found: Weights = weights if any(told.values()) else renamed.state_dict()
     return found
 
 

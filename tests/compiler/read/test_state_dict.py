@@ -48,6 +48,25 @@ def test_a_tensor_that_is_there_under_another_name_is_not_missing() -> None:
         loaded(one)
 
 
+def test_names_that_transformers_saves_are_those_of_its_class(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "image_size": 8, "patch_size": 4, "num_labels": 3}
+    network = ViTForImageClassification(ViTConfig(**sizes)).eval()
+    network.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert not weights.keys() <= network.state_dict().keys(), "it renames none"
+    read = ViTForImageClassification(ViTConfig(**sizes)).eval()
+    load_weights(PATH, read, weights, "net")
+    images = torch.randn(1, 3, 8, 8)
+    assert torch.equal(read(images).logits, network(images).logits)
+    lacking = dict(list(weights.items())[1:])
+    with pytest.raises(CheckpointError, match="the weights do not fit net"):
+        load_weights(PATH, read, lacking, "net")
+
+
 @pytest.mark.parametrize(
     "form",
     [
