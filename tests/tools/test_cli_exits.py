@@ -27,12 +27,13 @@ def test_units_list_the_heads(with_exits: Path) -> None:
     told = skipc("units", with_exits / "ckpt.pt").out
     heads = read_heads(with_exits / "ckpt.pt")
     assert [head.name for head in heads] == EXITS
-    rows = [line.split() for line in told.split("exits")[1].splitlines()[1:]]
+    listed, _, _ = told.split("exits")[1].partition("\n\n")
+    rows = [line.split() for line in listed.splitlines()[1:]]
     assert [(*row[:2], *row[-2:]) for row in rows] == [
         (str(i), head.name, f"{100 * head.accuracy:.1f}", "%") for i, head in enumerate(heads)
     ]
-    listed = skipc("units", with_exits / "ckpt.pt", "--json").json()["axes"]["exits"]
-    assert [one["accuracy"] for one in listed] == [head.accuracy for head in heads]
+    documents = skipc("units", with_exits / "ckpt.pt", "--json").json()["axes"]["exits"]
+    assert [one["accuracy"] for one in documents] == [head.accuracy for head in heads]
 
 
 def test_a_route_has_a_stage_for_each_exit(with_exits: Path) -> None:

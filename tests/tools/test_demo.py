@@ -35,8 +35,9 @@ BRIEF = Setting(
 
 
 def test_demo_trains_builds_runs_and_draws(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "my demo"
     show(out, BRIEF)
     told = capfd.readouterr().out
