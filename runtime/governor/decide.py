@@ -110,9 +110,10 @@ def _late(
 ) -> Decision:
     """Returns the decision where none is in time as surely as the quantile says."""
     latency, points = state.latency, [point for point, _ in candidates]
-    medians_ms = typical_ms(points, latency)
+    level, scatter, _ = latency.next_phase
+    medians_ms = typical_ms(points, latency._replace(log_slowdown=level))
     kept = [
-        kept_share(point, ms, latency.scatter, latency.stalls, limit_ms)
+        kept_share(point, ms, scatter, latency.stalls, limit_ms)
         for point, ms in zip(points, medians_ms, strict=True)
     ]
     indices, most = range(len(points)), max(kept)

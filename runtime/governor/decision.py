@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 CLIMB_MARGIN = 0.015
 """Logarithm of how far below the budget a prediction must be to be admitted."""
-LATE_SHARES = 2.0
+LATE_SHARES = 4.0
 SHORTEST_DWELL_S = 0.5
 LONGEST_DWELL_S = 60.0
 SOON_DWELLS = 4.0

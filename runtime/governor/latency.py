@@ -23,7 +23,9 @@ configuration's residual x noise, and sometimes a stall on top:
   slow-down from them.
 - *Phases*: scatter and tail belong to a slow-down. Where another process comes and goes, each
   of the last few is found again with its own. Where a late call is rather the first of such a
-  phase than a stall, the next call is predicted as if it had come to stay.
+  phase than a stall, the next call is predicted as if it had come to stay. A faster phase may
+  lie within the scatter of a slower one; it is found again once the last calls are more
+  likely in it (Page's cumulative sum, 1954), since nothing makes a single call faster.
 """
 
 from __future__ import annotations
@@ -54,6 +56,10 @@ LEAST_OF_PHASE = 5
 """Phases of fewer calls are not remembered."""
 PHASE_WIDTH = 0.1
 """Slow-downs whose logarithms are closer than this are the same phase."""
+LIKELIER = math.log(100)
+"""By how much calls must be likelier in a faster phase: at least two of them ..."""
+LIKELIER_BY_A_CALL = math.log(20)
+"""... since a single one says no more than that."""
 SCATTER_GAIN = 0.05
 SMALLEST_SCATTER = 0.01
 TAIL_GAIN = 0.1
@@ -99,6 +105,8 @@ class LatencyEstimate(NamedTuple):
         stalls: What is known of stalls.
         phases: Slow-downs before this one, the last one first.
         shifted: What ``observed`` was when the slow-down started anew.
+        quicker: By how much the last calls are likelier in the last of the faster phases,
+            as a logarithm; at least 0.
     """
 
     log_slowdown: float
@@ -114,6 +122,7 @@ class LatencyEstimate(NamedTuple):
     stalls: Stalls = Stalls()
     phases: tuple[Phase, ...] = ()
     shifted: int = 0
+    quicker: float = 0.0
 
     @property
     def slowdown(self) -> float:
@@ -137,11 +146,12 @@ class LatencyEstimate(NamedTuple):
         return reach if reach > HELD_UP else HELD_UP
 
     @property
-    def next_log_slowdown(self) -> float:
-        """What the next call is predicted with: cautious, while a phase may have begun."""
+    def next_phase(self) -> Phase:
+        """What the next call is predicted with: cautious, while a slower phase may have begun."""
+        now = Phase(self.log_slowdown, self.scatter, self.tail)
         if not self.held_ms or self.stalls.shifts <= self.stalls.stalled:
-            return self.log_slowdown
-        return max([self.row[-1], *(phase.log_slowdown for phase in self.phases)])
+            return now
+        return max((now._replace(log_slowdown=self.row[-1]), *self.phases))
 
 
 def first_estimate(
@@ -177,9 +187,11 @@ def predict_logs(
     points: Sequence[OperatingPoint], estimate: LatencyEstimate, deviations: float
 ) -> list[float]:
     """Returns the logarithms of ``predict_ms``, which are cheaper to compare."""
-    level, residuals = estimate.next_log_slowdown, estimate.log_residuals
+    level, tail, residuals = estimate.log_slowdown, estimate.tail, estimate.log_residuals
+    if estimate.held_ms:
+        level, _, tail = estimate.next_phase
     held_ms = estimate.stalls.quantile_ms(deviations)
-    learnt = estimate.tail * (deviations / DEVIATIONS_AT_99)
+    learnt = tail * (deviations / DEVIATIONS_AT_99)
     near, far = spread_of(deviations)
     most, logs = estimate.most_beyond, []
     for point in points:
@@ -202,7 +214,7 @@ def stages_ms(
 
     The tail does not count: it is that of all calls, and they differ in where they stop.
     """
-    level = estimate.next_log_slowdown + estimate.log_residuals[point.configuration]
+    level = estimate.next_phase.log_slowdown + estimate.log_residuals[point.configuration]
     reach = deviations / DEVIATIONS_AT_99
     tails = [math.log(ms) for ms in point.upto_p99_ms] or point.log_upto
     found = []
@@ -243,7 +255,7 @@ def observe(
     standard deviations: ``Budget.deviations``.
     """
     (level, residuals, scatter, tail, settled, calls, observed, last,
-     row, held_ms, stalls, phases, shifted) = estimate  # fmt: skip
+     row, held_ms, stalls, phases, shifted, quicker) = estimate  # fmt: skip
     name, upto = point.configuration, point.log_upto[stage]
     expected = upto + residuals[name]
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
@@ -266,6 +278,12 @@ def observe(
             held_ms = (*held_ms, latency_ms - math.exp(level + expected))
         if len(row) >= _enough(row, held_ms, stalls):
             return _shifted(estimate, row, held_ms, name, settled)
+    if phases:
+        faster = next((p for p in phases if p.log_slowdown < level - PHASE_WIDTH), None)
+        quicker = 0.0 if faster is None else _likelier(faster, quicker, seen, level, scatter)
+        if faster is not None and quicker >= LIKELIER:
+            settled = settled if was_row else tail
+            return _shifted(estimate, (faster.log_slowdown,), (), name, settled)
     if last != name and last and calls > JUMP_CALLS and not was_row:
         stalled = is_held and stalls.likelier
         residuals = residuals if stalled else _with_deviation(residuals, name, off)
@@ -295,7 +313,7 @@ def observe(
             scatter = SMALLEST_SCATTER
     return LatencyEstimate(
         level, residuals, scatter, tail, settled if row else tail, calls, observed + 1, name,
-        row, held_ms, stalls, phases, shifted,
+        row, held_ms, stalls, phases, shifted, quicker,
     )  # fmt: skip
 
 
@@ -306,6 +324,16 @@ def _enough(row: Sequence[float], held_ms: Sequence[float], stalls: Stalls) -> i
         while enough < MOST_IN_A_ROW and stalls.rate**enough > CHANCE_OF_A_ROW:
             enough += 1
     return enough
+
+
+def _likelier(
+    faster: Phase, before: float, seen: float, level: float, scatter: float
+) -> float:
+    """Returns by how much the calls up to this one are likelier in ``faster``, at least 0."""
+    width = max(faster.scatter, PHASE_WIDTH)
+    here, there = (seen - level) / scatter, (seen - faster.log_slowdown) / width
+    by = math.log(scatter / width) + (here * here - there * there) / 2
+    return max(before + _clamp(by, LIKELIER_BY_A_CALL), 0.0)
 
 
 def _shifted(
@@ -339,6 +367,7 @@ def _shifted(
         stalls=after_calls(estimate.stalls, (), shifts=len(held_ms) == count),
         phases=phases,
         shifted=estimate.observed + 1,
+        quicker=0.0,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from skipc.runtime import Budget, OperatingPoint, decide
 from skipc.runtime.governor import first_state
-from skipc.runtime.governor.latency import observe, predict_ms
+from skipc.runtime.governor.latency import Phase, observe, predict_ms
 from skipc.runtime.governor.stalls import Stalls, after_calls, kept_share
 from tests.runtime.governor.families import governed
 
@@ -122,3 +122,29 @@ def test_who_wants_to_be_surer_climbs_more_seldom():
     rests, kept = in_phases(room=1.25, quantile=0.999)
     assert (rests == 0).mean() < 0.5
     assert kept.mean() > 0.99
+
+
+def test_a_phase_within_the_scatter_of_a_slower_one_is_found_again():
+    rest = Phase(0.0, scatter=0.02, tail=0.01)
+    estimate = first_state(POINTS).latency._replace(
+        log_slowdown=0.6, scatter=0.25, tail=0.5, configuration="mid", phases=(rest,)
+    )
+    once = observe(POINTS[1], estimate, POINTS[1].p50_ms)
+    assert once.log_slowdown > 0.5  # one call may be luck
+    twice = observe(POINTS[1], once, POINTS[1].p50_ms)
+    assert (twice.log_slowdown, twice.scatter, twice.tail) == rest
+
+
+def test_what_is_late_as_a_slower_phase_begins_is_judged_by_that_phase():
+    state = first_state(POINTS)
+    begun = state.latency._replace(
+        row=(1.0,),
+        held_ms=(2.0,),
+        stalls=Stalls(shifts=2.0),
+        phases=(Phase(1.0, scatter=0.1, tail=0.6),),
+    )
+    budget = Budget(latency_ms=1.2)
+    assert decide(POINTS, budget, state).configuration == "mid"
+    decision = decide(POINTS, budget, state._replace(latency=begun))
+    assert not decision.feasible
+    assert decision.configuration == "fast"
