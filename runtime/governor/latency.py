@@ -147,7 +147,7 @@ class LatencyEstimate(NamedTuple):
 
     @property
     def next_phase(self) -> Phase:
-        """What the next call is predicted with: cautious, while a slower phase may have begun."""
+        """What the next call is predicted with; cautious where a slower phase may begin."""
         now = Phase(self.log_slowdown, self.scatter, self.tail)
         if not self.held_ms or self.stalls.shifts <= self.stalls.stalled:
             return now
