@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skipc.compiler import axes
+from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.graph.costs import parameters
 from skipc.compiler.norms.apply import Norms
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
@@ -15,7 +16,7 @@ from skipc.runtime.bundle.manifest import AxisEntry, OptionEntry
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.compiler.axes.axis import Gene, Genes, Offer
+    from skipc.compiler.axes.axis import Axis, Gene, Genes, Offer
     from skipc.compiler.heads import Head
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
@@ -42,11 +43,13 @@ class Family:
         network: The full network, its batch norms unfolded.
         offers: What may be chosen, by axis.
         norms: The norm statistics of every configuration.
+        searched: The keys of the axes that a search decides.
     """
 
     network: Network
     offers: Mapping[str, Offer]
     norms: Norms
+    searched: frozenset[str] = frozenset({SkipAxis.key})
 
     def with_norms(self, norms: FamilyNorms) -> Family:
         """Returns the family with other norm statistics; not where the network has several."""
@@ -76,12 +79,14 @@ class Family:
     @property
     def genes(self) -> tuple[Gene, ...]:
         """What a search decides, axis by axis."""
-        return tuple(gene for axis in axes.AXES for gene in axis.genes(self.offers[axis.key]))
+        return tuple(
+            gene for axis in self._searched for gene in axis.genes(self.offers[axis.key])
+        )
 
     def decoded(self, genes: Genes) -> dict[str, object]:
         """Returns the choices by axis; an axis whose genes are all 0 is left alone."""
         found: dict[str, object] = {}
-        for axis in axes.AXES:
+        for axis in self._searched:
             offer = self.offers[axis.key]
             count = len(axis.genes(offer))
             if any(genes[:count]):
@@ -99,10 +104,14 @@ class Family:
         found = []
         for axis in axes.AXES:
             offer = self.offers[axis.key]
-            if axis.key in named or axis.genes(offer):
+            if axis.key in named or (axis.key in self.searched and axis.genes(offer)):
                 options = (OptionEntry(o.name, o.parameters, o.macs) for o in offer.options)
                 found.append(AxisEntry(axis.key, tuple(options)))
         return tuple(found)
+
+    @property
+    def _searched(self) -> list[Axis[Any, Any]]:
+        return [axis for axis in axes.AXES if axis.key in self.searched]
 
     def _applied(
         self, network: Network, choices: Mapping[str, object], after_norms: bool

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from skipc.compiler.axes.axis import Axis, Offer
+from skipc.compiler.axes.axis import Axis, Gene, Genes, Offer
 from skipc.compiler.axes.width_groups import SPLIT, find_groups
+from skipc.compiler.axes.width_levels import alike_of
 from skipc.compiler.cut import Narrowed
 from skipc.compiler.errors import FrontError
 from skipc.compiler.graph.index import is_inside
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.channel_paths import PerChannel
     from skipc.compiler.axes.width_groups import Group
+    from skipc.compiler.axes.width_levels import Alike
+    from skipc.compiler.family import Family
     from skipc.compiler.network import Network
 
 
@@ -93,6 +97,11 @@ class WidthOffer(Offer):
                     )
                 )
         return found
+
+    @cached_property
+    def alike(self) -> tuple[Alike, ...]:
+        """What a search decides."""
+        return alike_of(self.groups, self.model)
 
     def kept(self, group: Group, count: int) -> NDArray[np.bool_]:
         """Returns which channels of a group stay: the ``count`` most important ones.
@@ -226,6 +235,24 @@ class WidthAxis(Axis[Widths, WidthOffer]):
         SplitChannelsPass(split)(model)
         return replace(network, model=model)
 
+    def genes(self, offer: WidthOffer) -> tuple[Gene, ...]:
+        """Returns a gene for groups that are alike: its values are ever fewer channels."""
+        return tuple(Gene(self.key, one.name, 1 + len(one.counts)) for one in offer.alike)
+
+    def decode(self, genes: Genes, offer: WidthOffer) -> Widths:
+        """Returns how wide the groups are, in network order."""
+        counts = {
+            group.name: alike.counts[value - 1]
+            for alike, value in zip(offer.alike, genes, strict=True)
+            for group in alike.groups
+            if value
+        }
+        return tuple(
+            Width(group.name, counts[group.name], group.channels)
+            for group in offer.groups
+            if group.name in counts
+        )
+
     def taken(self, choice: Widths) -> tuple[str, ...]:
         """Returns the groups that are narrowed, each with its number of channels."""
         return tuple(width.name for width in choice)
@@ -237,6 +264,11 @@ class WidthAxis(Axis[Widths, WidthOffer]):
         shares = sorted({round(100 * width.kept / width.channels) for width in choice})
         ends = "-".join(str(share) for share in dict.fromkeys((shares[0], shares[-1])))
         return f"{len(choice)} group{'s' * (len(choice) > 1)} {ends} % wide"
+
+
+def widths_of(family: Family) -> WidthOffer:
+    """Returns what the axis offers of a family's network."""
+    return cast("WidthOffer", family.offers[WidthAxis.key])
 
 
 def _unknown(path: str, offer: WidthOffer) -> str:

@@ -45,6 +45,8 @@ class Group:
         depthwise: Convolutions with a group for each channel, by their first outputs.
         sizes: Constant shapes that name how many they are: ``axis`` is the place there.
         norms: Batch norms that they go through, by their outputs, in network order.
+        working: Layers whose operations are in proportion to their number, by their first
+            outputs; one that is in proportion twice stands here twice.
         parameters: Entries of all those constants.
         macs: Operations of all those layers.
     """
@@ -59,6 +61,7 @@ class Group:
     depthwise: tuple[str, ...]
     sizes: tuple[PerChannel, ...]
     norms: tuple[str, ...]
+    working: tuple[str, ...]
     parameters: int
     macs: int
 
@@ -92,7 +95,7 @@ def find_groups(model: ir.Model) -> tuple[tuple[Group, ...], Mapping[str, str]]:
 
 
 def _group(name: str, found: Channels) -> Group:
-    working = {*found.makers, *found.depthwise, *found.mixers}
+    working = (*found.makers, *found.depthwise, *found.mixers)
     return Group(
         name=name,
         channels=found.channels,
@@ -104,8 +107,9 @@ def _group(name: str, found: Channels) -> Group:
         depthwise=tuple(map(_name, found.depthwise)),
         sizes=tuple(found.sizes),
         norms=tuple(map(_name, found.norms)),
+        working=tuple(map(_name, working)),
         parameters=found.entries,
-        macs=sum(map(node_macs, working)),
+        macs=sum(map(node_macs, set(working))),
     )
 
 

@@ -48,7 +48,15 @@ def evaluated_family(
         return family
     if graph.switching is not None:
         return replace(family, network=graph)
-    return family_of(replace(scaled(graph, scaling), heads=family.network.heads))
+    found = family_of(replace(scaled(graph, scaling), heads=family.network.heads))
+    found = replace(found, searched=family.searched)
+    if found.genes != family.genes:
+        note(
+            "the batch stays as it was exported, which makes evaluation slow: with a dynamic"
+            " batch what is decided is another."
+        )
+        return family
+    return found
 
 
 def batched_graph(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipc.compiler.cut import Narrowed
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import NormMode, pooled_statistics, scaled_statistics
 from skipc.compiler.select.samples import Chunks, chunks_of
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
+    from skipc.compiler.axes.width import WidthOffer
+    from skipc.compiler.axes.width_groups import Group
     from skipc.compiler.graph.batch_norms import Norm
     from skipc.compiler.network import Network
     from skipc.compiler.norms.statistics import NetworkNorms, NormStatistics
@@ -63,7 +66,9 @@ class Evaluator:
         reestimate: What norm statistics are estimated on; not read in mode ``shared``.
         settings: How to evaluate.
         base: The statistics that scalars are relative to, by the norms' names; None for this
-            network's own, with no unit skipped.
+            network's own, with nothing left out.
+        widths: Its groups of channels; behind the units' values ``Genes`` says of each how
+            many of its channels go. None for a network without.
 
     Attributes:
         unit_rows: Rows that went through a unit's branch, summed over units and
@@ -78,21 +83,26 @@ class Evaluator:
         reestimate: Samples,
         settings: EvaluationSettings,
         base: NetworkNorms | None = None,
+        widths: WidthOffer | None = None,
     ) -> None:
         self._model = graph.model
-        self._channels = graph.channels
+        self._widths = widths
+        groups = () if widths is None else widths.groups
         self._mode = settings.mode
         self._given_base = base
         self._settings = settings
-        self._segments = cut_graph(graph.model, units, self._mode is not NormMode.SHARED)
-        self._full: Genes = (0,) * len(units)
+        self._segments = cut_graph(
+            graph.model, units, self._mode is not NormMode.SHARED, groups
+        )
+        self._full: Genes = (0,) * (len(units) + len(groups))
         sizes = {spec.shape[0] for spec in graph.inputs if spec.shape}
         fixed = next((size for size in sizes if isinstance(size, int)), None)
         self._padded = fixed is not None
         self.rows = fixed or settings.rows
         self._reestimate = chunks_of(reestimate.inputs, self.rows, self._padded)
         self._affine = _multipliers(graph)
-        self._pieces: dict[str, Piece] = {}
+        self._masks = _masks(graph, groups)
+        self._pieces: dict[tuple[str, bool], Piece] = {}
         self._statistics: dict[Key, NormStatistics] = {}
         self._row_bytes: dict[str, int] = {}
         self.unit_rows = 0
@@ -126,11 +136,11 @@ class Evaluator:
         Empty in mode ``shared``.
         """
         self._estimate([genes])
-        found = {}
-        for norm, key in self._norms(genes):
-            own, kept = self._of_mode(norm, key), self._channels.get(norm.output)
-            found[norm.name] = own if kept is None else own.among(kept)
-        return found
+        resolver = Resolver(self._segments, genes)
+        return {
+            norm.name: self._of_mode(norm, key, resolver.key(cut))
+            for cut, norm, key in self._norms(genes)
+        }
 
     def base_statistics(self) -> NetworkNorms:
         """Returns the re-estimated statistics of the full network, by the norms' names.
@@ -138,7 +148,7 @@ class Evaluator:
         Empty in mode ``shared``.
         """
         self._estimate([self._full])
-        return {norm.name: self._statistics[key] for norm, key in self._norms(self._full)}
+        return {norm.name: self._statistics[key] for _, norm, key in self._norms(self._full)}
 
     def _plan(self, batch: Sequence[Genes]) -> Plan:
         ordered = sorted(set(batch))
@@ -178,22 +188,29 @@ class Evaluator:
         if constant is not None:
             return [np.broadcast_to(constant, (n, *constant.shape[1:])) for n in chunks.rows]
         segment = self._segments.segments[key.name]
-        if key.name not in self._pieces:
-            self._pieces[key.name] = Piece(self._model, segment, self._settings.threads)
+        gone = {group: key.gone(group, self._segments.units) for group in segment.groups}
+        which = key.name, any(gone.values())
+        if which not in self._pieces:
+            threads = self._settings.threads
+            self._pieces[which] = Piece(self._model, segment, threads, which[1])
         if key.name in self._segments.joins:
             self.unit_rows += sum(chunks.counts)
         fed: dict[str, NDArray[Any]] = {}
         for norm, cut in segment.norms:
             place = segment.inputs.index(cut)
             self._pool(read[place], inputs[place], chunks)
-            fed |= self._fed(norm, read[place])
+            fed |= self._fed(norm, read[place], key)
+        for name, group in segment.read if which[1] else ():
+            axis, dimensions, dtype = self._masks[name]
+            kept = Narrowed(name, axis, self._kept(group, gone[group]))
+            fed[f"{name}.kept"] = kept.beside(dimensions).astype(dtype)
         values = []
         for number in range(len(chunks.counts)):
             given = {
                 name: arrays[number]
                 for name, arrays in zip(segment.inputs, inputs, strict=True)
             }
-            values.append(self._pieces[key.name].run(given | fed))
+            values.append(self._pieces[which].run(given | fed))
         self._row_bytes[key.name] = values[0].nbytes // chunks.rows[0]
         return values
 
@@ -206,7 +223,7 @@ class Evaluator:
         for some in (first, sorted(set(batch))):
             wanted = {
                 genes: tuple(
-                    {key: None for _, key in self._norms(genes) if key not in self._statistics}
+                    {k: None for _, _, k in self._norms(genes) if k not in self._statistics}
                 )
                 for genes in some
             }
@@ -221,25 +238,41 @@ class Evaluator:
         if key not in self._statistics:
             self._statistics[key] = pooled_statistics(chunks.real(values))
 
-    def _norms(self, genes: Genes) -> list[tuple[Norm, Key]]:
-        """Returns the norms that a configuration runs, each with what it reads."""
+    def _norms(self, genes: Genes) -> list[tuple[str, Norm, Key]]:
+        """Returns the norms that a configuration runs.
+
+        Each with the cut whose segment it is in, and with what it reads.
+        """
         resolver = Resolver(self._segments, genes)
         found = []
         for key in resolver.reached():
             segment = self._segments.segments.get(key.name)
             for norm, cut in () if segment is None else segment.norms:
-                found.append((norm, resolver.key(cut)))
+                found.append((key.name, norm, resolver.key(cut)))
         return found
 
-    def _of_mode(self, norm: Norm, key: Key) -> NormStatistics:
-        own = self._statistics[key]
+    def _kept(self, group: int, gone: int) -> NDArray[np.bool_]:
+        """Returns which channels of a group stay."""
+        assert self._widths is not None
+        found = self._widths.groups[group]
+        return self._widths.kept(found, found.channels - gone)
+
+    def _of_mode(self, norm: Norm, read: Key, key: Key) -> NormStatistics:
+        """Returns the statistics of a norm in the segment of ``key``, given what it reads."""
+        own = self._statistics[read]
         if self._mode is NormMode.FULL or not norm.folds:
             return own
-        gamma, epsilon = self._affine[norm.output]
-        return scaled_statistics(own, self._base(norm), gamma, epsilon)
+        (gamma, epsilon), base = self._affine[norm.output], self._base(norm)
+        group = self._segments.norm_groups.get(norm.output)
+        gone = 0 if group is None else key.gone(group, self._segments.units)
+        if group is None or not gone:
+            return scaled_statistics(own, base, gamma, epsilon)
+        kept = self._kept(group, gone)
+        found = scaled_statistics(own.only(kept), base.only(kept), gamma[kept], epsilon)
+        return found.among(kept)
 
-    def _fed(self, norm: Norm, key: Key) -> dict[str, NDArray[Any]]:
-        statistics = self._of_mode(norm, key)
+    def _fed(self, norm: Norm, read: Key, key: Key) -> dict[str, NDArray[Any]]:
+        statistics = self._of_mode(norm, read, key)
         gamma, epsilon = self._affine[norm.output]
         return {
             f"{norm.output}.mean": statistics.mean.astype(gamma.dtype),
@@ -248,14 +281,13 @@ class Evaluator:
 
     def _base(self, norm: Norm) -> NormStatistics:
         if self._given_base is not None:
-            base, kept = self._given_base[norm.name], self._channels.get(norm.output)
-            return base if kept is None else base.only(kept)
+            return self._given_base[norm.name]
         return self._statistics[self._base_keys[norm.output]]
 
     @cached_property
     def _base_keys(self) -> dict[str, Key]:
         """What each norm reads in the full network, by its output."""
-        return {norm.output: key for norm, key in self._norms(self._full)}
+        return {norm.output: key for _, norm, key in self._norms(self._full)}
 
     def _group_size(self, steps: Plan, chunks: Chunks) -> int:
         """Returns how many chunks fit under the memory cap at once."""
@@ -278,4 +310,17 @@ def _multipliers(graph: Network) -> dict[str, tuple[NDArray[Any], float]]:
         assert gamma.const_value is not None
         epsilon = nodes[norm.output].attributes.get_float("epsilon", 1e-5)
         found[norm.output] = gamma.const_value.numpy(), epsilon
+    return found
+
+
+def _masks(graph: Network, groups: Sequence[Group]) -> dict[str, tuple[int, int, Any]]:
+    """Returns of each tensor that is masked where its channels lie, its rank and its type."""
+    values = {value.name: value for node in graph.model.graph for value in node.outputs}
+    found = {}
+    for carrier in (carrier for group in groups for carrier in group.read):
+        value = values.get(carrier.value)
+        if value is not None:
+            assert value.shape is not None
+            assert value.dtype is not None
+            found[carrier.value] = carrier.axis, len(value.shape), value.dtype.numpy()
     return found

@@ -1,11 +1,13 @@
-"""Evaluating configurations: those that differ in units alone together."""
+"""Evaluating configurations: those that differ in units and widths alone together."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from skipc.compiler import axes
 from skipc.compiler.axes.skip import SkipAxis, units_of
+from skipc.compiler.axes.width import WidthAxis, widths_of
+from skipc.compiler.errors import SupernetError
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.axes.width import Widths
     from skipc.compiler.family import Family
     from skipc.compiler.select.samples import Samples
 
@@ -24,11 +27,11 @@ _Key = tuple[tuple[str, ...], ...]
 
 
 class Groups:
-    """Groups configurations by every choice but what they skip: a group is one network.
+    """Groups configurations by every choice but what they skip and how wide they are.
 
-    A network that switches more than its units holds one configuration, and nothing is
-    shared: then what is skipped tells groups apart, too. Norms are estimated on
-    ``reestimate``.
+    A group is one network. One that switches more than its units holds one configuration,
+    and nothing is shared: then what is skipped tells groups apart, too. Norms are estimated
+    on ``reestimate``.
     """
 
     def __init__(
@@ -38,30 +41,52 @@ class Groups:
         self._reestimate = reestimate
         self._settings = settings
         self._units = () if family.network.switching is not None else units_of(family).units
+        self._widths = widths_of(family)
+        self._together = {WidthAxis.key, *((SkipAxis.key,) if self._units else ())}
         self._known: dict[_Key, Evaluator] = {}
 
     def split(self, choices: Choices) -> tuple[_Key, Genes]:
-        """Returns the group of a configuration, and which of its units it skips."""
+        """Returns the group of a configuration, and what of its network is left out.
+
+        Raises:
+            SupernetError: The network has no such channels as it is evaluated.
+        """
         taken = {
             axis.key: axis.taken(choices[axis.key])
             for axis in axes.AXES
             if axis.key in choices
         }
-        skipped = set(taken.pop(SkipAxis.key, ())) if self._units else set()
-        key = tuple((axis, *names) for axis, names in taken.items() if names)
-        return key, tuple(int(unit.name in skipped) for unit in self._units)
+        skipped = set(taken.get(SkipAxis.key, ()))
+        key = tuple(
+            (axis, *names)
+            for axis, names in taken.items()
+            if names and axis not in self._together
+        )
+        widths = cast("Widths", choices.get(WidthAxis.key, ()))
+        gone = {width.group: width.channels - width.kept for width in widths}
+        groups = [group.name for group in self._widths.groups]
+        unknown = next((group for group in gone if group not in groups), None)
+        if unknown is not None:
+            raise SupernetError(
+                f"the channels of {unknown!r} cannot be followed in the network with a dynamic"
+                " batch, which is what it is evaluated with. Leave them out of 'width'."
+            )
+        without = (int(unit.name in skipped) for unit in self._units)
+        return key, (*without, *(gone.get(group, 0) for group in groups))
 
     def evaluator(self, choices: Choices) -> Evaluator:
         """Returns the evaluator of a configuration's group."""
         key, _ = self.split(choices)
         if key in self._known:
             return self._known[key]
-        others = {a: c for a, c in choices.items() if a != SkipAxis.key or not self._units}
+        others = {axis: c for axis, c in choices.items() if axis not in self._together}
         network = self._family.structure(others)
         base = self.evaluator({}).base_statistics() if key and self._units else None
-        found = Evaluator(network, self._units, self._reestimate, self._settings, base)
+        found = Evaluator(
+            *(network, self._units, self._reestimate, self._settings, base, self._widths)
+        )
         # Of what is evaluated once and holds no statistics nothing is kept.
-        if self._units:
+        if self._units or self._widths.groups:
             self._known[key] = found
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from skipc.compiler.extras import require
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,11 +21,39 @@ if TYPE_CHECKING:
     from skipc.compiler.axes.units import Unit
     from skipc.profiles import Profile
 
-    Run = Callable[[Genes], frozenset[int]]
-    Scaled = Callable[[Genes], int]
-
 _MIXED = 4
 """Configurations with a random half of the units, which units measured alone are fitted to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What is left of the operations of a network's parts, each a fraction.
+
+    Attributes:
+        around: Outside of units.
+        units: Of each unit; empty where all are whole.
+    """
+
+    around: float
+    units: tuple[float, ...] = ()
+
+
+FULL = Shares(1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a configuration runs.
+
+    Attributes:
+        units: The units.
+        scaled: How many of them have a scaled branch.
+        shares: How wide it is.
+    """
+
+    units: frozenset[int]
+    scaled: int = 0
+    shares: Shares = FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,60 +64,78 @@ class LatencyModel:
         base_ms: With all units skipped.
         unit_ms: What each unit adds, in network order.
         scale_ms: What the scalar of a norm adds to a branch.
+        following: How much of a part's time is in proportion to its operations, a fraction;
+            the rest is not saved by fewer channels.
     """
 
     base_ms: float
     unit_ms: tuple[float, ...]
     scale_ms: float = 0.0
+    following: float = 1.0
 
-    def predict_ms(self, run: frozenset[int], scaled: int) -> float:
-        """Returns the latency in milliseconds.
-
-        Args:
-            run: The units that are run.
-            scaled: How many of them have a scaled branch.
-        """
-        units_ms = sum(self.unit_ms[unit] for unit in run)
-        return self.base_ms + units_ms + self.scale_ms * scaled
+    def predict_ms(self, run: Run) -> float:
+        """Returns the latency in milliseconds."""
+        narrow_ms = self._gone_ms(run) * self.following
+        units_ms = sum(self.unit_ms[unit] for unit in run.units)
+        return self.base_ms + units_ms + self.scale_ms * run.scaled - narrow_ms
 
     def times(self, factor: float) -> LatencyModel:
         """Returns the model of a network that takes ``factor`` times as long."""
         unit_ms = tuple(factor * cost_ms for cost_ms in self.unit_ms)
-        return LatencyModel(factor * self.base_ms, unit_ms, factor * self.scale_ms)
+        return LatencyModel(
+            factor * self.base_ms, unit_ms, factor * self.scale_ms, self.following
+        )
+
+    def following_widths(
+        self, narrow: Mapping[str, Run], measured_ms: Mapping[str, float]
+    ) -> LatencyModel:
+        """Returns the model that is nearest to narrow networks that were measured.
+
+        Args:
+            narrow: Configurations with fewer channels, by name.
+            measured_ms: Their latencies.
+        """
+        whole = replace(self, following=0.0)
+        gone = np.array([self._gone_ms(run) for run in narrow.values()])
+        saved = np.array(
+            [whole.predict_ms(run) - measured_ms[name] for name, run in narrow.items()]
+        )
+        if not gone.any():
+            return self
+        return replace(self, following=float(np.clip(gone @ saved / (gone @ gone), 0, 1)))
+
+    def _gone_ms(self, run: Run) -> float:
+        """Returns what is saved at most: in proportion to the operations that go."""
+        around_ms = self.base_ms * (1 - run.shares.around)
+        if not run.shares.units:
+            return around_ms
+        shares = run.shares.units
+        return around_ms + sum(self.unit_ms[u] * (1 - shares[u]) for u in run.units)
 
 
 def fit_latency(
     units: tuple[Unit, ...],
     free: Sequence[int],
-    run: Run,
-    scaled: Scaled,
-    measured: Callable[[Mapping[str, Genes]], Mapping[str, float]],
+    design: Mapping[str, Run],
+    measured_ms: Mapping[str, float],
 ) -> LatencyModel:
     """Returns what each unit adds, from a few measured configurations.
 
-    Units with the same MACs and parameters are taken to cost the same. Measured are the full
-    network, all free units skipped, each kind skipped, and some random halves; the costs are
-    the non-negative least squares of the relative error.
+    Units with the same MACs and parameters are taken to cost the same; the costs are the
+    non-negative least squares of the relative error.
 
     Args:
         units: The units.
         free: Indices of those that may be skipped.
-        run: Which units' branches a configuration runs.
-        scaled: How many of these branches a norm's scalar multiplies.
-        measured: Returns the latencies of configurations in milliseconds.
+        design: What the configurations of ``designed`` run, by their names.
+        measured_ms: Their latencies.
     """
-    alike: dict[tuple[int, int], list[int]] = {}
-    for index in free:
-        alike.setdefault((units[index].macs, units[index].parameters), []).append(index)
-    kinds = list(alike.values())
-    configurations = design(len(units), free, kinds)
-    found = measured(configurations)
+    kinds = _kinds(units, free)
     rows, values = [], []
-    for name, genes in configurations.items():
-        alive = run(genes)
-        counts = (len(alive.intersection(kind)) for kind in kinds)
-        row = [1.0, float(scaled(genes)), *map(float, counts)]
-        rows.append(np.array(row) / found[name])
+    for name, run in design.items():
+        counts = (len(run.units.intersection(kind)) for kind in kinds)
+        row = [1.0, float(run.scaled), *map(float, counts)]
+        rows.append(np.array(row) / measured_ms[name])
         values.append(1.0)
     solve = require("scipy.optimize", "select").nnls
     solution: NDArray[Any] = solve(np.array(rows), np.array(values))[0]
@@ -101,17 +147,18 @@ def fit_latency(
     return LatencyModel(float(solution[0]), tuple(unit_ms), float(solution[1]))
 
 
-def design(
-    count: int, free: Sequence[int], kinds: Sequence[Sequence[int]]
-) -> dict[str, Genes]:
-    """Returns the configurations of ``count`` units to measure, the full network first."""
+def designed(units: tuple[Unit, ...], free: Sequence[int]) -> dict[str, Genes]:
+    """Returns the configurations of units to measure, the full network first.
 
-    def skipping(units: Sequence[int]) -> Genes:
-        return tuple(int(unit in units) for unit in range(count))
+    It, all free units skipped, each kind skipped, and some random halves.
+    """
+
+    def skipping(skipped: Sequence[int]) -> Genes:
+        return tuple(int(unit in skipped) for unit in range(len(units)))
 
     found: dict[Genes, str] = {skipping(()): "full"}
     found.setdefault(skipping(free), "none")
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(_kinds(units, free)):
         found.setdefault(skipping(kind), f"kind{number}")
         found.setdefault(skipping(kind[: (len(kind) + 1) // 2]), f"half{number}")
     rng = random.Random(0)
@@ -119,6 +166,14 @@ def design(
         half = rng.sample(free, len(free) // 2)
         found.setdefault(skipping(half), f"mixed{number}")
     return {name: genes for genes, name in found.items()}
+
+
+def _kinds(units: tuple[Unit, ...], free: Sequence[int]) -> list[list[int]]:
+    """Returns the free units in groups that are taken to cost the same."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for index in free:
+        alike.setdefault((units[index].macs, units[index].parameters), []).append(index)
+    return list(alike.values())
 
 
 def latency_of_profile(profile: Profile, units: tuple[str, ...]) -> LatencyModel:

@@ -72,6 +72,7 @@ class SelectOptions:
         data: The labelled data.
         target: A profile's name, or a path to one.
         constraints: What the chosen configurations have to keep; see ``Constraints.of``.
+        axes: The keys of the axes that the search decides.
         cost: What is minimised; None for the best that this host can tell.
         norm: How norms adapt; None for what suits the network.
         metric: ``top1`` or ``PKG.MODULE:FUNCTION``.
@@ -89,6 +90,7 @@ class SelectOptions:
     data: DataOptions
     target: str = "cpu"
     constraints: Constraints = field(default_factory=Constraints)
+    axes: tuple[str, ...] = ("skip",)
     cost: CostKind | None = None
     norm: NormMode | None = None
     metric: str = TOP1

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
 from skipc.compiler.axes.skip import units_of
+from skipc.compiler.axes.width import WidthAxis, widths_of
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import node_macs, parameters
 from skipc.compiler.graph.index import constant_outputs, live_nodes
 from skipc.compiler.norms.statistics import NormMode
-from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
+from skipc.compiler.select.latency import (
+    FULL,
+    LatencyModel,
+    Run,
+    Shares,
+    designed,
+    fit_latency,
+    latency_of_profile,
+)
+from skipc.compiler.select.narrowing import Narrowing
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
@@ -22,10 +33,12 @@ from skipc.profiles import load_profile
 from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.axes.units import Unit
+    from skipc.compiler.axes.width import Widths
+    from skipc.compiler.axes.width_groups import Group
     from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.problem import Notes, Problem
     from skipc.profiles import Profile
@@ -43,12 +56,14 @@ class Counted:
         parameters: Trained parameters.
         run: Indices of the units whose branch is run: neither skipped nor within what is.
         reads: Whether its outputs depend on the inputs as the full network's do.
+        shares: What is left, by its width, of each part's operations.
     """
 
     macs: int
     parameters: int
     run: frozenset[int]
     reads: bool
+    shares: Shares
 
 
 class Counter:
@@ -57,34 +72,65 @@ class Counter:
     Args:
         model: The supernet's graph.
         units: Its units.
+        groups: Its groups of channels.
     """
 
-    def __init__(self, model: ir.Model, units: tuple[Unit, ...]) -> None:
+    def __init__(
+        self, model: ir.Model, units: tuple[Unit, ...], groups: tuple[Group, ...] = ()
+    ) -> None:
         self._graph = model.graph
         self._units = units
         self._macs = {node: node_macs(node) for node in model.graph}
         self._parameters = parameters(model.graph)
         self._constant = constant_outputs(model.graph)
+        self._narrowing = Narrowing(model.graph, groups)
 
-    def count(self, genes: Genes) -> Counted:
-        """Returns what the subnet of a configuration holds."""
+    def count(self, genes: Genes, widths: Widths = ()) -> Counted:
+        """Returns what the subnet of a configuration holds.
+
+        Args:
+            genes: A value for each unit.
+            widths: The groups that have fewer channels.
+        """
         skipped = [unit for unit, gene in zip(self._units, genes, strict=True) if gene]
         cuts = [cut for unit in skipped if unit.join for cut in unit.cuts]
-        live = live_nodes(self._graph, cuts)
+        gone = self._gone(skipped)
+        live = [node for node in self._macs if node not in gone]
+        macs = self._narrowing.macs(self._macs, widths)
         # What a network leaves out by its own means has no place in its graph.
         loose = [unit for unit in skipped if not unit.join]
         computed = {"", *(str(node.outputs[0].name) for node in live)}
-        gone = parameters(node for node in self._macs if node not in live)
         return Counted(
-            sum(self._macs[node] for node in live) - sum(unit.macs for unit in loose),
-            self._parameters - gone - sum(unit.parameters for unit in loose),
+            sum(macs[node] for node in live) - sum(unit.macs for unit in loose),
+            self._parameters
+            - parameters(gone)
+            - self._narrowing.parameters(live, widths)
+            - sum(unit.parameters for unit in loose),
             frozenset(
                 number
                 for number, unit in enumerate(self._units)
                 if not genes[number] and unit.join in computed
             ),
             constant_outputs(self._graph, cuts) == self._constant,
+            self._shares(macs) if widths else FULL,
         )
+
+    def _gone(self, skipped: Sequence[Unit]) -> set[ir.Node]:
+        cuts = [cut for unit in skipped if unit.join for cut in unit.cuts]
+        return set(self._macs).difference(live_nodes(self._graph, cuts)) if cuts else set()
+
+    @cached_property
+    def _inside(self) -> list[set[ir.Node]]:
+        """The nodes of each unit's branch."""
+        return [self._gone([unit]) for unit in self._units]
+
+    def _shares(self, macs: Mapping[ir.Node, int]) -> Shares:
+        def share(nodes: set[ir.Node]) -> float:
+            full = sum(self._macs[node] for node in nodes)
+            return sum(macs[node] for node in nodes) / full if full else 1.0
+
+        around = set(self._macs).difference(*self._inside)
+        return Shares(share(around), tuple(map(share, self._inside)))
 
 
 @dataclass
@@ -102,7 +148,9 @@ class Yardstick:
 
 @dataclass(frozen=True)
 class Prices:
-    """What configurations cost; those that differ in units alone are counted in one network.
+    """What configurations cost.
+
+    Those that differ in units and widths alone are counted in one network.
 
     Attributes:
         kind: What is minimised.
@@ -131,22 +179,24 @@ class Prices:
     def counted(self, genes: Genes) -> Counted:
         """Returns what the network of a configuration holds."""
         space, family = self.problem.space, self.problem.family
-        group = space.unskipped(genes)
+        group = space.whole(genes)
         if group not in self._counters:
-            network = family.structure(family.decoded(group))
-            self._counters[group] = Counter(network.model, units_of(family).units)
+            model = family.structure(family.decoded(group)).model
+            units, groups = units_of(family).units, widths_of(family).groups
+            self._counters[group] = Counter(model, units, groups)
         if genes not in self._counted:
-            self._counted[genes] = self._counters[group].count(space.skipped(genes))
+            widths = cast("Widths", family.decoded(genes).get(WidthAxis.key, ()))
+            self._counted[genes] = self._counters[group].count(space.skipped(genes), widths)
         return self._counted[genes]
 
     def predicted_ms(self, genes: Genes) -> float | None:
         """Returns the predicted latency; None where nothing is known of the target."""
         if not self.predicts:
             return None
-        group = self.problem.space.unskipped(genes)
+        group = self.problem.space.whole(genes)
         if group not in self._latencies:
             self._latencies[group] = self._latency(group)
-        return self._latencies[group].predict_ms(self.counted(genes).run, self._scaled(genes))
+        return self._latencies[group].predict_ms(self._run(genes))
 
     def cost(self, genes: Genes) -> float:
         """Returns what is minimised."""
@@ -162,6 +212,7 @@ class Prices:
         """Returns the latencies of a group's units: measured, or the profile's.
 
         A profile knows the full network alone: another group's are in proportion to its MACs.
+        With widths to decide, the network is measured at each of their steps, too.
         """
         space, units = self.problem.space, units_of(self.problem.family).units
         if self.profile.latency is not None:
@@ -169,15 +220,26 @@ class Prices:
             full = self.counted(space.full)
             return found.times(self.counted(group).macs / full.macs) if any(group) else found
         self.notes(f"measuring what each unit adds on target {self.profile.name}")
-        return fit_latency(
-            units,
-            [unit for unit, place in enumerate(space.units) if place in space.free],
-            lambda skipped: self.counted(space.skipping(group, skipped)).run,
-            lambda skipped: self._scaled(space.skipping(group, skipped)),
-            lambda configurations: self.measured_ms(
-                {name: space.skipping(group, g) for name, g in configurations.items()}
-            ),
+        free = [unit for unit, place in enumerate(space.units) if place in space.free]
+        plain = {
+            name: space.skipping(group, skipped)
+            for name, skipped in designed(units, free).items()
+        }
+        steps = space.narrowing(group)
+        narrow = {f"narrow{number}": genes for number, genes in enumerate(steps)}
+        measured_ms = self.measured_ms({**plain, **narrow})
+        model = fit_latency(
+            *(units, free),
+            {name: self._run(genes) for name, genes in plain.items()},
+            measured_ms,
         )
+        return model.following_widths(
+            {name: self._run(genes) for name, genes in narrow.items()}, measured_ms
+        )
+
+    def _run(self, genes: Genes) -> Run:
+        counted = self.counted(genes)
+        return Run(counted.run, self._scaled(genes), counted.shares)
 
     def measured_ms(self, configurations: Mapping[str, Genes]) -> dict[str, float]:
         """Returns the latencies by name, each of a graph of its own with its norms.

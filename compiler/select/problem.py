@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from skipc.compiler import axes
 from skipc.compiler.axes.axis import first_names
 from skipc.compiler.axes.skip import SkipAxis, units_of
+from skipc.compiler.axes.width import WidthAxis, widths_of
 from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import SelectError, SupernetError
 from skipc.compiler.family import Family, open_family
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Network
     from skipc.compiler.norms.statistics import FamilyNorms
     from skipc.compiler.read import Supernet
-    from skipc.compiler.select.options import Constraints, SelectOptions
+    from skipc.compiler.select.options import SelectOptions
     from skipc.compiler.select.samples import Samples
 
 
@@ -120,9 +122,11 @@ def open_problem(
     metric = find_metric(options.metric, data.parts.selection)
     notes("exporting the network")
     heads = read_heads(checkpoint) if options.exits else ()
-    family = open_family(supernet, scaling, heads, name)
+    searched = frozenset({SkipAxis.key, *options.axes})
+    family = replace(open_family(supernet, scaling, heads, name), searched=searched)
     network = family.network
-    space = searched_space(family, options.constraints, notes.note)
+    _check_axes(family, options)
+    space = searched_space(family, options, notes.note)
     if not name:
         _check_choices(family, space)
     check_outputs(metric, data, network.outputs)
@@ -153,18 +157,20 @@ def open_problem(
 
 
 def searched_space(
-    family: Family, constraints: Constraints, note: Callable[[str], None]
+    family: Family, options: SelectOptions, note: Callable[[str], None]
 ) -> Space:
     """Returns what may be chosen: not what is kept, nor the details of units but those named.
 
     Raises:
         SelectError: An option names no unit.
     """
-    units = units_of(family)
-    names = units.names
-    kept = _named("--keep", constraints.keep, names)
+    units, constraints = units_of(family), options.constraints
+    names, skips = units.names, SkipAxis.key in options.axes
+    kept = _named("--keep", constraints.keep, names) if skips else set(names)
     details = units.details - _named("--also", constraints.also, sorted(units.details))
-    if details:
+    for alike in widths_of(family).alike if WidthAxis.key in options.axes else ():
+        note(f"width: {alike.text} channels")
+    if details and skips:
         note(
             f"left alone: {len(details)} units that are details of others"
             f" ({first_names(sorted(details))}); --also UNIT tries one"
@@ -179,6 +185,17 @@ def searched_space(
     if family.network.switching is None:
         return space
     return replace(space, stages=tuple((unit,) for unit in space.units if unit in free))
+
+
+def _check_axes(family: Family, options: SelectOptions) -> None:
+    """Raises ``SelectError`` where nothing of an axis that is named may be decided."""
+    for axis in axes.AXES:
+        offer = family.offers[axis.key]
+        if axis.key in options.axes and axis.key != SkipAxis.key and not axis.genes(offer):
+            raise SelectError(
+                f"--axes {','.join(options.axes)}: this network offers nothing to decide for"
+                f" {axis.key!r}; `skipc units --all` says why. Leave it out."
+            )
 
 
 def _check_choices(family: Family, space: Space) -> None:

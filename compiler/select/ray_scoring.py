@@ -120,7 +120,7 @@ class RayScorer:
         """
         report = samples is self._problem.data.parts.report
         # Neighbours share most, those of one network above all.
-        ordered = sorted(batch, key=lambda g: (self._problem.space.unskipped(g), g))
+        ordered = sorted(batch, key=lambda g: (self._problem.space.whole(g), g))
         size = max(-(-len(ordered) // (len(self._workers) * _PIECES_PER_WORKER)), 1)
         pieces = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         free = list(self._workers)

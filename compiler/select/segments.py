@@ -3,7 +3,8 @@
 A *cut* is a value that is kept while configurations are evaluated: the join of a unit, the
 shortcut that takes its place, what a re-estimated norm reads, an output, and whatever two
 pieces would otherwise both compute. A *segment* is the nodes between a cut and those before; a
-*piece* is a segment as a session.
+*piece* is a segment as a session. Channels that are left out are multiplied by zero where they
+are read: then all widths share the pieces, and whatever comes before the first difference.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.axes.units import Unit
+    from skipc.compiler.axes.width_groups import Group
     from skipc.compiler.graph.batch_norms import Norm
 
 
@@ -39,11 +41,16 @@ class Segment:
         output: The cut's name.
         inputs: The cuts and network inputs that it reads.
         norms: The re-estimated norms in it, each with the cut that it reads.
+        read: The tensors in it whose channels may be left out, each with its group's number.
+        groups: The numbers of the groups that the segment depends on: by those tensors, and by
+            norms whose statistics are those of the channels that stay.
     """
 
     output: str
     inputs: tuple[str, ...]
     norms: tuple[tuple[Norm, str], ...]
+    read: tuple[tuple[str, int], ...] = ()
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +71,31 @@ class Segments:
         outputs: The network's outputs, all of them cuts or inputs.
         constants: Shortcuts that nothing computes, a row of each or as many as there are:
             parameters, and zeros in the place of a unit's further parts.
+        units: How many units there are.
+        norm_groups: By its output, the number of the group that a norm's channels are.
     """
 
     segments: dict[str, Segment]
     joins: dict[str, Join]
     outputs: tuple[str, ...]
     constants: dict[str, NDArray[Any]]
+    units: int
+    norm_groups: Mapping[str, int]
 
 
-def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Segments:
+def cut_graph(
+    model: ir.Model,
+    units: tuple[Unit, ...],
+    reestimated: bool,
+    groups: tuple[Group, ...] = (),
+) -> Segments:
     """Returns the pieces of ``model``, which is not changed.
 
     Args:
         model: The supernet's graph, topologically sorted.
         units: Its units; ``Join.unit`` counts them.
         reestimated: Whether the statistics of norms come from data.
+        groups: The groups of channels that may be fewer.
     """
     graph = model.graph
     by_join = {unit.join: (index, unit) for index, unit in enumerate(units)}
@@ -119,9 +136,14 @@ def cut_graph(model: ir.Model, units: tuple[Unit, ...], reestimated: bool) -> Se
             cuts |= set() if _given(read) else {read}
     _cut_shared(graph, cuts)
     segments = {name: Segment(name, (), ()) for name in constants}
-    segments |= {_name(cut): _segment(cut, cuts, norms, graph) for cut in cuts}
+    groups_read = {c.value: n for n, group in enumerate(groups) for c in group.read}
+    of_norms = {norm: n for n, group in enumerate(groups) for norm in group.norms}
+    of_norms = {norm: n for norm, n in of_norms.items() if norm in norms}
+    segments |= {
+        _name(cut): _segment(cut, cuts, norms, graph, groups_read, of_norms) for cut in cuts
+    }
     outputs = tuple(_name(value) for value in graph.outputs)
-    return Segments(segments, joins, outputs, constants)
+    return Segments(segments, joins, outputs, constants, len(units), of_norms)
 
 
 def _cut_shared(graph: ir.Graph, cuts: set[ir.Value]) -> None:
@@ -144,7 +166,12 @@ def _cut_shared(graph: ir.Graph, cuts: set[ir.Value]) -> None:
 
 
 def _segment(
-    cut: ir.Value, cuts: set[ir.Value], norms: dict[str, Norm], graph: ir.Graph
+    cut: ir.Value,
+    cuts: set[ir.Value],
+    norms: Mapping[str, Norm],
+    graph: ir.Graph,
+    groups_read: Mapping[str, int],
+    norm_groups: Mapping[str, int],
 ) -> Segment:
     inside: set[ir.Node] = set()
     inputs: dict[str, None] = {}
@@ -167,7 +194,12 @@ def _segment(
         for node in graph
         if node in inside and _name(node.outputs[0]) in norms
     )
-    return Segment(_name(cut), tuple(sorted(inputs)), found)
+    names = [_name(value) for node in graph if node in inside for value in node.outputs]
+    read = tuple((name, groups_read[name]) for name in names if name in groups_read)
+    groups = {number for _, number in read} | {
+        norm_groups[name] for name in names if name in norm_groups
+    }
+    return Segment(_name(cut), tuple(sorted(inputs)), found, read, tuple(sorted(groups)))
 
 
 def _given(value: ir.Value) -> bool:
@@ -184,9 +216,18 @@ class Piece:
 
     The statistics of its re-estimated norms are inputs, ``<norm output>.mean`` and
     ``.variance``: one session serves all configurations.
+
+    Args:
+        model: The supernet's graph.
+        segment: The segment.
+        threads: Threads of ONNX Runtime.
+        masked: Whether channels are left out: what tensors are multiplied by are inputs,
+            ``<tensor>.kept``.
     """
 
-    def __init__(self, model: ir.Model, segment: Segment, threads: int) -> None:
+    def __init__(
+        self, model: ir.Model, segment: Segment, threads: int, masked: bool = False
+    ) -> None:
         ort = require("onnxruntime", "compiler")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -194,7 +235,7 @@ class Piece:
         # There are many sessions; threads that wait by spinning would starve the others.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_cpu_mem_arena = False
-        data = _serialized(model, segment)
+        data = _serialized(model, segment, masked)
         try:
             self._session = ort.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
@@ -214,7 +255,7 @@ class Piece:
         return output
 
 
-def _serialized(model: ir.Model, segment: Segment) -> bytes:
+def _serialized(model: ir.Model, segment: Segment, masked: bool) -> bytes:
     """Returns the segment as a model of its own."""
     graph = ir.convenience.extract(model.graph, segment.inputs, [segment.output])
     reestimated = {norm.output for norm, _ in segment.norms}
@@ -227,6 +268,8 @@ def _serialized(model: ir.Model, segment: Segment) -> bytes:
                 given = ir.val(f"{name}.{kind}", old.dtype)
                 graph.inputs.append(given)
                 node.replace_input_with(operand, given)
+    for name, _ in segment.read if masked else ():
+        _mask(graph, name)
     for value in graph.initializers.values():
         # In memory: a model made of bytes has no folder to find external weights in.
         assert value.const_value is not None
@@ -235,3 +278,18 @@ def _serialized(model: ir.Model, segment: Segment) -> bytes:
     part = ir.Model(graph, ir_version=model.ir_version, functions=functions)
     data: bytes = ir.to_proto(part).SerializeToString()
     return data
+
+
+def _mask(graph: ir.Graph, name: str) -> None:
+    """Lets all that reads a tensor read it times an input."""
+    node = next(n for n in graph if any(_name(output) == name for output in n.outputs))
+    whole = next(output for output in node.outputs if _name(output) == name)
+    kept = ir.val(f"{name}.kept", whole.dtype)
+    graph.inputs.append(kept)
+    product = ir.node("Mul", [whole, kept])
+    result = product.outputs[0]
+    result.type, result.shape = whole.type, whole.shape
+    whole.replace_all_uses_with(result, replace_graph_outputs=True)
+    product.replace_input_with(0, whole)
+    whole.name, result.name = f"{name}.whole", name
+    graph.insert_after(node, product)

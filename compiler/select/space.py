@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.axes.skip import SkipAxis
+from skipc.compiler.axes.width import WidthAxis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,9 +70,28 @@ class Space:
         changed = dict(zip(self.units, skipped, strict=True))
         return tuple(changed.get(place, value) for place, value in enumerate(genes))
 
-    def unskipped(self, genes: Genes) -> Genes:
-        """Returns a configuration with no unit skipped: its group, one network."""
-        return self.skipping(genes, (0,) * len(self.units))
+    def whole(self, genes: Genes) -> Genes:
+        """Returns a configuration with no unit skipped, at full width: one network.
+
+        Those with the same one are evaluated and counted together.
+        """
+        together = (SkipAxis.key, WidthAxis.key)
+        return tuple(
+            0 if gene.axis in together else value
+            for gene, value in zip(self.genes, genes, strict=True)
+        )
+
+    def narrowing(self, genes: Genes) -> list[Genes]:
+        """Returns a configuration narrower and narrower, by all that may be at once."""
+        widths = [g for g in self.free if self.genes[g].axis == WidthAxis.key]
+        most = max((self.genes[gene].values for gene in widths), default=1)
+        return [
+            tuple(
+                min(step, self.genes[place].values - 1) if place in widths else value
+                for place, value in enumerate(genes)
+            )
+            for step in range(1, most)
+        ]
 
     @property
     def steps(self) -> tuple[tuple[int, int], ...]:

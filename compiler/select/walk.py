@@ -1,8 +1,9 @@
 """Which values a batch of configurations needs, when, and carrying that out.
 
-A value is told by its name and by the skipped units met on the way back to the inputs: two
-configurations that agree on those share it. Configurations in lexicographic order walk the
-tree of decisions depth first, so what is shared is needed soon again.
+A value is told by its name and by what was left out on the way back to the inputs: skipped
+units, and channels of groups. Two configurations that agree on those share it. Configurations
+in lexicographic order walk the tree of decisions depth first, so what is shared is needed soon
+again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 
 NEVER = 1 << 62
+_COUNT_BITS = 24
+"""So many tell how many channels of a group go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,21 @@ class Key:
 
     Attributes:
         name: The cut that computes it (never one that is an alias of its shortcut).
-        skipped: The skipped units that it depends on, as a bit set.
+        without: What it depends on that is left out: a bit for each unit, then for each group
+            the number of channels that go.
     """
 
     name: str
-    skipped: int
+    without: int
+
+    def gone(self, group: int, units: int) -> int:
+        """Returns how many channels of a group go, where there are so many units."""
+        return self.without >> _place(group, units) & (1 << _COUNT_BITS) - 1
+
+
+def _place(group: int, units: int) -> int:
+    """Returns the first bit of a group's number."""
+    return units + _COUNT_BITS * group
 
 
 def ordered(
@@ -73,7 +86,8 @@ class Resolver:
 
     Args:
         segments: The network's pieces.
-        genes: The configuration.
+        genes: The configuration: a value for each unit, other than 0 where it is skipped, and
+            for each group how many of its channels go.
     """
 
     def __init__(self, segments: Segments, genes: Genes) -> None:
@@ -99,22 +113,24 @@ class Resolver:
         return ordered(self.outputs(), self.inputs)
 
     def _resolve(self, cut: str) -> tuple[Key, int]:
-        """Returns the key and the skipped units met, the cut's own unit included."""
+        """Returns the key and what was left out on the way, the cut's own unit included."""
         found = self._found.get(cut)
         if found is not None:
             return found
         join = self._segments.joins.get(cut)
         segment = self._segments.segments.get(cut)
         if join is not None and self._genes[join.unit]:
-            key, skipped = self._resolve(join.shortcut)
-            found = key, skipped | 1 << join.unit
+            key, without = self._resolve(join.shortcut)
+            found = key, without | 1 << join.unit
         elif segment is None:
             found = Key(cut, 0), 0
         else:
-            skipped = 0
+            without, units = 0, self._segments.units
             for name in segment.inputs:
-                skipped |= self._resolve(name)[1]
-            found = Key(cut, skipped), skipped
+                without |= self._resolve(name)[1]
+            for group in segment.groups:
+                without |= self._genes[units + group] << _place(group, units)
+            found = Key(cut, without), without
         self._found[cut] = found
         return found
 

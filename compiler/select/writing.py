@@ -199,6 +199,7 @@ def _provenance(selection: Selection, options: SelectOptions) -> dict[str, str]:
         "data_sha256": largest.problem.data.sha256,
         DATA_SKETCH: sketch_of([parts.reestimate, parts.fitting, parts.selection]),
         "metric": largest.problem.metric.name,
+        "axes": ",".join(options.axes),
         "search": options.search,
         "seed": str(options.data.seed),
         "cost": largest.prices.kind.value,

@@ -43,10 +43,19 @@ def selected(trained, out, *arguments):
     return ended.json()
 
 
-@pytest.mark.parametrize("norm", ["shared", "scalar", "full"])
-def test_accuracy_printed_is_that_of_the_engines_built(trained, tmp_path, norm):
+@pytest.mark.parametrize(
+    ("norm", "axes"), [("shared", "skip"), ("scalar", "skip,width"), ("full", "width")]
+)
+def test_accuracy_printed_is_that_of_the_engines_built(trained, tmp_path, norm, axes):
     front = tmp_path / "front.json"
-    found = selected(trained, front, "--norm", norm, "--samples", 2000)
+    found = selected(
+        *(trained, front, "--norm", norm, "--samples", 2000, "--axes", axes),
+        *("--evaluations", 24),
+    )
+    taken = {
+        key for one in found["configurations"] for key in ("skip", "width") if one.get(key)
+    }
+    assert taken == set(axes.split(","))
     built = skipc(
         "build", trained / "ckpt.pt", "--front", front, "--target", "cpu",
         "--out", tmp_path / "b.skipc", "--json",
@@ -70,7 +79,7 @@ def test_front_says_where_it_comes_from(trained, tmp_path):
     read = read_front(front)
     assert read.options["skip"] == tuple(UNITS)
     assert read.provenance["checkpoint_sha256"] == file_sha256(trained / "ckpt.pt")
-    assert read.provenance["seed"] == "3"
+    assert (read.provenance["seed"], read.provenance["axes"]) == ("3", "skip")
     assert read.provenance["evaluations"] == str(found["evaluations"])
     assert read.statistics.sha256 == file_sha256(tmp_path / "front.norms.npz")
     assert read.configurations[0].name == "full"

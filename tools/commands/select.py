@@ -56,6 +56,27 @@ def _checked_cost(
     return None if value is None else CostKind(value)
 
 
+def _checked_axes(
+    context: click.Context, parameter: click.Parameter, value: str
+) -> tuple[str, ...]:
+    """Returns the axes to decide.
+
+    Raises:
+        click.BadParameter: One is none that a search decides, or is named twice.
+    """
+    from skipc.compiler import axes
+
+    known, found = axes.searchable(), tuple(value.split(","))
+    for name in found:
+        if name not in known:
+            named = name in [axis.key for axis in axes.AXES]
+            what = "is decided by no search, but by a front" if named else "is no axis"
+            raise click.BadParameter(f"{name!r} {what}. {choices_text(name, known)}")
+    if len(set(found)) < len(found):
+        raise click.BadParameter(f"{value!r} names an axis twice.")
+    return found
+
+
 _data_group = data_options(
     "Labelled data: a folder with a folder of images per class, a .npz with x and y,"
     " PKG.MODULE:FUNCTION that yields (inputs, targets), 'digits' or 'clutter'.",
@@ -132,6 +153,13 @@ _constraints_group = group(
     " activation forbids it]",
 )
 @click.option(
+    "--axes",
+    default="skip",
+    metavar="AXIS,...",
+    callback=_checked_axes,
+    help="What to decide: skip, width, or skip,width for both at once.",
+)
+@click.option(
     "--search",
     default=DEFAULT_SEARCH,
     metavar=f"[{'|'.join(search_names())}]",
@@ -140,7 +168,8 @@ _constraints_group = group(
 @click.option(
     "--evaluations",
     type=click.IntRange(min=1),
-    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit;"
+    help="Evaluate at most so many configurations.  [default: 60, or 3 per unit"
+    " and step of width;"
     " as many as greedy, beam, exhaustive and stages need]",
 )
 @click.option(

@@ -205,6 +205,7 @@ def test_selection_decides_beside_units(checkpoint: Path, tmp_path: Path) -> Non
     front = tmp_path / "front.json"
     ended = skipc(
         *("select", checkpoint, "--data", "digits", "--samples", 120, "--cost", "parameters"),
+        *("--axes", "skip,drop-bias"),
         *(
             "--evaluations",
             40,

@@ -192,7 +192,7 @@ def test_what_is_evaluated_is_what_is_built(tmp_path, name, mode):
     family = family_of(graph)
     groups = Groups(family, samples, EvaluationSettings(mode, rows=3))
     batch = {f"c{i}": genes for i, genes in enumerate(some(search.units, 3))}
-    found = dict(groups.evaluator({}).outputs(list(batch.values()), samples))
+    found = dict(groups.outputs(list(batch.values()), samples))
     family = family.with_norms(
         groups.norms({name: {"skip": skipped(search.units, g)} for name, g in batch.items()})
     )

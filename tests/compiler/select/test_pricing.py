@@ -9,7 +9,14 @@ import pytest
 from skipc.compiler.axes.units import Unit
 from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import parameters, total_macs
-from skipc.compiler.select.latency import LatencyModel, fit_latency, latency_of_profile
+from skipc.compiler.select.latency import (
+    LatencyModel,
+    Run,
+    Shares,
+    designed,
+    fit_latency,
+    latency_of_profile,
+)
 from skipc.compiler.select.pricing import Counter
 from skipc.profiles import LatencyTable, Profile
 from tests.zoo import WITH_UNITS, exported, pruned
@@ -34,24 +41,21 @@ def units_of(kinds):
 
 
 def run(genes):
-    return frozenset(index for index, value in enumerate(genes) if not value)
-
-
-def scaled(genes):
-    return sum(unit > genes.index(1) for unit in run(genes)) if any(genes) else 0
+    units = frozenset(index for index, value in enumerate(genes) if not value)
+    return Run(units, sum(unit > genes.index(1) for unit in units) if any(genes) else 0)
 
 
 def fitted(kinds, true, noise=0.0):
     units = units_of(kinds)
     rng = random.Random(1)
 
-    def measured(configurations):
-        return {
-            name: true.predict_ms(run(genes), scaled(genes)) * (1 + rng.uniform(-noise, noise))
-            for name, genes in configurations.items()
-        }
-
-    return fit_latency(units, range(len(units)), run, scaled, measured)
+    free = range(len(units))
+    runs = {name: run(genes) for name, genes in designed(units, free).items()}
+    measured = {
+        name: true.predict_ms(one) * (1 + rng.uniform(-noise, noise))
+        for name, one in runs.items()
+    }
+    return fit_latency(units, free, runs, measured)
 
 
 KINDS = [1, 1, 1, 2, 2, 2, 3, 3]
@@ -70,8 +74,18 @@ def test_noise_is_averaged():
     rng = random.Random(2)
     for _ in range(20):
         genes = tuple(int(rng.random() < 0.5) for _ in KINDS)
-        expected = TRUE.predict_ms(run(genes), scaled(genes))
-        assert found.predict_ms(run(genes), scaled(genes)) == pytest.approx(expected, rel=0.04)
+        expected = TRUE.predict_ms(run(genes))
+        assert found.predict_ms(run(genes)) == pytest.approx(expected, rel=0.04)
+
+
+def test_a_narrow_networks_latency_follows_its_operations_in_part():
+    true = LatencyModel(2.0, (0.5, 1.0), following=0.7)
+    half = Run(frozenset({1}), 0, Shares(0.9, (0.5, 0.25)))
+    assert true.predict_ms(half) == pytest.approx(3.0 - 0.7 * (0.2 + 0.75))
+    narrow = {"a": half, "b": Run(frozenset({0, 1}), 0, Shares(0.5, (0.5, 0.5)))}
+    measured = {name: true.predict_ms(one) for name, one in narrow.items()}
+    found = LatencyModel(2.0, (0.5, 1.0)).following_widths(narrow, measured)
+    assert found.following == pytest.approx(0.7)
 
 
 def test_no_unit_is_predicted_to_save_less_than_nothing():

@@ -143,6 +143,7 @@ def opened(folder, norm):
         DataOptions("digits", samples=90),
         target="jetson-orin",  # which this host cannot measure, so that it takes no time
         constraints=Constraints(size=30),
+        axes=("skip", "biases"),
         cost=CostKind.PARAMETERS,
         norm=norm,
         search="exhaustive",

@@ -9,7 +9,8 @@ import pytest
 from skipc.compiler.axes.units import Unit, Units
 from skipc.compiler.errors import SelectError
 from skipc.compiler.family import family_of
-from skipc.compiler.select.options import Constraints
+from skipc.compiler.select.data import DataOptions
+from skipc.compiler.select.options import Constraints, SelectOptions
 from skipc.compiler.select.problem import searched_space
 from tests.zoo import exported
 
@@ -25,7 +26,8 @@ def free(constraints: Constraints) -> tuple[list[str], list[str]]:
     family = family_of(exported("forms")[0])
     family = replace(family, offers={**family.offers, "skip": Units(UNITS, (), 300, 300)})
     told: list[str] = []
-    space = searched_space(family, constraints, told.append)
+    options = SelectOptions(DataOptions("digits"), constraints=constraints)
+    space = searched_space(family, options, told.append)
     return [space.genes[place].name for place in space.free], told
 
 
