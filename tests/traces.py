@@ -33,6 +33,7 @@ def call(
     reason: str = "it is the best.",
     stage: int = 0,
     stopped_by: str = "end",
+    route: tuple[str, ...] = (),
 ) -> TracedCall:
     """A call that ended at ``time_s``."""
     return TracedCall(
@@ -50,6 +51,7 @@ def call(
         metered_mj,
         failure,
         reason,
+        route,
     )
 
 

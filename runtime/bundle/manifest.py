@@ -20,7 +20,8 @@ from .constraints import (
     Text,
 )
 from .contained import check_beside
-from .route import Stage, check_route
+from .route import Stage, check_route, upto_ends
+from .routed import Routed  # noqa: TC001  (a document's field)
 from .solved import SolvedPolicy  # noqa: TC001  (a document's field)
 from .tensors import BatchRange, TensorSpec
 
@@ -169,6 +170,7 @@ class ConfigurationEntry:
     metrics: Mapping[str, float]
     certificate: Certificate | None = None
     solved: SolvedPolicy | None = None
+    routed: Routed | None = None
 
     @property
     def only_graph(self) -> str | None:
@@ -183,8 +185,10 @@ class ConfigurationEntry:
     def text(self, axis: str = "") -> str:
         """Returns its choices in words, of one axis or of all; empty where it makes none.
 
-        Of several networks those of each, in order.
+        Of several networks those of each, in order; of a router what it chooses from.
         """
+        if self.routed is not None:
+            return "by input: " + " | ".join(self.routed.ways) if not axis else ""
         parts = [
             ", ".join(choice.text for choice in part.choices if axis in ("", choice.axis))
             for part in self.parts
@@ -235,8 +239,9 @@ class Manifest:
         return tuple(self.graph(name) for name in dict.fromkeys(s.graph for s in entry.route))
 
     def macs(self, entry: ConfigurationEntry) -> int:
-        """Returns the operations of one inference through all stages of a route, batch 1."""
-        return sum(self.graph(stage.graph).macs for stage in entry.route)
+        """Returns the operations of one inference on a route's longest way, batch 1."""
+        each = [self.graph(stage.graph).macs for stage in entry.route]
+        return int(max(upto_ends(entry.route, each)))
 
     def verification(self, entry: ConfigurationEntry) -> Verification:
         """Returns the comparison that came out worst among a configuration's graphs."""
@@ -326,9 +331,20 @@ class Manifest:
                     f"{place}: 'solved' is of {len(entry.solved.exits)} exits, expected one"
                     f" for each of the {len(entry.route)} stages of its route."
                 )
+            if entry.routed is not None:
+                self._check_routed(entry, entry.routed, place)
         idle = [name for name in graphs if name not in run]
         if idle:
             raise FormatError(f"{where}: graph {idle[0]!r}: no configuration runs it.")
+
+    def _check_routed(self, entry: ConfigurationEntry, routed: Routed, place: str) -> None:
+        test = entry.route[0].test
+        stages = test.stages if test is not None else ()
+        routed.check_stages(len(entry.route), len(stages), place)
+        names = [one.name for one in self.configurations if one.routed is None]
+        for name in routed.ways:
+            if name not in names:
+                raise _unknown(f"{place}: its router", "configuration", name, names)
 
     def _check_ranges(
         self, entry: ConfigurationEntry, graphs: Mapping[str, GraphEntry], place: str

@@ -39,10 +39,10 @@ class Test:
 
     Without ``stages``: a row is answered where the weighted sum of its ``scores`` is at least
     ``threshold``, else the next stage runs, or the one that a ``jump`` names. With ``stages``
-    it is a router: the row's largest value of ``output`` picks the entry of ``stages`` that
-    says where the row goes, to a later stage, or by the stage's own number to the answer.
-    ``temperature`` is what ``output`` is divided by before the softmax. ``agreement`` is with
-    the answer that the row had before.
+    it is a router: the row's largest value of ``output``, less ``bias`` times the cost that
+    ``costs`` has for it, picks the entry of ``stages`` that says where the row goes, to a
+    later stage, or by the stage's own number to the answer. ``temperature`` is what ``output``
+    is divided by before the softmax. ``agreement`` is with the answer that the row had before.
     """
 
     __test__ = False  # for pytest, which takes a class of this name for its own
@@ -53,6 +53,8 @@ class Test:
     temperature: Positive = 1.0
     stages: tuple[int, ...] = ()
     jump: Jump | None = None
+    costs: tuple[float, ...] = ()
+    bias: float = 0.0
 
     def check(self, where: str) -> None:
         """Raises ``FormatError`` where it is neither a test of scores nor a router."""
@@ -65,6 +67,15 @@ class Test:
             )
         if "value" in self.scores and len(self.scores) > 1:
             raise FormatError(f"{where}: 'value' is the whole score, found others beside it.")
+        if self.costs and len(self.costs) != len(self.stages):
+            raise FormatError(
+                f"{where}: 'costs' has {len(self.costs)} numbers, expected one for each of the"
+                f" {len(self.stages)} 'stages' of a router."
+            )
+        if self.bias and not self.costs:
+            raise FormatError(
+                f"{where}: 'bias' is {self.bias:g}, but there are no 'costs' that it weighs."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,16 @@ class Stage:
             found: What its graph gives.
         """
         return {spec.name: found[self.answers.get(spec.name, spec.name)] for spec in outputs}
+
+
+def upto_ends(route: Sequence[Stage], each: Sequence[float]) -> list[float]:
+    """Returns what is taken up to the end of each stage, by the longest way to it."""
+    upto = list(each)
+    for number, stage in enumerate(route):
+        for later in stage.following(number):
+            if later > number:
+                upto[later] = max(upto[later], upto[number] + each[later])
+    return upto
 
 
 def source_of(feed: str) -> tuple[int, str] | None:

@@ -173,6 +173,7 @@ class Controller:
         stage: int = 0,
         alike: bool = True,
         stopped_by: str = "end",
+        route: tuple[str, ...] = (),
     ) -> None:
         """Takes note of what a call took.
 
@@ -180,7 +181,7 @@ class Controller:
         below zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to
         its end, even if what it returned was refused; ``stage`` is the last of its route that
         it reached, ``alike`` tells whether all rows of its batch stopped there, and
-        ``stopped_by`` why.
+        ``stopped_by`` why; ``route`` is what answered each.
         """
         with self.lock:
             name, budget = call.decision.configuration, call.budget
@@ -201,14 +202,15 @@ class Controller:
                 spent_mj *= min(took_ms / (call.factor * whole_ms), 1.0)
             failed, metered_mj = bool(failure), None
             self.state = after_call(
-                state, budget, point, seen_ms, spent_mj, now_s, idle_s, stage, failed
+                *(state, budget, point, seen_ms, spent_mj, now_s, idle_s, stage, failed),
+                took_ms=took_ms / call.factor,
             )
             if self.metering is not None:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
                 self.metering.charge(name, spent_mj, (started_s, now_s))
             self.tally.ends(
-                EndedCall(now_s, took_ms, call, metered_mj, failure, stage, stopped_by)
+                EndedCall(now_s, took_ms, call, metered_mj, failure, stage, stopped_by, route)
             )
             self._idle_since_s = now_s
 

@@ -163,11 +163,12 @@ class OpenEngine:
         """Returns what was certified of calls like this one of the engine; None if nothing.
 
         It is the route's limit where its tests or its end stopped the call, and the cut
-        exit's where a hard deadline did. It is a statement about all inputs that such calls
-        are made with, not about those alone that were cut: they are the harder ones.
+        exit's where a hard deadline did; nothing where the bias of a router was moved. It is a
+        statement about all inputs that such calls are made with, not about those alone that
+        were cut: they are the harder ones.
         """
         certificate = self._certificates.get(call.configuration)
-        if certificate is None or call.failure:
+        if certificate is None or call.failure or call.decision.bias is not None:
             return None
         return certificate.limit_of_call(call.stage, call.stopped_by)
 

@@ -91,7 +91,8 @@ class Orders:
                     f"min_accuracy={budget.min_accuracy:g} is more than any configuration has."
                     f" The most accurate is {best.configuration!r}: {best.rank:g}."
                 )
-        if budget.has_average and not self._energy_known:
+        of_energy = any((budget.energy_mj, budget.power_w, budget.energy_j))
+        if of_energy and not self._energy_known:
             raise BudgetError(
                 "energy and power cannot be kept while neither is known: give each"
                 " configuration an 'energy_mj' in front.json ('metrics') and build again, or"

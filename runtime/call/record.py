@@ -65,10 +65,11 @@ class EndedCall(NamedTuple):
     failure: str
     stage: int
     stopped_by: str
+    route: tuple[str, ...] = ()
 
     def record(self, points: Mapping[str, OperatingPoint]) -> CallRecord:
         """Returns the record; a decision that was kept with what it predicts for this call."""
-        time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by = self
+        time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by, route = self
         decision, budget, deadline_ms, _, latency, *_ = begun
         if latency is not None:
             point = points[decision.configuration]
@@ -76,7 +77,7 @@ class EndedCall(NamedTuple):
             decision = replace(decision, predicted_ms=predicted_ms)
         return CallRecord(
             time_s, latency_ms, decision, budget, deadline_ms, metered_mj, failure, stage,
-            stopped_by,
+            stopped_by, route or (decision.configuration,),
         )  # fmt: skip
 
 
@@ -96,6 +97,8 @@ class CallRecord:
         stage: The last stage of its route that it reached; 0 where there is one. Of a batch
             that a deadline cut, the first at which it did.
         stopped_by: What ended it: ``end`` of the route, a ``test``, or a hard ``deadline``.
+        route: Which way each row went: the graph that answered it, which of a configuration of
+            one graph has its name. One entry for all rows where they were not looked at alone.
     """
 
     time_s: float
@@ -107,6 +110,7 @@ class CallRecord:
     failure: str = ""
     stage: int = 0
     stopped_by: str = "end"
+    route: tuple[str, ...] = ()
 
     @property
     def configuration(self) -> str:

@@ -91,6 +91,7 @@ class Runner:
     ) -> Outputs:
         start_ns = end_ns = begun_ns
         ran, failure, stage, alike, stopped_by = False, "interrupted", 0, True, "end"
+        route: tuple[str, ...] = ()
         name = begun.configuration
         try:
             start_ns = end_ns = self._now_ns()
@@ -102,7 +103,9 @@ class Runner:
                 limit_ms, stages_ms = begun.limit_ms, begun.stages_ms
                 until_ns = begun_ns + round(limit_ms * 1e6) if stages_ms and limit_ms else None
                 chain = self._chains[name]
-                outputs, stage, alike, stopped_by = chain.run(arrays, until_ns, stages_ms)
+                outputs, stage, alike, stopped_by, route = chain.run(
+                    arrays, until_ns, stages_ms, begun.decision.bias
+                )
             end_ns = self._now_ns()
             ran = True
             self._outputs.check(name, outputs)
@@ -118,7 +121,8 @@ class Runner:
             if call.hangs:
                 say_back(call, latency_ms)
             self._control.end(
-                begun, end_ns, latency_ms, failure, ran, stage, alike, stopped_by
+                *(begun, end_ns, latency_ms, failure, ran, stage, alike, stopped_by),
+                route=route,
             )
         return outputs
 

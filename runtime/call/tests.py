@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -108,19 +108,56 @@ def _agreement(output: NDArray[Any], before: NDArray[Any] | None) -> NDArray[Any
 
 
 def goes_to(
-    test: Test, stage: int, output: NDArray[Any], before: NDArray[Any] | None = None
+    test: Test,
+    stage: int,
+    output: NDArray[Any],
+    before: NDArray[Any] | None = None,
+    bias: float | None = None,
+    open_ways: Sequence[bool] = (),
 ) -> NDArray[np.intp]:
     """Returns the stage that each row goes to; its own number where it is answered.
 
     A row whose score is not a number goes on. ``output`` is what the test looks at, and
-    ``before`` what it is compared with: see ``score``.
+    ``before`` what it is compared with: see ``score``. ``bias`` and ``open_ways`` are a
+    router's, see ``ways_of``.
     """
     if test.stages:
-        places: NDArray[np.intp] = output.reshape(len(output), -1).argmax(axis=1)
-        return np.asarray(test.stages, np.intp)[places]
+        return np.asarray(test.stages, np.intp)[ways_of(test, output, bias, open_ways)]
     later, jump = stage + 1, test.jump
     going = []
     for total in score(test, output, before).tolist():
         at = stage if total >= test.threshold else later
         going.append(jump.stage if jump is not None and total < jump.below else at)
     return np.array(going, np.intp)
+
+
+def ways_of(
+    test: Test,
+    scores: NDArray[Any],
+    bias: float | None = None,
+    open_ways: Sequence[bool] = (),
+) -> NDArray[np.intp]:
+    """Returns which of its ways a router sends each row, (rows,), the first of equal ones.
+
+    That is the one of the largest score less ``bias`` times its cost. What is not a number is
+    picked by no row; where none is one, the last way is.
+
+    Args:
+        test: The router.
+        scores: (rows, ways).
+        bias: Instead of the test's own.
+        open_ways: Which ways a row may go, at least one; empty for all.
+    """
+    values = scores.reshape(len(scores), -1).astype(np.float64)
+    if test.costs:
+        values -= (test.bias if bias is None else bias) * np.array(test.costs)
+    unknown = ~(values > -np.inf)
+    if open_ways:
+        unknown |= ~np.array(open_ways)
+    if not unknown.any():
+        found: NDArray[np.intp] = values.argmax(1)
+        return found
+    last = max((way for way, is_open in enumerate(open_ways) if is_open), default=-1)
+    values[unknown] = -np.inf
+    none = unknown.all(1)
+    return np.where(none, last % values.shape[1], values.argmax(1))

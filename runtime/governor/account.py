@@ -1,10 +1,11 @@
 """What the average budgets granted so far, and what was spent: a token bucket for each.
 
-Energy and power flow in as they are granted and out as they are spent, first by what is
+Energy, power and time flow in as they are granted and out as they are spent, first by what is
 expected and, once the meter was read, by what it said. A balance above zero is what may be
 spent beyond the average. It is bounded both ways, so that a quiet hour does not pay for a
 burst, and a burst is not paid for by an hour: by ``BURST_CALLS`` calls' grant for
-``energy_mj``, by a window's for ``power_w``. A battery has no bounds: what is saved stays.
+``energy_mj`` and ``average_latency_ms``, by a window's for ``power_w``. A battery has no
+bounds: what is saved stays.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Pace(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The balances of one budget's averages, in millijoules.
+    """The balances of one budget's averages, in millijoules, and milliseconds.
 
     Attributes:
         budget: What is granted.
@@ -50,6 +51,7 @@ class Account(NamedTuple):
         power_mj: Balance of ``power_w``.
         battery_mj: Balance of ``energy_j``: above zero if less was spent than its even share.
         pace: How often calls came lately.
+        latency_ms: Balance of ``average_latency_ms``.
     """
 
     budget: Budget
@@ -59,6 +61,7 @@ class Account(NamedTuple):
     power_mj: float = 0.0
     battery_mj: float = 0.0
     pace: Pace = Pace()
+    latency_ms: float = 0.0
 
     @property
     def period_s(self) -> float:
@@ -105,6 +108,10 @@ def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
     energy_mj = 0.0 if account.budget.energy_mj is None else account.energy_mj
     power_mj = 0.0 if account.budget.power_w is None else account.power_mj
     return anew._replace(
+        latency_ms=_bounded(
+            account.latency_ms if account.budget.average_latency_ms is not None else 0.0,
+            BURST_CALLS * (budget.average_latency_ms or 0.0),
+        ),
         energy_mj=_bounded(energy_mj, BURST_CALLS * (budget.energy_mj or 0.0)),
         power_mj=_bounded(power_mj, _power_burst_mj(budget)),
     )
@@ -133,6 +140,15 @@ def call_ends(
     return _settled(account, now_s, saved_mj, spent_mj + idle_mj, account.pace)
 
 
+def call_took(account: Account, took_ms: float) -> Account:
+    """Returns the account after a call that took so long, of the typical batch."""
+    granted_ms = account.budget.average_latency_ms
+    if granted_ms is None:
+        return account
+    latency_ms = _bounded(account.latency_ms + granted_ms - took_ms, BURST_CALLS * granted_ms)
+    return account._replace(latency_ms=latency_ms)
+
+
 def corrected(account: Account, calls_mj: float, idle_mj: float) -> Account:
     """Returns the account after the meter said by how much the expected was too low.
 
@@ -150,7 +166,7 @@ def _settled(
     A time that lies back counts as none. The balance of ``energy_mj`` gains ``saved_mj``, the
     others lose ``spent_mj``.
     """
-    budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, _ = account
+    budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, _, latency_ms = account
     elapsed_s = now_s - settled_s if now_s > settled_s else 0.0
     if budget.energy_mj is not None:
         energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)
@@ -160,12 +176,14 @@ def _settled(
     if budget.energy_j is not None:
         battery_mj += account.battery_w * _MJ_PER_WS * elapsed_s - spent_mj
     settled_s += elapsed_s
-    return Account(budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, pace)
+    return Account(
+        budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, pace, latency_ms
+    )
 
 
 def _power_burst_mj(budget: Budget) -> float:
     return (budget.power_w or 0.0) * (budget.window_s or 0.0) * _MJ_PER_WS
 
 
-def _bounded(balance_mj: float, burst_mj: float) -> float:
-    return min(max(balance_mj, -burst_mj), burst_mj)
+def _bounded(balance: float, burst: float) -> float:
+    return min(max(balance, -burst), burst)

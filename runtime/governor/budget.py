@@ -15,6 +15,7 @@ LEAST, MOST = 1e-9, 1e15
 
 _UNITS = {
     "latency_ms": "milliseconds",
+    "average_latency_ms": "milliseconds",
     "deadline_ms": "milliseconds",
     "energy_mj": "millijoules per inference",
     "power_w": "watts",
@@ -22,7 +23,10 @@ _UNITS = {
     "energy_j": "joules",
     "horizon_s": "seconds",
 }
-_LIMITS = ("latency_ms", "energy_mj", "power_w", "window_s", "energy_j", "horizon_s")
+_LIMITS = (
+    *("latency_ms", "average_latency_ms", "energy_mj", "power_w", "window_s", "energy_j"),
+    "horizon_s",
+)
 _NORMAL = NormalDist()
 
 
@@ -60,7 +64,11 @@ class Budget:
         min_accuracy: Configurations below it do not run, whatever that costs, unless every
             other one failed or hangs; in the unit of the front's ``accuracy``.
         hard: Whether a route of several stages stops where its next stage is predicted to end
-            too late, and answers with what it has. It then fits if its first answer does.
+            too late, and answers with what it has; a router names nothing that would. It then
+            fits if its first answer does.
+        average_latency_ms: What a call of the typical batch may take on average, in
+            milliseconds; other sizes count in proportion. Routers are met by moving their
+            bias. None for no limit; not beside a limit of energy or power.
 
     Raises:
         BudgetError: A value is not a positive, finite number such as a device may take,
@@ -76,10 +84,11 @@ class Budget:
     horizon_s: float | None = None
     min_accuracy: float | None = None
     hard: bool = False
+    average_latency_ms: float | None = None
     deviations: float = field(init=False, repr=False, compare=False)
     """The quantile in standard deviations of a normal distribution."""
     has_average: bool = field(init=False, repr=False, compare=False)
-    """Whether energy or power is limited, which is met on average, by mixing."""
+    """Whether something is limited on average, which is met by mixing."""
 
     def __post_init__(self) -> None:
         for name in _LIMITS:
@@ -95,8 +104,8 @@ class Budget:
         self._check_floor()
         self._check_pairs()
         object.__setattr__(self, "deviations", _NORMAL.inv_cdf(quantile))
-        averages = (self.energy_mj, self.power_w, self.energy_j)
-        object.__setattr__(self, "has_average", any(limit is not None for limit in averages))
+        given = any(limit is not None for limit in self.averages)
+        object.__setattr__(self, "has_average", given)
 
     def _check_floor(self) -> None:
         if self.min_accuracy is None:
@@ -121,13 +130,22 @@ class Budget:
                 " how much energy, and how long it has to last. Expected"
                 " Budget(energy_j=..., horizon_s=...)."
             )
+        others = [name for name in ("energy_mj", "power_w", "energy_j") if getattr(self, name)]
+        if self.average_latency_ms is not None and others:
+            raise BudgetError(
+                f"average_latency_ms={self.average_latency_ms:g} and {others[0]}: what one"
+                " saves the other does not grant. Give one of them."
+            )
         if self.power_w is not None and self.window_s is None:
             object.__setattr__(self, "window_s", DEFAULT_WINDOW_S)
 
     @property
     def averages(self) -> tuple[float | None, ...]:
         """The limits that are met on average: equal where two budgets grant the same."""
-        return (self.energy_mj, self.power_w, self.window_s, self.energy_j, self.horizon_s)
+        return (
+            *(self.energy_mj, self.power_w, self.window_s, self.energy_j, self.horizon_s),
+            self.average_latency_ms,
+        )
 
 
 def checked_hard(hard: object) -> bool:

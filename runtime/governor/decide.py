@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from .averages import turn
 from .decision import CLIMB_MARGIN, Decision
 from .latency import predict_logs, stages_ms, typical_ms
+from .mean_latency import best_on_average
 from .stalls import kept_share
 
 if TYPE_CHECKING:
@@ -81,6 +82,17 @@ def decide(
     waiting = 0 if admitted is fitting else sum(p.rank > ceiling for p, _ in fitting)
     if state.account is not None:
         points = [point for point, _ in admitted]
+        on_average = best_on_average(points, state)
+        if on_average is not None:
+            chosen, ranks = admitted[on_average.chosen], [point.rank for point in points]
+            free = on_average.feasible and on_average.rank >= max(ranks)
+            binding, limit = ("", 0.0) if free else ("average latency", on_average.limit_ms)
+            decision = _decision(
+                *(chosen, state, on_average.feasible, binding, limit, *counts),
+                ceiling=ceiling,
+            )
+            mean_ms = on_average.mean_ms
+            return replace(decision, bias=on_average.bias, typical_ms=mean_ms)
         found = turn(points, state)
         if found is not None:
             chosen = admitted[found.index]
@@ -101,7 +113,8 @@ def _answering(
     return [
         (point, log_limit)
         for point, _ in candidates
-        if point.upto_ms and stages_ms(point, state.latency, deviations)[0] <= limit_ms
+        if point.upto_ms
+        and stages_ms(point, state.latency, deviations)[point.first_answer] <= limit_ms
     ]
 
 

@@ -72,7 +72,14 @@ def ceiling_after(
     return Ceiling(limit_ms, rank, now_s + dwell_s, *climbed, observed)
 
 
-_UNITS = {"latency": "ms", "energy": "mJ", "power": "W", "battery": "W", "accuracy": ""}
+_UNITS = {
+    "latency": "ms",
+    "average latency": "ms",
+    "energy": "mJ",
+    "power": "W",
+    "battery": "W",
+    "accuracy": "",
+}
 """The budgets that can bind, and the unit of each one's limit."""
 
 
@@ -86,7 +93,8 @@ class Decision:
             the budget's quantile says.
         feasible: Whether the budget is expected to be met.
         binding: The budget that keeps something more accurate from running: ``latency``,
-            ``energy``, ``power``, ``battery`` or ``accuracy``; empty if none does.
+            ``average latency``, ``energy``, ``power``, ``battery`` or ``accuracy``; empty if
+            none does.
         limit: What that budget grants, in milliseconds, millijoules per call or watts.
         predicted_mj: The energy that it is expected to take; 0 where nothing is known.
         fitting: How many configurations fit the latency budget.
@@ -101,6 +109,7 @@ class Decision:
         note: What else is to be said, as a sentence or its beginning.
         loading: Whether an engine is loaded meanwhile, which the call waits for or runs
             beside: its latency then says nothing about the configuration.
+        bias: What its router is moved to; None for where it is.
     """
 
     configuration: str
@@ -119,6 +128,7 @@ class Decision:
     kept: float = 0.0
     note: str = ""
     loading: bool = False
+    bias: float | None = None
 
     def of_batch(self, factor: float) -> Decision:
         """Returns the decision of a batch that takes so much longer than the typical one."""
@@ -165,9 +175,14 @@ class Decision:
         if self.binding:
             what = f"the {self.binding} budget of {limit}"
             if not self.feasible:
+                least = f"{self.predicted_mj:.3g} mJ predicted"
+                if self.binding == "average latency":
+                    least = f"{self.typical_ms:.3g} ms on average"
+                return f"nothing meets {what}; {name} takes the least, {least}."
+            if self.bias is not None:
                 return (
-                    f"nothing meets {what}; {name} takes the least,"
-                    f" {self.predicted_mj:.3g} mJ predicted."
+                    f"{name} meets {what} with its router's bias at {self.bias:.3g}:"
+                    f" {predicted}."
                 )
             if self.partner:
                 return f"{name} alternates with {self.partner!r} to meet {what}: {predicted}."

@@ -215,7 +215,7 @@ def _turns(points: Sequence[OperatingPoint], state: State) -> _Turns | None:
     if account is None or not energy.call_mj or not energy.scaled:
         return None
     granted_mj = account.budget.energy_mj
-    if granted_mj is None or account.budget.averages[1:] != (None,) * 4:
+    if granted_mj is None or any(limit is not None for limit in account.budget.averages[1:]):
         return None
     burst_mj = BURST_CALLS * granted_mj
     own_mj = [energy.call_mj[point.configuration] - granted_mj for point in points]

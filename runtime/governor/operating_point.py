@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import NamedTuple
 
 from ..errors import ChoiceError
 from ..options import finite
@@ -17,6 +18,17 @@ _TINY_MS = 1e-9
 
 MEASURED_SOURCES = ("measured", "table")
 """Sources of latencies that were measured on these engines."""
+
+
+class OnAverage(NamedTuple):
+    """What calls of a route come to on average, where its router has this bias.
+
+    ``rank`` is as of an ``OperatingPoint``; ``mean_ms`` is by its table.
+    """
+
+    bias: float
+    rank: float
+    mean_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,9 @@ class OperatingPoint:
         upto_ms: Median latency up to the end of each stage, where there are several; its
             quantiles above are those of the whole route.
         upto_p99_ms: The 99th percentile of the same; empty where it is not known.
+        mean_ms: Mean latency, where there are several stages; 0 for the median.
+        curve: What its router's biases come to, the smallest first; empty without one.
+        first_answer: The stage that answers first.
 
     Raises:
         ChoiceError: A number is none, not finite, or none that a device may take.
@@ -57,6 +72,9 @@ class OperatingPoint:
     own_bytes: int = 0
     upto_ms: tuple[float, ...] = ()
     upto_p99_ms: tuple[float, ...] = ()
+    mean_ms: float = 0.0
+    curve: tuple[OnAverage, ...] = ()
+    first_answer: int = 0
     log_p50: float = field(init=False, repr=False, compare=False)
     """Logarithm of ``p50_ms``."""
     log_slope: float = field(init=False, repr=False, compare=False)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from .account import Account, Pace, call_begins, call_ends, corrected, reopen_account
+from .account import (
+    Account,
+    Pace,
+    call_begins,
+    call_ends,
+    call_took,
+    corrected,
+    reopen_account,
+)
 from .decision import Ceiling, ceiling_after
 from .energy import first_energy, observe_energy, with_configuration
 from .latency import first_estimate, observe
@@ -122,13 +130,14 @@ def after_call(
     idle_s: float = 0.0,
     stage: int = -1,
     failed: bool = False,
+    took_ms: float = 0.0,
 ) -> State:
     """Returns the state after a call of ``point`` that is expected to have spent ``spent_mj``.
 
     ``latency_ms`` is None where what it took says nothing about the configuration; ``stage``
     is the one that it reached. Nothing ran for ``idle_s`` between the choice and the call. One
     that ``failed`` spent energy; but being no inference, it earns no grant of energy per
-    inference.
+    inference. ``took_ms`` is what it took, whatever that says about the configuration.
     """
     latency, energy, ceiling, account = state
     if latency_ms is not None:
@@ -140,6 +149,7 @@ def after_call(
         else:
             idle_mj = idle_s * energy.idle_w * _MJ_PER_WS
             account = call_ends(account, now_s, spent_mj, idle_mj)
+        account = call_took(account, took_ms)
     return State(latency, energy, ceiling, account)
 
 

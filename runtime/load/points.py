@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..bundle.device import this_device
 from ..bundle.measured import find_table, table_key
+from ..bundle.route import upto_ends
 from ..errors import ChoiceError
 from ..governor import OperatingPoint
+from ..governor.operating_point import OnAverage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +76,7 @@ def operating_points(
     for entry in manifest.configurations:
         names = [stage.graph for stage in entry.route]
         macs, energy_mj = manifest.macs(entry), max(entry.metrics.get("energy_mj", 0.0), 0.0)
+        upto_macs = upto_ends(entry.route, [manifest.graph(name).macs for name in names])
         tabled = all(name in rows for name in names)
         if tabled:
             known = [rows[name] for name in names]
@@ -81,13 +84,15 @@ def operating_points(
         else:
             whole_ms = entry.metrics["latency_ms"] if by_front else max(macs, 1) * ms_per_mac
             shares = [max(manifest.graph(name).macs, 1) for name in names]
-            times = [(whole_ms * (share / sum(shares)),) * 3 for share in shares]
+            longest = max(upto_ends(entry.route, shares))
+            times = [(whole_ms * (share / longest),) * 3 for share in shares]
         seen_mj = [energies_mj.get(name) for name in names]
         if None not in seen_mj:
             upto_mj = upto_ends(entry.route, [mj or 0.0 for mj in seen_mj])
             energy_mj = sum(map(mul, entry.stops, upto_mj))
         sizes = [built.get(graph.name, graph) for graph in manifest.graphs_of(entry)]
         (p50_ms, p95_ms, p99_ms), upto_ms, upto_p99_ms = _whole(entry, times)
+        answering = [n for n, stage in enumerate(entry.route) if stage.answers_at(n)]
         points.append(
             OperatingPoint(
                 configuration=entry.name,
@@ -101,6 +106,9 @@ def operating_points(
                 own_bytes=sum(each.own_bytes for each in sizes),
                 upto_ms=upto_ms,
                 upto_p99_ms=upto_p99_ms,
+                mean_ms=sum(map(mul, entry.stops, upto_ms)),
+                curve=_curve(entry, upto_ms, None if by_accuracy else upto_macs),
+                first_answer=min(answering, key=lambda n: upto_ms[n]) if upto_ms else 0,
             )
         )
     return tuple(points)
@@ -135,14 +143,19 @@ def _whole(
     return found, tuple(upto[0]), tuple(upto[2])
 
 
-def upto_ends(route: Sequence[Stage], each: Sequence[float]) -> list[float]:
-    """Returns what is taken up to the end of each stage, by the longest way to it."""
-    upto = list(each)
-    for number, stage in enumerate(route):
-        for later in stage.following(number):
-            if later > number:
-                upto[later] = max(upto[later], upto[number] + each[later])
-    return upto
+def _curve(
+    entry: ConfigurationEntry, upto_ms: Sequence[float], upto_macs: Sequence[float] | None
+) -> tuple[OnAverage, ...]:
+    """Returns what the biases of a configuration's router come to; empty without one.
+
+    Ranks are accuracies, or mean MACs where those up to the end of each stage are given.
+    """
+    curve = () if entry.routed is None else entry.routed.curve
+    found = []
+    for at in curve:
+        rank = at.accuracy if upto_macs is None else sum(map(mul, at.stops, upto_macs))
+        found.append(OnAverage(at.bias, rank, sum(map(mul, at.stops, upto_ms))))
+    return tuple(found)
 
 
 def _ms_per_mac(manifest: Manifest, tables: Mapping[str, Latency]) -> float:

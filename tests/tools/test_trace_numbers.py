@@ -81,6 +81,8 @@ def test_where_calls_were_answered_is_counted_and_drawn_over_time() -> None:
     headings, rows = numbers_of(summary)
     assert headings[-2:] == (">answered at", ">cut")
     assert rows[0][-2:] == ("25 / 50 / 25 %", "25.0 %")
+    named = [call(0.1 * i, stage=1 + i % 2, route=(("fast", "mid")[i % 2],)) for i in range(9)]
+    assert content_of(trace(named), 1000, 100).columns.exits == ("by fast", "by mid")
     # Where all calls run to their end there is nothing to tell.
     plain = trace([call(0.1 * i) for i in range(9)])
     assert content_of(plain, 1000, 100).exits is None

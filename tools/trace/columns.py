@@ -90,7 +90,8 @@ def columns_of(trace: Trace) -> Columns:
     calls = tuple(sorted(trace.calls, key=lambda call: call.time_s))
     latency_ms = np.array([call.latency_ms for call in calls], float)
     end_s = np.array([call.time_s for call in calls], float)
-    places = [_place(call) for call in calls]
+    names = frozenset(each.name for each in trace.configurations)
+    places = [_place(call, names) for call in calls]
     exits = {name: at for at, (_, name) in enumerate(sorted({p for p in places if p}))}
     return Columns(
         configurations=configurations,
@@ -111,10 +112,16 @@ def columns_of(trace: Trace) -> Columns:
     )
 
 
-def _place(call: TracedCall) -> tuple[int, str] | None:
-    """Returns the order among exits and the name of where a call was answered."""
+def _place(call: TracedCall, names: frozenset[str]) -> tuple[int, str] | None:
+    """Returns the order among exits and the name of where a call was answered.
+
+    That is a configuration that a router named, if it is one of ``names``.
+    """
     if call.failure:
         return None
+    named = set(call.route) & names - {call.configuration}
+    if call.stopped_by == "end" and len(named) == 1:
+        return call.stage, f"by {named.pop()}"
     if call.stopped_by == "test":
         return call.stage, f"exit {call.stage + 1}"
     return _LAST + (call.stopped_by == "deadline"), call.stopped_by

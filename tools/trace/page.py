@@ -175,7 +175,8 @@ def _call_text(call: TracedCall) -> str:
     limit = "no limit" if call.limit_ms is None else f"limit {call.limit_ms:.4g} ms"
     lines = [f"{call.latency_ms:.4g} ms, {limit}, predicted {call.predicted_ms:.4g} ms"]
     if call.stage or call.stopped_by != "end":
-        lines.append(f"answered by stage {call.stage + 1}, stopped by: {call.stopped_by}")
+        by = f"stage {call.stage + 1} ({', '.join(dict.fromkeys(call.route))})"
+        lines.append(f"answered by {by}, stopped by: {call.stopped_by}")
     lines += [call.reason, f"failed: {call.failure}" if call.failure else ""]
     return hover(call.configuration, *filter(None, lines))
 

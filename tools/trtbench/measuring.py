@@ -19,9 +19,10 @@ from skipc.runtime.backends.phases import OWN_WAY
 from skipc.runtime.backends.tensorrt.backend import phased_backend
 from skipc.runtime.backends.tensorrt.engine import TensorRTEngine
 from skipc.runtime.bundle.device import conditions_now, this_device
+from skipc.runtime.bundle.route import upto_ends
 from skipc.runtime.call.chain import runs_of
 from skipc.runtime.load.opening import bundle_backend, family_of, started_sampler
-from skipc.runtime.load.points import operating_points, upto_ends
+from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench import probes
 from skipc.tools.trtbench.latency import summarize
 from skipc.tools.trtbench.loading import added_bytes, load_family, pss_bytes
