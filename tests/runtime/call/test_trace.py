@@ -51,6 +51,7 @@ CALL = {
     "metered_mj": None,
     "failure": "",
     "reason": "'full' is the best configuration, and no budget is in its way.",
+    "route": ["full"],
 }
 
 numbers = st.floats(-1e15, 1e15)
