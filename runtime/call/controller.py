@@ -177,11 +177,9 @@ class Controller:
     ) -> None:
         """Takes note of what a call took.
 
-        ``latency_ms`` is how long it took, be it to fail (``failure`` then says why); it is
-        below zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to
-        its end, even if what it returned was refused; ``stage`` is the last of its route that
-        it reached, ``alike`` tells whether all rows of its batch stopped there, and
-        ``stopped_by`` why; ``route`` is what answered each.
+        ``latency_ms`` is how long it took, be it to fail (``failure`` then says why); below
+        zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to its end,
+        even if what it returned was refused. The rest is as of ``Reached``.
         """
         with self.lock:
             name, budget = call.decision.configuration, call.budget
