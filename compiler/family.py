@@ -68,7 +68,8 @@ class Family:
         network = self._applied(self.network, choices, after_norms=False)
         count = parameters(network.model.graph)
         network = self.norms.apply(network, configuration)
-        for axis in axes.AXES:
+        # Last what reads: a kernel that is cut by what it makes can still be cut by that.
+        for axis in reversed(axes.AXES):
             network = axis.share(network, choices.get(axis.key), self.offers[axis.key])
         return Subnet(self._applied(network, choices, after_norms=True), count)
 

@@ -108,6 +108,11 @@ def scale_branches(
                 " stochastic-depth module, or several that differ. Give it with --survival"
                 f" {unit.name}=0.9, or train with the 'inverted' convention."
             )
+        if kept != 1.0 and unit.features:
+            raise UnitError(
+                f"unit {unit.name!r}: its features are concatenated, not added, and are never"
+                " scaled. Train with the 'inverted' convention."
+            )
         if kept != 1.0 and unit.further:
             raise UnitError(
                 f"unit {unit.name!r}: its branch is wider than what it is added to, and what"

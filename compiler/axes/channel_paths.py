@@ -143,6 +143,17 @@ class ChannelPaths:
         self._of(node.inputs[0])[0].depthwise.append(node)
         return self._pass(node, _own(node, 1, 2))
 
+    def conv_transpose(self, node: ir.Node) -> bool:
+        """A transposed convolution; what it reads comes first in its weight."""
+        weight = _shape(node, 1)
+        if weight is None or not _is_constant(node, 1, 2):
+            return False
+        if node.attributes.get_int("group", 1) != 1:
+            return False
+        mixed = self._mix(node, 1, PerChannel(_name(node), 1, 0))
+        self._make(node, 1, weight[1], 1)
+        return mixed
+
     def gemm(self, node: ir.Node) -> bool:
         """A linear layer on rows."""
         weight = _shape(node, 1)
@@ -296,6 +307,7 @@ class ChannelPaths:
 _RULES: dict[str, Callable[[ChannelPaths, ir.Node], bool]] = {
     "BatchNormalization": ChannelPaths.norm,
     "Conv": ChannelPaths.conv,
+    "ConvTranspose": ChannelPaths.conv_transpose,
     "Flatten": ChannelPaths.reshape,
     "Gemm": ChannelPaths.gemm,
     "InstanceNormalization": ChannelPaths.instance_norm,
@@ -331,6 +343,14 @@ def _padded(node: ir.Node, axis: int) -> int | None:
     return None if pads[[axis, axis + len(pads) // 2]].any() else axis
 
 
+def _resized(node: ir.Node, axis: int) -> int | None:
+    """By factors; where sizes are given, they name the number of channels."""
+    before, after = _shape(node, 0), node.outputs[0].shape
+    if before is None or after is None or _shape(node, 3) is not None:
+        return None
+    return axis if before[axis] == after[axis] else None
+
+
 def _reduced(node: ir.Node, axis: int) -> int | None:
     shape, axes = _shape(node, 0), _axes(node)
     if shape is None or not axes:
@@ -352,7 +372,9 @@ def _transposed(node: ir.Node, axis: int) -> int | None:
 
 _PLACES: dict[str, Callable[[ir.Node, int], int | None]] = {
     "Pad": _padded,
+    "Resize": _resized,
     "Transpose": _transposed,
+    "Upsample": _resized,
     **dict.fromkeys(_ONE_BY_ONE, _same),
     **dict.fromkeys(_OVER_AN_AXIS, _beside_softmax),
     **dict.fromkeys(_POOLS, _pooled),

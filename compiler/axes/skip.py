@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from skipc.compiler.axes.axis import Axis, Gene, Genes, first_names
+from skipc.compiler.axes.dense import shared_by_presence, without_features
 from skipc.compiler.axes.units import Unit, Units, units_of_network
+from skipc.compiler.axes.width_groups import SPLIT
 from skipc.compiler.errors import FrontError
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.graph.index import is_inside
@@ -25,7 +27,7 @@ Skipped = tuple[Unit, ...]
 
 
 class SkipAxis(Axis[Skipped, Units]):
-    """Leaves out residual branches: their joins become their shortcuts."""
+    """Leaves out branches: additions become their shortcuts, concatenations get fewer."""
 
     key = "skip"
     after_norms = False
@@ -65,7 +67,9 @@ class SkipAxis(Axis[Skipped, Units]):
                     f" {len(units)} units. Give one bit per unit, in the order of"
                     " `skipc units`."
                 )
-            return tuple(u for u, bit in zip(units, record, strict=True) if bit == "1")
+            return _noted(
+                offer, tuple(u for u, bit in zip(units, record, strict=True) if bit == "1")
+            )
         assert isinstance(record, list)
         found = {path: units_at(path, units) for path in record}
         unknown = [path for path, matching in found.items() if not matching]
@@ -80,18 +84,34 @@ class SkipAxis(Axis[Skipped, Units]):
                 f" ({first_names(offer.names)}). Is it the front of another network? {nearest}"
             )
         chosen = {unit.name for matching in found.values() for unit in matching}
-        return tuple(unit for unit in units if unit.name in chosen)
+        return _noted(offer, tuple(unit for unit in units if unit.name in chosen))
 
     def apply(self, network: Network, choice: Skipped, offer: Units) -> Network:
         """Returns the network without the units."""
         if network.switching is not None:
             return network.switching.without(frozenset(self.taken(choice)))
-        cuts = [cut for unit in choice for cut in unit.cuts]
+        features = {unit.features for unit in choice if unit.features}
+        if features:
+            network = without_features(network, features, offer.tensors)
+        cuts = [cut for unit in choice if not unit.features for cut in unit.cuts]
         return replace(
             network,
             model=without(network.model, cuts),
             reference=network.reference.with_cuts(cuts),
         )
+
+    def share(self, network: Network, choice: Skipped | None, offer: Units) -> Network:
+        """Returns the network with a kernel for each class of dense layers' features.
+
+        Those are a class that the same configurations are without.
+        """
+        if network.switching is not None or offer.widest < SPLIT:
+            return network
+        skips = {
+            unit.features: [n for n, skip in enumerate(offer.skips) if unit.name in skip]
+            for unit in offer.dense
+        }
+        return shared_by_presence(network, skips)
 
     def genes(self, offer: Units) -> tuple[Gene, ...]:
         """Returns one gene for each unit: 1 skips it."""
@@ -121,6 +141,14 @@ def units_at(path: str, units: Sequence[Unit]) -> list[Unit]:
     return exact or [
         u for u in units if path and (is_inside(u.name, path) or u.module == path)
     ]
+
+
+def _noted(offer: Units, choice: Skipped) -> Skipped:
+    """Returns the choice; the offer knows it from then on."""
+    names = frozenset(unit.name for unit in choice)
+    if names not in offer.skips:
+        offer.skips.append(names)
+    return choice
 
 
 def _switched_units(network: Network, switching: Switching) -> Units:

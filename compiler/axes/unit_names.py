@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 def containers(found: Sequence[Candidate]) -> list[int | None]:
     """Returns for each unit the smallest one in whose branch it lies, by its place."""
-    places = {unit.join: place for place, unit in enumerate(found)}
+    joins = [{cut.node for cut in unit.cuts} for unit in found]
     around: list[int | None] = [None] * len(found)
     for place in sorted(range(len(found)), key=lambda place: -len(found[place].gone)):
-        for node in found[place].gone:
-            if node in places:
-                around[places[node]] = place
+        gone = {str(node.outputs[0].name) for node in found[place].gone}
+        for other, nodes in enumerate(joins):
+            if nodes <= gone:
+                around[other] = place
     return around
 
 
@@ -53,7 +54,8 @@ class UnitNames:
             for nodes, inside in zip(workers, inner, strict=True)
         ]
         self.modules = [
-            common_calls(map(module_calls, [*nodes, unit.join]))
+            # What is concatenated is so where it is read: in the next layer, for one.
+            common_calls(map(module_calls, nodes if unit.features else [*nodes, unit.join]))
             for nodes, unit in zip(workers, found, strict=True)
         ]
         self._paths = [_paths(nodes) for nodes in own]

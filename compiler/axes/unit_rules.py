@@ -52,24 +52,29 @@ class Candidate:
     """A join whose operands have their roles.
 
     Attributes:
-        join: The addition.
-        shortcut: Which operand stays.
+        join: The addition, or the first concatenation.
+        shortcut: Which operand stays; None of a concatenation: all others.
         own: What the shortcut is computed by from what both operands are computed from.
         branch: What the branch is computed by from there.
         cuts: What counts as zero when it is skipped.
         gone: What nothing needs any more then, in order.
+        features: The name of what is concatenated; "" of an addition.
+        lost: Parameters and operations that go with that elsewhere.
     """
 
     join: ir.Node
-    shortcut: int
+    shortcut: int | None
     own: tuple[ir.Node, ...]
     branch: tuple[ir.Node, ...]
     cuts: tuple[Cut, ...] = ()
     gone: tuple[ir.Node, ...] = ()
+    features: str = ""
+    lost: tuple[int, int] = (0, 0)
 
     @property
     def kept(self) -> ir.Value:
-        """The shortcut."""
+        """The shortcut of an addition."""
+        assert self.shortcut is not None
         return operand(self.join, self.shortcut)
 
 
@@ -102,7 +107,7 @@ class Rules:
                 and (STREAM_KEY in node.metadata_props or index.reads(other, constant))
             )
         between = index.members(index.ancestors(left) ^ index.ancestors(right))
-        return node.op_type == "Add" or _has(between, WORKING_OPS)
+        return node.op_type == "Add" or works(between)
 
     def unit(self, join: ir.Node) -> Candidate:
         """Returns the unit that ``join`` closes; a ``RefusedError`` says why there is none."""
@@ -205,7 +210,7 @@ def is_not_gated(found: Candidate, index: GraphIndex) -> str | None:
 
 def does_work(found: Candidate, index: GraphIndex) -> str | None:
     """Skipping must save something that nothing else needs."""
-    if _has(found.gone, WORKING_OPS):
+    if works(found.gone):
         return None
     stays = [node for node in found.branch if node.op_type in WORKING_OPS]
     if stays:
@@ -232,10 +237,12 @@ AFTER_CUTTING = (does_work, still_reads_an_input)
 
 def _cut(found: Candidate, index: GraphIndex, before: Collection[Cut]) -> Candidate:
     """Returns the candidate with what is cut, and what goes with it."""
-    cuts = [Cut(str(found.join.outputs[0].name), 1 - found.shortcut)]
+    assert found.shortcut is not None
+    branch = 1 - found.shortcut
+    cuts = [Cut(str(found.join.outputs[0].name), branch)]
     gone = index.only_for(cuts)
-    if not _has(gone, WORKING_OPS):
-        cuts += _further_parts(operand(found.join, 1 - found.shortcut), before)
+    if not works(gone):
+        cuts += _further_parts(operand(found.join, branch), before)
         gone = index.only_for(cuts)
     return replace(found, cuts=tuple(cuts), gone=gone)
 
@@ -269,6 +276,11 @@ def _further_parts(value: ir.Value, before: Collection[Cut]) -> list[Cut]:
         if user.op_type not in ("Slice", "Split"):
             return []
     return cuts
+
+
+def works(nodes: Iterable[ir.Node]) -> bool:
+    """Tells whether there is work among nodes: convolutions, matrix products, pooling."""
+    return _has(nodes, WORKING_OPS)
 
 
 def _has(nodes: Iterable[ir.Node], operators: Collection[str]) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from skipc.compiler.axes.axis import Offer
+from skipc.compiler.axes.concatenations import find_concatenations
+from skipc.compiler.axes.dense import DenseRules, readable
 from skipc.compiler.axes.unit_names import UnitNames, containers
 from skipc.compiler.axes.unit_rules import RefusedError, Rules, is_addition
 from skipc.compiler.cut import Cut
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.graph.index import GraphIndex, inner_nodes, module_path
+from skipc.compiler.graph.passes.narrow import NarrowTensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,13 +36,15 @@ class Unit:
 
     Attributes:
         name: The module path, made unique where a module holds several units.
-        join: Name of the join's output value.
-        shortcut: Which operand of the join (0 or 1) stays when the unit is skipped.
+        join: Name of the join's output value: of an addition, or of the first concatenation.
+        shortcut: Which operand of the addition (0 or 1) stays when the unit is skipped.
         module: The innermost module that holds the branch and the join.
         parameters: Parameters that go when the unit alone is skipped.
         macs: Multiply-accumulate operations that go.
         within: The smallest unit in whose branch it lies; "" for none.
         further: What else is zero than the branch where it is joined: its other parts.
+        features: Of a dense layer, what is concatenated: the name of the value, which stands
+            at all ``further`` operands, and which later layers do without. "" of an addition.
     """
 
     name: str
@@ -50,10 +55,13 @@ class Unit:
     macs: int
     within: str = ""
     further: tuple[Cut, ...] = ()
+    features: str = ""
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
-        """The operands that count as zero when it is skipped."""
+        """The operands that count as zero when it is skipped, of a dense layer as absent."""
+        if self.features:
+            return self.further
         return (Cut(self.join, 1 - self.shortcut), *self.further)
 
 
@@ -76,6 +84,10 @@ class Units(Offer):
         total_parameters: Parameters of the whole network.
         total_macs: Multiply-accumulate operations of the whole network.
         constants: How many further additions add a constant, as biases do.
+        widest: Channels of the widest concatenation.
+        tensors: Makes the narrow tensors of what reads dense layers, once for all
+            configurations.
+        skips: What the configurations that were read skip.
     """
 
     units: tuple[Unit, ...]
@@ -83,6 +95,14 @@ class Units(Offer):
     total_parameters: int
     total_macs: int
     constants: int = 0
+    widest: int = 0
+    tensors: NarrowTensors = field(default_factory=NarrowTensors, compare=False, repr=False)
+    skips: list[frozenset[str]] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def dense(self) -> tuple[Unit, ...]:
+        """The dense layers."""
+        return tuple(unit for unit in self.units if unit.features)
 
     @property
     def options(self) -> Sequence[Unit]:
@@ -107,7 +127,8 @@ class Units(Offer):
 def find_units(model: ir.Model) -> Units:
     """Returns the units of ``model``, topologically sorted, which is not changed."""
     index = GraphIndex(model.graph)
-    rules = Rules(index)
+    concatenations = find_concatenations(model)
+    rules, dense = Rules(index), DenseRules(index, concatenations)
     found: list[Candidate] = []
     rejected: list[Rejected] = []
     constants = 0
@@ -122,12 +143,23 @@ def find_units(model: ir.Model) -> Units:
                 rejected.append(_rejected(node, str(reason)))
         elif is_addition(node):
             constants += 1
+        elif node.op_type == "Concat":
+            for features in dense.features(node):
+                try:
+                    found.append(dense.unit(node, features))
+                except RefusedError as reason:
+                    rejected.append(_rejected(node, str(reason)))
+            if dense.beside(node):
+                rejected.append(
+                    _rejected(node, "branches beside one another: none is the other's stream")
+                )
     return Units(
         units=_units(found),
         rejected=tuple(rejected),
         total_parameters=parameters(index.nodes),
         total_macs=total_macs(index.nodes),
         constants=constants,
+        widest=concatenations.widest,
     )
 
 
@@ -135,8 +167,11 @@ def units_of_network(network: Network) -> Units:
     """Returns the units of a network that its reference can run without, too."""
     found = find_units(network.model)
     units, rejected = [], list(found.rejected)
+    features = readable(network.model, network.reference) if found.dense else ()
     for unit in found.units:
-        if all(map(network.reference.can_cut, unit.cuts)):
+        if unit.features in features or (
+            not unit.features and all(map(network.reference.can_cut, unit.cuts))
+        ):
             units.append(unit)
         else:
             reason = f"{network.reference.name} adds it up within another operator"
@@ -152,12 +187,13 @@ def _units(found: Sequence[Candidate]) -> tuple[Unit, ...]:
         Unit(
             name=name,
             join=_name(each.join),
-            shortcut=each.shortcut,
+            shortcut=each.shortcut or 0,
             module=(module or ("",))[-1],
-            parameters=parameters(each.gone),
-            macs=total_macs(each.gone),
+            parameters=parameters(each.gone) + each.lost[0],
+            macs=total_macs(each.gone) + each.lost[1],
             within="" if outer is None else names[outer],
-            further=each.cuts[1:],
+            further=each.cuts if each.features else each.cuts[1:],
+            features=each.features,
         )
         for name, each, outer, module in zip(names, found, around, naming.modules, strict=True)
     )

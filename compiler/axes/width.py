@@ -205,7 +205,10 @@ class WidthAxis(Axis[Widths, WidthOffer]):
             network,
             model=model,
             reference=network.reference.with_narrowed(zero),
-            channels={norm: kept for group, kept in narrow for norm in group.norms},
+            channels={
+                **network.channels,
+                **{norm: kept for group, kept in narrow for norm in group.norms},
+            },
         )
 
     def share(self, network: Network, choice: Widths | None, offer: WidthOffer) -> Network:

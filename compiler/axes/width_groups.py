@@ -90,11 +90,12 @@ def find_groups(model: ir.Model) -> tuple[tuple[Group, ...], Mapping[str, str]]:
         if each.reason:
             refused[name] = each.reason
         elif each.mixed:
-            groups.append(_group(name, each))
+            groups.append(group_of(name, each))
     return tuple(groups), refused
 
 
-def _group(name: str, found: Channels) -> Group:
+def group_of(name: str, found: Channels) -> Group:
+    """Returns the group of channels that were followed to their ends."""
     working = (*found.makers, *found.depthwise, *found.mixers)
     return Group(
         name=name,

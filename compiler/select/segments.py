@@ -98,6 +98,12 @@ def cut_graph(
         groups: The groups of channels that may be fewer.
     """
     graph = model.graph
+    for unit in units:
+        if unit.features:
+            raise SupernetError(
+                f"the unit {unit.name!r} is a dense layer, whose configurations cannot be"
+                " evaluated yet. Write the front by hand, and build with --norm shared."
+            )
     by_join = {unit.join: (index, unit) for index, unit in enumerate(units)}
     norms = {norm.output: norm for norm in find_norms(model)} if reestimated else {}
     cuts: set[ir.Value] = {value for value in graph.outputs if not _given(value)}

@@ -36,9 +36,9 @@ def test_units_prints_a_row_for_each_unit_and_takes_the_export_of_a_build(
 def test_units_says_why_other_additions_cannot_be_skipped(tmp_path: Path) -> None:
     path = _network_with_a_sum_of_two_branches(tmp_path)
     arguments = ("units", path)
-    assert "1 further addition cannot be skipped: --all says why." in skipc(*arguments).out
+    assert "1 further join cannot be skipped: --all says why." in skipc(*arguments).out
     told = skipc(*arguments, "--all").out
-    assert "1 further addition cannot be skipped:\n" in told
+    assert "1 further join cannot be skipped:\n" in told
     assert told.splitlines()[-1].startswith("  ")
 
 

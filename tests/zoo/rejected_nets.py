@@ -130,20 +130,6 @@ class Doubling(nn.Module):
         return self.head(x + x.sigmoid())
 
 
-class DenseNet(nn.Module):
-    """Concatenation instead of addition: there is no join at all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.a, self.b = Stem(8), conv(8, 4), conv(12, 4)
-        self.head = Head(16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        x = torch.cat([x, functional.relu(self.a(x))], 1)
-        return self.head(torch.cat([x, functional.relu(self.b(x))], 1))
-
-
 class Gates(nn.Module):
     """A gated mix, a mixed stream, and sums that a softmax makes weights of."""
 
@@ -195,7 +181,6 @@ REJECTED_NETS = (
         high={"ids": 20, "positions": 10},
     ),
     Net("doubling", Doubling, {}, rejected=("the same value", "does no work of its own")),
-    Net("densenet", DenseNet, {}),
     Net(
         "parallel-sum",
         lambda: Tokens(ParallelSum(), ParallelSum()),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skipc.compiler.axes.axis import Option
     from skipc.compiler.axes.units import Units
     from skipc.compiler.axes.width import WidthOffer
+    from skipc.compiler.family import Family
     from skipc.compiler.read import ModelOptions
     from skipc.tools.console import Rows
 
@@ -30,7 +31,7 @@ _NOTHING: _More = ("", {}, str)
 @click.command("units")
 @click.argument("checkpoint", type=PATH)
 @model_options
-@click.option("--all", "everything", is_flag=True, help="Also list other additions.")
+@click.option("--all", "everything", is_flag=True, help="Also list other joins.")
 @no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -67,9 +68,19 @@ def command(
             key: [_option(one, known.get(key, _NOTHING)) for one in options]
             for key, options in others.items()
         }
-        print_json({**asdict(units), "details": sorted(units.details), "axes": listed})
+        print_json(
+            {
+                "units": [asdict(unit) for unit in units.units],
+                "rejected": [asdict(rejected) for rejected in units.rejected],
+                "total_parameters": units.total_parameters,
+                "total_macs": units.total_macs,
+                "constants": units.constants,
+                "details": sorted(units.details),
+                "axes": listed,
+            }
+        )
         return
-    _print(units, everything)
+    _print(units, _gone(family, units), everything)
     for key, options in others.items():
         _print_other(key, options, units, known.get(key, _NOTHING))
 
@@ -93,14 +104,25 @@ def _print_other(key: str, listed: Sequence[Option], units: Units, more: _More) 
         console().print(_table(options, units, key, more))
 
 
-def _print(units: Units, everything: bool) -> None:
+def _gone(family: Family, units: Units) -> tuple[int, int]:
+    """Returns the parameters and operations that go with all units."""
+    from skipc.compiler.axes.skip import SkipAxis
+    from skipc.compiler.graph.costs import parameters, total_macs
+
+    if units.dense:  # what one reads of another goes with either
+        rest = family.structure({SkipAxis.key: units.units}).model.graph
+        gone = units.total_parameters - parameters(rest)
+        return gone, units.total_macs - total_macs(rest)
+    # What lies within another unit goes with it.
+    outer = [unit for unit in units.units if not unit.within]
+    return sum(unit.parameters for unit in outer), sum(unit.macs for unit in outer)
+
+
+def _print(units: Units, gone: tuple[int, int], everything: bool) -> None:
     out = console()
     if units.units:
         out.print(_table(units.units, units, "unit", _NOTHING))
-    # What lies within another unit goes with it.
-    outer = [unit for unit in units.units if not unit.within]
-    parameters = sum(unit.parameters for unit in outer)
-    macs = sum(unit.macs for unit in outer)
+    parameters, macs = gone
     out.print(
         f"\n{plural(len(units.units), 'unit')}:"
         f" {_share(parameters, units.total_parameters)} of"
@@ -112,7 +134,7 @@ def _print(units: Units, everything: bool) -> None:
             f"{plural(len(units.details), 'unit')} within others are details of them:"
             " `skipc select` tries them only with --also."
         )
-    others = plural(len(units.rejected), "further addition")
+    others = plural(len(units.rejected), "further join")
     if not everything:
         if units.rejected:
             out.print(f"{others} cannot be skipped: --all says why.")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from skipc.compiler.graph.operands import operand
 from skipc.compiler.graph.passes import RewritePass
 from skipc.compiler.graph.passes.joins_as_additions import JoinsAsAdditionsPass
 from skipc.compiler.graph.passes.tidy_export import SettleSizesPass
@@ -25,6 +27,9 @@ SMALL = 1024
 
 _NAME = re.compile(r"[A-Za-z_]")
 """Some write "?" for every size that they do not know."""
+
+_FILLED = 1 << 26
+"""Elements: a weight of more is left to be filled when it is run."""
 
 OLD_IR_VERSION = 4
 """Before this one, weights had to be inputs as well."""
@@ -47,6 +52,7 @@ def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
         common.TopologicalSortPass(),
         common.NameFixPass(),
         SettleSizesPass(inputs),
+        FillWeightsPass(),
     ):
         step(model)
     fold_constants(
@@ -60,6 +66,26 @@ def normalise(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> ir.Model:
     ):
         again(model)
     return common.ShapeInferencePass()(model).model
+
+
+class FillWeightsPass(RewritePass):
+    """Makes initializers of what is filled with one number, as weights left out of a file."""
+
+    def rewrite(self, model: ir.Model) -> None:
+        """Rewrites the main graph."""
+        for node in list(model.graph):
+            if node.op_type != "ConstantOfShape":
+                continue
+            shape = operand(node, 0).const_value
+            if shape is None or np.prod(shape.numpy()) > _FILLED:
+                continue
+            value, result = node.attributes.get("value"), node.outputs[0]
+            one = np.float32(0) if value is None else value.as_tensor().numpy().reshape(())
+            name, result.name = result.name, f"{result.name}.filled"
+            held = ir.val(name, const_value=ir.tensor(np.full(shape.numpy(), one)))
+            model.graph.register_initializer(held)
+            result.replace_all_uses_with(held)
+            model.graph.remove(node, safe=True)
 
 
 class ForgetSizesPass(RewritePass):

@@ -1,10 +1,10 @@
 """Splits layers by groups of channels, so that narrow and wide networks share their weights.
 
-Where configurations keep different numbers of a group's channels, a wide kernel does not hold
-a narrow one's bytes in a row. So channels are split where the configurations' numbers end, and
-each part gets a kernel of its own, shared by every configuration that has it. What mixes the
-parts becomes a sum, which starts at the shortcut where there is one: then each addition is
-fused into a convolution.
+Where configurations keep different channels of a group, a wide kernel does not hold a narrow
+one's bytes in a row. So channels are split into parts that configurations have or lack as a
+whole, and each part gets a kernel of its own, shared by every configuration that has it. What
+mixes the parts becomes a sum, which starts at the shortcut where there is one: then each
+addition is fused into a convolution.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class SplitChannelsPass(RewritePass):
             if name in self._mixed or name in self._makers:
                 self._layer(node, name)
             elif name in self._parts:
+                one = self._concatenated if node.op_type == "Concat" else self._one
                 self._values[node.outputs[0]] = [
-                    self._one(node, name, number) for number in range(len(self._parts[name]))
+                    one(node, name, number) for number in range(len(self._parts[name]))
                 ]
         common.RemoveUnusedNodesPass()(model)
 
@@ -141,6 +142,32 @@ class SplitChannelsPass(RewritePass):
         new = _copy(node, inputs, changed)
         new.name = f"{name}.{number}"
         resize(new, self._axes[name], len(part))
+        return new
+
+    def _concatenated(self, node: ir.Node, name: str, number: int) -> ir.Value:
+        """Returns one part of a concatenation: those operands, or parts of them, in it."""
+        part, axis, offset = self._parts[name][number], self._axes[name], 0
+        found: list[ir.Value | None] = []
+        for value in node.inputs:
+            assert value is not None
+            assert value.shape is not None
+            size = value.shape[axis]
+            assert isinstance(size, int)
+            inside = part[(part >= offset) & (part < offset + size)] - offset
+            offset += size
+            if len(inside) == size:
+                found.append(value)
+            elif len(inside):
+                parts = self._parts[str(value.name)]
+                (place,) = (n for n, p in enumerate(parts) if np.array_equal(p, inside))
+                found.append(self._values[value][place])
+        if len(found) == 1:
+            (only,) = found
+            assert only is not None
+            return only
+        new = _copy(node, found, {})
+        new.name = f"{name}.{number}"
+        resize(new, axis, len(part))
         return new
 
 

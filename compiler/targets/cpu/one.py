@@ -270,8 +270,18 @@ class Cutter:
         wanted = set(wanted)
         unknown = sorted(wanted - {*self._units})
         if unknown:
-            raise UnsuitedError(f"the unit {unknown[0]!r} is not seen in {self.whole.name}")
-        return [unit for name, unit in self._units.items() if name in wanted]
+            raise UnsuitedError(
+                f"the unit {unknown[0]!r} is not seen in {self.whole.name}, as no dense"
+                " layer is that shares weights with configurations without it"
+            )
+        found = [unit for name, unit in self._units.items() if name in wanted]
+        for unit in found:
+            if unit.features:
+                raise UnsuitedError(
+                    f"the unit {unit.name!r} is a dense layer: without it, what reads its"
+                    " features has other kernels, which is no switch"
+                )
+        return found
 
     def around(self, unit: Unit) -> tuple[str, ...]:
         """Returns the units in whose branch one lies."""

@@ -161,6 +161,7 @@ SETTINGS: dict[str, Setting] = {
     "command-line.md": Setting(),
     "comparison.md": Setting(),
     "concepts.md": Setting(),
+    "dense.md": Setting(at={"": own_code_alone}),
     "embed-asyncio.md": Setting(BUNDLE),
     "embed-loop.md": Setting(
         BUNDLE,
