@@ -180,7 +180,7 @@ TOKEN_NETS = (
         Couplings,
         {path: path for path in ("f", "g", "attention", "mlp")},
         TOKENS,
-        rejected=("'side.0' is also used in",) * 2,
+        rejected=("they meet a residual sum", *("'side.0' is also used in",) * 2),
     ),
     Net("queries", Queries, {f"cross.{i}": f"cross.{i}" for i in (0, 1)}, TOKENS),
     Net(
