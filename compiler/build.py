@@ -14,6 +14,7 @@ from skipc.compiler.errors import CompileError
 from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, read_front
+from skipc.compiler.gates import gates_sketch, read_gates
 from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.heads import heads_sketch, read_heads
 from skipc.compiler.network import DEFAULT_TOLERANCE
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from skipc.compiler.configurations import Configuration, Part
     from skipc.compiler.family import Family
+    from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import FamilyNorms, NormMode
     from skipc.compiler.read import Supernet
@@ -86,11 +88,13 @@ class NetworkPlan:
         checkpoint: The checkpoint's file.
         norms: The norm statistics; None where they are estimated.
         heads: What lies beside the checkpoint to answer before the network's end.
+        gates: What lies beside it to decide about units; None where nothing does.
     """
 
     checkpoint: Path
     norms: FamilyNorms | None
     heads: tuple[Head, ...]
+    gates: Gates | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def plan_build(
             checkpoint,
             known_norms(front, said.of(name), checkpoint, options.norm, options.reestimate),
             read_heads(checkpoint),
+            read_gates(checkpoint),
         )
         for name, checkpoint in checkpoints.items()
     }
@@ -191,7 +196,9 @@ def build(
     families: dict[str, Family] = {}
     for name, network in plan.networks.items():
         progress(f"exporting the supernet {name}".strip())
-        families[name] = open_family(supernets[name], options.scaling, network.heads, name)
+        families[name] = open_family(
+            supernets[name], options.scaling, network.heads, name, network.gates
+        )
     check_answers({name: family.network for name, family in families.items()})
     offers = {name: family.offers for name, family in families.items()}
     configurations = configurations_from_front(plan.front, offers, str(plan.path))
@@ -244,9 +251,12 @@ def _sketches(plan: BuildPlan) -> dict[str, str]:
         for name, sketch in plan.front.data_sketches.items()
     }
     for name, network in plan.networks.items():
-        sketch = heads_sketch(network.checkpoint)
-        if sketch:
-            found[f"the heads of {name}" if name else "the heads"] = sketch
+        for what, sketch in (
+            ("heads", heads_sketch(network.checkpoint)),
+            ("gates", gates_sketch(network.checkpoint)),
+        ):
+            if sketch:
+                found[f"the {what} of {name}" if name else f"the {what}"] = sketch
     return found
 
 
@@ -278,7 +288,7 @@ class _Parts:
         precision = options.precision
         self._asked = {} if precision is None else {PrecisionAxis.key: precision}
         self._made: dict[object, _Made] = {}
-        self._same: dict[frozenset[str], str] = {}
+        self._same: dict[object, str] = {}
         self._computes_in: dict[str, set[object]] = {}
         self.notes: dict[str, None] = {}
         # A file is called like the configuration that is that network alone, if there is one.
@@ -303,7 +313,9 @@ class _Parts:
         graphs = graphs_of(self._files[key], network)
         self._writer.add_graphs(part.network, file, graphs, verified.verification)
         self.notes |= dict.fromkeys(verified.notes)
-        same = self._same.setdefault(structure(network.model), configuration)
+        gating = network.gating
+        settings = () if gating is None else (gating.cap, gating.thresholds)
+        same = self._same.setdefault((structure(network.model), settings), configuration)
         if same != configuration:
             note(
                 f"{same!r} and {configuration!r} are the same network: they differ in what"

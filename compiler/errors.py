@@ -30,6 +30,10 @@ class HeadsError(CompileError):
     """Heads cannot be attached to this network, or a file of heads is not one for it."""
 
 
+class GatesError(CompileError):
+    """Gates cannot be attached to this network, or a file of gates is not one for it."""
+
+
 class FrontError(CompileError):
     """``front.json`` is not a front, or is one for another network."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.axes.axis import Axis, Gene, Genes, Offer
+    from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
     from skipc.compiler.network import Network
     from skipc.compiler.read import Supernet
@@ -139,6 +140,7 @@ def open_family(
     scaling: Scaling | None = None,
     heads: tuple[Head, ...] = (),
     name: str = "",
+    gates: Gates | None = None,
 ) -> Family:
     """Returns the family of the network in a checkpoint, its branches scaled.
 
@@ -147,11 +149,13 @@ def open_family(
         scaling: How kept branches are scaled; None for what the checkpoint says.
         heads: What was trained to answer before its end.
         name: The network's, where there are several.
+        gates: What was trained to decide about its units.
 
     Raises:
+        GatesError: A gate does not fit the network.
         HeadsError: A head does not fit the network.
         SupernetError: The network cannot be exported.
         UnitError: Its branches cannot be scaled so.
     """
     network = scaled(supernet.exported(), scaling or Scaling())
-    return family_of(replace(network, heads=heads, name=name))
+    return family_of(replace(network, heads=heads, name=name, gates=gates))

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
-
-from skipc.compiler.bundle.files import checkpoint_sha256, write_whole
+from skipc.compiler.beside import Beside, fits
+from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import HeadsError
-from skipc.compiler.extras import require
 from skipc.runtime.bundle.constraints import AtLeast, AtMost, Distinct, Positive, Sha256, Text
-from skipc.runtime.bundle.records import parse_json, read, written
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
-
-SUFFIX = ".heads.safetensors"
-_KEY = "skipc.heads"
-MAX_FILE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +68,12 @@ class HeadsHeader:
         """Has nothing to compare."""
 
 
+_FILES = Beside("heads", HeadsHeader, HeadsError)
+
+
 def heads_path(checkpoint: Path) -> Path:
     """Returns where the heads of a checkpoint lie: beside it."""
-    return checkpoint.with_suffix(SUFFIX)
+    return _FILES.path(checkpoint)
 
 
 def read_heads(checkpoint: Path) -> tuple[Head, ...]:
@@ -86,16 +82,11 @@ def read_heads(checkpoint: Path) -> tuple[Head, ...]:
     Raises:
         HeadsError: The file is damaged, or its heads are another checkpoint's.
     """
-    path = heads_path(checkpoint)
-    if not path.is_file():
+    found = _FILES.read(checkpoint)
+    if found is None:
         return ()
-    header, tensors = _content(path)
-    if header.checkpoint_sha256 != checkpoint_sha256(checkpoint):
-        raise HeadsError(
-            f"{path}: these heads were trained on other weights than those of {checkpoint}."
-            " Train them again with `skipc heads`, or remove the file."
-        )
-    return tuple(_head(entry, tensors, path) for entry in header.heads)
+    header, tensors = found
+    return tuple(_head(entry, tensors, heads_path(checkpoint)) for entry in header.heads)
 
 
 def heads_sketch(checkpoint: Path) -> str:
@@ -104,8 +95,8 @@ def heads_sketch(checkpoint: Path) -> str:
     Raises:
         HeadsError: The file is damaged.
     """
-    path = heads_path(checkpoint)
-    return _content(path)[0].data_sketch if path.is_file() else ""
+    found = _FILES.read_any(checkpoint)
+    return found[0].data_sketch if found is not None else ""
 
 
 def write_heads(checkpoint: Path, heads: tuple[Head, ...], data_sketch: str = "") -> Path:
@@ -116,55 +107,21 @@ def write_heads(checkpoint: Path, heads: tuple[Head, ...], data_sketch: str = ""
     Raises:
         OSError: It cannot be written; the error names it.
     """
-    from safetensors.numpy import save
-
     entries = tuple(HeadEntry(head.name, head.accuracy, head.temperature) for head in heads)
-    header = HeadsHeader(checkpoint_sha256(checkpoint), entries, data_sketch)
     tensors: dict[str, NDArray[Any]] = {}
     for head in heads:
-        tensors[f"{head.name}/weight"] = np.ascontiguousarray(head.weight)
-        tensors[f"{head.name}/bias"] = np.ascontiguousarray(head.bias)
-    path = heads_path(checkpoint)
-    write_whole(path, save(tensors, {_KEY: json.dumps(written(header))}))
-    return path
-
-
-def _content(path: Path) -> tuple[HeadsHeader, dict[str, NDArray[Any]]]:
-    safetensors = require("safetensors", "compiler")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise HeadsError(
-            f"{path}: {path.stat().st_size} bytes, more than the {MAX_FILE_BYTES} that heads"
-            " may take. Train them again with `skipc heads`, or remove the file."
-        )
-    try:
-        with safetensors.safe_open(str(path), framework="numpy") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as cause:
-        raise HeadsError(
-            f"{path}: damaged safetensors file: {cause}. Train the heads again with `skipc"
-            " heads`, or remove the file."
-        ) from cause
-    if _KEY not in metadata:
-        raise HeadsError(
-            f"{path}: its header has no {_KEY!r}: no heads of skipc. Remove or rename the"
-            " file, or train heads with `skipc heads`."
-        )
-    header = parse_json(metadata[_KEY].encode(), str(path), HeadsError)
-    return read(HeadsHeader, header, str(path), HeadsError), tensors
+        tensors[f"{head.name}/weight"], tensors[f"{head.name}/bias"] = head.weight, head.bias
+    header = HeadsHeader(checkpoint_sha256(checkpoint), entries, data_sketch)
+    return _FILES.write(checkpoint, header, tensors)
 
 
 def _head(entry: HeadEntry, tensors: Mapping[str, NDArray[Any]], path: Path) -> Head:
-    found = [tensors.get(f"{entry.name}/{part}") for part in ("weight", "bias")]
-    weight, bias = found
+    weight, bias = (tensors.get(f"{entry.name}/{part}") for part in ("weight", "bias"))
     if (
         weight is None
         or bias is None
-        or weight.ndim != 2
-        or weight.dtype != np.float32
-        or bias.dtype != np.float32
-        or bias.shape != weight.shape[:1]
-        or not (np.isfinite(weight).all() and np.isfinite(bias).all())
+        or not fits(weight, -1, -1)
+        or not fits(bias, weight.shape[0])
     ):
         raise HeadsError(
             f"{path}: the head {entry.name!r} has no weights that fit: expected finite"

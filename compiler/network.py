@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.cut import Cut, Narrowed
+    from skipc.compiler.gates import Gates
+    from skipc.compiler.gating import Gating
     from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import NetworkNorms
     from skipc.compiler.verify.numerics import Case
@@ -128,6 +130,7 @@ class Reference(ABC):
         exits: Where it answers before its end.
         ends: Whether it answers at its end.
         feeds: Where its inputs come from, where not by their names.
+        gating: The gates that decide about its units; None without.
     """
 
     name: ClassVar[str]
@@ -138,10 +141,11 @@ class Reference(ABC):
     exits: tuple[Exit, ...] = field(default=(), kw_only=True)
     ends: bool = field(default=True, kw_only=True)
     feeds: tuple[Feed, ...] = field(default=(), kw_only=True)
+    gating: Gating | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def run(self, cases: Sequence[Case]) -> list[Case]:
-        """Returns the outputs by name for each case."""
+        """Returns the outputs by name for each case, those of ``Deciding`` among them."""
 
     @abstractmethod
     def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -174,6 +178,10 @@ class Reference(ABC):
     def with_exits(self, exits: Sequence[Exit], ends: bool) -> Reference:
         """Returns the reference that answers there, and at its end if it ``ends``."""
         return replace(self, exits=tuple(exits), ends=ends)
+
+    def with_gating(self, gating: Gating) -> Reference:
+        """Returns the reference in which gates decide about units."""
+        return replace(self, gating=gating)
 
     def with_feeds(self, feeds: Sequence[Feed]) -> Reference:
         """Returns the reference of a network of a family that takes other inputs."""
@@ -266,6 +274,8 @@ class Network:
             where it has none.
         channels: By a batch norm's output, which of the full network's channels it still has;
             a norm that is missing has all.
+        gates: What was trained to decide about its units; None without.
+        gating: The gates that do decide, in their places; None where none do.
     """
 
     model: ir.Model
@@ -284,6 +294,8 @@ class Network:
     ends: bool = True
     branches: ir.Model | None = None
     channels: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    gates: Gates | None = None
+    gating: Gating | None = None
 
     @property
     def exit_outputs(self) -> tuple[str, ...]:

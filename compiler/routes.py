@@ -36,12 +36,14 @@ class GraphPart:
         inputs: The tensors where it begins.
         outputs: The tensors where it ends.
         piece: Its part of the file's graph; None for all of it.
+        gates: The units that its gates decide about, which its last output tells.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     piece: Piece | None
+    gates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ def graphs_of(name: str, network: Network) -> tuple[GraphPart, ...]:
     Raises:
         SupernetError: The size of a tensor between two of them is not known.
     """
+    if network.gating is not None:
+        decisions = _spec(network.model.graph.outputs[-1], {}, network)
+        units, outputs = network.gating.units, (*network.outputs, decisions)
+        return (GraphPart(name, network.inputs, outputs, None, units),)
     if len(network.answers) == 1:
         return (GraphPart(name, network.inputs, network.outputs, None),)
     known = {spec.name: spec for spec in network.inputs}

@@ -60,7 +60,7 @@ def places_of(network: Network) -> tuple[Place, ...]:
         if unit.within:
             continue
         value = _stream_after(made[unit.join])
-        axis = _channel_axis(value, network)
+        axis = channel_axis(value, network)
         if axis is None or value.shape is None:
             continue
         macs = total_macs(index.members(index.ancestors(value)))
@@ -96,7 +96,7 @@ def _stream_after(value: ir.Value) -> ir.Value:
     return value
 
 
-def _channel_axis(value: ir.Value, network: Network) -> int | None:
+def channel_axis(value: ir.Value, network: Network) -> int | None:
     """Returns the dimension of the channels; None where the tensor has no row per sample."""
     shape, rows = value.shape, network.outputs[0].shape[0]
     if shape is None or len(shape) < 2:

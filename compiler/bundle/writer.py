@@ -317,6 +317,7 @@ class BundleWriter:
                 weights_bytes=store.size_bytes(keys),
                 own_bytes=store.size_bytes(frozenset(k for k in keys if users[k] == 1)),
                 verification=verification,
+                gates=part.gates,
             )
             for (network, graph, part, verification), keys in zip(
                 self._graphs, used, strict=True

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.cut import operands_by_node
+from skipc.compiler.gating import MARGINS, Deciding
 from skipc.compiler.graph.operands import (
     MEAN,
     VARIANCE,
@@ -24,6 +25,7 @@ from skipc.compiler.graph.operands import (
 )
 from skipc.compiler.network import Reference
 from skipc.compiler.verify.sessions import GraphRunner, Optimise
+from skipc.runtime.bundle.gates import DECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.cut import Narrowed
+    from skipc.compiler.cut import Cut, Narrowed
+    from skipc.compiler.gating import Gating
     from skipc.compiler.verify.numerics import Case
 
 _FILE = "reference.onnx"
@@ -64,6 +67,9 @@ class OnnxReference(Reference):
         if ends is None:
             ends = tuple(str(value.name) for value in model.graph.outputs)
         expose(model, {each.at for each in self.exits})
+        if self.gating is not None:
+            ran = run_gated(model, self.gating, cases)
+            return [{name: case[name] for name in (*ends, *_decided(case))} for case in ran]
         return [
             {each.output: each.answer(found[each.at]) for each in self.exits}
             | {name: found[name] for name in ends}
@@ -74,7 +80,10 @@ class OnnxReference(Reference):
         """Yields every intermediate tensor by its name in the graph, in order."""
         model = self._changed()
         expose_all(model)
-        yield from run_graph(model, [self.fed(inputs)])[0].items()
+        cases = [self.fed(inputs)]
+        gating = self.gating
+        ran = run_graph(model, cases) if gating is None else run_gated(model, gating, cases)
+        yield from ran[0].items()
 
     def _changed(self) -> ir.Model:
         model = self.model.clone()
@@ -103,6 +112,55 @@ def run_graph(model: ir.Model, cases: Sequence[Case]) -> list[Case]:
         ir.save(model, path, external_data=f"{_FILE}.data")
         runner = GraphRunner(path, Optimise.NOTHING)
         return [runner.run(case) for case in cases]
+
+
+def run_gated(model: ir.Model, gating: Gating, cases: Sequence[Case]) -> list[Case]:
+    """Returns the same for a network with gates, which decide outside of the graph.
+
+    Whether a unit runs is an input of the graph. It is run once for each gate, which reads
+    what comes of the decisions before it, and once more.
+    """
+    switches = {each.cut: f"skipc.switch.{n}" for n, each in enumerate(gating.gates)}
+    for node in list(model.graph):
+        for cut in [cut for cut in switches if cut.node == str(node.outputs[0].name)]:
+            _switch(model.graph, node, cut, switches[cut])
+    expose(model, {each.at for each in gating.gates})
+    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
+        path = Path(folder) / _FILE
+        ir.save(model, path, external_data=f"{_FILE}.data")
+        runner = GraphRunner(path, Optimise.NOTHING)
+        return [_decide(runner, gating, switches, case) for case in cases]
+
+
+def _decide(runner: GraphRunner, gating: Gating, switches: dict[Cut, str], case: Case) -> Case:
+    deciding = Deciding(gating)
+    rows = len(next(iter(case.values())))
+    settings = {name: np.zeros(rows, np.bool_) for name in switches.values()}
+    for each in gating.gates:
+        found = {**case, **runner.run({**case, **settings})}
+        deciding.see(each.at, found[each.at])
+        settings |= {switches[cut]: runs for cut, runs in deciding.runs.items()}
+    return {**runner.run({**case, **settings}), **deciding.outputs(DECISIONS)}
+
+
+def _decided(case: Case) -> list[str]:
+    return [name for name in case if name in (DECISIONS, MARGINS)]
+
+
+def _switch(graph: ir.Graph, node: ir.Node, cut: Cut, name: str) -> None:
+    """Puts ``Where(switch, operand, 0)`` between an operand and its node, row by row."""
+    value = operand(node, cut.operand)
+    assert value.shape is not None
+    rows = value.shape[0]
+    kind = ir.TensorType(ir.DataType.BOOL)
+    switch = ir.Value(name=name, type=kind, shape=ir.Shape([rows]))
+    graph.inputs.append(switch)
+    sizes = np.array([-1, *[1] * (len(value.shape) - 1)])
+    shape = ir.node("Constant", [], {"value": ir.tensor(sizes)})
+    mask = ir.node("Reshape", [switch, shape.outputs[0]])
+    zero = ir.node("Constant", [], {"value": number_like(value, 0.0)})
+    where = ir.node("Where", [mask.outputs[0], value, zero.outputs[0]])
+    _insert(node, cut.operand, shape, mask, zero, where)
 
 
 def _mask(node: ir.Node, place: int) -> None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skipc.compiler.cut import operands_by_node
+from skipc.compiler.gating import Deciding
 from skipc.compiler.network import Reference
+from skipc.runtime.bundle.gates import DECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,9 +77,9 @@ class TorchReference(Reference):
 
         outputs = self.outputs if self.ends else {}
         wanted = {*outputs.values(), *(self.node_name(each.at) for each in self.exits)}
-        self._interpret(inputs, keep)
+        decided = self._interpret(inputs, keep)
         early = {e.output: e.answer(found[self.node_name(e.at)]) for e in self.exits}
-        return early | {name: found[node] for name, node in outputs.items()}
+        return early | {name: found[node] for name, node in outputs.items()} | decided
 
     def trace(self, inputs: Case) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yields every intermediate tensor by its name in the graph, in order."""
@@ -93,7 +95,8 @@ class TorchReference(Reference):
         self._interpret(inputs, keep)
         yield from found
 
-    def _interpret(self, inputs: Case, keep: Callable[[str, object], None]) -> None:
+    def _interpret(self, inputs: Case, keep: Callable[[str, object], None]) -> Case:
+        """Runs the program; returns what gates decided, nothing without."""
         import torch
 
         cuts = operands_by_node(self.cuts)
@@ -101,6 +104,11 @@ class TorchReference(Reference):
         scales = {self.node_name(c.node): (c.operand, f) for c, f in self.scales.items()}
         norms = self.norm_nodes()
         narrowed = {self.node_name(each.value): each for each in self.narrowed}
+        gating = self.gating
+        deciding = None if gating is None else Deciding(gating)
+        placed = () if gating is None else gating.gates
+        gated = {self.node_name(each.cut.node): each.cut for each in placed}
+        before = {self.node_name(each.at): each.at for each in placed}
 
         class Interpreter(torch.fx.Interpreter):
             def run_node(self, node: torch.fx.Node) -> Any:
@@ -114,6 +122,8 @@ class TorchReference(Reference):
                     result = super().run_node(node)
                 if node.name in narrowed:
                     result = _without_channels(result, narrowed[node.name])
+                if deciding is not None and node.name in before:
+                    deciding.see(before[node.name], _to_numpy(result))
                 keep(node.name, result)
                 return result
 
@@ -130,6 +140,9 @@ class TorchReference(Reference):
                 if node.name in scales:
                     operand, factor = scales[node.name]
                     operands[operand] = operands[operand] * factor
+                if deciding is not None and node.name in gated:
+                    cut = gated[node.name]
+                    operands[cut.operand] = _rows(operands[cut.operand], deciding.runs[cut])
                 arguments = (operands, *values[1:]) if listed else tuple(operands)
                 return self.call_function(node.target, arguments, named)
 
@@ -139,10 +152,11 @@ class TorchReference(Reference):
                 set_statistics(node, operands, norms[node.name])
                 return self.call_function(node.target, tuple(operands), named)
 
-        joins = zeros.keys() | scales.keys()
+        joins = zeros.keys() | scales.keys() | gated.keys()
         needed = _needed(self.program.graph, zeros)
         with torch.no_grad():
             Interpreter(self.program.graph_module).run(*self._arguments(inputs))
+        return {} if deciding is None else deciding.outputs(DECISIONS)
 
     def node_name(self, join: str) -> str:
         """Returns the program's name for a value of the graph."""
@@ -203,6 +217,14 @@ def values_of(program: ExportedProgram) -> frozenset[str]:
     """Returns the names of what a program's operators compute."""
     nodes = program.graph.nodes
     return frozenset(node.name for node in nodes if node.op == "call_function")
+
+
+def _rows(branch: Any, runs: NDArray[np.bool_]) -> Any:
+    """Returns a tensor with zeros in the rows that do not run."""
+    import torch
+
+    mask = torch.from_numpy(runs).reshape(-1, *[1] * (branch.ndim - 1))
+    return torch.where(mask, branch, torch.zeros((), dtype=branch.dtype))
 
 
 def _without_channels(result: Any, narrowed: Narrowed) -> Any:

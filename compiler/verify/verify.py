@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.compiler.errors import NumericsError
+from skipc.compiler.gating import MARGINS
 from skipc.compiler.network import Arithmetic
 from skipc.compiler.verify.numerics import (
     Difference,
@@ -23,6 +24,7 @@ from skipc.compiler.verify.numerics import (
 from skipc.compiler.verify.rounding import rounding_graph
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.compiler.verify.tensors import Tensors, hides
+from skipc.runtime.bundle.gates import DECISIONS
 from skipc.runtime.bundle.manifest import Verification
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ _RUN_AS: dict[Arithmetic, Callable[[Path], AbstractContextManager[Path]]] = {
     Arithmetic.AS_WRITTEN: nullcontext,
     Arithmetic.ROUNDED: rounding_graph,
 }
+
+
+_TIE = 1e-5
+"""A gate's score so near to its threshold may be on either side of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,14 @@ def verify_subnet(
         NumericsError: The error is larger; the message names the first tensor that differs.
     """
     reference, limit = network.reference, network.tolerance.relative
-    expected = reference.run(cases)
+    ran = reference.run(cases)
+    expected = [{n: a for n, a in c.items() if n not in (DECISIONS, MARGINS)} for c in ran]
     _refuse_nan(expected, configuration, reference.name)
     ranges = ranges_of(expected, dict.fromkeys(expected[0], 0.0))
     actual, found = _worst_run(graph, cases, expected, ranges, network.tolerance.runs)
     notes: list[str] = []
     fault = found.text(reference.name, limit) if found.unlike else ""
+    fault = fault or _decided_otherwise(actual, ran, network)
     if not fault and (not found.within(limit) or _may_hide(network, expected)):
         tensors = Tensors(graph, network, _worst_case(cases, actual, expected, ranges))
         least = {name: tensors.least_range(name) for name in ranges}
@@ -130,6 +138,24 @@ def _refuse_nan(expected: list[Case], configuration: str, reference: str) -> Non
                 )
 
 
+def _decided_otherwise(actual: list[Case], ran: list[Case], network: Network) -> str:
+    """Returns where gates do not decide as the reference's do, "" where they do."""
+    if network.gating is None:
+        return ""
+    for found, wanted in zip(actual, ran, strict=True):
+        other = np.argwhere(found[DECISIONS] != wanted[DECISIONS])
+        if len(other):
+            row, number = other[0].tolist()
+            unit, margin = network.gating.units[number], wanted[MARGINS][row, number]
+            tie = bool(abs(margin) < _TIE)
+            return (
+                f"its gate decides otherwise about the unit {unit!r} than"
+                f" {network.reference.name}, where its score is {abs(margin):.3g} from its"
+                " threshold."
+            ) + " That is rounding: build with another 'bias'." * tie
+    return ""
+
+
 def _worst_case(
     cases: list[Case], actual: list[Case], expected: list[Case], ranges: Ranges
 ) -> Case:
@@ -145,7 +171,8 @@ def _worst_case(
 def _may_hide(network: Network, expected: list[Case]) -> bool:
     """Tells whether an output may tell little of what it is computed from."""
     least = least_around_one(expected, network.tolerance.least_range)
-    hidden = any(hides(output.producer()) for output in network.model.graph.outputs)
+    answers = (o for o in network.model.graph.outputs if o.name != DECISIONS)
+    hidden = any(hides(output.producer()) for output in answers)
     return hidden or any(spread(expected, name) < least[name] for name in least)
 
 
@@ -155,7 +182,7 @@ def _fault(found: Difference, tensors: Tensors, network: Network) -> str:
     if not found.within(limit):
         return f"{found.text(reference, limit)} {tensors.first_different()}"
     for output in (str(value.name) for value in network.model.graph.outputs):
-        if tensors.hides_a_fault(output):
+        if output != DECISIONS and tensors.hides_a_fault(output):
             return (
                 f"its output {output!r} agrees with {reference}, but only because it tells"
                 " little on these inputs: what it is computed from differs."

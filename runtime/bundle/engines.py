@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from ..errors import FormatError
 from .constraints import Count, Distinct, NotEmpty, Positive, Sha256, Text
 from .contained import check_beside
+from .gates import CAP, THRESHOLDS
 from .manifest import Files, check_listed
 from .records import written
 
@@ -96,13 +97,15 @@ class EngineSet:
             self._check_settings(entry, f"{where}: the engine of graph {entry.graph!r}")
 
     def _check_settings(self, entry: EngineEntry, here: str) -> None:
-        """Checks that an engine is set as the one for all graphs is to be."""
-        switches = self.switches
-        wanted = [] if switches is None else [switches.input]
-        if [*entry.settings] != wanted:
-            raise FormatError(f"{here}: sets {[*entry.settings]}, expected {wanted}.")
+        """Checks that an engine is set as one that runs several graphs is to be."""
+        switches, set_ = self.switches, [*entry.settings]
         if switches is None:
+            if set_ and sorted(set_) != [CAP, THRESHOLDS]:
+                expected = f"nothing, or {CAP!r} and {THRESHOLDS!r} of a graph with gates"
+                raise FormatError(f"{here}: sets {set_}, expected {expected}.")
             return
+        if set_ != [switches.input]:
+            raise FormatError(f"{here}: sets {set_}, expected {[switches.input]}.")
         mask = entry.settings[switches.input]
         booleans = [each for each in mask if isinstance(each, bool)]
         if not len(booleans) == len(mask) == len(switches.units):

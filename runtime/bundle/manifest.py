@@ -20,6 +20,7 @@ from .constraints import (
     Text,
 )
 from .contained import check_beside
+from .gates import DECISIONS
 from .route import Stage, check_route, upto_ends
 from .routed import Routed  # noqa: TC001  (a document's field)
 from .solved import SolvedPolicy  # noqa: TC001  (a document's field)
@@ -123,7 +124,11 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class GraphEntry:
-    """What a target makes one engine of: an ONNX file, or a piece of one."""
+    """What a target makes one engine of: an ONNX file, or a piece of one.
+
+    ``gates`` are the units that run or not as an input asks for, in the order of the graph's
+    output ``DECISIONS``.
+    """
 
     name: Annotated[str, RelativePath()]
     network: Text
@@ -135,6 +140,7 @@ class GraphEntry:
     weights_bytes: int
     own_bytes: int
     verification: Verification
+    gates: Annotated[tuple[str, ...], Distinct()] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +309,15 @@ class Manifest:
                 raise FormatError(
                     f"{place}: 'ranges' has {sorted(ranges)}, expected its outputs:"
                     f" {sorted(ends)}."
+                )
+            decided = [spec for spec in graph.outputs if spec.name == DECISIONS]
+            sizes = [(*spec.shape[1:], spec.dtype) for spec in decided]
+            if sizes != ([(len(graph.gates), "bool")] if graph.gates else []):
+                raise FormatError(
+                    f"{place}: 'gates' names {len(graph.gates)} units, but its outputs are"
+                    f" {', '.join(spec.kind for spec in graph.outputs)}. Expected"
+                    f" {DECISIONS!r} exactly where there are gates: a boolean for each row and"
+                    " unit."
                 )
 
     def _check_configurations(self, where: str) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
+
+from skipc.compiler.graph.adding import Added
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.compiler.network import Exit, LinearHead
-
-_AXES_ARE_AN_INPUT = 18
-"""From this opset on the axes of ReduceMean are an input."""
 
 
 def answering(model: ir.Model, exits: Sequence[Exit], ends: bool) -> ir.Model:
@@ -65,13 +63,12 @@ class AnswerEarlyPass(ir.passes.InPlacePass):
         if not self._ends:
             # Its name may be an exit's now.
             end.name = f"{end.name}.end"
-        opset = model.opset_imports[""]
         for each in self._exits:
             answer = values[each.at]
             if each.head is None:
                 answer.name = each.output
             else:
-                answer = _attached(graph, answer, each, each.head, opset, end)
+                answer = _attached(graph, answer, each, each.head, end)
             graph.outputs.append(answer)
         if self._ends:
             graph.outputs.append(end)
@@ -79,57 +76,25 @@ class AnswerEarlyPass(ir.passes.InPlacePass):
 
 
 def _attached(
-    graph: ir.Graph, at: ir.Value, each: Exit, head: LinearHead, opset: int, end: ir.Value
+    graph: ir.Graph, at: ir.Value, each: Exit, head: LinearHead, end: ir.Value
 ) -> ir.Value:
     """Returns the answer of a head that is added to the graph."""
     assert at.shape is not None
-    rows, (classes, channels) = at.shape[0], head.weight.shape
-    value = at
-    last = at.producer()
-    assert last is not None
-
-    def add(node: ir.Node, name: str, *shape: int | ir.SymbolicDim) -> ir.Value:
-        nonlocal last
-        assert last is not None
-        graph.insert_after(last, node)
-        last = node
-        made = node.outputs[0]
-        made.name, made.type, made.shape = name, value.type, ir.Shape(shape)
-        return made
-
-    def constant(
-        array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], name: str
-    ) -> ir.Value:
-        held = ir.val(f"{each.name}.head.{name}", const_value=ir.tensor(array))
-        graph.register_initializer(held)
-        return held
-
-    positions = [axis for axis in range(1, len(at.shape)) if axis != head.axis]
-    name = f"{each.name}.head.mean"
-    if len(positions) > 1 and head.axis == 1:
-        # Unlike ReduceMean it is computed in the blocked layout that convolutions use.
-        ones = [1] * len(positions)
-        value = add(ir.node("GlobalAveragePool", [value]), f"{name}s", rows, channels, *ones)
-        value = add(ir.node("Flatten", [value]), name, rows, channels)
-    elif positions and opset >= _AXES_ARE_AN_INPUT:
-        axes = constant(np.array(positions), "axes")
-        node = ir.node("ReduceMean", [value, axes], {"keepdims": 0})
-        value = add(node, name, rows, channels)
-    elif positions:
-        node = ir.node("ReduceMean", [value], {"axes": positions, "keepdims": 0})
-        value = add(node, name, rows, channels)
     assert at.dtype is not None
+    last, rows, classes = at.producer(), at.shape[0], len(head.bias)
+    assert last is not None
+    added = Added(graph, f"{each.name}.head")
+    value = added.mean(at, head.axis)
     weights = [
-        constant(array.astype(at.dtype.numpy()), what)
+        added.constant(array.astype(at.dtype.numpy()), what)
         for array, what in ((head.weight, "weight"), (head.bias, "bias"))
     ]
     gemm = ir.node("Gemm", [value, *weights], {"transB": 1})
-    assert end.dtype is not None
-    if end.dtype is at.dtype:
-        answer = add(gemm, each.output, rows, classes)
-    else:  # a half-precision network with float32 outputs
-        value = add(gemm, f"{each.name}.head.scores", rows, classes)
-        cast = ir.node("Cast", [value], {"to": int(end.dtype)})
-        answer = add(cast, each.output, rows, classes)
-    answer.type, answer.shape = end.type, end.shape
+    answer = added.add(gemm, "scores", at.type, (rows, classes))
+    if end.dtype is not at.dtype:  # a half-precision network with float32 outputs
+        assert end.dtype is not None
+        cast = ir.node("Cast", [answer], {"to": int(end.dtype)})
+        answer = added.add(cast, "answer", end.type, (rows, classes))
+    graph.insert_after(last, added.nodes)
+    answer.name, answer.type, answer.shape = each.output, end.type, end.shape
     return answer

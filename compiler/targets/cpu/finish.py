@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
@@ -26,10 +28,11 @@ from skipc.compiler.targets.latency import measure_latencies
 from skipc.runtime.backends.host import default_threads
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
+from skipc.runtime.bundle.gates import EVERYTHING, THRESHOLDS
 from skipc.runtime.errors import install_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import EngineForm, GraphEntry, Manifest, StoredTensor
 
     Case = dict[str, NDArray[Any]]
+    Settings = Mapping[str, tuple[bool | float, ...]]
     _Part = tuple[Path, Path]
 
 __all__ = [
@@ -74,7 +78,7 @@ class _Engines:
     outputs: Mapping[str, list[Case]]
     chosen: str = ""
     switches: Switches | None = None
-    settings: Mapping[str, Mapping[str, tuple[bool, ...]]] = field(default_factory=dict)
+    settings: Mapping[str, Settings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,13 @@ def build_engines(
     backend = partial(OnnxRuntimeCpu, paths, packed_file, settings=made.settings)
     with closing(backend(threads=1)) as checking:
         fed = _checked(bundle, checking, made.outputs, inputs)
+    # What gates decide for noise says nothing: measured is all that the cap lets run.
+    everything = {
+        graph.name: {THRESHOLDS: np.full(len(graph.gates), EVERYTHING, np.float32)}
+        for graph in bundle.manifest.graphs
+        if graph.gates
+    }
+    fed = {name: {**case, **everything.get(name, {})} for name, case in fed.items()}
     latencies = _latencies(backend, fed, progress)
     return Built(
         current_host(), _entries(made, latencies), packed_file, made.switches, made.chosen
@@ -180,11 +191,59 @@ def _each(
     files = {file: _graphs_in(manifest, file) for file in (g.file for g in manifest.graphs)}
     made: dict[str, _Packed] = {}
     outputs: dict[str, list[Case]] = {}
+    gated: list[GraphEntry] = []
     for number, (file, graphs) in enumerate(files.items(), start=1):
         progress(f"packing {file.removesuffix('.onnx')} ({number} of {len(files)})")
+        if graphs[0].gates:
+            gated += graphs
+            continue
         packed, outputs[file] = _packed(bundle, file, graphs, inputs, store, progress)
         made |= packed
-    return _Engines(made, outputs)
+    settings: Mapping[str, Settings] = {}
+    if gated:
+        more, settings = _gated(bundle, gated, inputs, store, progress)
+        made |= more
+    order = [graph.name for graph in manifest.graphs]
+    return _Engines({name: made[name] for name in order}, outputs, settings=settings)
+
+
+def _gated(
+    bundle: Bundle,
+    graphs: Sequence[GraphEntry],
+    inputs: list[Case],
+    store: PackedStore,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, _Packed], dict[str, Settings]]:
+    """Packs the engines of graphs with gates; those that differ in settings share one."""
+    from skipc.compiler.targets.cpu.gated import (
+        check_decisions,
+        gated_session,
+        gated_settings,
+        same_but_for_settings,
+    )
+    from skipc.compiler.targets.cpu.merge import merge_graph
+
+    staging = store.path.parent
+    made: dict[str, _Packed] = {}
+    for graph in graphs:
+        if graph.name in made:
+            continue
+        alike = [graph]
+        alike += [g for g in graphs if g != graph and same_but_for_settings(bundle, graph, g)]
+        with tempfile.TemporaryDirectory(dir=staging) as scratch:
+            try:
+                one = gated_session(bundle, graph, inputs, Path(scratch), progress)
+            except UnsuitedError as cause:
+                raise TargetError(
+                    f"graph {graph.name!r}: its gates cannot switch their units: {cause}."
+                    " Leave its configuration out of the front."
+                ) from cause
+            for each in alike:
+                check_decisions(one, bundle, each, inputs)
+            to = staging / f"{graph.name}.onnx"
+            blobs = merge_graph(one.graph, one.data, to, store)
+        made |= {each.name: _Packed(each.name, to, blobs) for each in alike}
+    return made, {graph.name: gated_settings(bundle, graph) for graph in graphs}
 
 
 def _one(
@@ -318,7 +377,7 @@ def _checked(
             read.setdefault(graph.name, runs[0][number][0])
             before = [
                 {name: array for name, array in case.items() if name in found[0]}
-                for case in whole[graph.file]
+                for case in whole.get(graph.file, [])
             ]
             if before:
                 check_same_bits(graph.name, before, found)

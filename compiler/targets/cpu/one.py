@@ -27,7 +27,7 @@ from skipc.compiler.targets.cpu.optimized import (
     optimize_graph,
     plain_outputs,
 )
-from skipc.compiler.targets.cpu.switched import MASK, switched_graph
+from skipc.compiler.targets.cpu.switched import MASK, Conditions, mask_of, switched_graph
 from skipc.compiler.targets.golden import check_same_bits
 from skipc.compiler.targets.latency import timed_ms
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
@@ -129,8 +129,8 @@ def one_session(
                 )
     progress(f"packing {plan.full.name}")
     full = optimize_graph(cutter.whole, folder, inputs)
-    one = assembled(full, cutter, units, progress)
     names = tuple(unit.name for unit in units)
+    one = assembled(full, cutter, units, mask_of(names), progress)
     masks = {g: tuple(n not in s for n in names) for g, s in plan.skipped.items()}
     progress("comparing it with a session of each configuration")
     outputs = _compared(one, cutter, names, masks, inputs)
@@ -139,9 +139,13 @@ def one_session(
 
 
 def assembled(
-    full: Optimized, cutter: Cutter, units: Sequence[Unit], progress: Callable[[str], None]
+    full: Optimized,
+    cutter: Cutter,
+    units: Sequence[Unit],
+    conditions: Conditions,
+    progress: Callable[[str], None],
 ) -> Path:
-    """Returns the full network's graph with a switch for each unit, beside its data.
+    """Returns the full network's graph in which units run as conditions say, beside its data.
 
     Raises:
         UnsuitedError: The units cannot be switched one by one.
@@ -154,7 +158,8 @@ def assembled(
             without = NumberedGraph(made.graph, made.data)
         changed[unit.name] = difference(numbered, without, unit.name, ends)
         ends |= changed[unit.name].replaced.keys()
-    model = switched_graph(numbered, changed, {u.name: cutter.around(u) for u in units})
+    within = {unit.name: cutter.around(unit) for unit in units}
+    model = switched_graph(numbered, changed, within, conditions)
     path = full.graph.with_name("one.onnx")
     path.write_bytes(model.SerializeToString())
     return path
@@ -185,6 +190,11 @@ def _plan(bundle: Bundle) -> _Plan:
     manifest = bundle.manifest
     first = manifest.configurations[0]
     for entry in manifest.configurations:
+        if any(manifest.graph(stage.graph).gates for stage in entry.route):
+            raise UnsuitedError(
+                f"in configuration {entry.name!r} gates decide, which an engine of their own"
+                " does"
+            )
         if entry.only_graph is None:
             raise UnsuitedError(
                 f"configuration {entry.name!r} runs several stages, or answers at an exit"
@@ -253,15 +263,18 @@ def _compared(
 
 
 class Cutter:
-    """Makes a bundle's full graph, ``whole``, without some of its units, in ``folder``."""
+    """Makes a full graph, ``whole``, without some of its units, in ``folder``.
 
-    def __init__(self, whole: Path, folder: Path) -> None:
+    ``weights`` is the folder of its data, where it is not the graph's own.
+    """
+
+    def __init__(self, whole: Path, folder: Path, weights: Path | None = None) -> None:
         import onnx_ir as ir
 
         from skipc.compiler.axes.units import find_units
 
         self.whole = whole
-        self._folder = folder
+        self._folder, self._weights = folder, weights or whole.parent
         self._model: ir.Model = ir.load(whole)
         self._units = {unit.name: unit for unit in find_units(self._model).units}
 
@@ -309,9 +322,9 @@ class Cutter:
     def optimized(self, unit: str) -> Iterator[Optimized]:
         """Optimises the graph without a unit, for a while; its weights are not packed."""
         with self.without([unit]) as cut:
-            yield optimize_graph(cut, cut.parent, [], self.whole.parent)
+            yield optimize_graph(cut, cut.parent, [], self._weights)
 
     def outputs(self, skipped: Iterable[str], inputs: list[Case]) -> list[Case]:
         """Returns what a session of the graph without some units gives for each input."""
         with self.without(skipped) as cut:
-            return plain_outputs(cut, inputs, self.whole.parent)
+            return plain_outputs(cut, inputs, self._weights)

@@ -1,8 +1,10 @@
-"""One graph for a family: what a unit needs stands in an ``If`` on the unit's own switch.
+"""A graph in which what a unit needs stands in an ``If`` on the unit's own condition.
 
 It is assembled from nodes that ONNX Runtime has optimised already. So nothing but the switches
 is new: the same kernels run on the same packed weights, and give the same bits. The branches
 are flat, also of units within units: packed weights are found one level deep only.
+
+A condition is a switch of a mask, or what a gate decides.
 """
 
 from __future__ import annotations
@@ -32,6 +34,39 @@ _SPLIT_SINCE = 13
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """What tells whether each unit runs.
+
+    Attributes:
+        values: By unit, the boolean that does.
+        nodes: Compute them, of what the graph computes and of ``inputs``.
+        weights: What these nodes read besides.
+        inputs: The graph's further inputs.
+        outputs: All that the graph gives; None for what it gives without switches.
+    """
+
+    values: Mapping[str, str]
+    nodes: Sequence[onnx.NodeProto]
+    weights: Sequence[TensorProto]
+    inputs: Sequence[onnx.ValueInfoProto]
+    outputs: Sequence[onnx.ValueInfoProto] | None = None
+
+
+def mask_of(units: Sequence[str]) -> Conditions:
+    """Returns the conditions that are the elements of a mask, an input."""
+    names = [f"{MASK}.{number}" for number in range(len(units))]
+    node, sizes = taken_apart(MASK, names)
+    given = helper.make_tensor_value_info(MASK, TensorProto.BOOL, [len(units)])
+    return Conditions(dict(zip(units, names, strict=True)), [node], [sizes], [given])
+
+
+def taken_apart(value: str, names: Sequence[str]) -> tuple[onnx.NodeProto, TensorProto]:
+    """Returns what takes a list apart into its elements, and what that reads besides."""
+    sizes = numpy_helper.from_array(np.ones(len(names), np.int64), f"{value}.sizes")
+    return helper.make_node("Split", [value, sizes.name], names, axis=0), sizes
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
     """A node of the new graph, with what it reads, also from within its branches."""
 
@@ -40,20 +75,24 @@ class _Step:
 
 
 def switched_graph(
-    full: NumberedGraph, units: Mapping[str, Difference], within: Mapping[str, Sequence[str]]
+    full: NumberedGraph,
+    units: Mapping[str, Difference],
+    within: Mapping[str, Sequence[str]],
+    conditions: Conditions,
 ) -> onnx.ModelProto:
-    """Returns the full graph with a switch for each unit.
+    """Returns the full graph in which each unit runs where its condition holds.
 
     Args:
         full: The full network's optimised graph.
-        units: What skipping each unit changes, in the mask's order.
+        units: What skipping each unit changes, in network order.
         within: By unit, those in whose branch it lies.
+        conditions: Their conditions.
 
     Raises:
         UnsuitedError: Units cannot be switched one by one.
     """
     _check(full, units, within)
-    return _Assembly(full, units).model()
+    return _Assembly(full, units, conditions).model()
 
 
 def _check(
@@ -89,10 +128,12 @@ def _check(
 
 
 class _Assembly:
-    def __init__(self, full: NumberedGraph, units: Mapping[str, Difference]) -> None:
+    def __init__(
+        self, full: NumberedGraph, units: Mapping[str, Difference], conditions: Conditions
+    ) -> None:
         self._full, self._units = full, units
-        self._switches = [f"{MASK}.{number}" for number in range(len(units))]
-        self._weights: list[TensorProto] = []
+        self._conditions = conditions
+        self._weights: list[TensorProto] = [*conditions.weights]
         self._steps: list[_Step] = []
         graph = full.model.graph
         infos = (*graph.value_info, *graph.output)
@@ -104,7 +145,11 @@ class _Assembly:
 
     def model(self) -> onnx.ModelProto:
         """Returns the model."""
-        self._split()
+        versions = {each.domain: each.version for each in self._full.model.opset_import}
+        if versions.get("", 0) < _SPLIT_SINCE:
+            raise UnsuitedError(f"the graph is of opset {versions.get('', 0)}, below 13")
+        for node in self._conditions.nodes:
+            self._add(node, _read(node))
         groups = self._groups()
         grouped = {place for members in groups.values() for place in members}
         for place, node in enumerate(self._full.nodes):
@@ -117,25 +162,16 @@ class _Assembly:
         graph = model.graph
         graph.ClearField("node")
         graph.ClearField("value_info")
-        graph.input.append(
-            helper.make_tensor_value_info(MASK, TensorProto.BOOL, [len(self._units)])
-        )
+        graph.input.extend(self._conditions.inputs)
+        if self._conditions.outputs is not None:
+            graph.ClearField("output")
+            graph.output.extend(self._conditions.outputs)
         graph.node.extend(_sorted(self._steps))
         graph.initializer.extend(self._weights)
         return model
 
     def _add(self, node: onnx.NodeProto, reads: Iterable[str]) -> None:
         self._steps.append(_Step(node, frozenset(reads)))
-
-    def _split(self) -> None:
-        """Takes the mask apart into its switches."""
-        versions = {each.domain: each.version for each in self._full.model.opset_import}
-        if versions.get("", 0) < _SPLIT_SINCE:
-            raise UnsuitedError(f"the graph is of opset {versions.get('', 0)}, below 13")
-        sizes = numpy_helper.from_array(np.ones(len(self._units), np.int64), f"{MASK}.sizes")
-        self._weights.append(sizes)
-        node = helper.make_node("Split", [MASK, sizes.name], self._switches, axis=0)
-        self._add(node, [MASK])
 
     def _groups(self) -> dict[tuple[Chain, int], list[int]]:
         """Returns the nodes that one ``If`` holds, by the units that all must run for them.
@@ -197,7 +233,7 @@ class _Assembly:
         names = list(self._units)
         value = ""
         for depth, unit in enumerate(chain, start=1):
-            switch = self._switches[names.index(unit)]
+            switch = self._conditions.values[unit]
             if not value:
                 value = switch
                 continue

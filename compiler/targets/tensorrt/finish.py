@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import Built
 from skipc.compiler.targets.tensorrt.device import Gpu, measure_graphs, unexamined
 from skipc.compiler.targets.tensorrt.plan import (
@@ -83,6 +84,13 @@ def build_engines(
         NumericsError: An engine is further from the golden outputs than its precision allows.
         KeyboardInterrupt: Ctrl-C; engines that are ready are kept for the next time.
     """
+    gated = [graph.name for graph in bundle.manifest.graphs if graph.gates]
+    if gated:
+        raise TargetError(
+            f"graph {gated[0]!r}: its units run or not as gates decide, and TensorRT would"
+            " compute all of them, whatever they say. Build its configuration for the target"
+            " 'cpu', or leave it out of the front."
+        )
     library = open_library(profile.backend)
     ahead = _ahead(profile)
     with tempfile.TemporaryDirectory() as scratch:

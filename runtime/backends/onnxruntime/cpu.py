@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...bundle.gates import CAP
 from ...bundle.onnx_graph import check_locations
 from ...errors import (
     BackendUnavailableError,
@@ -36,6 +37,7 @@ from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
 from .packing import Held, PackedLater
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
+from .rows import by_row, row_axes, together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 NAME = "onnxruntime-cpu"
 _LIBRARY = "onnxruntime"
 _FATAL_ONLY = 4  # errors come as exceptions
+_NUMPY = {"tensor(bool)": "bool", "tensor(float)": "float32", "tensor(int64)": "int64"}
+"""Types of settings, by ONNX Runtime's names."""
 _BUILD_AGAIN = "Build the engines again with `skipc finish`."
 
 
@@ -144,15 +148,18 @@ class OnnxRuntimeCpu:
                 held.answered = partial(self.packing.want, graph, held)
         if path in self._shared_files and not profile:
             self._shared[path] = held
-        shapes = {value.name: value.shape for value in held.session.get_inputs()}
+        takes = {value.name: value for value in held.session.get_inputs()}
         settings = {}
         for name, values in self._settings.get(graph, {}).items():
-            settings[name] = np.array(values)
-            if shapes.get(name) != [len(values)]:
+            if name not in takes or takes[name].shape != [len(values)]:
+                shape = takes[name].shape if name in takes else "no such input"
                 raise EngineError(
                     f"graph {graph!r}: is run by setting {name!r} to {len(values)} values, but"
-                    f" its engine takes {shapes.get(name, 'no such input')}. {_BUILD_AGAIN}"
+                    f" its engine takes {shape}. {_BUILD_AGAIN}"
                 )
+            settings[name] = np.array(values, _NUMPY[takes[name].type])
+        if CAP in settings:
+            return RowByRow(graph, held, settings)
         return OnnxRuntimeEngine(graph, held, settings)
 
     def _session(self, graph: str, profile: str = "", unpacked: bool = False) -> Any:
@@ -271,6 +278,25 @@ class OnnxRuntimeEngine:
                     " a numpy array: .cpu().numpy() of a tensor."
                 )
         return EngineError(f"graph {self._graph!r}: ONNX Runtime failed: {_line(cause)}")
+
+
+class RowByRow(OnnxRuntimeEngine):
+    """An engine whose gates decide for one row at a time: a batch is run row by row."""
+
+    def __init__(self, graph: str, held: Held, settings: Arrays) -> None:
+        super().__init__(graph, held, settings)
+        session = held.session
+        self._rows, self._answers = (
+            row_axes((value.name, value.shape) for value in values)
+            for values in (session.get_inputs(), session.get_outputs())
+        )
+
+    def run(self, inputs: Arrays) -> Outputs:
+        """Returns the same for all rows together; see ``OnnxRuntimeEngine.run``."""
+        parts = by_row(inputs, self._rows)
+        if len(parts) == 1:
+            return super().run(inputs)
+        return together([super(RowByRow, self).run(part) for part in parts], self._answers)
 
 
 def _line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import finish
 from skipc.compiler.targets.cpu.one import Cutter, assembled, reason_to_try
 from skipc.compiler.targets.cpu.optimized import UnsuitedError, optimize_graph
-from skipc.compiler.targets.cpu.switched import MASK
+from skipc.compiler.targets.cpu.switched import MASK, mask_of
 from skipc.compiler.targets.options import TargetOptions
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
@@ -60,7 +60,8 @@ def _assembled(name: str) -> tuple[Cutter, list[Unit], Engine]:
     found = cutter.units([unit.name for unit in units.units])
     (folder / "full").mkdir()
     full = optimize_graph(cutter.whole, folder / "full", [case_for(NETS[name])])
-    one = assembled(full, cutter, found, lambda line: None)
+    conditions = mask_of([unit.name for unit in found])
+    one = assembled(full, cutter, found, conditions, lambda line: None)
     return cutter, found, OnnxRuntimeCpu({"one": one}, full.data.name, 1).load("one")
 
 
@@ -198,5 +199,6 @@ def test_a_deep_network_is_followed_value_by_value_and_not_way_by_way(tmp_path: 
     cutter = Cutter(whole, tmp_path)
     units = cutter.units(["a0", "a39"])
     full = optimize_graph(whole, tmp_path, [])
-    model = onnx.load(assembled(full, cutter, units, lambda line: None))
+    conditions = mask_of(["a0", "a39"])
+    model = onnx.load(assembled(full, cutter, units, conditions, lambda line: None))
     assert sum(node.op_type == "If" for node in model.graph.node) == 2

@@ -1,0 +1,167 @@
+"""Gates from the command line: front, build, check, and calls, each row by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from skipc.compiler.axes.gates import Gated
+from skipc.compiler.errors import TargetError
+from skipc.compiler.family import Family, open_family
+from skipc.compiler.gates import read_gates, write_gates
+from skipc.compiler.read import ModelOptions, read_checkpoint
+from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
+from skipc.compiler.recipes import find_recipe
+from skipc.compiler.targets.options import TargetOptions
+from skipc.compiler.targets.tensorrt.finish import build_engines
+from skipc.profiles import load_profile
+from skipc.runtime import AdaptiveEngine
+from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.gates import CAP, DECISIONS, THRESHOLDS
+from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.errors import FormatError
+from tests.bundles import edit_json, set_value
+from tests.command_line import mistake, skipc
+from tests.gates import random_gates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.compiler.network import Network
+    from skipc.runtime.backends import Engine
+
+BATCH = BatchRange(1, 2, 4)
+UNITS = ("stages.0.0", "stages.1.0", "stages.2.0")
+FRONT = {
+    "format": "skipc.front/2",
+    "configurations": [
+        {"name": "full"},
+        {"name": "gated", "gates": {}},
+        {"name": "gated-cap1", "gates": {"cap": 1}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gates")
+    recipe = find_recipe("resnet")
+    arguments = {"widths": [4, 8, 8], "depths": [1, 1, 1]}
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = recipe.load()(**arguments)
+        for parameter in network.parameters():
+            parameter.normal_(std=0.3)
+    state = network.state_dict()
+    save_checkpoint(
+        path / "ckpt.pt", CheckpointFile("skipc:resnet", arguments, state, recipe.inputs)
+    )
+    write_gates(path / "ckpt.pt", random_gates(_family(path).network))
+    (path / "front.json").write_text(json.dumps(FRONT), encoding="utf-8")
+    ended = skipc(
+        *("build", path / "ckpt.pt", "--front", path / "front.json", "--target", "cpu"),
+        *("--input", "images=Nx1x8x8", "--batch", "1:2:4"),
+    )
+    assert ended.code == 0, ended.err
+    return path
+
+
+def _family(folder: Path) -> Family:
+    inputs = (TensorSpec("images", "float32", ("N", 1, 8, 8)),)
+    supernet = read_checkpoint(folder / "ckpt.pt", ModelOptions(inputs=inputs, batch=BATCH))
+    return open_family(supernet, gates=read_gates(folder / "ckpt.pt"))
+
+
+def _network(folder: Path, cap: int | None = None) -> Network:
+    family = _family(folder)
+    choice = Gated(family.offers["gates"].names, cap)
+    return family.subnet({"gates": choice}, "any").network
+
+
+def _engine(bundle: Bundle, graph: str) -> Engine:
+    engines, place = bundle.engine_set("cpu"), bundle.engine_dir("cpu")
+    files = {entry.graph: place / entry.file for entry in engines.engines}
+    settings = {entry.graph: entry.settings for entry in engines.engines}
+    return OnnxRuntimeCpu(files, engines.packed_file, 1, settings).load(graph)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.random.default_rng(3).random((200, 1, 8, 8), np.float32)
+
+
+def test_a_bundle_tells_of_its_gates(folder: Path) -> None:
+    bundle = Bundle.open(folder / "ckpt.skipc")
+    graph = bundle.manifest.graph("gated-cap1")
+    assert graph.gates == UNITS
+    assert [spec.kind for spec in graph.outputs] == ["float32 Nx10", "bool Nx3"]
+    entries = bundle.engine_set("cpu").engines
+    assert [entry.file for entry in entries] == ["full.onnx", *["gated.onnx"] * 2]
+    assert [entry.settings.get(CAP) for entry in entries] == [None, (3,), (1,)]
+    shown = skipc("show", folder / "ckpt.skipc").out
+    assert "3 gates, at most 1 units" in shown
+    checked = skipc("check", folder / "ckpt.skipc")
+    assert checked.code == 0, checked.err
+
+
+def test_an_engine_decides_as_pytorch_does_for_every_row(folder: Path, images) -> None:
+    bundle = Bundle.open(folder / "ckpt.skipc")
+    seen = []
+    for name, cap in (("gated", None), ("gated-cap1", 1)):
+        engine = _engine(bundle, name)
+        network = _network(folder, cap)
+        (expected,) = network.reference.run([{"images": images}])
+        found = engine.run({"images": images})
+        np.testing.assert_array_equal(found[DECISIONS], expected[DECISIONS])
+        output = network.outputs[0].name
+        np.testing.assert_allclose(found[output], expected[output], rtol=1e-4, atol=1e-4)
+        seen.append(found[DECISIONS])
+        # A batch is what its rows are, to the bit.
+        for row in range(3):
+            alone = engine.run({"images": images[row : row + 1]})
+            np.testing.assert_array_equal(alone[output][0], found[output][row])
+    gated, capped = seen
+    assert 0 < gated.mean() < 1
+    assert len(np.unique(gated, axis=0)) > 2
+    assert capped.sum(1).max() == 1
+
+
+def test_no_cap_is_broken_whatever_the_thresholds(folder: Path, images) -> None:
+    engine = _engine(Bundle.open(folder / "ckpt.skipc"), "gated")
+    rng = np.random.default_rng(0)
+    for image in images:
+        cap = rng.integers(0, 4, 1)
+        thresholds = rng.normal(0, 2, 3).astype(np.float32)
+        found = engine.run({"images": image[None], CAP: cap, THRESHOLDS: thresholds})
+        assert found[DECISIONS].sum() <= cap
+
+
+def test_an_application_calls_gates_like_anything_else(folder: Path, images) -> None:
+    engine = _engine(Bundle.open(folder / "ckpt.skipc"), "gated")
+    expected = engine.run({"images": images[:4]})
+    with AdaptiveEngine.open(folder / "ckpt.skipc") as opened:
+        opened.pin("gated")
+        np.testing.assert_array_equal(opened(images[:4]), next(iter(expected.values())))
+
+
+def test_other_targets_refuse_gates_with_the_reason(folder: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(folder / "ckpt.skipc")
+    profile = load_profile("jetson-orin")
+    with pytest.raises(TargetError, match="'gated': its units run or not as gates decide"):
+        build_engines(bundle, profile, TargetOptions(), tmp_path, lambda line: None)
+    said = mistake("finish", folder / "ckpt.skipc", "--engines", "one")
+    assert "in configuration 'gated' gates decide" in said
+
+
+def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.skipc"
+    shutil.copytree(folder / "ckpt.skipc", path)
+    edit_json(path / "manifest.json", set_value("graphs", 1, "gates", value=["stages.0.0"]))
+    with pytest.raises(FormatError, match=r"'gates' names 1 units, .*Expected"):
+        Bundle.open(path)
