@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 HIDDEN = 4
 
 
-def random_gates(network: Network, without: Collection[str] = ()) -> Gates:
-    """Returns a gate for each unit that may have one, but for some."""
+def random_gates(network: Network, without: Collection[str] = (), scale: float = 1.0) -> Gates:
+    """Returns a gate for each unit that may have one, but for some.
+
+    The larger ``scale``, the more it depends on the input what a gate decides.
+    """
     rng = np.random.default_rng(1)
 
     def normal(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -26,7 +29,7 @@ def random_gates(network: Network, without: Collection[str] = ()) -> Gates:
 
     places, _ = places_before(network)
     gates = tuple(
-        Gate(name, 3 * normal(HIDDEN, place.channels), normal(HIDDEN), 0.0, 0.5)
+        Gate(name, scale * normal(HIDDEN, place.channels), normal(HIDDEN), 0.0, 0.5)
         for name, place in places.items()
         if name not in without
     )

@@ -30,7 +30,7 @@ RESNET = "torchvision-resnet"
 
 def _family(name: str, without: tuple[str, ...] = ()) -> Family:
     network, _ = exported(name)
-    return family_of(replace(network, gates=random_gates(network, without)))
+    return family_of(replace(network, gates=random_gates(network, without, scale=3.0)))
 
 
 def _gated(family: Family, record: object, **others: object) -> Network:
