@@ -231,6 +231,11 @@ def place_before(unit: Unit, network: Network, index: GraphIndex) -> PlaceBefore
     Raises:
         GatesError: A gate cannot read it.
     """
+    if unit.features or unit.further:
+        raise GatesError(
+            f"no gate can switch the unit {unit.name!r}: what it computes is concatenated, and"
+            " not only added."
+        )
     join = next(n for n in index.nodes if str(n.outputs[0].name) == unit.join)
     kept, branch = operand(join, unit.shortcut), operand(join, 1 - unit.shortcut)
     value = _fork(kept, branch, index)
@@ -286,10 +291,5 @@ def _placed(gate: Gate, unit: Unit, place: PlaceBefore) -> PlacedGate:
             f"the gate {gate.name!r} reads {gate.weight.shape[1]} channels; there are"
             f" {place.channels} in front of its unit. Train the gates again with `skipc"
             " gates`."
-        )
-    if len(unit.cuts) > 1:
-        raise GatesError(
-            f"the unit {gate.name!r} is joined at {len(unit.cuts)} places, which no gate can"
-            " switch. Leave it without one."
         )
     return PlacedGate(gate, unit.cuts[0], place.at, place.axis)
