@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.policy.sources import ROOT, nodes_of, text_of
+
 PACKAGES = ("compiler", "runtime", "profiles", "tools")
 MAX_LINES = 450
 MAX_CLASS_LINES = 250
@@ -51,7 +52,7 @@ def _files():
 
 def imported_packages(source, package):
     """Yields (line, package of ours) for each import in a file of ``package``."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -69,9 +70,7 @@ def test_imports_point_one_way(package):
         f"{file}:{line}: imports skipc.{other}"
         for file in SOURCES
         if file.parts[0] == package
-        for line, other in imported_packages(
-            (ROOT / file).read_text(encoding="utf-8"), package
-        )
+        for line, other in imported_packages(text_of(file), package)
         if other not in MAY_IMPORT[package]
     ]
     assert wrong == []
@@ -122,7 +121,7 @@ def test_the_compilers_folders_import_down():
         if file.parts[0] != "compiler" or file == Path("compiler/__init__.py"):
             continue
         above = COMPILER_ORDER[: COMPILER_ORDER.index(file.parts[1].removesuffix(".py"))]
-        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        tree = ast.parse(text_of(file))
         for line, name in imports_at_run_time(tree):
             if name.startswith("skipc.compiler.") and name.split(".")[2] in above:
                 wrong.append(f"{file}:{line}: imports {name}")
@@ -131,7 +130,7 @@ def test_the_compilers_folders_import_down():
 
 def relative_imports(file, source):
     """Yields (line, file of ours) for each relative import, those for types included."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if not isinstance(node, ast.ImportFrom) or node.level == 0:
             continue
         folder = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -149,7 +148,7 @@ def test_the_runtimes_folders_import_down():
             continue
         room = file.parts[1]
         allowed = BELOW_ALL | RUNTIME_ORDER.get(room, set()) | {room}
-        for line, other in relative_imports(file, (ROOT / file).read_text(encoding="utf-8")):
+        for line, other in relative_imports(file, text_of(file)):
             if other.parts[1] not in allowed:
                 wrong.append(f"{file}:{line}: imports {other}")
     assert wrong == []
@@ -157,7 +156,7 @@ def test_the_runtimes_folders_import_down():
 
 def test_no_two_files_of_the_runtime_import_each_other():
     imported = {
-        file: {other for _, other in relative_imports(file, (ROOT / file).read_text("utf-8"))}
+        file: {other for _, other in relative_imports(file, text_of(file))}
         for file in SOURCES
         if file.parts[0] == "runtime"
     }
@@ -189,7 +188,7 @@ def test_only_tools_print():
         f"{file}:{node.lineno}"
         for file in SOURCES
         if file.parts[0] != "tools"
-        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        for node in nodes_of(text_of(file))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
@@ -202,7 +201,7 @@ def test_files_are_short():
     long = {
         str(file): count
         for file, limit in limits.items()
-        if (count := len((ROOT / file).read_text(encoding="utf-8").splitlines())) > limit
+        if (count := len(text_of(file).splitlines())) > limit
     }
     assert long == {}
 
@@ -211,7 +210,7 @@ def test_classes_are_short():
     long = {
         f"{file}: {node.name}": count
         for file in SOURCES
-        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        for node in nodes_of(text_of(file))
         if isinstance(node, ast.ClassDef)
         and (count := node.end_lineno - node.lineno + 1) > MAX_CLASS_LINES
     }

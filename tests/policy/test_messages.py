@@ -8,11 +8,11 @@ import itertools
 import re
 import tokenize
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.policy.sources import ROOT, nodes_of, text_of
+
 FILES = sorted(
     file.relative_to(ROOT).as_posix()
     for folder in ("compiler", "runtime", "profiles", "tools")
@@ -25,8 +25,9 @@ FIELD = re.compile(r"\{[a-z_][\w.]*(\[[^\]]*\])?(![rsa])?(:[^{}]*)?\}")
 @cache
 def raises(source):
     """Returns the raises and the handlers in a source, which the checks look through."""
-    nodes = ast.walk(ast.parse(source))
-    return [node for node in nodes if isinstance(node, (ast.Raise, ast.ExceptHandler))]
+    return [
+        node for node in nodes_of(source) if isinstance(node, (ast.Raise, ast.ExceptHandler))
+    ]
 
 
 def joins(source):
@@ -108,11 +109,7 @@ CHECKS = [joins, plain_fields, bare_raises, lost_causes]
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_messages_are_free_of(check):
-    slips = [
-        f"{file}:{line}: {text}"
-        for file in FILES
-        for line, text in check((ROOT / file).read_text(encoding="utf-8"))
-    ]
+    slips = [f"{file}:{line}: {text}" for file in FILES for line, text in check(text_of(file))]
     assert slips == []
 
 
@@ -189,6 +186,6 @@ def test_what_was_told_ends_before_the_next_sentence_begins():
     found = [
         f"{file}:{line}: {text!r}: wrap it in sentence()"
         for file in FILES
-        for line, text in glued((ROOT / file).read_text(encoding="utf-8"))
+        for line, text in glued(text_of(file))
     ]
     assert found == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.policy.sources import ROOT, nodes_of, text_of
+
 FLOOR = (3, 10)
 FILES = sorted(
     file.relative_to(ROOT).as_posix()
@@ -41,14 +41,13 @@ LATER_METHODS = {"add_note", "walk", "is_junction", "full_match"}  # of exceptio
 
 def later_names(source):
     """Yields (line, name) of what Python 3.10 lacks, unless a version test guards it."""
-    tree = ast.parse(source)
     guarded = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in (nodes_of(source) if "version_info" in source else ())
         if isinstance(node, ast.If) and "sys.version_info" in ast.unparse(node.test)
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes_of(source):
         if id(node) not in guarded:
             yield from _later(node)
 
@@ -77,9 +76,8 @@ def _later(node):
 
 @pytest.mark.parametrize("file", FILES)
 def test_source_is_python_3_10(file):
-    source = (ROOT / file).read_text(encoding="utf-8")
-    ast.parse(source, file, feature_version=FLOOR)
-    assert list(later_names(source)) == []
+    ast.parse(text_of(file), file, feature_version=FLOOR)
+    assert list(later_names(text_of(file))) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import torch
 from skipc.compiler.family import open_family
 from skipc.compiler.front import read_front
 from skipc.compiler.heads import write_heads
-from skipc.compiler.read import ModelOptions, read_checkpoint
+from skipc.compiler.read import ModelOptions
+from skipc.compiler.read.cached import open_checkpoint
+from skipc.compiler.read.export_cache import ExportCache, default_folder
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.recipes.resnet import ResNet
@@ -25,7 +27,7 @@ from tests.exits import heads_for
 NETWORKS = {"small": ([4], [1]), "mid": ([6, 8], [1, 1]), "large": ([10, 12], [2, 2])}
 HEAD = "stages.1.0"
 # The target does not run here, so that nothing is measured.
-HOW = ("--data", "digits", "--cost", "macs", "--evaluations", 6, "--norm", "scalar",
+HOW = ("--data", "digits", "--cost", "macs", "--evaluations", 4, "--norm", "scalar",
        "--target", "jetson-orin")  # fmt: skip
 
 
@@ -60,7 +62,11 @@ def selected(tmp_path_factory):
                 "skipc:resnet", arguments(name), weights, inputs, BatchRange(1, 2, 64)
             )
             save_checkpoint(folder / f"{name}.pt", file)
-    large = open_family(read_checkpoint(folder / "large.pt", ModelOptions())).network
+    # The export is kept, for the commands.
+    cache = ExportCache(default_folder(), print)
+    large = open_family(
+        open_checkpoint(folder / "large.pt", ModelOptions(), cache, print)
+    ).network
     write_heads(folder / "large.pt", heads_for(large, [HEAD]))
     for words in (
         ("select", *checkpoints(folder), *HOW, "--exits", "--keep", "large=stages.0.0",

@@ -23,8 +23,8 @@ def selected(tmp_path_factory):
     """A folder with a trained network, its heads, what was selected, and its bundle."""
     folder = tmp_path_factory.mktemp("selected")
     for arguments in (
-        ("train", "stochastic-depth", "--epochs", 8, "--out", folder,
-         "--network-arg", "widths=[8,8,16]", "--network-arg", "depths=[2,2,2]"),
+        ("train", "stochastic-depth", "--epochs", 6, "--out", folder,
+         "--network-arg", "widths=[8,8,16]", "--network-arg", "depths=[2,2,1]"),
         ("heads", folder / "ckpt.pt", "--data", "digits", "--at", ",".join(HEADS)),
         ("select", folder / "ckpt.pt", *EXITS, "--out", folder / "front.json"),
         ("build", folder / "ckpt.pt", "--front", folder / "front.json", "--target", "cpu"),

@@ -161,27 +161,37 @@ def _check_narrow(tab: Page) -> None:
     assert max(widths) <= 390
 
 
-def test_a_narrow_window_needs_no_scrolling_sideways(usual: Path, browser: Browser) -> None:
-    with opened(browser, usual, width=390) as tab:
-        _check_narrow(tab)
-
-
-def test_paper_is_white_and_as_wide_as_the_charts(usual: Path, browser: Browser) -> None:
+def _check_paper(tab: Page) -> None:
+    """Asserts that paper is white and as wide as the charts, on a page that is dark."""
     ground = "getComputedStyle(document.body).backgroundColor"
-    with opened(browser, usual, dark=True) as tab:
-        assert tab.evaluate(ground) == "rgb(20, 23, 26)"
-        tab.emulate_media(media="print", color_scheme="dark")
-        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert tab.evaluate(ground) == "rgb(255, 255, 255)"
-        widths = tab.evaluate(
-            "[...document.querySelectorAll('.plot .main-svg')].map(svg => svg.clientWidth)"
-        )
-        assert set(widths) == {690}
-        tab.evaluate("dispatchEvent(new Event('afterprint'))")
-        tab.emulate_media(media="screen", color_scheme="dark")
-        tab.wait_for_selector("html[data-drawn]")
-        assert tab.evaluate("document.querySelector('.main-svg').clientWidth") > 690
-        assert tab.pdf(format="A4").startswith(b"%PDF")
+    assert tab.evaluate(ground) == "rgb(20, 23, 26)"
+    tab.emulate_media(media="print", color_scheme="dark")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(ground) == "rgb(255, 255, 255)"
+    widths = tab.evaluate(
+        "[...document.querySelectorAll('.plot .main-svg')].map(svg => svg.clientWidth)"
+    )
+    assert set(widths) == {690}
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    tab.emulate_media(media="screen", color_scheme="dark")
+    tab.wait_for_selector("html[data-drawn]")
+    assert tab.evaluate("document.querySelector('.main-svg').clientWidth") > 690
+    assert tab.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_narrow_window_needs_no_scrolling_sideways_and_paper_is_white(
+    usual: Path, browser: Browser
+) -> None:
+    with opened(browser, usual, width=390, dark=True) as tab:
+        _check_narrow(tab)
+        _redrawn(tab, width=1280)
+        _check_paper(tab)
+
+
+def _redrawn(tab: Page, width: int) -> None:
+    tab.evaluate("delete document.documentElement.dataset.drawn")
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.wait_for_selector("html[data-drawn]")
 
 
 def test_hostile_names_are_texts(nasty: Path, browser: Browser) -> None:
@@ -194,9 +204,7 @@ def test_hostile_names_are_texts(nasty: Path, browser: Browser) -> None:
         assert names[2] == "a'b\"c&amp;d"
         assert _fits(tab)
         assert _serious(tab) == []
-        tab.evaluate("delete document.documentElement.dataset.drawn")
-        tab.set_viewport_size({"width": 390, "height": 900})
-        tab.wait_for_selector("html[data-drawn]")  # drawn again, for a narrow window
+        _redrawn(tab, width=390)
         _check_narrow(tab)
 
 
