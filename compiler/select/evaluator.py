@@ -17,6 +17,7 @@ import numpy as np
 from skipc.compiler.cut import Narrowed
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import NormMode, pooled_statistics, scaled_statistics
+from skipc.compiler.select.absent import AbsentChannels
 from skipc.compiler.select.samples import Chunks, chunks_of
 from skipc.compiler.select.segments import Piece, cut_graph
 from skipc.compiler.select.walk import Key, Plan, Resolver, Run, plan
@@ -91,8 +92,10 @@ class Evaluator:
         self._mode = settings.mode
         self._given_base = base
         self._settings = settings
+        self._absent = AbsentChannels(graph.model, units)
         self._segments = cut_graph(
-            graph.model, units, self._mode is not NormMode.SHARED, groups
+            *(graph.model, units, self._mode is not NormMode.SHARED, groups),
+            self._absent.tensors,
         )
         self._full: Genes = (0,) * (len(units) + len(groups))
         sizes = {spec.shape[0] for spec in graph.inputs if spec.shape}
@@ -101,7 +104,7 @@ class Evaluator:
         self.rows = fixed or settings.rows
         self._reestimate = chunks_of(reestimate.inputs, self.rows, self._padded)
         self._affine = _multipliers(graph)
-        self._masks = _masks(graph, groups)
+        self._masks = _masks(graph, (*groups, *self._absent.groups.values()))
         self._pieces: dict[tuple[str, bool], Piece] = {}
         self._statistics: dict[Key, NormStatistics] = {}
         self._row_bytes: dict[str, int] = {}
@@ -189,7 +192,8 @@ class Evaluator:
             return [np.broadcast_to(constant, (n, *constant.shape[1:])) for n in chunks.rows]
         segment = self._segments.segments[key.name]
         gone = {group: key.gone(group, self._segments.units) for group in segment.groups}
-        which = key.name, any(gone.values())
+        absent = self._absent.skipped(key.without) if segment.concatenated else frozenset()
+        which = key.name, bool(absent) or any(gone.values())
         if which not in self._pieces:
             threads = self._settings.threads
             self._pieces[which] = Piece(self._model, segment, threads, which[1])
@@ -200,10 +204,13 @@ class Evaluator:
             place = segment.inputs.index(cut)
             self._pool(read[place], inputs[place], chunks)
             fed |= self._fed(norm, read[place], key)
-        for name, group in segment.read if which[1] else ():
-            axis, dimensions, dtype = self._masks[name]
-            kept = Narrowed(name, axis, self._kept(group, gone[group]))
-            fed[f"{name}.kept"] = kept.beside(dimensions).astype(dtype)
+        if which[1]:
+            kept = {name: self._kept(group, gone[group]) for name, group in segment.read}
+            kept |= {name: self._absent.kept(name, absent) for name in segment.concatenated}
+            for name, stays in kept.items():
+                axis, dimensions, dtype = self._masks[name]
+                beside = Narrowed(name, axis, stays).beside(dimensions)
+                fed[f"{name}.kept"] = beside.astype(dtype)
         values = []
         for number in range(len(chunks.counts)):
             given = {

@@ -13,7 +13,7 @@ from skipc.compiler.extras import require
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,6 +36,10 @@ class Shares:
 
     around: float
     units: tuple[float, ...] = ()
+
+    def of(self, units: Collection[int]) -> float:
+        """Returns how many units some come to, narrow ones counted in part."""
+        return float(sum(self.units[u] for u in units) if self.units else len(units))
 
 
 FULL = Shares(1.0)
@@ -133,8 +137,8 @@ def fit_latency(
     kinds = _kinds(units, free)
     rows, values = [], []
     for name, run in design.items():
-        counts = (len(run.units.intersection(kind)) for kind in kinds)
-        row = [1.0, float(run.scaled), *map(float, counts)]
+        wide = (run.shares.of(run.units.intersection(kind)) for kind in kinds)
+        row = [run.shares.around, float(run.scaled), *wide]
         rows.append(np.array(row) / measured_ms[name])
         values.append(1.0)
     solve = require("scipy.optimize", "select").nnls

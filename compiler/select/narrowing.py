@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from skipc.compiler.axes.width import Widths
     from skipc.compiler.axes.width_groups import Group
 
+    Shares = Mapping[str, Fraction]
+    """What share of its channels stays, by group; one that is missing is whole."""
+
 
 @dataclass(slots=True)
 class _Trained:
@@ -29,17 +32,17 @@ class Narrowing:
 
     Args:
         graph: The graph.
-        groups: Its groups of channels.
+        groups: Its groups of channels, by name.
     """
 
-    def __init__(self, graph: ir.Graph, groups: tuple[Group, ...]) -> None:
+    def __init__(self, graph: ir.Graph, groups: Mapping[str, Group]) -> None:
         nodes = {str(node.outputs[0].name): node for node in graph}
         self._working: dict[ir.Node, list[str]] = {}
         self._trained: dict[ir.Value, _Trained] = {}
-        for group in groups:
+        for key, group in groups.items():
             for name in group.working:
                 if name in nodes:
-                    self._working.setdefault(nodes[name], []).append(group.name)
+                    self._working.setdefault(nodes[name], []).append(key)
             for name, operand, axis in (*group.made, *group.passed, *group.mixed):
                 node = nodes.get(name)
                 if node is None or (node.op_type == "BatchNormalization" and operand > 2):
@@ -51,13 +54,12 @@ class Narrowing:
                 if value.is_initializer():
                     found = self._trained.setdefault(value, _Trained(tensor.size))
                     found.nodes.add(name)
-                    found.groups[group.name, axis] = None
+                    found.groups[key, axis] = None
 
-    def macs(self, full: Mapping[ir.Node, int], widths: Widths) -> Mapping[ir.Node, int]:
+    def macs(self, full: Mapping[ir.Node, int], shares: Shares) -> Mapping[ir.Node, int]:
         """Returns the operations of each node; ``full`` has those at full width."""
-        if not widths:
+        if not shares:
             return full
-        shares = _shares(widths)
         found = dict(full)
         for node, groups in self._working.items():
             macs = Fraction(full[node])
@@ -66,11 +68,11 @@ class Narrowing:
             found[node] = round(macs)
         return found
 
-    def parameters(self, live: Iterable[ir.Node], widths: Widths) -> int:
+    def parameters(self, live: Iterable[ir.Node], shares: Shares) -> int:
         """Returns how many parameters of nodes that are there go."""
-        if not widths:
+        if not shares:
             return 0
-        shares, gone = _shares(widths), 0
+        gone = 0
         names = {str(node.outputs[0].name) for node in live}
         for one in self._trained.values():
             if not names.isdisjoint(one.nodes):
@@ -81,5 +83,6 @@ class Narrowing:
         return gone
 
 
-def _shares(widths: Widths) -> dict[str, Fraction]:
+def shares_of(widths: Widths) -> dict[str, Fraction]:
+    """Returns the share of channels that stays, by group."""
     return {width.group: Fraction(width.kept, width.channels) for width in widths}

@@ -16,6 +16,7 @@ from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.costs import node_macs, parameters
 from skipc.compiler.graph.index import constant_outputs, live_nodes
 from skipc.compiler.norms.statistics import NormMode
+from skipc.compiler.select.absent import AbsentChannels
 from skipc.compiler.select.latency import (
     FULL,
     LatencyModel,
@@ -25,7 +26,7 @@ from skipc.compiler.select.latency import (
     fit_latency,
     latency_of_profile,
 )
-from skipc.compiler.select.narrowing import Narrowing
+from skipc.compiler.select.narrowing import Narrowing, shares_of
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
@@ -83,7 +84,9 @@ class Counter:
         self._macs = {node: node_macs(node) for node in model.graph}
         self._parameters = parameters(model.graph)
         self._constant = constant_outputs(model.graph)
-        self._narrowing = Narrowing(model.graph, groups)
+        self._absent = AbsentChannels(model, units)
+        named = {group.name: group for group in groups}
+        self._narrowing = Narrowing(model.graph, {**named, **self._absent.groups})
 
     def count(self, genes: Genes, widths: Widths = ()) -> Counted:
         """Returns what the subnet of a configuration holds.
@@ -96,7 +99,8 @@ class Counter:
         cuts = [cut for unit in skipped if unit.join for cut in unit.cuts]
         gone = self._gone(skipped)
         live = [node for node in self._macs if node not in gone]
-        macs = self._narrowing.macs(self._macs, widths)
+        shares = {**shares_of(widths), **self._absent.shares(skipped)}
+        macs = self._narrowing.macs(self._macs, shares)
         # What a network leaves out by its own means has no place in its graph.
         loose = [unit for unit in skipped if not unit.join]
         computed = {"", *(str(node.outputs[0].name) for node in live)}
@@ -104,7 +108,7 @@ class Counter:
             sum(macs[node] for node in live) - sum(unit.macs for unit in loose),
             self._parameters
             - parameters(gone)
-            - self._narrowing.parameters(live, widths)
+            - self._narrowing.parameters(live, shares)
             - sum(unit.parameters for unit in loose),
             frozenset(
                 number
@@ -112,7 +116,7 @@ class Counter:
                 if not genes[number] and unit.join in computed
             ),
             constant_outputs(self._graph, cuts) == self._constant,
-            self._shares(macs) if widths else FULL,
+            self._shares(macs) if shares else FULL,
         )
 
     def _gone(self, skipped: Sequence[Unit]) -> set[ir.Node]:

@@ -25,6 +25,7 @@ from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
 
@@ -44,6 +45,8 @@ class Segment:
         read: The tensors in it whose channels may be left out, each with its group's number.
         groups: The numbers of the groups that the segment depends on: by those tensors, and by
             norms whose statistics are those of the channels that stay.
+        concatenated: The tensors in it that layers read, and of which dense layers may be
+            absent.
     """
 
     output: str
@@ -51,6 +54,12 @@ class Segment:
     norms: tuple[tuple[Norm, str], ...]
     read: tuple[tuple[str, int], ...] = ()
     groups: tuple[int, ...] = ()
+    concatenated: tuple[str, ...] = ()
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """The tensors in it of which channels may be left out."""
+        return (*(name for name, _ in self.read), *self.concatenated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,8 @@ class Segments:
         joins: The joins by their cut.
         outputs: The network's outputs, all of them cuts or inputs.
         constants: Shortcuts that nothing computes, a row of each or as many as there are:
-            parameters, and zeros in the place of a unit's further parts.
+            parameters, and zeros in the place of a unit's further parts or of a dense layer's
+            features.
         units: How many units there are.
         norm_groups: By its output, the number of the group that a norm's channels are.
     """
@@ -88,6 +98,7 @@ def cut_graph(
     units: tuple[Unit, ...],
     reestimated: bool,
     groups: tuple[Group, ...] = (),
+    concatenated: AbstractSet[str] = frozenset(),
 ) -> Segments:
     """Returns the pieces of ``model``, which is not changed.
 
@@ -96,15 +107,10 @@ def cut_graph(
         units: Its units; ``Join.unit`` counts them.
         reestimated: Whether the statistics of norms come from data.
         groups: The groups of channels that may be fewer.
+        concatenated: The tensors that layers read of which dense layers may be absent.
     """
     graph = model.graph
-    for unit in units:
-        if unit.features:
-            raise SupernetError(
-                f"the unit {unit.name!r} is a dense layer, whose configurations cannot be"
-                " evaluated yet. Write the front by hand, and build with --norm shared."
-            )
-    by_join = {unit.join: (index, unit) for index, unit in enumerate(units)}
+    by_join = {u.join: (index, u) for index, u in enumerate(units) if not u.features}
     norms = {norm.output: norm for norm in find_norms(model)} if reestimated else {}
     cuts: set[ir.Value] = {value for value in graph.outputs if not _given(value)}
     joins: dict[str, Join] = {}
@@ -146,7 +152,8 @@ def cut_graph(
     of_norms = {norm: n for n, group in enumerate(groups) for norm in group.norms}
     of_norms = {norm: n for norm, n in of_norms.items() if norm in norms}
     segments |= {
-        _name(cut): _segment(cut, cuts, norms, graph, groups_read, of_norms) for cut in cuts
+        _name(cut): _segment(cut, cuts, norms, graph, groups_read, of_norms, concatenated)
+        for cut in cuts
     }
     outputs = tuple(_name(value) for value in graph.outputs)
     return Segments(segments, joins, outputs, constants, len(units), of_norms)
@@ -178,6 +185,7 @@ def _segment(
     graph: ir.Graph,
     groups_read: Mapping[str, int],
     norm_groups: Mapping[str, int],
+    concatenated: AbstractSet[str],
 ) -> Segment:
     inside: set[ir.Node] = set()
     inputs: dict[str, None] = {}
@@ -205,7 +213,10 @@ def _segment(
     groups = {number for _, number in read} | {
         norm_groups[name] for name in names if name in norm_groups
     }
-    return Segment(_name(cut), tuple(sorted(inputs)), found, read, tuple(sorted(groups)))
+    return Segment(
+        *(_name(cut), tuple(sorted(inputs)), found, read, tuple(sorted(groups))),
+        tuple(name for name in names if name in concatenated),
+    )
 
 
 def _given(value: ir.Value) -> bool:
@@ -274,7 +285,7 @@ def _serialized(model: ir.Model, segment: Segment, masked: bool) -> bytes:
                 given = ir.val(f"{name}.{kind}", old.dtype)
                 graph.inputs.append(given)
                 node.replace_input_with(operand, given)
-    for name, _ in segment.read if masked else ():
+    for name in segment.masked if masked else ():
         _mask(graph, name)
     for value in graph.initializers.values():
         # In memory: a model made of bytes has no folder to find external weights in.
