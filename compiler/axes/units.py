@@ -45,6 +45,7 @@ class Unit:
         further: What else is zero than the branch where it is joined: its other parts.
         features: Of a dense layer, what is concatenated: the name of the value, which stands
             at all ``further`` operands, and which later layers do without. "" of an addition.
+        reading_macs: Of ``macs``, those of the later layers that read them.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Unit:
     within: str = ""
     further: tuple[Cut, ...] = ()
     features: str = ""
+    reading_macs: int = 0
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -194,6 +196,7 @@ def _units(found: Sequence[Candidate]) -> tuple[Unit, ...]:
             within="" if outer is None else names[outer],
             further=each.cuts if each.features else each.cuts[1:],
             features=each.features,
+            reading_macs=each.lost[1],
         )
         for name, each, outer, module in zip(names, found, around, naming.modules, strict=True)
     )

@@ -13,7 +13,7 @@ from skipc.compiler.extras import require
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,10 +36,6 @@ class Shares:
 
     around: float
     units: tuple[float, ...] = ()
-
-    def of(self, units: Collection[int]) -> float:
-        """Returns how many units some come to, narrow ones counted in part."""
-        return float(sum(self.units[u] for u in units) if self.units else len(units))
 
 
 FULL = Shares(1.0)
@@ -135,10 +131,12 @@ def fit_latency(
         measured_ms: Their latencies.
     """
     kinds = _kinds(units, free)
+    weights = _weights(units, kinds)
     rows, values = [], []
     for name, run in design.items():
-        wide = (run.shares.of(run.units.intersection(kind)) for kind in kinds)
-        row = [run.shares.around, float(run.scaled), *wide]
+        shares = run.shares.units or (1.0,) * len(units)
+        work = (sum(shares[u] * weights[u] for u in run.units.intersection(k)) for k in kinds)
+        row = [run.shares.around, float(run.scaled), *work]
         rows.append(np.array(row) / measured_ms[name])
         values.append(1.0)
     solve = require("scipy.optimize", "select").nnls
@@ -146,7 +144,7 @@ def fit_latency(
     unit_ms = [0.0] * len(units)
     for kind, cost_ms in zip(kinds, solution[2:], strict=True):
         for unit in kind:
-            unit_ms[unit] = float(cost_ms)
+            unit_ms[unit] = float(cost_ms) * weights[unit]
     # Units that are always kept are part of the base.
     return LatencyModel(float(solution[0]), tuple(unit_ms), float(solution[1]))
 
@@ -178,6 +176,19 @@ def _kinds(units: tuple[Unit, ...], free: Sequence[int]) -> list[list[int]]:
     for index in free:
         alike.setdefault((units[index].macs, units[index].parameters), []).append(index)
     return list(alike.values())
+
+
+def _weights(units: tuple[Unit, ...], kinds: Sequence[Sequence[int]]) -> list[float]:
+    """Returns each unit's own work over the mean of its kind.
+
+    Dense layers cost the same where one reads more and is read by fewer than another.
+    """
+    weights = [1.0] * len(units)
+    for kind in kinds:
+        own = [units[unit].macs - units[unit].reading_macs for unit in kind]
+        for unit, macs in zip(kind, own, strict=True):
+            weights[unit] = macs * len(kind) / sum(own) if sum(own) else 1.0
+    return weights
 
 
 def latency_of_profile(profile: Profile, units: tuple[str, ...]) -> LatencyModel:

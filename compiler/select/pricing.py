@@ -113,7 +113,7 @@ class Counter:
             frozenset(
                 number
                 for number, unit in enumerate(self._units)
-                if not genes[number] and unit.join in computed
+                if not genes[number] and (unit.features or unit.join) in computed
             ),
             constant_outputs(self._graph, cuts) == self._constant,
             self._shares(macs) if shares else FULL,

@@ -92,6 +92,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "clutter policies",
         "digits ResNet",
         "sub-path ResNet-50",
+        "DenseNet-121",
     ]
 
 

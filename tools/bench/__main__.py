@@ -16,6 +16,7 @@ from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     against,
     budgets,
+    dense,
     disturbed,
     engines,
     exits,
@@ -57,6 +58,7 @@ PARTS: dict[str, list[Part]] = {
     policies.NAME: [policies.bars],
     selecting.NAME: [selecting.bars],
     subpaths.NAME: [subpaths.bars],
+    dense.NAME: [dense.bars],
 }
 """What makes the bars, by what it is called; each is given the folder for all bundles."""
 
