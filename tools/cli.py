@@ -27,6 +27,7 @@ _COMMANDS: dict[str, str] = {
     "train": "Train a network that tolerates skipping.",
     "units": "List the parts of a network that may be skipped.",
     "heads": "Train small classifiers for answers before a network's end.",
+    "gates": "Train small networks that decide which units run.",
     "select": "Find the configurations worth building.",
     "build": "Compile a checkpoint and a front into a bundle.",
     "finish": "Build a bundle's engines on this machine.",

@@ -1,4 +1,4 @@
-"""The options of labelled data, which `select`, `heads` and `policy` share."""
+"""The options of labelled data, which `select`, `heads`, `gates` and `policy` share."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class GatesAxis(Axis[Gated, GatesOffer]):
         """Returns how many there are, and what binds them."""
         text = f"{len(choice.units)} gates"
         if choice.cap is not None:
-            text += f", at most {choice.cap} units"
+            text += f", at most {choice.cap} unit{'' if choice.cap == 1 else 's'}"
         return text + (f", bias {choice.bias:+g}" if choice.bias else "")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ..errors import FormatError
 from .constraints import Count, OneOf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 DTYPES = (
     *("bool", "float16", "float32", "float64"),
@@ -61,6 +61,28 @@ class TensorSpec:
         if fits and dtype == np.dtype(self.dtype):
             return None
         return TensorSpec(self.name, str(dtype), shape).kind
+
+
+class Tensor(Protocol):
+    """What is known of a tensor."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def shape(self) -> Sequence[int | str]:
+        """Its sizes; a name marks the dynamic batch."""
+
+
+def row_axes(tensors: Iterable[Tensor]) -> dict[str, int]:
+    """Returns the dimension that the rows lie in, of each tensor that has one."""
+    return {
+        tensor.name: axis
+        for tensor in tensors
+        for axis, size in enumerate(tensor.shape)
+        if isinstance(size, str)
+    }
 
 
 def batch_of(arrays: Mapping[str, Any], specs: Iterable[TensorSpec]) -> int | None:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 
+from ..bundle.gates import DECISIONS
 from ..bundle.route import source_of
+from ..bundle.tensors import row_axes
 from ..errors import InputError
 from .tests import goes_to
 
@@ -41,7 +43,8 @@ class Reached(NamedTuple):
     about a stage.
     ``stopped_by`` is ``deadline`` where that stopped a row, or kept a router from sending it
     where it would have, else ``test`` where a row was answered before the route's ``end``.
-    ``route`` is the graph that answered each row, or all of them together.
+    ``route`` is the graph that answered each row, or all of them together. ``units`` says of
+    each unit that gates decided about for which share of the rows it ran.
     """
 
     outputs: Outputs
@@ -49,6 +52,7 @@ class Reached(NamedTuple):
     alike: bool
     stopped_by: str
     route: tuple[str, ...]
+    units: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class _Step:
     family's names, empty if it never answers. ``ahead`` begins to load the next stage, where
     it may not be there. ``tested`` is the output of the family that the test compares with
     the answer before; empty if it does not. ``rows`` is the dimension of the rows in what its
-    graph gives; ``detours`` are the stages that its test leads to by a shorter way.
+    graph gives; ``detours`` are the stages that its test leads to by a shorter way. ``gates``
+    are the units that its graph decides about.
     """
 
     graph: str
@@ -73,6 +78,7 @@ class _Step:
     tested: str
     rows: Mapping[str, int]
     detours: frozenset[int]
+    gates: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -191,12 +197,12 @@ class Chain:
                         jumped |= following in step.detours
         stages = {rows.reached for rows in parts}
         alike = len(stages) == 1 and not jumped
-        route = self._route(parts)
+        route, units = self._route(parts), self._units(parts)
         if late < len(self._steps):
-            return Reached(self._together(parts), late, alike, "deadline", route)
+            return Reached(self._together(parts), late, alike, "deadline", route, units)
         early = any(self._steps[stage].test is not None for stage in stages)
         stopped_by = "test" if early else "end"
-        return Reached(self._together(parts), max(stages), alike, stopped_by, route)
+        return Reached(self._together(parts), max(stages), alike, stopped_by, route, units)
 
     def run_through(self, inputs: Arrays) -> list[Outputs]:
         """Returns what every stage answers, whatever the tests say; empty of one without."""
@@ -259,6 +265,16 @@ class Chain:
             for name, axis in axes.items()
         }
         return {**first, **_taken(joined, axes, back)}
+
+    def _units(self, parts: Sequence[_Rows]) -> dict[str, float]:
+        """Returns for which share of the rows each unit ran that gates decided about."""
+        shares: dict[str, float] = {}
+        for number, step in enumerate(self._steps):
+            found = [r.found[number] for r in parts if step.gates and number in r.found]
+            if found:
+                ran = np.concatenate([outputs[DECISIONS] for outputs in found])
+                shares |= zip(step.gates, ran.mean(0).tolist(), strict=True)
+        return shares
 
     def _route(self, parts: Sequence[_Rows]) -> tuple[str, ...]:
         """Returns what answered each row."""
@@ -353,6 +369,7 @@ def _step(
         *(stage.graph, run, tuple(feeds), constants, answers, stage.test, ahead, tested),
         rows=row_axes(family.outputs if graph is None else graph.outputs),
         detours=detours,
+        gates=family.gates.get(stage.graph, ()),
     )
 
 
@@ -385,13 +402,3 @@ def _names(specs: Sequence[TensorSpec]) -> set[str]:
 def _sizes(spec: TensorSpec) -> tuple[int, ...]:
     """Returns the shape of an input that has a fixed one, as those with a setting do."""
     return tuple(size for size in spec.shape if isinstance(size, int))
-
-
-def row_axes(specs: Sequence[TensorSpec]) -> dict[str, int]:
-    """Returns the dimension that the rows lie in, of each tensor that has one."""
-    return {
-        spec.name: axis
-        for spec in specs
-        for axis, size in enumerate(spec.shape)
-        if isinstance(size, str)
-    }

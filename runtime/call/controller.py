@@ -25,7 +25,7 @@ from ..governor.keeping import Keeper
 from ..governor.latency import log_factor, stages_ms, typical_ms
 from .health import Health
 from .readiness import choose
-from .record import BegunCall, CallRecord, EndedCall, Tally, failure_text
+from .record import NO_UNITS, BegunCall, CallRecord, EndedCall, Tally, failure_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,6 +174,7 @@ class Controller:
         alike: bool = True,
         stopped_by: str = "end",
         route: tuple[str, ...] = (),
+        units: Mapping[str, float] = NO_UNITS,
     ) -> None:
         """Takes note of what a call took.
 
@@ -207,9 +208,8 @@ class Controller:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
                 self.metering.charge(name, spent_mj, (started_s, now_s))
-            self.tally.ends(
-                EndedCall(now_s, took_ms, call, metered_mj, failure, stage, stopped_by, route)
-            )
+            ended = now_s, took_ms, call, metered_mj, failure, stage, stopped_by, route, units
+            self.tally.ends(EndedCall(*ended))
             self._idle_since_s = now_s
 
     def _idle_s(self, now_s: float) -> float:

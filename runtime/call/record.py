@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from ..governor.latency import predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from ..governor import Decision, OperatingPoint
     from ..governor.budget import Budget
     from ..governor.latency import LatencyEstimate
 
 REMEMBERED_CALLS = 10_000
+NO_UNITS: Mapping[str, float] = MappingProxyType({})
 INFEASIBLE_AGAIN_S = 60.0
 """A budget that could be met for this long and then cannot is logged again."""
 _LONGEST_TEXT = 1000
@@ -66,10 +69,11 @@ class EndedCall(NamedTuple):
     stage: int
     stopped_by: str
     route: tuple[str, ...] = ()
+    units: Mapping[str, float] = NO_UNITS
 
     def record(self, points: Mapping[str, OperatingPoint]) -> CallRecord:
         """Returns the record; a decision that was kept with what it predicts for this call."""
-        time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by, route = self
+        time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by, route, units = self
         decision, budget, deadline_ms, _, latency, *_ = begun
         if latency is not None:
             point = points[decision.configuration]
@@ -77,7 +81,7 @@ class EndedCall(NamedTuple):
             decision = replace(decision, predicted_ms=predicted_ms)
         return CallRecord(
             time_s, latency_ms, decision, budget, deadline_ms, metered_mj, failure, stage,
-            stopped_by, route or (decision.configuration,),
+            stopped_by, route or (decision.configuration,), units,
         )  # fmt: skip
 
 
@@ -99,6 +103,8 @@ class CallRecord:
         stopped_by: What ended it: ``end`` of the route, a ``test``, or a hard ``deadline``.
         route: Which way each row went: the graph that answered it, which of a configuration of
             one graph has its name. One entry for all rows where they were not looked at alone.
+        units: By unit that gates decided about, the share of the rows that it ran for; empty
+            without gates.
     """
 
     time_s: float
@@ -111,6 +117,7 @@ class CallRecord:
     stage: int = 0
     stopped_by: str = "end"
     route: tuple[str, ...] = ()
+    units: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def configuration(self) -> str:

@@ -12,7 +12,7 @@ from .lifetime import say_back
 from .record import failure_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from threading import RLock
 
     from ..backends import Arrays, Outputs, Run
@@ -92,6 +92,7 @@ class Runner:
         start_ns = end_ns = begun_ns
         ran, failure, stage, alike, stopped_by = False, "interrupted", 0, True, "end"
         route: tuple[str, ...] = ()
+        units: Mapping[str, float] = {}
         name = begun.configuration
         try:
             start_ns = end_ns = self._now_ns()
@@ -103,7 +104,7 @@ class Runner:
                 limit_ms, stages_ms = begun.limit_ms, begun.stages_ms
                 until_ns = begun_ns + round(limit_ms * 1e6) if stages_ms and limit_ms else None
                 chain = self._chains[name]
-                outputs, stage, alike, stopped_by, route = chain.run(
+                outputs, stage, alike, stopped_by, route, units = chain.run(
                     arrays, until_ns, stages_ms, begun.decision.bias
                 )
             end_ns = self._now_ns()
@@ -123,6 +124,7 @@ class Runner:
             self._control.end(
                 *(begun, end_ns, latency_ms, failure, ran, stage, alike, stopped_by),
                 route=route,
+                units=units,
             )
         return outputs
 

@@ -9,7 +9,7 @@ The first line says what the file is; each further line is one call. A reader ne
     {"time_s": 0.012, "configuration": "full", "stage": 0, "stopped_by": "end",
      "latency_ms": 8.1, "predicted_ms": 9.4, "feasible": true, "binding": "", "limit_ms": 12.0,
      "budget": {"latency_ms": 12.0, "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null,
-     "failure": "", "reason": "...", "route": ["full"]}
+     "failure": "", "reason": "...", "route": ["full"], "units": {}}
 
 Whoever writes it may be stopped within a line. A last line that has no end and is not whole is
 left out by the reader, which says so (``Trace.cut_short``).
@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ..bundle.constraints import AtLeast, AtMost, OneOf, Place, Text
@@ -85,6 +86,7 @@ class TracedCall:
     failure: Text
     reason: Text
     route: tuple[str, ...] = ()
+    units: Mapping[str, Annotated[float, AtLeast(0), AtMost(1)]] = field(default_factory=dict)
 
 
 _CALL_KEYS = tuple(each.name for each in fields(TracedCall))
@@ -153,6 +155,7 @@ def trace_lines(trace: Trace) -> Iterator[str]:
     for call in trace.calls:
         document = {key: getattr(call, key) for key in _CALL_KEYS}
         granted = ((key, getattr(call.budget, key)) for key in _BUDGET_KEYS)
+        document["units"] = dict(call.units)
         document["budget"] = {key: value for key, value in granted if value is not None}
         yield _line(document)
 

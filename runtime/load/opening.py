@@ -52,6 +52,7 @@ class Family:
         limit_bytes: What all loaded engines may take of it; None for no limit.
         keep: The graph whose engine leaves the device last.
         certificates: What was shown of tests, by configuration.
+        gates: By graph, the units that it decides about; not those of a graph without gates.
         switchable: What the engine for all switches, where there is one.
     """
 
@@ -63,6 +64,7 @@ class Family:
     keep: str | None = None
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     switchable: Switchable | None = None
+    gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of_names(cls, configurations: Iterable[str]) -> Family:
@@ -211,6 +213,7 @@ def family_of(
         keep=min(manifest.graphs, key=lambda graph: graph.macs).name,
         switchable=Switchable.of(manifest, engines),
         certificates={e.name: e.certificate for e in manifest.configurations if e.certificate},
+        gates={graph.name: graph.gates for graph in manifest.graphs if graph.gates},
     )
 
 

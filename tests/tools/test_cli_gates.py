@@ -26,6 +26,7 @@ from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.gates import CAP, DECISIONS, THRESHOLDS
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.call.trace import read_trace, trace_lines, trace_of
 from skipc.runtime.errors import FormatError
 from tests.bundles import edit_json, set_value
 from tests.command_line import mistake, skipc
@@ -111,7 +112,7 @@ def test_a_bundle_tells_of_its_gates(folder: Path) -> None:
     assert [entry.file for entry in entries] == ["full.onnx", *["gated.onnx"] * 2]
     assert [entry.settings.get(CAP) for entry in entries] == [None, (3,), (1,)]
     shown = skipc("show", folder / "ckpt.skipc").out
-    assert "3 gates, at most 1 units" in shown
+    assert "3 gates, at most 1 unit" in shown
     checked = skipc("check", folder / "ckpt.skipc")
     assert checked.code == 0, checked.err
 
@@ -148,12 +149,27 @@ def test_no_cap_is_broken_whatever_the_thresholds(folder: Path, images) -> None:
         assert found[DECISIONS].sum() <= cap
 
 
-def test_an_application_calls_gates_like_anything_else(folder: Path, images) -> None:
+def test_an_application_calls_gates_and_is_told_what_ran(
+    folder: Path, images, tmp_path: Path
+) -> None:
     engine = _engine(Bundle.open(folder / "ckpt.skipc"), "gated")
     expected = engine.run({"images": images[:4]})
     with AdaptiveEngine.open(folder / "ckpt.skipc") as opened:
         opened.pin("gated")
         np.testing.assert_array_equal(opened(images[:4]), next(iter(expected.values())))
+        assert opened.last is not None
+        shares = expected[DECISIONS].mean(0).tolist()
+        assert opened.last.units == dict(zip(UNITS, shares, strict=True))
+        opened.pin("full")
+        opened(images[:1])
+        trace = trace_of("gates", opened.stats(), opened.trace())
+    (tmp_path / "calls.jsonl").write_text("".join(trace_lines(trace)))
+    found = [call.units for call in read_trace(tmp_path / "calls.jsonl").calls]
+    assert found == [dict(zip(UNITS, shares, strict=True)), {}]
+    told = skipc("trace", tmp_path / "calls.jsonl").out.splitlines()
+    assert told[0].split()[-2:] == ["units", "run"]
+    gated = next(line for line in told if line.startswith("gated "))
+    assert gated.endswith(f"{sum(shares):.1f} of 3")
 
 
 def test_other_targets_refuse_gates_with_the_reason(folder: Path, tmp_path: Path) -> None:
@@ -171,3 +187,41 @@ def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, tmp_path: P
     edit_json(path / "manifest.json", set_value("graphs", 1, "gates", value=["stages.0.0"]))
     with pytest.raises(FormatError, match=r"'gates' names 1 units, .*Expected"):
         Bundle.open(path)
+
+
+def test_gates_are_trained_for_a_network_that_stays_as_it_is(
+    folder: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "ckpt.pt"
+    shutil.copy(folder / "ckpt.pt", checkpoint)
+    before = checkpoint.read_bytes()
+    ended = skipc(
+        *("gates", checkpoint, "--data", "digits", "--samples", "60", "--epochs", "1"),
+        *("--target", "0.7", "--at", ",".join(UNITS[1:])),
+    )
+    assert ended.code == 0, ended.err
+    assert checkpoint.read_bytes() == before
+    gates = read_gates(checkpoint)
+    assert gates is not None
+    assert [gate.name for gate in gates.gates] == [*UNITS[1:]]
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert [row[0] for row in rows[1:3]] == [*UNITS[1:]]
+    assert ended.out.endswith("Write 'gates' into configurations of front.json.\n")
+    listed = skipc("units", checkpoint).out.split("gates")[1].split("\n\n")[0]
+    assert [line.split()[1] for line in listed.splitlines()[1:]] == [*UNITS[1:]]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--at", "stages.9"], "--at 'stages.9': no gate goes there."),
+        (["--target", "0.1"], "of the network's operations always run"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    folder: Path, options: list[str], says: str
+) -> None:
+    told = mistake(
+        "gates", folder / "ckpt.pt", "--data", "digits", "--samples", "60", *options
+    )
+    assert says in told

@@ -12,8 +12,8 @@ from skipc.tools.options import PATH, pairs
 if TYPE_CHECKING:
     from pathlib import Path
 
-_EARLY_EXIT = "early-exit"
-_RECIPES = ("stochastic-depth", "sub-paths", _EARLY_EXIT)
+_EARLY_EXIT, _GATES = "early-exit", "gates"
+_RECIPES = ("stochastic-depth", "sub-paths", _EARLY_EXIT, _GATES)
 _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
 
 
@@ -36,6 +36,11 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     "--heads",
     type=click.IntRange(min=1, max=16),
     help="How many early exits early-exit trains along.  [default: 3]",
+)
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="The part of the MACs that gates lets run, on the average.  [default: 0.25]",
 )
 @click.option(
     "--data",
@@ -98,6 +103,7 @@ def command(
     network: str | None,
     network_args: tuple[tuple[str, str], ...],
     heads: int | None,
+    target: float | None,
     data: str,
     image_size: int | None,
     out: Path,
@@ -114,9 +120,11 @@ def command(
     or uniform, convention=original, inverted or none, per=batch or sample). sub-paths trains
     the full network and the one without the second halves of its stages together. early-exit
     trains stochastic-depth's networks and heads for early exits together; the heads lie beside
-    the checkpoint, as those of `skipc heads`.
+    the checkpoint, as those of `skipc heads`. gates trains a ResNet, then gates for its
+    blocks, then both together; the gates lie beside the checkpoint, as those of `skipc gates`.
     """
     from skipc.compiler.extras import require
+    from skipc.compiler.gates import gates_path
     from skipc.compiler.heads import heads_path
     from skipc.compiler.read.factories import parse_arguments
 
@@ -127,6 +135,8 @@ def command(
 
     if heads is not None and recipe != _EARLY_EXIT:
         raise click.UsageError(f"--heads: only early-exit trains heads, not {recipe}.")
+    if target is not None and recipe != _GATES:
+        raise click.UsageError(f"--target: only gates trains gates, not {recipe}.")
     chosen = network or ("subpath-resnet" if recipe == "sub-paths" else "resnet")
     usual_epochs, usual_rate = (80, 1e-3) if chosen.endswith("vit") else (40, 5e-3)
     options = TrainOptions(
@@ -138,6 +148,7 @@ def command(
         seed=seed,
         threads=threads or (1 if data == "digits" else None),
         heads=heads or 3,
+        target=target or 0.25,
         **others,
     )
     with progress() as step:
@@ -160,9 +171,15 @@ def command(
         printed.print(f"... with everything skipped:     {100 * trained.base_accuracy:.2f} %")
     for head in trained.heads:
         printed.print(f"... of the head after {head.name}: {100 * head.accuracy:.2f} %")
+    if trained.gated is not None:
+        found = trained.gated
+        printed.print(f"... with gates:                  {100 * found.accuracy:.2f} %")
+        printed.print(f"of the MACs run with gates:      {100 * found.compute:.1f} %")
     files = [trained.checkpoint, out / "log.csv"]
     if trained.heads:
         files.insert(1, heads_path(trained.checkpoint))
+    if trained.gated is not None:
+        files.insert(1, gates_path(trained.checkpoint))
     printed.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
 
 

@@ -39,25 +39,29 @@ def command(
 ) -> None:
     """List the units of CHECKPOINT in network order: what `skip` in front.json may name.
 
-    Also the channels that `width` may name, and the heads for `exits`.
+    Also the channels that `width` may name, the heads for `exits`, and the gates.
     """
     from skipc.compiler.axes.exits import ExitsAxis
+    from skipc.compiler.axes.gates import GatesAxis
     from skipc.compiler.axes.skip import SkipAxis, units_of
     from skipc.compiler.axes.width import WidthAxis
     from skipc.compiler.family import open_family
+    from skipc.compiler.gates import read_gates
     from skipc.compiler.heads import read_heads
 
     with progress() as step:
         step("reading the checkpoint")
         supernet = open_supernet(checkpoint, model, no_cache, step)
         step("exporting the supernet")
-        heads = read_heads(checkpoint)
-        family = open_family(supernet, heads=heads)
+        heads, gates = read_heads(checkpoint), read_gates(checkpoint)
+        family = open_family(supernet, heads=heads, gates=gates)
     accuracies = {head.name: head.accuracy for head in heads}
+    rates = {} if gates is None else {gate.name: gate.rate for gate in gates.gates}
     groups = cast("WidthOffer", family.offers[WidthAxis.key]).groups
     channels = {group.name: group.channels for group in groups}
     known: _Known = {
         ExitsAxis.key: ("accuracy", accuracies, lambda found: f"{100 * found:.1f} %"),
+        GatesAxis.key: ("runs for", rates, lambda found: f"{100 * found:.0f} %"),
         WidthAxis.key: ("channels", channels, lambda found: f"{found:g}"),
     }
     units = units_of(family)

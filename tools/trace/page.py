@@ -177,6 +177,8 @@ def _call_text(call: TracedCall) -> str:
     if call.stage or call.stopped_by != "end":
         by = f"stage {call.stage + 1} ({', '.join(dict.fromkeys(call.route))})"
         lines.append(f"answered by {by}, stopped by: {call.stopped_by}")
+    if call.units:
+        lines.append(f"{sum(call.units.values()):.3g} of {len(call.units)} units ran")
     lines += [call.reason, f"failed: {call.failure}" if call.failure else ""]
     return hover(call.configuration, *filter(None, lines))
 

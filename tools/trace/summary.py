@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,12 @@ from skipc.tools.trace.energy import mean_power_w
 from skipc.tools.views.meters import energy_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
 
-    from skipc.runtime.call.trace import Trace
+    from skipc.runtime.call.trace import Trace, TracedCall
     from skipc.tools.trace.columns import Columns, Flags
 
 
@@ -36,6 +37,8 @@ class ConfigurationSummary:
         stages: By stage of its route, the share of its calls that was answered there; empty
             where all were by the first, as where there is one.
         cut: The share of its calls that a hard deadline stopped.
+        units: By unit that gates decided about, the share of its rows that it ran for; empty
+            without gates.
     """
 
     configuration: str
@@ -48,6 +51,7 @@ class ConfigurationSummary:
     energy_mj: float | None
     stages: tuple[float, ...] = ()
     cut: float = 0.0
+    units: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,17 @@ def _configuration(columns: Columns, index: int) -> ConfigurationSummary:
         energy_mj=float(energies_mj.mean()) if (energies_mj > 0).all() else None,
         stages=tuple((counts / len(done)).tolist()) if routed else (),
         cut=sum(call.stopped_by == "deadline" for call in done) / max(len(done), 1),
+        units=_units(done),
     )
+
+
+def _units(calls: Sequence[TracedCall]) -> dict[str, float]:
+    """Returns for which share each unit ran, of the calls in which gates decided about it."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for call in calls:
+        for unit, share in call.units.items():
+            found[unit].append(share)
+    return {unit: sum(shares) / len(shares) for unit, shares in found.items()}
 
 
 def _share(wanted: Flags, among: Flags) -> float | None:
@@ -151,10 +165,12 @@ _HEADINGS = ("configuration", ">calls", ">share", ">median", ">p99", ">energy")
 
 
 def numbers_of(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Returns headings, and a row for each configuration; exits where some answered."""
+    """Returns headings, and a row for each configuration; exits and gates where some did."""
     routed = any(one.stages for one in summary.configurations)
+    gated = any(one.units for one in summary.configurations)
     rows = []
     for one in summary.configurations:
+        units = f"{sum(one.units.values()):.1f} of {len(one.units)}" if one.units else "-"
         exits = " / ".join(f"{100 * share:.0f}" for share in one.stages)
         rows.append(
             (
@@ -165,9 +181,11 @@ def numbers_of(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]
                 _ms(one.p99_ms),
                 energy_text(one.energy_mj),
                 *((f"{exits} %" if exits else "-", _percent(one.cut)) if routed else ()),
+                *((units,) if gated else ()),
             )
         )
-    return (*_HEADINGS, *((">answered at", ">cut") if routed else ())), rows
+    more = (*((">answered at", ">cut") if routed else ()), *((">units run",) if gated else ()))
+    return (*_HEADINGS, *more), rows
 
 
 def sentences(summary: Summary) -> list[str]:

@@ -10,6 +10,8 @@ from torch.nn import functional
 from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.tools.training import TrainError
 from skipc.tools.training.early_exits import blocks_of
+from skipc.tools.training.gated_networks import GatedResNet, gated_blocks_of
+from skipc.tools.training.gates import gated_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Step = Callable[[nn.Module, torch.Tensor, torch.Tensor, float, Backward], float]
 
 EARLY_EXIT = "early-exit"
+GATES = "gates"
 TEACHER_LOGITS = 500
 """The base network learns from so many of the full one's largest logits."""
 FULL_SHARE = 0.5
@@ -134,8 +137,36 @@ def early_exits_step(
     return float(loss.detach())
 
 
+def check_gates(model: nn.Module) -> None:
+    """Checks that a network has blocks that gates can stand in front of."""
+    if isinstance(model, SwitchingNetwork) or not gated_blocks_of(model):
+        raise TrainError(
+            "gates: there are no gates for this network. Use --network resnet, or train gates"
+            " for a network of yours with `skipc gates`."
+        )
+
+
+def gates_step(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    smoothing: float,
+    backward: Backward,
+) -> float:
+    """Cross-entropy; once gates decide, with a penalty on what runs (see ``gated_loss``)."""
+    assert isinstance(model, GatedResNet)
+    if model.target is None:
+        loss = functional.cross_entropy(model(images), labels, label_smoothing=smoothing)
+    else:
+        answered = model.answer({"images": images})
+        loss = gated_loss(model, answered, labels, model.target, smoothing)
+    backward(loss)
+    return float(loss.detach())
+
+
 RECIPES = {
     "stochastic-depth": Recipe(check_drops, stochastic_depth_step),
     "sub-paths": Recipe(check_sub_paths, sub_paths_step),
     EARLY_EXIT: Recipe(check_blocks, early_exits_step),
+    GATES: Recipe(check_gates, gates_step),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from skipc.compiler.gates import write_gates
 from skipc.compiler.heads import write_heads
 from skipc.compiler.read.factories import build_named
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
@@ -18,8 +19,10 @@ from skipc.compiler.read.switching import SwitchingNetwork
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
 from skipc.tools.training.early_exits import EarlyExits
+from skipc.tools.training.gated_networks import GatedResNet
+from skipc.tools.training.gates import evaluated, fixed_share, set_bias
 from skipc.tools.training.images import augmented
-from skipc.tools.training.losses import EARLY_EXIT, RECIPES
+from skipc.tools.training.losses import EARLY_EXIT, GATES, RECIPES
 from skipc.tools.training.state import LAST_FILE, Log, Row, load_state, save_state
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
+    from skipc.tools.training.gates import Evaluated
     from skipc.tools.training.images import TrainingData
     from skipc.tools.training.losses import Recipe
     from skipc.tools.training.state import Stateful
@@ -47,7 +52,7 @@ class TrainOptions:
     """How to train.
 
     Attributes:
-        recipe: ``stochastic-depth``, ``sub-paths`` or ``early-exit``.
+        recipe: ``stochastic-depth``, ``sub-paths``, ``early-exit`` or ``gates``.
         arguments: The network's; those that the data gives are added.
         rate: Highest learning rate; it rises and falls once over the training.
         weight_decay: Of AdamW; norms and biases have none.
@@ -55,6 +60,7 @@ class TrainOptions:
         precision: ``fp32``, ``fp16`` or ``bf16`` (mixed).
         threads: PyTorch's threads; None for its own choice.
         heads: How many are trained along by ``early-exit``.
+        target: The part of the network's operations that ``gates`` are to let run.
     """
 
     recipe: str = "stochastic-depth"
@@ -70,6 +76,7 @@ class TrainOptions:
     precision: str = "fp32"
     threads: int | None = 1
     heads: int = 3
+    target: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +88,14 @@ class Trained:
         accuracy: On the held-out images.
         base_accuracy: The same with everything skipped; None for networks that do not switch.
         heads: The heads that were trained along, in network order.
+        gated: With gates that were trained along deciding; None without.
     """
 
     checkpoint: Path
     accuracy: float
     base_accuracy: float | None
     heads: tuple[Head, ...] = ()
+    gated: Evaluated | None = None
 
 
 def train(
@@ -123,6 +132,8 @@ def train(
     model = network
     if options.recipe == EARLY_EXIT:
         model = EarlyExits(network, options.heads, data.shape)
+    elif options.recipe == GATES:
+        model = _gated(network, options, data.shape)
     run = _Run(model, recipe, data, options, device)
     out.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(options), "arguments": arguments, "images": len(data.train.labels)}
@@ -138,7 +149,7 @@ def train(
             for step, loss in enumerate(run.epoch(epoch), start=1):
                 losses.append(loss)
                 progress(epoch * per_epoch + step, options.epochs * per_epoch)
-            reached = run.held_out()
+            reached = run.held_out(last=epoch + 1 == options.epochs)
             taken_s = time.monotonic() - begun_s
             base = float("nan") if reached.base_accuracy is None else reached.base_accuracy
             mean = float(np.mean(losses))
@@ -154,18 +165,40 @@ def train(
             save_checkpoint(out / CHECKPOINT_FILE, checkpoint)
             if reached.heads:
                 write_heads(out / CHECKPOINT_FILE, reached.heads)
+            if reached.gates is not None:
+                write_gates(out / CHECKPOINT_FILE, reached.gates)
             save_state(out / LAST_FILE, epoch + 1, run.parts, identity)
         if reached is None:  # all epochs were done before
-            reached = run.held_out()
-    return Trained(out / CHECKPOINT_FILE, *reached)
+            reached = run.held_out(last=True)
+    path = out / CHECKPOINT_FILE
+    return Trained(path, reached.accuracy, reached.base_accuracy, reached.heads, reached.gated)
+
+
+def _gated(
+    network: nn.Module, options: TrainOptions, shape: tuple[int, int, int]
+) -> GatedResNet:
+    """Returns a network with gates; refuses a target that no gates reach."""
+    model = GatedResNet(network, shape)
+    always = fixed_share(model)
+    if not always < options.target < 1:
+        raise TrainError(
+            f"--target {options.target:g}: {always:.2f} of the network's operations always"
+            " run, whatever gates say. Give a number between that and 1."
+        )
+    return model
 
 
 class HeldOut(NamedTuple):
-    """What a model reaches on the held-out images; see ``Trained``."""
+    """What a model reaches on the held-out images; see ``Trained``.
+
+    ``gates`` are those that ``gated`` was reached with.
+    """
 
     accuracy: float
     base_accuracy: float | None
     heads: tuple[Head, ...]
+    gated: Evaluated | None = None
+    gates: Gates | None = None
 
 
 class _Run:
@@ -217,6 +250,8 @@ class _Run:
         torch.manual_seed(int(rng.integers(2**62)))
         order = rng.permutation(len(self._data.train.labels))
         self._model.train()
+        if isinstance(self._model, GatedResNet):
+            self._model.begin(epoch, self._options.epochs, self._options.target)
         for start in range(0, len(order), self._options.batch):
             index = order[start : start + self._options.batch]
             if len(index) < 2:
@@ -231,14 +266,24 @@ class _Run:
                 )
             yield loss
 
-    def held_out(self) -> HeldOut:
-        """Returns what the model reaches on the held-out images."""
+    def held_out(self, last: bool) -> HeldOut:
+        """Returns what the model reaches on the held-out images.
+
+        With the ``last`` epoch, gates are set so that as much runs as is wanted.
+        """
         model = self._model.eval()
         if isinstance(model, EarlyExits):
             *heads, end = self._answers()
             trained = model.trained(heads, self._data.held_out.labels)
             return HeldOut(self._right(end), None, trained)
         (answers,) = self._answers()
+        if isinstance(model, GatedResNet):
+            batches = self._held_out_batches()
+            if last:
+                set_bias(model, batches, self._options.target)
+            found = evaluated(model, batches)
+            gates = model.cell.trained(found.rates, found.accuracy)
+            return HeldOut(self._right(answers), None, (), found, gates)
         if not isinstance(model, SwitchingNetwork):
             return HeldOut(self._right(answers), None, ())
         model.set_skipped(model.skippable())
@@ -270,6 +315,16 @@ class _Run:
         names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
         precision = self._options.precision
         return torch.autocast(self._device.type, names[precision], enabled=precision != "fp32")
+
+    def _held_out_batches(self) -> list[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+        images, found = self._data.held_out, []
+        for start in range(0, len(images.labels), _HELD_OUT_BATCH):
+            index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
+            batch = torch.from_numpy(images.take(index))
+            batch = batch.to(self._device, memory_format=_LAYOUT)
+            labels = torch.from_numpy(images.labels[index]).to(self._device)
+            found.append(({"images": batch}, labels))
+        return found
 
     def _answers(self) -> list[NDArray[np.float32]]:
         """Returns the logits of each exit, (N, classes), on the held-out images."""

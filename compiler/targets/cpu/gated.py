@@ -26,8 +26,9 @@ from skipc.compiler.targets.cpu.optimized import (
 from skipc.compiler.targets.cpu.switched import Conditions, taken_apart
 from skipc.compiler.targets.golden import check_same_bits
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
-from skipc.runtime.backends.onnxruntime.rows import by_row, row_axes
+from skipc.runtime.backends.onnxruntime.rows import by_row
 from skipc.runtime.bundle.gates import CAP, DECISIONS, EVERYTHING, THRESHOLDS
+from skipc.runtime.bundle.tensors import row_axes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -210,7 +211,7 @@ def _loaded(path: Path, data: str, settings: Settings) -> OnnxRuntimeEngine:
 
 def _rows_of(inputs: Sequence[Case], graph: GraphEntry) -> list[Case]:
     """Returns the inputs of each row of some batches."""
-    axes = row_axes((spec.name, spec.shape) for spec in graph.inputs)
+    axes = row_axes(graph.inputs)
     return [row for case in inputs for row in by_row(case, axes)]
 
 

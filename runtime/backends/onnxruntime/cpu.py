@@ -20,6 +20,7 @@ import numpy as np
 
 from ...bundle.gates import CAP
 from ...bundle.onnx_graph import check_locations
+from ...bundle.tensors import row_axes
 from ...errors import (
     BackendUnavailableError,
     ChoiceError,
@@ -37,7 +38,7 @@ from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
 from .packing import Held, PackedLater
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
-from .rows import by_row, row_axes, together
+from .rows import by_row, together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -286,10 +287,8 @@ class RowByRow(OnnxRuntimeEngine):
     def __init__(self, graph: str, held: Held, settings: Arrays) -> None:
         super().__init__(graph, held, settings)
         session = held.session
-        self._rows, self._answers = (
-            row_axes((value.name, value.shape) for value in values)
-            for values in (session.get_inputs(), session.get_outputs())
-        )
+        self._rows = row_axes(session.get_inputs())
+        self._answers = row_axes(session.get_outputs())
 
     def run(self, inputs: Arrays) -> Outputs:
         """Returns the same for all rows together; see ``OnnxRuntimeEngine.run``."""

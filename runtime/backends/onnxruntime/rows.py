@@ -7,24 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
-
-
-def row_axes(tensors: Iterable[tuple[str, Sequence[int | str]]]) -> dict[str, int]:
-    """Returns the dimension that the rows lie in, of each tensor that has one.
-
-    ``tensors`` are names and shapes; a dimension with a name is the dynamic batch.
-    """
-    return {
-        name: axis
-        for name, shape in tensors
-        for axis, size in enumerate(shape)
-        if isinstance(size, str)
-    }
 
 
 def by_row(inputs: Arrays, axes: Mapping[str, int]) -> list[dict[str, NDArray[Any]]]:

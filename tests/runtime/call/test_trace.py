@@ -52,6 +52,7 @@ CALL = {
     "failure": "",
     "reason": "'full' is the best configuration, and no budget is in its way.",
     "route": ["full"],
+    "units": {},
 }
 
 numbers = st.floats(-1e15, 1e15)

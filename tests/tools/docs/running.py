@@ -273,6 +273,7 @@ def _reader(kind: str, fence: Fence) -> Callable[[Path], object]:
 def _front(path: Path) -> None:
     """Reads a front; where there is a network, it must fit."""
     from skipc.compiler.family import open_family
+    from skipc.compiler.gates import read_gates
     from skipc.compiler.heads import read_heads
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.read.cached import open_checkpoint
@@ -283,7 +284,9 @@ def _front(path: Path) -> None:
         cache = ExportCache(default_folder(), lambda text: None)
         options = ModelOptions()
         supernet = open_checkpoint(Path("ckpt.pt"), options, cache, lambda text: None)
-        family = open_family(supernet, heads=read_heads(Path("ckpt.pt")))
+        checkpoint = Path("ckpt.pt")
+        heads, gates = read_heads(checkpoint), read_gates(checkpoint)
+        family = open_family(supernet, heads=heads, gates=gates)
         configurations_from_front(front, {"": family.offers}, str(path))
 
 

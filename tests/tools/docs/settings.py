@@ -206,6 +206,7 @@ SETTINGS: dict[str, Setting] = {
         (*BUNDLE, "ckpt.pt"), varying=frozenset({"faster", "slower", "difference"})
     ),
     "width.md": Setting(NETWORK),
+    "gates.md": Setting(NETWORK, also={"skipc gates": ("--samples", "60")} | ONE_EPOCH),
     "your-data.md": Setting(NETWORK, also={"skipc select": ("--evaluations", "6")}),
     "your-model.md": Setting(at={"": own_code_alone}),
     "your-target.md": Setting(NETWORK),

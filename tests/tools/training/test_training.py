@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from skipc.compiler.axes.gates import Gated, GatesAxis
+from skipc.compiler.gates import read_gates
 from skipc.compiler.heads import read_heads
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.read.recorded import recorded_accuracy
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.sub_paths import SwitchedNorm
+from skipc.runtime.bundle.gates import DECISIONS
 from skipc.tools.training import TrainError
 from skipc.tools.training.images import TrainingData, array_images, augmented
 from skipc.tools.training.losses import divergence, stochastic_depth_step, sub_paths_step
@@ -107,6 +112,8 @@ def test_diverged_training_keeps_the_last_checkpoint(tmp_path):
         ({"recipe": "sub-paths"}, "this network has none"),
         ({"recipe": "early-exit", "heads": 4}, "--heads 4: the network has 4 blocks"),
         ({"recipe": "early-exit", "network": "subpath-resnet"}, "no head can be attached"),
+        ({"recipe": "gates", "network": "vit"}, "there are no gates for this network"),
+        ({"recipe": "gates", "target": 0.01}, "of the network's operations always run"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, changed, fragment):
@@ -130,6 +137,24 @@ def test_exits_learn_together_and_lie_beside_the_checkpoint(tmp_path):
     for head, stream in zip(heads, (first, second), strict=True):
         answers = stream.mean((2, 3)).numpy() @ head.weight.T + head.bias
         assert (answers.argmax(1) == data().held_out.labels).mean() == head.accuracy
+
+
+def test_gates_learn_with_their_network_and_decide_alike_once_exported(tmp_path):
+    chosen = options(recipe="gates", epochs=12, target=0.6, arguments={**TINY, "drop": 0.05})
+    trained = train(data(), chosen, tmp_path)
+    assert trained.gated.compute <= 0.6
+    network = read_checkpoint(trained.checkpoint, ModelOptions()).exported()
+    network = replace(network, gates=read_gates(trained.checkpoint))
+    offer = GatesAxis().offer(network)
+    reference = GatesAxis().apply(network, Gated(offer.names), offer).reference
+    images = data().held_out.take(np.arange(48))
+    found = reference.run([{"images": image[None]} for image in images])
+    decisions = np.concatenate([case[DECISIONS] for case in found])
+    np.testing.assert_allclose(decisions.mean(0), trained.gated.rates)
+    assert [gate.rate for gate in network.gates.gates] == [*trained.gated.rates]
+    (output,) = (spec.name for spec in network.outputs)
+    right = [case[output].argmax() for case in found] == data().held_out.labels
+    assert right.mean() == trained.gated.accuracy
 
 
 def test_original_convention_is_written_down(tmp_path):

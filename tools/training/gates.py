@@ -1,0 +1,218 @@
+"""Gates while they are trained: hard decisions, with the gradients of soft ones.
+
+The parts are known ones: a recurrent cell that the gates share (SkipNet, Wang et al. 2018),
+decisions with logistic noise and straight-through gradients (Jang et al. 2017), and a penalty
+on compute whose sign flips at the target, like a thermostat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from skipc.compiler.gates import Gate, Gates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+HIDDEN = 8
+"""Numbers that the cell hands from gate to gate."""
+_OPEN = 2.0
+"""Where scores begin: a unit runs for seven of eight rows, in spite of the noise."""
+_PENALTY = 4.0
+"""Of all of the network's operations, in units of the cross-entropy."""
+_NOISY_SHARE = 0.5
+"""Of the training towards the target has noise, which becomes less and less."""
+_BISECTIONS = 12
+_WIDEST_BIAS = 16.0
+
+
+class Cell(nn.Module):
+    """The gates of a network, which share a recurrent cell; see ``compiler.gates.Gates``.
+
+    Args:
+        channels: By unit, in network order, the channels of the stream in front of it.
+    """
+
+    def __init__(self, channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.names = tuple(channels)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(count, affine=False) for count in channels.values()
+        )
+        self.inputs = nn.ModuleList(nn.Linear(count, HIDDEN) for count in channels.values())
+        self.recurrent = nn.Linear(HIDDEN, HIDDEN, bias=False)
+        self.score = nn.Linear(HIDDEN, 1, bias=False)
+        self.offsets = nn.Parameter(torch.full((len(channels),), _OPEN))
+        self.bias, self.cap = 0.0, len(channels)
+        self.noise = 1.0
+        """Of decisions while training; the last ones are made without, as later on."""
+
+    def anneal(self, done: float) -> None:
+        """Sets the noise after a share of the training towards the target."""
+        self.noise = max(0.0, 1 - done / _NOISY_SHARE)
+
+    def trained(self, rates: Sequence[float], accuracy: float) -> Gates:
+        """Returns the gates, the norms in their weights.
+
+        Args:
+            rates: By unit, how often it ran for held-out samples.
+            accuracy: What these were answered with.
+        """
+        gates, offsets = [], _array(self.offsets)
+        for number, name in enumerate(self.names):
+            norm, layer = self.norms[number], self.inputs[number]
+            assert isinstance(norm, nn.BatchNorm1d)
+            assert isinstance(layer, nn.Linear)
+            scale = 1 / np.sqrt(_array(norm.running_var) + norm.eps)
+            weight = _array(layer.weight) * scale
+            bias = _array(layer.bias) - weight @ _array(norm.running_mean)
+            threshold = -float(offsets[number]) - self.bias
+            floats = weight.astype(np.float32), bias.astype(np.float32)
+            gates.append(Gate(name, *floats, threshold, float(rates[number])))
+        recurrent, score = _array(self.recurrent.weight), _array(self.score.weight)[0]
+        cell = recurrent.astype(np.float32), score.astype(np.float32)
+        return Gates(tuple(gates), *cell, accuracy)
+
+
+class Decisions:
+    """What a cell decides in one pass of a batch, unit by unit."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._hidden: torch.Tensor | None = None
+        self.runs: list[torch.Tensor] = []
+        """By unit: for each row 1 where it runs, else 0, with the gradient of a sigmoid."""
+
+    def decide(self, mean: torch.Tensor) -> torch.Tensor:
+        """Returns whether the next unit runs, by the means (N, channels) in front of it."""
+        cell, number = self._cell, len(self.runs)
+        hidden = cell.inputs[number](cell.norms[number](mean))
+        if self._hidden is not None:
+            hidden = hidden + cell.recurrent(self._hidden)
+        self._hidden = torch.tanh(hidden)
+        score: torch.Tensor = cell.score(self._hidden)[:, 0] + cell.offsets[number]
+        if cell.training:
+            uniform = torch.rand_like(score).clamp(1e-6, 1 - 1e-6)
+            score = score + cell.noise * torch.logit(uniform)
+            soft = torch.sigmoid(score)
+            runs = (score > 0).to(score.dtype) + soft - soft.detach()
+        else:
+            before = sum(self.runs, torch.zeros_like(score))
+            runs = ((score + cell.bias > 0) & (before < cell.cap)).to(score.dtype)
+        self.runs.append(runs)
+        return runs
+
+
+class GatedModel(Protocol):
+    """A network whose units run as a cell decides, all computed."""
+
+    cell: Cell
+    shares: torch.Tensor
+    """By unit, its part of the network's operations."""
+
+    def answer(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns scores by class, (N, classes), and which units ran, (N, units)."""
+        ...
+
+
+def fixed_share(model: GatedModel) -> float:
+    """Returns the part of a network's operations that no gate decides about."""
+    return 1 - float(model.shares.sum())
+
+
+def compute_of(model: GatedModel, runs: torch.Tensor) -> torch.Tensor:
+    """Returns the part of the network's operations that runs, mean over the rows."""
+    return fixed_share(model) + (runs * model.shares).sum(1).mean()
+
+
+def gated_loss(
+    model: GatedModel,
+    answered: tuple[torch.Tensor, torch.Tensor],
+    labels: torch.Tensor,
+    target: float,
+    smoothing: float,
+) -> torch.Tensor:
+    """Returns the cross-entropy and what compute costs, or pays where too little runs."""
+    scores, runs = answered
+    compute = compute_of(model, runs)
+    sign = torch.sign(compute.detach() - target)
+    entropy = functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+    return entropy + _PENALTY * sign * compute
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What a gated network reaches.
+
+    Attributes:
+        accuracy: A fraction.
+        compute: The part of its operations that ran, on the average.
+        rates: By unit, how often it ran.
+    """
+
+    accuracy: float
+    compute: float
+    rates: tuple[float, ...]
+
+
+def evaluated(
+    model: GatedModel,
+    batches: Iterable[tuple[Mapping[str, torch.Tensor], torch.Tensor]],
+    bias: float | None = None,
+    cap: int | None = None,
+) -> Evaluated:
+    """Returns what a network reaches without noise, on inputs and labels.
+
+    Args:
+        model: The network.
+        batches: The inputs and labels.
+        bias: Added to every score, instead of what was found.
+        cap: How many of its units run at most.
+    """
+    cell = model.cell.eval()
+    before = cell.bias, cell.cap
+    cell.bias = cell.bias if bias is None else bias
+    cell.cap = len(cell.names) if cap is None else cap
+    right, ran, count = 0, torch.zeros(len(cell.names)), 0
+    try:
+        with torch.no_grad():
+            for inputs, labels in batches:
+                scores, runs = model.answer(inputs)
+                right += int((scores.argmax(1) == labels).sum())
+                ran += runs.sum(0).cpu()
+                count += len(labels)
+    finally:
+        cell.bias, cell.cap = before
+    rates = ran / count
+    compute = fixed_share(model) + float((rates * model.shares.cpu()).sum())
+    return Evaluated(right / count, compute, tuple(rates.tolist()))
+
+
+def set_bias(
+    model: GatedModel,
+    batches: Sequence[tuple[Mapping[str, torch.Tensor], torch.Tensor]],
+    target: float,
+) -> None:
+    """Adds to all scores what makes so much run as is wanted: training ends about there."""
+    low, high = -_WIDEST_BIAS, _WIDEST_BIAS
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if evaluated(model, batches, bias=middle).compute > target:
+            high = middle
+        else:
+            low = middle
+    model.cell.bias = low
+
+
+def _array(tensor: torch.Tensor | None) -> NDArray[np.float64]:
+    assert tensor is not None
+    found: NDArray[np.float64] = tensor.detach().cpu().double().numpy()
+    return found
