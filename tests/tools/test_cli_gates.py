@@ -215,7 +215,7 @@ def test_gates_are_trained_for_a_network_that_stays_as_it_is(
     ("options", "says"),
     [
         (["--at", "stages.9"], "--at 'stages.9': no gate goes there."),
-        (["--target", "0.1"], "of the network's operations always run"),
+        (["--target", "0.05"], "of the network's operations always run"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

@@ -109,7 +109,7 @@ def test_a_row_stops_at_the_first_stage_whose_test_it_passes(
 
 def test_the_rows_of_a_batch_leave_one_by_one_and_answer_as_alone() -> None:
     made, script, _ = chain()
-    outputs, stage, alike, _, route = made.run(rows(60, 3, 20, 4))
+    outputs, stage, alike, _, route, _ = made.run(rows(60, 3, 20, 4))
     assert outputs["y"].tolist() == [60_000, 3, 45, 4]
     assert (stage, alike) == (2, False)
     assert route == ("large", "first", "rest", "first")
@@ -123,7 +123,7 @@ def test_the_rows_of_a_batch_leave_one_by_one_and_answer_as_alone() -> None:
 
 def test_a_batch_whose_rows_stop_together_says_so() -> None:
     made, _, _ = chain()
-    assert made.run(rows(20, 30))[1:] == (1, True, "test", ("rest", "rest"))
+    assert made.run(rows(20, 30))[1:] == (1, True, "test", ("rest", "rest"), {})
 
 
 @pytest.mark.parametrize("batch", [None, BatchRange(2, 2, 4)])
@@ -132,7 +132,7 @@ def test_a_batch_that_cannot_be_taken_apart_goes_on_until_no_row_wants_to(
 ) -> None:
     fixed = (TensorSpec("x", "float32", (2, 1)),)
     made, script, _ = chain(batch=batch, inputs=INPUTS if batch else fixed)
-    outputs, stage, alike, _, route = made.run(rows(3, 20))
+    outputs, stage, alike, _, route, _ = made.run(rows(3, 20))
     assert outputs["y"].tolist() == [11, 45]
     assert (stage, alike, route) == (1, True, ("rest",))
     assert script.ran == [("first", [3, 20]), ("rest", [3, 20])]
@@ -171,7 +171,7 @@ def test_a_stage_that_never_answers_is_no_answer_when_time_is_up() -> None:
 def test_a_stage_that_would_end_too_late_is_not_begun(granted_ms: float, stage: int) -> None:
     made, _, clock = chain()
     until_ns = clock.now_ns() + round(granted_ms * 1e6)
-    outputs, reached, _, why, _ = made.run(rows(60.0), until_ns, (1.0, 3.0, 11.0))
+    outputs, reached, _, why, *_ = made.run(rows(60.0), until_ns, (1.0, 3.0, 11.0))
     assert (reached, why) == (stage, "end" if stage == 2 else "deadline")
     assert outputs["y"].tolist() == [[60.0], [125.0], [60_000.0]][stage]
     # The first stage always runs: there must be an answer.
@@ -181,7 +181,7 @@ def test_a_stage_that_would_end_too_late_is_not_begun(granted_ms: float, stage: 
 def test_every_row_has_an_answer_before_one_goes_on_where_time_is_short() -> None:
     made, script, clock = chain()
     until_ns = clock.now_ns() + 5_000_000
-    outputs, stage, alike, why, _ = made.run(rows(60, 60, 60), until_ns, (1.0, 3.0, 11.0))
+    outputs, stage, alike, why, *_ = made.run(rows(60, 60, 60), until_ns, (1.0, 3.0, 11.0))
     assert outputs["y"].tolist() == [125, 60, 60]
     assert (stage, alike, why) == (0, False, "deadline")  # the first that was cut
     assert script.graphs == ["first", "first", "first", "rest"]
