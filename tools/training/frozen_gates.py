@@ -184,9 +184,8 @@ def _train(model: GatedProgram, data: _Batches, options: GateOptions, step: Step
             step.advance(done, total)
             if len(labels) < 2:
                 continue  # a norm over the batch needs two
-            opening = done < _OPENING_SHARE * total
-            target = 1.0 if opening else options.target
-            model.cell.anneal(max(done / total - _OPENING_SHARE, 0) / (1 - _OPENING_SHARE))
+            begun = max(done / total - _OPENING_SHARE, 0) / (1 - _OPENING_SHARE)
+            target = model.cell.anneal(begun, options.target)
             loss = gated_loss(model, model.answer(inputs), labels, target, 0.0)
             optimizer.zero_grad()
             torch.autograd.backward(loss)

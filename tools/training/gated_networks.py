@@ -59,8 +59,8 @@ class GatedResNet(nn.Module):
         opening = max(1, epochs // 10) if epochs > _FEW else 0
         frozen = alone <= epoch < alone + opening
         begun = max(epoch - alone - opening, 0)
-        self.cell.anneal(begun / (epochs - alone - opening))
-        self.target = None if epoch < alone else 1.0 if frozen else target
+        now = self.cell.anneal(begun / (epochs - alone - opening), target)
+        self.target = None if epoch < alone else now
         for parameter in self.network.parameters():
             parameter.requires_grad_(not frozen)
         if frozen:

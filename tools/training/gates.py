@@ -28,8 +28,9 @@ _OPEN = 2.0
 """Where scores begin: a unit runs for seven of eight rows, in spite of the noise."""
 _PENALTY = 4.0
 """Of all of the network's operations, in units of the cross-entropy."""
+NEARLY_ALL = 0.95
+"""What runs at first; at all of it scores would grow for ever, and hardly come back."""
 _NOISY_SHARE = 0.5
-"""Of the training towards the target has noise, which becomes less and less."""
 _BISECTIONS = 12
 _WIDEST_BIAS = 16.0
 
@@ -55,9 +56,16 @@ class Cell(nn.Module):
         self.noise = 1.0
         """Of decisions while training; the last ones are made without, as later on."""
 
-    def anneal(self, done: float) -> None:
-        """Sets the noise after a share of the training towards the target."""
-        self.noise = max(0.0, 1 - done / _NOISY_SHARE)
+    def anneal(self, done: float, target: float) -> float:
+        """Sets the noise, which ends half-way, and returns what is to run by now.
+
+        Args:
+            done: The share of the training that was done, after the gates have opened.
+            target: What is to run in the end.
+        """
+        left = max(0.0, 1 - done / _NOISY_SHARE)
+        self.noise = left
+        return target + left * max(NEARLY_ALL - target, 0.0)
 
     def trained(self, rates: Sequence[float], accuracy: float) -> Gates:
         """Returns the gates, the norms in their weights.

@@ -112,7 +112,10 @@ def test_diverged_training_keeps_the_last_checkpoint(tmp_path):
         ({"recipe": "sub-paths"}, "this network has none"),
         ({"recipe": "early-exit", "heads": 4}, "--heads 4: the network has 4 blocks"),
         ({"recipe": "early-exit", "network": "subpath-resnet"}, "no head can be attached"),
-        ({"recipe": "gates", "network": "subpath-resnet"}, "there are no gates for this network"),
+        (
+            {"recipe": "gates", "network": "subpath-resnet"},
+            "there are no gates for this network",
+        ),
         ({"recipe": "gates", "target": 0.01}, "of the network's operations always run"),
     ],
 )
