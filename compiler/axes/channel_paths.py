@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.channels import Carrier, Channels, PerChannel, entries
 from skipc.compiler.graph.batch_norms import is_norm
 from skipc.compiler.graph.index import (
     ACTIVATION_OPS,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _OVER_AN_AXIS = frozenset({"LogSoftmax", "Softmax"})
-_ONE_BY_ONE = (ACTIVATION_OPS - _OVER_AN_AXIS - {"PRelu"}) | {
+ONE_BY_ONE = (ACTIVATION_OPS - _OVER_AN_AXIS - {"PRelu"}) | {
     "Abs", "Cast", "Dropout", "Identity", "Log", "Neg", "Reciprocal", "Sqrt",
 }  # fmt: skip
 _TWO_BY_TWO = frozenset({"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub"})
@@ -29,65 +29,6 @@ _POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool
 _REDUCTIONS = frozenset(
     {"ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"}
 )
-
-
-class PerChannel(NamedTuple):
-    """A constant operand with an entry for each channel.
-
-    Attributes:
-        node: The node that reads it, by the name of its first output.
-        operand: Which of its operands.
-        axis: The operand's dimension that the channels lie in.
-    """
-
-    node: str
-    operand: int
-    axis: int
-
-
-class Carrier(NamedTuple):
-    """A tensor with channels, by its name, and the dimension that they lie in."""
-
-    value: str
-    axis: int
-
-
-@dataclass(eq=False, slots=True)
-class Channels:
-    """Channels while they are followed: ``Group`` says what is what.
-
-    Attributes:
-        reason: Why they cannot be followed to an end; "" while they can.
-    """
-
-    channels: int
-    makers: list[ir.Node]
-    made: list[PerChannel]
-    passed: list[PerChannel] = field(default_factory=list)
-    mixed: list[PerChannel] = field(default_factory=list)
-    mixers: list[ir.Node] = field(default_factory=list)
-    carriers: list[Carrier] = field(default_factory=list)
-    read: list[Carrier] = field(default_factory=list)
-    depthwise: list[ir.Node] = field(default_factory=list)
-    sizes: list[PerChannel] = field(default_factory=list)
-    norms: list[ir.Node] = field(default_factory=list)
-    entries: int = 0
-    reason: str = ""
-
-    def join(self, other: Channels) -> None:
-        """Takes what another one holds: their channels stay and go together."""
-        self.makers += other.makers
-        self.made += other.made
-        self.passed += other.passed
-        self.mixed += other.mixed
-        self.mixers += other.mixers
-        self.carriers += other.carriers
-        self.read += other.read
-        self.depthwise += other.depthwise
-        self.sizes += other.sizes
-        self.norms += other.norms
-        self.entries += other.entries
-        self.reason = self.reason or other.reason
 
 
 class ChannelPaths:
@@ -255,7 +196,7 @@ class ChannelPaths:
         bias = _shape(node, 2)
         if bias is not None and bias[-1] == channels:
             made.append(PerChannel(_name(node), 2, len(bias) - 1))
-        found = Channels(channels, [node], made, entries=_entries(node, made))
+        found = Channels(channels, [node], made, entries=entries(node, made))
         self._all.append(found)
         self._carry(node, found, axis)
 
@@ -268,7 +209,7 @@ class ChannelPaths:
         found, _ = self._of(node.inputs[0])
         found.mixed.append(weight)
         found.mixers.append(node)
-        found.entries += _entries(node, [weight])
+        found.entries += entries(node, [weight])
         assert node.inputs[0] is not None
         found.read.append(Carrier(str(node.inputs[0].name), axis))
         return True
@@ -280,7 +221,7 @@ class ChannelPaths:
         first = next(v for v in node.inputs if v is not None and v in self._at)
         found, before = self._of(first)
         found.passed += own
-        found.entries += _entries(node, own)
+        found.entries += entries(node, own)
         self._carry(node, found, before if axis is None else axis)
         return True
 
@@ -375,7 +316,7 @@ _PLACES: dict[str, Callable[[ir.Node, int], int | None]] = {
     "Resize": _resized,
     "Transpose": _transposed,
     "Upsample": _resized,
-    **dict.fromkeys(_ONE_BY_ONE, _same),
+    **dict.fromkeys(ONE_BY_ONE, _same),
     **dict.fromkeys(_OVER_AN_AXIS, _beside_softmax),
     **dict.fromkeys(_POOLS, _pooled),
     **dict.fromkeys(_REDUCTIONS, _reduced),
@@ -396,17 +337,6 @@ def _meets(node: ir.Node) -> str:
 def _own(node: ir.Node, *places: int) -> list[PerChannel]:
     """Returns those operands that are there; channels lie in their first dimension."""
     return [PerChannel(_name(node), place, 0) for place in places if _shape(node, place)]
-
-
-def _entries(node: ir.Node, own: Sequence[PerChannel]) -> int:
-    """Returns how many parameters those operands have; statistics are none."""
-    values = [
-        node.inputs[each.operand]
-        for each in own
-        if node.op_type != "BatchNormalization" or each.operand < 3
-    ]
-    tensors = [value.const_value for value in values if value is not None]
-    return sum(tensor.size for tensor in tensors if tensor is not None)
 
 
 def _shape(node: ir.Node, place: int) -> list[int | ir.SymbolicDim] | None:

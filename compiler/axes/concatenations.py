@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.axes.channel_paths import ChannelPaths, Channels
+from skipc.compiler.axes.channel_paths import ChannelPaths
+from skipc.compiler.axes.channels import Channels
 from skipc.compiler.axes.width_groups import group_of
 from skipc.compiler.graph.index import module_path
 

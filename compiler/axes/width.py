@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
-    from skipc.compiler.axes.channel_paths import PerChannel
+    from skipc.compiler.axes.channels import PerChannel
     from skipc.compiler.axes.width_groups import Group
     from skipc.compiler.axes.width_levels import Alike
     from skipc.compiler.family import Family
@@ -197,7 +197,7 @@ class WidthAxis(Axis[Widths, WidthOffer]):
         model = network.model.clone()
         NarrowPass(narrow, offer.tensors)(model)
         zero = [
-            Narrowed(carrier.value, carrier.axis, kept)
+            Narrowed(carrier.value, carrier.axis, carrier.entries(kept))
             for group, kept in narrow
             for carrier in group.read
         ]
@@ -221,7 +221,7 @@ class WidthAxis(Axis[Widths, WidthOffer]):
         before = {
             carrier.value: group
             for group in offer.groups
-            if group.name in offer.counts and group.channels >= SPLIT
+            if group.name in offer.counts and group.channels * group.size >= SPLIT
             for carrier in group.carriers
         }
         split = []
@@ -292,10 +292,16 @@ def _count(number: float, group: Group, where: str) -> int:
     share = f" ({number:g} of them)" if isinstance(number, float) else ""
     near = sorted([*group.counts, group.channels], key=lambda each: abs(each - count))[:2]
     raise FrontError(
-        f"{where}: 'width' keeps {count:g} channels of {group.name!r}{share}, expected a"
-        f" multiple of {group.step} below its {group.channels}, since engines compute in"
-        f" blocks. The nearest: {' or '.join(map(str, sorted(near)))}."
+        f"{where}: 'width' keeps {count:g} {group.kind} of {group.name!r}{share}, expected"
+        f" {_expected(group)}. The nearest: {' or '.join(map(str, sorted(near)))}."
     )
+
+
+def _expected(group: Group) -> str:
+    if group.size > 1:
+        return f"a whole number of its {group.channels}"
+    blocks = "since engines compute in blocks"
+    return f"a multiple of {group.step} below its {group.channels}, {blocks}"
 
 
 def _importance(group: Group, model: ir.Model) -> NDArray[np.float64]:
@@ -308,7 +314,8 @@ def _importance(group: Group, model: ir.Model) -> NDArray[np.float64]:
 
     def squares(one: PerChannel) -> NDArray[np.float64]:
         array = np.moveaxis(constant_array(nodes[one.node], one.operand), one.axis, 0)
-        found: NDArray[np.float64] = np.square(array).reshape(len(array), -1).sum(1)
+        whole = np.square(array).reshape(one.outer, group.channels, -1)
+        found: NDArray[np.float64] = whole.sum((0, 2))
         return found
 
     score = np.sqrt(sum((squares(one) for one in group.mixed), np.zeros(group.channels)))

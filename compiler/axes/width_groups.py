@@ -3,7 +3,8 @@
 Channels are followed from the layer that makes them to the layers that mix them, through all
 that treats each channel alone (a dependency graph: Fang et al., DepGraph, 2023). They are a
 group where nothing else ever sees them, so that without some of them the rest is the same.
-What meets a residual sum, a concatenation, heads of attention or an output is none.
+What meets a residual sum, a concatenation or an output is none. Heads of attention are groups
+of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipc.compiler.axes.channel_paths import ChannelPaths
+from skipc.compiler.axes.head_paths import find_heads
 from skipc.compiler.graph.costs import node_macs
 from skipc.compiler.graph.index import module_path, numbered
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from skipc.compiler.axes.channel_paths import Carrier, Channels, PerChannel
+    from skipc.compiler.axes.channels import Carrier, Channels, PerChannel
 
 BLOCK = 16
 """Channels that engines compute at once."""
@@ -32,11 +34,11 @@ of 64 channels three parts cost 4 % of the time and saved 3 % of the bytes."""
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Channels that may be fewer.
+    """Channels, or heads of attention, that may be fewer.
 
     Attributes:
         name: The module path of the layer that makes them.
-        channels: How many there are.
+        channels: How many there are; of heads, how many heads.
         made: Weights and biases of the layers that make them.
         passed: What scales, shifts or filters each of them alone.
         mixed: Weights of the layers that mix them.
@@ -49,6 +51,7 @@ class Group:
             outputs; one that is in proportion twice stands here twice.
         parameters: Entries of all those constants.
         macs: Operations of all those layers.
+        size: Channels of each head; 1 where they are channels.
     """
 
     name: str
@@ -64,10 +67,18 @@ class Group:
     working: tuple[str, ...]
     parameters: int
     macs: int
+    size: int = 1
+
+    @property
+    def kind(self) -> str:
+        """What they are."""
+        return "channels" if self.size == 1 else "heads"
 
     @property
     def step(self) -> int:
         """What their number is a multiple of."""
+        if self.size > 1:
+            return 1
         return BLOCK if self.channels >= 2 * BLOCK else 4
 
     @property
@@ -83,7 +94,11 @@ def find_groups(model: ir.Model) -> tuple[tuple[Group, ...], Mapping[str, str]]:
         paths.follow(node)
     for value in model.graph.outputs:
         paths.refuse(value, "an output of the network has them")
-    found = paths.found
+    heads = list(find_heads(model.graph))
+    makers = {node for each in heads for node in each.makers}
+    order = {node: number for number, node in enumerate(model.graph)}
+    found = [each for each in paths.found if makers.isdisjoint(each.makers)]
+    found = sorted([*found, *heads], key=lambda each: order[each.makers[0]])
     names = numbered([module_path(each.makers[0]) or _name(each.makers[0]) for each in found])
     groups, refused = [], {}
     for name, each in zip(names, found, strict=True):
@@ -111,6 +126,7 @@ def group_of(name: str, found: Channels) -> Group:
         working=tuple(map(_name, working)),
         parameters=found.entries,
         macs=sum(map(node_macs, set(working))),
+        size=found.size,
     )
 
 

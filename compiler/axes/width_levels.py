@@ -24,10 +24,10 @@ trying them would cost as much as trying those that matter."""
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Groups with as many channels each, in network order: one decision of a search.
+    """Groups with as many channels, or heads, each: one decision of a search.
 
     Attributes:
-        groups: The groups.
+        groups: The groups, in network order.
         counts: How many channels stay, the most first; all of them are none of these.
     """
 
@@ -45,14 +45,14 @@ class Alike:
         first, more = self.groups[0], len(self.groups) - 1
         counts = ", ".join(map(str, self.counts))
         like = f" and {more} like it" if more else ""
-        return f"{first.name}{like}, {counts} of {first.channels}"
+        return f"{first.name}{like}, {counts} of {first.channels} {first.kind}"
 
 
 def alike_of(groups: Sequence[Group], model: ir.Model) -> tuple[Alike, ...]:
     """Returns what a search decides of the groups of a network."""
-    by_size: dict[int, list[Group]] = {}
+    by_size: dict[tuple[int, int], list[Group]] = {}
     for group in groups:
-        by_size.setdefault(group.channels, []).append(group)
+        by_size.setdefault((group.channels, group.size), []).append(group)
     macs, count = total_macs(model.graph), parameters(model.graph)
     return tuple(
         Alike(tuple(some), _counts(some[0]))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.axes.axis import Genes
+    from skipc.compiler.axes.channels import Carrier
     from skipc.compiler.axes.units import Unit
     from skipc.compiler.axes.width import WidthOffer
     from skipc.compiler.axes.width_groups import Group
@@ -208,8 +209,8 @@ class Evaluator:
             kept = {name: self._kept(group, gone[group]) for name, group in segment.read}
             kept |= {name: self._absent.kept(name, absent) for name in segment.concatenated}
             for name, stays in kept.items():
-                axis, dimensions, dtype = self._masks[name]
-                beside = Narrowed(name, axis, stays).beside(dimensions)
+                carrier, dimensions, dtype = self._masks[name]
+                beside = Narrowed(name, carrier.axis, carrier.entries(stays)).beside(dimensions)
                 fed[f"{name}.kept"] = beside.astype(dtype)
         values = []
         for number in range(len(chunks.counts)):
@@ -320,8 +321,8 @@ def _multipliers(graph: Network) -> dict[str, tuple[NDArray[Any], float]]:
     return found
 
 
-def _masks(graph: Network, groups: Sequence[Group]) -> dict[str, tuple[int, int, Any]]:
-    """Returns of each tensor that is masked where its channels lie, its rank and its type."""
+def _masks(graph: Network, groups: Sequence[Group]) -> dict[str, tuple[Carrier, int, Any]]:
+    """Returns of each tensor that is masked where channels lie, its rank and its type."""
     values = {value.name: value for node in graph.model.graph for value in node.outputs}
     found = {}
     for carrier in (carrier for group in groups for carrier in group.read):
@@ -329,5 +330,5 @@ def _masks(graph: Network, groups: Sequence[Group]) -> dict[str, tuple[int, int,
         if value is not None:
             assert value.shape is not None
             assert value.dtype is not None
-            found[carrier.value] = carrier.axis, len(value.shape), value.dtype.numpy()
+            found[carrier.value] = carrier, len(value.shape), value.dtype.numpy()
     return found

@@ -43,18 +43,18 @@ class Narrowing:
             for name in group.working:
                 if name in nodes:
                     self._working.setdefault(nodes[name], []).append(key)
-            for name, operand, axis in (*group.made, *group.passed, *group.mixed):
-                node = nodes.get(name)
-                if node is None or (node.op_type == "BatchNormalization" and operand > 2):
+            for one in (*group.made, *group.passed, *group.mixed):
+                node = nodes.get(one.node)
+                if node is None or (node.op_type == "BatchNormalization" and one.operand > 2):
                     continue
-                value = node.inputs[operand]
+                value = node.inputs[one.operand]
                 tensor = None if value is None else value.const_value
                 if value is None or tensor is None or not tensor.dtype.is_floating_point():
                     continue
                 if value.is_initializer():
                     found = self._trained.setdefault(value, _Trained(tensor.size))
-                    found.nodes.add(name)
-                    found.groups[key, axis] = None
+                    found.nodes.add(one.node)
+                    found.groups[key, one.axis] = None
 
     def macs(self, full: Mapping[ir.Node, int], shares: Shares) -> Mapping[ir.Node, int]:
         """Returns the operations of each node; ``full`` has those at full width."""

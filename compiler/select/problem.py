@@ -169,7 +169,7 @@ def searched_space(
     kept = _named("--keep", constraints.keep, names) if skips else set(names)
     details = units.details - _named("--also", constraints.also, sorted(units.details))
     for alike in widths_of(family).alike if WidthAxis.key in options.axes else ():
-        note(f"width: {alike.text} channels")
+        note(f"width: {alike.text}")
     if details and skips:
         note(
             f"left alone: {len(details)} units that are details of others"

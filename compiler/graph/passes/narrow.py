@@ -57,23 +57,26 @@ class NarrowPass(RewritePass):
     def rewrite(self, model: ir.Model) -> None:
         """Rewrites constants, and the sizes of the values behind them."""
         nodes = {str(node.outputs[0].name): node for node in model.graph}
+        values = {value.name: value for node in model.graph for value in node.outputs}
         for group, kept in self._groups:
             count = int(kept.sum())
-            for name, place, axis in (*group.made, *group.passed, *group.mixed):
-                if name in nodes:
-                    tensor = constant(nodes[name], place)
-                    self._set(nodes[name], place, self._tensors.narrowed(tensor, axis, kept))
-            for name, place, axis in group.sizes:
-                if name in nodes:
-                    sizes = constant(nodes[name], place).numpy().copy()
-                    sizes[axis] = count
-                    self._set(nodes[name], place, ir.tensor(sizes))
+            for one in (*group.made, *group.passed, *group.mixed):
+                if one.node in nodes:
+                    tensor = constant(nodes[one.node], one.operand)
+                    narrow = self._tensors.narrowed(tensor, one.axis, one.entries(kept))
+                    self._set(nodes[one.node], one.operand, narrow)
+            for one in group.sizes:
+                if one.node in nodes:
+                    sizes = constant(nodes[one.node], one.operand).numpy().copy()
+                    sizes[one.axis] = one.outer * count * one.inner
+                    self._set(nodes[one.node], one.operand, ir.tensor(sizes))
             for name in group.depthwise:
                 if name in nodes:
                     nodes[name].attributes["group"] = ir.AttrInt64("group", count)
-            for name, axis in group.carriers:
-                if name in nodes:
-                    resize(nodes[name].outputs[0], axis, count)
+            for each in group.carriers:
+                if each.value in values:
+                    size = each.outer * count * each.inner
+                    resize(values[each.value], each.axis, size)
 
     def _set(self, node: ir.Node, place: int, tensor: ir.TensorProtocol) -> None:
         """Puts a tensor in place of a constant, which other nodes may read as it was."""
@@ -93,7 +96,8 @@ def resize(value: ir.Value, axis: int, count: int) -> None:
     """Writes a number of channels into the size of a value."""
     if value.shape is not None:
         sizes = list(value.shape)
-        sizes[axis] = count
+        # Beside a dynamic batch in the same dimension the number is not this one.
+        sizes[axis] = count if isinstance(sizes[axis], int) else ir.SymbolicDim(None)
         value.shape = ir.Shape(sizes)
     noted = value.metadata_props.get(BATCH_ONE_KEY)
     if noted:

@@ -9,7 +9,7 @@ addition is fused into a convolution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.compiler.axes.channel_paths import PerChannel
+    from skipc.compiler.axes.channels import Carrier, PerChannel
     from skipc.compiler.axes.width_groups import Group
 
     Parts = Sequence[NDArray[np.intp]]
+    Part = tuple[Parts, int]
 
 _WEIGHT, _BIAS = 1, 2
 
@@ -45,13 +46,13 @@ class SplitChannelsPass(RewritePass):
         self._parts: dict[str, Parts] = {}
         self._own: dict[str, list[PerChannel]] = {}
         self._mixed: dict[str, tuple[PerChannel, Parts]] = {}
-        self._axes: dict[str, int] = {}
+        self._places: dict[str, Carrier] = {}
         self._depthwise: set[str] = set()
         self._sizes: dict[str, list[PerChannel]] = {}
         self._makers: set[str] = set()
         for group, parts in groups:
             self._parts |= dict.fromkeys((each.value for each in group.carriers), parts)
-            self._axes |= {each.value: each.axis for each in group.carriers}
+            self._places |= {each.value: each for each in group.carriers}
             self._mixed |= {each.node: (each, parts) for each in group.mixed}
             self._makers |= {each.node for each in group.made}
             self._depthwise |= set(group.depthwise)
@@ -69,23 +70,25 @@ class SplitChannelsPass(RewritePass):
                 self._layer(node, name)
             elif name in self._parts:
                 one = self._concatenated if node.op_type == "Concat" else self._one
-                self._values[node.outputs[0]] = [
-                    one(node, name, number) for number in range(len(self._parts[name]))
-                ]
+                made = [one(node, name, number) for number in range(len(self._parts[name]))]
+                for place, value in enumerate(node.outputs):
+                    self._values[value] = [values[place] for values in made]
         common.RemoveUnusedNodesPass()(model)
 
     def _layer(self, node: ir.Node, name: str) -> None:
         """Gives a layer a kernel for each part of what it reads and of what it makes."""
         data = operand(node, 0)
-        reads: list[tuple[ir.Value, NDArray[np.intp] | None]] = [(data, None)]
+        reads: list[tuple[ir.Value, Part | None]] = [(data, None)]
         if name in self._mixed:
-            reads = list(zip(self._values[data], self._mixed[name][1], strict=True))
+            parts = self._mixed[name][1]
+            reads = [(value, (parts, n)) for n, value in enumerate(self._values[data])]
         if name not in self._makers:
             terms = [self._term(node, *read, None, not n) for n, read in enumerate(reads)]
             _add_up(node, terms)
             return
         made = []
-        for number, part in enumerate(self._parts[name]):
+        for number in range(len(self._parts[name])):
+            part = self._parts[name], number
             terms = [self._term(node, *read, part, not n) for n, read in enumerate(reads)]
             total = terms[0]
             for term in terms[1:]:
@@ -98,55 +101,62 @@ class SplitChannelsPass(RewritePass):
         self,
         node: ir.Node,
         data: ir.Value,
-        read: NDArray[np.intp] | None,
-        made: NDArray[np.intp] | None,
+        read: Part | None,
+        made: Part | None,
         first: bool,
     ) -> ir.Value:
         """Returns a layer for some channels that it reads and makes; the first is biased."""
         name = str(node.outputs[0].name)
-        own = {each.operand: each.axis for each in self._own.get(name, [])}
+        own = {each.operand: each for each in self._own.get(name, [])}
         weight = constant(node, _WEIGHT).numpy()
         if read is not None:
-            weight = np.take(weight, read, self._mixed[name][0].axis)
+            weight = _taken(weight, self._mixed[name][0], read)
         if made is not None:
-            weight = np.take(weight, made, own[_WEIGHT])
+            weight = _taken(weight, own[_WEIGHT], made)
         inputs: list[ir.Value | None] = [data, _constant(node, weight)]
         if first and len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
             bias = constant(node, _BIAS).numpy()
             if made is not None and _BIAS in own:
-                bias = np.take(bias, made, own[_BIAS])
+                bias = _taken(bias, own[_BIAS], made)
             inputs.append(_constant(node, bias))
-        new = _copy(node, inputs, {})
+        (new,) = _copy(node, inputs, {})
         if made is not None:
-            resize(new, self._axes[name], len(made))
+            self._resize(new, name, made)
         return new
 
-    def _one(self, node: ir.Node, name: str, number: int) -> ir.Value:
+    def _resize(self, value: ir.Value, name: str, part: Part) -> None:
+        """Writes the size of a part into that of a value in the place of another."""
+        place, (parts, number) = self._places[name], part
+        resize(value, place.axis, place.outer * len(parts[number]) * place.inner)
+
+    def _one(self, node: ir.Node, name: str, number: int) -> Sequence[ir.Value]:
         """Returns what a node makes of one part of the channels that go through it."""
-        part = self._parts[name][number]
-        own = {each.operand: each.axis for each in self._own.get(name, [])}
+        part = self._parts[name], number
+        count = len(self._parts[name][number])
+        own = {each.operand: each for each in self._own.get(name, [])}
         inputs: list[ir.Value | None] = []
         for place, value in enumerate(node.inputs):
             if value in self._values:
                 inputs.append(self._values[value][number])
             elif value is not None and place in own:
-                array = np.take(constant(node, place).numpy(), part, own[place])
+                array = _taken(constant(node, place).numpy(), own[place], part)
                 inputs.append(_constant(node, array))
             else:
                 inputs.append(value)
         for each in self._sizes.get(name, []):
             sizes = constant(node, each.operand).numpy().copy()
-            sizes[each.axis] = len(part)
+            sizes[each.axis] = each.outer * count * each.inner
             inputs[each.operand] = _constant(node, sizes)
-        changed = {"group": len(part)} if name in self._depthwise else {}
-        new = _copy(node, inputs, changed)
-        new.name = f"{name}.{number}"
-        resize(new, self._axes[name], len(part))
-        return new
+        changed = {"group": count} if name in self._depthwise else {}
+        made = _copy(node, inputs, changed)
+        for value, result in zip(made, node.outputs, strict=True):
+            value.name = f"{result.name}.{number}"
+            self._resize(value, str(result.name), part)
+        return made
 
-    def _concatenated(self, node: ir.Node, name: str, number: int) -> ir.Value:
+    def _concatenated(self, node: ir.Node, name: str, number: int) -> Sequence[ir.Value]:
         """Returns one part of a concatenation: those operands, or parts of them, in it."""
-        part, axis, offset = self._parts[name][number], self._axes[name], 0
+        part, axis, offset = self._parts[name][number], self._places[name].axis, 0
         found: list[ir.Value | None] = []
         for value in node.inputs:
             assert value is not None
@@ -164,11 +174,19 @@ class SplitChannelsPass(RewritePass):
         if len(found) == 1:
             (only,) = found
             assert only is not None
-            return only
-        new = _copy(node, found, {})
+            return (only,)
+        (new,) = _copy(node, found, {})
         new.name = f"{name}.{number}"
         resize(new, axis, len(part))
-        return new
+        return (new,)
+
+
+def _taken(array: NDArray[Any], place: PerChannel, part: Part) -> NDArray[Any]:
+    """Returns the entries of some channels, or heads, along a dimension."""
+    parts, number = part
+    channels = np.zeros(sum(map(len, parts)), bool)
+    channels[parts[number]] = True
+    return np.compress(place.entries(channels), array, place.axis)
 
 
 def _add_up(node: ir.Node, terms: Sequence[ir.Value]) -> None:
@@ -206,17 +224,19 @@ def _sum(layer: ir.Node, total: ir.Value, term: ir.Value, before: ir.Node) -> ir
 
 def _copy(
     node: ir.Node, inputs: Sequence[ir.Value | None], changed: Mapping[str, int]
-) -> ir.Value:
+) -> Sequence[ir.Value]:
     """Returns what a copy of a node with other operands computes, in front of it."""
     attributes = [each for name, each in node.attributes.items() if name not in changed]
     attributes += [ir.AttrInt64(name, number) for name, number in changed.items()]
-    copy = ir.Node(node.domain, node.op_type, inputs, attributes)
+    copy = ir.Node(
+        node.domain, node.op_type, inputs, attributes, num_outputs=len(node.outputs)
+    )
     copy.metadata_props.update(node.metadata_props)
-    value, result = copy.outputs[0], node.outputs[0]
-    value.type, value.shape = result.type, result.shape
-    value.metadata_props.update(result.metadata_props)
+    for value, result in zip(copy.outputs, node.outputs, strict=True):
+        value.type, value.shape = result.type, result.shape
+        value.metadata_props.update(result.metadata_props)
     graph_of(node).insert_before(node, copy)
-    return value
+    return copy.outputs
 
 
 def _constant(node: ir.Node, array: NDArray[np.generic]) -> ir.Value:

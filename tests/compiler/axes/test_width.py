@@ -97,6 +97,35 @@ class Transformer(nn.Module):
         return x + self.mlp(self.norm(x))
 
 
+class Queries(nn.Module):
+    """Heads from a layer each, of which one scales a learnt bias of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(16, 128) for _ in range(3))
+        self.bias, self.out = nn.Parameter(torch.randn(1, 4, 6, 6)), nn.Linear(128, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layers = (self.q, self.k, self.v)
+        q, k, v = (one(x).view(1, 6, 4, 32).transpose(1, 2) for one in layers)
+        scores = torch.softmax(q @ k.transpose(-1, -2) / 32**0.5 + self.bias, -1)
+        return x + self.out((scores @ v).transpose(1, 2).reshape(1, 6, 128))
+
+
+class Chunks(nn.Module):
+    """Heads from one layer, whose result is cut into three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(16, 3 * 128), nn.Linear(128, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cut = self.qkv(x).chunk(3, -1)
+        q, k, v = (one.unflatten(-1, (4, 32)).transpose(1, 2) for one in cut)
+        mixed = torch.softmax(q @ k.mT, -1) @ v
+        return x + self.out(mixed.transpose(1, 2).flatten(2))
+
+
 class Reads(NamedTuple):
     """What reads a group's channels, module by module, and in which dimension."""
 
@@ -147,7 +176,20 @@ NETS: Mapping[str, tuple[Net, Mapping[str, Reads]]] = {
             ),
             {
                 "blocks.0.gate": Reads(("blocks.0.down",), 2),
+                "blocks.1.attention.qkv": Reads(("blocks.1.attention.out",), 2),
                 "blocks.1.mlp.0": Reads(("blocks.1.mlp.2",), 2),
+            },
+        ),
+        (
+            Net(
+                "heads",
+                lambda: Tokens(Queries(), Chunks()),
+                {"blocks.0": "blocks.0.out", "blocks.1": "blocks.1.out"},
+                TOKENS,
+            ),
+            {
+                "blocks.0.q": Reads(("blocks.0.out",), 2),
+                "blocks.1.qkv": Reads(("blocks.1.out",), 2),
             },
         ),
     )
@@ -196,8 +238,10 @@ def eager(name: str, widths: tuple[Width, ...], skipped: tuple[str, ...], case: 
         for unit in skipped:
             stack.enter_context(zeroed(module, net.units[unit]))
         for width in widths:
-            kept = offer.kept(by_name[width.group], width.kept)
+            group = by_name[width.group]
+            kept = offer.kept(group, width.kept)
             assert kept.sum() == width.kept
+            kept = kept.repeat(group.size)
             for path in groups[width.group].modules:
                 axis = groups[width.group].axis
                 stack.enter_context(reading(module.get_submodule(path), kept, axis))
@@ -281,6 +325,7 @@ def test_a_narrow_network_is_the_network_with_those_channels_zero(drawn, tmp_pat
     [
         ("resnet", ({"2.reduce": 64}, {"2": 32})),
         ("tokens", ({"blocks.0": 0.5}, {"blocks.0": 16})),
+        ("heads", ({"blocks": 3}, {"blocks.0": 1, "blocks.1": 2})),
     ],
 )
 def test_widths_share_every_weight(name, records, mode, tmp_path) -> None:
@@ -438,6 +483,8 @@ def test_what_means_nothing_is_refused_before_the_network_is_read(record, said) 
             r"keeps 18 channels of '1.expand.0' \(0.75 of them\)",
         ),
         ("tokens", {"blocks.0": 24}, "a multiple of 16 below its 128.* The nearest: 16 or 32"),
+        ("heads", {"blocks": 0.3}, "keeps 1.2 heads of .* a whole number of its 4. The nea"),
+        ("heads", {"blocks": 5}, "keeps 5 heads of 'blocks.0.q', expected a whole number of"),
     ],
 )
 def test_what_is_not_offered_is_refused(name, record, said) -> None:
