@@ -57,11 +57,14 @@ class Switches:
         graph: The graph that it runs with everything switched on.
         input: Its input for that: a boolean for each unit, true where it runs.
         units: The units' names, in that order.
+        statistics: Its input for what norms are adapted to, a whole number; empty where they
+            are the same for all graphs.
     """
 
     graph: str
     input: str
     units: Annotated[tuple[str, ...], NotEmpty(), Distinct()]
+    statistics: Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,15 @@ class EngineSet:
                 expected = f"nothing, or {CAP!r} and {THRESHOLDS!r} of a graph with gates"
                 raise FormatError(f"{here}: sets {set_}, expected {expected}.")
             return
-        if set_ != [switches.input]:
-            raise FormatError(f"{here}: sets {set_}, expected {[switches.input]}.")
+        expected_inputs = [switches.input, *filter(None, [switches.statistics])]
+        if set_ != expected_inputs:
+            raise FormatError(f"{here}: sets {set_}, expected {expected_inputs}.")
+        number = entry.settings.get(switches.statistics, (0,))
+        if len(number) != 1 or number[0] not in range(len(self.engines)):
+            raise FormatError(
+                f"{here}: {switches.statistics!r} is {[*number]}, expected one whole number"
+                f" below {len(self.engines)}."
+            )
         mask = entry.settings[switches.input]
         booleans = [each for each in mask if isinstance(each, bool)]
         if not len(booleans) == len(mask) == len(switches.units):

@@ -273,7 +273,7 @@ def _one(
         {manifest.graph(name).file: found for name, found in one.outputs.items()},
         chosen,
         one.switches,
-        {name: {one.switches.input: mask} for name, mask in one.masks.items()},
+        one.settings,
     )
 
 

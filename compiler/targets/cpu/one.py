@@ -20,6 +20,7 @@ import numpy as np
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
+from skipc.compiler.targets.cpu.adapted import STATISTICS, adapted
 from skipc.compiler.targets.cpu.numbered import NumberedGraph, difference
 from skipc.compiler.targets.cpu.optimized import (
     Optimized,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry
 
     Case = dict[str, NDArray[Any]]
-    Mask = tuple[bool, ...]
+    Settings = Mapping[str, tuple[bool | float, ...]]
 
 _MIN_PAIRS, _MAX_PAIRS, _ENOUGH_S = 5, 100, 1.0
 _MANY = 16
@@ -60,7 +61,7 @@ class OneSession:
         graph: The graph; refers to ``data``.
         data: Its tensors and prepacked blobs.
         switches: What it switches.
-        masks: By graph of the bundle, the mask that runs it.
+        settings: By graph of the bundle, the inputs that make it run this one.
         outputs: By graph, what a session of its own gives for each golden input.
         own: The full network's graph without switches; refers to ``data``.
     """
@@ -68,7 +69,7 @@ class OneSession:
     graph: Path
     data: Path
     switches: Switches
-    masks: Mapping[str, Mask]
+    settings: Mapping[str, Settings]
     outputs: Mapping[str, list[Case]]
     own: Path
 
@@ -76,7 +77,7 @@ class OneSession:
         """Returns its latency over that of an engine of its own, nothing skipped."""
         backend = OnnxRuntimeCpu({"one": self.graph, "own": self.own}, self.data.name, 1)
         engines = [backend.load(name) for name in ("one", "own")]
-        everything = {**case, MASK: np.ones(len(self.switches.units), np.bool_)}
+        everything = {**case, **_arrays(self.settings[self.switches.graph])}
         calls = [
             functools.partial(engine.run, arrays)
             for engine, arrays in zip(engines, (everything, case), strict=True)
@@ -117,25 +118,45 @@ def one_session(
     """
     plan = _plan(bundle)
     require("onnx_ir", "finish")
-    cutter = Cutter(bundle.graph_file(plan.full), folder)
-    units = cutter.units({name for skipped in plan.skipped.values() for name in skipped})
-    for graph, skipped in plan.skipped.items():
-        own = NumberedGraph(bundle.graph_file(bundle.manifest.graph(graph)))
-        with cutter.without(skipped) as cut:
-            if not own.same(NumberedGraph(cut)):
-                raise UnsuitedError(
-                    f"the graph {graph!r} is not {plan.full.name!r} without some units: its"
-                    " weights differ, as of norms that were adapted to what it skips"
-                )
-    progress(f"packing {plan.full.name}")
-    full = optimize_graph(cutter.whole, folder, inputs)
+    whole = bundle.graph_file(plan.full)
+    plain = Cutter(whole, folder)
+    units = plain.units({name for skipped in plan.skipped.values() for name in skipped})
     names = tuple(unit.name for unit in units)
+    graphs = {name: bundle.graph_file(bundle.manifest.graph(name)) for name in plan.skipped}
+    alike = all(_is_cut(plain, plan.skipped[name], path) for name, path in graphs.items())
+    norms = None if alike else adapted(plan.full.name, graphs, folder)
+    progress(f"packing {plan.full.name}")
+    own = optimize_graph(whole, folder, inputs)
+    full, cutter = own, plain
+    if norms is not None:
+        (folder / "adapted").mkdir()
+        cutter = Cutter(norms.graph, folder / "adapted", whole.parent)
+        full = optimize_graph(norms.graph, folder / "adapted", inputs, whole.parent)
     one = assembled(full, cutter, units, mask_of(names), progress)
-    masks = {g: tuple(n not in s for n in names) for g, s in plan.skipped.items()}
+    settings: dict[str, Settings] = {
+        g: {MASK: tuple(n not in s for n in names)} for g, s in plan.skipped.items()
+    }
+    if norms is not None:
+        norms.chosen_in(one, full.data)
+        settings = {
+            graph: {**each, STATISTICS: (float(norms.numbers[graph]),)}
+            for graph, each in settings.items()
+        }
     progress("comparing it with a session of each configuration")
-    outputs = _compared(one, cutter, names, masks, inputs)
-    switches = Switches(plan.full.name, MASK, names)
-    return OneSession(one, full.data, switches, masks, outputs, full.graph)
+    outputs = _compared(one, full.data, plain, names, settings, graphs, inputs)
+    switches = Switches(plan.full.name, MASK, names, "" if norms is None else STATISTICS)
+    return OneSession(one, full.data, switches, settings, outputs, own.graph)
+
+
+def _is_cut(cutter: Cutter, skipped: frozenset[str], graph: Path) -> bool:
+    """Tells whether a graph of the bundle is the full one without some units."""
+    with cutter.without(skipped) as cut:
+        return NumberedGraph(graph).same(NumberedGraph(cut))
+
+
+def _arrays(settings: Settings) -> Case:
+    kinds = {MASK: np.bool_, STATISTICS: np.int64}
+    return {name: np.array(values, kinds[name]) for name, values in settings.items()}
 
 
 def assembled(
@@ -227,28 +248,37 @@ def _other_choices(entry: ConfigurationEntry) -> list[tuple[str, tuple[str, ...]
 
 
 def _compared(
-    graph: Path,
+    one: Path,
+    data: Path,
     cutter: Cutter,
     units: Sequence[str],
-    masks: Mapping[str, Mask],
+    settings: Mapping[str, Settings],
+    graphs: Mapping[str, Path],
     inputs: list[Case],
 ) -> dict[str, list[Case]]:
     """Compares the graph with sessions of single configurations; returns what they give.
 
-    Beside the bundle's configurations these are some that nobody chose.
+    Beside the bundle's configurations these are some that nobody chose, with the full
+    network's norms.
     """
     drawn = random.Random(0)
     others = {(False,) * len(units)}
     others |= {tuple(drawn.random() < 0.5 for _ in units) for _ in range(_RANDOM_MASKS)}
-    backend = OnnxRuntimeCpu({"one": graph}, "optimized.data", threads=1)
+    full = next(each for each in settings.values() if all(each[MASK]))
+    known = [each[MASK] for each in settings.values()]
+    named = [*settings.items()]
+    named += [("", {**full, MASK: mask}) for mask in sorted(others) if mask not in known]
+    backend = OnnxRuntimeCpu({"one": one}, data.name, threads=1)
     engine = backend.load("one")
     outputs: dict[str, list[Case]] = {}
-    named = [*masks.items(), *(("", mask) for mask in sorted(others - {*masks.values()}))]
-    for name, mask in named:
-        skipped = [unit for unit, kept in zip(units, mask, strict=True) if not kept]
-        expected = cutter.outputs(skipped, inputs)
-        setting = np.array(mask, np.bool_)
-        found = [engine.run({**case, MASK: setting}) for case in inputs]
+    for name, each in named:
+        skipped = [unit for unit, kept in zip(units, each[MASK], strict=True) if not kept]
+        expected = (
+            plain_outputs(graphs[name], inputs, graphs[name].parent)
+            if name
+            else cutter.outputs(skipped, inputs)
+        )
+        found = [engine.run({**case, **_arrays(each)}) for case in inputs]
         try:
             check_same_bits(name, expected, found)
         except NumericsError as cause:

@@ -14,9 +14,11 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import finish
+from skipc.compiler.targets.cpu.adapted import STATISTICS
 from skipc.compiler.targets.cpu.one import Cutter, assembled, reason_to_try
 from skipc.compiler.targets.cpu.optimized import UnsuitedError, optimize_graph
 from skipc.compiler.targets.cpu.switched import MASK, mask_of
@@ -101,6 +103,39 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family in which each graph has biases and scalars of its own, as norms leave them."""
+    family = conv_family(blocks=3)
+    for number, model in enumerate(family.values()):
+        for tensor in model.graph.initializer:
+            if tensor.name.startswith("b"):
+                array = numpy_helper.to_array(tensor) + np.float32(0.1 * number)
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        for place, node in [*enumerate(model.graph.node)][::-1]:
+            if number and node.op_type == "Conv" and node.output[0] in ("c1", "c2"):
+                scale = np.array(1 + 0.1 * number, np.float32)
+                name, data = f"{node.output[0]}.scale", node.input[0]
+                model.graph.initializer.append(numpy_helper.from_array(scale, name))
+                node.input[0] = f"{name}d"
+                model.graph.node.insert(
+                    place, helper.make_node("Mul", [data, name], [f"{name}d"])
+                )
+    path = tmp_path_factory.mktemp("adapted") / "conv.skipc"
+    write_onnx_bundle(path, family, image_cases())
+    finish(path, "cpu", options=ONE)
+    return path
+
+
+def test_norms_that_are_adapted_are_a_setting_too(adapted: Path) -> None:
+    engines = Bundle.open(adapted).engine_set("cpu")
+    assert engines.switches is not None
+    assert engines.switches.statistics == STATISTICS
+    numbers = [entry.settings[STATISTICS] for entry in engines.engines]
+    # Without blocks there is nothing of its own: the last graph has the first one's numbers.
+    assert numbers == [(0,), (1,), (2,), (0,)]
+
+
 def test_one_engine_runs_all_graphs(one: Path) -> None:
     engines = Bundle.open(one).engine_set("cpu")
     assert engines.switches is not None
@@ -113,9 +148,11 @@ def test_one_engine_runs_all_graphs(one: Path) -> None:
     assert all(entry.latency for entry in engines.engines)
 
 
+@pytest.mark.parametrize("family", ["one", "adapted"])
 def test_the_engine_of_an_application_gives_the_bits_of_engines_of_their_own(
-    one: Path, tmp_path: Path
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    one = request.getfixturevalue(family)
     each = Path(shutil.copytree(one, tmp_path / "each.skipc"))
     finish(each, "cpu", options=TargetOptions(engines="each"))
     case = Bundle.open(one).golden_inputs()[1]
@@ -148,6 +185,17 @@ def test_settings_that_do_not_fit_are_refused(
         Bundle.open(path).engine_set("cpu")
 
 
+@pytest.mark.parametrize("number", [[], [3.5], [-1], [4]])
+def test_a_number_that_is_no_configurations_is_refused(
+    adapted: Path, tmp_path: Path, number: list[float]
+) -> None:
+    path = Path(shutil.copytree(adapted, tmp_path / "bad.skipc"))
+    place = ("engines", 1, "settings", STATISTICS)
+    edit_json(path / "engines/cpu/engines.json", set_value(*place, value=number))
+    with pytest.raises(FormatError, match="expected one whole number below 4"):
+        Bundle.open(path).engine_set("cpu")
+
+
 def test_a_mask_of_another_length_than_the_engines_is_refused(one: Path) -> None:
     files = {"skip0": one / "engines/cpu/skip0.onnx"}
     backend = OnnxRuntimeCpu(files, "packed.bin", 1, {"skip0": {MASK: (True, False)}})
@@ -166,7 +214,7 @@ def _family(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("other weights", "graph 'skip1' is not 'skip0' without some units"),
+        ("other weights", "graph 'skip1' is not the full one without some units: the kernels"),
         ("alone", "nothing to switch"),
     ],
 )
