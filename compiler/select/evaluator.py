@@ -210,7 +210,9 @@ class Evaluator:
             kept |= {name: self._absent.kept(name, absent) for name in segment.concatenated}
             for name, stays in kept.items():
                 carrier, dimensions, dtype = self._masks[name]
-                beside = Narrowed(name, carrier.axis, carrier.entries(stays)).beside(dimensions)
+                beside = Narrowed(name, carrier.axis, carrier.entries(stays)).beside(
+                    dimensions
+                )
                 fed[f"{name}.kept"] = beside.astype(dtype)
         values = []
         for number in range(len(chunks.counts)):
