@@ -71,7 +71,6 @@ class HeadPaths:
     def __init__(self, graph: ir.Graph, start: ir.Value, place: Place, count: int) -> None:
         self.found = Channels(count, [], [])
         self.places: dict[ir.Value, Place] = {}
-        self._sizes: dict[ir.Value, list[int]] = {}
         self._pending: list[ir.Node] = []
         self._done: set[tuple[str, str, int]] = set()
         self._put(start, place)
@@ -102,7 +101,7 @@ class HeadPaths:
             raise HeadsRefusedError("they are an input or an output")
         if sizes[place.axis] != place.outer * self.found.channels * place.inner:
             raise HeadsRefusedError("a part of the heads alone is read")
-        self.places[value], self._sizes[value] = place, sizes
+        self.places[value] = place
         self._pending += [producer, *value.consumers()]
 
     def _note(
@@ -126,14 +125,14 @@ class HeadPaths:
 
     def beside(self, node: ir.Node) -> None:
         """What looks at all numbers along other dimensions: softmax, a norm."""
-        some = node.inputs[0] if node.inputs[0] in self.places else node.outputs[0]
-        assert some is not None
-        rank, place = len(self._sizes[some]), self.places[some]
+        data, result = node.inputs[0], node.outputs[0]
+        place = self.places[data if data in self.places else result]
+        rank = len(_sizes(result))
         axis = node.attributes.get_int("axis", -1) % rank
         over = axis == place.axis if node.op_type in _SOFTMAX else axis <= place.axis
         if over:
             raise HeadsRefusedError(f"{node.op_type} looks at all heads")
-        self._same(node.inputs[0], node.outputs[0])
+        self._same(data, result)
 
     def joined(self, node: ir.Node) -> None:
         """What treats numbers of several operands together, one by one."""
@@ -142,7 +141,7 @@ class HeadPaths:
         if result not in self.places:
             held = next(v for v in node.inputs if v is not None and v in self.places)
             axis, outer, inner = self.places[held]
-            self._put(result, Place(axis + rank - len(self._sizes[held]), outer, inner))
+            self._put(result, Place(axis + rank - len(_sizes(held)), outer, inner))
         axis, outer, inner = self.places[result]
         for operand, value in enumerate(node.inputs):
             if value is None:
@@ -175,7 +174,7 @@ class HeadPaths:
         for before, after in ((data, result), (result, data)):
             if before in self.places:
                 place = self.places[before]
-                sizes = self._sizes[before], _sizes(after)
+                sizes = _sizes(before), _sizes(after)
                 self._put(after, _replaced(*sizes, place, self.found.channels))
         if node.op_type == "Reshape":
             target = node.inputs[1]
