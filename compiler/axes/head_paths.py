@@ -236,21 +236,17 @@ class HeadPaths:
 
     def product(self, node: ir.Node) -> None:
         """A product of data, head by head; or a layer, which makes heads or mixes them."""
-        data, weight, result = node.inputs[0], node.inputs[1], node.outputs[0]
-        assert data is not None
-        assert weight is not None
-        if data.const_value is None and weight.const_value is None:
+        data, weight = node.inputs[:2]
+        if _is_data(data) and _is_data(weight):
             self._data_product(node)
-        elif weight.const_value is not None and len(_sizes(weight)) == 2:
-            last = len(_sizes(result)) - 1
-            self._layer(node, last, 0, 1)
+        elif not _is_data(weight) and len(_sizes(weight)) == 2:
+            self._layer(node, len(_sizes(node.outputs[0])) - 1, 0, 1)
         else:
             raise HeadsRefusedError("they are multiplied by a constant")
 
     def gemm(self, node: ir.Node) -> None:
         """A linear layer on rows."""
-        weight = node.inputs[1]
-        if weight is None or weight.const_value is None or _turned(node, "transA"):
+        if _is_data(node.inputs[1]) or _turned(node, "transA"):
             raise HeadsRefusedError("they are multiplied by data")
         made = 0 if _turned(node, "transB") else 1
         self._layer(node, 1, 1 - made, made)
@@ -336,9 +332,13 @@ def _numbers(value: ir.Value | None) -> list[int]:
 def _mixes_data(node: ir.Node) -> bool:
     """Tells whether a node multiplies data with data, as scores are made."""
     return node.op_type == "MatMul" and all(
-        value is not None and value.const_value is None and value.producer() is not None
+        value is not None and _is_data(value) and value.producer() is not None
         for value in node.inputs
     )
+
+
+def _is_data(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is None
 
 
 def _sizes(value: ir.Value | None) -> list[int]:
