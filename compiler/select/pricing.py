@@ -285,9 +285,14 @@ class Prices:
         return {name: ms * self.yardstick.ms / own_ms for name, ms in measured.items()}
 
     def _scaled(self, genes: Genes) -> int:
-        """Returns how many branches a scalar multiplies: those behind a skipped unit."""
-        skipped = self.problem.space.skipped(genes)
-        if self.problem.mode is not NormMode.SCALAR or not any(skipped):
+        """Returns how many branches a scalar multiplies: those behind what is left out."""
+        space = self.problem.space
+        skipped = space.skipped(genes)
+        if self.problem.mode is not NormMode.SCALAR or not any(genes):
+            return 0
+        if space.is_narrow(genes):
+            return len(self.counted(genes).run)
+        if not any(skipped):
             return 0
         return sum(unit > skipped.index(1) for unit in self.counted(genes).run)
 

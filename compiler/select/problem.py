@@ -125,7 +125,6 @@ def open_problem(
     searched = frozenset({SkipAxis.key, *options.axes})
     family = replace(open_family(supernet, scaling, heads, name), searched=searched)
     network = family.network
-    _check_axes(family, options)
     space = searched_space(family, options, notes.note)
     if not name:
         _check_choices(family, space)
@@ -162,8 +161,9 @@ def searched_space(
     """Returns what may be chosen: not what is kept, nor the details of units but those named.
 
     Raises:
-        SelectError: An option names no unit.
+        SelectError: An option names no unit, or an axis of which nothing may be decided.
     """
+    _check_axes(family, options)
     units, constraints = units_of(family), options.constraints
     names, skips = units.names, SkipAxis.key in options.axes
     kept = _named("--keep", constraints.keep, names) if skips else set(names)

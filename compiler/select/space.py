@@ -81,6 +81,11 @@ class Space:
             for gene, value in zip(self.genes, genes, strict=True)
         )
 
+    def is_narrow(self, genes: Genes) -> bool:
+        """Tells whether a configuration has fewer channels somewhere."""
+        both = zip(self.genes, genes, strict=True)
+        return any(value and gene.axis == WidthAxis.key for gene, value in both)
+
     def narrowing(self, genes: Genes) -> list[Genes]:
         """Returns a configuration narrower and narrower, by all that may be at once."""
         widths = [g for g in self.free if self.genes[g].axis == WidthAxis.key]

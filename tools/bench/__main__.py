@@ -26,6 +26,7 @@ from skipc.tools.bench import (
     selecting,
     subpaths,
     trtbench_loop,
+    widths,
 )
 from skipc.tools.bench.harness import Bar, write
 from skipc.tools.bench.networks import RESNET50, VIT_B16, Network
@@ -59,6 +60,7 @@ PARTS: dict[str, list[Part]] = {
     selecting.NAME: [selecting.bars],
     subpaths.NAME: [subpaths.bars],
     dense.NAME: [dense.bars],
+    widths.NAME: [*_of(RESNET50, widths.bars), *_of(VIT_B16, widths.bars)],
 }
 """What makes the bars, by what it is called; each is given the folder for all bundles."""
 

@@ -37,12 +37,12 @@ def bars(place: Path, pixels: int = 224) -> list[Bar]:
     alone = {name: _built(folder, name, Front((e,)), pixels) for name, e in entries.items()}
     over = {}
     for name, bundle in alone.items():
-        runs = (_run(together, name), _run(bundle, name))
+        runs = (run_of(together, name), run_of(bundle, name))
         over[name] = ratio(by_turns_ms(*runs, _ROUNDS))
     worst = max(over, key=lambda name: over[name])
     listed = ", ".join(f"{name} {each:.3f}" for name, each in over.items())
-    faster = ratio(by_turns_ms(_run(together, "half"), _run(together, "full"), _ROUNDS))
-    files = {"weights.bin": _weights_bytes, "packed store": _packed_bytes}
+    faster = ratio(by_turns_ms(run_of(together, "half"), run_of(together, "full"), _ROUNDS))
+    files = {"weights.bin": weights_bytes, "packed store": packed_bytes}
     return [
         Bar(NAME, "latency over the same configuration alone, worst of 0, 25 and 50 % skipped",
             over[worst], 1.01, note=listed),
@@ -99,17 +99,19 @@ def _built(folder: Path, name: str, front: Front, pixels: int) -> Bundle:
     return Bundle.open(path)
 
 
-def _run(bundle: Bundle, name: str) -> Callable[[], object]:
+def run_of(bundle: Bundle, name: str) -> Callable[[], object]:
     """Returns what calls a configuration's engine."""
     (graph,) = bundle.manifest.graphs_of(bundle.manifest.configuration(name))
     engine = open_backend(bundle, bundle.engine_set("cpu"), 1).load(graph.name)
     return partial(engine.run, bundle.golden_inputs()[0])
 
 
-def _weights_bytes(bundle: Bundle) -> int:
+def weights_bytes(bundle: Bundle) -> int:
+    """Returns the size of a bundle's weight store."""
     return sum(tensor.size_bytes for tensor in bundle.manifest.weights)
 
 
-def _packed_bytes(bundle: Bundle) -> int:
+def packed_bytes(bundle: Bundle) -> int:
+    """Returns the size of the store that its engines for CPUs share."""
     engines = bundle.engine_set("cpu")
     return next(f.size_bytes for f in engines.files if f.path == engines.packed_file)

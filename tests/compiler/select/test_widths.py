@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,17 @@ from torch import nn
 
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.axes.width import WidthAxis, widths_of
+from skipc.compiler.errors import SelectError
 from skipc.compiler.family import family_of
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.read import TorchSupernet
+from skipc.compiler.select.data import DataOptions
 from skipc.compiler.select.evaluator import EvaluationSettings
 from skipc.compiler.select.groups import Groups
+from skipc.compiler.select.options import SelectOptions
 from skipc.compiler.select.pricing import Counter
+from skipc.compiler.select.problem import searched_space
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.runtime.bundle.tensors import TensorSpec
 from tests.compiler.select.test_evaluator import samples_of
@@ -70,7 +75,7 @@ def family() -> Family:
             nn.init.normal_(norm.bias)
     spec = (TensorSpec("x", "float32", (1, 3, 6, 6)),)
     made = family_of(TorchSupernet(module, spec, None, None, "net", {}).exported())
-    return type(made)(made.network, made.offers, made.norms, frozenset({"skip", "width"}))
+    return replace(made, searched=frozenset({"skip", "width"}))
 
 
 def drawn(count: int) -> list[tuple[int, ...]]:
@@ -93,6 +98,25 @@ def test_groups_of_as_many_channels_are_one_decision() -> None:
         "blocks.1.reduce.0": 16,
         "blocks.1.middle.0": 8,
     }
+
+
+def test_a_search_of_widths_alone_leaves_units_alone_and_says_what_it_decides() -> None:
+    told: list[str] = []
+    options = SelectOptions(DataOptions("digits"), axes=("width",))
+    space = searched_space(family(), options, told.append)
+    assert [space.genes[place].axis for place in space.free] == ["width", "width"]
+    assert told == [
+        "width: blocks.0.reduce.0 and 1 like it, 16 of 32 channels",
+        "width: blocks.0.middle.0 and 1 like it, 12, 8 of 16 channels",
+    ]
+
+
+def test_an_axis_of_which_nothing_may_be_decided_is_refused() -> None:
+    nothing = replace(widths_of(family()), groups=())
+    without = replace(family(), offers={**family().offers, "width": nothing})
+    options = SelectOptions(DataOptions("digits"), axes=("skip", "width"))
+    with pytest.raises(SelectError, match="offers nothing to decide for 'width'"):
+        searched_space(without, options, lambda line: None)
 
 
 @pytest.mark.parametrize("mode", NormMode)
