@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, common_precision
 from skipc.compiler.bundle.files import staged_folder
 from skipc.compiler.bundle.writer import BundleWriter, bundle_path
+from skipc.compiler.calibration import check_calibrated, read_calibration
 from skipc.compiler.configurations import check_networks, configurations_from_front
 from skipc.compiler.errors import CompileError
 from skipc.compiler.extras import require
@@ -23,8 +24,13 @@ from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.routes import RoutePart, check_tests, graphs_of, route_of
 from skipc.compiler.targets import carried_over
-from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
-from skipc.compiler.verify.verify import verify_subnet
+from skipc.compiler.targets.options import Int8Form
+from skipc.compiler.verify.golden import (
+    data_cases,
+    random_cases,
+    whole_number_bounds,
+)
+from skipc.compiler.verify.verify import verify_network, verify_subnet
 from skipc.runtime.bundle.manifest import Recipe
 
 if TYPE_CHECKING:
@@ -43,6 +49,8 @@ if TYPE_CHECKING:
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.tensors import TensorSpec
 
+_VERIFIED_CASES = 3
+"""As many as are random otherwise."""
 Progress = Callable[[str], None]
 """Called with a short text when a step begins."""
 
@@ -62,6 +70,8 @@ class BuildOptions:
         norm: How norms adapt; None for what the front says.
         reestimate: Data to estimate norm statistics on, as ``skipc select --data`` takes it;
             None for the statistics that came with the front.
+        calibrate: Such data to observe the ranges of activations on, for int8.
+        int8_form: How the target wants int8.
         overwrite: Replace a bundle that is already there.
         recipe: How the engines are to be built.
         profile: The user's own profile, which the bundle takes along; None for one that
@@ -75,6 +85,8 @@ class BuildOptions:
     scaling: Scaling = field(default_factory=Scaling)
     norm: NormMode | None = None
     reestimate: str | None = None
+    calibrate: str | None = None
+    int8_form: Int8Form = field(default_factory=Int8Form)
     overwrite: bool = False
     recipe: Recipe = field(default_factory=lambda: Recipe("cpu"))
     profile: Path | None = None
@@ -140,6 +152,7 @@ def plan_build(
     out = bundle_path(checkpoints, options.out, options.overwrite)
     said = read_front(front)
     check_networks(said, checkpoints, str(front))
+    check_calibrated(said, options.precision, options.calibrate)
     networks = {
         name: NetworkPlan(
             checkpoint,
@@ -192,12 +205,16 @@ def build(
     first = next(iter(supernets.values()))
     given = data_cases(options.data, first.inputs, first.batch)
     samples = _samples(options.reestimate, first.inputs)
+    calibration = None
+    if options.calibrate is not None:
+        calibration = read_calibration(options.calibrate, options.int8_form, first)
 
     families: dict[str, Family] = {}
     for name, network in plan.networks.items():
         progress(f"exporting the supernet {name}".strip())
         families[name] = open_family(
-            supernets[name], options.scaling, network.heads, name, network.gates
+            *(supernets[name], options.scaling, network.heads, name, network.gates),
+            calibration=calibration,
         )
     check_answers({name: family.network for name, family in families.items()})
     offers = {name: family.offers for name, family in families.items()}
@@ -215,7 +232,10 @@ def build(
         families[name] = family.with_norms(norms)
 
     models = {name: family.network.model for name, family in families.items()}
-    cases = random_cases(first.inputs, first.batch, _bounds(models.values())) + given
+    cases = random_cases(first.inputs, first.batch, _bounds(models.values()))
+    if calibration is not None:  # what it has never seen like it is cut off at its ranges
+        cases = list(calibration.cases[:_VERIFIED_CASES])
+    cases += given
     with staged_folder(plan.out) as folder:
         with BundleWriter(folder, families) as writer:
             parts = _Parts(writer, families, configurations, cases, options)
@@ -307,6 +327,8 @@ class _Parts:
         self._computes_in.setdefault(part.network, set()).add(choices.get(PrecisionAxis.key))
         subnet = family.subnet(choices, part.statistics)
         network = subnet.network.tolerating(self._tolerance)
+        if network.exact is not None:
+            verify_network(configuration, network.exact, self._cases)
         _refuse_constant(configuration, network.model, family.network.model)
         file = self._writer.graph(subnet, self._files[key])
         verified = verify_subnet(file.file, configuration, network, self._cases)
@@ -340,7 +362,7 @@ class _Parts:
 
 
 def _samples(reestimate: str | None, inputs: tuple[TensorSpec, ...]) -> Samples | None:
-    """Returns what norms are estimated on; as `skipc select` does, given the same data."""
+    """Returns the part of the data that `skipc select` re-estimates norms on."""
     from skipc.compiler.select.data import DataOptions, read_data
 
     if reestimate is None:

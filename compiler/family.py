@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.axes.axis import Axis, Gene, Genes, Offer
+    from skipc.compiler.calibration import Calibration
     from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
     from skipc.compiler.network import Network
@@ -141,6 +142,7 @@ def open_family(
     heads: tuple[Head, ...] = (),
     name: str = "",
     gates: Gates | None = None,
+    calibration: Calibration | None = None,
 ) -> Family:
     """Returns the family of the network in a checkpoint, its branches scaled.
 
@@ -150,6 +152,7 @@ def open_family(
         heads: What was trained to answer before its end.
         name: The network's, where there are several.
         gates: What was trained to decide about its units.
+        calibration: What ranges of activations are observed on, for int8.
 
     Raises:
         GatesError: A gate does not fit the network.
@@ -158,4 +161,5 @@ def open_family(
         UnitError: Its branches cannot be scaled so.
     """
     network = scaled(supernet.exported(), scaling or Scaling())
-    return family_of(replace(network, heads=heads, name=name, gates=gates))
+    made = replace(network, heads=heads, name=name, gates=gates, calibration=calibration)
+    return family_of(made)

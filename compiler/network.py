@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from numpy.typing import NDArray
 
+    from skipc.compiler.calibration import Calibration
     from skipc.compiler.cut import Cut, Narrowed
     from skipc.compiler.gates import Gates
     from skipc.compiler.gating import Gating
@@ -217,6 +218,8 @@ class Arithmetic(Enum):
     AS_WRITTEN = "as written"
     ROUNDED = "rounded"
     """In float32, rounded wherever a device that computes in half precision rounds."""
+    SIMULATED = "simulated"
+    """Node by node: what is quantised is computed in float32, of what the integers mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +279,9 @@ class Network:
             a norm that is missing has all.
         gates: What was trained to decide about its units; None without.
         gating: The gates that do decide, in their places; None where none do.
+        calibration: What ranges are observed on; None where there is no data for it.
+        exact: The same network before its numbers were made coarser than its tolerance tells
+            faults from: it is verified, too. None where that was not done.
     """
 
     model: ir.Model
@@ -296,6 +302,8 @@ class Network:
     channels: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     gates: Gates | None = None
     gating: Gating | None = None
+    calibration: Calibration | None = None
+    exact: Network | None = None
 
     @property
     def exit_outputs(self) -> tuple[str, ...]:

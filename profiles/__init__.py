@@ -21,7 +21,7 @@ else:
 _FOLDER = Path(__file__).parent
 
 PRECISIONS_OF_BACKEND: dict[str, tuple[str, ...]] = {
-    "onnxruntime-cpu": ("fp32", "fp16"),
+    "onnxruntime-cpu": ("fp32", "fp16", "int8"),
     "tensorrt": ("fp32", "fp16", "bf16", "int8"),
     "tensorrt-rtx": ("fp32", "fp16", "bf16", "int8"),
 }

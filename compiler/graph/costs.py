@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+_TRAINED_OPERANDS = {"BatchNormalization": 3, "DequantizeLinear": 1, "QuantizeLinear": 0}
 _KERNEL_OPERAND = {
     "Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "DeformConv": 1, "QLinearConv": 3
 }  # fmt: skip
@@ -55,19 +56,25 @@ def total_macs(nodes: Iterable[ir.Node]) -> int:
 
 
 def parameters(nodes: Iterable[ir.Node]) -> int:
-    """Returns the elements of the trained floating-point constants that only nodes read."""
+    """Returns the elements of the trained constants that only nodes read, quantised or not."""
     inside = set(nodes)
     read: set[ir.Value | None] = set()
     for node in inside:
-        read.update(node.inputs[:3] if node.op_type == "BatchNormalization" else node.inputs)
-    tensors = [
+        read.update(node.inputs[: _TRAINED_OPERANDS.get(node.op_type)])
+    quantised = {node.inputs[0] for node in inside if node.op_type == "DequantizeLinear"}
+    counted = [
         value.const_value
         for value in read
         if value is not None
         and value.is_initializer()
         and all(user in inside for user, _ in value.uses())
+        and (value in quantised or _is_float(value))
     ]
-    return sum(t.size for t in tensors if t is not None and t.dtype.is_floating_point())
+    return sum(tensor.size for tensor in counted if tensor is not None)
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
 
 
 def shape_at_batch_one(value: ir.Value | None) -> list[int] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from skipc.compiler.bundle.files import file_entries, staged_folder, write_whole
 from skipc.compiler.errors import TargetError
-from skipc.compiler.targets.options import TargetOptions
+from skipc.compiler.targets.options import Int8Form, TargetOptions
 from skipc.profiles import load_profile
 from skipc.profiles.detect import machine_name
 from skipc.runtime.bundle import Bundle
@@ -92,6 +92,10 @@ class EngineBuilder(Protocol):
         Raises:
             TargetError: A graph cannot be loaded or run.
         """
+        ...
+
+    def int8_form(self, profile: Profile) -> Int8Form:
+        """Returns how the target's engines want int8."""
         ...
 
     def reusable(self, path: str) -> bool:

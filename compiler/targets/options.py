@@ -76,3 +76,19 @@ class TargetOptions:
                     f"{name} is {whose}; target {profile.name!r} runs on {profile.backend}."
                     " Leave it out."
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Form:
+    """How a target wants int8.
+
+    Attributes:
+        unsigned: Activations are uint8 around any zero point; else int8 around 0.
+        seven_bits: Weights have 7 bits: a CPU without a dot-product instruction adds two
+            products in 16 bits, which saturates.
+        integer_bias: Biases are int32; else float32.
+    """
+
+    unsigned: bool = True
+    seven_bits: bool = False
+    integer_bias: bool = True

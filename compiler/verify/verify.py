@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.gating import MARGINS
@@ -22,20 +25,19 @@ from skipc.compiler.verify.numerics import (
     spread,
 )
 from skipc.compiler.verify.rounding import rounding_graph
-from skipc.compiler.verify.sessions import GraphRunner
+from skipc.compiler.verify.sessions import GraphRunner, Optimise
 from skipc.compiler.verify.tensors import Tensors, hides
 from skipc.runtime.bundle.gates import DECISIONS
 from skipc.runtime.bundle.manifest import Verification
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from skipc.compiler.network import Network
     from skipc.compiler.verify.numerics import Case
 
-_RUN_AS: dict[Arithmetic, Callable[[Path], AbstractContextManager[Path]]] = {
-    Arithmetic.AS_WRITTEN: nullcontext,
-    Arithmetic.ROUNDED: rounding_graph,
+_RUN_AS: dict[Arithmetic, tuple[Callable[[Path], AbstractContextManager[Path]], Optimise]] = {
+    Arithmetic.AS_WRITTEN: (nullcontext, Optimise.EVERYTHING),
+    Arithmetic.ROUNDED: (rounding_graph, Optimise.EVERYTHING),
+    Arithmetic.SIMULATED: (nullcontext, Optimise.NOTHING),
 }
 
 
@@ -108,6 +110,14 @@ def verify_subnet(
     )
 
 
+def verify_network(configuration: str, network: Network, cases: list[Case]) -> None:
+    """Compares a network that is not written anywhere with its reference."""
+    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
+        graph = Path(folder) / "network.onnx"
+        ir.save(network.model, graph, external_data=f"{graph.name}.data")
+        verify_subnet(graph, configuration, network, cases)
+
+
 def _worst_run(
     graph: Path,
     cases: list[Case],
@@ -118,8 +128,9 @@ def _worst_run(
     """Returns the outputs that are furthest from ``expected``, and how far."""
     found = []
     for arithmetic in runs:
-        with _RUN_AS[arithmetic](graph) as path:
-            runner = GraphRunner(path)
+        prepared, optimise = _RUN_AS[arithmetic]
+        with prepared(graph) as path:
+            runner = GraphRunner(path, optimise)
             outputs = [runner.run(case) for case in cases]
         found.append((outputs, difference(outputs, expected, ranges)))
     # NaN is worse than anything.

@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     "--tolerance",
     type=click.FloatRange(min=0),
     help="Largest error against the reference, over the output's range."
-    "  [default: 1e-4; 1e-2 for float16, 3e-2 for bfloat16]",
+    "  [default: 1e-4; 1e-2 for float16, 3e-2 for bfloat16, 0.1 for int8]",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
     help="What to compute in.  [default: the types that the graph has]",
 )
 @scaling_options
@@ -63,6 +63,11 @@ if TYPE_CHECKING:
     "--reestimate",
     metavar="DATA",
     help="Estimate norm statistics anew, on what `skipc select --data` takes.",
+)
+@click.option(
+    "--calibrate",
+    metavar="DATA",
+    help="Observe the ranges of activations for int8 on what `skipc select --data` takes.",
 )
 @target_options
 @device_options
@@ -116,6 +121,7 @@ def command(
             tuning.engines,
         ),
         profile=own,
+        int8_form=builder_for(profile).int8_form(profile),
         **chosen,
     )
     if options.precision is not None:

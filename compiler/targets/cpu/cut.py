@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import GraphEntry
 
 
+_INT8 = (ir.DataType.INT8, ir.DataType.UINT8)
+_PASSING_ON = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
 def cut_optimized(optimized: Path, graphs: Sequence[GraphEntry], folder: Path) -> list[Path]:
     """Returns the pieces of an optimised graph, written beside its data.
 
@@ -121,12 +125,26 @@ def _extracted(
         if name in known:
             infos.append(known[name])
         else:  # its shape is that of a layout which ONNX does not know
-            kind = int(value.dtype or ir.DataType.FLOAT)
-            kind_of = onnx.helper.make_tensor_type_proto(kind, None)
+            kind_of = onnx.helper.make_tensor_type_proto(int(_type(value)), None)
             infos.append(onnx.ValueInfoProto(name=names.get(name, name), type=kind_of))
     for node in graph.node:
         _rename(node, names)
     return made
+
+
+def _type(value: ir.Value | None) -> ir.DataType:
+    """Returns the type of a tensor of an optimised graph, which notes few."""
+    producer = None if value is None else value.producer()
+    if value is None or value.dtype is not None or producer is None:
+        return (value and value.dtype) or ir.DataType.FLOAT
+    if producer.op_type.startswith("QLinear") or producer.op_type == "QuantizeLinear":
+        points = [
+            each.dtype for each in producer.inputs if each is not None and not each.shape
+        ]
+        return next((t for t in reversed(points) if t in _INT8), ir.DataType.FLOAT)
+    if producer.op_type in _PASSING_ON:
+        return _type(producer.inputs[0])
+    return ir.DataType.FLOAT
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

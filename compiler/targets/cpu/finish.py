@@ -25,7 +25,8 @@ from skipc.compiler.targets.golden import (
     run_route,
 )
 from skipc.compiler.targets.latency import measure_latencies
-from skipc.runtime.backends.host import default_threads
+from skipc.compiler.targets.options import Int8Form
+from skipc.runtime.backends.host import default_threads, host_key
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
 from skipc.runtime.bundle.gates import EVERYTHING, THRESHOLDS
@@ -103,6 +104,21 @@ def unmeasurable_reason(profile: Profile) -> str | None:
     """Returns None: whoever builds engines runs them, too."""
     del profile
     return None
+
+
+def int8_form(profile: Profile) -> Int8Form:
+    """Returns uint8 activations: with int8 ones a Relu is no clip, and nothing is fused.
+
+    Weights have 7 bits where this machine is an x86 without VNNI, if it may be the target.
+    """
+    host = host_key(NAME, "")
+    here = profile.architecture in ("any", host["architecture"])
+    return Int8Form(seven_bits=here and saturates(host))
+
+
+def saturates(host: Mapping[str, str]) -> bool:
+    """Tells whether the CPU of ``host_key`` adds two products of uint8 and int8 in 16 bits."""
+    return host["architecture"] == "x86_64" and "vnni" not in host["cpu_features"]
 
 
 def reusable(path: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import Built
+from skipc.compiler.targets.options import Int8Form
 from skipc.compiler.targets.tensorrt.device import Gpu, measure_graphs, unexamined
 from skipc.compiler.targets.tensorrt.plan import (
     PlanSettings,
@@ -63,6 +64,12 @@ def unmeasurable_reason(profile: Profile) -> str | None:
         return _wrong_gpu(profile)
     except BackendUnavailableError as reason:
         return str(reason)
+
+
+def int8_form(profile: Profile) -> Int8Form:
+    """Returns int8 activations around 0 and float32 biases, all that TensorRT knows."""
+    del profile
+    return Int8Form(unsigned=False, integer_bias=False)
 
 
 def build_engines(
