@@ -98,7 +98,8 @@ BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 
 # The compiler's folders and files, the flow first: each imports only what stands after it.
 COMPILER_ORDER = (
-    *("build", "select", "policy", "family", "configurations", "front", "residual_scale"),
+    *("build", "calibration", "select", "policy", "family", "configurations", "front"),
+    "residual_scale",
     *("norms", "remote", "targets", "axes", "read", "verify", "recipes", "heads", "gates"),
     *("beside", "bundle", "routes", "graph", "network", "gating", "cut", "extras", "errors"),
 )
