@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..backends import Arrays, Engine, Outputs, Run
     from ..bundle.route import Stage, Test
     from ..bundle.tensors import BatchRange, TensorSpec
+    from ..load.gated import Gated
     from ..load.opening import Family
     from ..load.residency import Residency
 
@@ -44,7 +45,8 @@ class Reached(NamedTuple):
     ``stopped_by`` is ``deadline`` where that stopped a row, or kept a router from sending it
     where it would have, else ``test`` where a row was answered before the route's ``end``.
     ``route`` is the graph that answered each row, or all of them together. ``units`` says of
-    each unit that gates decided about for which share of the rows it ran.
+    each unit that gates decided about for which share of the rows it ran; ``work`` is what
+    that was, over the most that gates let run.
     """
 
     outputs: Outputs
@@ -53,6 +55,7 @@ class Reached(NamedTuple):
     stopped_by: str
     route: tuple[str, ...]
     units: Mapping[str, float]
+    work: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class _Step:
     it may not be there. ``tested`` is the output of the family that the test compares with
     the answer before; empty if it does not. ``rows`` is the dimension of the rows in what its
     graph gives; ``detours`` are the stages that its test leads to by a shorter way. ``gates``
-    are the units that its graph decides about.
+    is what those of its graph decide about.
     """
 
     graph: str
@@ -78,7 +81,7 @@ class _Step:
     tested: str
     rows: Mapping[str, int]
     detours: frozenset[int]
-    gates: tuple[str, ...]
+    gates: Gated | None
 
 
 @dataclass(slots=True, eq=False)
@@ -197,12 +200,13 @@ class Chain:
                         jumped |= following in step.detours
         stages = {rows.reached for rows in parts}
         alike = len(stages) == 1 and not jumped
-        route, units = self._route(parts), self._units(parts)
+        route, units, work = self._route(parts), *self._units(parts)
         if late < len(self._steps):
-            return Reached(self._together(parts), late, alike, "deadline", route, units)
+            return Reached(self._together(parts), late, alike, "deadline", route, units, work)
         early = any(self._steps[stage].test is not None for stage in stages)
         stopped_by = "test" if early else "end"
-        return Reached(self._together(parts), max(stages), alike, stopped_by, route, units)
+        answer = self._together(parts)
+        return Reached(answer, max(stages), alike, stopped_by, route, units, work)
 
     def run_through(self, inputs: Arrays) -> list[Outputs]:
         """Returns what every stage answers, whatever the tests say; empty of one without."""
@@ -266,15 +270,21 @@ class Chain:
         }
         return {**first, **_taken(joined, axes, back)}
 
-    def _units(self, parts: Sequence[_Rows]) -> dict[str, float]:
-        """Returns for which share of the rows each unit ran that gates decided about."""
+    def _units(self, parts: Sequence[_Rows]) -> tuple[dict[str, float], float]:
+        """Returns for which share of the rows each unit ran that gates decided about.
+
+        And what that was in work, over the most that they let run.
+        """
         shares: dict[str, float] = {}
+        work = 1.0
         for number, step in enumerate(self._steps):
-            found = [r.found[number] for r in parts if step.gates and number in r.found]
-            if found:
-                ran = np.concatenate([outputs[DECISIONS] for outputs in found])
-                shares |= zip(step.gates, ran.mean(0).tolist(), strict=True)
-        return shares
+            if step.gates is not None:
+                found = [r.found[number][DECISIONS] for r in parts if number in r.found]
+                if found:
+                    ran = np.concatenate(found)
+                    shares |= step.gates.shares(ran)
+                    work = step.gates.work(ran)
+        return shares, work
 
     def _route(self, parts: Sequence[_Rows]) -> tuple[str, ...]:
         """Returns what answered each row."""
@@ -369,7 +379,7 @@ def _step(
         *(stage.graph, run, tuple(feeds), constants, answers, stage.test, ahead, tested),
         rows=row_axes(family.outputs if graph is None else graph.outputs),
         detours=detours,
-        gates=family.gates.get(stage.graph, ()),
+        gates=family.gates.get(stage.graph),
     )
 
 

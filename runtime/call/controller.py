@@ -25,7 +25,7 @@ from ..governor.keeping import Keeper
 from ..governor.latency import log_factor, stages_ms, typical_ms
 from .health import Health
 from .readiness import choose
-from .record import NO_UNITS, BegunCall, CallRecord, EndedCall, Tally, failure_text
+from .record import PLAIN, BegunCall, CallRecord, EndedCall, Tally, Way, failure_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,35 +170,34 @@ class Controller:
         latency_ms: float,
         failure: str = "",
         ran: bool = True,
-        stage: int = 0,
-        alike: bool = True,
-        stopped_by: str = "end",
-        route: tuple[str, ...] = (),
-        units: Mapping[str, float] = NO_UNITS,
+        way: Way = PLAIN,
     ) -> None:
         """Takes note of what a call took.
 
         ``latency_ms`` is how long it took, be it to fail (``failure`` then says why); below
         zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to its end,
-        even if what it returned was refused. The rest is as of ``Reached``.
+        even if what it returned was refused; ``way`` how far it came.
         """
+        stage, alike, stopped_by, route, units, work = way
         with self.lock:
             name, budget = call.decision.configuration, call.budget
             point, took_ms = self.points[name], max(latency_ms, 0.0)
             learns = ran and alike and latency_ms >= 0 and not call.decision.loading
-            seen_ms = took_ms if learns else None
+            # Else what few units ran for would be learnt as a faster device.
+            whole_ms = took_ms / work
+            seen_ms = whole_ms if learns else None
             now_s = self._elapsed.at(now_ns)
             started_s, idle_s, state = now_s - took_ms / 1000, 0.0, self.state
             if self.metering is not None or self._orders.budget.has_average:
                 idle_s = self._idle_s(started_s)  # for the choice
             spent_mj = call.factor * state.energy.call_mj.get(name, 0.0)
             if self._sizes is not None and seen_ms is not None:
-                log = log_factor(point, state.latency, took_ms, stage)
+                log = log_factor(point, state.latency, whole_ms, stage)
                 known = self._sizes.observe(call.rows, log)
-                seen_ms = took_ms / call.factor if known else None
+                seen_ms = whole_ms / call.factor if known else None
             if not ran:  # one that fails half-way took half of the energy
-                (whole_ms,) = typical_ms([point], state.latency)
-                spent_mj *= min(took_ms / (call.factor * whole_ms), 1.0)
+                (usual_ms,) = typical_ms([point], state.latency)
+                spent_mj *= min(took_ms / (call.factor * usual_ms), 1.0)
             failed, metered_mj = bool(failure), None
             self.state = after_call(
                 *(state, budget, point, seen_ms, spent_mj, now_s, idle_s, stage, failed),

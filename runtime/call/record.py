@@ -58,6 +58,20 @@ class BegunCall(NamedTuple):
         return self.budget.latency_ms if self.deadline_ms is None else self.deadline_ms
 
 
+class Way(NamedTuple):
+    """How far a call came, which way, and with which units: see ``Reached``."""
+
+    stage: int = 0
+    alike: bool = True
+    stopped_by: str = "end"
+    route: tuple[str, ...] = ()
+    units: Mapping[str, float] = NO_UNITS
+    work: float = 1.0
+
+
+PLAIN = Way()
+
+
 class EndedCall(NamedTuple):
     """A call that has ended: what ``CallRecord`` is made of, once somebody asks for it."""
 

@@ -9,10 +9,10 @@ from ..errors import InputError, SkipcError
 from ..executing import let_go
 from .arrays import NotFiniteError
 from .lifetime import say_back
-from .record import failure_text
+from .record import PLAIN, Way, failure_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from threading import RLock
 
     from ..backends import Arrays, Outputs, Run
@@ -90,9 +90,7 @@ class Runner:
         self, call: ActiveCall, begun: BegunCall, arrays: Arrays, begun_ns: int
     ) -> Outputs:
         start_ns = end_ns = begun_ns
-        ran, failure, stage, alike, stopped_by = False, "interrupted", 0, True, "end"
-        route: tuple[str, ...] = ()
-        units: Mapping[str, float] = {}
+        ran, failure, way = False, "interrupted", PLAIN
         name = begun.configuration
         try:
             start_ns = end_ns = self._now_ns()
@@ -104,9 +102,9 @@ class Runner:
                 limit_ms, stages_ms = begun.limit_ms, begun.stages_ms
                 until_ns = begun_ns + round(limit_ms * 1e6) if stages_ms and limit_ms else None
                 chain = self._chains[name]
-                outputs, stage, alike, stopped_by, route, units = chain.run(
-                    arrays, until_ns, stages_ms, begun.decision.bias
-                )
+                bias = begun.decision.bias
+                reached = chain.run(arrays, until_ns, stages_ms, bias)
+                outputs, way = reached.outputs, Way(*reached[1:])
             end_ns = self._now_ns()
             ran = True
             self._outputs.check(name, outputs)
@@ -121,11 +119,7 @@ class Runner:
             latency_ms = (end_ns - start_ns) / 1e6
             if call.hangs:
                 say_back(call, latency_ms)
-            self._control.end(
-                *(begun, end_ns, latency_ms, failure, ran, stage, alike, stopped_by),
-                route=route,
-                units=units,
-            )
+            self._control.end(begun, end_ns, latency_ms, failure, ran, way)
         return outputs
 
     def _run_instead(

@@ -20,6 +20,7 @@ from ..errors import (
     StaleEngineError,
     reason_of,
 )
+from .gated import Gated
 from .points import operating_points
 from .residency import Item, Residency
 from .switchable import Switchable
@@ -52,7 +53,7 @@ class Family:
         limit_bytes: What all loaded engines may take of it; None for no limit.
         keep: The graph whose engine leaves the device last.
         certificates: What was shown of tests, by configuration.
-        gates: By graph, the units that it decides about; not those of a graph without gates.
+        gates: By graph, what its gates decide about; not of a graph without gates.
         switchable: What the engine for all switches, where there is one.
     """
 
@@ -64,7 +65,7 @@ class Family:
     keep: str | None = None
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
     switchable: Switchable | None = None
-    gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gates: Mapping[str, Gated] = field(default_factory=dict)
 
     @classmethod
     def of_names(cls, configurations: Iterable[str]) -> Family:
@@ -213,7 +214,7 @@ def family_of(
         keep=min(manifest.graphs, key=lambda graph: graph.macs).name,
         switchable=Switchable.of(manifest, engines),
         certificates={e.name: e.certificate for e in manifest.configurations if e.certificate},
-        gates={graph.name: graph.gates for graph in manifest.graphs if graph.gates},
+        gates={g.name: Gated.of(manifest, g, engines) for g in manifest.graphs if g.gates},
     )
 
 

@@ -28,6 +28,7 @@ from skipc.runtime.bundle.gates import CAP, DECISIONS, THRESHOLDS
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from skipc.runtime.call.trace import read_trace, trace_lines, trace_of
 from skipc.runtime.errors import FormatError
+from skipc.runtime.load.gated import Gated as GatedUnits
 from tests.bundles import edit_json, set_value
 from tests.command_line import mistake, skipc
 from tests.gates import random_gates
@@ -187,6 +188,28 @@ def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, tmp_path: P
     edit_json(path / "manifest.json", set_value("graphs", 1, "gates", value=["stages.0.0"]))
     with pytest.raises(FormatError, match=r"'gates' names 1 units, .*Expected"):
         Bundle.open(path)
+
+
+def test_what_few_units_ran_for_is_compared_with_their_work(folder: Path) -> None:
+    bundle = Bundle.open(folder / "ckpt.skipc")
+    manifest, engines = bundle.manifest, bundle.engine_set("cpu")
+    macs = {option.name: option.macs for option in manifest.options("gates")}
+    whole = manifest.graph("gated").macs
+    works = {}
+    for name in ("gated", "gated-cap1"):
+        gated = GatedUnits.of(manifest, manifest.graph(name), engines)
+        rows = np.array([[True, False, False], [False, False, False]])
+        works[name] = gated.work(rows) * gated.most_macs
+        assert gated.work(np.zeros((1, 3), bool)) < 1
+    assert (
+        works["gated"]
+        == works["gated-cap1"]
+        == pytest.approx(whole - sum(macs.values()) + macs[UNITS[0]] / 2)
+    )
+    capped = GatedUnits.of(manifest, manifest.graph("gated-cap1"), engines)
+    assert capped.work(np.array([[True, False, False]])) == 1
+    everything = GatedUnits.of(manifest, manifest.graph("gated"), None)
+    assert everything.work(np.ones((1, 3), bool)) == 1
 
 
 def test_gates_are_trained_for_a_network_that_stays_as_it_is(

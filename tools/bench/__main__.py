@@ -20,6 +20,7 @@ from skipc.tools.bench import (
     disturbed,
     engines,
     exits,
+    gates,
     overhead,
     pages,
     policies,
@@ -50,7 +51,7 @@ _EACH = (
     engines.bars,
 )
 PARTS: dict[str, list[Part]] = {
-    RESNET50.name: _of(RESNET50, *_EACH, pages.bars),
+    RESNET50.name: _of(RESNET50, *_EACH, pages.bars, gates.bars),
     VIT_B16.name: _of(VIT_B16, *_EACH),
     budgets.NAME: [budgets.bars, *_of(RESNET50, budgets.contention)],
     disturbed.NAME: [disturbed.bars, *_of(RESNET50, disturbed.beside_a_process)],

@@ -109,7 +109,7 @@ def test_a_row_stops_at_the_first_stage_whose_test_it_passes(
 
 def test_the_rows_of_a_batch_leave_one_by_one_and_answer_as_alone() -> None:
     made, script, _ = chain()
-    outputs, stage, alike, _, route, _ = made.run(rows(60, 3, 20, 4))
+    outputs, stage, alike, _, route, *_ = made.run(rows(60, 3, 20, 4))
     assert outputs["y"].tolist() == [60_000, 3, 45, 4]
     assert (stage, alike) == (2, False)
     assert route == ("large", "first", "rest", "first")
@@ -123,7 +123,7 @@ def test_the_rows_of_a_batch_leave_one_by_one_and_answer_as_alone() -> None:
 
 def test_a_batch_whose_rows_stop_together_says_so() -> None:
     made, _, _ = chain()
-    assert made.run(rows(20, 30))[1:] == (1, True, "test", ("rest", "rest"), {})
+    assert made.run(rows(20, 30))[1:] == (1, True, "test", ("rest", "rest"), {}, 1.0)
 
 
 @pytest.mark.parametrize("batch", [None, BatchRange(2, 2, 4)])
@@ -132,7 +132,7 @@ def test_a_batch_that_cannot_be_taken_apart_goes_on_until_no_row_wants_to(
 ) -> None:
     fixed = (TensorSpec("x", "float32", (2, 1)),)
     made, script, _ = chain(batch=batch, inputs=INPUTS if batch else fixed)
-    outputs, stage, alike, _, route, _ = made.run(rows(3, 20))
+    outputs, stage, alike, _, route, *_ = made.run(rows(3, 20))
     assert outputs["y"].tolist() == [11, 45]
     assert (stage, alike, route) == (1, True, ("rest",))
     assert script.ran == [("first", [3, 20]), ("rest", [3, 20])]

@@ -91,7 +91,7 @@ def test_a_bias_sends_a_row_where_it_costs_less(bias: float | None, graph: str) 
     found = made.run(rows(0.25), bias=bias)
     assert [name for name, _ in script.ran] == ["router", graph]
     assert found.outputs["y"].tolist() == [0.25 * TIMES[graph]]
-    assert found[1:] == (list(TIMES).index(graph) + 1, True, "end", (graph,), {})
+    assert found[1:] == (list(TIMES).index(graph) + 1, True, "end", (graph,), {}, 1.0)
 
 
 def test_rows_of_a_batch_go_their_own_ways_together() -> None:
