@@ -34,6 +34,7 @@ class Header(Document, Protocol):
 
 
 H = TypeVar("H", bound=Header)
+D = TypeVar("D", bound=Document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +75,7 @@ class Beside(Generic[H]):
         path = self.path(checkpoint)
         if not path.is_file():
             return None
-        safetensors = require("safetensors", "compiler")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise self.error(
-                f"{path}: {path.stat().st_size} bytes, more than the {MAX_FILE_BYTES} that"
-                f" {self.noun} may take. Train them again with `skipc {self.noun}`, or remove"
-                " the file."
-            )
-        try:
-            with safetensors.safe_open(str(path), framework="numpy") as file:
-                metadata: Mapping[str, str] = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError, ValueError, TypeError) as cause:
-            raise self.error(
-                f"{path}: damaged safetensors file: {cause}. Train the {self.noun} again with"
-                f" `skipc {self.noun}`, or remove the file."
-            ) from cause
-        if self._key not in metadata:
-            raise self.error(
-                f"{path}: its header has no {self._key!r}: no {self.noun} of skipc. Remove or"
-                f" rename the file, or train {self.noun} with `skipc {self.noun}`."
-            )
-        document = parse_json(metadata[self._key].encode(), str(path), self.error)
-        return read(self.header, document, str(path), self.error), tensors
+        return read_tensors(path, self.noun, self.header, self.error)
 
     def write(self, checkpoint: Path, header: H, tensors: Tensors) -> Path:
         """Writes the file of a checkpoint, whole or not at all; returns it.
@@ -104,16 +83,52 @@ class Beside(Generic[H]):
         Raises:
             OSError: It cannot be written; the error names it.
         """
-        from safetensors.numpy import save
-
         path = self.path(checkpoint)
-        arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_whole(path, save(arrays, {self._key: json.dumps(written(header))}))
+        write_tensors(path, self.noun, header, tensors)
         return path
 
-    @property
-    def _key(self) -> str:
-        return f"skipc.{self.noun}"
+
+def read_tensors(
+    path: Path, noun: str, header: type[D], error: type[CompileError]
+) -> tuple[D, Tensors]:
+    """Returns the header and the tensors of a file.
+
+    Args:
+        path: The file, which is there.
+        noun: What it holds, also the command that trains it.
+        header: Its header's class.
+        error: What is raised where it is damaged, or of another kind.
+    """
+    safetensors, key = require("safetensors", "compiler"), f"skipc.{noun}"
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise error(
+            f"{path}: {path.stat().st_size} bytes, more than the {MAX_FILE_BYTES} that"
+            f" {noun} may take. Train them again with `skipc {noun}`, or remove the file."
+        )
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as cause:
+        raise error(
+            f"{path}: damaged safetensors file: {cause}. Train the {noun} again with"
+            f" `skipc {noun}`, or remove the file."
+        ) from cause
+    if key not in metadata:
+        raise error(
+            f"{path}: its header has no {key!r}: no {noun} of skipc. Remove or rename the"
+            f" file, or train {noun} with `skipc {noun}`."
+        )
+    document = parse_json(metadata[key].encode(), str(path), error)
+    return read(header, document, str(path), error), tensors
+
+
+def write_tensors(path: Path, noun: str, header: Document, tensors: Tensors) -> None:
+    """Writes such a file, whole or not at all."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_whole(path, save(arrays, {f"skipc.{noun}": json.dumps(written(header))}))
 
 
 def fits(array: NDArray[Any] | None, *shape: int) -> bool:

@@ -22,6 +22,7 @@ from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
+from skipc.compiler.routed import KnownRouter, Routers, known_routers
 from skipc.compiler.routes import RoutePart, check_tests, graphs_of, route_of
 from skipc.compiler.targets import carried_over
 from skipc.compiler.targets.options import Int8Form
@@ -117,6 +118,7 @@ class BuildPlan:
         networks: By name, the networks; "" of the only one.
         path: The ``front.json`` with the configurations to build.
         front: What it says.
+        routers: By configuration, the routers that are beside it.
         out: The bundle's folder.
         options: Everything else.
     """
@@ -124,6 +126,7 @@ class BuildPlan:
     networks: Mapping[str, NetworkPlan]
     path: Path
     front: Front
+    routers: Mapping[str, KnownRouter]
     out: Path
     options: BuildOptions
 
@@ -162,7 +165,8 @@ def plan_build(
         )
         for name, checkpoint in checkpoints.items()
     }
-    return BuildPlan(networks, front, said, out, options)
+    routers = known_routers(front, said, checkpoints)
+    return BuildPlan(networks, front, said, routers, out, options)
 
 
 def build_bundle(
@@ -222,6 +226,8 @@ def build(
     outputs = next(iter(families.values())).network.outputs
     for one in configurations:
         check_tests(one.tests, outputs, f"{plan.path}: {one.name!r}")
+    for router in plan.routers.values():
+        router.check(configurations, first.inputs)
 
     for name, family in families.items():
         norms = plan.networks[name].norms
@@ -239,18 +245,25 @@ def build(
     with staged_folder(plan.out) as folder:
         with BundleWriter(folder, families) as writer:
             parts = _Parts(writer, families, configurations, cases, options)
-            for number, configuration in enumerate(configurations, start=1):
+            routers = Routers(writer, cases, first.batch, note)
+            # What a router names comes before it.
+            ordered = sorted(configurations, key=lambda one: one.router is not None)
+            for number, configuration in enumerate(ordered, start=1):
                 progress(
                     f"pruning and verifying {configuration.name}"
                     f" ({number} of {len(configurations)})"
                 )
+                if configuration.name in plan.routers:
+                    routers.write(configuration, plan.routers[configuration.name])
+                    continue
                 run = [parts.made(p, configuration.name, note) for p in configuration.parts]
                 route = route_of(configuration.tests, [one.run for one in run], outputs)
                 expected = [
                     [run[number].expected[case] for number in route.parts]
                     for case in range(len(cases))
                 ]
-                writer.configuration(configuration, route, expected)
+                writer.configuration(configuration, route.stages, expected)
+                routers.may_name(configuration, route.stages, expected)
             writer.golden_inputs(cases)
             progress("hashing")
             checkpoints = {name: each.checkpoint for name, each in plan.networks.items()}
@@ -277,6 +290,9 @@ def _sketches(plan: BuildPlan) -> dict[str, str]:
         ):
             if sketch:
                 found[f"the {what} of {name}" if name else f"the {what}"] = sketch
+    for known in plan.routers.values():
+        if known.router.header.data_sketch:
+            found[f"the router {known.path.name}"] = known.router.header.data_sketch
     return found
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from skipc.compiler.axes.axis import Offer
-    from skipc.compiler.front import ExitTest, Front, FrontPart
+    from skipc.compiler.front import ExitTest, Front, FrontPart, FrontRouter
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Configuration:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tests: tuple[ExitTest, ...] = ()
     stops: tuple[float, ...] = ()
+    router: FrontRouter | None = None
 
 
 def configurations_from_front(
@@ -90,7 +91,7 @@ def configurations_from_front(
             for t in entry.tests
         )
         chosen = tuple(part.chosen for part in parts)
-        same = first.setdefault((chosen, tests), entry.name)
+        same = first.setdefault((chosen, tests, entry.router), entry.name)
         if same != entry.name:
             taken = [choice for part in chosen for choice in part.choices]
             what = "; ".join(f"{each.axis}: {', '.join(each.taken)}" for each in taken)
@@ -99,7 +100,9 @@ def configurations_from_front(
                 " Remove one."
             )
         metrics = dict(entry.metrics)
-        resolved.append(Configuration(entry.name, parts, metrics, entry.tests, entry.stops))
+        resolved.append(
+            Configuration(entry.name, parts, metrics, entry.tests, entry.stops, entry.router)
+        )
     return tuple(resolved)
 
 

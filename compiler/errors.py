@@ -50,6 +50,10 @@ class PolicyError(CompileError):
     """No policy can be solved for this bundle with this data, or none holds what was asked."""
 
 
+class RouterError(CompileError):
+    """A router cannot be trained with this, or a file of one is not for these networks."""
+
+
 class TargetError(CompileError):
     """The target is unknown, or engines for it cannot be built on this host."""
 

@@ -7,15 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 from skipc.compiler import axes
 from skipc.compiler.axes.exits import END, ExitsAxis
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import FrontError
+from skipc.compiler.front_files import FrontRouter, StatisticsFile  # noqa: TC001
 from skipc.compiler.norms.statistics import NormMode
-from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Sha256, Text
+from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Text
 from skipc.runtime.bundle.records import read, read_json
 from skipc.runtime.bundle.route import NEVER, SCORES, Jump
 from skipc.runtime.errors import choices_text, shown
@@ -32,7 +32,7 @@ _FIRST_AXIS = "skip"
 
 MAX_CONFIGURATIONS = 1000
 
-_OF_ROUTES = ("network", "parts", "tests", "stops")
+_OF_ROUTES = ("network", "parts", "tests", "stops", "router")
 
 _KEYS = ("norm", "statistics", "provenance", "configurations")
 
@@ -147,6 +147,7 @@ class FrontEntry:
         stops: By answer, the share of samples that end there; empty if not known.
         network: The network's name; "" for the only one.
         parts: The networks of a cascade, in order, instead of ``network`` and ``choices``.
+        router: What names one of other configurations for each sample, instead of all these.
     """
 
     name: str
@@ -156,10 +157,16 @@ class FrontEntry:
     stops: tuple[Annotated[float, AtLeast(0), AtMost(1)], ...] = ()
     network: Text = ""
     parts: tuple[FrontPart, ...] = ()
+    router: FrontRouter | None = None
 
     @property
     def networks(self) -> tuple[FrontPart, ...]:
-        """Its networks, in order, each with the name that its statistics have."""
+        """Its networks, in order, each with the name that its statistics have.
+
+        None where it has a router, whose configurations have them.
+        """
+        if self.router is not None:
+            return ()
         if not self.parts:
             return (FrontPart(self.network, self.choices, self.name),)
         return tuple(
@@ -185,6 +192,9 @@ class FrontEntry:
                     f"{where} ({self.name!r}): 'accuracy' is a fraction between 0 and 1, found"
                     f" {value:g}."
                 )
+        if self.router is not None:
+            self._check_routed(f"{where} ({self.name!r})")
+            return
         if self.parts and (self.network or self.choices):
             given = next(iter({"network": 1} if self.network else self.choices))
             raise FrontError(
@@ -194,6 +204,17 @@ class FrontEntry:
         if not self.parts:
             self.networks[0].check(where)
         self._check_tests(f"{where} ({self.name!r})")
+
+    def _check_routed(self, where: str) -> None:
+        """Refuses what else a configuration may be beside what its router names."""
+        others = {"network": self.network, "parts": self.parts, "tests": self.tests}
+        given = [key for key, value in {**others, **self.choices}.items() if value]
+        if given:
+            raise FrontError(
+                f"{where}: {given[0]!r} stands beside 'router', which names configurations of"
+                " the front that have their own. Leave one of them out."
+            )
+        self._check_sum(where)
 
     def _check_tests(self, where: str) -> None:
         answers = sum(part.answers for part in self.networks)
@@ -218,32 +239,13 @@ class FrontEntry:
                 f"{where}: 'stops' has {len(self.stops)} numbers, but there are {answers}"
                 f" {'answers' if self.parts else 'exits'}."
             )
+        self._check_sum(where)
+
+    def _check_sum(self, where: str) -> None:
         if self.stops and abs(sum(self.stops) - 1) > _ROUNDING:
             raise FrontError(
                 f"{where}: 'stops' sums up to {sum(self.stops):g}, expected 1: every sample is"
                 " answered somewhere."
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class StatisticsFile:
-    """The file of norm statistics that goes with a front.
-
-    Attributes:
-        path: Its name, beside ``front.json``.
-        sha256: Its hash.
-    """
-
-    path: str
-    sha256: Annotated[str, Sha256()]
-
-    def check(self, where: str) -> None:
-        """Raises ``FrontError`` where the path leads into a folder."""
-        path = self.path
-        if path != PurePath(path).name or "\\" in path or path in (".", ".."):
-            raise FrontError(
-                f"{where}: 'path' is {path!r}; it must be the name of a file beside the front,"
-                " without folders."
             )
 
 
@@ -337,6 +339,7 @@ def write_front(path: Path, front: Front) -> None:
         | ({"parts": [_part_record(part) for part in entry.parts]} if entry.parts else {})
         | ({"tests": [_test_record(test) for test in entry.tests]} if entry.tests else {})
         | ({"stops": list(entry.stops)} if entry.stops else {})
+        | ({"router": asdict(entry.router)} if entry.router else {})
         | ({"metrics": dict(entry.metrics)} if entry.metrics else {})
         for entry in front.configurations
     ]

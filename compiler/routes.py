@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skipc.compiler.errors import FrontError, SupernetError
 from skipc.compiler.graph.pieces import pieces_of
-from skipc.runtime.bundle.route import Stage, Test
+from skipc.runtime.bundle.route import Stage, Test, source_of
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.call.tests import goes_to
 from skipc.runtime.errors import choices_text
@@ -139,6 +139,35 @@ def route_of(
             numbers.append(number)
             made |= {spec.name: here for spec in graph.outputs}
     return Route(tuple(stages), tuple(numbers))
+
+
+def routed(
+    router: GraphPart, test: Test, ways: Sequence[Sequence[Stage]]
+) -> tuple[Stage, ...]:
+    """Returns a route whose first stage is a router, with what it names behind it.
+
+    Args:
+        router: Its graph.
+        test: What looks at its scores; which stages it names is found here.
+        ways: The routes that it names, in the order of the scores.
+    """
+    stages, starts = list[Stage](), list[int]()
+    for way in ways:
+        starts.append(len(stages) + 1)
+        stages += [_shifted(stage, starts[-1]) for stage in way]
+    return (Stage(router.name, test=replace(test, stages=tuple(starts))), *stages)
+
+
+def _shifted(stage: Stage, by: int) -> Stage:
+    """Returns a stage that stands so much later in its route."""
+    feeds = {
+        name: feed if (source := source_of(feed)) is None else f"{source[0] + by}.{source[1]}"
+        for name, feed in stage.feeds.items()
+    }
+    test = stage.test
+    if test is not None and test.jump is not None:
+        test = replace(test, jump=replace(test.jump, stage=test.jump.stage + by))
+    return replace(stage, feeds=feeds, test=test)
 
 
 def check_tests(tests: Sequence[ExitTest], outputs: Sequence[TensorSpec], where: str) -> None:

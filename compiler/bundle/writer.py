@@ -41,9 +41,12 @@ if TYPE_CHECKING:
 
     from skipc.compiler.configurations import Configuration
     from skipc.compiler.family import Family, Subnet
-    from skipc.compiler.routes import GraphPart, Route
+    from skipc.compiler.routes import GraphPart
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.manifest import Recipe, Verification
+    from skipc.runtime.bundle.route import Stage
+    from skipc.runtime.bundle.routed import Routed
+    from skipc.runtime.bundle.tensors import TensorSpec
 
 BUNDLE_SUFFIX = ".skipc"
 WEIGHTS_FILE = "weights.bin"
@@ -181,6 +184,7 @@ class BundleWriter:
         self._configurations: list[ConfigurationEntry] = []
         self._axes: dict[str, set[str]] = {name: set() for name in families}
         self._graphs: list[tuple[str, WrittenGraph, GraphPart, Verification]] = []
+        self._routers: list[NetworkEntry] = []
 
     def __enter__(self) -> BundleWriter:
         self._store.__enter__()
@@ -214,8 +218,21 @@ class BundleWriter:
             check = replace(verified, ranges=ranges)
             self._graphs.append((network, file.piece(part), part, check))
 
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The family's inputs."""
+        return self._first.inputs
+
+    def add_router(self, network: NetworkEntry) -> None:
+        """Adds the network of a router, whose graph is added as those of others are."""
+        self._routers.append(network)
+
     def configuration(
-        self, configuration: Configuration, route: Route, expected: Sequence[Sequence[Case]]
+        self,
+        configuration: Configuration,
+        route: Sequence[Stage],
+        expected: Sequence[Sequence[Case]],
+        routed: Routed | None = None,
     ) -> None:
         """Adds a configuration with its golden outputs.
 
@@ -223,12 +240,16 @@ class BundleWriter:
             configuration: The configuration.
             route: How it runs, through graphs that were added.
             expected: By case and by stage, what the reference gives.
+            routed: What its router chooses from.
         """
         golden = _golden_file(configuration.name)
         outputs = self._first.outputs
         cases = [
             golden_names(
-                [s.answer(outputs, found) for s, found in zip(route.stages, case, strict=True)]
+                [
+                    stage.answer(outputs, found) if stage.answers_at(number) else {}
+                    for number, (stage, found) in enumerate(zip(route, case, strict=True))
+                ]
             )
             for case in expected
         ]
@@ -237,10 +258,11 @@ class BundleWriter:
             ConfigurationEntry(
                 name=configuration.name,
                 parts=tuple(part.entry for part in configuration.parts),
-                route=route.stages,
+                route=tuple(route),
                 golden=golden,
-                stops=configuration.stops or stops_of(route.stages, expected),
+                stops=configuration.stops or stops_of(route, expected),
                 metrics=configuration.metrics,
+                routed=routed,
             )
         )
         for part in configuration.parts:
@@ -291,7 +313,8 @@ class BundleWriter:
                     axes=family.axis_entries(self._axes[name]),
                 )
                 for name, family in self._families.items()
-            ),
+            )
+            + tuple(self._routers),
             graphs=self._entries(),
             configurations=tuple(self._configurations),
             weights_file=WEIGHTS_FILE,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from skipc.compiler.select.samples import Samples
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.engines import EngineSet
-    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
     from skipc.runtime.bundle.route import Stage, Test
 
     Floats = NDArray[np.float64]
@@ -179,19 +179,17 @@ def configuration_of(manifest: Manifest, name: str | None) -> ConfigurationEntry
             f" {choices_text(name, found)}"
         )
     entry = next(iter(found.values())) if name is None else found[name]
+    if entry.routed is not None:
+        check_classifier(manifest, f"configuration {entry.name!r}")
+        return entry
     _check_solvable(manifest, entry)
     return entry
 
 
 def _check_solvable(manifest: Manifest, entry: ConfigurationEntry) -> None:
     """Refuses a route that is no chain of classifiers, each asked one sample at a time."""
-    place, (spec, *more) = f"configuration {entry.name!r}", manifest.outputs
-    if more or len(spec.shape) != 2:
-        shapes = ", ".join(f"{s.name} {list(s.shape)}" for s in manifest.outputs)
-        raise PolicyError(
-            f"{place} answers {shapes}. A policy is solved for one output of shape (N,"
-            " classes)."
-        )
+    place, spec = f"configuration {entry.name!r}", manifest.outputs[0]
+    check_classifier(manifest, place)
     for number, stage in enumerate(entry.route[:-1]):
         answer, test = stage.answers.get(spec.name, spec.name), stage.test
         if test is None or not set(test.scores) & set(CLASS_SCORES) or test.output != answer:
@@ -199,6 +197,20 @@ def _check_solvable(manifest: Manifest, entry: ConfigurationEntry) -> None:
                 f"{place}: stage {number} is not tested by scores of its answer, which alone"
                 f" are solved: {', '.join(CLASS_SCORES)}."
             )
+
+
+def check_classifier(manifest: Manifest, place: str) -> None:
+    """Refuses what does not classify, or cannot be asked one sample at a time.
+
+    ``place`` is what is asked, for messages.
+    """
+    spec, *more = manifest.outputs
+    if more or len(spec.shape) != 2:
+        shapes = ", ".join(f"{s.name} {list(s.shape)}" for s in manifest.outputs)
+        raise PolicyError(
+            f"{place} answers {shapes}. A policy is solved for one output of shape (N,"
+            " classes)."
+        )
     rows = manifest.batch.minimum if manifest.batch else spec.shape[0]
     if rows != 1:
         raise PolicyError(
@@ -218,13 +230,13 @@ def starts_of(route: Sequence[Stage]) -> tuple[int, ...]:
 
 
 def open_runs(
-    bundle: Bundle, entry: ConfigurationEntry, target: str | None, stack: ExitStack
+    bundle: Bundle, graphs: Sequence[GraphEntry], target: str | None, stack: ExitStack
 ) -> tuple[Runs, EngineSet | None]:
-    """Returns what runs each graph of a configuration, and whose engines those are.
+    """Returns what runs each of some graphs, and whose engines those are.
 
     Args:
         bundle: The bundle.
-        entry: The configuration.
+        graphs: The graphs.
         target: Whose engines run; None for the first that fit this machine. Where the bundle
             has none the portable graphs run.
         stack: Closes them.
@@ -234,21 +246,20 @@ def open_runs(
         BackendError: They cannot run here.
     """
     if target is None and not bundle.targets():
-        return _portable(bundle, entry, stack), None
+        return _portable(bundle, graphs, stack), None
     backend, engines, _ = bundle_backend(bundle, target, None, None)
     stack.callback(backend.close)
     runs = {}
-    for graph in bundle.manifest.graphs_of(entry):
+    for graph in graphs:
         runs[graph.name] = stack.enter_context(closing(backend.load(graph.name)))
     return runs, engines
 
 
-def _portable(bundle: Bundle, entry: ConfigurationEntry, stack: ExitStack) -> Runs:
+def _portable(bundle: Bundle, graphs: Sequence[GraphEntry], stack: ExitStack) -> Runs:
     """Returns what runs the portable graphs, each piece of a file by itself."""
     from skipc.compiler.targets.cpu.cut import cut_portable
     from skipc.compiler.verify.sessions import GraphRunner
 
-    graphs = bundle.manifest.graphs_of(entry)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     runs = {}
     for file in dict.fromkeys(graph.file for graph in graphs):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.manifest import ConfigurationEntry
 
 FULL = "to the end"
-_DROP = 0.003
+DROP = 0.003
 """What accuracy may fall by, as a fraction, where no bound is asked for."""
 _TELLING = 3
 """With fewer samples in that drop it is chance."""
@@ -127,16 +127,16 @@ def new_policy(
     _check_counts([len(part) for part in parts], len(entry.route))
     notes("computing what every exit answers")
     with ExitStack() as stack:
-        runs, engines = open_runs(bundle, entry, target, stack)
+        runs, engines = open_runs(bundle, manifest.graphs_of(entry), target, stack)
         logits = computed_logits(bundle, entry, runs, parts, notes.advance)
     # One thread, as rows are run: more of them change all exits alike.
     point = points_here(bundle, engines, 1)[manifest.configurations.index(entry)]
     # What is solved says itself over what samples jump.
     asked = tuple(replace(s.test, jump=None) for s in entry.route if s.test is not None)
     starts = starts_of(entry.route)
-    if bound is None and len(labels[1]) * _DROP < _TELLING:
+    if bound is None and len(labels[1]) * DROP < _TELLING:
         notes.note(
-            f"{len(labels[1])} samples to choose by tell no difference of {100 * _DROP:g}"
+            f"{len(labels[1])} samples to choose by tell no difference of {100 * DROP:g}"
             " points: what is taken may lose more. Give more data, or a bound (--max-drop)."
         )
     notes("solving policies")
@@ -241,7 +241,7 @@ def solve(
 
     def wanted(outcome: Outcome) -> bool:
         if bound is None:
-            return full.accuracy - outcome.accuracy <= _DROP
+            return full.accuracy - outcome.accuracy <= DROP
         samples = len(calibration.labels)
         expected = round(outcome.failures / len(selection.labels) * samples)
         return holds(expected, samples, bound.share, bound.confidence)

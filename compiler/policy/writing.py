@@ -95,8 +95,13 @@ def check_front(path: Path, entry: ConfigurationEntry) -> None:
             f"--front {path}: it has no configuration {entry.name!r}."
             f" {choices_text(entry.name, found)}"
         )
+    if (found[entry.name].router is None) != (entry.routed is None):
+        raise PolicyError(
+            f"--front {path}: its {entry.name!r} and the bundle's do not both have a router:"
+            " it is not the front that the bundle was built from."
+        )
     tests = len(found[entry.name].tests)
-    if tests != len(entry.route) - 1:
+    if entry.routed is None and tests != len(entry.route) - 1:
         raise PolicyError(
             f"--front {path}: its {entry.name!r} has {tests} tests, the bundle's"
             f" {len(entry.route) - 1}: it is not the front that the bundle was built from."
@@ -104,15 +109,22 @@ def check_front(path: Path, entry: ConfigurationEntry) -> None:
 
 
 def write_into_front(path: Path, entry: ConfigurationEntry) -> None:
-    """Writes tests, stops and metrics of a configuration into a front, for the next build."""
+    """Writes tests, stops and metrics of a configuration into a front, for the next build.
+
+    Of one that a router chooses the bias is what is written of its tests.
+    """
     front = read_front(path)
+    own = next(one for one in front.configurations if one.name == entry.name)
+    router, first = own.router, entry.route[0].test
+    if router is not None and first is not None:
+        router = replace(router, bias=first.bias)
     tests = tuple(
         ExitTest(test.threshold, test.scores, test.temperature, test.jump)
-        for test in (stage.test for stage in entry.route)
+        for test in (stage.test for stage in entry.route if router is None)
         if test is not None
     )
     entries = tuple(
-        replace(one, tests=tests, stops=entry.stops, metrics=entry.metrics)
+        replace(one, tests=tests, stops=entry.stops, metrics=entry.metrics, router=router)
         if one.name == entry.name
         else one
         for one in front.configurations

@@ -98,10 +98,10 @@ BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 
 # The compiler's folders and files, the flow first: each imports only what stands after it.
 COMPILER_ORDER = (
-    *("build", "calibration", "select", "policy", "family", "configurations", "front"),
-    "residual_scale",
-    *("norms", "remote", "targets", "axes", "read", "verify", "recipes", "heads", "gates"),
-    *("beside", "bundle", "routes", "graph", "network", "gating", "cut", "extras", "errors"),
+    *("build", "calibration", "select", "policy", "routed", "family", "configurations", "front"),
+    *("front_files", "residual_scale", "norms", "remote", "targets", "axes", "read", "verify"),
+    *("recipes", "heads", "gates", "router", "beside", "bundle", "routes", "graph", "network"),
+    *("gating", "cut", "extras", "errors"),
 )
 
 

@@ -120,12 +120,15 @@ def command(
 ) -> None:
     """Solve anew, on labelled DATA, when a configuration of BUNDLE answers early.
 
+    Of one that a router chooses, its bias is.
+
     Four disjoint parts of the data fit policies, choose one, certify it and report. Without a
     bound it is the fastest that loses at most 0.3 points against the last exit.
     """
     from skipc.compiler.bundle.files import check_writable
     from skipc.compiler.extras import require
     from skipc.compiler.policy.answers import configuration_of
+    from skipc.compiler.policy.routed_policy import new_bias
     from skipc.compiler.policy.solving import new_policy
     from skipc.compiler.policy.writing import check_front, replace_entry, write_into_front
     from skipc.compiler.select.data import labelled_parts, samples_sha256
@@ -149,7 +152,8 @@ def command(
             seen = manifest.provenance.data_sketches
             check_unseen(parts[2:], seen, "the bound and the report", data.text)
         sha256s = [samples_sha256([part]) for part in parts]
-        found = new_policy(opened, entry, parts, sha256s, bound, name, step)
+        solve = new_policy if entry.routed is None else new_bias
+        found = solve(opened, entry, parts, sha256s, bound, name, step)
         step("writing the bundle")
         replace_entry(opened, found.entry)
         if front is not None:

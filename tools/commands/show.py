@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from skipc.runtime.bundle.manifest import Manifest
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.runtime.bundle.tensors import TensorSpec
     from skipc.tools.console import Rows
 
@@ -104,11 +104,21 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
         )
 
 
+def _networks(entry: ConfigurationEntry) -> str:
+    """Returns the networks that a configuration runs; of a router those of what it names."""
+    if entry.routed is not None:
+        return "-"
+    return " > ".join(part.network for part in entry.parts)
+
+
 def _configurations(manifest: Manifest) -> Rows:
-    several = len(manifest.networks) > 1
+    run = {part.network for entry in manifest.configurations for part in entry.parts}
+    several = len(run) > 1
+    routed = any(entry.routed is not None for entry in manifest.configurations)
     rows = table(
         "configuration",
         *(("networks",) if several else ()),
+        *(("by input",) if routed else ()),
         *(f">{axis}" for axis in manifest.axes),
         *(">accuracy", ">MACs", ">weights", ">own", ">error"),
     )
@@ -117,7 +127,8 @@ def _configurations(manifest: Manifest) -> Rows:
         graphs = manifest.graphs_of(entry)
         rows.add_row(
             entry.name,
-            *((" > ".join(part.network for part in entry.parts),) if several else ()),
+            *((_networks(entry),) if several else ()),
+            *((" | ".join(entry.routed.ways) if entry.routed else "-",) if routed else ()),
             *(entry.text(axis) or "-" for axis in manifest.axes),
             "-" if accuracy is None else f"{100 * accuracy:.1f} %",
             count_text(manifest.macs(entry)),

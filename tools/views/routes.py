@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.runtime.bundle.certificate import percent_up
+from skipc.runtime.bundle.route import upto_ends
 from skipc.tools.console import count_text, print_prose, table
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from skipc.runtime.bundle.certificate import Certificate
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
     from skipc.runtime.bundle.route import Test
+    from skipc.runtime.bundle.routed import Routed
     from skipc.runtime.bundle.solved import SolvedPolicy
 
 HEADINGS = ("exit", ">answered", ">MACs", ">time", ">accuracy alone", "answers where")
@@ -54,6 +56,8 @@ class RouteExit(NamedTuple):
 
 def exits_of(manifest: Manifest, entry: ConfigurationEntry) -> tuple[RouteExit, ...]:
     """Returns the stages of a route, each as the exit that it is."""
+    if entry.routed is not None:
+        return _ways(manifest, entry, entry.routed)
     heads = {
         part.network: iter([n for c in part.choices if c.axis == "exits" for n in c.taken])
         for part in entry.parts
@@ -77,11 +81,28 @@ def exits_of(manifest: Manifest, entry: ConfigurationEntry) -> tuple[RouteExit, 
     return tuple(found)
 
 
+def _ways(
+    manifest: Manifest, entry: ConfigurationEntry, routed: Routed
+) -> tuple[RouteExit, ...]:
+    """Returns the stages of a route that a router chooses: itself, then those of each way."""
+    macs = upto_ends(entry.route, [manifest.graph(stage.graph).macs for stage in entry.route])
+    found = [("router", "", entry.route[0].test)]
+    for name in routed.ways:
+        way = manifest.configuration(name)
+        exits = exits_of(manifest, way)
+        for stage, each in zip(way.route, exits, strict=True):
+            found.append((name, each.name if len(exits) > 1 else "", stage.test))
+    return tuple(
+        RouteExit(f"{way} {each}".strip(), share, int(upto), None, None, _condition(test))
+        for (way, each, test), share, upto in zip(found, entry.stops, macs, strict=True)
+    )
+
+
 def _condition(test: Test | None) -> str:
     if test is None:
         return "always"
     if test.stages:
-        return f"{test.output} says so"
+        return f"never; sends on by its scores - {test.bias:.4g} x cost"
     terms = [
         name if weight == 1 else f"{weight:.3g} {name}" for name, weight in test.scores.items()
     ]

@@ -196,6 +196,7 @@ SETTINGS: dict[str, Setting] = {
     "python-runtime.md": Setting(),
     "report.md": Setting(BUNDLE, exact=True),
     "results.md": Setting(),
+    "routers.md": Setting(NETWORK),
     "remote.md": Setting(NETWORK, at={"": device_behind_ssh}),
     "select.md": Setting(
         NETWORK, also={"skipc train": FEW_UNITS, "skipc select": ("--evaluations", "6")}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from skipc.runtime.bundle.manifest import ConfigurationEntry
+    from skipc.runtime.bundle.routed import Routed
     from skipc.runtime.bundle.solved import SolvedPolicy, Traded
     from skipc.tools.report.study import Study
     from skipc.tools.views.routes import RouteExit
@@ -45,9 +46,10 @@ def section(study: Study) -> Section:
         parts += _route(entry, exits[entry.name], index)
     return Section(
         "routes",
-        "Early exits",
+        "Early exits and routers",
         "Configurations that run in stages. After each stage a test looks at the answer: it"
-        " is given, or the next stage goes on.",
+        " is given, or the next stage goes on. A router is a first stage that names what runs"
+        " next.",
         joined(*parts),
     )
 
@@ -95,10 +97,26 @@ def _route(
         yield note("Not certified: nothing is promised of these tests.")
     else:
         yield note(certified_text(entry.certificate, [each.name for each in exits]))
+    if entry.routed is not None:
+        yield _biases(entry, entry.routed).html()
     if entry.solved is not None:
         yield note(solved_text(entry.solved))
         name = f"policies-{index}"
         yield policies_chart(name, f"{entry.name}: policies", entry.solved).html()
+
+
+def _biases(entry: ConfigurationEntry, routed: Routed) -> Table:
+    """Returns what other biases of a router would come to."""
+    return Table(
+        f"{entry.name}: what other biases come to. A budget of a mean latency moves the bias"
+        f" along them; it is {number(entry.route[0].test.bias if entry.route[0].test else 0)}"
+        " otherwise.",
+        (">bias", ">accuracy", "answered at each stage"),
+        tuple(
+            (number(at.bias), percent(at.accuracy), " / ".join(map(percent_of, at.stops)))
+            for at in routed.curve
+        ),
+    )
 
 
 def policies_chart(name: str, title: str, solved: SolvedPolicy) -> Chart:

@@ -24,7 +24,7 @@ _LONGEST_TITLE = 160
 def header(study: Study) -> Html:
     """Returns the name, what it is in one sentence, and the key figures."""
     manifest = study.manifest
-    checkpoints = len(manifest.networks)
+    checkpoints = len({p.network for one in manifest.configurations for p in one.parts})
     said = "one checkpoint" if checkpoints == 1 else f"{checkpoints} checkpoints"
     axes = short(", ".join(manifest.axes), _LONGEST_TITLE)
     models = ", ".join(network.model for network in manifest.networks)
@@ -104,7 +104,9 @@ def _row(
     )
     return (
         keyed(short(entry.name, 120), study.ranks[entry.name]),
-        " > ".join(short(part.network, 40) for part in entry.parts if part.network) or NOTHING,
+        short(entry.text(), 120)
+        if entry.routed
+        else " > ".join(short(p.network, 40) for p in entry.parts if p.network) or NOTHING,
         percent(entry.metrics.get("accuracy")),
         *(short(entry.text(axis), 60) or NOTHING for axis in study.manifest.axes),
         count_text(study.manifest.macs(entry)),
