@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from skipc.compiler.axes.axis import Offer
-    from skipc.compiler.front import ExitTest, Front, FrontPart, FrontRouter
+    from skipc.compiler.front import ExitTest, Front, FrontPart
+    from skipc.compiler.front_files import FrontRouter
 
 
 @dataclass(frozen=True, slots=True)

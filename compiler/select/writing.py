@@ -18,10 +18,10 @@ from skipc.compiler.front import (
     FrontEntry,
     FrontPart,
     NetworkSaid,
-    StatisticsFile,
     read_front,
     write_front,
 )
+from skipc.compiler.front_files import StatisticsFile
 from skipc.compiler.norms.of_front import write_statistics
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.data.sketch import sketch_of

@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.errors import RouterError
-from skipc.compiler.front import FrontEntry, FrontRouter, read_front, write_front
+from skipc.compiler.front import FrontEntry, read_front, write_front
+from skipc.compiler.front_files import FrontRouter
 from skipc.compiler.policy.answers import check_classifier, open_runs
 from skipc.compiler.policy.routing import (
     RoutedAnswers,

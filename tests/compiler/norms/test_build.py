@@ -14,9 +14,9 @@ from skipc.compiler.errors import FrontError
 from skipc.compiler.front import (
     Front,
     FrontEntry,
-    StatisticsFile,
     write_front,
 )
+from skipc.compiler.front_files import StatisticsFile
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.of_front import write_statistics
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics

@@ -7,7 +7,8 @@ import pytest
 
 from skipc.compiler.bundle.array_files import write_arrays
 from skipc.compiler.errors import FrontError
-from skipc.compiler.front import Front, FrontEntry, StatisticsFile, read_front, write_front
+from skipc.compiler.front import Front, FrontEntry, read_front, write_front
+from skipc.compiler.front_files import StatisticsFile
 from skipc.compiler.norms.of_front import norms_of_front, read_statistics, write_statistics
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
 from skipc.runtime.bundle.folder import file_sha256
