@@ -33,10 +33,10 @@ def routed(with_exits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a front that has a router, and the bundle of it; not to be changed."""
     here = shutil.copytree(with_exits, tmp_path_factory.mktemp("routed") / "here")
     bundle, front = here / "ckpt.skipc", here / "front.json"
-    asked = ("--front", front, *ASKED, "--drop", "0.3", "--mean-ms", "1000", "--json")
+    asked = ("--front", front, *ASKED, "--drop", "0.3,98,99", "--mean-ms", "1000", "--json")
     found = skipc("router", bundle, *asked)
     assert found.code == 0, found.err
-    assert "routed-1000ms would be 'routed-0.3' once more" in found.err
+    assert "routed-99 would be 'routed-" in found.err
     (here / "found.json").write_text(found.out)
     again = skipc(
         "build", here / "ckpt.pt", "--front", front, "--target", "cpu", "--overwrite"
@@ -50,12 +50,12 @@ def test_a_router_is_written_beside_the_front(routed: Path) -> None:
     assert sorted(found["ways"]) == sorted(WAYS)
     assert found["ties"] == 0
     front = read_front(routed / "front.json")
-    *others, dropped = front.configurations
+    others, (dropped, *_) = front.configurations[:4], front.configurations[4:]
     assert [one.name for one in others] == ["full", "short", "early", "less"]
     assert dropped.name == "routed-0.3"
     assert dropped.router is not None
     assert dropped.router.path == "front.routed.safetensors"
-    (told,) = found["entries"]
+    told, *_ = found["entries"]
     outcome = told["outcome"]
     assert dropped.router.bias == told["bias"]
     assert dropped.metrics["accuracy"] == outcome["accuracy"]
@@ -117,8 +117,10 @@ def test_a_bias_is_certified_by_policy(routed: Path, tmp_path: Path) -> None:
     path, front = tmp_path / "ckpt.skipc", tmp_path / "front.json"
     shutil.copytree(routed / "ckpt.skipc", path)
     shutil.copy(routed / "front.json", front)
-    asked = ("--data", "digits", "--configuration", "routed-0.3", "--front", front)
-    found = skipc("policy", path, *asked, "--max-error", "0.95", "--json").json()
+    asked = ("--configuration", "routed-0.3", "--data", "digits", "--samples", "100")
+    found = skipc(
+        "policy", path, *asked, "--front", front, "--max-error", "0.95", "--json"
+    ).json()
     assert found["policy"] == "router"
     entry = Bundle.open(path).manifest.configuration("routed-0.3")
     test, certificate = entry.route[0].test, entry.certificate
@@ -128,13 +130,15 @@ def test_a_bias_is_certified_by_policy(routed: Path, tmp_path: Path) -> None:
     own = next(one for one in read_front(front).configurations if one.name == "routed-0.3")
     assert own.router is not None
     assert own.router.bias == test.bias
-    refused = mistake("policy", path, *asked[:4], "--max-error", "0.0001")
+    refused = mistake("policy", path, *asked, "--max-error", "0.0001")
     assert "the safest bias loses" in refused
     # What the router was trained on certifies nothing.
     images, labels = load_digits().policy[0].images, load_digits().policy[0].labels
     np.savez(tmp_path / "seen.npz", images=images, y=labels)
-    seen = ("--data", tmp_path / "seen.npz", *asked[2:4], "--max-error", "0.9")
-    assert "the router front.routed.safetensors" in mistake("policy", path, *seen)
+    seen = ("--data", tmp_path / "seen.npz", *asked[:2], "--max-error", "0.9")
+    assert "must not have been seen before" in mistake("policy", path, *seen)
+    sketches = Bundle.open(path).manifest.provenance.data_sketches
+    assert "the router front.routed.safetensors" in sketches
 
 
 def _change(**entry: Any) -> Any:
