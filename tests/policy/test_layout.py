@@ -98,8 +98,9 @@ BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 
 # The compiler's folders and files, the flow first: each imports only what stands after it.
 COMPILER_ORDER = (
-    *("build", "calibration", "select", "policy", "routed", "family", "configurations", "front"),
-    *("front_files", "residual_scale", "norms", "remote", "targets", "axes", "read", "verify"),
+    *("build", "calibration", "select", "policy", "routed", "family", "configurations"),
+    *("front", "front_files", "residual_scale", "norms", "remote", "targets", "axes", "read"),
+    "verify",
     *("recipes", "heads", "gates", "router", "beside", "bundle", "routes", "graph", "network"),
     *("gating", "cut", "extras", "errors"),
 )
