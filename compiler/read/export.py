@@ -26,6 +26,7 @@ from skipc.compiler.graph.passes.tidy_export import (
     RenameOutputsPass,
     SettleSizesPass,
 )
+from skipc.compiler.graph.passes.turn_keys import TurnKeysPass
 from skipc.compiler.network import Network, Tolerance, own_tolerance
 from skipc.compiler.read.external_data import map_external
 from skipc.compiler.read.graph_inputs import read_onnx
@@ -120,6 +121,7 @@ def from_program(
     rename = RenameOutputsPass({kept.value: kept.name for kept in outputs})
     rename(model)
     for step in (
+        TurnKeysPass(),
         SettleSizesPass(supernet.inputs),
         common.RemoveUnusedNodesPass(),
         common.TopologicalSortPass(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,8 +27,10 @@ from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.graph.costs import parameters, total_macs
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistics
-from skipc.compiler.verify.onnx_reference import OnnxReference
+from skipc.compiler.read import TorchSupernet
+from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
 from skipc.compiler.verify.verify import verify_subnet
+from skipc.runtime.bundle.tensors import BatchRange
 from tests.exports import ExportedOnce
 from tests.zoo.image_nets import TorchvisionBlock, images
 from tests.zoo.net import Net, assert_close, case_for, module_of, tensors, zeroed
@@ -297,6 +300,23 @@ def test_groups_are_the_inner_channels(name: str) -> None:
         assert lost == round(share * group.parameters)
         lost = total_macs(full.model.graph) - total_macs(narrow.model.graph)
         assert lost == round(share * group.macs) > 0
+
+
+def test_heads_are_followed_where_the_batch_is_dynamic() -> None:
+    net = NETS["tokens"][0]
+    (spec,) = net.inputs
+    inputs = (replace(spec, shape=("N", *spec.shape[1:])),)
+    made = TorchSupernet(module_of(net), inputs, BatchRange(1, 2, 4), None, net.name, {})
+    network = made.exported()
+    groups, _ = find_groups(network.model)
+    assert [group.name for group in groups] == list(NETS["tokens"][1])
+    (narrow,) = (group for group in groups if group.size > 1)
+    choice = (Width(narrow.name, 1, 2),)
+    offer = WidthAxis().offer(network)
+    x = np.random.default_rng(0).normal(size=(3, *spec.shape[1:])).astype(np.float32)
+    graph = WidthAxis().apply(network, choice, offer).model
+    (found,) = run_graph(graph, [{"x": x}])[0].values()
+    assert_close(found, eager("tokens", choice, (), {"x": x}))
 
 
 @given(drawn=choices())
