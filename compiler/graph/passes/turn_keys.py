@@ -88,9 +88,9 @@ def _sizes(value: ir.Value | None) -> list[_Size]:
         parts = [_sizes(part) for part in node.inputs]
         return [size for part in parts for size in part] if all(parts) else []
     if node.op_type == "Shape":
-        data, start = node.inputs[0], node.attributes.get_int("start", 0)
+        data, begin = node.inputs[0], node.attributes.get_int("start", 0)
         rank = 0 if data is None or data.shape is None else len(data.shape)
-        axes = range(rank)[start : node.attributes.get_int("end", rank)]
+        axes = range(rank)[begin : node.attributes.get_int("end", rank)]
         return [(data, axis) for axis in axes if data is not None]
     if node.op_type == "Slice" and len(node.inputs) == 3:
         whole, start, end = (_sizes(part) for part in node.inputs)
