@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,7 @@ class DenseNet:
             which are zero there when it is skipped.
         beside: Units that are additions, each with the module whose output is zero.
         rejected: For each join that is no unit, a fragment of the reason.
+        inner: Groups of channels that may be fewer, each with the module that reads them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DenseNet:
     units: Mapping[str, tuple[Read, ...]]
     beside: Mapping[str, str]
     rejected: tuple[str, ...] = ()
+    inner: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def net(self) -> Net:
@@ -50,7 +52,7 @@ class DenseNet:
 class DenseLayer(nn.Module):
     """As torchvision writes it: it reads the list of all features before it."""
 
-    def __init__(self, inner: int, growth: int, bottleneck: int = 16) -> None:
+    def __init__(self, inner: int, growth: int, bottleneck: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.BatchNorm2d(inner), nn.BatchNorm2d(bottleneck)
         self.conv1 = nn.Conv2d(inner, bottleneck, 1, bias=False)
@@ -65,7 +67,9 @@ class DenseBlock(nn.ModuleDict):
     def __init__(self, layers: int, inner: int, growth: int) -> None:
         super().__init__()
         for number in range(layers):
-            self[f"denselayer{number + 1}"] = DenseLayer(inner + number * growth, growth)
+            bottleneck = 128 if number == 1 else 16  # is split, too, where it is narrowed
+            layer = DenseLayer(inner + number * growth, growth, bottleneck)
+            self[f"denselayer{number + 1}"] = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = [x]
@@ -180,6 +184,9 @@ DENSE_NETS = {
                 "block2.denselayer1": (Read("classifier", 32, 48),),
             },
             {},
+            inner={
+                f"block1.denselayer{n}.conv1": f"block1.denselayer{n}.conv2" for n in (1, 2, 3)
+            },
         ),
         DenseNet(
             "pairs",

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skipc.compiler.axes.skip import SkipAxis
+from skipc.compiler.axes.width import WidthAxis
 from skipc.compiler.errors import UnitError
 from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.batch_norms import find_norms
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.axes.units import Unit
+    from skipc.compiler.axes.width import Widths
     from skipc.compiler.network import Network
-    from tests.zoo.dense_nets import Read
 
     Case = dict[str, NDArray[np.float32]]
 
@@ -77,8 +78,8 @@ def case_of(name: str) -> Case:
     return case_for(DENSE_NETS[name].net, batch=1)
 
 
-def eager(name: str, skipped: tuple[str, ...]) -> NDArray[np.float32]:
-    """Returns what eager PyTorch gives where layers read the skipped features as zero."""
+def eager(name: str, skipped: tuple[str, ...], widths: Widths = ()) -> NDArray[np.float32]:
+    """Returns what eager PyTorch gives where layers read what is left out as zero."""
     net = DENSE_NETS[name]
     module = module_of(net.net)
     with ExitStack() as stack, torch.no_grad():
@@ -86,21 +87,30 @@ def eager(name: str, skipped: tuple[str, ...]) -> NDArray[np.float32]:
             if unit in net.beside:
                 stack.enter_context(zeroed(module, net.beside[unit]))
             for read in net.units.get(unit, ()):
-                stack.enter_context(without(module, read))
+                places = np.arange(read.start, read.stop)
+                stack.enter_context(without(module, read.module, places))
+        offer = family(name).offers["width"]
+        for group in offer.groups:
+            for width in widths:
+                if width.group == group.name:
+                    gone = np.flatnonzero(~offer.kept(group, width.kept))
+                    stack.enter_context(without(module, net.inner[group.name], gone))
         result = module(**{key: torch.tensor(array) for key, array in case_of(name).items()})
     return tensors(result)[0].numpy()
 
 
 @contextmanager
-def without(module: torch.nn.Module, read: Read) -> Iterator[None]:
+def without(
+    module: torch.nn.Module, reader: str, channels: NDArray[np.intp]
+) -> Iterator[None]:
     """Lets a module read some channels as zero."""
 
     def hook(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> torch.Tensor:
         x = args[0].clone()
-        x[:, read.start : read.stop] = 0
+        x[:, channels] = 0
         return x
 
-    handle = module.get_submodule(read.module).register_forward_pre_hook(hook)
+    handle = module.get_submodule(reader).register_forward_pre_hook(hook)
     try:
         yield
     finally:
@@ -116,10 +126,13 @@ def verified(network: Network, folder: Path, case: Case) -> NDArray[np.float32]:
 
 
 @st.composite
-def choices(draw: st.DrawFn) -> tuple[str, tuple[str, ...]]:
+def choices(draw: st.DrawFn) -> tuple[str, tuple[str, ...], Widths]:
     name = draw(st.sampled_from(sorted(DENSE_NETS)))
-    found = family(name).offers["skip"].units
-    return name, tuple(unit.name for unit in found if draw(st.booleans()))
+    offers = family(name).offers
+    skipped = tuple(unit.name for unit in offers["skip"].units if draw(st.booleans()))
+    groups = [each for each in offers["width"].groups if each.name in DENSE_NETS[name].inner]
+    record = {group.name: draw(st.sampled_from([*group.counts])) for group in groups}
+    return name, skipped, WidthAxis().read(record, offers["width"], "here")
 
 
 @pytest.mark.parametrize("name", DENSE_NETS)
@@ -138,15 +151,15 @@ def test_dense_layers_are_units_with_what_they_cost(name: str) -> None:
 @given(drawn=choices())
 @EXAMPLES
 def test_without_dense_layers_their_features_are_zero_where_layers_read_them(
-    drawn: tuple[str, tuple[str, ...]], tmp_path: Path
+    drawn: tuple[str, tuple[str, ...], Widths], tmp_path: Path
 ) -> None:
-    name, skipped = drawn
+    name, skipped, widths = drawn
     made, case = family(name), case_of(name)
-    network = made.subnet({"skip": units(made, *skipped)}, "any").network
-    expected = eager(name, skipped)
-    assert_close(verified(network, tmp_path, case), expected)
+    chosen = {"skip": units(made, *skipped), "width": widths}
+    expected = eager(name, skipped, widths)
+    assert_close(verified(made.subnet(chosen, "any").network, tmp_path, case), expected)
     # The supernet of an ONNX file is masked alike.
-    reference = made.structure({"skip": units(made, *skipped)}).reference
+    reference = made.structure(chosen).reference
     masked = OnnxReference(
         made.network.model, narrowed=reference.narrowed, cuts=reference.cuts
     )
