@@ -72,7 +72,8 @@ _TOLERANCES = {
 _INT8_TOLERANCE = Tolerance(
     0.1,
     (Arithmetic.AS_WRITTEN, Arithmetic.SIMULATED),
-    "It computes in int8: calibrate on data like what it will see, or try --precision fp16.",
+    "It computes in int8: calibrate on data like what it will see, try --precision fp16, or"
+    " allow more with --tolerance and measure what it answers.",
     least_range=0.5,
 )
 """Over the networks of the tests the error is 0.001 to 0.024, of ResNet-50 0.02."""

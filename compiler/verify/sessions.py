@@ -74,3 +74,10 @@ def holds_half(path: Path) -> bool:
         return True
     values = (*graph.input, *graph.output, *graph.value_info)
     return any(value.type.tensor_type.elem_type in half for value in values)
+
+
+def holds_int8(path: Path) -> bool:
+    """Tells whether a graph quantises something."""
+    onnx = require("onnx", "finish")
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(node.op_type == "QuantizeLinear" for node in graph.node)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
-from skipc.compiler.verify.sessions import holds_half
+from skipc.compiler.verify.sessions import holds_half, holds_int8
 from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ LEFT_ALONE = ("SkipLayerNormFusion",)
 """Fusions that are not made. This one takes a transformer's last addition alone, as the others
 are read twice: which one is the last depends on what a configuration skips, and the fused form
 rounds otherwise, so that one session could not have the bits of them all."""
+LEFT_ALONE_IN_INT8 = ("MatMulAddFusion",)
+"""Made of products whose operands are int8, it leaves them to be computed in float32."""
 _ERRORS_ONLY = 3
 
 
@@ -114,7 +116,10 @@ def _run(
             options,
             providers=["CPUExecutionProvider"],
             enable_fallback=0,
-            disabled_optimizers=list(LEFT_ALONE),
+            disabled_optimizers=[
+                *LEFT_ALONE,
+                *(LEFT_ALONE_IN_INT8 if holds_int8(graph) else ()),
+            ],
         )
         names = [output.name for output in session.get_outputs()]
         read = {value.name for value in session.get_inputs()}
