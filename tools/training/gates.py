@@ -26,7 +26,7 @@ HIDDEN = 8
 """Numbers that the cell hands from gate to gate."""
 _OPEN = 2.0
 """Where scores begin: a unit runs for seven of eight rows, in spite of the noise."""
-_PENALTY = 4.0
+_PENALTY = 10.0
 """Of all of the network's operations, in units of the cross-entropy."""
 NEARLY_ALL = 0.95
 """What runs at first; at all of it scores would grow for ever, and hardly come back."""
