@@ -114,8 +114,11 @@ def test_same_seed_gives_the_same_front(trained, tmp_path):
 
 
 def test_ray_gives_the_same_front(trained, tmp_path):
-    alone = selected(trained, tmp_path / "alone.json")["configurations"]
-    spread = selected(trained, tmp_path / "spread.json", "--ray", "local")["configurations"]
+    few = ("--evaluations", 4)
+    alone = selected(trained, tmp_path / "alone.json", *few)["configurations"]
+    spread = selected(trained, tmp_path / "spread.json", *few, "--ray", "local")[
+        "configurations"
+    ]
     assert scores_of(alone) == scores_of(spread)
 
 
@@ -140,8 +143,8 @@ def test_every_search_writes_a_front(trained, tmp_path, search):
 
 
 def test_second_search_starts_from_the_first(trained, tmp_path):
-    cached = ("select", trained / "ckpt.pt", "--data", "digits", "--samples", 120, "--cost",
-              "macs", "--cache", tmp_path / "cache", "--out", tmp_path / "f.json")  # fmt: skip
+    cached = ("select", trained / "ckpt.pt", *FAST, "--cache", tmp_path / "cache",
+              "--out", tmp_path / "f.json")  # fmt: skip
     first = skipc(*cached)
     assert "configurations are known" not in first.err
     second = skipc(*cached)
@@ -157,8 +160,8 @@ def test_second_search_starts_from_the_first(trained, tmp_path):
 def test_full_disk_for_the_cache_does_not_end_the_search(trained, tmp_path):
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
     ended = skipc(
-        "select", trained / "ckpt.pt", "--data", "digits", "--samples", 120, "--cost", "macs",
-        "--cache", tmp_path / "cache", "--out", tmp_path / "f.json",
+        "select", trained / "ckpt.pt", *FAST, "--cache", tmp_path / "cache",
+        "--out", tmp_path / "f.json",
     )  # fmt: skip
     assert ended.code == 0
     assert "can no longer be cached" in ended.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import transformers
@@ -44,7 +45,7 @@ def resnet_basic() -> nn.Module:
 def resnet_bottleneck() -> nn.Module:
     return build(
         "ResNetForImageClassification",
-        depths=[2, 2],
+        depths=[1, 2],
         hidden_sizes=[16, 24],
         embedding_size=8,
         num_labels=5,
@@ -126,7 +127,7 @@ def dinov2() -> nn.Module:
     return build(
         "Dinov2ForImageClassification",
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=2,
         image_size=28,
         patch_size=14,
@@ -134,11 +135,11 @@ def dinov2() -> nn.Module:
     )
 
 
-def bert() -> nn.Module:
+def bert(layers: int = 1) -> nn.Module:
     return build(
         "BertForSequenceClassification",
         hidden_size=16,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=32,
         vocab_size=50,
@@ -163,13 +164,17 @@ def _layers(layer: str, count: int, **branches: str) -> dict[str, str]:
 RESNET_UNITS = _blocks(
     "layer", *(f"resnet.encoder.stages.{stage}.layers.{i}" for stage in (0, 1) for i in (0, 1))
 )
+BOTTLENECK_UNITS = _blocks(
+    "layer",
+    *(f"resnet.encoder.stages.{at}" for at in ("0.layers.0", "1.layers.0", "1.layers.1")),
+)
 
 BERT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 BERT_REJECTED = ("different inputs", "different inputs", "the shape changes")
 
 LIBRARY_NETS = (
     Net("resnet-basic", resnet_basic, RESNET_UNITS, pixels(32)),
-    Net("resnet-bottleneck", resnet_bottleneck, RESNET_UNITS, pixels(32)),
+    Net("resnet-bottleneck", resnet_bottleneck, BOTTLENECK_UNITS, pixels(32)),
     Net(
         "regnet",
         regnet,
@@ -222,7 +227,7 @@ LIBRARY_NETS = (
     Net(
         "dinov2",
         dinov2,
-        _layers("dinov2.encoder.layer", 2, attention="layer_scale1", mlp="layer_scale2"),
+        _layers("dinov2.encoder.layer", 1, attention="layer_scale1", mlp="layer_scale2"),
         pixels(28),
     ),
     Net(
@@ -230,17 +235,17 @@ LIBRARY_NETS = (
         bert,
         _layers(
             "bert.encoder.layer",
-            2,
+            1,
             attention="attention.output.dense",
             intermediate="output.dense",
         ),
         tokens(*BERT_INPUTS),
-        rejected=BERT_REJECTED,
+        rejected=BERT_REJECTED[:2],
         high={"input_ids": 50},
     ),
     Net(
         "bert-any-batch",
-        bert,
+        partial(bert, layers=2),
         _layers(
             "bert.encoder.layer",
             2,

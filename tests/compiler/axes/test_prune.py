@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SMALL = tuple(name for name in WITH_UNITS if name != "bert-any-batch")
 
 EXAMPLES = settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -128,7 +128,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("toy") / "ckpt.pt"
     recipe = find_recipe("resnet")
-    arguments = {"widths": [4, 8, 8], "depths": [2, 2, 2]}
+    arguments = {"widths": [4, 8, 8], "depths": [1, 2, 1]}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = recipe.load()(**arguments)
@@ -186,9 +186,12 @@ def test_family_is_built_verified_run_and_shown(checkpoint: Path, tmp_path: Path
 
 @cache
 def _network(checkpoint: Path) -> Network:
-    from skipc.compiler.read import ModelOptions, read_checkpoint
+    from skipc.compiler.read import ModelOptions
+    from skipc.compiler.read.cached import open_checkpoint
+    from skipc.compiler.read.export_cache import ExportCache, default_folder
 
-    return read_checkpoint(checkpoint, ModelOptions()).exported()
+    cache = ExportCache(default_folder(), print)  # the commands have exported it
+    return open_checkpoint(checkpoint, ModelOptions(), cache, print).exported()
 
 
 def test_choice_of_the_axis_is_written_into_the_graph(checkpoint: Path) -> None:
@@ -208,7 +211,7 @@ def test_selection_decides_beside_units(checkpoint: Path, tmp_path: Path) -> Non
         *("--axes", "skip,drop-bias"),
         *(
             "--evaluations",
-            40,
+            16,
             "--norm",
             "shared",
             "--cache",

@@ -163,8 +163,8 @@ def test_onnx_supernet_is_built_without_torch(torch_onnx, tmp_path):
 
 
 @pytest.mark.parametrize("left", ["half of it", ""])
-def test_onnx_supernet_without_its_weights_is_refused(left, tmp_path):
-    model = onnx.load(onnx_file("dynamo", tmp_path))
+def test_onnx_supernet_without_its_weights_is_refused(left, torch_onnx, tmp_path):
+    model = onnx.load(torch_onnx["dynamo"])
     onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="lost.bin")
     network = read_checkpoint(tmp_path / "net.onnx", ModelOptions())
     data = (tmp_path / "lost.bin").read_bytes()

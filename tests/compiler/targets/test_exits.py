@@ -92,7 +92,11 @@ def test_nothing_is_packed_twice(built):
         assert pieces - sizes["full"] <= 2 * heads + 4096
 
 
-@pytest.mark.parametrize("addresses", [True, False])
+@pytest.mark.parametrize(
+    ("built", "addresses"),
+    [*((name, True) for name in NETS), ("resnet-any-batch", False)],
+    indirect=["built"],
+)
 def test_on_a_gpu_each_piece_is_an_engine_of_its_own(built, monkeypatch, addresses):
     _, bundle, _ = built
     entry, spec = bundle.manifest.configuration("early"), bundle.manifest.outputs[0]
