@@ -20,7 +20,7 @@ from skipc.compiler.extras import require
 from skipc.compiler.targets.cpu.one import Cutter, assembled
 from skipc.compiler.targets.cpu.optimized import (
     UnsuitedError,
-    optimize_graph,
+    loadable,
     plain_outputs,
 )
 from skipc.compiler.targets.cpu.switched import Conditions, taken_apart
@@ -107,7 +107,7 @@ def gated_session(
     cutter = Cutter(whole, folder, bundle.path)
     units = cutter.units(graph.gates)
     progress(f"packing {graph.name}")
-    full = optimize_graph(whole, folder, inputs, bundle.path)
+    full = loadable(whole, folder, inputs, bundle.path)
     answers = onnx.load(str(full.graph), load_external_data=False).graph.output
     outputs = [value for value in answers if value.name not in found.scores]
     conditions = _conditions(graph.gates, found.scores, outputs)

@@ -25,6 +25,7 @@ from skipc.compiler.targets.cpu.numbered import NumberedGraph, difference
 from skipc.compiler.targets.cpu.optimized import (
     Optimized,
     UnsuitedError,
+    loadable,
     optimize_graph,
     plain_outputs,
 )
@@ -126,12 +127,12 @@ def one_session(
     alike = all(_is_cut(plain, plan.skipped[name], path) for name, path in graphs.items())
     norms = None if alike else adapted(plan.full.name, graphs, folder)
     progress(f"packing {plan.full.name}")
-    own = optimize_graph(whole, folder, inputs)
+    own = loadable(whole, folder, inputs)
     full, cutter = own, plain
     if norms is not None:
         (folder / "adapted").mkdir()
         cutter = Cutter(norms.graph, folder / "adapted", whole.parent)
-        full = optimize_graph(norms.graph, folder / "adapted", inputs, whole.parent)
+        full = loadable(norms.graph, folder / "adapted", inputs, whole.parent)
     one = assembled(full, cutter, units, mask_of(names), progress)
     settings: dict[str, Settings] = {
         g: {MASK: tuple(n not in s for n in names)} for g, s in plan.skipped.items()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
@@ -12,7 +15,6 @@ from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -75,6 +77,28 @@ def optimize_graph(
         f"session.{packed if inputs else 'disable_prepacking'}": "1",
     }
     return Optimized(written, data, _run(graph, inputs, weights, entries, written))
+
+
+def loadable(
+    graph: Path,
+    folder: Path,
+    inputs: Sequence[Mapping[str, NDArray[Any]]],
+    weights: Path | None = None,
+) -> Optimized:
+    """Returns what ``optimize_graph`` does, to be loaded from there with its packed weights.
+
+    ONNX Runtime writes blobs one behind the other and maps them as they lie, but its kernels
+    load packed weights by whole lines: where one begins beside a line, the process ends.
+    """
+    from skipc.compiler.targets.cpu.merge import PackedStore, merge_graph
+
+    made = optimize_graph(graph, folder, inputs, weights)
+    with tempfile.TemporaryDirectory(dir=folder) as lined:
+        with PackedStore(Path(lined) / made.data.name) as store:
+            merge_graph(made.graph, made.data, Path(lined) / made.graph.name, store)
+        for file in (made.graph, made.data):
+            os.replace(Path(lined) / file.name, file)
+    return made
 
 
 def plain_outputs(

@@ -20,7 +20,7 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import finish
 from skipc.compiler.targets.cpu.adapted import STATISTICS
 from skipc.compiler.targets.cpu.one import Cutter, assembled, reason_to_try
-from skipc.compiler.targets.cpu.optimized import UnsuitedError, optimize_graph
+from skipc.compiler.targets.cpu.optimized import UnsuitedError, loadable
 from skipc.compiler.targets.cpu.switched import MASK, mask_of
 from skipc.compiler.targets.options import TargetOptions
 from skipc.runtime import AdaptiveEngine
@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 ONE = TargetOptions(engines="one")
 _FOLDERS: list[Path] = []
 
-# Nested units, ends of units that ONNX Runtime fuses, and norms and activations behind them.
+# Nested units, ends of units that ONNX Runtime fuses, norms and activations behind them, and
+# weights that ONNX Runtime packs beside a line.
 SWITCHED = (
     *("torchvision-resnet", "residual-in-residual", "squeeze-excite", "join-is-output"),
-    "forms",
+    *("forms", "wide-branch"),
 )
 
 
@@ -61,7 +62,7 @@ def _assembled(name: str) -> tuple[Cutter, list[Unit], Engine]:
     cutter = Cutter(folder / "whole.onnx", folder)
     found = cutter.units([unit.name for unit in units.units])
     (folder / "full").mkdir()
-    full = optimize_graph(cutter.whole, folder / "full", [case_for(NETS[name])])
+    full = loadable(cutter.whole, folder / "full", [case_for(NETS[name])])
     conditions = mask_of([unit.name for unit in found])
     one = assembled(full, cutter, found, conditions, lambda line: None)
     return cutter, found, OnnxRuntimeCpu({"one": one}, full.data.name, 1).load("one")
@@ -246,7 +247,7 @@ def test_a_deep_network_is_followed_value_by_value_and_not_way_by_way(tmp_path: 
     onnx.save(token_family(layers=40)["skip0"], whole)  # 2^40 ways lead through it
     cutter = Cutter(whole, tmp_path)
     units = cutter.units(["a0", "a39"])
-    full = optimize_graph(whole, tmp_path, [])
+    full = loadable(whole, tmp_path, [])
     conditions = mask_of(["a0", "a39"])
     model = onnx.load(assembled(full, cutter, units, conditions, lambda line: None))
     assert sum(node.op_type == "If" for node in model.graph.node) == 2
