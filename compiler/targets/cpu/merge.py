@@ -2,13 +2,14 @@
 
 ONNX Runtime writes one external-data file per optimised graph. Beside the tensors it holds
 the weights as the kernels want them, which an initializer names in its ``external_data`` as
-``prepacked_<n> = key|offset;length;flag[|key|…]``. ``merge_graph`` moves all of that into one
-store by content and rewrites every offset.
+``prepacked_<n> = key|offset;length;flag;…[|offset;length;flag;…]``. ``merge_graph`` moves all
+of that into one store by content and rewrites every offset.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 import onnx
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _LINE_BYTES = 64
 _PREPACKED = "prepacked_"
+_PLACES = re.compile(r"\d+;\d+;\d+(;\d+;\d+;\d+)*;?", re.ASCII)
 _HINT = "Try another onnxruntime version (1.23 and 1.31 are known to work), and report it."
 
 
@@ -135,22 +137,30 @@ def _move(tensor: onnx.TensorProto, source: _Source, store: PackedStore) -> set[
 def _moved_prepacked(
     name: str, value: str, source: _Source, store: PackedStore
 ) -> tuple[str, set[StoredTensor]]:
-    """Returns a ``key|offset;length;flag;offset;length;flag…`` entry for the store."""
-    key, bar, places = value.rpartition("|")
-    fields = places.split(";")
-    if fields and not fields[-1]:
-        fields.pop()
-    if not bar or not key or len(fields) % 3 or not all(f.isdigit() for f in fields):
+    """Returns a ``key|offset;length;flag;…|offset;length;flag;…`` entry for the store.
+
+    Kernels that pack several operands, as a GRU's, have a group for each.
+    """
+    parts = value.split("|")
+    first = len(parts)
+    while first > 1 and _PLACES.fullmatch(parts[first - 1]):
+        first -= 1
+    key, groups = "|".join(parts[:first]), parts[first:]
+    if not key or not groups:
         raise PackedLayoutError(
             f"tensor {name!r}: cannot read the prepacked entry {value!r}. {_HINT}"
         )
-    moved: list[str] = []
     used: set[StoredTensor] = set()
-    for offset, length, flag in zip(fields[0::3], fields[1::3], fields[2::3], strict=True):
-        if int(length) == 0:
-            moved += [offset, length, flag]
-            continue
-        blob = store.write(source.read(int(offset), int(length)))
-        used.add(blob)
-        moved += [str(blob.offset_bytes), length, flag]
-    return f"{key}|{';'.join(moved)}", used
+    moved = [key]
+    for group in groups:
+        fields = group.rstrip(";").split(";")
+        places: list[str] = []
+        for offset, length, flag in zip(fields[0::3], fields[1::3], fields[2::3], strict=True):
+            at = "0"  # of nothing: its old place may lie behind the store's end
+            if int(length):
+                blob = store.write(source.read(int(offset), int(length)))
+                used.add(blob)
+                at = str(blob.offset_bytes)
+            places += [at, length, flag]
+        moved.append(";".join(places))
+    return "|".join(moved), used

@@ -65,7 +65,7 @@ def test_merge_rewrites_the_offsets_of_tensors_and_of_prepacked_blobs(tmp_path: 
             "b",
             offset="11000",
             length="300",
-            prepacked_0="Gemm+2|5000;6000;0;11000;300;0;0;0;0",
+            prepacked_0="Gemm+2|5000;6000;0;11000;300;0;90000;0;0|11000;300;1;",
             prepacked_1="odd|key|0;5000;1",
         ),
     )
@@ -79,7 +79,7 @@ def test_merge_rewrites_the_offsets_of_tensors_and_of_prepacked_blobs(tmp_path: 
     }
     extra = int(b["offset"])
     assert written[extra:][:300] == EXTRA
-    assert b["prepacked_0"] == f"Gemm+2|8192;6000;0;{extra};300;0;0;0;0"
+    assert b["prepacked_0"] == f"Gemm+2|8192;6000;0;{extra};300;0;0;0;0|{extra};300;1"
     assert b["prepacked_1"] == "odd|key|0;5000;1"
     assert written[8192:][:6000] == PACKED
 
