@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.skip import SkipAxis
-from skipc.compiler.select.writing import recorded
 from skipc.tools.console import count_text, print_prose, table
 
 if TYPE_CHECKING:
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 def print_selection(selection: Selection, files: Sequence[Path], printed: Console) -> None:
     """Prints the table of the chosen, how they were found, and where they were written."""
+    from skipc.compiler.axes.skip import SkipAxis
+
     networks, problem = selection.networks, selection.largest.problem
     accuracy = problem.metric.is_accuracy
     genes = [gene for one in networks.values() for gene in one.problem.space.genes]
@@ -138,6 +138,8 @@ def selection_json(selection: Selection, out: Path) -> dict[str, object]:
 
 
 def _searched(searched: Searched) -> dict[str, object]:
+    from skipc.compiler.select.writing import recorded
+
     problem = searched.problem
     return {
         "norm": problem.mode.value,
