@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 
-_CHANNELS = (16, 32, 32)
+_CHANNELS = (8, 16, 32)
 _HIDDEN = 32
 _SIDE = 32
 """Images are averaged down to about this height or width."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from skipc.tools.views.routes import RouteExit
     from skipc.tools.web.chart import Trace
 
+_SHOWN = 16
+"""Most biases of a router that the table has."""
 _SHAPES = ("", ".", "/", "x", "-", "|")
 _LINES = (
     *((LIGHT.ink, "solid", "square"), (LIGHT.some, "dash", "diamond")),
@@ -114,7 +116,7 @@ def _biases(entry: ConfigurationEntry, routed: Routed) -> Table:
         (">bias", ">accuracy", "answered at each stage"),
         tuple(
             (number(at.bias), percent(at.accuracy), " / ".join(map(percent_of, at.stops)))
-            for at in routed.curve
+            for at in routed.curve[:: -(-len(routed.curve) // _SHOWN)]
         ),
     )
 
