@@ -138,6 +138,11 @@ class PrecisionAxis(Axis[Precision, PrecisionOffer]):
 
     def apply(self, network: Network, choice: Precision, offer: PrecisionOffer) -> Network:
         """Returns the network with its graph in a precision, or raises ``SupernetError``."""
+        if network.gating is not None and choice is not Precision.FP32:
+            raise FrontError(
+                f"a configuration has both 'gates' and the precision {choice.value!r}: gates"
+                " decide in float32, since rounding would turn decisions. Choose one of them."
+            )
         check_castable(network.model, choice)
         if choice is Precision.INT8:
             return _quantized(network)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from skipc.compiler.axes.gates import Gated, GatesAxis, places_before
+from skipc.compiler.axes.precision import Precision
 from skipc.compiler.errors import FrontError, GatesError, NumericsError
 from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.passes.gate_units import ungated
@@ -152,6 +153,12 @@ def test_what_gates_do_not_go_with_is_refused() -> None:
     gated = _gated(family, {})
     with pytest.raises(FrontError, match="both 'gates' and 'exits'"):
         AXIS.apply(replace(gated, ends=False), Gated(()), family.offers["gates"])
+
+
+def test_gates_are_not_rounded() -> None:
+    with pytest.raises(FrontError, match="both 'gates' and the precision 'fp16'"):
+        _gated(_family(RESNET), {}, precision=Precision.FP16)
+    assert _gated(_family(RESNET), {}, precision=Precision.FP32).gating is not None
 
 
 def test_units_within_others_have_no_gates() -> None:
