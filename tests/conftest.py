@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from skipc.compiler.targets import latency
@@ -28,7 +28,9 @@ _EXPORTING = (
 )
 
 # A busy machine is no failure; reproducible, so that a commit cannot fail by another's luck.
-settings.register_profile("skipc", deadline=None, derandomize=True)
+settings.register_profile(
+    "skipc", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("skipc")
 
 

@@ -91,7 +91,10 @@ def tensors(model: ir.Model) -> dict[str, tuple[ir.DataType, bytes]]:
 
 
 @given(configurations(), st.sampled_from([FP16, BF16]))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_casting_commutes_with_pruning(
     drawn: tuple[str, tuple[Unit, ...]], precision: Precision
 ) -> None:

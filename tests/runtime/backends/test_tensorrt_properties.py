@@ -61,7 +61,10 @@ def images(batch: int) -> NDArray[np.float32]:
     return np.random.default_rng(batch).normal(size=(batch, 3, 8, 8)).astype(np.float32)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     steps=STEPS,
     fail_at=st.one_of(st.none(), st.integers(0, 160)),
