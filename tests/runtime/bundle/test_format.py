@@ -78,8 +78,8 @@ def test_every_key_is_documented(record):
     ("document", "example"),
     [
         (manifest.Manifest, EXAMPLES[0]),
-        (engines.EngineSet, EXAMPLES[4]),
-        (measured.MeasuredTable, EXAMPLES[5]),
+        (engines.EngineSet, EXAMPLES[5]),
+        (measured.MeasuredTable, EXAMPLES[6]),
     ],
 )
 def test_an_example_is_valid(document, example):
