@@ -49,7 +49,8 @@ class QuantizePass(ir.passes.FunctionalPass):
     other graphs are so again by content: int8 weights depend on the weights alone.
 
     Raises:
-        SupernetError: The opset is too old, or ONNX Runtime cannot quantise the graph.
+        SupernetError: The opset is too old, the graph is quantised already, or ONNX Runtime
+            cannot quantise it.
     """
 
     def __init__(self, calibration: Calibration) -> None:
@@ -63,6 +64,11 @@ class QuantizePass(ir.passes.FunctionalPass):
             raise SupernetError(
                 f"--precision int8: the graph is written in ONNX opset {opset}, which has one"
                 f" scale per tensor alone. Export it with opset {_OLDEST_OPSET} or later."
+            )
+        if any(node.op_type == "QuantizeLinear" for node in model.graph):
+            raise SupernetError(
+                "--precision int8: the network is quantised already. Leave --precision and"
+                " --calibrate out, and it is built as it is."
             )
         with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
             source, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -85,7 +91,7 @@ class QuantizePass(ir.passes.FunctionalPass):
             quantization.quantize_static(
                 source,
                 written,
-                _reader(self._cases, quantization.CalibrationDataReader),
+                _Reader(self._cases),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=list(_operators(model)),
                 nodes_to_exclude=[str(n.name) for n in (*_odd(model), *_answering(model))],
@@ -111,17 +117,14 @@ class QuantizePass(ir.passes.FunctionalPass):
             logger.setLevel(level)
 
 
-def _reader(cases: Sequence[Case], base: type) -> object:
-    """Returns the cases as ONNX Runtime's calibration reads them."""
+class _Reader:
+    """Gives the cases as ONNX Runtime's calibration asks for them, None after the last."""
 
-    class Reader(base):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left = iter(cases)
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._left = iter(cases)
 
-        def get_next(self) -> Case | None:
-            return next(self._left, None)
-
-    return Reader()
+    def get_next(self) -> Case | None:
+        return next(self._left, None)
 
 
 def _operators(model: ir.Model) -> tuple[str, ...]:

@@ -132,7 +132,9 @@ def test_without_data_and_in_an_old_opset_it_is_refused() -> None:
     family, _ = calibrated("torchvision-resnet")
     old = family.network.model.clone()
     old.graph.opset_imports[""] = 11
+    quantised = in_int8(family).model
     for network, said in (
+        (replace(family.network, model=quantised), "quantised already"),
         (replace(family.network, calibration=None), "--calibrate DATA"),
         (replace(family.network, model=old), "ONNX opset 11"),
     ):
