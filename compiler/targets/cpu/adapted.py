@@ -170,8 +170,8 @@ def _differing(name: str, node: ir.Node, known: Mapping[str, ir.Node]) -> Iterat
             continue
         if mine.ndim != 1 or mine.shape != theirs.shape or mine.dtype != np.float32:
             raise UnsuitedError(
-                f"the graph {name!r} is not the full one without some units: other constants"
-                f" go into {output!r}, as where int8 was calibrated for each configuration"
+                f"the graph {name!r} is not the full one without some units: the weights of"
+                f" {output!r} differ, or the scales that int8 was calibrated with"
             )
         yield _Slot(output, place)
 

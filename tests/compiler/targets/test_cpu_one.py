@@ -215,7 +215,7 @@ def _family(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("other weights", "graph 'skip1' is not the full one without some units: the kernels"),
+        ("other weights", "graph 'skip1' is not the full one without some units: the weights"),
         ("alone", "nothing to switch"),
     ],
 )
