@@ -26,11 +26,7 @@ from skipc.compiler.routed import KnownRouter, Routers, known_routers
 from skipc.compiler.routes import RoutePart, check_tests, graphs_of, route_of
 from skipc.compiler.targets import carried_over
 from skipc.compiler.targets.options import Int8Form
-from skipc.compiler.verify.golden import (
-    data_cases,
-    random_cases,
-    whole_number_bounds,
-)
+from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
 from skipc.compiler.verify.verify import verify_network, verify_subnet
 from skipc.runtime.bundle.manifest import Recipe
 
