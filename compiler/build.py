@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, common_precision
+from skipc.compiler.axes.resolution import ResolutionAxis, try_sizes
 from skipc.compiler.bundle.files import staged_folder
 from skipc.compiler.bundle.writer import BundleWriter, bundle_path
 from skipc.compiler.calibration import check_calibrated, read_calibration
@@ -202,6 +203,7 @@ def build(
     for supernet in supernets.values():
         options.scaling.check(supernet)
     supernets = fed_alike(supernets)
+    try_sizes(plan.front, supernets, str(plan.path))
     first = next(iter(supernets.values()))
     given = data_cases(options.data, first.inputs, first.batch)
     samples = _samples(options.reestimate, first.inputs)
@@ -349,7 +351,8 @@ class _Parts:
         self.notes |= dict.fromkeys(verified.notes)
         gating = network.gating
         settings = () if gating is None else (gating.cap, gating.thresholds)
-        same = self._same.setdefault((structure(network.model), settings), configuration)
+        size = choices.get(ResolutionAxis.key)
+        same = self._same.setdefault((structure(network.model), settings, size), configuration)
         if same != configuration:
             note(
                 f"{same!r} and {configuration!r} are the same network: they differ in what"

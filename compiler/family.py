@@ -10,6 +10,7 @@ from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.graph.costs import parameters
 from skipc.compiler.norms.apply import Norms
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
+from skipc.compiler.read.resized import resized
 from skipc.compiler.residual_scale import Scaling, scaled
 from skipc.runtime.bundle.manifest import AxisEntry, OptionEntry
 
@@ -160,6 +161,9 @@ def open_family(
         SupernetError: The network cannot be exported.
         UnitError: Its branches cannot be scaled so.
     """
-    network = scaled(supernet.exported(), scaling or Scaling())
-    made = replace(network, heads=heads, name=name, gates=gates, calibration=calibration)
-    return family_of(made)
+
+    def made(each: Supernet) -> Network:
+        network = scaled(each.exported(), scaling or Scaling())
+        return replace(network, heads=heads, name=name, gates=gates, calibration=calibration)
+
+    return family_of(replace(made(supernet), at=lambda size: made(resized(supernet, size))))

@@ -208,6 +208,9 @@ class Switching:
     without: Callable[[frozenset[str]], Network]
 
 
+Size = tuple[int, int]
+"""Height and width of images."""
+
 DEFAULT_TOLERANCE = 1e-4
 """Largest error that subnets may have, as a fraction of the output's range."""
 
@@ -282,6 +285,8 @@ class Network:
         calibration: What ranges are observed on; None where there is no data for it.
         exact: The same network before its numbers were made coarser than its tolerance tells
             faults from: it is verified, too. None where that was not done.
+        at: Returns the same network, which resizes its images first; None where that is not
+            known. It raises ``SupernetError`` for a size that the network cannot take.
     """
 
     model: ir.Model
@@ -304,6 +309,7 @@ class Network:
     gating: Gating | None = None
     calibration: Calibration | None = None
     exact: Network | None = None
+    at: Callable[[Size], Network] | None = None
 
     @property
     def exit_outputs(self) -> tuple[str, ...]:

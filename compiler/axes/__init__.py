@@ -8,15 +8,16 @@ from skipc.compiler.axes.axis import Axis
 from skipc.compiler.axes.exits import ExitsAxis
 from skipc.compiler.axes.gates import GatesAxis
 from skipc.compiler.axes.precision import PrecisionAxis
+from skipc.compiler.axes.resolution import ResolutionAxis
 from skipc.compiler.axes.skip import SkipAxis
 from skipc.compiler.axes.width import WidthAxis
 
 AXES: tuple[Axis[Any, Any], ...] = (
-    *(ExitsAxis(), SkipAxis(), WidthAxis(), GatesAxis(), PrecisionAxis()),
+    *(ResolutionAxis(), ExitsAxis(), SkipAxis(), WidthAxis(), GatesAxis(), PrecisionAxis()),
 )
-"""In the order in which they are applied: heads are attached to the full stream, so that what
-is skipped is skipped for them, too; what is gone need not be narrowed; gates decide about what
-is left. Always read as ``axes.AXES``."""
+"""In the order in which they are applied: a network is made at its size; heads are attached to
+the full stream, so that what is skipped is skipped for them, too; what is gone need not be
+narrowed; gates decide about what is left. Always read as ``axes.AXES``."""
 
 
 def searchable() -> tuple[str, ...]:

@@ -69,6 +69,11 @@ class Offer(Protocol):
         """What the user should know of the choices applied so far."""
         return ()
 
+    @property
+    def nothing(self) -> str:
+        """Why a search has nothing to decide, where it has no genes."""
+        return "`skipc units --all` says why"
+
 
 class Axis(Protocol[C, F]):
     """A kind of decision. One that a configuration does not name is left alone.

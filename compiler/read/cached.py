@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch.export import ExportedProgram
 
-    from skipc.compiler.network import Network
+    from skipc.compiler.network import Network, Size
     from skipc.compiler.read.checkpoint import ModelOptions, Supernet
     from skipc.compiler.read.export_cache import ExportCache
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
@@ -61,6 +61,7 @@ class CachedSupernet:
     read: Callable[[], Supernet]
     step: Callable[[str], None]
     _known: dict[frozenset[str], Network] = field(default_factory=dict, repr=False)
+    _sized: dict[Size, CachedSupernet] = field(default_factory=dict, repr=False)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -90,6 +91,19 @@ class CachedSupernet:
         """Returns the same network with a dynamic batch of up to ``rows``."""
         reading = functools.cache(lambda: self.read().with_rows(rows))
         return CachedSupernet(key_of(self.key, rows), self.cache, reading, self.step)
+
+    def at(self, size: Size) -> CachedSupernet:
+        """Returns the same network for images of another size.
+
+        That is tried where no earlier command exported it so.
+        """
+        if size not in self._sized:
+            reading = functools.cache(lambda: self.read().at(size))
+            key = key_of(self.key, "at", *size)
+            found = CachedSupernet(key, self.cache, reading, self.step)
+            found._described()
+            self._sized[size] = found
+        return self._sized[size]
 
     @functools.cached_property
     def _whole(self) -> Network:

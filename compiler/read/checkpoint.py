@@ -14,6 +14,7 @@ from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint
 from skipc.compiler.read.graph_inputs import onnx_inputs, program_inputs, settle_inputs
 from skipc.compiler.read.inputs import BATCH, check_inputs, check_runs, named_inputs
 from skipc.compiler.read.pt2_guard import program_from_file
+from skipc.compiler.read.resized import sized
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
 from skipc.compiler.read.survival import survival_from_modules
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from skipc.compiler.network import Network
+    from skipc.compiler.network import Network, Size
     from skipc.runtime.bundle.tensors import TensorSpec
 
 
@@ -90,6 +91,14 @@ class Supernet(Protocol):
             SupernetError: It has no such form, which may be told when it is exported.
         """
 
+    def at(self, size: Size) -> Supernet:
+        """Returns the same network for images of another height and width.
+
+        Raises:
+            SupernetError: It takes no images, or none of that size; some of it may be told
+                when it is exported.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class _Supernet:
@@ -104,6 +113,7 @@ class _Supernet:
         survival: Survival probabilities by module path; what the checkpoint says comes first.
         residual_scale: How the checkpoint says that kept branches are scaled at test time.
         exit_outputs: Outputs that are exits of the network's own, in network order.
+        size: Of its images, where it is another one than the file's.
     """
 
     source: Any
@@ -114,10 +124,18 @@ class _Supernet:
     survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
     exit_outputs: tuple[str, ...] = ()
+    size: Size | None = None
 
     def with_rows(self, rows: int) -> Supernet:
         """Refuses: the network was exported elsewhere."""
         raise SupernetError("only a PyTorch network can be exported again with another batch.")
+
+    def at(self, size: Size) -> Supernet:
+        """Refuses: the network was exported elsewhere."""
+        raise SupernetError(
+            f"{self.model} was exported for one size of its images. Give its checkpoint, or an"
+            " ONNX file."
+        )
 
 
 class TorchSupernet(_Supernet):
@@ -142,6 +160,14 @@ class TorchSupernet(_Supernet):
         # The example that is traced has the typical size: two rows say as much as many.
         return replace(self, inputs=inputs, batch=BatchRange(1, min(rows, 2), rows))
 
+    def at(self, size: Size) -> TorchSupernet:
+        """Returns the network for images of another size, tried once; see ``Supernet``."""
+        from skipc.compiler.read.resized import run_at
+
+        made = replace(self, inputs=sized(self.inputs, size))
+        run_at(made, size)
+        return made
+
 
 class ProgramSupernet(_Supernet):
     """A ``torch.export`` program."""
@@ -165,6 +191,10 @@ class OnnxSupernet(_Supernet):
         from skipc.compiler.read.export import from_onnx
 
         return from_onnx(self)
+
+    def at(self, size: Size) -> OnnxSupernet:
+        """Returns the network for images of another size; see ``Supernet``."""
+        return replace(self, inputs=sized(self.inputs, size), size=size)
 
 
 def read_checkpoint(path: Path, options: ModelOptions) -> Supernet:

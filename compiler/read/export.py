@@ -18,7 +18,11 @@ from skipc.compiler.graph.batch_norms import norms_kept
 from skipc.compiler.graph.passes.answer_early import ending
 from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
 from skipc.compiler.graph.passes.mark_streams import MarkStreamsPass
-from skipc.compiler.graph.passes.normalise_onnx import ForgetSizesPass, normalise
+from skipc.compiler.graph.passes.normalise_onnx import (
+    ForgetSizesPass,
+    OpenSizesPass,
+    normalise,
+)
 from skipc.compiler.graph.passes.size_at_batch_one import SizeAtBatchOnePass
 from skipc.compiler.graph.passes.tidy_export import (
     KeepModulePathPass,
@@ -39,6 +43,7 @@ from skipc.compiler.read.outputs import (
 )
 from skipc.compiler.read.program_forms import settle_forms
 from skipc.compiler.read.random_ops import refuse_random_graph, refuse_random_program
+from skipc.compiler.read.resized import check_graph
 from skipc.compiler.read.switching import SwitchingNetwork, in_forms
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
@@ -157,10 +162,14 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
         ) from cause
     map_external(model, supernet.source)
     refuse_random_graph(model)
+    if supernet.size is not None:
+        OpenSizesPass()(model)
     ForgetSizesPass()(model)
     original = model.clone()
     model = normalise(model, supernet.inputs)
     names = keep_onnx_outputs(model, supernet.output, supernet.exit_outputs)
+    if supernet.size is not None:
+        check_graph(supernet, model, supernet.size)
     if supernet.batch is None:
         _observe_outputs(model, supernet.inputs)
     for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):

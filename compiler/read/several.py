@@ -13,7 +13,7 @@ from skipc.compiler.network import Feed, Switching
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.compiler.network import Network
+    from skipc.compiler.network import Network, Size
     from skipc.compiler.read import Supernet
     from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
@@ -58,7 +58,7 @@ def fed(supernet: Supernet, inputs: tuple[TensorSpec, ...], whose: str) -> Super
         SupernetError: It cannot take them.
     """
     feeds = _feeds(supernet.inputs, inputs, whose)
-    return FedSupernet(supernet, feeds, inputs) if feeds else supernet
+    return FedSupernet(supernet, feeds, inputs, whose) if feeds else supernet
 
 
 def check_answers(networks: Mapping[str, Network]) -> None:
@@ -82,11 +82,13 @@ class FedSupernet:
         supernet: The network as it was read.
         feeds: What its own inputs are made of.
         inputs: The family's inputs.
+        whose: The networks' names, for messages.
     """
 
     supernet: Supernet
     feeds: tuple[Feed, ...]
     inputs: tuple[TensorSpec, ...]
+    whose: str
 
     @property
     def batch(self) -> BatchRange | None:
@@ -116,7 +118,11 @@ class FedSupernet:
             replace(spec, shape=(*leads[own.get(spec.name, spec.name)], *spec.shape[1:]))
             for spec in self.inputs
         )
-        return FedSupernet(batched, self.feeds, inputs)
+        return replace(self, supernet=batched, inputs=inputs)
+
+    def at(self, size: Size) -> Supernet:
+        """Returns the same network, of the same family, for images of another size."""
+        return fed(self.supernet.at(size), self.inputs, self.whose)
 
     def _fed(self, network: Network) -> Network:
         taken = {str(value.name) for node in network.model.graph for value in node.outputs}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from skipc.compiler.axes.axis import Genes
     from skipc.compiler.network import Network
     from skipc.compiler.select.problem import Notes
     from skipc.compiler.select.samples import Samples
@@ -42,6 +43,7 @@ class Answering:
     Attributes:
         network: The network's name; "" of the only one.
         base: What was chosen.
+        whole: The same with nothing skipped, at full width: at its resolution.
         exits: Its heads and its end.
         answers: What they answer on the parts for fitting, selection and report; each has a
             test, the last one, too. Times are costs.
@@ -52,6 +54,7 @@ class Answering:
 
     network: str
     base: Chosen
+    whole: Genes
     exits: tuple[str, ...]
     answers: tuple[Answers, Answers, Answers]
     macs: Floats
@@ -68,7 +71,8 @@ class Answering:
         places = list(used)
         fitting, selection, report = (each.at(places) for each in self.answers)
         return Answering(
-            *(self.network, self.base, tuple(self.exits[place] for place in places)),
+            *(self.network, self.base, self.whole),
+            exits=tuple(self.exits[place] for place in places),
             answers=(fitting, selection, report),
             macs=self.macs[places],
             parameters=tuple(self.parameters[place] for place in places),
@@ -151,8 +155,14 @@ class _Prepared:
             )
         )
         return Answering(
-            *(self.network, self.base, self.exits, (fitting, selection, report)),
-            *(macs, self.parameters, ms),
+            network=self.network,
+            base=self.base,
+            whole=problem.space.whole(genes),
+            exits=self.exits,
+            answers=(fitting, selection, report),
+            macs=macs,
+            parameters=self.parameters,
+            ms=ms,
         )
 
 

@@ -10,6 +10,7 @@ from skipc.compiler.errors import SupernetError
 from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read.inputs import BATCH
+from skipc.compiler.read.resized import resized
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
@@ -19,7 +20,7 @@ from skipc.runtime.bundle.tensors import BatchRange
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from skipc.compiler.network import Network
+    from skipc.compiler.network import Network, Size
     from skipc.compiler.read import Supernet
     from skipc.compiler.verify.numerics import Case
 
@@ -48,7 +49,13 @@ def evaluated_family(
         return family
     if graph.switching is not None:
         return replace(family, network=graph)
-    found = family_of(replace(scaled(graph, scaling), heads=family.network.heads))
+    heads = family.network.heads
+
+    def at(size: Size) -> Network:
+        made = resized(supernet.with_rows(rows), size).exported()
+        return replace(scaled(made, scaling), heads=heads, batch=graph.batch)
+
+    found = family_of(replace(scaled(graph, scaling), heads=heads, at=at))
     found = replace(found, searched=family.searched)
     if found.genes != family.genes:
         note(

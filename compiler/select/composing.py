@@ -140,13 +140,22 @@ def composed(
 
 
 def _asked(searched: Searched, largest: Searched) -> list[Chosen]:
-    """Returns what of a network is to answer: what may stand in cascades, or has heads."""
-    if searched.problem.family.network.heads:
-        return list(searched.chosen)
-    points = [_point(searched, one, ()) for one in searched.chosen]
-    kept = thinned(front_of(points), None, MOST_OF_NETWORK, largest.reference)
-    genes = {point.genes for point in kept}
-    return [one for one in searched.chosen if one.genes in genes]
+    """Returns what of a network is to answer: what may stand in cascades, or has heads.
+
+    Those of one resolution stand together, the coarsest first.
+    """
+    space = searched.problem.space
+    groups: dict[Genes, list[Chosen]] = {}
+    for one in searched.chosen:
+        groups.setdefault(space.whole(one.genes), []).append(one)
+    asked = []
+    for whole in sorted(groups, reverse=True):
+        points = [_point(searched, one, ()) for one in groups[whole]]
+        kept = thinned(front_of(points), None, MOST_OF_NETWORK, largest.reference)
+        genes = {point.genes for point in kept}
+        heads = searched.problem.family.network.heads
+        asked += [one for one in groups[whole] if heads or one.genes in genes]
+    return asked
 
 
 def _point(searched: Searched, one: Chosen, before: Genes, behind: Genes = ()) -> Candidate:
@@ -259,10 +268,12 @@ def _joined(chain: Sequence[Answering]) -> Iterator[Answers]:
 def _cascades(found: Sequence[Answering], largest: Searched) -> list[tuple[Answering, ...]]:
     """Returns chains of several networks, each of which costs more than the one before it.
 
-    Of each network those that none other of it beats, at its heads or to its end, and so many
-    that there are no more than ``MOST_CHAINS``.
+    One network at several resolutions is several, too. Of each those that none other of it
+    beats, at its heads or to its end, and so many that there are no more than
+    ``MOST_CHAINS``.
     """
-    groups = [list(group) for _, group in groupby(found, key=lambda one: one.network)]
+    networks = groupby(found, key=lambda one: (one.network, one.whole))
+    groups = [list(group) for _, group in networks]
     most = MOST_OF_NETWORK
     while most > 1 and (most + 1) ** len(groups) - 1 - most * len(groups) > MOST_CHAINS:
         most -= 1
@@ -334,7 +345,7 @@ def _routed(chain: Sequence[Answering], route: BestRoute, largest: Searched) -> 
     whole, what = parts[-1].base.name, "it takes to its end"
     cost = next(one.cost for one in chain if one.base is parts[-1].base)
     if several:
-        full = largest.problem.family.network.name
+        full = largest.problem.family.network.name or "the full network"
         cost, what = largest.full.cost, f"{full} takes"
     simple = route.one_threshold
     beaten = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from skipc.compiler import axes
 from skipc.compiler.axes.axis import first_names
+from skipc.compiler.axes.resolution import ResolutionAxis
 from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.axes.width import WidthAxis, widths_of
 from skipc.compiler.bundle.files import checkpoint_sha256
@@ -170,6 +171,9 @@ def searched_space(
     details = units.details - _named("--also", constraints.also, sorted(units.details))
     for alike in widths_of(family).alike if WidthAxis.key in options.axes else ():
         note(f"width: {alike.text}")
+    for gene in family.genes:
+        if gene.axis == ResolutionAxis.key:
+            note(f"resolution: {gene.name}")
     if details and skips:
         note(
             f"left alone: {len(details)} units that are details of others"
@@ -194,7 +198,7 @@ def _check_axes(family: Family, options: SelectOptions) -> None:
         if axis.key in options.axes and axis.key != SkipAxis.key and not axis.genes(offer):
             raise SelectError(
                 f"--axes {','.join(options.axes)}: this network offers nothing to decide for"
-                f" {axis.key!r}; `skipc units --all` says why. Leave it out."
+                f" {axis.key!r} ({offer.nothing}). Leave it out."
             )
 
 

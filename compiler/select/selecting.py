@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from skipc.compiler.axes.resolution import SHARES, ResolutionAxis
 from skipc.compiler.errors import SelectError
 from skipc.compiler.heads import read_heads
 from skipc.compiler.policy.solving import LEAST_PER_EXIT
@@ -155,7 +156,7 @@ def select(given: Mapping[str, Given], options: SelectOptions, notes: Notes) -> 
         from skipc.compiler.select.ray_scoring import check_cluster
 
         check_cluster(options.ray)
-    routes = options.exits or len(given) > 1
+    routes = options.exits or len(given) > 1 or ResolutionAxis.key in options.axes
     exits = _checked_exits(given, options) if routes else 0
     supernets = fed_alike({name: one.supernet for name, one in given.items()})
     inputs = next(iter(supernets.values())).inputs
@@ -195,7 +196,10 @@ def _checked_exits(given: Mapping[str, Given], options: SelectOptions) -> int:
         SelectError: Routes cannot be solved so.
         HeadsError: Heads are damaged, or another checkpoint's.
     """
+    resolutions = ResolutionAxis.key in options.axes
     what = "--exits" if options.exits else "several networks"
+    if resolutions and len(given) == 1:
+        what = f"--axes {','.join(options.axes)}"
     if options.metric != "top1":
         raise SelectError(
             f"{what} with --metric {options.metric}: tests are solved for right answers."
@@ -220,7 +224,8 @@ def _checked_exits(given: Mapping[str, Given], options: SelectOptions) -> int:
             f"--exits: no heads lie beside {' or '.join(map(str, checkpoints))}. Train them"
             " with `skipc heads`."
         )
-    return len(given) + len(heads) + (len(own) if options.exits else 0)
+    several = 1 + len(SHARES) if resolutions else 1
+    return several * len(given) + len(heads) + (len(own) if options.exits else 0)
 
 
 def _check_counts(data: Data, exits: int, options: SelectOptions) -> None:

@@ -174,7 +174,10 @@ def test_selected_again_the_statistics_change_places(selected, tmp_path):
     [
         (("--metric", "a:b"), "several networks with --metric a:b: tests are solved"),
         (("--cost", "parameters"), "several networks with --cost parameters: a route holds"),
-        (("--parts", "1:1:1"), "--parts '1:1:1': for several networks write 4 shares"),
+        (
+            ("--parts", "1:1:1"),
+            "--parts '1:1:1': for several networks or resolutions write",
+        ),
         (("--samples", "50"), "3 exits, but a part of --data has 50 samples: each needs 20"),
         (("--keep", "small=stages.7"), "--keep 'stages.7': no such unit"),
     ],

@@ -24,6 +24,7 @@ from skipc.tools.bench import (
     overhead,
     pages,
     policies,
+    resolutions,
     selecting,
     subpaths,
     trtbench_loop,
@@ -61,6 +62,7 @@ PARTS: dict[str, list[Part]] = {
     selecting.NAME: [selecting.bars],
     subpaths.NAME: [subpaths.bars],
     dense.NAME: [dense.bars],
+    resolutions.NAME: [*_of(RESNET50, resolutions.bars), resolutions.clutter],
     widths.NAME: [*_of(RESNET50, widths.bars), *_of(VIT_B16, widths.bars)],
 }
 """What makes the bars, by what it is called; each is given the folder for all bundles."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NAME = "clutter policies"
 SEEDS = range(5)
-_ROUTE = "route"
+ROUTE = "route"
 _DROP = 0.3
 _GRID = 201
 # By kind: what it is called in the picture, and how it is drawn.
@@ -154,30 +154,31 @@ def _folder(place: Path, seed: int) -> Path:
 def _trained(seed: int, folder: Path) -> Trained:
     """Returns what the policies of a seed's network come to; makes what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, path = folder / "ckpt.pt", folder / f"{_ROUTE}.skipc"
+    checkpoint, path = folder / "ckpt.pt", folder / f"{ROUTE}.skipc"
     if not checkpoint.exists():
         skipc("train", "early-exit", "--data", DEMO.data, *DEMO.train, "--seed", seed,
               "--out", folder)  # fmt: skip
     if not path.exists():
         heads, front = read_heads(checkpoint), folder / "front.json"
         route = FrontEntry(
-            _ROUTE,
+            ROUTE,
             {"exits": [*(head.name for head in heads), "end"]},
             tests=tuple(ExitTest(1.0) for _ in heads),
             stops=(*(0.0 for _ in heads), 1.0),
         )
         write_front(front, Front((route,)))
         skipc("build", checkpoint, "--front", front, "--target", "cpu", "--out", path)
-    solved = _solved(path)
+    solved = solved_of(path)
     if solved is None:
         skipc("policy", path, "--data", DEMO.data, "--samples", 5000)
-        solved = _solved(path)
+        solved = solved_of(path)
     assert solved is not None
     return Trained(solved, {outcome.name: outcome for outcome in solved.outcomes})
 
 
-def _solved(path: Path) -> SolvedPolicy | None:
-    return Bundle.open(path).manifest.configuration(_ROUTE).solved
+def solved_of(path: Path) -> SolvedPolicy | None:
+    """Returns the policy that was solved for a bundle's route; None before."""
+    return Bundle.open(path).manifest.configuration(ROUTE).solved
 
 
 def write_page(place: Path, out: Path) -> None:

@@ -82,8 +82,8 @@ _data_group = data_options(
     " PKG.MODULE:FUNCTION that yields (inputs, targets), 'digits' or 'clutter'.",
     samples=(6, 2000),
     parts="20:40:40",
-    shares="re-estimating norms, for selecting, and for the report; with --exits or several"
-    " networks, after the first, for when they answer: 10:30:30:30",
+    shares="re-estimating norms, for selecting, and for the report; with --exits, several"
+    " networks or resolutions, after the first, for when they answer: 10:30:30:30",
     more="10:30:30:30",
     seeded="the samples, their parts, and what the search draws",
 )
@@ -157,7 +157,7 @@ _constraints_group = group(
     default="skip",
     metavar="AXIS,...",
     callback=_checked_axes,
-    help="What to decide: skip, width, or skip,width for both at once.",
+    help="What to decide at once: skip, width, resolution.",
 )
 @click.option(
     "--search",
@@ -238,7 +238,7 @@ def command(
     from skipc.tools.views.selection_pictures import write_html, write_png
 
     options = SelectOptions(
-        data=_data(data, exits, len(checkpoints) > 1),
+        data=_data(data, exits, _several(len(checkpoints), chosen["axes"])),
         exits=exits,
         norm=None if norm is None else NormMode(norm),
         cache=None if no_cache else cache or _default_cache(),
@@ -300,9 +300,16 @@ def _data(data: DataOptions, exits: bool, several: bool) -> DataOptions:
     return data
 
 
+def _several(networks: int, axes: tuple[str, ...]) -> bool:
+    """Tells whether routes may lead through several networks, or one at several sizes."""
+    from skipc.compiler.axes.resolution import ResolutionAxis
+
+    return networks > 1 or ResolutionAxis.key in axes
+
+
 def _kind(exits: bool, several: bool) -> str:
     if several:
-        return "for several networks"
+        return "for several networks or resolutions"
     return "with --exits" if exits else "without --exits"
 
 

@@ -43,6 +43,14 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     help="The part of the MACs that gates lets run, on the average.  [default: 0.25]",
 )
 @click.option(
+    "--resolution",
+    "resolutions",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    multiple=True,
+    help="Train on images of this height, too, in every step; may be repeated.",
+)
+@click.option(
     "--data",
     default="digits",
     metavar="DATA",

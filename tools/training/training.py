@@ -23,6 +23,7 @@ from skipc.tools.training.gated_networks import GatedResNet
 from skipc.tools.training.gates import evaluated, fixed_share, set_bias
 from skipc.tools.training.images import augmented
 from skipc.tools.training.losses import EARLY_EXIT, GATES, RECIPES
+from skipc.tools.training.resolutions import at_resolutions, check_resolutions
 from skipc.tools.training.state import LAST_FILE, Log, Row, load_state, save_state
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class TrainOptions:
         threads: PyTorch's threads; None for its own choice.
         heads: How many are trained along by ``early-exit``.
         target: The part of the network's operations that ``gates`` are to let run.
+        resolutions: Heights that images are brought to, too, in every step.
     """
 
     recipe: str = "stochastic-depth"
@@ -78,6 +80,7 @@ class TrainOptions:
     threads: int | None = 1
     heads: int = 3
     target: float = 0.25
+    resolutions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ def train(
     network = build_named(f"skipc:{options.network}", arguments, said).module.to(device)
     network.to(memory_format=_LAYOUT)  # type: ignore[call-overload]
     recipe.check(network)
+    check_resolutions(network, options.resolutions, data.shape)
     model = network
     if options.recipe == EARLY_EXIT:
         model = EarlyExits(network, options.heads, data.shape)
@@ -303,10 +307,12 @@ class _Run:
         batch = torch.from_numpy(images).to(self._device, memory_format=_LAYOUT)
         wanted = torch.from_numpy(labels).to(self._device)
         self._optimizer.zero_grad()
+        loss = 0.0
         with self._autocast():
-            loss = self._recipe.step(
-                self._model, batch, wanted, self._options.smoothing, self._backward
-            )
+            for each in at_resolutions(self._model, batch, self._options.resolutions):
+                loss += self._recipe.step(
+                    self._model, each, wanted, self._options.smoothing, self._backward
+                )
         self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._scaler.step(self._optimizer)

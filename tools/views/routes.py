@@ -9,7 +9,7 @@ from skipc.runtime.bundle.route import upto_ends
 from skipc.tools.console import count_text, print_prose, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
@@ -26,7 +26,8 @@ class RouteExit(NamedTuple):
     """One exit of a route; what is not known is None.
 
     Attributes:
-        name: The head, or ``end``; behind the network's name where there are several.
+        name: The head, or ``end``; behind the network's name where there are several, and
+            behind its resolution where it is not the full one.
         share: Of the samples, how many are answered here.
         macs: Operations up to here.
         upto_ms: The time up to here, as the policy's solver had it.
@@ -58,19 +59,21 @@ def exits_of(manifest: Manifest, entry: ConfigurationEntry) -> tuple[RouteExit, 
     """Returns the stages of a route, each as the exit that it is."""
     if entry.routed is not None:
         return _ways(manifest, entry, entry.routed)
-    heads = {
-        part.network: iter([n for c in part.choices if c.axis == "exits" for n in c.taken])
-        for part in entry.parts
-    }
-    solved, macs, found = entry.solved, 0, []
+    parts = iter(entry.parts)
+    solved, macs, found = entry.solved, 0, list[RouteExit]()
+    file = network = ""
+    heads: Iterator[str] = iter(())
     for number, (stage, share) in enumerate(zip(entry.route, entry.stops, strict=True)):
         graph = manifest.graph(stage.graph)
         macs += graph.macs
-        names = (graph.network, next(heads[graph.network], "end"))
+        if graph.file != file:  # the graphs of a part are pieces of one file
+            part, file = next(parts), graph.file
+            network = " ".join((graph.network, *part.taken("resolution")))
+            heads = iter(part.taken("exits"))
         alone = None if solved is None else solved.exits[number]
         found.append(
             RouteExit(
-                " ".join(name for name in names if name),
+                f"{network} {next(heads, 'end')}".strip(),
                 share,
                 macs,
                 None if alone is None else alone.upto_ms,

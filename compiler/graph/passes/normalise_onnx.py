@@ -88,6 +88,16 @@ class FillWeightsPass(RewritePass):
             model.graph.remove(node, safe=True)
 
 
+class OpenSizesPass(RewritePass):
+    """Opens heights and widths of images that are to be others than the file's."""
+
+    def rewrite(self, model: ir.Model) -> None:
+        """Rewrites the shapes of inputs."""
+        for value in model.graph.inputs:
+            if value.shape is not None and len(value.shape) == 4:
+                value.shape = ir.Shape([*list(value.shape)[:2], None, None])
+
+
 class ForgetSizesPass(RewritePass):
     """Forgets sizes that say what the writer knew, not what goes in.
 

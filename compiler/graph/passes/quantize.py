@@ -153,13 +153,14 @@ def _answering(model: ir.Model) -> set[ir.Node]:
 def _odd(model: ir.Model) -> list[ir.Node]:
     """Returns products without weights, or whose weights ONNX Runtime scales by no channels.
 
-    Those stand on the left, or are a batch of matrices.
+    Those stand on the left, or are a batch of matrices. So are those that resize images.
     """
     found = []
     for node in model.graph:
         if node.op_type == "MatMul":
             left, right = (None if v is None else v.const_value for v in node.inputs)
-            if left is not None or right is None or len(right.shape) > 2:
+            odd = left is not None or right is None or len(right.shape) > 2
+            if odd or str(node.outputs[0].name).endswith(".resize"):
                 found.append(node)
     return found
 

@@ -120,8 +120,8 @@ class LastBias(Axis[bool, BiasOffer]):
 
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    exits, skip, *others = axes.AXES
-    monkeypatch.setattr(axes, "AXES", (exits, skip, LastBias(), *others))
+    resolution, exits, skip, *others = axes.AXES
+    monkeypatch.setattr(axes, "AXES", (resolution, exits, skip, LastBias(), *others))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_family_is_built_verified_run_and_shown(checkpoint: Path, tmp_path: Path
     assert (both.taken("skip"), both.taken("drop-bias")) == (("stages.1.1",), ("last",))
     full, plain = manifest.graph("full"), manifest.graph("plain")
     assert full.parameters - plain.parameters == 10
-    bias = axes.AXES[2].offer(_network(checkpoint)).bias
+    bias = axes.AXES[3].offer(_network(checkpoint)).bias
     with AdaptiveEngine.open(out, threads=1) as engine:
         case = Bundle.open(out).golden_inputs()[0]["images"]
         engine.pin("full")

@@ -194,6 +194,7 @@ SETTINGS: dict[str, Setting] = {
     "profiles.md": Setting(NETWORK),
     "python-compiler.md": Setting(),
     "python-runtime.md": Setting(),
+    "resolution.md": Setting(also=ONE_EPOCH),
     "report.md": Setting(BUNDLE, exact=True),
     "results.md": Setting(),
     "routers.md": Setting(NETWORK),

@@ -19,6 +19,7 @@ from skipc.runtime.bundle.gates import DECISIONS
 from skipc.tools.training import TrainError
 from skipc.tools.training.images import TrainingData, array_images, augmented
 from skipc.tools.training.losses import divergence, stochastic_depth_step, sub_paths_step
+from skipc.tools.training.resolutions import at_resolutions
 from skipc.tools.training.training import TrainOptions, train
 
 TINY = {"widths": [4, 8], "depths": [2, 2]}
@@ -237,3 +238,45 @@ def test_augmentation_shifts_and_mirrors():
     mirrored = augmented(images, True, rng)
     columns = {int(np.argwhere(image[0])[0][1]) for image in mirrored}
     assert columns == {1, 2, 3, 4, 5, 6}
+
+
+def test_smaller_images_are_trained_on_beside_the_full_ones():
+    torch.manual_seed(0)
+    plain = find_recipe("resnet").load()(**TINY, drop=0.0).train()
+    mixed = find_recipe("resnet").load()(**TINY, drop=0.0).train()
+    mixed.load_state_dict(plain.state_dict())
+    images = torch.rand(16, 1, 8, 8)
+    seen = []
+    for each in at_resolutions(mixed, images, (6, 4)):
+        seen.append(each)
+        mixed(each)
+    plain(images)
+    for pixels, each in zip((6, 4), seen, strict=False):
+        size = (pixels, pixels)
+        wanted = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
+        assert torch.equal(each, wanted)
+    assert torch.equal(seen[-1], images)
+    # Statistics of the checkpoint are the full size's.
+    for one, other in zip(plain.buffers(), mixed.buffers(), strict=True):
+        if one.is_floating_point():
+            assert torch.equal(one, other)
+
+
+def test_training_at_several_resolutions_changes_weights(tmp_path):
+    train(data(), options(epochs=1), tmp_path / "plain")
+    train(data(), options(epochs=1, resolutions=(6,)), tmp_path / "mixed")
+    assert not same(weights(tmp_path / "plain"), weights(tmp_path / "mixed"))
+
+
+@pytest.mark.parametrize(
+    ("network", "resolutions", "told"),
+    [
+        ("resnet", (8,), r"--resolution 8: the images have 8 rows"),
+        ("resnet", (6, 6), r"--resolution 6 is given twice"),
+        ("vit", (6,), r"--resolution 6: the network does not run at it"),
+    ],
+)
+def test_resolution_that_cannot_be_trained_at(tmp_path, network, resolutions, told):
+    chosen = options(network=network, arguments={}, resolutions=resolutions)
+    with pytest.raises(TrainError, match=told):
+        train(data(), chosen, tmp_path)
