@@ -10,7 +10,7 @@ from skipc.compiler.axes.precision import Precision, PrecisionAxis, common_preci
 from skipc.compiler.axes.resolution import ResolutionAxis, try_sizes
 from skipc.compiler.bundle.files import staged_folder
 from skipc.compiler.bundle.writer import BundleWriter, bundle_path
-from skipc.compiler.calibration import check_calibrated, read_calibration
+from skipc.compiler.calibration import Calibration
 from skipc.compiler.configurations import check_networks, configurations_from_front
 from skipc.compiler.errors import CompileError
 from skipc.compiler.extras import require
@@ -19,12 +19,15 @@ from skipc.compiler.front import Front, read_front
 from skipc.compiler.gates import gates_sketch, read_gates
 from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.heads import heads_sketch, read_heads
+from skipc.compiler.int8_options import check_calibrated, read_calibration
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
 from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.routed import KnownRouter, Routers, known_routers
 from skipc.compiler.routes import RoutePart, check_tests, graphs_of, route_of
+from skipc.compiler.sensitivity import keep_sensitive
+from skipc.compiler.shared_ranges import with_shared_ranges
 from skipc.compiler.targets import carried_over
 from skipc.compiler.targets.options import Int8Form
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
@@ -69,6 +72,8 @@ class BuildOptions:
         reestimate: Data to estimate norm statistics on, as ``skipc select --data`` takes it;
             None for the statistics that came with the front.
         calibrate: Such data to observe the ranges of activations on, for int8.
+        max_drop: How much int8 may lose against float32, in points; what is too sensitive
+            stays float32. None for all in int8.
         int8_form: How the target wants int8.
         overwrite: Replace a bundle that is already there.
         recipe: How the engines are to be built.
@@ -84,6 +89,7 @@ class BuildOptions:
     norm: NormMode | None = None
     reestimate: str | None = None
     calibrate: str | None = None
+    max_drop: float | None = None
     int8_form: Int8Form = field(default_factory=Int8Form)
     overwrite: bool = False
     recipe: Recipe = field(default_factory=lambda: Recipe("cpu"))
@@ -152,7 +158,7 @@ def plan_build(
     out = bundle_path(checkpoints, options.out, options.overwrite)
     said = read_front(front)
     check_networks(said, checkpoints, str(front))
-    check_calibrated(said, options.precision, options.calibrate)
+    check_calibrated(said, options.precision, options.calibrate, options.max_drop)
     networks = {
         name: NetworkPlan(
             checkpoint,
@@ -207,7 +213,7 @@ def build(
     first = next(iter(supernets.values()))
     given = data_cases(options.data, first.inputs, first.batch)
     samples = _samples(options.reestimate, first.inputs)
-    calibration = None
+    calibration = Calibration((), options.int8_form)
     if options.calibrate is not None:
         calibration = read_calibration(options.calibrate, options.int8_form, first)
 
@@ -235,9 +241,15 @@ def build(
         assert norms is not None
         families[name] = family.with_norms(norms)
 
+    if options.recipe.engines == "one":
+        families = with_shared_ranges(families, configurations, options.precision, progress)
+    if options.max_drop is not None:
+        configurations = keep_sensitive(
+            *(configurations, families, options.precision, options.max_drop, progress, note)
+        )
     models = {name: family.network.model for name, family in families.items()}
     cases = random_cases(first.inputs, first.batch, _bounds(models.values()))
-    if calibration is not None:  # what it has never seen like it is cut off at its ranges
+    if calibration.cases:  # what it has never seen like it is cut off at its ranges
         cases = list(calibration.cases[:_VERIFIED_CASES])
     cases += given
     with staged_folder(plan.out) as folder:

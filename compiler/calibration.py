@@ -1,21 +1,18 @@
-"""What int8 is calibrated on: data like what the network will see, in calls of its size."""
+"""What int8 is made with: data like what the network will see, in calls of its size."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.axes.precision import Precision, PrecisionAxis
-from skipc.compiler.errors import CompileError, SelectError
-from skipc.compiler.select.data import DataOptions, read_data
-
 if TYPE_CHECKING:
-    from skipc.compiler.front import Front
-    from skipc.compiler.read import Supernet
+    from skipc.compiler.graph.passes.quantize import Ranges
+    from skipc.compiler.select.samples import Samples
     from skipc.compiler.targets.options import Int8Form
     from skipc.compiler.verify.numerics import Case
+    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 
 _MOST_SAMPLES = 128
 """Ranges hardly change with more."""
@@ -23,71 +20,47 @@ _MOST_SAMPLES = 128
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What ranges of activations are observed on, and in which form a target wants int8."""
+    """What int8 is made with.
+
+    Attributes:
+        cases: What ranges of activations are observed on; nothing where there is no data.
+        form: The form in which a target wants int8.
+        selection: What it is measured on which layers stay float32.
+        ranges: Those that all configurations have; None where each is observed by itself.
+    """
 
     cases: tuple[Case, ...]
     form: Int8Form
+    selection: Samples | None = None
+    ranges: Ranges | None = None
+
+    def regrouped(
+        self, inputs: tuple[TensorSpec, ...], batch: BatchRange | None
+    ) -> Calibration:
+        """Returns it in calls of another size."""
+        if not self.cases:
+            return self
+        together = {n: np.concatenate([c[n] for c in self.cases]) for n in self.cases[0]}
+        cases = calibration_cases(together, inputs, batch)
+        return replace(self, cases=cases)
 
 
-def check_calibrated(front: Front, asked: Precision | None, data: str | None) -> None:
-    """Refuses with a ``CompileError`` int8 without data, and data without int8.
-
-    Args:
-        front: The configurations.
-        asked: The precision of those that do not name one.
-        data: What ``--calibrate`` says.
-    """
-    named = {
-        part.choices.get(PrecisionAxis.key)
-        for entry in front.configurations
-        for part in entry.networks
-    }
-    wanted = asked is Precision.INT8 or Precision.INT8.value in named
-    if wanted and data is None:
-        raise CompileError(
-            "int8 needs data to observe the ranges of activations on. Give some like what the"
-            " network will see with --calibrate DATA, as `skipc select --data` takes it;"
-            " labels are not used."
-        )
-    if data is not None and not wanted:
-        raise CompileError(
-            f"--calibrate {data}: nothing computes in int8. Pass --precision int8, write it"
-            " into the front, or leave --calibrate out."
-        )
-
-
-def read_calibration(data: str, form: Int8Form, supernet: Supernet) -> Calibration:
-    """Returns the calibration on ``data``, of which norms would be re-estimated on.
+def calibration_cases(
+    samples: Case, inputs: tuple[TensorSpec, ...], batch: BatchRange | None
+) -> tuple[Case, ...]:
+    """Returns samples in calls of a network's size.
 
     The first three calls have the three sizes of a dynamic batch. The last one is filled up
     with the first samples.
-
-    Raises:
-        CompileError: The data cannot be read, does not fit the network, or has no range.
     """
-    try:
-        samples = read_data(DataOptions(data), supernet.inputs).parts.reestimate
-    except SelectError as cause:
-        raise CompileError(str(cause).replace("--data", "--calibrate")) from cause
-    for name, array in samples.inputs.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise CompileError(
-                f"--calibrate {data}: {name!r} holds NaN or infinity, which have no range."
-                " Leave such samples out."
-            )
-        if array.dtype.kind == "f" and (array == array.flat[0]).all():
-            raise CompileError(
-                f"--calibrate {data}: {name!r} is {array.flat[0]:g} everywhere, which is no"
-                " range. Give real samples."
-            )
-    batch = supernet.batch
     sizes = [batch.typical, batch.minimum, batch.maximum] if batch is not None else []
-    usual = sizes[0] if sizes else next(iter(supernet.inputs)).shape_at(1)[0]
+    usual = sizes[0] if sizes else inputs[0].shape_at(1)[0]
     cases: list[Case] = []
     start = 0
-    while start < min(len(samples), _MOST_SAMPLES):
+    count = min(map(len, samples.values()))
+    while start < min(count, _MOST_SAMPLES):
         rows = sizes[len(cases)] if len(cases) < len(sizes) else usual
-        take = np.arange(start, start + rows) % len(samples)
-        cases.append({name: array[take] for name, array in samples.inputs.items()})
+        take = np.arange(start, start + rows) % count
+        cases.append({name: array[take] for name, array in samples.items()})
         start += rows
-    return Calibration(tuple(cases), form)
+    return tuple(cases)

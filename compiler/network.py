@@ -282,7 +282,8 @@ class Network:
             a norm that is missing has all.
         gates: What was trained to decide about its units; None without.
         gating: The gates that do decide, in their places; None where none do.
-        calibration: What ranges are observed on; None where there is no data for it.
+        calibration: What ranges are observed on; None where nothing is known of int8.
+        floating: The layers that int8 leaves in float32, or modules that hold several.
         exact: The same network before its numbers were made coarser than its tolerance tells
             faults from: it is verified, too. None where that was not done.
         at: Returns the same network, which resizes its images first; None where that is not
@@ -308,6 +309,7 @@ class Network:
     gates: Gates | None = None
     gating: Gating | None = None
     calibration: Calibration | None = None
+    floating: tuple[str, ...] = ()
     exact: Network | None = None
     at: Callable[[Size], Network] | None = None
 

@@ -21,7 +21,7 @@ else:
 _FOLDER = Path(__file__).parent
 
 PRECISIONS_OF_BACKEND: dict[str, tuple[str, ...]] = {
-    "onnxruntime-cpu": ("fp32", "fp16", "int8"),
+    "onnxruntime-cpu": ("fp32", "fp16", "int8", "int8-dynamic"),
     "tensorrt": ("fp32", "fp16", "bf16", "int8"),
     "tensorrt-rtx": ("fp32", "fp16", "bf16", "int8"),
 }
@@ -181,7 +181,8 @@ class Profile:
         description: One line for ``skipc targets``.
         architecture: Of the CPU: ``aarch64``, ``x86_64`` or ``any``.
         compute_capabilities: Of the GPU, e.g. ``8.7``; empty: whatever the GPU has.
-        precisions: What engines may compute in: ``fp32``, ``fp16``, ``bf16``, ``int8``.
+        precisions: What engines may compute in: ``fp32``, ``fp16``, ``bf16``, ``int8``,
+            ``int8-dynamic``.
         boards: The boards that are known of this kind.
         software: Releases of the system software that are known to run on it.
         detect: How a device of this kind is known.

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import onnx_ir as ir
 
-from skipc.compiler.axes.axis import Axis, Offer
+from skipc.compiler.axes.axis import Axis, Gene, Genes, Offer
 from skipc.compiler.errors import FrontError, SupernetError, TargetError
+from skipc.compiler.graph.int8_layers import layers_of, mostly_convolutions
 from skipc.compiler.graph.passes.cast_precision import CastPrecisionPass
 from skipc.compiler.graph.passes.half_tensors import HalfTensors
-from skipc.compiler.graph.passes.quantize import QuantizePass
+from skipc.compiler.graph.passes.quantize import QuantizePass, observed_ranges
+from skipc.compiler.graph.passes.quantize_dynamic import QuantizeDynamicPass
 from skipc.compiler.network import Arithmetic, Tolerance
 from skipc.runtime.errors import choices_text
 
@@ -44,11 +46,18 @@ class Precision(Enum):
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
+    INT8_DYNAMIC = "int8-dynamic"
+    """Activations by the range that each call has, not by one that was observed before."""
 
     @property
     def dtype(self) -> ir.DataType:
         """ONNX's type of what is not integer: in int8, norms and activations are float32."""
         return _DTYPES.get(self.value, ir.DataType.FLOAT)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether layers are computed in integers."""
+        return self in (Precision.INT8, Precision.INT8_DYNAMIC)
 
 
 _TOLERANCES = {
@@ -69,13 +78,19 @@ _TOLERANCES = {
 }
 
 
-_INT8_TOLERANCE = Tolerance(
-    0.1,
-    (Arithmetic.AS_WRITTEN, Arithmetic.SIMULATED),
-    "It computes in int8: calibrate on data like what it will see, try --precision fp16, or"
-    " allow more with --tolerance and measure what it answers.",
-    least_range=0.5,
-)
+_INT8_TOLERANCES = {
+    precision: Tolerance(
+        0.1,
+        (Arithmetic.AS_WRITTEN, Arithmetic.SIMULATED),
+        f"It computes in {precision.value}: {first}leave sensitive layers in float32 with"
+        " --max-drop, or allow more with --tolerance and measure what it answers.",
+        least_range=0.5,
+    )
+    for precision, first in (
+        (Precision.INT8, "calibrate on data like what it will see, "),
+        (Precision.INT8_DYNAMIC, ""),
+    )
+}
 """Over the networks of the tests the error is 0.001 to 0.024, of ResNet-50 0.02."""
 
 
@@ -89,11 +104,17 @@ class PrecisionOption(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PrecisionOffer(Offer):
-    """The precisions, and each half's tensors, cast once for all configurations."""
+    """The precisions, and each half's tensors, cast once for all configurations.
+
+    Attributes:
+        halves: By half precision its tensors.
+        searched: What a search may choose beside the network as it is.
+    """
 
     halves: dict[Precision, HalfTensors] = field(
         default_factory=lambda: {half: HalfTensors(half.dtype) for half in _TOLERANCES}
     )
+    searched: tuple[Precision, ...] = ()
 
     @property
     def options(self) -> Sequence[PrecisionOption]:
@@ -117,8 +138,13 @@ class PrecisionAxis(Axis[Precision, PrecisionOffer]):
     after_norms = True
 
     def offer(self, network: Network) -> PrecisionOffer:
-        """Returns all precisions."""
-        return PrecisionOffer()
+        """Returns all precisions; int8 to a search, where there is data to observe."""
+        graph, calibration = network.model.graph, network.calibration
+        if calibration is None or not calibration.cases or not layers_of(graph):
+            return PrecisionOffer()
+        dynamic = calibration.form.dynamic and not mostly_convolutions(graph)
+        more = (Precision.INT8_DYNAMIC,) if dynamic else ()
+        return PrecisionOffer(searched=(Precision.INT8, *more))
 
     def check(self, record: object, where: str) -> None:
         """Refuses what is no precision."""
@@ -144,27 +170,55 @@ class PrecisionAxis(Axis[Precision, PrecisionOffer]):
                 " decide in float32, since rounding would turn decisions. Choose one of them."
             )
         check_castable(network.model, choice)
-        if choice is Precision.INT8:
-            return _quantized(network)
+        if choice.is_int8:
+            made = quantized(network, choice, network.floating)
+            tolerance = _INT8_TOLERANCES[choice]
+            return replace(network, model=made, tolerance=tolerance, exact=network)
         if choice not in offer.halves:
             return network
         model = network.model.clone()
         cast_in_place(model, choice, offer.halves[choice])
         return replace(network, model=model, tolerance=_TOLERANCES[choice])
 
+    def genes(self, offer: PrecisionOffer) -> tuple[Gene, ...]:
+        """Returns one that says which int8, if any."""
+        labels = tuple(each.value for each in offer.searched)
+        return (Gene(self.key, self.key, 1 + len(labels), labels),) if labels else ()
+
+    def decode(self, genes: Genes, offer: PrecisionOffer) -> Precision:
+        """Returns the precision that its number stands for."""
+        return offer.searched[genes[0] - 1]
+
     def taken(self, choice: Precision) -> tuple[str, ...]:
         """Returns its name."""
         return (choice.value,)
 
 
-def _quantized(network: Network) -> Network:
-    if network.calibration is None:
+def quantized(
+    network: Network, choice: Precision, floating: Sequence[str], *, keep: bool = False
+) -> ir.Model:
+    """Returns a network's graph in int8.
+
+    Args:
+        network: The network, in float32.
+        choice: Which int8.
+        floating: The layers that stay float32, or modules that hold several.
+        keep: Whether activations stay that rounding to a range makes needless.
+
+    Raises:
+        SupernetError: It cannot be quantised, or there is no data to observe ranges on.
+    """
+    calibration = network.calibration
+    if calibration is None or (choice is Precision.INT8 and not calibration.cases):
         raise SupernetError(
-            "--precision int8: there is no data to observe ranges on. Give some with"
-            " --calibrate DATA, as `skipc select --data` takes it; labels are not used."
+            "int8: there is no data to observe ranges on. Give some with --calibrate DATA, as"
+            " `skipc select --data` takes it; labels are not used."
         )
-    made = QuantizePass(network.calibration)(network.model).model
-    return replace(network, model=made, tolerance=_INT8_TOLERANCE, exact=network)
+    if choice is Precision.INT8_DYNAMIC:
+        return QuantizeDynamicPass(calibration.form, floating)(network.model).model
+    ranges = calibration.ranges or observed_ranges(network.model, calibration.cases)
+    made = QuantizePass(ranges, calibration.form, floating, keep=keep)
+    return made(network.model).model
 
 
 def cast_in_place(model: ir.Model, half: Precision, tensors: HalfTensors) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 _TRAINED_OPERANDS = {"BatchNormalization": 3, "DequantizeLinear": 1, "QuantizeLinear": 0}
+_INTEGER_OPERAND = {"DequantizeLinear": 0, "MatMulInteger": 1}
 _KERNEL_OPERAND = {
     "Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "DeformConv": 1, "QLinearConv": 3
 }  # fmt: skip
@@ -61,7 +62,11 @@ def parameters(nodes: Iterable[ir.Node]) -> int:
     read: set[ir.Value | None] = set()
     for node in inside:
         read.update(node.inputs[: _TRAINED_OPERANDS.get(node.op_type)])
-    quantised = {node.inputs[0] for node in inside if node.op_type == "DequantizeLinear"}
+    quantised = {
+        node.inputs[_INTEGER_OPERAND[node.op_type]]
+        for node in inside
+        if node.op_type in _INTEGER_OPERAND
+    }
     counted = [
         value.const_value
         for value in read

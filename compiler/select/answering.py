@@ -6,25 +6,22 @@ from these answers.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir as ir
 
 from skipc.compiler.axes.exits import END, ExitsAxis
 from skipc.compiler.graph.costs import total_macs
 from skipc.compiler.policy.answers import CLASS_SCORES, Answers
 from skipc.compiler.select.options import CostKind
-from skipc.compiler.select.samples import chunks_of
-from skipc.compiler.verify.sessions import GraphRunner
+from skipc.compiler.select.running import run_on
 from skipc.runtime.bundle.route import Test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import onnx_ir as ir
     from numpy.typing import NDArray
 
     from skipc.compiler.axes.axis import Genes
@@ -191,29 +188,8 @@ def _logits(
     network: Network, parts: Sequence[Samples], rows: int
 ) -> list[NDArray[np.float32]]:
     """Returns what every exit answers, (exits, N, classes) for each part."""
-    first = network.inputs[0].shape[0]
-    padded = isinstance(first, int)
-    found = []
-    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
-        path = Path(folder) / "heads.onnx"
-        ir.save(network.model, path, external_data="heads.data")
-        runner = GraphRunner(path)
-        (output,) = network.outputs
-        for samples in parts:
-            chunks = chunks_of(
-                samples.inputs, first if isinstance(first, int) else rows, padded
-            )
-            ran = [
-                runner.run({name: arrays[n] for name, arrays in chunks.inputs.items()})
-                for n in range(len(chunks.counts))
-            ]
-            found.append(
-                np.array(
-                    [
-                        np.concatenate(chunks.real([one[answer[output.name]] for one in ran]))
-                        for answer in network.answers
-                    ],
-                    np.float32,
-                )
-            )
-    return found
+    (output,) = network.outputs
+    return [
+        np.array([ran[answer[output.name]] for answer in network.answers], np.float32)
+        for ran in run_on(network, parts, rows)
+    ]

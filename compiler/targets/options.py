@@ -87,8 +87,10 @@ class Int8Form:
         seven_bits: Weights have 7 bits: a CPU without a dot-product instruction adds two
             products in 16 bits, which saturates.
         integer_bias: Biases are int32; else float32.
+        dynamic: It also computes with ranges that are found in each call.
     """
 
     unsigned: bool = True
     seven_bits: bool = False
     integer_bias: bool = True
+    dynamic: bool = True

@@ -73,6 +73,7 @@ VALID = [
     document({"name": "0.5-x_Y", "skip": ["", "anything"]}, options={}),
     document({"name": "a", "skip": [], "metrics": {}}),
     document({"name": "a"}, {"name": "b", "precision": "fp16"}),
+    document({"name": "a", "precision": "int8-dynamic", "float32": ["head", "layer1"]}),
     document({"name": "a", "skip": "01", "precision": "bf16"}, norm="full", statistics=None),
     document({"name": "a", "exits": ["end"]}, {"name": "b", "exits": ["layer1.0"]}),
     document(
@@ -105,6 +106,8 @@ INVALID = [
     (document(FULL, options={"skip": "x"}), "'skip' must be a list"),
     (document({**FULL, "precision": "fp8"}), "'precision' is 'fp8'. Did you mean"),
     (document({**FULL, "precision": ["fp16"]}), "'precision' is"),
+    (document({**FULL, "float32": "head"}), "'float32' is 'head'; expected a list of layers"),
+    (document({**FULL, "float32": [""]}), "'float32' is"),
     (document({"skip": []}), "the key 'name' is missing"),
     (document({"name": "a", "skips": []}), "Did you mean 'skip'"),
     (document({"name": "", "skip": []}), "'name' must be a non-empty string"),

@@ -98,11 +98,11 @@ BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 
 # The compiler's folders and files, the flow first: each imports only what stands after it.
 COMPILER_ORDER = (
-    *("build", "calibration", "select", "policy", "routed", "family", "configurations"),
-    *("front", "front_files", "residual_scale", "norms", "remote", "targets", "axes", "read"),
-    "verify",
+    *("build", "int8_options", "sensitivity", "select", "policy", "routed", "shared_ranges"),
+    *("family", "configurations", "front", "front_files", "residual_scale", "norms"),
+    *("remote", "targets", "axes", "read", "int8_parts", "verify"),
     *("recipes", "heads", "gates", "router", "beside", "bundle", "routes", "graph", "network"),
-    *("gating", "cut", "extras", "errors"),
+    *("calibration", "gating", "cut", "extras", "errors"),
 )
 
 

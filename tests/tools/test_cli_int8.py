@@ -25,7 +25,12 @@ FRONT = {
     "configurations": [
         {"name": "full"},
         {"name": "full8", "precision": "int8"},
-        {"name": "fast8", "skip": ["stages.1.1"], "precision": "int8"},
+        {
+            "name": "fast8",
+            "skip": ["stages.1.1"],
+            "precision": "int8",
+            "float32": ["stages.0.0.branch.0.0"],
+        },
         {
             "name": "early8",
             "precision": "int8",
@@ -59,9 +64,13 @@ def built(folder: Path, *options: str) -> tuple[object, ...]:
 
 
 def test_a_family_with_float_and_int8_is_built_and_runs(folder: Path) -> None:
-    ended = skipc(*built(folder, "--target", "cpu", "--calibrate", "digits"))
+    options = ("--target", "cpu", "--calibrate", "digits", "--max-drop", "20")
+    ended = skipc(*built(folder, *options))
     assert ended.code == 0, ended.err
     assert "int8" in ended.out
+    assert re.search(r"full8: no layer stays float32: int8 loses \S+ points", ended.err)
+    assert "fast8: " not in ended.err  # it says itself which stay
+    assert re.search(r"fast8 .*stages.0.0.branch.0.0 .*int8", ended.out)
     bundle = Bundle.open(folder / "ckpt.skipc")
     manifest = bundle.manifest
     assert manifest.provenance.precision == "mixed"
@@ -113,6 +122,30 @@ def test_data_that_tells_no_range_is_refused(
     np.savez("larger.npz", x=np.zeros((64, 1, 9, 9), np.float32), y=labels)
     images[:, 0, 0, 0] = np.nan
     np.savez("nan.npz", x=images, y=labels)
+    assert re.search(said, mistake(*built(folder, "--target", "cpu", *options)))
+    assert not (folder / "ckpt.skipc").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "said"),
+    [
+        ({}, ("--precision", "int8", "--max-drop", "1"), "what int8 loses is measured on da"),
+        ({}, ("--calibrate", "digits", "--max-drop", "1"), "nothing computes in int8. Pass"),
+        ({"float32": ["head"]}, (), "'float32' names layers that int8 leaves alone, but it"),
+        ({"float32": []}, (), "'float32' is .*expected a list of layers"),
+        ({}, ("--precision", "int8-dynamic"), "most of the network's arithmetic is convolut"),
+        (
+            {"precision": "int8", "float32": ["hea"]},
+            ("--calibrate", "digits"),
+            "'float32' names no layer: 'hea'. Did you mean 'head'",
+        ),
+    ],
+)
+def test_what_int8_leaves_alone_is_checked(
+    folder: Path, changed: dict[str, object], options: tuple[str, ...], said: str
+) -> None:
+    front = {"format": "skipc.front/2", "configurations": [{"name": "full", **changed}]}
+    (folder / "front.json").write_text(json.dumps(front), encoding="utf-8")
     assert re.search(said, mistake(*built(folder, "--target", "cpu", *options)))
     assert not (folder / "ckpt.skipc").exists()
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "int8", "int8-dynamic"]),
     help="What to compute in.  [default: the types that the graph has]",
 )
 @scaling_options
@@ -68,6 +68,13 @@ if TYPE_CHECKING:
     "--calibrate",
     metavar="DATA",
     help="Observe the ranges of activations for int8 on what `skipc select --data` takes.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Leave layers in float32 until int8 loses at most so many points of accuracy on the"
+    " data of --calibrate.  [default: all in int8]",
 )
 @target_options
 @device_options

@@ -9,37 +9,57 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.extras import require
-from skipc.compiler.graph.costs import node_macs
+from skipc.compiler.graph.int8_layers import (
+    UNROUNDED,
+    integer_nodes,
+    quantised_operators,
+    staying,
+)
 from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skipc.compiler.calibration import Calibration
+    import onnx
+
+    from skipc.compiler.targets.options import Int8Form
     from skipc.compiler.verify.numerics import Case
 
 _OLDEST_OPSET = 13
 """The first in which a DequantizeLinear has a scale per channel."""
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_BETWEEN = (
-    *("Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "LeakyRelu", "MaxPool"),
-    *("Mul", "Relu", "Sigmoid"),
-)
-"""What stays in int8 between convolutions. Between matrix products there are norms and a
-softmax, which stay float32, and a residual stream, whose few large values spoil the others."""
-_ANSWERING = (
-    *("Add", "Flatten", "Gemm", "GlobalAveragePool", "LogSoftmax", "MatMul", "ReduceMean"),
-    *("Reshape", "Softmax", "Squeeze"),
-)
-"""What makes a classifier's answer of features. It stays float32: it costs little, and what is
-rounded there changes answers."""
+
+Ranges = Mapping[str, tuple[Any, Any]]
+"""By tensor the smallest and the largest number that was observed, arrays of one."""
+
+
+def observed_ranges(model: ir.Model, cases: Sequence[Case]) -> Ranges:
+    """Returns the ranges of a graph's activations on data.
+
+    Raises:
+        SupernetError: ONNX Runtime cannot run the graph with its activations as outputs.
+    """
+    quantization = require("onnxruntime.quantization", "compiler")
+    with quantiser(model) as source:
+        calibrator = quantization.create_calibrator(
+            source,
+            [*quantised_operators(model.graph)],
+            augmented_model_path=str(source.with_name("observed.onnx")),
+            use_external_data_format=True,
+        )
+        calibrator.collect_data(_Reader(cases))
+        found: Ranges = {
+            name: each.range_value for name, each in calibrator.compute_data().items()
+        }
+    return found
 
 
 class QuantizePass(ir.passes.FunctionalPass):
@@ -48,70 +68,98 @@ class QuantizePass(ir.passes.FunctionalPass):
     Values keep their names; inputs and outputs their types. Weights that were shared with
     other graphs are so again by content: int8 weights depend on the weights alone.
 
+    Args:
+        ranges: Of the graph's activations.
+        form: How the target wants int8.
+        floating: The layers that stay float32, or modules that hold several.
+        keep: Whether activations stay that rounding to a range makes needless.
+
     Raises:
         SupernetError: The opset is too old, the graph is quantised already, or ONNX Runtime
             cannot quantise it.
     """
 
-    def __init__(self, calibration: Calibration) -> None:
+    def __init__(
+        self,
+        ranges: Ranges,
+        form: Int8Form,
+        floating: Sequence[str] = (),
+        *,
+        keep: bool = False,
+    ) -> None:
         super().__init__()
-        self._cases, self._form = calibration.cases, calibration.form
+        self._ranges, self._form, self._floating = ranges, form, floating
+        self._keep = keep
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Quantises a copy of the graph."""
-        opset = model.graph.opset_imports.get("", _OLDEST_OPSET)
-        if opset < _OLDEST_OPSET:
-            raise SupernetError(
-                f"--precision int8: the graph is written in ONNX opset {opset}, which has one"
-                f" scale per tensor alone. Export it with opset {_OLDEST_OPSET} or later."
-            )
-        if any(node.op_type == "QuantizeLinear" for node in model.graph):
-            raise SupernetError(
-                "--precision int8: the network is quantised already. Leave --precision and"
-                " --calibrate out, and it is built as it is."
-            )
-        with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
-            source, written = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-            ir.save(model, source, external_data=f"{source.name}.data")
-            self._quantize(source, written, model)
-            # Read from memory: the folder goes.
-            made = ir.from_proto(require("onnx", "finish").load(str(written)))
+        with quantiser(model) as source:
+            made = ir.from_proto(self._quantized(source, model))
         made.ir_version = model.ir_version
+        read_unrounded(made.graph, integer_nodes(model.graph, self._floating))
         _copy_notes(model, made)
         return ir.passes.PassResult(made, modified=True)
 
-    def _quantize(self, source: Path, written: Path, model: ir.Model) -> None:
+    def _quantized(self, source: Path, model: ir.Model) -> onnx.ModelProto:
         quantization = require("onnxruntime.quantization", "compiler")
-        kind = quantization.QuantType
-        logger = logging.getLogger()
-        level = logger.level
+        utilities = require("onnxruntime.quantization.quant_utils", "compiler")
+        kind, least = quantization.QuantType, quantization.CalibrationMethod.MinMax
+        quantizer = quantization.QDQQuantizer(
+            model=utilities.load_model_with_shape_infer(source),
+            per_channel=True,
+            reduce_range=self._form.seven_bits,
+            weight_qType=kind.QInt8,
+            activation_qType=kind.QUInt8 if self._form.unsigned else kind.QInt8,
+            tensors_range=quantization.TensorsData(least, dict(self._ranges)),
+            nodes_to_quantize=[],
+            nodes_to_exclude=[str(n.name) for n in staying(model.graph, self._floating)],
+            op_types_to_quantize=[*quantised_operators(model.graph)],
+            extra_options={
+                "ActivationSymmetric": not self._form.unsigned,
+                "QuantizeBias": self._form.integer_bias,
+                "OpTypesToExcludeOutputQuantization": [*UNROUNDED],
+                "QDQKeepRemovableActivations": self._keep,
+            },
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+        made: onnx.ModelProto = quantizer.model.model
+        return made
+
+
+def check_quantizable(model: ir.Model) -> None:
+    """Refuses a graph with a ``SupernetError`` of which no int8 graph can be made."""
+    opset = model.graph.opset_imports.get("", _OLDEST_OPSET)
+    if opset < _OLDEST_OPSET:
+        raise SupernetError(
+            f"int8: the graph is written in ONNX opset {opset}, which has one scale per tensor"
+            f" alone. Export it with opset {_OLDEST_OPSET} or later."
+        )
+    kinds = {node.op_type for node in model.graph}
+    if kinds & {"QuantizeLinear", "DynamicQuantizeLinear"}:
+        raise SupernetError(
+            "int8: the network is quantised already. Leave --precision and --calibrate out,"
+            " and it is built as it is."
+        )
+
+
+@contextmanager
+def quantiser(model: ir.Model) -> Iterator[Path]:
+    """Yields a file of the graph for ONNX Runtime's quantiser, whose errors become ours."""
+    check_quantizable(model)
+    logger = logging.getLogger()
+    level = logger.level
+    with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
+        source = Path(folder) / "float.onnx"
+        ir.save(model, source, external_data=f"{source.name}.data")
         try:
             # It recommends its own optimiser, which would rename what is compared.
             logger.setLevel(logging.ERROR)
-            quantization.quantize_static(
-                source,
-                written,
-                _Reader(self._cases),
-                quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=list(_operators(model)),
-                nodes_to_exclude=[str(n.name) for n in (*_odd(model), *_answering(model))],
-                per_channel=True,
-                reduce_range=self._form.seven_bits,
-                activation_type=kind.QUInt8 if self._form.unsigned else kind.QInt8,
-                weight_type=kind.QInt8,
-                use_external_data_format=True,
-                extra_options={
-                    "ActivationSymmetric": not self._form.unsigned,
-                    "QuantizeBias": self._form.integer_bias,
-                    # What an addition follows: rounded, a sentence encoder's embeddings turn
-                    # by a cosine of 0.93 instead of 0.99.
-                    "OpTypesToExcludeOutputQuantization": ["MatMul"],
-                },
-            )
+            yield source
         # Its exceptions share no base class below Exception.
         except Exception as cause:
             raise SupernetError(
-                f"--precision int8: ONNX Runtime cannot quantise the graph: {reason_of(cause)}"
+                f"int8: ONNX Runtime cannot quantise the graph: {reason_of(cause)}"
             ) from cause
         finally:
             logger.setLevel(level)
@@ -127,57 +175,49 @@ class _Reader:
         return next(self._left, None)
 
 
-def _operators(model: ir.Model) -> tuple[str, ...]:
-    """Returns the operators that are quantised: what most of the arithmetic is decides."""
-    macs = {True: 0, False: 0}
-    for node in model.graph:
-        macs["Conv" in node.op_type] += node_macs(node)
-    return (*_PRODUCTS, *_BETWEEN) if macs[True] >= macs[False] else _PRODUCTS
+def read_unrounded(graph: ir.Graph, integer: Collection[str]) -> None:
+    """Lets what stays float32 read numbers as they were before they were rounded.
 
+    Once a tensor is rounded for one layer, ONNX Runtime's quantiser has everybody read it so:
+    also a residual stream, which adds up. What a layer computes in integers is rounded anyway.
 
-def _answering(model: ir.Model) -> set[ir.Node]:
-    """Returns the last layers before the outputs, and the means that they are computed of."""
-    found: set[ir.Node] = set()
-    reached = list(model.graph.outputs)
-    while reached:
-        node = reached.pop().producer()
-        if node is None or node in found or node.op_type not in _ANSWERING:
-            continue
-        read = [v for v in node.inputs if v is not None and v.const_value is None]
-        if len(read) == 1:  # no sum of two branches, no product of two results
-            found.add(node)
-            reached += read
-    return found
-
-
-def _odd(model: ir.Model) -> list[ir.Node]:
-    """Returns products without weights, or whose weights ONNX Runtime scales by no channels.
-
-    Those stand on the left, or are a batch of matrices. So are those that resize images.
+    Args:
+        graph: A quantised graph.
+        integer: The names of the nodes that are quantised.
     """
-    found = []
-    for node in model.graph:
-        if node.op_type == "MatMul":
-            left, right = (None if v is None else v.const_value for v in node.inputs)
-            odd = left is not None or right is None or len(right.shape) > 2
-            if odd or str(node.outputs[0].name).endswith(".resize"):
-                found.append(node)
-    return found
+    for node in graph:
+        if node.name in integer or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for place, value in enumerate(node.inputs):
+            dequantised = None if value is None else value.producer()
+            if dequantised is None or dequantised.op_type != "DequantizeLinear":
+                continue
+            read = dequantised.inputs[0]
+            rounded = None if read is None else read.producer()
+            if rounded is None or rounded.op_type != "QuantizeLinear":
+                continue
+            exact = rounded.inputs[0]
+            assert exact is not None
+            maker = exact.producer()
+            if maker is None or maker.name not in integer or maker.op_type in UNROUNDED:
+                node.replace_input_with(place, exact)
 
 
 def _copy_notes(model: ir.Model, made: ir.Model) -> None:
     """Gives nodes and values what was known of them, and what stands for a value its shape."""
     before = {str(value.name): value for node in model.graph for value in node.outputs}
+    nodes = {str(node.name): node for node in model.graph}
     for node in made.graph:
         for value in node.outputs:
             known = before.get(str(value.name))
             if known is None:
                 continue
-            _copy(known, value)
+            copy_note(known, value)
             value.type = known.type
             producer = known.producer()
             assert producer is not None
-            node.metadata_props.update(producer.metadata_props)
+            notes = nodes.get(str(node.name), producer).metadata_props
+            node.metadata_props.update(notes)
             if node.op_type not in (producer.op_type, "DequantizeLinear"):
                 # A Relu that rounding to its range makes needless: this is what it read.
                 value.name = f"{value.name}.unclipped"
@@ -189,14 +229,15 @@ def _copy_notes(model: ir.Model, made: ir.Model) -> None:
         assert read is not None
         assert point is not None
         assert point.const_value is not None
-        _copy(*((read, result) if result.shape is None else (result, read)))
+        copy_note(*((read, result) if result.shape is None else (result, read)))
         whole = node.op_type == "QuantizeLinear"
         integer, real = (result, read) if whole else (read, result)
         integer.type = ir.TensorType(point.const_value.dtype)
         real.type = ir.TensorType(ir.DataType.FLOAT)
 
 
-def _copy(source: ir.Value, to: ir.Value) -> None:
+def copy_note(source: ir.Value, to: ir.Value) -> None:
+    """Gives a value without a shape that of another one, and what was noted of it."""
     if to.shape is None:
         to.shape = source.shape
         to.metadata_props.update(source.metadata_props)

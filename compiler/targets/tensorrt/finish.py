@@ -69,7 +69,7 @@ def unmeasurable_reason(profile: Profile) -> str | None:
 def int8_form(profile: Profile) -> Int8Form:
     """Returns int8 activations around 0 and float32 biases, all that TensorRT knows."""
     del profile
-    return Int8Form(unsigned=False, integer_bias=False)
+    return Int8Form(unsigned=False, integer_bias=False, dynamic=False)
 
 
 def build_engines(
