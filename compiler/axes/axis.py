@@ -25,11 +25,14 @@ class Gene:
         axis: The axis' key.
         name: What is decided, e.g. a unit's name.
         values: How many values there are, 0 and up; 0 is the full network's.
+        labels: What values from 1 on are called in the names of configurations; nothing where
+            they are counted.
     """
 
     axis: str
     name: str
     values: int
+    labels: tuple[str, ...] = ()
 
 
 class Option(Protocol):

@@ -49,13 +49,17 @@ def evaluated_family(
         return family
     if graph.switching is not None:
         return replace(family, network=graph)
-    heads = family.network.heads
+    heads, calibration = family.network.heads, family.network.calibration
+    if calibration is not None:
+        calibration = calibration.regrouped(graph.inputs, graph.batch)
 
     def at(size: Size) -> Network:
         made = resized(supernet.with_rows(rows), size).exported()
-        return replace(scaled(made, scaling), heads=heads, batch=graph.batch)
+        found = replace(scaled(made, scaling), heads=heads, batch=graph.batch)
+        return replace(found, calibration=calibration)
 
-    found = family_of(replace(scaled(graph, scaling), heads=heads, at=at))
+    network = replace(scaled(graph, scaling), heads=heads, at=at, calibration=calibration)
+    found = family_of(network)
     found = replace(found, searched=family.searched)
     if found.genes != family.genes:
         note(

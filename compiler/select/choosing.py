@@ -74,9 +74,9 @@ def drop_points(candidate: Candidate, full_score: float) -> float:
 def names_of(chosen: Sequence[Genes], space: Space, by_stage: bool) -> dict[str, Genes]:
     """Returns the configurations by name.
 
-    Names are ``full``, ``skip3``, ``skip3-width1``: by axis the sum of its genes; where that
-    is the same for several, ``skip3a``, ``skip3b``. ``by_stage`` skip's part is the flags of
-    the stages, ``TTFF``.
+    Names are ``full``, ``skip3``, ``skip3-width1-int8``: by axis the sum of its genes, or what
+    a gene's value is called; where that is the same for several, ``skip3a``, ``skip3b``.
+    ``by_stage`` skip's part is the flags of the stages, ``TTFF``.
     """
     stages = stages_of(space) if by_stage else ()
     bases = [_name(genes, space, stages) for genes in chosen]
@@ -92,11 +92,15 @@ def names_of(chosen: Sequence[Genes], space: Space, by_stage: bool) -> dict[str,
 
 def _name(genes: Genes, space: Space, stages: tuple[tuple[int, ...], ...]) -> str:
     taken: Counter[str] = Counter()
+    labels: list[str] = []
     for gene, value in zip(space.genes, genes, strict=True):
-        taken[gene.axis] += value
+        if gene.labels:
+            labels += gene.labels[value - 1 : value]
+        else:
+            taken[gene.axis] += value
     if stages:
         taken.pop(SkipAxis.key)
-    parts = [f"{axis}{count}" for axis, count in taken.items() if count]
+    parts = [*(f"{axis}{count}" for axis, count in taken.items() if count), *labels]
     return "-".join([flags_text(stages, genes), *parts] if stages else parts) or "full"
 
 

@@ -1,4 +1,7 @@
-"""Evaluating configurations: those that differ in units and widths alone together."""
+"""Evaluating configurations: those that differ in units and widths alone together.
+
+What is chosen after norms, a precision, is a network of its own for each configuration.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from skipc.compiler.axes.width import WidthAxis, widths_of
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.norms.statistics import FamilyNorms, NormMode
 from skipc.compiler.select.evaluator import EvaluationSettings, Evaluator
+from skipc.compiler.select.running import run_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,10 +47,13 @@ class Groups:
         self._units = () if family.network.switching is not None else units_of(family).units
         self._widths = widths_of(family)
         self._together = {WidthAxis.key, *((SkipAxis.key,) if self._units else ())}
+        self._later = {axis.key for axis in axes.AXES if axis.after_norms}
         self._known: dict[_Key, Evaluator] = {}
 
     def split(self, choices: Choices) -> tuple[_Key, Genes]:
         """Returns the group of a configuration, and what of its network is left out.
+
+        The group is that of its norms, before what is chosen after them.
 
         Raises:
             SupernetError: The network has no such channels as it is evaluated.
@@ -60,7 +67,7 @@ class Groups:
         key = tuple(
             (axis, *names)
             for axis, names in taken.items()
-            if names and axis not in self._together
+            if names and axis not in self._together | self._later
         )
         widths = cast("Widths", choices.get(WidthAxis.key, ()))
         gone = {width.group: width.channels - width.kept for width in widths}
@@ -109,11 +116,25 @@ class Groups:
     ) -> Iterator[tuple[Genes, Mapping[str, NDArray[Any]]]]:
         """Yields configurations with their outputs, group by group, as each is walked."""
         groups: dict[_Key, dict[Genes, Genes]] = {}
+        alone: dict[Genes, Choices] = {}
         for genes in batch:
-            key, skipped = self.split(self._family.decoded(genes))
-            groups.setdefault(key, {})[skipped] = genes
+            choices: Choices = self._family.decoded(genes)
+            if self._later.isdisjoint(choices):
+                key, skipped = self.split(choices)
+                groups.setdefault(key, {})[skipped] = genes
+            else:
+                alone[genes] = choices
         for members in groups.values():
             some = next(iter(members.values()))
             evaluator = self.evaluator(self._family.decoded(some))
             for skipped, outputs in evaluator.outputs(list(members), samples):
                 yield members[skipped], outputs
+        for genes, choices in alone.items():
+            yield genes, self._alone(choices, samples)
+
+    def _alone(self, choices: Choices, samples: Samples) -> Mapping[str, NDArray[Any]]:
+        """Returns the outputs of a configuration, which is made as it would be built."""
+        family = self._family.with_norms(self.norms({"": choices}))
+        network = family.subnet(choices, "").network
+        # A call each: what it rounds to may depend on all that is in it.
+        return run_on(network, [samples], rows=1)[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
+from skipc.compiler.axes.precision import PrecisionAxis
 from skipc.compiler.axes.skip import units_of
 from skipc.compiler.axes.width import WidthAxis, widths_of
 from skipc.compiler.errors import SelectError
@@ -327,6 +328,12 @@ def price(
         notes.note(f"cost: macs, since the latency of target {profile.name!r} is not known"
                    f" here: {reason}")  # fmt: skip
     kind = options.cost or (CostKind.LATENCY if predicts else CostKind.MACS)
+    if PrecisionAxis.key in options.axes and (kind is not CostKind.LATENCY or profile.latency):
+        raise SelectError(
+            f"--axes {','.join(options.axes)}: int8 has as many operations and parameters as"
+            " float32, and a profile's [latency] table is of float32 alone. Its latency is"
+            " measured where the target's engines run: select there, with --cost latency."
+        )
     measures = reason is None
     prices = Prices(
         kind, problem, profile, options.threads, notes, measures, predicts, yardstick

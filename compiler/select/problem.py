@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from skipc.compiler import axes
 from skipc.compiler.axes.axis import first_names
+from skipc.compiler.axes.precision import PrecisionAxis
 from skipc.compiler.axes.resolution import ResolutionAxis
 from skipc.compiler.axes.skip import SkipAxis, units_of
 from skipc.compiler.axes.width import WidthAxis, widths_of
 from skipc.compiler.bundle.files import checkpoint_sha256
+from skipc.compiler.calibration import Calibration, calibration_cases
 from skipc.compiler.errors import SelectError, SupernetError
 from skipc.compiler.family import Family, open_family
 from skipc.compiler.graph.batch_norms import find_norms
@@ -26,6 +28,8 @@ from skipc.compiler.select.evaluator import EvaluationSettings
 from skipc.compiler.select.groups import Groups
 from skipc.compiler.select.metrics import Metric, check_outputs, find_metric
 from skipc.compiler.select.space import Space
+from skipc.compiler.targets import builder_for
+from skipc.profiles import load_profile
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -124,7 +128,14 @@ def open_problem(
     notes("exporting the network")
     heads = read_heads(checkpoint) if options.exits else ()
     searched = frozenset({SkipAxis.key, *options.axes})
-    family = replace(open_family(supernet, scaling, heads, name), searched=searched)
+    calibration = None
+    if PrecisionAxis.key in options.axes:
+        profile = load_profile(options.target)
+        samples = dict(data.parts.reestimate.inputs)
+        cases = calibration_cases(samples, supernet.inputs, supernet.batch)
+        calibration = Calibration(cases, builder_for(profile).int8_form(profile))
+    family = open_family(supernet, scaling, heads, name, calibration=calibration)
+    family = replace(family, searched=searched)
     network = family.network
     space = searched_space(family, options, notes.note)
     if not name:

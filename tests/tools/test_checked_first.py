@@ -86,7 +86,7 @@ SELECT = {
     "metric": (("--metric", "nowhere:f"), "there is no module 'nowhere'"),
     "search": (("--search", "surogate"), "Did you mean 'surrogate'"),
     "axis": (("--axes", "skip,widht"), "'widht' is no axis. Did you mean 'width'"),
-    "axis of fronts": (("--axes", "precision"), "is decided by no search, but by a front"),
+    "axis of fronts": (("--axes", "gates"), "is decided by no search, but by a front"),
     "axis twice": (("--axes", "skip,skip"), "names an axis twice"),
     "target": (("--target", "cpuu"), "unknown target 'cpuu'"),
     "cost": (("--cost", "latncy"), "Did you mean 'latency'"),

@@ -157,7 +157,7 @@ _constraints_group = group(
     default="skip",
     metavar="AXIS,...",
     callback=_checked_axes,
-    help="What to decide at once: skip, width, resolution.",
+    help="What to decide at once: skip, width, resolution, precision.",
 )
 @click.option(
     "--search",
