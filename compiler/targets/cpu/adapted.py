@@ -171,7 +171,8 @@ def _differing(name: str, node: ir.Node, known: Mapping[str, ir.Node]) -> Iterat
         if mine.ndim != 1 or mine.shape != theirs.shape or mine.dtype != np.float32:
             raise UnsuitedError(
                 f"the graph {name!r} is not the full one without some units: the weights of"
-                f" {output!r} differ, or the scales that int8 was calibrated with"
+                f" {output!r} differ, or the scales that int8 was calibrated with, which"
+                " `skipc build --engines one` lets be the same where norms are"
             )
         yield _Slot(output, place)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _INT8 = (ir.DataType.INT8, ir.DataType.UINT8)
-_PASSING_ON = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+PASSING_ON = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def cut_optimized(optimized: Path, graphs: Sequence[GraphEntry], folder: Path) -> list[Path]:
@@ -142,7 +142,7 @@ def _type(value: ir.Value | None) -> ir.DataType:
             each.dtype for each in producer.inputs if each is not None and not each.shape
         ]
         return next((t for t in reversed(points) if t in _INT8), ir.DataType.FLOAT)
-    if producer.op_type in _PASSING_ON:
+    if producer.op_type in PASSING_ON:
         return _type(producer.inputs[0])
     return ir.DataType.FLOAT
 

@@ -341,12 +341,16 @@ class Cutter:
         import onnx_ir as ir
 
         from skipc.compiler.graph.passes.cut_operands import without
+        from skipc.compiler.graph.passes.drop_requantising import DropRequantisingPass
 
         names = set(skipped)
         cuts = [c for name, unit in self._units.items() if name in names for c in unit.cuts]
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             path = Path(place) / "cut.onnx"
-            ir.save(without(self._model, cuts), path)
+            cut = without(self._model, cuts)
+            DropRequantisingPass()(cut)
+            ir.passes.common.RemoveUnusedNodesPass()(cut)
+            ir.save(cut, path)
             yield path
 
     @contextmanager

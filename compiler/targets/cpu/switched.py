@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from skipc.compiler.targets.cpu.cut import PASSING_ON
 from skipc.compiler.targets.cpu.numbered import subgraphs_in
 from skipc.compiler.targets.cpu.optimized import UnsuitedError
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 MASK = "skipc.units"
 """The further input: by unit, whether it runs."""
 _SPLIT_SINCE = 13
+_INT8 = (int(TensorProto.UINT8), int(TensorProto.INT8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +256,20 @@ class _Assembly:
         return constant
 
     def _kind(self, name: str) -> int:
-        return self._types.get(name) or int(TensorProto.FLOAT)
+        """Returns the type of a value, of which an optimised graph notes few."""
+        place = self._full.makers.get(name)
+        known = self._types.get(name)
+        if known or place is None:
+            return known or int(TensorProto.FLOAT)
+        node = self._full.nodes[place]
+        if node.op_type in PASSING_ON:
+            return self._kind(node.input[0])
+        if node.op_type.startswith("QLinear") or node.op_type == "QuantizeLinear":
+            # The zero point of its result is the last one.
+            read = [self._full.weights[n] for n in node.input if n in self._full.weights]
+            points = [each.data_type for each in read if not each.dims]
+            return next((each for each in reversed(points) if each in _INT8), _INT8[0])
+        return int(TensorProto.FLOAT)
 
     def _info(self, name: str, like: str) -> onnx.ValueInfoProto:
         """Returns a value without a shape, which a blocked layout would not fit."""
