@@ -21,6 +21,7 @@ from skipc.tools.bench import (
     engines,
     exits,
     gates,
+    int8,
     overhead,
     pages,
     policies,
@@ -64,6 +65,7 @@ PARTS: dict[str, list[Part]] = {
     dense.NAME: [dense.bars],
     resolutions.NAME: [*_of(RESNET50, resolutions.bars), resolutions.clutter],
     widths.NAME: [*_of(RESNET50, widths.bars), *_of(VIT_B16, widths.bars)],
+    int8.NAME: [*_of(RESNET50, int8.bars), *_of(VIT_B16, int8.bars)],
 }
 """What makes the bars, by what it is called; each is given the folder for all bundles."""
 

@@ -1,0 +1,77 @@
+"""int8: latency over float32, and what six configurations of it hold over one.
+
+Weights are random and so is the data: nothing here is about accuracy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skipc.compiler.front import Front, FrontEntry, write_front
+from skipc.runtime import Bundle
+from skipc.tools.bench.dense import run_of, weights_bytes
+from skipc.tools.bench.engines import opened
+from skipc.tools.bench.harness import Bar, by_turns_ms, in_fresh_process, ratio, skipc
+from skipc.tools.bench.networks import RESNET50, prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skipc.tools.bench.networks import Network
+
+NAME = "int8"
+_LIMITS = {RESNET50.name: {"int8": 0.33}}
+_SAMPLES = 24
+_ROUNDS = 20
+
+
+def bars(network: Network, folder: Path) -> list[Bar]:
+    """Builds float32 beside int8, and six configurations in int8; returns the bars."""
+    prepare(network, folder)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(_SAMPLES, 3, 224, 224)).astype(np.float32)
+    np.savez(folder / "data.npz", x=images, y=np.arange(_SAMPLES) % 5)
+    limits = _LIMITS.get(network.name, {"int8": 0.4, "int8-dynamic": 0.4})
+    beside = [FrontEntry("fp32"), *(FrontEntry(p, {"precision": p}) for p in limits)]
+    times = _built(network, folder, "precisions", beside, "each")
+    found = []
+    for precision, limit in limits.items():
+        pairs = by_turns_ms(run_of(times, precision), run_of(times, "fp32"), _ROUNDS)
+        what = f"latency of {precision} over float32"
+        found.append(Bar(network.name, what, ratio(pairs), limit))
+    int8 = {"precision": "int8"}
+    chosen = network.front(network.counts).configurations
+    six = [FrontEntry(entry.name, {**entry.choices, **int8}) for entry in chosen]
+    one = _built(network, folder, "one8", six[:1], "each")
+    each = _built(network, folder, "each8", six, "each")
+    single = _built(network, folder, "six8", six, "one")
+    held = {b: in_fresh_process(opened, b.path, 0)[1] for b in (one, each, single)}
+    stored = weights_bytes(each) / weights_bytes(one)
+    own = by_turns_ms(run_of(single, "skip0"), run_of(one, "skip0"), _ROUNDS)
+    what = "six int8 configurations over one"
+    return [
+        *found,
+        Bar(network.name, f"weights.bin of {what}", stored, 1.02),
+        Bar(network.name, f"memory (PSS) of {what}, one session", held[single] / held[one],
+            1.15, note=f"{held[single] / 1e6:.0f} MB"),
+        Bar(network.name, "… a session each", held[each] / held[one], None),
+        Bar(network.name, "latency of one int8 session over its own", ratio(own), None),
+    ]  # fmt: skip
+
+
+def _built(
+    network: Network, folder: Path, name: str, entries: list[FrontEntry], engines: str
+) -> Bundle:
+    """Returns the bundle of some entries, built if it is not there."""
+    path = folder / f"{name}.skipc"
+    if not path.exists():
+        write_front(folder / f"{name}.json", Front(tuple(entries)))
+        skipc(
+            *("build", folder / "ckpt.pt", "--front", folder / f"{name}.json"),
+            *("--target", "cpu", "--model", f"transformers:{network.factory}"),
+            *("--input", "1x3x224x224", "--calibrate", folder / "data.npz"),
+            *("--engines", engines, "--out", path),
+        )
+    return Bundle.open(path)
