@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from threading import RLock
     from types import FrameType
 
@@ -28,10 +28,8 @@ class Executing(Generic[Entry]):
 
     def __init__(self) -> None:
         self._entries: dict[FrameType, Entry] = {}
-
-    def enter(self, frame: FrameType, entry: Entry) -> None:
+        self.enter: Callable[[FrameType, Entry], None] = self._entries.__setitem__
         """Notes what a function is at work on."""
-        self._entries[frame] = entry
 
     def leave(self, frame: FrameType) -> None:
         """Notes that it no longer is. May be called again."""

@@ -50,8 +50,10 @@ class InputChecker:
         named = ((s.name, axis) for s in inputs for axis, size in enumerate(s.shape)
                  if isinstance(size, str))  # fmt: skip
         self._rows = next(named, ("", 0))
-        self._dynamic = bool(self._rows[0])
+        self.dynamic = bool(self._rows[0])
+        """Whether the batch's size is."""
         self._only = inputs[0].name if len(inputs) == 1 else None
+        self._shape, self._dtype = inputs[0].shape, np.dtype(inputs[0].dtype)
 
     def check(self, given: object) -> dict[str, NDArray[Any]]:
         """Returns the arrays by input name; they are the caller's own.
@@ -63,11 +65,14 @@ class InputChecker:
                 byte order or shape is not the expected one; two inputs differ in the
                 batch; or ``nan`` is ``raise`` and a value is not finite.
         """
-        arrays: Mapping[str, Any]
+        arrays: dict[str, Any]
         if type(given) is np.ndarray and self._only is not None:  # no slow look for a mapping
             arrays = {self._only: given}
+            usual = given.dtype is self._dtype and given.shape == self._shape
+            if usual and not self._finite_only:
+                return arrays
         else:
-            arrays = given if isinstance(given, Mapping) else self._single(given)
+            arrays = dict(given) if isinstance(given, Mapping) else self._single(given)
             if arrays.keys() != self._specs.keys():
                 self._refuse_names(arrays)
         for name, (spec, dtype) in self._specs.items():
@@ -81,7 +86,7 @@ class InputChecker:
                     f"input {name!r} has the shape {array.shape}, expected"
                     f" {self._shape_text(spec)}."
                 )
-        if self._dynamic:
+        if self.dynamic:
             self._check_batch(arrays)
         if self._finite_only:
             for name, array in arrays.items():
@@ -95,11 +100,11 @@ class InputChecker:
                         f"input {name!r} holds NaN or infinity. Clean it, or open the engine"
                         " with nan='pass' to run all the same."
                     )
-        return dict(arrays)
+        return arrays
 
     def rows(self, arrays: Mapping[str, Any]) -> int:
         """Returns the size of the dynamic batch; 0 where there is none."""
-        if not self._dynamic:
+        if not self.dynamic:
             return 0
         name, axis = self._rows
         return int(arrays[name].shape[axis])
@@ -122,7 +127,7 @@ class InputChecker:
         _refuse_kind(name, array)
         return array
 
-    def _single(self, given: object) -> Mapping[str, Any]:
+    def _single(self, given: object) -> dict[str, Any]:
         if self._only is None:
             raise InputError(
                 f"the network has {len(self._specs)} inputs, found one {_kind(given)}."
@@ -194,6 +199,8 @@ class OutputChecker:
     def __init__(self, policy: str) -> None:
         _check_policy("nan_outputs", policy, NAN_OUTPUT_POLICIES)
         self._policy = policy
+        self.looks = policy != "pass"
+        """Whether there is anything to check."""
         self._warned: dict[str, object] = {}
 
     def check(self, configuration: str, outputs: Mapping[str, Any]) -> None:
@@ -202,7 +209,7 @@ class OutputChecker:
         Raises:
             NotFiniteError: One holds NaN or infinity, and the policy is ``fall-back``.
         """
-        if self._policy == "pass":
+        if not self.looks:
             return
         for name, array in outputs.items():
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc":

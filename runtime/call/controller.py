@@ -30,8 +30,9 @@ from .record import PLAIN, BegunCall, CallRecord, EndedCall, Tally, Way, failure
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..governor import OperatingPoint, State
+    from ..governor import Decision, OperatingPoint, State
     from ..governor.batches import BatchSizes
+    from ..governor.budget import Budget
     from .lifetime import InFlight
     from .metering import Metering
     from .orders import Orders
@@ -67,6 +68,7 @@ class Controller:
         self._orders, self.in_flight = orders, in_flight
         self.metering = metering
         self._readiness, self._sizes = readiness, sizes
+        self._typical = 0 if sizes is None else sizes.typical
         self._keeper = Keeper()
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
         self._elapsed = Elapsed(opened_ns)
@@ -93,67 +95,87 @@ class Controller:
         """
         try:
             with self.lock:
-                now_s = self._elapsed.at(now_ns)
+                now_s, before = self._elapsed.at(now_ns), self.state
                 budget, pinned = self._orders.budget, self._orders.pinned
                 if hard is not None and hard is not budget.hard:
                     budget = replace(budget, hard=hard)
-                matters = self.metering is not None or budget.has_average
-                idle_s = self._idle_s(now_s) if matters else 0.0
-                self._idle_since_s = now_s
-                before = self.state
+                idle_s, state = 0.0, before
+                if self.metering is not None or budget.has_average:
+                    idle_s = self._idle_s(now_s)
                 if self.metering is not None:
-                    before = self.metering.read(before, idle_s, now_s, now_ns)
+                    before = state = self.metering.read(before, idle_s, now_s, now_ns)
                     self._unsaid += self.metering.take_notes()
                 if budget.has_average or before.account is not None:
                     state = before_choice(before, budget, now_s, idle_s)
-                else:
-                    state = before
-                points: Sequence[OperatingPoint] = self._order
-                if pinned is None:
-                    hanging = self.in_flight.hanging()
-                    if hanging or self.health.bad:
-                        points = self.health.usable(hanging)
-                latency, decision = None, None
-                granted_ms, factor = deadline_ms, 1.0
-                if self._sizes is not None and rows != self._sizes.typical:
-                    factor = self._sizes.factor(rows)
-                    limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
-                    granted_ms = None if limit_ms is None else limit_ms / factor
-                usual = pinned is None and granted_ms is None and factor == 1.0
-                if usual:
-                    decision = self._keeper.decision(points, budget, state)
-                if decision is None:
-                    self.state = after_refusal(state, before)  # until it is sure to run
-                    decision = self._choose(points, budget, state, now_s, pinned, granted_ms)
-                    if factor != 1.0:
-                        decision = decision.of_batch(factor)
-                else:
-                    latency = state.latency
-                    if len(points) > _FEW:  # ten thousand calls are remembered with this
-                        name = decision.configuration
-                        own = {name: latency.log_residuals[name]}
-                        latency = latency._replace(log_residuals=own)
-                if not decision.feasible or self.tally.is_episode:
-                    news = self.tally.is_news(decision.feasible, budget, now_s)
-                    self._orders.check_feasible(decision)
-                    if news and not decision.pinned:
-                        self._unsaid.append(f"the budget cannot be met: {decision.reason}")
-                if latency is None:
-                    after = after_choice(state, budget, decision, now_s, granted_ms)
-                    if usual:
-                        # Neither where engines come and go, nor where it changes the ceiling.
-                        steady = self._readiness is None and after.ceiling is state.ceiling
-                        self._keeper.take(decision, points, budget, state, steady)
-                    state = after
-                self.state = state
-                self.tally.begins(decision.configuration)
-                call = BegunCall(decision, budget, deadline_ms, (), latency, rows, factor)
-                if budget.hard:
-                    call = self._stopping(call)
+                self._idle_since_s = now_s
+                kept = self._keeper.kept
+                if (
+                    kept is not None
+                    and deadline_ms is None
+                    and budget is kept.budget
+                    and rows == self._typical
+                    and pinned is None
+                    and not (self.in_flight.may_hang or self.health.bad)
+                    and kept.stands(state, now_s)
+                ):
+                    decision = kept.decision(state)
+                    if decision is not None:
+                        if self.tally.is_episode or not decision.feasible:
+                            self.state = after_refusal(state, before)
+                            self._judge(decision, budget, now_s)
+                        self.state = state
+                        self.tally.begins(decision.configuration)
+                        latency = state.latency
+                        if len(self._order) > _FEW:  # ten thousand calls are remembered
+                            latency = latency.alone(decision.configuration)
+                        call = BegunCall(decision, budget, None, (), latency, rows)
+                        return self._stopping(call) if budget.hard else call
+                self.state = after_refusal(state, before)  # until it is sure to run
+                asked = pinned, deadline_ms, rows
+                call, self.state = self._decided(state, budget, now_s, *asked)
+                self.tally.begins(call.configuration)
+                return self._stopping(call) if budget.hard else call
         finally:
             if self._unsaid:
                 self._say()
-        return call
+
+    def _decided(
+        self,
+        state: State,
+        budget: Budget,
+        now_s: float,
+        pinned: str | None,
+        deadline_ms: float | None,
+        rows: int,
+    ) -> tuple[BegunCall, State]:
+        """Returns a call that was decided on in ``state``, and the state from then on."""
+        points: Sequence[OperatingPoint] = self._order
+        if pinned is None:
+            points = self.health.usable(self.in_flight.hanging())
+        granted_ms, factor = deadline_ms, 1.0
+        if self._sizes is not None and rows != self._typical:
+            factor = self._sizes.factor(rows)
+            limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
+            granted_ms = None if limit_ms is None else limit_ms / factor
+        decision = self._choose(points, budget, state, now_s, pinned, granted_ms)
+        if factor != 1.0:
+            decision = decision.of_batch(factor)
+        if self.tally.is_episode or not decision.feasible:
+            self._judge(decision, budget, now_s)
+        after = after_choice(state, budget, decision, now_s, granted_ms)
+        all_may = pinned is None and points is self._order
+        if all_may and granted_ms is None and factor == 1.0:
+            # Neither where engines come and go, nor where it changes the ceiling.
+            steady = self._readiness is None and after.ceiling is state.ceiling
+            self._keeper.take(decision, points, budget, state, now_s, steady)
+        return BegunCall(decision, budget, deadline_ms, (), None, rows, factor), after
+
+    def _judge(self, decision: Decision, budget: Budget, now_s: float) -> None:
+        """Takes note of whether a budget can be met; ``BudgetError`` where that is refused."""
+        news = self.tally.is_news(decision.feasible, budget, now_s)
+        self._orders.check_feasible(decision)
+        if news and not decision.pinned:
+            self._unsaid.append(f"the budget cannot be met: {decision.reason}")
 
     def _stopping(self, call: BegunCall) -> BegunCall:
         """Returns a call with what it needs to stop in time, where its route has stages."""
@@ -178,37 +200,35 @@ class Controller:
         zero if the clock went back meanwhile. ``ran`` tells whether the engine ran to its end,
         even if what it returned was refused; ``way`` how far it came.
         """
-        stage, alike, stopped_by, route, units, work = way
         with self.lock:
-            name, budget = call.decision.configuration, call.budget
-            point, took_ms = self.points[name], max(latency_ms, 0.0)
-            learns = ran and alike and latency_ms >= 0 and not call.decision.loading
+            name, budget, state = call.decision.configuration, call.budget, self.state
+            point, took_ms = self.points[name], latency_ms if latency_ms > 0 else 0.0
             # Else what few units ran for would be learnt as a faster device.
-            whole_ms = took_ms / work
+            whole_ms = took_ms if way is PLAIN else took_ms / way.work
+            learns = ran and way.alike and latency_ms >= 0 and not call.decision.loading
             seen_ms = whole_ms if learns else None
             now_s = self._elapsed.at(now_ns)
-            started_s, idle_s, state = now_s - took_ms / 1000, 0.0, self.state
+            started_s, idle_s = now_s - took_ms / 1000, 0.0
             if self.metering is not None or self._orders.budget.has_average:
                 idle_s = self._idle_s(started_s)  # for the choice
             spent_mj = call.factor * state.energy.call_mj.get(name, 0.0)
             if self._sizes is not None and seen_ms is not None:
-                log = log_factor(point, state.latency, whole_ms, stage)
+                log = log_factor(point, state.latency, whole_ms, way.stage)
                 known = self._sizes.observe(call.rows, log)
                 seen_ms = whole_ms / call.factor if known else None
             if not ran:  # one that fails half-way took half of the energy
                 (usual_ms,) = typical_ms([point], state.latency)
                 spent_mj *= min(took_ms / (call.factor * usual_ms), 1.0)
-            failed, metered_mj = bool(failure), None
             self.state = after_call(
-                *(state, budget, point, seen_ms, spent_mj, now_s, idle_s, stage, failed),
-                took_ms=took_ms / call.factor,
+                *(state, budget, point, seen_ms, spent_mj, now_s, idle_s, way.stage),
+                *(bool(failure), took_ms / call.factor),
             )
+            metered_mj = None
             if self.metering is not None:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
                 self.metering.charge(name, spent_mj, (started_s, now_s))
-            ended = now_s, took_ms, call, metered_mj, failure, stage, stopped_by, route, units
-            self.tally.ends(EndedCall(*ended))
+            self.tally.ends(EndedCall(now_s, took_ms, call, metered_mj, failure, way))
             self._idle_since_s = now_s
 
     def _idle_s(self, now_s: float) -> float:
@@ -269,6 +289,7 @@ class Controller:
             self.state = with_point(self.state, self._order, point)
             self.points = {**self.points, point.configuration: point}
             self._order = tuple(self.points.values())
+            self._keeper.forget()
             self.health.add(point)
             self.tally.calls[point.configuration] = 0
             self._orders.add(point)

@@ -37,11 +37,8 @@ _NONE: Mapping[str, int] = {}
 class ActiveCall:
     """What a call runs now, since when (None while no engine runs), and whether it hangs."""
 
-    __slots__ = ("configuration", "hangs", "start_ns")
-
-    def __init__(self) -> None:
-        self.configuration, self.hangs = "", False
-        self.start_ns: int | None = None
+    configuration, hangs = "", False  # of the class, which makes a call cheap
+    start_ns: int | None = None
 
     def starts(self, configuration: str, start_ns: int) -> None:
         """Notes what runs from now on."""
@@ -54,7 +51,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._calls: Executing[ActiveCall] = Executing()
-        self._may_hang = False
+        self.may_hang = False
+        """Whether one of them may hang: see ``hanging``."""
         self.closed = False
         """Whether further calls are refused."""
 
@@ -92,16 +90,16 @@ class InFlight:
 
     def hanging(self) -> Mapping[str, int]:
         """Returns how many calls of a configuration hang, by its name."""
-        if not self._may_hang:
+        if not self.may_hang:
             return _NONE
-        self._may_hang = False
+        self.may_hang = False
         found = Counter(
             call.configuration
             for call in self._calls
             if call.hangs and call.start_ns is not None
         )
         if found:
-            self._may_hang = True
+            self.may_hang = True
         return found
 
     def look(self, now_ns: int, limit_ms: float) -> list[str]:
@@ -111,7 +109,7 @@ class InFlight:
             start_ns = call.start_ns
             late = start_ns is not None and now_ns - start_ns > limit_ms * 1e6
             if late and not call.hangs:
-                call.hangs = self._may_hang = True
+                call.hangs = self.may_hang = True
                 found.add(call.configuration)
         return sorted(found)
 

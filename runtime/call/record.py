@@ -80,14 +80,12 @@ class EndedCall(NamedTuple):
     begun: BegunCall
     metered_mj: float | None
     failure: str
-    stage: int
-    stopped_by: str
-    route: tuple[str, ...] = ()
-    units: Mapping[str, float] = NO_UNITS
+    way: Way
 
     def record(self, points: Mapping[str, OperatingPoint]) -> CallRecord:
         """Returns the record; a decision that was kept with what it predicts for this call."""
-        time_s, latency_ms, begun, metered_mj, failure, stage, stopped_by, route, units = self
+        time_s, latency_ms, begun, metered_mj, failure, way = self
+        stage, _, stopped_by, route, units, _ = way
         decision, budget, deadline_ms, _, latency, *_ = begun
         if latency is not None:
             point = points[decision.configuration]

@@ -68,6 +68,11 @@ class Account(NamedTuple):
         """Mean time from one call's start to the next one's; 0 before two calls."""
         return self.pace.over_s / self.pace.calls if self.pace.calls > 0 else 0.0
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether time counts: under an energy per inference, or a latency, it does not."""
+        return self.budget.power_w is not None or self.budget.energy_j is not None
+
     def is_of(self, budget: Budget) -> bool:
         """Tells whether ``budget`` grants the same averages."""
         return budget is self.budget or budget.averages == self.budget.averages
@@ -98,10 +103,13 @@ class Account(NamedTuple):
 def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
     """Returns the account of a budget that takes another one's place.
 
-    The calls' pace stays known, and what was saved or is owed stays, within the new bounds. Of
-    a battery that is no more than one call's grant: what is left of it is granted anew.
+    The calls' pace stays known where time counted, and what was saved or is owed stays, within
+    the new bounds. Of a battery that is no more than one call's grant: what is left of it is
+    granted anew.
     """
     anew = account._replace(budget=budget, opened_s=now_s)
+    if not account.is_timed:
+        anew = anew._replace(settled_s=now_s)
     saved_mj = 0.0 if account.budget.energy_j is None else account.battery_mj
     call_mj = anew.battery_w * anew.period_s * _MJ_PER_WS
     anew = anew._replace(battery_mj=_bounded(saved_mj, call_mj))
@@ -119,6 +127,8 @@ def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
 
 def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     """Returns the account at the start of a call; ``idle_mj`` was spent since the last one."""
+    if not account.is_timed:
+        return account
     calls, over_s, started_s = account.pace
     if started_s >= 0:
         # A pause saves no more than a burst: a longer one must not stretch the pace either.
@@ -167,6 +177,11 @@ def _settled(
     others lose ``spent_mj``.
     """
     budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, _, latency_ms = account
+    if budget.energy_mj is not None and not account.is_timed:
+        energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)
+        return Account(
+            budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, pace, latency_ms
+        )
     elapsed_s = now_s - settled_s if now_s > settled_s else 0.0
     if budget.energy_mj is not None:
         energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)

@@ -133,6 +133,11 @@ class LatencyEstimate(NamedTuple):
         """Returns what ``configuration`` alone deviates by, as a factor."""
         return math.exp(self.log_residuals[configuration])
 
+    def alone(self, configuration: str) -> LatencyEstimate:
+        """Returns the estimate of one configuration, without all others' residuals."""
+        own = {configuration: self.log_residuals[configuration]}
+        return self._replace(log_residuals=own)
+
     @property
     def most_beyond(self) -> float:
         """How far beyond the median noise reaches: what lies further out was held up.

@@ -85,14 +85,25 @@ def test_what_is_kept_is_what_would_be_decided(seed):
     assert compared(seed) > 0.1
 
 
-@pytest.mark.parametrize(
-    ("budget", "least"),
-    [(Budget(), 0.99), (Budget(latency_ms=7.0), 0.9), (Budget(energy_mj=60.0), 0.9)],
+MANY = tuple(
+    OperatingPoint(f"c{n}", -n, 9.0 - 0.01 * n, 9.3 - 0.01 * n, energy_mj=90.0 - 0.1 * n)
+    for n in range(500)
 )
-def test_under_a_budget_that_stays_hardly_anything_is_decided_anew(budget, least):
-    named = {point.configuration: point for point in FAMILY}
+
+
+@pytest.mark.parametrize(
+    ("points", "budget", "least"),
+    [
+        (FAMILY, Budget(), 0.99),
+        (FAMILY, Budget(latency_ms=7.0), 0.9),
+        (FAMILY, Budget(energy_mj=60.0), 0.9),
+        (MANY, Budget(latency_ms=7.0), 0.8),
+    ],
+)
+def test_under_a_budget_that_stays_hardly_anything_is_decided_anew(points, budget, least):
+    named = {point.configuration: point for point in points}
     orders = Orders(named, "accuracy", True, budget)
-    control = Controller(named, first_state(FAMILY), orders, InFlight())
+    control = Controller(named, first_state(points), orders, InFlight())
     now_ns, kept, calls = 0, 0, 600
     for noise in np.random.default_rng(0).normal(0, 0.02, calls):
         begun = control.begin(now_ns)
