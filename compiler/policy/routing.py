@@ -111,7 +111,7 @@ def _stop(route: Sequence[Stage], ran: Sequence[Mapping[str, NDArray[Any]]]) -> 
     at, before = 0, dict[str, Any]()
     while (test := route[at].test) is not None:
         stage, tested = route[at], ran[at][test.output]
-        (following,) = goes_to(test, at, tested, before.get(stage.tested)).tolist()
+        (following,) = goes_to(test, at, tested, before.get(stage.tested))
         before[stage.tested] = tested
         if following == at:
             break

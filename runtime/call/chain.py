@@ -175,17 +175,17 @@ class Chain:
                     if self._now_ns() + stage_ms * 1e6 > until_ns:
                         rows.at, late = len(self._steps), min(late, rows.reached)
                         continue
-                before = rows.answer.get(step.tested)
+                before = rows.answer.get(step.tested) if step.tested else None
                 rows.pass_stage(number, step)
                 rows.at = len(self._steps)
                 if step.test is None:
                     continue
                 tested = rows.found[number][step.test.output]
-                going = goes_to(step.test, number, tested, before, bias).tolist()
+                going = goes_to(step.test, number, tested, before, bias)
                 if until_ns is not None and step.test.stages:
                     wanted = going
                     open_ways = self._in_time(number, step.test, until_ns, upto_ms)
-                    going = goes_to(step.test, number, tested, None, bias, open_ways).tolist()
+                    going = goes_to(step.test, number, tested, None, bias, open_ways)
                     if going != wanted:
                         late = min(late, *going)
                 if len(rows.places) > 1 and self._row_axes:

@@ -25,42 +25,49 @@ class _Softmax(NamedTuple):
 
     below: Floats
     exp: Floats
-    total: Floats
+    total: Any
 
 
 def _softmax(logits: Floats) -> _Softmax:
-    # Reductions called directly: their methods cost as much again as 1,000 classes do.
-    below = logits - np.maximum.reduce(logits, -1)[..., None]
+    """Returns what all scores are made of; takes ``logits`` to pieces."""
+    if logits.ndim == 1:  # by what NumPy is quickest in: calls cost more than 1,000 classes
+        below = np.subtract(logits, logits[logits.argmax()], logits)
+        exp = np.exp(below)
+        return _Softmax(below, exp, float(np.add.reduce(exp)))
+    below = np.subtract(logits, np.maximum.reduce(logits, -1)[..., None], logits)
     exp = np.exp(below)
     return _Softmax(below, exp, np.add.reduce(exp, -1))
 
 
-def _max_softmax(of: _Softmax) -> Floats:
+def _max_softmax(of: _Softmax) -> Any:
     """Returns the largest probability."""
     return 1.0 / of.total
 
 
-def _margin(of: _Softmax) -> Floats:
+def _margin(of: _Softmax) -> Any:
     """Returns how far the two largest probabilities are apart; 1 of one class."""
     if of.exp.shape[-1] < 2:
         return np.ones_like(of.total)
-    found: Floats = (1.0 - np.partition(of.exp, -2)[..., -2]) / of.total
-    return found
+    if of.exp.ndim > 1:
+        return (1.0 - np.partition(of.exp, -2)[..., -2]) / of.total
+    others = of.exp.copy()
+    others[of.below.argmax()] = 0.0
+    return (1.0 - others.item(others.argmax())) / of.total
 
 
-def _entropy(of: _Softmax) -> Floats:
+def _entropy(of: _Softmax) -> Any:
     """Returns the entropy, as a share of the largest possible: 0 is sure."""
     classes = of.exp.shape[-1]
     if classes < 2:
         return np.zeros_like(of.total)
-    terms = of.exp * np.maximum(of.below, _NEVER)
-    found: Floats = np.log(of.total) - np.add.reduce(terms, -1) / of.total
-    return found / math.log(classes)
+    terms = np.maximum(of.below, _NEVER)
+    terms *= of.exp
+    return (np.log(of.total) - np.add.reduce(terms, -1) / of.total) / math.log(classes)
 
 
 _NEVER = -1000.0
 """Below this ``exp`` is 0, which times a logarithm of minus infinity were no number."""
-_SCORES: Mapping[str, Callable[[_Softmax], Floats]] = {
+_SCORES: Mapping[str, Callable[[_Softmax], Any]] = {
     "max-softmax": _max_softmax,
     "margin": _margin,
     "entropy": _entropy,
@@ -77,26 +84,36 @@ def score(test: Test, output: NDArray[Any], before: NDArray[Any] | None = None) 
         before: What the rows were answered before, as ``output``; for ``agreement``, which is
             0 without it.
     """
-    if "agreement" in test.scores and len(test.scores) == 1:
-        return test.scores["agreement"] * _agreement(output, before)
-    rows = output.astype(np.float64)
-    if "value" in test.scores:
-        own: Floats = rows.reshape(len(rows), -1)[:, 0]
-        return test.scores["value"] * own
-    logits = rows if test.temperature == 1 else rows / test.temperature
-    if logits.ndim > 2:
-        logits = np.moveaxis(logits.reshape(*logits.shape[:2], -1), 1, -1)
-    elif len(logits) == 1:  # as at run time: what follows takes half as long of a vector
-        (logits,) = logits
-    softmax = _softmax(logits)
+    return np.array(_score(test, output, before), ndmin=1)
+
+
+def _score(test: Test, output: NDArray[Any], before: NDArray[Any] | None) -> Any:
+    """Returns ``score``, as a single number of one row."""
+    softmax: _Softmax | None = None
     total: Any = 0.0
     for name, weight in test.scores.items():
         if name == "agreement":
             total = total + weight * _agreement(output, before)
-            continue
-        found = _SCORES[name](softmax)
-        total = total + weight * (found if found.ndim < 2 else found.mean(axis=1))
-    return np.array(total, ndmin=1)
+        elif name == "value":
+            total = total + weight * output.astype(np.float64).reshape(len(output), -1)[:, 0]
+        else:
+            if softmax is None:
+                softmax = _softmax(_logits(test, output))
+            found = _SCORES[name](softmax)
+            total = total + weight * (found if softmax.exp.ndim < 3 else found.mean(axis=1))
+    return total
+
+
+def _logits(test: Test, output: NDArray[Any]) -> Floats:
+    """Returns a copy of an answer as logits, the classes last; of one row without the rows."""
+    if output.ndim == 2 and len(output) == 1:
+        output = output[0]
+    logits = output.astype(np.float64)
+    if test.temperature != 1:
+        logits /= test.temperature
+    if logits.ndim > 2:
+        logits = np.moveaxis(logits.reshape(*logits.shape[:2], -1), 1, -1)
+    return logits
 
 
 def _agreement(output: NDArray[Any], before: NDArray[Any] | None) -> NDArray[Any]:
@@ -114,7 +131,7 @@ def goes_to(
     before: NDArray[Any] | None = None,
     bias: float | None = None,
     open_ways: Sequence[bool] = (),
-) -> NDArray[np.intp]:
+) -> list[int]:
     """Returns the stage that each row goes to; its own number where it is answered.
 
     A row whose score is not a number goes on. ``output`` is what the test looks at, and
@@ -122,13 +139,13 @@ def goes_to(
     router's, see ``ways_of``.
     """
     if test.stages:
-        return np.asarray(test.stages, np.intp)[ways_of(test, output, bias, open_ways)]
-    later, jump = stage + 1, test.jump
+        return [test.stages[way] for way in ways_of(test, output, bias, open_ways).tolist()]
+    total, later, jump = _score(test, output, before), stage + 1, test.jump
     going = []
-    for total in score(test, output, before).tolist():
-        at = stage if total >= test.threshold else later
-        going.append(jump.stage if jump is not None and total < jump.below else at)
-    return np.array(going, np.intp)
+    for value in total.tolist() if isinstance(total, np.ndarray) else (total,):
+        at = stage if value >= test.threshold else later
+        going.append(jump.stage if jump is not None and value < jump.below else at)
+    return going
 
 
 def ways_of(

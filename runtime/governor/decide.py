@@ -101,8 +101,7 @@ def decide(
                 bound = found.feasible, found.binding, found.limit
                 return _decision(chosen, state, *bound, *counts, partner, ceiling)
     binding = "latency" if waiting or len(fitting) < len(candidates) else ""
-    decision = _decision(chosen, state, True, binding, limit_ms, *counts)
-    return replace(decision, waiting=waiting) if waiting else decision
+    return _decision(chosen, state, True, binding, limit_ms, *counts, waiting=waiting)
 
 
 def _answering(
@@ -151,8 +150,8 @@ def _pinned(
     found = None if state.account is None else turn((point,), state)
     meets = (found is None or found.feasible) and log <= log_limit
     reaches = budget.min_accuracy is None or point.rank >= budget.min_accuracy
-    decision = _decision((point, log), state, meets and reaches, "", 0.0, 0, configurations)
-    return replace(decision, pinned=True)
+    feasible, counts = meets and reaches, (0, configurations)
+    return _decision((point, log), state, feasible, "", 0.0, *counts, pinned=True)
 
 
 def _admitted(
@@ -192,6 +191,8 @@ def _decision(
     configurations: int = 0,
     partner: str = "",
     ceiling: float | None = None,
+    pinned: bool = False,
+    waiting: int = 0,
 ) -> Decision:
     point, log = candidate
     name = point.configuration
@@ -206,4 +207,6 @@ def _decision(
         configurations,
         partner,
         point.rank if ceiling is None else ceiling,
+        pinned,
+        waiting,
     )
