@@ -220,9 +220,9 @@ class Controller:
                 (usual_ms,) = typical_ms([point], state.latency)
                 spent_mj *= min(took_ms / (call.factor * usual_ms), 1.0)
             self.state = after_call(
-                *(state, budget, point, seen_ms, spent_mj, now_s, idle_s, way.stage),
-                *(bool(failure), took_ms / call.factor),
-            )
+                state, budget, point, seen_ms, spent_mj, now_s, idle_s, way.stage,
+                bool(failure), took_ms / call.factor,
+            )  # fmt: skip
             metered_mj = None
             if self.metering is not None:
                 metered_mj = self.metering.total_mj

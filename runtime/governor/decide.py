@@ -122,7 +122,7 @@ def _late(
 ) -> Decision:
     """Returns the decision where none is in time as surely as the quantile says."""
     latency, points = state.latency, [point for point, _ in candidates]
-    level, scatter, _ = latency.next_phase
+    level, scatter, _, _ = latency.next_phase
     medians_ms = typical_ms(points, latency._replace(log_slowdown=level))
     kept = [
         kept_share(point, ms, scatter, latency.stalls, limit_ms)

@@ -81,7 +81,8 @@ class Kept:
         self._reach = budget.deviations / DEVIATIONS_AT_99
         learnt = self._reach * latency.tail
         self._start = latency.log_slowdown + learnt
-        self._moves = self._limit < math.inf or self._rival < math.inf
+        compared = self._limit, self._rival, *self._better[:1]
+        self._moves = min(compared) < math.inf
         self._tail_above, self._tail_below = _alike(reaching, budget.deviations, learnt)
         self._above, self._below = math.inf, -math.inf
         self._fitting, self._waiting = bisect_right(self._logs, self._limit), 0

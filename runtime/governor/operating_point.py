@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -125,6 +126,7 @@ class OperatingPoint:
         )
 
 
+@lru_cache(maxsize=64)
 def spread_of(deviations: float) -> tuple[float, float]:
     """Returns how often a quantile lies ``log_slope`` and ``log_tail_slope`` off the median.
 
