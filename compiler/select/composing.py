@@ -19,6 +19,8 @@ from skipc.compiler.policy.choosing import BestRoute, Chain, best_routes
 from skipc.compiler.policy.policies import LOSSES, Gates, outcome_of
 from skipc.compiler.select.answering import Answering, answering
 from skipc.compiler.select.choosing import thinned
+from skipc.compiler.select.hand_over import hand_over_ms
+from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import front_of
 from skipc.compiler.select.space import Candidate
 
@@ -243,8 +245,9 @@ def _routes(
         chain for chain in _cascades(found, largest) if _is_fast_enough(chain, constraints)
     ]
     by_name = {str(number): chain for number, chain in enumerate(chains)}
+    stage = _stage_cost(found, largest)
     best = best_routes(
-        [Chain(name, *_joined(chain)) for name, chain in by_name.items()],
+        [Chain(name, *_joined(chain, stage)) for name, chain in by_name.items()],
         largest.full.score,
         _drops(constraints),
     )
@@ -253,16 +256,32 @@ def _routes(
     for route in best:
         same = (route.chain.name, route.gates) in seen
         seen.append((route.chain.name, route.gates))
-        early = None if same else _routed(by_name[route.chain.name], route, largest)
+        early = None if same else _routed(by_name[route.chain.name], route, largest, stage)
         if early is not None:
             routes.append(early)
     return routes
 
 
-def _joined(chain: Sequence[Answering]) -> Iterator[Answers]:
-    """Returns what the exits of networks answer, asked one after the other, on each part."""
+def _stage_cost(found: Sequence[Answering], largest: Searched) -> float:
+    """Returns what going on to a next stage costs, beside what the networks cost."""
+    prices = largest.prices
+    if prices.kind is not CostKind.LATENCY or not prices.measures:
+        return 0.0
+    return hand_over_ms(found[0].answers[0].logits.shape[-1])
+
+
+def _joined(chain: Sequence[Answering], stage: float) -> Iterator[Answers]:
+    """Returns what the exits of networks answer, asked one after the other, on each part.
+
+    ``stage`` is what going on costs each time.
+    """
     for part in zip(*(one.answers for one in chain), strict=True):
-        yield Answers.joined(part)
+        joined = Answers.joined(part)
+        yield replace(joined, upto_ms=_with_stages(joined.upto_ms, stage))
+
+
+def _with_stages(upto: NDArray[np.float64], stage: float) -> NDArray[np.float64]:
+    return upto + stage * np.arange(len(upto))
 
 
 def _cascades(found: Sequence[Answering], largest: Searched) -> list[tuple[Answering, ...]]:
@@ -315,8 +334,13 @@ def _is_fast_enough(chain: Sequence[Answering], constraints: Constraints) -> boo
     return longest_ms is None or sum(predicted_ms) <= longest_ms
 
 
-def _routed(chain: Sequence[Answering], route: BestRoute, largest: Searched) -> Early | None:
-    """Returns a configuration of those exits that answer something; None if only one does."""
+def _routed(
+    chain: Sequence[Answering], route: BestRoute, largest: Searched, stage: float
+) -> Early | None:
+    """Returns a configuration of those exits that answer something; None if only one does.
+
+    ``stage`` is what going on to a next one costs.
+    """
     used = [number for number, share in enumerate(route.selection.shares) if share > 0]
     if len(used) < 2:
         return None
@@ -326,17 +350,18 @@ def _routed(chain: Sequence[Answering], route: BestRoute, largest: Searched) -> 
         parts += [one.at(own)] if own else []
         begin += len(one.exits)
     gates, loss = Gates(renumbered(route.gates.tests, used)), LOSSES["max-error"]
-    _, chosen, reported = _joined(parts)
+    _, chosen, reported = _joined(parts, stage)
     selection, report = (outcome_of(gates, each, loss) for each in (chosen, reported))
     ms = [one.ms for one in parts]
 
-    def mean(upto: Sequence[NDArray[np.float64] | None]) -> float | None:
+    def mean(upto: Sequence[NDArray[np.float64] | None], stage: float = 0.0) -> float | None:
         """Returns what a sample takes of something that is known up to each exit."""
         known = [each for each in upto if each is not None]
         if len(known) < len(upto):
             return None
         before = np.cumsum([0.0, *(each[-1] for each in known[:-1])])
         taken = np.concatenate([b + e for b, e in zip(before, known, strict=True)])
+        taken = _with_stages(taken, stage)
         return outcome_of(gates, replace(reported, upto_ms=taken), loss).mean_ms
 
     points = 100 * route.drop
@@ -368,7 +393,7 @@ def _routed(chain: Sequence[Answering], route: BestRoute, largest: Searched) -> 
         cost=selection.mean_ms,
         macs=macs,
         parameters=sum(one.parameters[-1] for one in parts),
-        measured_ms=mean(ms),
+        measured_ms=mean(ms, stage),
         why=f"{route.policy} of {whole}, the fastest with a drop of at most {points:g}:"
         f" {selection.mean_ms / cost:.2f} of what {what}"
         + ("" if route.policy == "uniform threshold" else f"; {beaten}"),

@@ -100,7 +100,7 @@ class Controller:
                 if hard is not None and hard is not budget.hard:
                     budget = replace(budget, hard=hard)
                 idle_s, state = 0.0, before
-                if self.metering is not None or budget.has_average:
+                if self.metering is not None or budget.is_timed:
                     idle_s = self._idle_s(now_s)
                 if self.metering is not None:
                     before = state = self.metering.read(before, idle_s, now_s, now_ns)
@@ -209,7 +209,7 @@ class Controller:
             seen_ms = whole_ms if learns else None
             now_s = self._elapsed.at(now_ns)
             started_s, idle_s = now_s - took_ms / 1000, 0.0
-            if self.metering is not None or self._orders.budget.has_average:
+            if self.metering is not None or self._orders.budget.is_timed:
                 idle_s = self._idle_s(started_s)  # for the choice
             spent_mj = call.factor * state.energy.call_mj.get(name, 0.0)
             if self._sizes is not None and seen_ms is not None:

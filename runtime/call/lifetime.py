@@ -51,6 +51,8 @@ class InFlight:
 
     def __init__(self) -> None:
         self._calls: Executing[ActiveCall] = Executing()
+        self.end = self._calls.leave
+        """Notes that the call of a frame has ended."""
         self.may_hang = False
         """Whether one of them may hang: see ``hanging``."""
         self.closed = False
@@ -67,10 +69,6 @@ class InFlight:
         if self.closed:  # after it is seen: whoever closes looks for calls afterwards
             self.check_open()
         return call
-
-    def end(self, frame: FrameType) -> None:
-        """Notes that a call has ended."""
-        self._calls.leave(frame)
 
     def check_open(self) -> None:
         """Raises ``ClosedError`` if the engine was closed."""

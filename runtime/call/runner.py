@@ -91,7 +91,7 @@ class Runner:
     ) -> Outputs:
         start_ns = end_ns = begun_ns
         ran, failure, way = False, "interrupted", PLAIN
-        name = begun.configuration
+        name = begun.decision.configuration
         try:
             start_ns = end_ns = self._now_ns()
             call.starts(name, start_ns)

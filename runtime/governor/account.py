@@ -68,11 +68,6 @@ class Account(NamedTuple):
         """Mean time from one call's start to the next one's; 0 before two calls."""
         return self.pace.over_s / self.pace.calls if self.pace.calls > 0 else 0.0
 
-    @property
-    def is_timed(self) -> bool:
-        """Whether time counts: under an energy per inference, or a latency, it does not."""
-        return self.budget.power_w is not None or self.budget.energy_j is not None
-
     def is_of(self, budget: Budget) -> bool:
         """Tells whether ``budget`` grants the same averages."""
         return budget is self.budget or budget.averages == self.budget.averages
@@ -108,7 +103,7 @@ def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
     granted anew.
     """
     anew = account._replace(budget=budget, opened_s=now_s)
-    if not account.is_timed:
+    if not account.budget.is_timed:
         anew = anew._replace(settled_s=now_s)
     saved_mj = 0.0 if account.budget.energy_j is None else account.battery_mj
     call_mj = anew.battery_w * anew.period_s * _MJ_PER_WS
@@ -127,7 +122,7 @@ def reopen_account(account: Account, budget: Budget, now_s: float) -> Account:
 
 def call_begins(account: Account, now_s: float, idle_mj: float) -> Account:
     """Returns the account at the start of a call; ``idle_mj`` was spent since the last one."""
-    if not account.is_timed:
+    if not account.budget.is_timed:
         return account
     calls, over_s, started_s = account.pace
     if started_s >= 0:
@@ -177,7 +172,7 @@ def _settled(
     others lose ``spent_mj``.
     """
     budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, _, latency_ms = account
-    if budget.energy_mj is not None and not account.is_timed:
+    if budget.energy_mj is not None and not budget.is_timed:
         energy_mj = _bounded(energy_mj + saved_mj, BURST_CALLS * budget.energy_mj)
         return Account(
             budget, opened_s, settled_s, energy_mj, power_mj, battery_mj, pace, latency_ms

@@ -89,6 +89,8 @@ class Budget:
     """The quantile in standard deviations of a normal distribution."""
     has_average: bool = field(init=False, repr=False, compare=False)
     """Whether something is limited on average, which is met by mixing."""
+    is_timed: bool = field(init=False, repr=False, compare=False)
+    """Whether such a limit is of energy over time."""
 
     def __post_init__(self) -> None:
         for name in _LIMITS:
@@ -106,6 +108,8 @@ class Budget:
         object.__setattr__(self, "deviations", _NORMAL.inv_cdf(quantile))
         given = any(limit is not None for limit in self.averages)
         object.__setattr__(self, "has_average", given)
+        timed = self.power_w is not None or self.energy_j is not None
+        object.__setattr__(self, "is_timed", timed)
 
     def _check_floor(self) -> None:
         if self.min_accuracy is None:

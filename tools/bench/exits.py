@@ -17,11 +17,10 @@ import numpy as np
 
 from skipc.compiler.front import ExitTest, Front, FrontEntry, write_front
 from skipc.compiler.heads import Head, write_heads
-from skipc.runtime import AdaptiveEngine, Budget, Bundle, OperatingPoint, TensorSpec
+from skipc.compiler.select.hand_over import hand_over_ms
+from skipc.runtime import AdaptiveEngine, Budget, Bundle, OperatingPoint
 from skipc.runtime.backends import open_backend
-from skipc.runtime.backends.null import NullBackend
-from skipc.runtime.bundle.route import Stage, Test
-from skipc.runtime.load.opening import Family, family_of
+from skipc.runtime.load.opening import family_of
 from skipc.runtime.load.points import points_here
 from skipc.tools.bench.budgets import HALF_PERIOD_S, neighbours, random_family
 from skipc.tools.bench.harness import Bar, by_turns_ms, ratio, timed_ms
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skipc.runtime.backends import Arrays, Backend, Engine, Outputs, Sharing
+    from skipc.runtime.bundle.route import Stage
 
 NAME = "early exits"
 _HEADS = {
@@ -171,39 +171,8 @@ def _times(folder: Path) -> list[Bar]:
 
 def _overheads() -> list[Bar]:
     """Returns what a stage costs besides its graph: feed, test, hand over."""
-    outputs = {
-        "logits": np.zeros((1, _CLASSES), np.float32),
-        "hidden": np.zeros((1, 64, 56, 56), np.float32),
-    }
-    names = ("one", *(f"stage{at}" for at in range(5)))
-    backend = NullBackend(dict.fromkeys(names, 0.0), lambda graph, inputs: outputs)
-    test = Test("logits", {"max-softmax": 1.0}, threshold=_GO_ON)
-    feeds: dict[str, str] = {}
-    route = []
-    for at, name in enumerate(names[1:]):
-        route.append(Stage(name, feeds, test=test if at < 4 else None))
-        feeds = {"hidden": f"{at}.hidden"}
-    logits = TensorSpec("logits", "float32", (1, _CLASSES))
-    images = TensorSpec("images", "float32", (1, 3, 224, 224))
-    hidden = TensorSpec("hidden", "float32", (1, 64, 56, 56))
-    graphs = {
-        name: _Ends((images,) if at == 0 else (hidden,), (logits, hidden))
-        for at, name in enumerate(names[1:])
-    }
-    one = (Stage("one", answers={"logits": "logits"}),)
-    family = Family({"one": one, "five": route}, (logits,), graphs)
-    points = [_point("one", 1), _point("five", 5)]
-    image = np.zeros((1, 3, 224, 224), np.float32)
-    with AdaptiveEngine(points, (images,), backend, family=family) as engine:
-
-        def calls(name: str) -> None:
-            engine.pin(name)
-            for _ in range(500):
-                engine(image)
-
-        pairs = by_turns_ms(partial(calls, "five"), partial(calls, "one"), 15)
-    per_stage_us = statistics.median(five - one for five, one in pairs) / 500 / 4 * 1000
     what = "a stage's own overhead: feed, test of 1,000 classes, hand over"
+    per_stage_us = 1000 * hand_over_ms(_CLASSES, calls=500, rounds=15)
     return [Bar("null backend", what, per_stage_us, 15.0, unit="µs")]
 
 
@@ -211,15 +180,6 @@ def _point(name: str, stages: int) -> OperatingPoint:
     """Returns a point for what is pinned, whose numbers do not matter."""
     upto_ms = tuple(1.0 + stage for stage in range(stages))
     return OperatingPoint(name, 0.0, 1.0, 1.0, upto_ms=upto_ms if stages > 1 else ())
-
-
-class _Ends:
-    """A graph's ends."""
-
-    def __init__(
-        self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> None:
-        self.inputs, self.outputs = inputs, outputs
 
 
 def _simulated() -> list[Bar]:
