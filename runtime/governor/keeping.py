@@ -76,13 +76,13 @@ class Kept:
         self._logs = sorted(logs)
         self._better = sorted(log for log, other in ranked if other > rank)
         self._own, *rivals = sorted(log for log, other in ranked if other == rank)
-        self._rival = min(rivals, default=math.inf)
+        # Were one of these faster than what runs, it would run.
+        self._rival = min((*rivals[:1], *self._better[:1]), default=math.inf)
         self._limit = math.inf if budget.latency_ms is None else math.log(budget.latency_ms)
         self._reach = budget.deviations / DEVIATIONS_AT_99
         learnt = self._reach * latency.tail
         self._start = latency.log_slowdown + learnt
-        compared = self._limit, self._rival, *self._better[:1]
-        self._moves = min(compared) < math.inf
+        self._moves = min(self._limit, self._rival) < math.inf
         self._tail_above, self._tail_below = _alike(reaching, budget.deviations, learnt)
         self._above, self._below = math.inf, -math.inf
         self._fitting, self._waiting = bisect_right(self._logs, self._limit), 0
@@ -120,7 +120,7 @@ class Kept:
         return turns.above_mj < account.energy_mj < turns.below_mj
 
     def _moved(self, latency: LatencyEstimate, then: LatencyEstimate) -> tuple[float, float]:
-        """Returns where to predictions may have moved, at least and at most."""
+        """Returns where slow-down and tail may have moved predictions, at least and most."""
         shift = latency.log_slowdown - then.log_slowdown
         learnt = self._reach * (latency.tail - then.tail)
         most, before, loose = latency.most_beyond, then.most_beyond, 0.0
@@ -133,9 +133,9 @@ class Kept:
         return shift + min(learnt, 0.0) - loose, shift + max(learnt, 0.0) + loose
 
     def _counted(self, least: float, most: float) -> bool:
-        """Counts what fits wherever predictions have moved to; tells whether it is the same.
+        """Counts what fits; tells whether it is the same wherever predictions have moved to.
 
-        And whether what runs is among it, and the fastest of equals as before.
+        And whether what runs is among it, and still faster than what would run instead.
         """
         room = self._limit + self._start
         low, high = room - most - _ROUNDING, room - least + _ROUNDING
