@@ -33,12 +33,17 @@ if TYPE_CHECKING:
     from ..governor import Decision, OperatingPoint, State
     from ..governor.batches import BatchSizes
     from ..governor.budget import Budget
+    from ..governor.latency import LatencyEstimate
     from .lifetime import InFlight
     from .metering import Metering
     from .orders import Orders
     from .readiness import Readiness
 
 _LOG = logging.getLogger(__name__)
+_LEFT_OUT = (
+    "configuration %r failed and is left out from now on; %r ran instead."
+    " AdaptiveEngine.restore(%r) takes it back. %s"
+)
 _FEW = 32
 
 
@@ -108,33 +113,25 @@ class Controller:
                 if budget.has_average or before.account is not None:
                     state = before_choice(before, budget, now_s, idle_s)
                 self._idle_since_s = now_s
-                kept = self._keeper.kept
-                if (
-                    kept is not None
-                    and deadline_ms is None
-                    and budget is kept.budget
-                    and rows == self._typical
-                    and pinned is None
-                    and not (self.in_flight.may_hang or self.health.bad)
-                    and kept.stands(state, now_s)
-                ):
-                    decision = kept.decision(state)
-                    if decision is not None:
-                        if self.tally.is_episode or not decision.feasible:
-                            self.state = after_refusal(state, before)
-                            self._judge(decision, budget, now_s)
-                        self.state = state
-                        self.tally.begins(decision.configuration)
-                        latency = state.latency
-                        if len(self._order) > _FEW:  # ten thousand calls are remembered
-                            latency = latency.alone(decision.configuration)
-                        call = BegunCall(decision, budget, None, (), latency, rows)
-                        return self._stopping(call) if budget.hard else call
+                usual = deadline_ms is None and pinned is None and rows == self._typical
+                usual = usual and not (self.in_flight.may_hang or self.health.bad)
+                decision = self._keeper.again(budget, state, now_s) if usual else None
+                if decision is not None:
+                    if self.tally.is_episode or not decision.feasible:
+                        self.state = after_refusal(state, before)
+                        self._judge(decision, budget, now_s)
+                    self.state, latency = state, state.latency
+                    self.tally.begins(decision.configuration)
+                    if len(self._order) > _FEW:  # ten thousand calls are remembered
+                        latency = latency.alone(decision.configuration)
+                    call = BegunCall(decision, budget, None, (), latency, rows)
+                    point = self.points[decision.configuration]
+                    return _stopping(call, point, state.latency) if budget.hard else call
                 self.state = after_refusal(state, before)  # until it is sure to run
                 asked = pinned, deadline_ms, rows
                 call, self.state = self._decided(state, budget, now_s, *asked)
                 self.tally.begins(call.configuration)
-                return self._stopping(call) if budget.hard else call
+                return _stopping(call, self.points[call.configuration], state.latency)
         finally:
             if self._unsaid:
                 self._say()
@@ -158,8 +155,7 @@ class Controller:
             limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
             granted_ms = None if limit_ms is None else limit_ms / factor
         decision = self._choose(points, budget, state, now_s, pinned, granted_ms)
-        if factor != 1.0:
-            decision = decision.of_batch(factor)
+        decision = decision if factor == 1.0 else decision.of_batch(factor)
         if self.tally.is_episode or not decision.feasible:
             self._judge(decision, budget, now_s)
         after = after_choice(state, budget, decision, now_s, granted_ms)
@@ -176,14 +172,6 @@ class Controller:
         self._orders.check_feasible(decision)
         if news and not decision.pinned:
             self._unsaid.append(f"the budget cannot be met: {decision.reason}")
-
-    def _stopping(self, call: BegunCall) -> BegunCall:
-        """Returns a call with what it needs to stop in time, where its route has stages."""
-        point = self.points[call.configuration]
-        if not point.upto_ms or call.limit_ms is None:
-            return call
-        predicted = stages_ms(point, self.state.latency, call.budget.deviations)
-        return call._replace(stages_ms=tuple(call.factor * ms for ms in predicted))
 
     def end(
         self,
@@ -256,14 +244,14 @@ class Controller:
             if factor != 1.0 and failed.limit_ms is not None:
                 granted_ms = failed.limit_ms / factor
             decision = decide([point], budget, state, now_s, deadline_ms=granted_ms)
-            decision = decision if factor == 1.0 else decision.of_batch(factor)
+            decision = decision.of_batch(factor)
             if self._orders.strict and not decision.feasible:
                 return None
             loading = self._readiness is not None and not self._readiness.ready(other)
             self.tally.begins(other)
         instead = replace(decision, note=f"{name!r} failed;", loading=loading)
         begun = failed._replace(decision=instead, stages_ms=(), latency=None)
-        return self._stopping(begun) if budget.hard else begun
+        return _stopping(begun, point, state.latency)
 
     def mark_bad(self, configuration: str, failure: Exception, instead: str) -> None:
         """Leaves a configuration out until it is restored: it failed where another did not."""
@@ -271,11 +259,7 @@ class Controller:
         with self.lock:
             marked = self.health.mark_bad(configuration, text)
         if marked:
-            _LOG.error(
-                "configuration %r failed and is left out from now on; %r ran instead."
-                " AdaptiveEngine.restore(%r) takes it back. %s",
-                configuration, instead, configuration, text,
-            )  # fmt: skip
+            _LOG.error(_LEFT_OUT, configuration, instead, configuration, text)
 
     def restore(self, configuration: str) -> None:
         """Takes a configuration back that was left out; ``ChoiceError`` if there is none."""
@@ -312,3 +296,11 @@ class Controller:
         """The call that finished last; None before the first."""
         ended = self.tally.ended
         return ended[-1].record(self.points) if ended else None
+
+
+def _stopping(call: BegunCall, point: OperatingPoint, latency: LatencyEstimate) -> BegunCall:
+    """Returns a call with what it needs to stop in time, where that is asked of a route."""
+    if not call.budget.hard or not point.upto_ms or call.limit_ms is None:
+        return call
+    predicted = stages_ms(point, latency, call.budget.deviations)
+    return call._replace(stages_ms=tuple(call.factor * ms for ms in predicted))

@@ -192,13 +192,19 @@ class Keeper:
     """Keeps a decision that may be made again. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self.kept: Kept | None = None
-        """What may be made again, of the same points."""
+        self._kept: Kept | None = None
         self._pause = self._paused = 0
 
     def forget(self) -> None:
         """Keeps nothing any more: the points are others."""
-        self.kept = None
+        self._kept = None
+
+    def again(self, budget: Budget, state: State, now_s: float) -> Decision | None:
+        """Returns what ``decide`` would return, as ``Kept.decision``; None if that is open."""
+        kept = self._kept
+        if kept is None or budget is not kept.budget or not kept.stands(state, now_s):
+            return None
+        return kept.decision(state)
 
     def take(
         self,
@@ -210,7 +216,7 @@ class Keeper:
         steady: bool,
     ) -> None:
         """Keeps what was decided in ``state``, if it may be and is ``steady`` otherwise."""
-        kept = self.kept
+        kept = self._kept
         if kept is None or budget is not kept.budget or not kept.stands(state, now_s):
             if kept is not None:
                 self._pause = 0 if kept.used else min(2 * self._pause + 1, _LONGEST_PAUSE)
@@ -220,7 +226,7 @@ class Keeper:
             kept = keep(decision, points, budget, state) if tried else None
         if kept is not None:
             kept.add(state, decision)
-        self.kept = kept
+        self._kept = kept
 
 
 def keep(
