@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 def started() -> Iterator[Browser]:
     """Yields a browser without windows."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser())
+        browser = playwright.chromium.launch(
+            executable_path=find_browser(),
+            # Else each frame is drawn by OpenGL in software.
+            args=["--disable-gpu", "--disable-software-rasterizer"],
+        )
         yield browser
         browser.close()
 

@@ -107,23 +107,25 @@ def _check_every_chart(tab: Page, ground: str) -> None:
 
 
 # To open the page takes five seconds: what can be asked of one tab is asked of one.
-def test_every_chart_is_drawn_and_the_page_is_accessible_in_each_theme(
+def test_the_page_fits_prints_draws_every_chart_and_is_accessible_in_each_theme(
     usual: Path, browser: Browser
 ) -> None:
     points = "document.querySelector('#front-latency .point').style.fill"
-    with opened(browser, usual) as tab:
+    with opened(browser, usual, width=390, dark=True) as tab:
         _check_keyboard(tab)
+        _check_narrow(tab)
+        _redrawn(tab, width=1280)
+        _check_paper(tab)
         _check_hovering(tab)
-        light = tab.evaluate(points)
+        dark = tab.evaluate(points)
         tab.click("#theme")
         tab.wait_for_selector("html[data-drawn=light]")
-        assert tab.evaluate(points) == light
-        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert tab.evaluate(points) != dark
         _check_every_chart(tab, "rgb(255, 255, 255)")
         tab.click("#theme")
         tab.wait_for_selector("html[data-drawn=dark]")
         assert tab.locator("#theme").text_content() == "Theme: dark"
-        assert tab.evaluate(points) != light
+        assert tab.evaluate(points) == dark
         key = "getComputedStyle(document.querySelector('.key')).backgroundColor"
         first = "document.querySelector('#errors .trace:last-child path.point').style.fill"
         assert tab.evaluate(key) == tab.evaluate(first)
@@ -179,15 +181,6 @@ def _check_paper(tab: Page) -> None:
     assert tab.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_a_narrow_window_needs_no_scrolling_sideways_and_paper_is_white(
-    usual: Path, browser: Browser
-) -> None:
-    with opened(browser, usual, width=390, dark=True) as tab:
-        _check_narrow(tab)
-        _redrawn(tab, width=1280)
-        _check_paper(tab)
-
-
 def _redrawn(tab: Page, width: int) -> None:
     tab.evaluate("delete document.documentElement.dataset.drawn")
     tab.set_viewport_size({"width": width, "height": 900})
@@ -208,10 +201,7 @@ def test_hostile_names_are_texts(nasty: Path, browser: Browser) -> None:
         _check_narrow(tab)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_page_of_a_trace_is_of_the_same_kind(
-    dark: bool, browser: Browser, tmp_path: Path
-) -> None:
+def test_the_page_of_a_trace_is_of_the_same_kind(browser: Browser, tmp_path: Path) -> None:
     calls = [
         call(0.1 * i, NASTY[i % 8], 2.0 + i % 5, limit_ms=4, energy_mj=5) for i in range(40)
     ]
@@ -220,7 +210,10 @@ def test_the_page_of_a_trace_is_of_the_same_kind(
     )
     page = tmp_path / "t.html"
     write_html(page, found, summary_of(found))
-    with opened(browser, page, dark=dark, width=390) as tab:
+    with opened(browser, page, dark=True, width=390) as tab:
         assert _fits(tab)
         assert _serious(tab) == []
         assert "limit 4 ms" in _hovered(tab, "#calls")
+        tab.click("#theme")
+        tab.wait_for_selector("html[data-drawn=light]")
+        assert _serious(tab) == []
