@@ -60,13 +60,44 @@ def skipc(*arguments: object, columns: int | None = None) -> Ended:
     return _ended(main, ["skipc", *map(str, arguments)], columns)
 
 
+def stopped(number: int, at: str, *arguments: object) -> Ended:
+    """Runs the command in this process, to which a signal comes once it tells ``at``."""
+    # Whoever runs the tests in the background has them ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _ended(main, ["skipc", *map(str, arguments)], None, _Stopping(number, at))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Stopping(io.StringIO):
+    """Standard error that sends a signal to this process, once, when a text is written."""
+
+    def __init__(self, number: int, at: str) -> None:
+        super().__init__()
+        self._number, self._at = number, at
+        self._sent = False
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if not self._sent and self._at in self.getvalue():
+            self._sent = True
+            signal.raise_signal(self._number)
+        return written
+
+
 def trtbench(*arguments: object, columns: int | None = None) -> Ended:
     """Runs ``trtbench`` in this process, output piped."""
     return _ended(trtbench_main, ["trtbench", *map(str, arguments)], columns)
 
 
-def _ended(program: Callable[[], None], words: list[str], columns: int | None) -> Ended:
-    out, err = io.StringIO(), io.StringIO()
+def _ended(
+    program: Callable[[], None],
+    words: list[str],
+    columns: int | None,
+    err: io.StringIO | None = None,
+) -> Ended:
+    out, err = io.StringIO(), err or io.StringIO()
     environment = _environment()
     if columns is not None:
         environment["COLUMNS"] = str(columns)

@@ -13,7 +13,14 @@ from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.runtime import AdaptiveEngine, Bundle
 from tests.bundles import edit_json
-from tests.command_line import all_files, mistake, skipc, skipc_without, started
+from tests.command_line import (
+    all_files,
+    mistake,
+    skipc,
+    skipc_without,
+    started,
+    stopped,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +80,7 @@ def test_build_prints_json_and_nothing_else(made: Path, tmp_path: Path) -> None:
 
 
 def test_build_takes_an_onnx_supernet(made: Path, tmp_path: Path) -> None:
-    front = _front(tmp_path / "front.json", full=[], fast=["stages.2.3"])
+    front = _front(tmp_path / "front.json", full=[], fast=["stages.2.2"])
     source = made / "ckpt.skipc" / "full.onnx"
     out = tmp_path / "o.skipc"
     ended = skipc("build", source, "--front", front, "--target", "cpu", "--out", out)
@@ -339,20 +346,33 @@ def test_build_leaves_nothing_half_written_when_stopped(
     step: str,
     left: list[str],
 ) -> None:
+    ended = stopped(
+        *(number, step, "build", made / checkpoint, "--front", made / "front.json"),
+        *("--target", "cpu", "--out", tmp_path / "ckpt.skipc"),
+    )
+    assert ended.code == code, ended
+    _check_left(tmp_path, left)
+
+
+def _check_left(folder: Path, left: list[str]) -> None:
+    assert [path.name for path in folder.iterdir()] == left
+    if left:
+        assert Bundle.open(folder / "ckpt.skipc").targets() == ()
+        assert [p for p in all_files(folder) if "engines/" in p or ".tmp" in p] == []
+
+
+def test_a_build_of_its_own_process_ends_when_stopped(made: Path, tmp_path: Path) -> None:
     with started(
-        *("build", made / checkpoint, "--front", made / "front.json", "--target", "cpu"),
-        *("--out", "ckpt.skipc"),
+        *("build", made / "ckpt.skipc/full.onnx", "--front", made / "front.json"),
+        *("--target", "cpu", "--out", "ckpt.skipc"),
         folder=tmp_path,
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith(step):
-                process.send_signal(number)
-        assert process.wait(timeout=60) == code
-    assert [path.name for path in tmp_path.iterdir()] == left
-    if left:
-        assert Bundle.open(tmp_path / "ckpt.skipc").targets() == ()
-        assert [p for p in all_files(tmp_path) if "engines/" in p or ".tmp" in p] == []
+            if line.startswith("packing full"):
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    _check_left(tmp_path, ["ckpt.skipc"])
 
 
 def test_build_needs_torch_and_says_so(made: Path, tmp_path: Path) -> None:

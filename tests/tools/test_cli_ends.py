@@ -15,7 +15,7 @@ import pytest
 
 from skipc.runtime.errors import SkipcError
 from skipc.tools.cli import cli, run_and_exit
-from tests.command_line import mistake, skipc, skipc_without, started
+from tests.command_line import mistake, skipc, skipc_without, stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,20 +104,13 @@ def test_an_interrupted_training_names_the_way_on(tmp_path: Path) -> None:
     training = (
         *("train", "stochastic-depth", "--network-arg", "widths=[4,4,4]"),
         *("--network-arg", "depths=[1,1,1]"),
-        *("--epochs", 20, "--batch", 512, "--out", "out"),
+        *("--epochs", 20, "--batch", 512, "--out", tmp_path / "out"),
     )
-    with started(*training, folder=tmp_path) as process:
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if "of" in line:  # a tenth: two of the epochs
-                process.send_signal(signal.SIGINT)
-                break
-        told = process.stderr.read()
-    assert process.returncode == 130
-    assert lines[-1] == "training: 6 of 60 ...\n"
-    assert "the same command with --resume goes on" in told
+    # A tenth: two of the epochs.
+    ended = stopped(signal.SIGINT, "training: 6 of 60 ...\n", *training)
+    assert ended.code == 130
+    assert "training: 12 of 60" not in ended.err
+    assert "the same command with --resume goes on" in ended.err
     assert (tmp_path / "out" / "last.pt").exists()
 
 
