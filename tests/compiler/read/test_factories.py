@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import os
-import subprocess
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from torch import nn
@@ -13,6 +13,10 @@ from skipc.compiler.extras import require
 from skipc.compiler.read.factories import build_model, build_named, parse_arguments
 from skipc.compiler.read.survival import survival_from_modules
 from skipc.runtime.bundle.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
 
 USER_CODE = """
 import torch.nn as nn
@@ -197,21 +201,26 @@ def test_transformers_class_is_refused_when_wrong(
 
 
 # To import torch in a process of its own takes seconds: what needs one is asked of one.
-def test_library_is_named_when_it_is_not_installed(tmp_path: Path) -> None:
-    code = """
-import sys
-from skipc.compiler.errors import ExtraMissingError
-from skipc.compiler.read.factories import build_named
-for library in ("timm", "torchvision"):
-    sys.modules[library] = None
-    try:
+@pytest.fixture
+def libraries_gone() -> Iterator[None]:
+    """Takes timm and torchvision away, and afterwards what a test put in their places."""
+
+    def taken() -> dict[str, ModuleType]:
+        names = [n for n in sys.modules if n.partition(".")[0] in ("timm", "torchvision")]
+        return {name: sys.modules.pop(name) for name in names}
+
+    before = taken()
+    yield
+    taken()
+    sys.modules.update(before)
+
+
+@pytest.mark.usefixtures("libraries_gone")
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_library_is_named_when_it_is_not_installed(library: str) -> None:
+    sys.modules[library] = None  # type: ignore[assignment]
+    with pytest.raises(ExtraMissingError, match=f"pip install {library}"):
         build_named(f"{library}:resnet18", {})
-    except ExtraMissingError as error:
-        print(error)
-"""
-    first, second = _python(code, tmp_path).splitlines()
-    assert "pip install timm" in first
-    assert "pip install torchvision" in second
 
 
 TIMM = """
@@ -239,32 +248,36 @@ def get_model(name, **config): return _ALL[name](**config)
 """
 
 
-def test_models_of_libraries_are_built_without_downloading(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("libraries_gone")
+def test_models_of_libraries_are_built_without_downloading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "timm.py").write_text(TIMM)
     (tmp_path / "torchvision").mkdir()
     (tmp_path / "torchvision" / "__init__.py").write_text("")
     (tmp_path / "torchvision" / "models.py").write_text(TORCHVISION)
-    code = """
-from skipc.compiler.read.factories import build_named
-for name in ("fcn", "resnet18"):
-    print(build_named(f"torchvision:{name}", {"width": 7}).module.in_features)
-built = build_named("timm:resnet18.a1_in1k", {"num_classes": 5})
-print(built.module.out_features, built.inputs[0].shape)
-for spec, arguments in (("timm:hf-hub:someone/x", {}), ("timm:resnt18", {}),
-                        ("timm:resnet18", {"pretrained": True}), ("torchvision:resnet81", {}),
-                        ("torchvision:fcn", {"weights_backbone": "DEFAULT"})):
-    try:
-        build_named(spec, arguments)
-    except Exception as error:
-        print(type(error).__name__, error)
-"""
-    *built, timm, near, weights, other, backbone = _python(code, tmp_path).splitlines()
-    assert built == ["7", "7", "5 (1, 3, 224, 224)"]
-    assert "timm has no model 'hf-hub:someone/x'" in timm
-    assert "Did you mean 'resnet18'" in near
-    assert "pretrained would make timm load weights" in weights
-    assert "Did you mean 'resnet18'" in other
-    assert "weights_backbone would make torchvision load weights" in backbone
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("fcn", "resnet18"):
+        linear = build_named(f"torchvision:{name}", {"width": 7}).module
+        assert isinstance(linear, nn.Linear)
+        assert linear.in_features == 7
+    built = build_named("timm:resnet18.a1_in1k", {"num_classes": 5})
+    assert isinstance(built.module, nn.Linear)
+    assert built.module.out_features == 5
+    assert built.inputs[0].shape == (1, 3, 224, 224)
+    for spec, arguments, said in (
+        ("timm:hf-hub:someone/x", {}, "timm has no model 'hf-hub:someone/x'"),
+        ("timm:resnt18", {}, "Did you mean 'resnet18'"),
+        ("timm:resnet18", {"pretrained": True}, "pretrained would make timm load weights"),
+        ("torchvision:resnet81", {}, "Did you mean 'resnet18'"),
+        (
+            "torchvision:fcn",
+            {"weights_backbone": "DEFAULT"},
+            "weights_backbone would make torchvision load weights",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(said)):
+            build_named(spec, arguments)
 
 
 def test_survival_is_read_from_stochastic_depth_modules() -> None:
@@ -295,10 +308,3 @@ def test_survival_is_read_from_stochastic_depth_modules() -> None:
 def test_extra_is_named_when_its_module_is_missing() -> None:
     with pytest.raises(ExtraMissingError, match=r"pip install '\.\[compiler\]'"):
         require("no_such_package.inner", "compiler")
-
-
-def _python(code: str, folder: Path) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout

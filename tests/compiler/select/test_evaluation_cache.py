@@ -14,25 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skipc.compiler.axes.axis import Gene
 from skipc.compiler.errors import SelectError
-from skipc.compiler.select.evaluation_cache import EvaluationCache, EvaluationKey
+from skipc.compiler.select.evaluation_cache import EvaluationCache
+from tests.compiler.select.appending import KEY, TEN, append_some, genes_of, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-def genes_of(names: str) -> tuple[Gene, ...]:
-    return tuple(Gene("skip", name, 2) for name in names)
-
-
-KEY = EvaluationKey("c" * 64, "d" * 64, "full", "top1", "inverted", genes_of("abc"))
 SCORES = {(0, 0, 0): 0.975, (1, 0, 1): 0.5, (1, 1, 1): 0.0}
-
-
-def refuse(note: str) -> None:
-    raise AssertionError(note)
 
 
 def opened(folder: Path) -> EvaluationCache:
@@ -200,18 +191,11 @@ def test_folder_that_cannot_be_made_is_a_note(tmp_path):
     assert cache.scores == {(1, 1, 1): 0.5}
 
 
-def append_some(folder: Path, start: int) -> None:
-    cache = EvaluationCache(folder, replace(KEY, genes=genes_of("0123456789")), refuse)
-    for number in range(start, 400, 2):
-        cache.add(tuple(number >> i & 1 for i in range(10)), number / 8)
-    cache.close()
-
-
 def test_two_processes_append_to_one_cache(tmp_path):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         for done in [pool.submit(append_some, tmp_path, start) for start in (0, 1)]:
             done.result()
-    cache = EvaluationCache(tmp_path, replace(KEY, genes=genes_of("0123456789")), refuse)
+    cache = EvaluationCache(tmp_path, TEN, refuse)
     assert sorted(cache.scores.values()) == [number / 8 for number in range(400)]
     cache.close()
     assert not (set(os.listdir(tmp_path)) - {cache.path.name, f"{cache.path.name}-journal"})
