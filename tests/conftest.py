@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
+from skipc.compiler.select import selecting
 from skipc.compiler.targets import latency
 from skipc.compiler.targets.cpu import probe
 from tests.command_line import hide_tests
@@ -81,12 +82,16 @@ def rare_collections() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def short_measurements() -> Iterator[None]:
-    """Measures few calls wherever latencies are measured: no test looks at how long."""
+def brief_measurements() -> Iterator[None]:
+    """Does what takes as long as it may in a moment: no test looks at how long.
+
+    Few calls are measured, and no search is compared with everything that it left out.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "_MAX_CALLS", 4)
         patch.setattr(latency, "_MAX_PASSES", 3)
         patch.setattr(probe, "_MAX_PAIRS", 9)
+        patch.setattr(selecting, "_COMPARING_S", -1.0)
         yield
 
 

@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ckpt.pt, front.json and the bundle ckpt.skipc; not to be changed."""
     folder = tmp_path_factory.mktemp("made")
     recipe = find_recipe("resnet")
-    arguments = {"widths": [4, 8, 8]}
+    arguments = {"widths": [4, 8, 8], "depths": [2, 3, 3]}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = recipe.load()(**arguments)
@@ -99,6 +99,18 @@ def with_exits(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "front.json").write_text(json.dumps(front))
     ended = skipc(
         "build", folder / "ckpt.pt", "--front", folder / "front.json", "--target", "cpu"
+    )
+    assert ended.code == 0, ended.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a briefly trained network of six units, two a stage; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    ended = skipc(
+        *("train", "stochastic-depth", "--epochs", 4, "--out", folder),
+        *("--network-arg", "widths=[8,8,16]", "--network-arg", "depths=[2,2,2]"),
     )
     assert ended.code == 0, ended.err
     return folder

@@ -93,8 +93,8 @@ def test_the_report_shows_what_lies_behind_an_exit_and_no_file_twice(
     study = read_study(with_exits / "ckpt.skipc", (), with_exits / "page.html")
     rows = states(study.manifest, study.manifest.networks[0], study.subnets)
     assert {cell.evidence for cell in rows["early"]} == {Evidence.KEPT}
-    kept = [Evidence.KEPT] * 6  # up to stages.1.1
-    assert [cell.evidence for cell in rows["short"]] == [*kept, *[Evidence.BEHIND] * 6]
+    kept = [Evidence.KEPT] * 4  # up to stages.1.1
+    assert [cell.evidence for cell in rows["short"]] == [*kept, *[Evidence.BEHIND] * 4]
     files = len({graph.file for graph in study.manifest.graphs})
     assert str(summary.section(study).content).count(".onnx</a>") == files
     early = [s.size_bytes for s in study.sharing.sets if "early" in s.configurations]
@@ -118,7 +118,7 @@ def test_heads_of_another_checkpoint_stop_a_build(with_exits: Path, tmp_path: Pa
     ("options", "says"),
     [
         (("--at", "stages.0.9"), "--at 'stages.0.9': no head goes there. Did you mean"),
-        (("--at", "stages.2.3"), "no head goes there"),
+        (("--at", "stages.2.2"), "no head goes there"),
         (("--count", "0"), "--count"),
         (("--mean", "a,b"), "--mean 'a,b': write numbers"),
     ],

@@ -14,24 +14,13 @@ import torch
 from skipc.compiler.front import read_front
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.recipes.digits_data import load_digits
+from skipc.compiler.select import selecting
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle.folder import file_sha256
 from tests.command_line import mistake, skipc
 
 UNITS = [f"stages.{stage}.{block}" for stage in range(3) for block in range(2)]
 FAST = ("--data", "digits", "--samples", "120", "--cost", "macs", "--evaluations", "12")
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A folder with a briefly trained network of six units; not to be changed."""
-    folder = tmp_path_factory.mktemp("trained")
-    ended = skipc(
-        "train", "stochastic-depth", "--epochs", 4, "--out", folder,
-        "--network-arg", "widths=[8,8,16]", "--network-arg", "depths=[2,2,2]",
-    )  # fmt: skip
-    assert ended.code == 0, ended.err
-    return folder
 
 
 def selected(trained, out, *arguments):
@@ -84,14 +73,16 @@ def answered(bundle):
     return found
 
 
-def test_front_says_where_it_comes_from(trained, tmp_path):
+def test_front_says_where_it_comes_from(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(selecting, "_COMPARING_S", 30.0)
     front = tmp_path / "front.json"
     found = selected(trained, front, "--seed", 3)
     read = read_front(front)
     assert read.options["skip"] == tuple(UNITS)
     assert read.provenance["checkpoint_sha256"] == file_sha256(trained / "ckpt.pt")
     assert (read.provenance["seed"], read.provenance["axes"]) == ("3", "skip")
-    assert read.provenance["evaluations"] == str(found["evaluations"])
+    assert read.provenance["evaluations"] == str(found["evaluations"]) == "12"
+    assert 0.9 < found["share_of_exhaustive_hypervolume"] <= 1
     assert read.statistics.sha256 == file_sha256(tmp_path / "front.norms.npz")
     assert read.configurations[0].name == "full"
     assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
@@ -132,7 +123,7 @@ def test_constraints_are_kept(trained, tmp_path):
     assert all(100 * (best - one["selection_score"]) <= 2 + 1e-9 for one in tight)
 
 
-@pytest.mark.parametrize("search", ["rank", "greedy", "beam", "exhaustive", "stages"])
+@pytest.mark.parametrize("search", ["greedy", "exhaustive", "stages"])
 def test_every_search_writes_a_front(trained, tmp_path, search):
     found = selected(trained, tmp_path / "f.json", "--search", search, "--evaluations", 64)
     names = [one["name"] for one in found["configurations"]]

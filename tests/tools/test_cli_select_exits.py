@@ -19,12 +19,11 @@ EXITS = ("--data", "digits", "--exits", "--cost", "macs", "--evaluations", 8, "-
 
 
 @pytest.fixture(scope="module")
-def selected(tmp_path_factory):
+def selected(trained, tmp_path_factory):
     """A folder with a trained network, its heads, what was selected, and its bundle."""
     folder = tmp_path_factory.mktemp("selected")
+    shutil.copy(trained / "ckpt.pt", folder)
     for arguments in (
-        ("train", "stochastic-depth", "--epochs", 6, "--out", folder,
-         "--network-arg", "widths=[8,8,16]", "--network-arg", "depths=[2,2,1]"),
         ("heads", folder / "ckpt.pt", "--data", "digits", "--at", ",".join(HEADS)),
         ("select", folder / "ckpt.pt", *EXITS, "--out", folder / "front.json"),
         ("build", folder / "ckpt.pt", "--front", folder / "front.json", "--target", "cpu"),
