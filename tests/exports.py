@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from skipc.compiler.read import TorchSupernet
+from skipc.compiler.read import ModelOptions, TorchSupernet
+from skipc.compiler.read.cached import open_checkpoint
+from skipc.compiler.read.export_cache import ExportCache, default_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from skipc.compiler.network import Network
 
+PLAIN = ModelOptions()
 _MADE: dict[tuple[object, ...], tuple[nn.Module, Network]] = {}
 
 
@@ -30,3 +35,9 @@ class ExportedOnce(TorchSupernet):
             survival=self.survival,
             residual_scale=self.residual_scale,
         )
+
+
+def kept_export(checkpoint: Path, options: ModelOptions = PLAIN) -> Network:
+    """Returns the network in a checkpoint, whose export the commands then take."""
+    cache = ExportCache(default_folder(), print)
+    return open_checkpoint(checkpoint, options, cache, print).exported()

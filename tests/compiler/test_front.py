@@ -22,7 +22,7 @@ from skipc.compiler.front import (
 )
 
 EXAMPLES = settings(
-    max_examples=30,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

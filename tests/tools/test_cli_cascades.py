@@ -11,10 +11,8 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from skipc.compiler.family import open_family
 from skipc.compiler.front import read_front
 from skipc.compiler.heads import Head, read_heads, write_heads
-from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.resnet import ResNet
 from skipc.compiler.select.data import POLICY_PARTS, DataOptions, read_parts
@@ -25,6 +23,7 @@ from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.command_line import mistake, skipc
 from tests.doubles.gpu import fake_gpu
 from tests.exits import heads_for
+from tests.exports import kept_export
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,8 +84,7 @@ def folder(networks: dict[str, ResNet], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("cascades")
     for name, network in networks.items():
         _save(folder / f"{name}.pt", name, network, NETWORKS[name][1])
-    large = open_family(read_checkpoint(folder / "large.pt", ModelOptions())).network
-    write_heads(folder / "large.pt", heads_for(large, [HEAD]))
+    write_heads(folder / "large.pt", heads_for(kept_export(folder / "large.pt"), [HEAD]))
     front = {"format": "skipc.front/2", "configurations": CONFIGURATIONS}
     (folder / "front.json").write_text(json.dumps(front))
     ended = _build(folder)
@@ -307,14 +305,14 @@ def test_networks_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> N
             *("--front", tmp_path / "front.json", "--target", "cpu", *options),
         )
 
-    def save(channels: int, **more: int) -> None:
+    def save(channels: int, **more: Any) -> None:
         arguments = _arguments("large") | {"channels": channels} | more
         inputs = (TensorSpec("images", "float32", ("N", channels, 16, 16)),)
         weights = ResNet(**arguments).state_dict()
         made = CheckpointFile("skipc:resnet", arguments, weights, inputs, BatchRange(1, 2, 3))
         save_checkpoint(tmp_path / "large.pt", made)
 
-    save(1, classes=4)
+    save(1, classes=4, depths=[1, 1])
     assert "'small' answers output (float32 Nx5), 'large' output (float32 Nx4)" in told()
     save(3)
     assert "is float32 Nx1x8x8, the other's float32 Nx3x16x16" in told()

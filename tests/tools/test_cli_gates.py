@@ -15,7 +15,7 @@ import torch
 from skipc.compiler.axes.gates import Gated, GatesAxis
 from skipc.compiler.errors import TargetError
 from skipc.compiler.gates import read_gates, write_gates
-from skipc.compiler.read import ModelOptions, read_checkpoint
+from skipc.compiler.read import ModelOptions
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.targets.options import TargetOptions
@@ -31,6 +31,7 @@ from skipc.runtime.errors import FormatError
 from skipc.runtime.load.gated import Gated as GatedUnits
 from tests.bundles import edit_json, set_value
 from tests.command_line import mistake, skipc
+from tests.exports import kept_export
 from tests.gates import random_gates
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _network(folder: Path) -> Network:
     inputs = (TensorSpec("images", "float32", ("N", 1, 8, 8)),)
     options = ModelOptions(inputs=inputs, batch=BATCH)
-    return read_checkpoint(folder / "ckpt.pt", options).exported()
+    return kept_export(folder / "ckpt.pt", options)
 
 
 def _gated(folder: Path, cap: int | None) -> Network:

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skipc.compiler.family import open_family
 from skipc.compiler.front import read_front
 from skipc.compiler.heads import write_heads
-from skipc.compiler.read import ModelOptions
-from skipc.compiler.read.cached import open_checkpoint
-from skipc.compiler.read.export_cache import ExportCache, default_folder
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.recipes.resnet import ResNet
@@ -22,6 +18,7 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
 from tests.command_line import mistake, skipc
 from tests.exits import heads_for
+from tests.exports import kept_export
 
 # Name: widths and depths. Heads lie beside the large one.
 NETWORKS = {"small": ([4], [1]), "mid": ([6, 8], [1, 1]), "large": ([10, 12], [2, 2])}
@@ -43,7 +40,7 @@ def trained(name):
     network = ResNet(**arguments(name), drop=0.1).train()
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     optimiser = torch.optim.AdamW(network.parameters(), 0.02)
-    for rows in torch.randperm(len(labels) * 6).remainder(len(labels)).split(64):
+    for rows in torch.randperm(len(labels) * 4).remainder(len(labels)).split(64):
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(network(images[rows]), labels[rows]).backward()
         optimiser.step()
@@ -62,12 +59,7 @@ def selected(tmp_path_factory):
                 "skipc:resnet", arguments(name), weights, inputs, BatchRange(1, 2, 64)
             )
             save_checkpoint(folder / f"{name}.pt", file)
-    # The export is kept, for the commands.
-    cache = ExportCache(default_folder(), print)
-    large = open_family(
-        open_checkpoint(folder / "large.pt", ModelOptions(), cache, print)
-    ).network
-    write_heads(folder / "large.pt", heads_for(large, [HEAD]))
+    write_heads(folder / "large.pt", heads_for(kept_export(folder / "large.pt"), [HEAD]))
     for words in (
         ("select", *checkpoints(folder), *HOW, "--exits", "--keep", "large=stages.0.0",
          "--out", folder / "front.json"),

@@ -173,7 +173,6 @@ BERT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 BERT_REJECTED = ("different inputs", "different inputs", "the shape changes")
 
 LIBRARY_NETS = (
-    Net("resnet-basic", resnet_basic, RESNET_UNITS, pixels(32)),
     Net("resnet-bottleneck", resnet_bottleneck, BOTTLENECK_UNITS, pixels(32)),
     Net(
         "regnet",

@@ -64,6 +64,8 @@ def test_every_network_is_verified_in_half_precision(
 ) -> None:
     graph, _ = exported(name)
     inputs = random_cases(graph.inputs, graph.batch, whole_number_bounds(graph.model))
+    if graph.batch is None:
+        inputs = inputs[:1]
     files = zoo_files(name, precision)
     for called, subnet in files.subnets.items():
         path = files.folder / f"{called}.onnx"

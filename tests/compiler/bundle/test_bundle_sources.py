@@ -118,9 +118,11 @@ def test_open_sizes_of_an_onnx_supernet_are_settled(tmp_path):
             module,
             (x,),
             tmp_path / "net.onnx",
-            dynamo=True,
+            input_names=["x"],
+            output_names=["output"],
+            dynamo=False,
             verbose=False,
-            dynamic_shapes={"x": {0: "images"}},
+            dynamic_axes={"x": {0: "images"}, "output": {0: "images"}},
         )
     network = read_checkpoint(tmp_path / "net.onnx", ModelOptions(batch=BatchRange(1, 2, 4)))
     place = tmp_path / "place"

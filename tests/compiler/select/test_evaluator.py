@@ -54,7 +54,7 @@ def test_outputs_are_the_references(name):
     graph, search = exported(name)
     samples = samples_of(graph, dict(NETS[name].high))
     evaluator = Evaluator(graph, search.units, samples, EvaluationSettings(rows=2))
-    for genes, found in evaluator.outputs(some(search.units), samples):
+    for genes, found in evaluator.outputs(some(search.units, count=2), samples):
         chunks = [
             {n: array[start : start + evaluator.rows] for n, array in samples.inputs.items()}
             for start in range(0, len(samples), evaluator.rows)
