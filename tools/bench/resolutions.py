@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.compiler.front import ExitTest, Front, FrontEntry, FrontPart, write_front
-from skipc.runtime import Bundle
-from skipc.tools.bench.dense import run_of, weights_bytes
 from skipc.tools.bench.harness import Bar, by_turns_ms, ratio, skipc
 from skipc.tools.bench.networks import prepare
 from skipc.tools.bench.policies import ROUTE, Trained, solved_of
+from skipc.tools.bench.sharing import built, run_of, weights_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,12 +33,14 @@ _CLUTTER = (
 def bars(network: Network, folder: Path) -> list[Bar]:
     """Builds three resolutions of a network; returns the bars of store and time."""
     prepare(network, folder)
-    entries = [
+    model = ("--model", f"transformers:{network.factory}")
+    words = (*model, "--input", f"1x3x{_PIXELS}x{_PIXELS}")
+    entries = tuple(
         FrontEntry(f"p{pixels}", {"resolution": pixels} if pixels < _PIXELS else {})
         for pixels in (_PIXELS, *_LIMITS)
-    ]
-    together = _built(network, folder, NAME, entries)
-    alone = _built(network, folder, "full", entries[:1])
+    )
+    together = built(folder, NAME, entries, *words)
+    alone = built(folder, "full", entries[:1], *words)
     matrices = sum(2 * 4 * _PIXELS * pixels for pixels in _LIMITS)
     beyond = weights_bytes(together) - weights_bytes(alone) - matrices
     whole = run_of(together, f"p{_PIXELS}")
@@ -52,19 +53,6 @@ def bars(network: Network, folder: Path) -> list[Bar]:
             for pixels, limit in _LIMITS.items()
         ),
     ]  # fmt: skip
-
-
-def _built(network: Network, folder: Path, name: str, entries: list[FrontEntry]) -> Bundle:
-    """Returns the bundle of some entries, built if it is not there."""
-    path = folder / f"{name}.skipc"
-    if not path.exists():
-        write_front(folder / f"{name}.json", Front(tuple(entries)))
-        skipc(
-            *("build", folder / "ckpt.pt", "--front", folder / f"{name}.json"),
-            *("--target", "cpu", "--model", f"transformers:{network.factory}"),
-            *("--input", f"1x3x{_PIXELS}x{_PIXELS}", "--out", path),
-        )
-    return Bundle.open(path)
 
 
 def clutter(place: Path) -> list[Bar]:

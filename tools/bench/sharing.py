@@ -73,22 +73,24 @@ class Shared:
                 note=f"{size(self.together) / 1e6:.1f} MB; of three bundles"
                 f" {sum(map(size, self.alone.values())) / 1e6:.1f} MB")
             for name, size, limit in (
-                ("weights.bin", _weights_bytes, weights),
+                ("weights.bin", weights_bytes, weights),
                 ("packed store", _packed_bytes, packed),
             )
         ]  # fmt: skip
 
     def _ratio(self, first: Bundle, one: str, second: Bundle, other: str) -> float:
-        return ratio(by_turns_ms(_run_of(first, one), _run_of(second, other), _ROUNDS))
+        return ratio(by_turns_ms(run_of(first, one), run_of(second, other), _ROUNDS))
 
 
-def _run_of(bundle: Bundle, name: str) -> Callable[[], object]:
+def run_of(bundle: Bundle, name: str) -> Callable[[], object]:
+    """Returns what calls a configuration's engine."""
     (graph,) = bundle.manifest.graphs_of(bundle.manifest.configuration(name))
     engine = open_backend(bundle, bundle.engine_set("cpu"), 1).load(graph.name)
     return partial(engine.run, bundle.golden_inputs()[0])
 
 
-def _weights_bytes(bundle: Bundle) -> int:
+def weights_bytes(bundle: Bundle) -> int:
+    """Returns the size of a bundle's weight store."""
     return sum(tensor.size_bytes for tensor in bundle.manifest.weights)
 
 
