@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.front import Front, FrontEntry, write_front
-from skipc.runtime import Bundle
-from skipc.tools.bench.dense import run_of, weights_bytes
+from skipc.compiler.front import FrontEntry
 from skipc.tools.bench.engines import opened
-from skipc.tools.bench.harness import Bar, by_turns_ms, in_fresh_process, ratio, skipc
+from skipc.tools.bench.harness import Bar, by_turns_ms, in_fresh_process, ratio
 from skipc.tools.bench.networks import RESNET50, prepare
+from skipc.tools.bench.sharing import built, run_of, weights_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +32,13 @@ def bars(network: Network, folder: Path) -> list[Bar]:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(_SAMPLES, 3, 224, 224)).astype(np.float32)
     np.savez(folder / "data.npz", x=images, y=np.arange(_SAMPLES) % 5)
+    words = (
+        *("--model", f"transformers:{network.factory}", "--input", "1x3x224x224"),
+        *("--calibrate", folder / "data.npz", "--engines"),
+    )
     limits = _LIMITS.get(network.name, {"int8": 0.4, "int8-dynamic": 0.4})
-    beside = [FrontEntry("fp32"), *(FrontEntry(p, {"precision": p}) for p in limits)]
-    times = _built(network, folder, "precisions", beside, "each")
+    beside = (FrontEntry("fp32"), *(FrontEntry(p, {"precision": p}) for p in limits))
+    times = built(folder, "precisions", beside, *words, "each")
     found = []
     for precision, limit in limits.items():
         pairs = by_turns_ms(run_of(times, precision), run_of(times, "fp32"), _ROUNDS)
@@ -43,10 +46,10 @@ def bars(network: Network, folder: Path) -> list[Bar]:
         found.append(Bar(network.name, what, ratio(pairs), limit))
     int8 = {"precision": "int8"}
     chosen = network.front(network.counts).configurations
-    six = [FrontEntry(entry.name, {**entry.choices, **int8}) for entry in chosen]
-    one = _built(network, folder, "one8", six[:1], "each")
-    each = _built(network, folder, "each8", six, "each")
-    single = _built(network, folder, "six8", six, "one")
+    six = tuple(FrontEntry(entry.name, {**entry.choices, **int8}) for entry in chosen)
+    one = built(folder, "one8", six[:1], *words, "each")
+    each = built(folder, "each8", six, *words, "each")
+    single = built(folder, "six8", six, *words, "one")
     held = {b: in_fresh_process(opened, b.path, 0)[1] for b in (one, each, single)}
     stored = weights_bytes(each) / weights_bytes(one)
     own = by_turns_ms(run_of(single, "skip0"), run_of(one, "skip0"), _ROUNDS)
@@ -59,19 +62,3 @@ def bars(network: Network, folder: Path) -> list[Bar]:
         Bar(network.name, "… a session each", held[each] / held[one], None),
         Bar(network.name, "latency of one int8 session over its own", ratio(own), None),
     ]  # fmt: skip
-
-
-def _built(
-    network: Network, folder: Path, name: str, entries: list[FrontEntry], engines: str
-) -> Bundle:
-    """Returns the bundle of some entries, built if it is not there."""
-    path = folder / f"{name}.skipc"
-    if not path.exists():
-        write_front(folder / f"{name}.json", Front(tuple(entries)))
-        skipc(
-            *("build", folder / "ckpt.pt", "--front", folder / f"{name}.json"),
-            *("--target", "cpu", "--model", f"transformers:{network.factory}"),
-            *("--input", "1x3x224x224", "--calibrate", folder / "data.npz"),
-            *("--engines", engines, "--out", path),
-        )
-    return Bundle.open(path)
