@@ -161,7 +161,7 @@ def _admitted(
     rank = ceiling.rank if limit_ms == ceiling.limit_ms else math.inf
     if all(point.rank <= rank for point, _ in fitting):
         return fitting
-    rises = ceiling.may_rise(now_s, latency.observed, latency.shifted, quantile)
+    rises = ceiling.may_rise(now_s, latency.observed, latency.quickened, quantile)
     climb = math.log(limit_ms) - CLIMB_MARGIN if rises else -math.inf
     admitted = [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
     if not admitted:

@@ -113,7 +113,7 @@ class LatencyEstimate(NamedTuple):
         held_ms: By how much those of them took longer that may have been held up.
         stalls: What is known of stalls.
         phases: Slow-downs before this one, the last one first.
-        shifted: What ``observed`` was when the slow-down started anew.
+        quickened: What ``observed`` was when the device became faster at once.
         likelier: By how much the last calls are likelier in each of ``phases``, as a
             logarithm; at least 0, and empty where it is that in all.
         before: The last measurement that counted for the slow-down.
@@ -131,7 +131,7 @@ class LatencyEstimate(NamedTuple):
     held_ms: tuple[float, ...] = ()
     stalls: Stalls = Stalls()
     phases: tuple[Phase, ...] = ()
-    shifted: int = 0
+    quickened: int = 0
     likelier: tuple[float, ...] = ()
     before: float = 0.0
 
@@ -271,7 +271,7 @@ def observe(
     standard deviations: ``Budget.deviations``.
     """
     (level, residuals, scatter, tail, settled, calls, observed, last,
-     row, held_ms, stalls, phases, shifted, likelier, before) = estimate  # fmt: skip
+     row, held_ms, stalls, phases, quickened, likelier, before) = estimate  # fmt: skip
     name, upto = point.configuration, point.log_upto[stage]
     expected = upto + residuals[name]
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
@@ -334,7 +334,7 @@ def observe(
         before = seen
     return LatencyEstimate(
         level, residuals, scatter, tail, settled if row else tail, calls, observed + 1, name,
-        row, held_ms, stalls, phases, shifted, likelier, before,
+        row, held_ms, stalls, phases, quickened, likelier, before,
     )  # fmt: skip
 
 
@@ -399,7 +399,7 @@ def _shifted(
     known = tuple(
         each for each in estimate.phases if each is not found and not _same(each, left)
     )
-    if observed - estimate.shifted > LEAST_OF_PHASE and not _same(left, found):
+    if left.calls >= LEAST_OF_PHASE and not _same(left, found):
         known = (left, *known)[:PHASES]
     moved, scatter, tail, calls = found
     return estimate._replace(
@@ -414,7 +414,7 @@ def _shifted(
         held_ms=(),
         stalls=after_calls(estimate.stalls, (), shifts=held_up),
         phases=known,
-        shifted=observed,
+        quickened=observed if moved < level else estimate.quickened,
         likelier=(),
         before=seen,
     )
