@@ -124,7 +124,8 @@ class Controller:
                     self.tally.begins(decision.configuration)
                     if len(self._order) > _FEW:  # ten thousand calls are remembered
                         latency = latency.alone(decision.configuration)
-                    call = BegunCall(decision, budget, None, (), latency, rows)
+                    parts = decision, budget, None, (), latency, rows, 1.0
+                    call = tuple.__new__(BegunCall, parts)
                     point = self.points[decision.configuration]
                     return _stopping(call, point, state.latency) if budget.hard else call
                 self.state = after_refusal(state, before)  # until it is sure to run
@@ -216,7 +217,8 @@ class Controller:
                 metered_mj = self.metering.total_mj
                 self.metering.charge_idle(idle_s, state.energy.idle_w, started_s)
                 self.metering.charge(name, spent_mj, (started_s, now_s))
-            self.tally.ends(EndedCall(now_s, took_ms, call, metered_mj, failure, way))
+            parts = now_s, took_ms, call, metered_mj, failure, way
+            self.tally.ends(tuple.__new__(EndedCall, parts))
             self._idle_since_s = now_s
 
     def _idle_s(self, now_s: float) -> float:

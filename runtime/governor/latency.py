@@ -332,10 +332,11 @@ def observe(
         scatter += SCATTER_GAIN * (apart * _NORMAL_OVER_MEAN_APART - scatter)
         scatter = scatter if scatter > SMALLEST_SCATTER else SMALLEST_SCATTER
         before = seen
-    return LatencyEstimate(
+    # Made as the constructor does, which is a function more; so are others of each call.
+    return tuple.__new__(LatencyEstimate, (
         level, residuals, scatter, tail, settled if row else tail, calls, observed + 1, name,
         row, held_ms, stalls, phases, quickened, likelier, before,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _enough(row: Sequence[float], held_ms: Sequence[float], stalls: Stalls) -> int:

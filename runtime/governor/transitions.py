@@ -150,7 +150,7 @@ def after_call(
             idle_mj = idle_s * energy.idle_w * _MJ_PER_WS
             account = call_ends(account, now_s, spent_mj, idle_mj)
         account = call_took(account, took_ms)
-    return State(latency, energy, ceiling, account)
+    return tuple.__new__(State, (latency, energy, ceiling, account))
 
 
 def after_reading(state: State, spent: Spent, measured_mj: float) -> State:
