@@ -53,7 +53,6 @@ class InputChecker:
         self.dynamic = bool(self._rows[0])
         """Whether the batch's size is."""
         self._only = inputs[0].name if len(inputs) == 1 else None
-        self._shape, self._dtype = inputs[0].shape, np.dtype(inputs[0].dtype)
 
     def check(self, given: object) -> dict[str, NDArray[Any]]:
         """Returns the arrays by input name; they are the caller's own.
@@ -68,7 +67,8 @@ class InputChecker:
         arrays: dict[str, Any]
         if type(given) is np.ndarray and self._only is not None:  # no slow look for a mapping
             arrays = {self._only: given}
-            usual = given.dtype is self._dtype and given.shape == self._shape
+            spec, dtype = self._specs[self._only]
+            usual = given.dtype is dtype and given.shape == spec.shape
             if usual and not self._finite_only:
                 return arrays
         else:
