@@ -65,8 +65,11 @@ class ResolutionOffer(Offer):
     def options(self) -> Sequence[ResolutionOption]:
         """The resolutions that configurations have."""
         full = total_macs(self.network.model.graph)
+        # To resize may take more than it spares.
         return [
-            ResolutionOption(size_text(size), full - total_macs(self.at(size).model.graph))
+            ResolutionOption(
+                size_text(size), max(0, full - total_macs(self.at(size).model.graph))
+            )
             for size in sorted(self.asked, reverse=True)
         ]
 
