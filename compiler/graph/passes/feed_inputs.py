@@ -35,8 +35,9 @@ class FeedInputsPass(ir.passes.InPlacePass):
     """Renames inputs, and resizes them.
 
     A resize, bilinear and antialiased, is a linear map of rows and one of columns. Both are
-    products with a matrix, which every runtime computes alike: ONNX Runtime's antialiased
-    ``Resize`` differs from PyTorch's by a fifth of the range.
+    products with a matrix, which every runtime computes alike. ONNX Runtime's antialiased
+    ``Resize`` is PyTorch's with ``exclude_outside`` alone, takes 0.7 to 1 of the time, and is
+    newer than the opset of many files.
     """
 
     def __init__(self, feeds: Sequence[Feed], inputs: Sequence[TensorSpec]) -> None:
