@@ -33,6 +33,7 @@ from tests.bundles import edit_json, set_value
 from tests.command_line import mistake, skipc
 from tests.exports import kept_export
 from tests.gates import random_gates
+from tests.zoo.image_nets import preactivation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,26 +211,30 @@ def test_what_few_units_ran_for_is_compared_with_their_work(folder: Path) -> Non
     assert everything.work(np.ones((1, 3), bool)) == 1
 
 
-def test_gates_are_trained_for_a_network_that_stays_as_it_is(
-    folder: Path, tmp_path: Path
-) -> None:
-    checkpoint = tmp_path / "ckpt.pt"
-    shutil.copy(folder / "ckpt.pt", checkpoint)
+def test_gates_are_trained_for_a_network_that_stays_as_it_is(tmp_path: Path) -> None:
+    """It is trained on batches, though its batch is fixed: values get other names there."""
+    checkpoint, data, units = tmp_path / "ckpt.pt", tmp_path / "data.npz", ("2", "3")
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(60, 3, 8, 8)).astype(np.float32)
+    np.savez(data, x=images, y=rng.integers(0, 5, 60))
+    with torch.random.fork_rng(devices=[]):
+        torch.save(preactivation().state_dict(), checkpoint)
     before = checkpoint.read_bytes()
+    model = ("--model", "tests.zoo.image_nets:preactivation", "--input", "x=1x3x8x8")
     ended = skipc(
-        *("gates", checkpoint, "--data", "digits", "--samples", "60", "--epochs", "1"),
-        *("--target", "0.7", "--at", ",".join(UNITS[1:])),
+        *("gates", checkpoint, "--data", data, "--epochs", "1", "--target", "0.7"),
+        *("--at", ",".join(units), *model),
     )
     assert ended.code == 0, ended.err
     assert checkpoint.read_bytes() == before
     gates = read_gates(checkpoint)
     assert gates is not None
-    assert [gate.name for gate in gates.gates] == [*UNITS[1:]]
+    assert [gate.name for gate in gates.gates] == [*units]
     rows = [line.split() for line in ended.out.splitlines()]
-    assert [row[0] for row in rows[1:3]] == [*UNITS[1:]]
+    assert [row[0] for row in rows[1:3]] == [*units]
     assert ended.out.endswith("Write 'gates' into configurations of front.json.\n")
-    listed = skipc("units", checkpoint).out.split("gates")[1].split("\n\n")[0]
-    assert [line.split()[1] for line in listed.splitlines()[1:]] == [*UNITS[1:]]
+    listed = skipc("units", checkpoint, *model).out.split("gates")[1].split("\n\n")[0]
+    assert [line.split()[1] for line in listed.splitlines()[1:]] == [*units]
 
 
 @pytest.mark.parametrize(

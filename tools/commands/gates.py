@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     help="The part of the network's MACs that is to run, on the average.",
 )
 @click.option(
-    "--at", metavar="UNIT,...", default="", help="The units that get gates.  [default: all]"
+    "--at",
+    metavar="UNIT,...",
+    default="",
+    show_default=False,
+    help="The units that get gates.  [default: all]",
 )
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=10, help="Passes over the training part."

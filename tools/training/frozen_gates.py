@@ -109,9 +109,9 @@ def train_gates(
     parts = read_data(data, supernet.inputs, step.note).parts
     step("exporting the network")
     family = open_family(supernet)
-    places, refused = places_before(family.network)
-    places = _asked(places, options.at)
     network = evaluated_family(supernet, family, _ROWS, Scaling(), step.note).network
+    places, refused = places_before(network)
+    places = _asked(places, options.at)
     torch.manual_seed(options.seed)
     model = _model(network, places)
     if options.target <= fixed_share(model):
