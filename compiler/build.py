@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.samples import Samples
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import TensorSpec
 
 _VERIFIED_CASES = 3
 """As many as are random otherwise."""
@@ -211,8 +210,8 @@ def build(
     supernets = fed_alike(supernets)
     try_sizes(plan.front, supernets, str(plan.path))
     first = next(iter(supernets.values()))
-    given = data_cases(options.data, first.inputs, first.batch)
-    samples = _samples(options.reestimate, first.inputs)
+    given = data_cases(options.data, first.inputs, first.dimensions)
+    samples = _samples(options.reestimate, first)
     calibration = Calibration((), options.int8_form)
     if options.calibrate is not None:
         calibration = read_calibration(options.calibrate, options.int8_form, first)
@@ -248,14 +247,14 @@ def build(
             *(configurations, families, options.precision, options.max_drop, progress, note)
         )
     models = {name: family.network.model for name, family in families.items()}
-    cases = random_cases(first.inputs, first.batch, _bounds(models.values()))
+    cases = random_cases(first.inputs, first.dimensions, _bounds(models.values()))
     if calibration.cases:  # what it has never seen like it is cut off at its ranges
         cases = list(calibration.cases[:_VERIFIED_CASES])
     cases += given
     with staged_folder(plan.out) as folder:
         with BundleWriter(folder, families) as writer:
             parts = _Parts(writer, families, configurations, cases, options)
-            routers = Routers(writer, cases, first.batch, note)
+            routers = Routers(writer, cases, first.dimensions, note)
             # What a router names comes before it.
             ordered = sorted(configurations, key=lambda one: one.router is not None)
             for number, configuration in enumerate(ordered, start=1):
@@ -388,13 +387,16 @@ class _Parts:
         return part.chosen, norms.content(part.statistics)
 
 
-def _samples(reestimate: str | None, inputs: tuple[TensorSpec, ...]) -> Samples | None:
+def _samples(reestimate: str | None, supernet: Supernet) -> Samples | None:
     """Returns the part of the data that `skipc select` re-estimates norms on."""
     from skipc.compiler.select.data import DataOptions, read_data
 
     if reestimate is None:
         return None
-    return read_data(DataOptions(reestimate), inputs).parts.reestimate
+    free = supernet.dimensions
+    return read_data(
+        DataOptions(reestimate), supernet.inputs, dimensions=free
+    ).parts.reestimate
 
 
 def _estimated(

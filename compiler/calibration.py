@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipc.compiler.verify.golden import resized
+from skipc.runtime.bundle.tensors import BATCH, corner_sizes, typical_sizes
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skipc.compiler.graph.passes.quantize import Ranges
     from skipc.compiler.select.samples import Samples
     from skipc.compiler.targets.options import Int8Form
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 _MOST_SAMPLES = 128
 """Ranges hardly change with more."""
@@ -35,32 +40,37 @@ class Calibration:
     ranges: Ranges | None = None
 
     def regrouped(
-        self, inputs: tuple[TensorSpec, ...], batch: BatchRange | None
+        self, inputs: tuple[TensorSpec, ...], dimensions: Sequence[Dimension]
     ) -> Calibration:
         """Returns it in calls of another size."""
         if not self.cases:
             return self
-        together = {n: np.concatenate([c[n] for c in self.cases]) for n in self.cases[0]}
-        cases = calibration_cases(together, inputs, batch)
+        own = {name: array.shape[1:] for name, array in self.cases[-1].items()}
+        alike = [c for c in self.cases if all(c[n].shape[1:] == own[n] for n in own)]
+        together = {name: np.concatenate([c[name] for c in alike]) for name in own}
+        cases = calibration_cases(together, inputs, dimensions)
         return replace(self, cases=cases)
 
 
 def calibration_cases(
-    samples: Case, inputs: tuple[TensorSpec, ...], batch: BatchRange | None
+    samples: Case, inputs: tuple[TensorSpec, ...], dimensions: Sequence[Dimension]
 ) -> tuple[Case, ...]:
     """Returns samples in calls of a network's size.
 
-    The first three calls have the three sizes of a dynamic batch. The last one is filled up
+    The first three calls have the typical, smallest and largest sizes of free dimensions,
+    samples cut or repeated; the others are as long as the samples. The last one is filled up
     with the first samples.
     """
-    sizes = [batch.typical, batch.minimum, batch.maximum] if batch is not None else []
-    usual = sizes[0] if sizes else inputs[0].shape_at(1)[0]
+    corners = corner_sizes(dimensions) if dimensions else ()
+    usual = inputs[0].shape_at(typical_sizes(dimensions))[0]
     cases: list[Case] = []
     start = 0
     count = min(map(len, samples.values()))
     while start < min(count, _MOST_SAMPLES):
-        rows = sizes[len(cases)] if len(cases) < len(sizes) else usual
+        sizes = corners[len(cases)] if len(cases) < len(corners) else {}
+        rows = sizes.get(BATCH, usual)
         take = np.arange(start, start + rows) % count
-        cases.append({name: array[take] for name, array in samples.items()})
+        case = {name: array[take] for name, array in samples.items()}
+        cases.append(resized(case, inputs, sizes))
         start += rows
     return tuple(cases)

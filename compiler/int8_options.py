@@ -74,7 +74,8 @@ def read_calibration(data: str, form: Int8Form, supernet: Supernet) -> Calibrati
         CompileError: The data cannot be read, does not fit the network, or has no range.
     """
     try:
-        parts = read_data(DataOptions(data), supernet.inputs).parts
+        free = supernet.dimensions
+        parts = read_data(DataOptions(data), supernet.inputs, dimensions=free).parts
     except SelectError as cause:
         raise CompileError(str(cause).replace("--data", "--calibrate")) from cause
     samples = parts.reestimate
@@ -89,5 +90,5 @@ def read_calibration(data: str, form: Int8Form, supernet: Supernet) -> Calibrati
                 f"--calibrate {data}: {name!r} is {array.flat[0]:g} everywhere, which is no"
                 " range. Give real samples."
             )
-    cases = calibration_cases(dict(samples.inputs), supernet.inputs, supernet.batch)
+    cases = calibration_cases(dict(samples.inputs), supernet.inputs, supernet.dimensions)
     return Calibration(cases, form, parts.selection)

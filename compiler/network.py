@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from skipc.runtime.bundle.tensors import batch_in
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import NetworkNorms
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,7 @@ class Network:
         reference: The same computation by other means.
         inputs: The network's inputs.
         outputs: The network's outputs.
-        batch: The range of the dynamic batch, None for a fixed one.
+        dimensions: The free dimensions that shapes name.
         description: The network in one line, for the manifest.
         tolerance: How far the graph may be from the reference.
         survival: Survival probability by the path of the stochastic-depth module.
@@ -294,7 +296,7 @@ class Network:
     reference: Reference
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    batch: BatchRange | None
+    dimensions: tuple[Dimension, ...]
     description: str
     tolerance: Tolerance
     survival: Mapping[str, float] = field(default_factory=dict)
@@ -312,6 +314,11 @@ class Network:
     floating: tuple[str, ...] = ()
     exact: Network | None = None
     at: Callable[[Size], Network] | None = None
+
+    @property
+    def batch(self) -> Dimension | None:
+        """The batch; None where that is fixed."""
+        return batch_in(self.dimensions)
 
     @property
     def exit_outputs(self) -> tuple[str, ...]:

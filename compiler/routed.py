@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skipc.compiler.front import Front
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.route import Stage
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +128,10 @@ class Routers:
         self,
         writer: BundleWriter,
         cases: list[Case],
-        batch: BatchRange | None,
+        dimensions: tuple[Dimension, ...],
         note: Callable[[str], None],
     ) -> None:
-        self._writer, self._cases, self._batch = writer, cases, batch
+        self._writer, self._cases, self._dimensions = writer, cases, dimensions
         self._note = note
         self._routes: dict[str, _Route] = {}
         self._written: dict[str, _Written] = {}
@@ -168,7 +168,7 @@ class Routers:
     def _router(self, configuration: str, known: KnownRouter) -> _Written:
         name, router = f"{configuration}.router", known.router
         (spec,) = (s for s in self._writer.inputs if s.name == router.header.input.name)
-        network = network_of(router, self._batch, spec.shape[0])
+        network = network_of(router, self._dimensions, spec.shape[0])
         count = parameters(network.model.graph)
         file = self._writer.graph(Subnet(network, count), name)
         verified = verify_subnet(file.file, configuration, network, self._cases)

@@ -19,7 +19,7 @@ from skipc.compiler.network import Network, Reference, Tolerance
 from skipc.runtime.bundle.constraints import AtLeast, Count, Distinct, NotEmpty, Sha256, Text
 from skipc.runtime.bundle.manifest import PartEntry  # noqa: TC001  (a document's field)
 from skipc.runtime.bundle.routed import Biased  # noqa: TC001
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -198,12 +198,12 @@ def check_router(
         )
 
 
-def network_of(router: Router, batch: BatchRange | None, rows: int | str) -> Network:
+def network_of(router: Router, dimensions: tuple[Dimension, ...], rows: int | str) -> Network:
     """Returns a router as a network that can be written and verified.
 
     Args:
         router: The router.
-        batch: The family's.
+        dimensions: The family's.
         rows: The first size of the family's inputs.
     """
     spec = router.header.input
@@ -214,7 +214,7 @@ def network_of(router: Router, batch: BatchRange | None, rows: int | str) -> Net
         reference=_TorchRouter(router),
         inputs=(spec,),
         outputs=(scores,),
-        batch=batch,
+        dimensions=dimensions,
         description=f"router of {', '.join(router.names)}",
         tolerance=Tolerance(1e-4),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from skipc.compiler.errors import FrontError, SupernetError
 from skipc.compiler.graph.pieces import pieces_of
 from skipc.runtime.bundle.route import Stage, Test, source_of
+from skipc.runtime.bundle.sizes import names_in
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.runtime.call.tests import goes_to
 from skipc.runtime.errors import choices_text
@@ -180,7 +181,7 @@ def check_tests(tests: Sequence[ExitTest], outputs: Sequence[TensorSpec], where:
         place, name = f"{where}: tests[{number}]", test.output or outputs[0].name
         if name not in known:
             raise FrontError(f"{place}: {name!r} is no output. {choices_text(name, known)}")
-        numbers = math.prod(known[name].shape_at(1)[1:])
+        numbers = math.prod(known[name].shape_at({})[1:])
         if ("value" in test.scores) != (numbers == 1):
             wanted = "one number" if "value" in test.scores else "a number for each class"
             raise FrontError(
@@ -239,11 +240,12 @@ def _spec(value: ir.Value, known: Mapping[str, TensorSpec], network: Network) ->
     if name in known:
         return known[name]
     sizes = [size if isinstance(size, int) else str(size) for size in value.shape or ()]
-    batch = {size for spec in network.inputs for size in spec.shape if isinstance(size, str)}
+    free = {each.name for each in network.dimensions}
+    named = [names_in(size) for size in sizes if isinstance(size, str)]
     if (
         value.shape is None
         or value.dtype is None
-        or {s for s in sizes if s not in batch and isinstance(s, str)}
+        or any(names is None or not names <= free for names in named)
     ):
         raise SupernetError(
             f"the tensor {name!r} is handed from one exit to the next, and its size is not"

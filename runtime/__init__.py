@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .adaptive import AdaptiveEngine
 from .bundle.folder import Bundle
-from .bundle.tensors import BatchRange, TensorSpec
+from .bundle.tensors import Dimension, TensorSpec
 from .call.record import CallRecord
 from .call.stats import ConfigurationStats, EngineStats
 from .clock import Clock, FakeClock, SystemClock
@@ -42,7 +42,6 @@ __all__ = [
     "AdaptiveEngine",
     "BackendError",
     "BackendUnavailableError",
-    "BatchRange",
     "Budget",
     "BudgetError",
     "Bundle",
@@ -53,6 +52,7 @@ __all__ = [
     "ClosedError",
     "ConfigurationStats",
     "Decision",
+    "Dimension",
     "EngineError",
     "EngineStats",
     "FakeClock",

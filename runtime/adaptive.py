@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from .bundle.folder import Bundle
+from .bundle.tensors import batch_in
 from .call.additions import Additions
 from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .backends import Backend
-    from .bundle.tensors import BatchRange, TensorSpec
+    from .bundle.tensors import Dimension, TensorSpec
     from .clock import Clock
     from .governor import OperatingPoint
     from .governor.budget import Budget
@@ -64,7 +65,7 @@ class AdaptiveEngine(OpenEngine):
         inputs: The network's inputs.
         backend: Loads and runs the graphs. It belongs to the engine from now on: it is closed
             with it, or if anything is raised here.
-        batch: The sizes of the dynamic batch; None where no shape has one.
+        dimensions: The sizes of the free dimensions that shapes name.
         warm_up: Inputs of the warm-up calls, by name; None for zeros.
         warm_up_runs: Calls of each configuration before the first of yours; 0 for none.
         ranked_by: What the points' rank is, for ``stats()``; ``min_accuracy`` needs
@@ -87,7 +88,7 @@ class AdaptiveEngine(OpenEngine):
         inputs: Sequence[TensorSpec],
         backend: Backend,
         *,
-        batch: BatchRange | None = None,
+        dimensions: Sequence[Dimension] = (),
         budget: Budget | None = None,
         strict: bool = False,
         nan: str = "pass",
@@ -107,15 +108,15 @@ class AdaptiveEngine(OpenEngine):
             stack.callback(backend.close)
             named = points_by_name(points)
             checked_budget(budget)  # before the engines are loaded
-            checker = InputChecker(inputs, batch, nan)
+            checker = InputChecker(inputs, dimensions, nan)
             outputs, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
             strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
             family = Family.of_names(named) if family is None else family
             check_stages(named, family.routes)
-            held = family.residency(backend.load)
+            held, batch = family.residency(backend.load), batch_in(dimensions)
             stack.callback(held.close)
-            runs = partial(runs_of, family, inputs, batch, held, now_ns)
+            runs = partial(runs_of, family, inputs, dimensions, held, now_ns)
             sample = checker.sample() if warm_up is None else warm_up
             warm_up_ms = load_all(family, held, runs().warm_up, sample, warm_up_runs, now_ns)
             state = first_state(points, warm_up_ms, sampler is not None, watts)
@@ -216,7 +217,7 @@ class AdaptiveEngine(OpenEngine):
             points,
             bundle.manifest.inputs,
             backend,
-            batch=bundle.manifest.batch,
+            dimensions=bundle.manifest.dimensions,
             budget=budget,
             strict=strict,
             nan=nan,

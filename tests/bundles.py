@@ -26,7 +26,7 @@ from skipc.runtime.bundle.manifest import (
 )
 from skipc.runtime.bundle.records import written
 from skipc.runtime.bundle.route import Stage
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec, typical_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ def write_bundle(
     *,
     inputs: Sequence[TensorSpec] = (IMAGES,),
     outputs: Sequence[TensorSpec] = (LOGITS,),
-    batch: BatchRange | None = None,
+    dimensions: tuple[Dimension, ...] = (),
     metrics: Mapping[str, Mapping[str, float]] | None = None,
     cases: int = 2,
 ) -> Path:
@@ -55,10 +55,10 @@ def write_bundle(
     tensors = [rng.bytes(300) for _ in range(3)]
     store = b"".join(data.ljust(PAGE_BYTES, b"\0") for data in tensors)
     (path / "weights.bin").write_bytes(store)
-    np.savez(path / "golden/inputs.npz", **_cases(inputs, batch, cases))
+    np.savez(path / "golden/inputs.npz", **_cases(inputs, dimensions, cases))
     for name in MACS:
         (path / f"{name}.onnx").write_bytes(f"graph of {name}".encode())
-        np.savez(path / f"golden/{name}.npz", **_cases(outputs, batch, cases))
+        np.savez(path / f"golden/{name}.npz", **_cases(outputs, dimensions, cases))
     if metrics is None:
         metrics = {name: {"accuracy": value} for name, value in ACCURACIES.items()}
     units = ("block.0", "block.1")
@@ -70,7 +70,7 @@ def write_bundle(
         recipe=Recipe("cpu"),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
-        batch=batch,
+        dimensions=dimensions,
         networks=(skip_network(OptionEntry(name, 75, 1000) for name in units),),
         graphs=tuple(
             GraphEntry(
@@ -278,13 +278,13 @@ def _sha256(file: Path) -> str:
 
 
 def _cases(
-    tensors: Sequence[TensorSpec], batch: BatchRange | None, cases: int
+    tensors: Sequence[TensorSpec], dimensions: tuple[Dimension, ...], cases: int
 ) -> dict[str, np.ndarray[Any, Any]]:
     rng = np.random.default_rng(1)
-    typical = batch.typical if batch else 1
+    typical = typical_sizes(dimensions)
     arrays = {}
     for case in range(cases):
         for tensor in tensors:
-            shape = [typical if isinstance(size, str) else size for size in tensor.shape]
+            shape = tensor.shape_at(typical)
             arrays[f"{case}/{tensor.name}"] = rng.integers(0, 9, shape).astype(tensor.dtype)
     return arrays

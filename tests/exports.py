@@ -25,7 +25,7 @@ class ExportedOnce(TorchSupernet):
 
     def exported(self) -> Network:
         """Returns the network; callers must not change its graph."""
-        key = (id(self.source), self.inputs, self.batch, self.output)
+        key = (id(self.source), self.inputs, self.dimensions, self.output)
         if key not in _MADE:
             _MADE[key] = self.source, super().exported()  # the module keeps its id taken
         _, network = _MADE[key]

@@ -23,7 +23,7 @@ from skipc.runtime.bundle.manifest import (
     Verification,
 )
 from skipc.runtime.bundle.records import written
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.bundles import plain_entry, skip_network
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def write_onnx_bundle(
     path: Path,
     graphs: Mapping[str, onnx.ModelProto],
     cases: Sequence[Case],
-    batch: BatchRange = BatchRange(1, 1, 8),  # noqa: B008 - frozen
+    dimensions: tuple[Dimension, ...] = (Dimension("N", 1, 1, 8),),
     tolerance: float = 1e-4,
 ) -> Bundle:
     """Writes a bundle of ``graphs`` (configuration name to model, full one first).
 
-    Golden outputs are those of the unoptimised graphs; ``batch`` counts where a shape has N.
+    Golden outputs are those of the unoptimised graphs; ``dimensions`` count where a shape has
+    them.
     """
     (path / "golden").mkdir(parents=True)
     store = bytearray()
@@ -89,7 +90,11 @@ def write_onnx_bundle(
         recipe=Recipe("cpu"),
         inputs=tuple(_spec(value) for value in first.graph.input),
         outputs=tuple(_spec(value) for value in first.graph.output),
-        batch=batch if any("N" in _spec(value).shape for value in first.graph.input) else None,
+        dimensions=tuple(
+            each
+            for each in dimensions
+            if any(each.name in _spec(value).shape for value in first.graph.input)
+        ),
         networks=(skip_network(OptionEntry(unit, 1, 1) for unit in units),),
         graphs=tuple(
             GraphEntry(

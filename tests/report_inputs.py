@@ -116,7 +116,7 @@ def write_family(
         recipe=Recipe("cpu"),
         inputs=ends[0],
         outputs=ends[1],
-        batch=None,
+        dimensions=(),
         networks=(skip_network((OptionEntry(unit, 10, 1000) for unit in units), model),),
         graphs=tuple(graphs),
         configurations=tuple(entries),

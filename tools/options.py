@@ -170,12 +170,14 @@ checkpoints_argument = click.argument(
 """Adds the checkpoints of a family: ``checkpoints``, by the networks' names."""
 
 
-def _model_options(inputs: Sequence[str], batch: str | None, **others: Any) -> ModelOptions:
+def _model_options(
+    inputs: Sequence[str], batch: str | None, dims: Sequence[str], **others: Any
+) -> ModelOptions:
     from skipc.compiler.read import ModelOptions
     from skipc.compiler.read.inputs import parse_inputs
 
-    specs, sizes = parse_inputs(inputs, batch)
-    return ModelOptions(inputs=specs, batch=sizes, **others)
+    specs, dimensions = parse_inputs(inputs, batch, dims)
+    return ModelOptions(inputs=specs, dimensions=dimensions, **others)
 
 
 class Models:
@@ -201,6 +203,7 @@ class Models:
         exits = own.pop("exit_outputs")[-1:]
         return _model_options(
             inputs=own["inputs"],
+            dims=own["dims"],
             model_args=_pairs("--model-arg", own["model_args"]),
             exit_outputs=tuple(name.strip() for text in exits for name in text.split(",")),
             **{key: own[key][-1] if own[key] else None for key in one},
@@ -238,13 +241,21 @@ _MODEL = (
         "inputs",
         multiple=True,
         metavar="[NAME=]SHAPE[:DTYPE]",
-        help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=1x128:int64; may be repeated.",
+        help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=NxT:int64; may be repeated.",
     ),
     click.option(
         "--batch",
         multiple=True,
         metavar="MIN:TYP:MAX",
-        help="Sizes of the dynamic batch N, e.g. 1:4:16.",
+        help="Sizes of the batch N, e.g. 1:4:16.",
+    ),
+    click.option(
+        "--dim",
+        "dims",
+        multiple=True,
+        metavar="NAME=MIN:TYP:MAX",
+        help="Sizes of another free dimension that --input names, e.g. T=16:128:512; may be"
+        " repeated.",
     ),
     click.option(
         "--output",

@@ -302,7 +302,7 @@ class BundleWriter:
             recipe=recipe,
             inputs=self._first.inputs,
             outputs=self._first.outputs,
-            batch=self._first.batch,
+            dimensions=self._first.dimensions,
             networks=tuple(
                 NetworkEntry(
                     name=name,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Network, Size
     from skipc.compiler.read.checkpoint import ModelOptions, Supernet
     from skipc.compiler.read.export_cache import ExportCache
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 _FULL: frozenset[str] = frozenset()
 
@@ -69,9 +69,9 @@ class CachedSupernet:
         return self._described().inputs
 
     @property
-    def batch(self) -> BatchRange | None:
-        """The range of the dynamic batch; None for a fixed one."""
-        return self._described().batch
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The free dimensions."""
+        return self._described().dimensions
 
     @property
     def residual_scale(self) -> str:
@@ -88,7 +88,7 @@ class CachedSupernet:
         return self._form(_FULL)
 
     def with_rows(self, rows: int) -> CachedSupernet:
-        """Returns the same network with a dynamic batch of up to ``rows``."""
+        """Returns the same network with a free batch of up to ``rows``."""
         reading = functools.cache(lambda: self.read().with_rows(rows))
         return CachedSupernet(key_of(self.key, rows), self.cache, reading, self.step)
 

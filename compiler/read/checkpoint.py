@@ -11,14 +11,19 @@ from skipc.compiler.extras import require
 from skipc.compiler.read.bounds import bounded
 from skipc.compiler.read.factories import BuiltModel, build_model, build_named, parse_arguments
 from skipc.compiler.read.file_format import is_checkpoint_file, parse_checkpoint_file
-from skipc.compiler.read.graph_inputs import onnx_inputs, program_inputs, settle_inputs
-from skipc.compiler.read.inputs import BATCH, check_inputs, check_runs, named_inputs
+from skipc.compiler.read.graph_inputs import (
+    check_program_ranges,
+    onnx_inputs,
+    program_inputs,
+    settle_inputs,
+)
+from skipc.compiler.read.inputs import check_inputs, check_runs, named_inputs
 from skipc.compiler.read.pt2_guard import program_from_file
 from skipc.compiler.read.resized import sized
 from skipc.compiler.read.sniff import Kind, sniff
 from skipc.compiler.read.state_dict import find_weights, load_weights
 from skipc.compiler.read.survival import survival_from_modules
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import BATCH, Dimension
 from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
@@ -41,6 +46,7 @@ class ModelOptions:
         model: ``LIBRARY:NAME`` or ``PKG.MODULE:FACTORY``.
         model_args: ``--model-arg``, each split at its first ``=``.
         inputs: ``--input``; a name may be empty.
+        dimensions: ``--batch`` and ``--dim``.
         output: The one output to keep.
         exit_outputs: Outputs that are exits of the network's own.
         weights: Which of several sets of weights, or the prefix of their names.
@@ -49,7 +55,7 @@ class ModelOptions:
     model: str | None = None
     model_args: tuple[tuple[str, str], ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
-    batch: BatchRange | None = None
+    dimensions: tuple[Dimension, ...] = ()
     output: str | None = None
     exit_outputs: tuple[str, ...] = ()
     weights: str | None = None
@@ -63,8 +69,8 @@ class Supernet(Protocol):
         """The network's inputs; nothing is exported to tell."""
 
     @property
-    def batch(self) -> BatchRange | None:
-        """The range of the dynamic batch; None for a fixed one."""
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The free dimensions that its inputs name."""
 
     @property
     def residual_scale(self) -> str:
@@ -85,7 +91,7 @@ class Supernet(Protocol):
         """
 
     def with_rows(self, rows: int) -> Supernet:
-        """Returns the same network with a dynamic batch of up to ``rows``.
+        """Returns the same network with a free batch of up to ``rows``.
 
         Raises:
             SupernetError: It has no such form, which may be told when it is exported.
@@ -107,7 +113,7 @@ class _Supernet:
     Attributes:
         source: What holds the network.
         inputs: Its inputs. A size that a graph leaves open may be fixed here.
-        batch: The range of the dynamic batch; None for a fixed one.
+        dimensions: The free dimensions that its inputs name.
         output: The one output to keep, None for the default.
         model: The factory and its arguments, or the file's name, as text for the manifest.
         survival: Survival probabilities by module path; what the checkpoint says comes first.
@@ -118,7 +124,7 @@ class _Supernet:
 
     source: Any
     inputs: tuple[TensorSpec, ...]
-    batch: BatchRange | None
+    dimensions: tuple[Dimension, ...]
     output: str | None
     model: str
     survival: Mapping[str, float] = field(default_factory=dict)
@@ -150,7 +156,7 @@ class TorchSupernet(_Supernet):
         return from_torch(self)
 
     def with_rows(self, rows: int) -> TorchSupernet:
-        """Returns the network with a dynamic batch of up to ``rows``; see ``Supernet``."""
+        """Returns the network with a free batch of up to ``rows``; see ``Supernet``."""
         fixed = [spec for spec in self.inputs if spec.shape[:1] != (1,)]
         if fixed:
             raise SupernetError(
@@ -158,7 +164,8 @@ class TorchSupernet(_Supernet):
             )
         inputs = tuple(replace(spec, shape=(BATCH, *spec.shape[1:])) for spec in self.inputs)
         # The example that is traced has the typical size: two rows say as much as many.
-        return replace(self, inputs=inputs, batch=BatchRange(1, min(rows, 2), rows))
+        batch = Dimension(BATCH, 1, min(rows, 2), rows)
+        return replace(self, inputs=inputs, dimensions=(batch, *self.dimensions))
 
     def at(self, size: Size) -> TorchSupernet:
         """Returns the network for images of another size, tried once; see ``Supernet``."""
@@ -214,19 +221,22 @@ def _read(path: Path, options: ModelOptions) -> TorchSupernet | ProgramSupernet 
     kind = sniff(path)
     if kind is Kind.ONNX:
         _refuse_model(path, options, kind)
-        inputs = settle_inputs(onnx_inputs(path), options.inputs, options.batch, str(path))
-        return OnnxSupernet(path, inputs, options.batch, options.output, path.name)
+        inputs = settle_inputs(
+            onnx_inputs(path), options.inputs, options.dimensions, str(path)
+        )
+        return OnnxSupernet(path, inputs, options.dimensions, options.output, path.name)
     require("torch", "compiler")
     if kind is Kind.PROGRAM:
         _refuse_model(path, options, kind)
         program = program_from_file(path)
         inputs = settle_inputs(
-            program_inputs(path, program, options.batch),
+            program_inputs(path, program),
             options.inputs,
-            options.batch,
+            options.dimensions,
             str(path),
         )
-        return ProgramSupernet(program, inputs, options.batch, options.output, path.name)
+        check_program_ranges(path, program, inputs, options.dimensions)
+        return ProgramSupernet(program, inputs, options.dimensions, options.output, path.name)
     content = _load_safetensors(path) if kind is Kind.SAFETENSORS else _load_torch(path)
     if is_checkpoint_file(content):
         return _from_checkpoint_file(path, content, options)
@@ -250,8 +260,8 @@ def _from_checkpoint_file(path: Path, content: object, options: ModelOptions) ->
             raise CheckpointError(f"{path}: {cause}") from cause
     load_weights(path, built.module, weights, built.model)
     inputs = options.inputs or file.inputs or built.inputs
-    batch = options.batch or (None if options.inputs else file.batch)
-    found = _supernet(path, built, inputs, batch, options.output, file.survival)
+    dimensions = options.dimensions or (() if options.inputs else file.dimensions)
+    found = _supernet(path, built, inputs, dimensions, options.output, file.survival)
     return replace(found, residual_scale=file.residual_scale)
 
 
@@ -266,14 +276,14 @@ def _from_weights(path: Path, content: object, options: ModelOptions) -> TorchSu
     built = build_model(options.model, parse_arguments(options.model_args))
     load_weights(path, built.module, weights, built.model)
     inputs = options.inputs or built.inputs
-    return _supernet(path, built, inputs, options.batch, options.output, {})
+    return _supernet(path, built, inputs, options.dimensions, options.output, {})
 
 
 def _supernet(
     path: Path,
     built: BuiltModel,
     inputs: tuple[TensorSpec, ...],
-    batch: BatchRange | None,
+    dimensions: tuple[Dimension, ...],
     output: str | None,
     survival: Mapping[str, float],
 ) -> TorchSupernet:
@@ -282,12 +292,12 @@ def _supernet(
             f"{path}: does not say what the inputs of {built.model} are. Add them, e.g."
             " --input 1x3x224x224, or --input input_ids=1x128:int64 for each of several."
         )
-    check_inputs(inputs, batch)
+    check_inputs(inputs, dimensions)
     module = built.module.cpu().eval()
     named = named_inputs(module, inputs)
-    check_runs(module, named, batch, built.model)
+    check_runs(module, named, dimensions, built.model)
     found = {**survival_from_modules(module), **survival}
-    return TorchSupernet(module, named, batch, output, built.model, found)
+    return TorchSupernet(module, named, dimensions, output, built.model, found)
 
 
 def _refuse_model(path: Path, options: ModelOptions, kind: Kind) -> None:

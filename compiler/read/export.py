@@ -7,7 +7,7 @@ import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
@@ -33,8 +33,8 @@ from skipc.compiler.graph.passes.tidy_export import (
 from skipc.compiler.graph.passes.turn_keys import TurnKeysPass
 from skipc.compiler.network import Network, Tolerance, own_tolerance
 from skipc.compiler.read.external_data import map_external
+from skipc.compiler.read.free_dimensions import dynamic_shapes, range_error, traced_sizes
 from skipc.compiler.read.graph_inputs import read_onnx
-from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.outputs import (
     keep_onnx_outputs,
     output_fields,
@@ -49,9 +49,11 @@ from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
 from skipc.compiler.verify.torch_reference import TorchReference, joins_of, values_of
+from skipc.runtime.bundle.sizes import UNKNOWN
+from skipc.runtime.bundle.tensors import typical_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch.export import ExportedProgram
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Reference
     from skipc.compiler.read import OnnxSupernet, ProgramSupernet, TorchSupernet
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension
 
 _TERMINAL_CODES = re.compile("\x1b\\[[0-9;]*m")
 
@@ -83,25 +85,14 @@ def from_torch(supernet: TorchSupernet) -> Network:
 def _program(supernet: TorchSupernet) -> ExportedProgram:
     import torch
 
-    batch = supernet.batch
-    # torch.export treats a dimension of 1 as fixed.
-    rows = 1 if batch is None else max(batch.typical, 2)
-    example = draw_inputs(supernet.inputs, rows, seed=0)
-    dynamic: dict[str, Any] | None = None
-    if batch is not None:
-        # torch.export wants room between the two.
-        high = max(batch.maximum, batch.minimum + 1)
-        dim = torch.export.Dim(BATCH, min=batch.minimum, max=high)
-        dynamic = {
-            spec.name: {0: dim} if spec.shape[:1] == (BATCH,) else None
-            for spec in supernet.inputs
-        }
-    with _quiet(), torch.no_grad(), _export_errors(supernet.model):
+    free = supernet.dimensions
+    example = draw_inputs(supernet.inputs, traced_sizes(free), seed=0)
+    with _quiet(), torch.no_grad(), _export_errors(supernet.model, free):
         return torch.export.export(
             supernet.source,
             (),
             {name: torch.from_numpy(array) for name, array in example.items()},
-            dynamic_shapes=dynamic,
+            dynamic_shapes=dynamic_shapes(supernet.inputs, free),
         )
 
 
@@ -133,7 +124,7 @@ def from_program(
         KeepZeroPaddingPass(),
         NameSharedInitializersPass(),
         KeepModulePathPass(),
-        SizeAtBatchOnePass(),
+        SizeAtBatchOnePass(supernet.dimensions),
     ):
         step(model)
     reference = TorchReference(
@@ -170,9 +161,13 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     names = keep_onnx_outputs(model, supernet.output, supernet.exit_outputs)
     if supernet.size is not None:
         check_graph(supernet, model, supernet.size)
-    if supernet.batch is None:
-        _observe_outputs(model, supernet.inputs)
-    for finish in (KeepZeroPaddingPass(), NameSharedInitializersPass(), KeepModulePathPass()):
+    _observe_outputs(model, supernet)
+    for finish in (
+        KeepZeroPaddingPass(),
+        NameSharedInitializersPass(),
+        KeepModulePathPass(),
+        SizeAtBatchOnePass(supernet.dimensions),
+    ):
         finish(model)
     ends = tuple(str(each.name) for each in model.graph.outputs)[len(supernet.exit_outputs) :]
     made = _network(supernet, model, OnnxReference(model, ends), names)
@@ -180,27 +175,47 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     return replace(made, reference=OnnxReference(model, ends, check=check))
 
 
-def _observe_outputs(model: ir.Model, inputs: tuple[TensorSpec, ...]) -> None:
+def _observe_outputs(model: ir.Model, supernet: OnnxSupernet) -> None:
     """Gives outputs of unknown size the one that they have whatever goes in.
 
-    Sizes are unknown behind operators of other domains and branches that depend on an input.
+    Sizes are unknown behind operators of other domains, behind what a free dimension computes,
+    and behind branches that depend on an input. One that follows a free dimension is called
+    by its name, one that follows otherwise is ``UNKNOWN``.
     """
-    outputs = model.graph.outputs
-    if all(each.dtype and each.shape and each.shape.is_static() for each in outputs):
+    free, outputs = supernet.dimensions, model.graph.outputs
+    known = {each.name for each in free} if free else set()
+    if all(each.dtype and each.shape and _is_known(each.shape, known) for each in outputs):
         return
+    usual = typical_sizes(free)
+    sizes = [usual] * 3 + [
+        {**usual, each.name: each.minimum if each.typical == each.maximum else each.maximum}
+        for each in free
+    ]
     try:
-        answers = run_graph(model, [draw_inputs(inputs, 1, seed=seed) for seed in range(3)])
+        answers = run_graph(
+            model, [draw_inputs(supernet.inputs, at, seed) for seed, at in enumerate(sizes)]
+        )
     # What the network may be given is not known here, e.g. the largest index of a table.
     except Exception:
         return
     for value in outputs:
-        seen = {
-            (answer[str(value.name)].shape, answer[str(value.name)].dtype)
-            for answer in answers
-        }
-        if len(seen) == 1:
-            shape, dtype = seen.pop()
-            value.shape, value.dtype = ir.Shape(shape), ir.DataType.from_numpy(dtype)
+        seen = [answer[str(value.name)] for answer in answers]
+        if len({(one.shape, one.dtype) for one in seen[:3]}) == 1:
+            shapes = zip(*(one.shape for one in seen), strict=True)
+            value.shape = ir.Shape([_followed(found, sizes) for found in shapes])
+            value.dtype = ir.DataType.from_numpy(seen[0].dtype)
+
+
+def _is_known(shape: ir.Shape, free: set[str]) -> bool:
+    return all(isinstance(dim, int) or dim.value in free for dim in shape)
+
+
+def _followed(found: Sequence[int], sizes: Sequence[Mapping[str, int]]) -> int | str:
+    """Returns what a size follows, seen at some sizes of the free dimensions."""
+    if len(set(found)) == 1:
+        return found[0]
+    same = (name for name in sizes[0] if [at[name] for at in sizes] == [*found])
+    return next(same, UNKNOWN)
 
 
 def _same_as_file(
@@ -232,7 +247,7 @@ def _network(
     reference: Reference,
     names: Sequence[str],
 ) -> Network:
-    *exits, end = output_specs(model, supernet.batch, names)
+    *exits, end = output_specs(model, supernet.dimensions, names)
     for spec in exits if supernet.exit_outputs else ():
         if (spec.dtype, spec.shape) != (end.dtype, end.shape):
             raise SupernetError(
@@ -246,7 +261,7 @@ def _network(
         reference=reference,
         inputs=supernet.inputs,
         outputs=outputs,
-        batch=supernet.batch,
+        dimensions=supernet.dimensions,
         description=supernet.model,
         tolerance=own_tolerance(outputs),
         survival=supernet.survival,
@@ -269,13 +284,16 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _export_errors(model: str) -> Iterator[None]:
+def _export_errors(model: str, free: Sequence[Dimension] = ()) -> Iterator[None]:
     try:
         yield
     except SupernetError:
         raise
     # The exporter runs the user's forward: anything can come out of it.
     except Exception as cause:
+        impossible = range_error(model, cause, free)
+        if impossible is not None:
+            raise impossible from cause
         raise SupernetError(
             f"{model}: PyTorch cannot export it: {_reason(cause)}"
             "\n  The forward pass must accept the given inputs and must not branch on their"

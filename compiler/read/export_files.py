@@ -26,7 +26,7 @@ from skipc.compiler.read.pt2_guard import program_from_file
 from skipc.compiler.verify.torch_reference import TorchReference
 from skipc.runtime.bundle.records import read, read_json, written
 from skipc.runtime.bundle.tensors import (  # noqa: TC001  (a document's fields)
-    BatchRange,
+    Dimension,
     TensorSpec,
 )
 from skipc.runtime.errors import SkipcError
@@ -69,11 +69,11 @@ class NetworkRecord:
         tensors: The program's tensors.
     """
 
-    FORMAT: ClassVar[str] = "skipc.export/2"
+    FORMAT: ClassVar[str] = "skipc.export/3"
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    batch: BatchRange | None
+    dimensions: tuple[Dimension, ...]
     description: str
     survival: Mapping[str, float]
     residual_scale: str
@@ -107,7 +107,7 @@ def save_export(folder: Path, network: Network) -> None:
     record = NetworkRecord(
         inputs=network.inputs,
         outputs=network.outputs,
-        batch=network.batch,
+        dimensions=network.dimensions,
         description=network.description,
         survival=network.survival,
         residual_scale=network.residual_scale,
@@ -179,7 +179,7 @@ def load_export(
         ),
         inputs=record.inputs,
         outputs=record.outputs,
-        batch=record.batch,
+        dimensions=record.dimensions,
         description=record.description,
         tolerance=own_tolerance(record.outputs),
         survival=record.survival,

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.errors import CheckpointError
-from skipc.compiler.read.inputs import BATCH, DTYPES
-from skipc.runtime.bundle.constraints import Above, AtLeast, AtMost, Count, OneOf, Text
+from skipc.compiler.read.inputs import DTYPES
+from skipc.runtime.bundle.constraints import (
+    Above,
+    AtLeast,
+    AtMost,
+    Count,
+    Distinct,
+    OneOf,
+    Text,
+)
 from skipc.runtime.bundle.records import read
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BATCH, Dimension, TensorSpec
 from skipc.runtime.errors import shown
 
 if TYPE_CHECKING:
@@ -37,7 +45,7 @@ class CheckpointFile:
         arguments: Keyword arguments of its factory, JSON values.
         state_dict: The weights.
         inputs: The network's inputs; may be empty.
-        batch: The range of the dynamic batch; None for a fixed one.
+        dimensions: The free dimensions that they name.
         survival: Survival probabilities by module path, for original Stochastic Depth.
         residual_scale: How kept branches are scaled at test time, ``inverted`` (not at all)
             or ``original``.
@@ -49,7 +57,7 @@ class CheckpointFile:
     arguments: Mapping[str, object]
     state_dict: Mapping[str, Any]
     inputs: tuple[TensorSpec, ...] = ()
-    batch: BatchRange | None = None
+    dimensions: tuple[Dimension, ...] = ()
     survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
     accuracy: float | None = None
@@ -60,7 +68,7 @@ class _Input:
     """An input as the file has it; one without a name is found by its position."""
 
     name: Text
-    shape: tuple[Count | Annotated[str, OneOf((BATCH,))], ...]
+    shape: tuple[Count | str, ...]
     dtype: Annotated[str, OneOf(DTYPES)]
 
     def check(self, where: str) -> None:
@@ -68,8 +76,26 @@ class _Input:
         if BATCH in self.shape[1:]:
             raise CheckpointError(
                 f"{where}: 'shape' is {shown(list(self.shape))}; only its first may be"
-                f" {BATCH!r}."
+                f" {BATCH!r}, the batch."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The sizes of the batch, which is one of the free dimensions."""
+
+    minimum: Count
+    typical: Count
+    maximum: Count
+
+    def check(self, where: str) -> None:
+        """Raises ``FormatError`` where the sizes are not in ascending order."""
+        self.dimension.check(where)
+
+    @property
+    def dimension(self) -> Dimension:
+        """The same by its name."""
+        return Dimension(BATCH, self.minimum, self.typical, self.maximum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +109,8 @@ class _Document:
     arguments: Mapping[str, object] = field(default_factory=dict)
     input: _Input | None = None
     inputs: tuple[_Input, ...] = ()
-    batch: BatchRange | None = None
+    batch: _Batch | None = None
+    dimensions: Annotated[tuple[Dimension, ...], Distinct("name")] = ()
     survival: Mapping[str, Annotated[float, Above(0), AtMost(1)]] = field(default_factory=dict)
     residual_scale: Annotated[str, OneOf(RESIDUAL_SCALES)] = "inverted"
     accuracy: Annotated[float, AtLeast(0), AtMost(1)] | None = None
@@ -94,6 +121,10 @@ class _Document:
 
         if self.input is not None and self.inputs:
             raise CheckpointError(f"{where}: has both 'input' and 'inputs'. Write 'inputs'.")
+        if self.batch is not None and any(each.name == BATCH for each in self.dimensions):
+            raise CheckpointError(
+                f"{where}: {BATCH!r} in 'dimensions' is the 'batch'. Leave one out."
+            )
         try:
             json.dumps(self.arguments, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as cause:
@@ -132,8 +163,8 @@ def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
     }
     if checkpoint.accuracy is not None:
         document["accuracy"] = checkpoint.accuracy
-    if checkpoint.batch is not None:
-        document["batch"] = asdict(checkpoint.batch)
+    if checkpoint.dimensions:
+        document["dimensions"] = [asdict(each) for each in checkpoint.dimensions]
     buffer = io.BytesIO()
     torch.save(document, buffer)
     write_whole(path, buffer.getvalue())
@@ -153,12 +184,15 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
         raise CheckpointError(f"{where}: has the key {shown(other[0])}, expected names alone.")
     found = read(_Document, content, where, CheckpointError)
     inputs = found.inputs if found.input is None else (found.input,)
+    dimensions, batch = found.dimensions, found.batch
+    if batch is not None:
+        dimensions = (batch.dimension, *dimensions)
     return CheckpointFile(
         model=found.model,
         arguments=found.arguments,
         state_dict=found.state_dict,
         inputs=tuple(TensorSpec(each.name, each.dtype, each.shape) for each in inputs),
-        batch=found.batch,
+        dimensions=dimensions,
         survival=found.survival,
         residual_scale=found.residual_scale,
         accuracy=found.accuracy,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.extras import require
-from skipc.compiler.read.inputs import BATCH, DTYPES, check_inputs, input_text
-from skipc.runtime.bundle.tensors import Dimension, TensorSpec
+from skipc.compiler.read.inputs import DTYPES, check_inputs, input_text
+from skipc.runtime.bundle.tensors import BATCH, Dimension, Size, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch.export import ExportedProgram
-
-    from skipc.runtime.bundle.tensors import BatchRange
 
 
 MAX_PROTOBUF_BYTES = 2**31 - 1
@@ -27,18 +25,27 @@ _OPEN, _UNKNOWN = "?", "?..."
 """A dimension that a graph's file leaves open, and a shape that it does not say at all."""
 
 
-def program_inputs(
-    path: Path, program: ExportedProgram, batch: BatchRange | None
-) -> tuple[TensorSpec, ...]:
+def program_inputs(path: Path, program: ExportedProgram) -> tuple[TensorSpec, ...]:
     """Returns the program's inputs in the order of its graph.
 
     Raises:
-        CheckpointError: One is no tensor, or the program is for another range of batch sizes.
+        CheckpointError: One is no tensor.
     """
+    return tuple(
+        TensorSpec(
+            name,
+            str(value.dtype).removeprefix("torch."),
+            tuple(size if isinstance(size, int) else _OPEN for size in value.shape),
+        )
+        for name, value in _tensors_of(path, program).items()
+    )
+
+
+def _tensors_of(path: Path, program: ExportedProgram) -> dict[str, Any]:
     import torch
 
     wanted = set(program.graph_signature.user_inputs)
-    inputs = []
+    found = {}
     for node in program.graph.nodes:
         if node.op != "placeholder" or node.name not in wanted:
             continue
@@ -48,28 +55,34 @@ def program_inputs(
                 f"{path}: the input {node.name!r} is {type(value).__name__}, expected a"
                 " tensor. Export the network with tensors alone."
             )
-        shape: tuple[object, ...] = tuple(value.shape)
-        sizes = tuple(size if isinstance(size, int) else _OPEN for size in shape)
-        if batch is not None and sizes[:1] == (_OPEN,):
-            _check_range(path, node.name, program, shape[0], batch)
-        inputs.append(TensorSpec(node.name, str(value.dtype).removeprefix("torch."), sizes))
-    return tuple(inputs)
+        found[node.name] = value
+    return found
 
 
-def _check_range(
-    path: Path, name: str, program: ExportedProgram, size: Any, batch: BatchRange
+def check_program_ranges(
+    path: Path,
+    program: ExportedProgram,
+    inputs: Sequence[TensorSpec],
+    dimensions: Sequence[Dimension],
 ) -> None:
+    """Raises ``CheckpointError`` where a program was exported for fewer sizes than asked."""
     constraints: Mapping[Any, Any] = program.range_constraints
-    allowed = constraints.get(size.node.expr)
-    if allowed is None:
-        return
-    low, high = allowed.lower, allowed.upper
-    if batch.minimum < low or batch.maximum > high:
-        raise CheckpointError(
-            f"{path}: --batch {batch.minimum}:{batch.typical}:{batch.maximum}, but the program"
-            f" was exported for {low} to {high} in the first dimension of {name!r}. Give a"
-            " range inside that, or export it again with torch.export.Dim('N', min, max)."
-        )
+    asked, tensors = {each.name: each for each in dimensions}, _tensors_of(path, program)
+    for spec in inputs:
+        for axis, (size, own) in enumerate(
+            zip(spec.shape, tensors[spec.name].shape, strict=True)
+        ):
+            allowed = None if isinstance(own, int) else constraints.get(own.node.expr)
+            if allowed is None or not isinstance(size, str):
+                continue
+            low, high, each = allowed.lower, allowed.upper, asked[size]
+            if each.minimum < low or each.maximum > high:
+                option = "--batch " if size == BATCH else f"--dim {size}="
+                raise CheckpointError(
+                    f"{path}: {option}{each.range}, but the program was exported for {low} to"
+                    f" {high} in dimension {axis} of {spec.name!r}. Give a range inside that,"
+                    f" or export it again with torch.export.Dim({size!r}, min, max)."
+                )
 
 
 def onnx_inputs(path: Path) -> tuple[TensorSpec, ...]:
@@ -127,20 +140,27 @@ def _onnx_input(path: Path, value: Any) -> TensorSpec:
         ) from cause
     if found.shape is None:
         return TensorSpec(value.name, dtype, (_UNKNOWN,))
-    sizes = (dim if isinstance(dim, int) and dim > 0 else _OPEN for dim in found.shape)
-    return TensorSpec(value.name, dtype, tuple(sizes))
+    return TensorSpec(value.name, dtype, tuple(_size(dim) for dim in found.shape))
+
+
+def _size(dim: Any) -> Size:
+    """Returns a dimension's size, the name that the file gives an open one, or ``?``."""
+    if isinstance(dim, int):
+        return dim if dim > 0 else _OPEN
+    return str(dim.value) if dim.value is not None else _OPEN
 
 
 def settle_inputs(
     found: Sequence[TensorSpec],
     given: Sequence[TensorSpec],
-    batch: BatchRange | None,
+    dimensions: Sequence[Dimension],
     where: str,
 ) -> tuple[TensorSpec, ...]:
-    """Returns the graph's inputs, every size either fixed or the dynamic batch.
+    """Returns the graph's inputs, every size either fixed or the name of a free dimension.
 
-    An open size is fixed by what ``--input`` gives; an open first one is the dynamic batch
-    where ``--batch`` is given.
+    An open size is fixed or named by what ``--input`` gives. Without it, one that the file
+    calls by the name of a ``--dim`` is that one, and an open first one is the batch where
+    ``--batch`` is given.
 
     Raises:
         CheckpointError: What is given contradicts the file, or a size stays open.
@@ -159,13 +179,16 @@ def settle_inputs(
             raise CheckpointError(
                 f"{where}: the graph has no input {name!r}. {choices_text(name, names)}"
             )
-    settled = tuple(_settle(spec, asked.get(spec.name), batch, where) for spec in found)
-    check_inputs(settled, batch)
+    settled = tuple(_settle(spec, asked.get(spec.name), dimensions, where) for spec in found)
+    check_inputs(settled, dimensions)
     return settled
 
 
 def _settle(
-    found: TensorSpec, asked: TensorSpec | None, batch: BatchRange | None, where: str
+    found: TensorSpec,
+    asked: TensorSpec | None,
+    dimensions: Sequence[Dimension],
+    where: str,
 ) -> TensorSpec:
     if found.dtype not in DTYPES:
         raise CheckpointError(
@@ -173,11 +196,11 @@ def _settle(
             f" cannot be given. {choices_text(found.dtype, DTYPES)}"
         )
     if asked is None:
-        return TensorSpec(found.name, found.dtype, _own_shape(found, batch, where))
+        return TensorSpec(found.name, found.dtype, _own_shape(found, dimensions, where))
     fits = _UNKNOWN in found.shape or (
         len(asked.shape) == len(found.shape)
         and all(
-            size in (_OPEN, wanted)
+            isinstance(size, str) or size == wanted
             for size, wanted in zip(found.shape, asked.shape, strict=False)
         )
     )
@@ -190,30 +213,37 @@ def _settle(
 
 
 def _own_shape(
-    found: TensorSpec, batch: BatchRange | None, where: str
-) -> tuple[Dimension, ...]:
+    found: TensorSpec, dimensions: Sequence[Dimension], where: str
+) -> tuple[Size, ...]:
     if _UNKNOWN in found.shape:
         raise CheckpointError(
             f"{where}: the shape of the graph's input {found.name!r} is not known. Give it:"
             f" --input {found.name}=SHAPE:{found.dtype}"
         )
-    shape: list[Dimension] = []
+    shape: list[Size] = []
+    free = [each.name for each in dimensions]
     for index, size in enumerate(found.shape):
-        if size != _OPEN:
+        if isinstance(size, int) or size in free:
             shape.append(size)
-        elif index == 0 and batch is not None:
+        elif index == 0 and BATCH in free:
             shape.append(BATCH)
         else:
-            sizes = ["1" if n == _OPEN else str(n) for n in found.shape]
-            fixed = f"--input {found.name}={'x'.join(sizes)}"
-            fixed += "" if found.dtype == "float32" else f":{found.dtype}"
-            ways = f" or add --batch MIN:TYPICAL:MAX, e.g. --batch 1:4:16, or fix it: {fixed}"
+            kind = "" if found.dtype == "float32" else f":{found.dtype}"
+            sizes = ["1" if isinstance(n, str) else str(n) for n in found.shape]
+            names = [
+                f"D{i}" if isinstance(n, str) else str(n) for i, n in enumerate(found.shape)
+            ]
+            names[0] = BATCH if isinstance(found.shape[0], str) else names[0]
+            way = "--batch 1:4:16" if index == 0 else f"--dim D{index}=16:128:512"
             raise CheckpointError(
                 f"{where}: dimension {index} of the graph's input {_text(found)} is open."
-                + (f" Either{ways.removeprefix(' or')}" if index == 0 else f" Fix it: {fixed}")
+                f" Either give its sizes, e.g. --input {found.name}={'x'.join(names)}{kind}"
+                f" {way}, or fix it: --input {found.name}={'x'.join(sizes)}{kind}"
             )
     return tuple(shape)
 
 
 def _text(found: TensorSpec) -> str:
-    return f"{found.name}={'x'.join(map(str, found.shape))}:{found.dtype}"
+    known = _UNKNOWN in found.shape
+    sizes = (s if isinstance(s, int) or known else _OPEN for s in found.shape)
+    return f"{found.name}={'x'.join(map(str, sizes))}:{found.dtype}"

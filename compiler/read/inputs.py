@@ -1,4 +1,4 @@
-"""What goes into a network: ``--input [NAME=]1x3x224x224[:dtype]``, ``--batch 1:4:16``.
+"""What goes into a network: ``--input [NAME=]NxT[:dtype]``, ``--batch 1:4:16``, ``--dim``.
 
 Inputs are matched with those that a module's ``forward`` takes, and tried.
 """
@@ -11,16 +11,13 @@ import re
 from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import CheckpointError
-from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
+from skipc.runtime.bundle.tensors import BATCH, Dimension, Size, TensorSpec, typical_sizes
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
-
-BATCH = "N"
-"""The dynamic batch in a shape; only ever the first dimension."""
 
 DTYPES = (
     *("bool", "float16", "float32", "float64", "int16"),
@@ -31,25 +28,35 @@ DTYPES = (
 MAX_ELEMENTS = 2**31
 """An input with more elements than this is a slip of the keyboard."""
 
+_NAME = re.compile(r"[A-Za-wyz_][A-Za-wyz0-9_]{0,31}")
+"""The name of a free dimension; an x stands between sizes."""
+
 _EXAMPLE = (
-    "Write it as [NAME=]SHAPE[:DTYPE], e.g. 1x3x224x224 or input_ids=1x128:int64; a single"
+    "Write it as [NAME=]SHAPE[:DTYPE], e.g. 1x3x224x224 or input_ids=NxT:int64; a single"
     " number as NAME=:DTYPE."
 )
 
 
 def parse_inputs(
-    texts: Sequence[str], batch_text: str | None
-) -> tuple[tuple[TensorSpec, ...], BatchRange | None]:
-    """Returns what ``--input`` (any number of times) and ``--batch`` say.
+    texts: Sequence[str], batch_text: str | None, dims: Sequence[str] = ()
+) -> tuple[tuple[TensorSpec, ...], tuple[Dimension, ...]]:
+    """Returns what ``--input``, ``--dim`` (any number of times) and ``--batch`` say.
 
     An input without a name has the name ``""``: it is found later, by position. Where no
-    input is given at all the batch stands alone: the checkpoint may give the inputs.
+    input is given at all the ranges stand alone: the checkpoint may give the inputs.
 
     Raises:
         CheckpointError: A text is malformed, or they do not go together.
     """
     inputs = tuple(parse_input(text) for text in texts)
-    batch = None if batch_text is None else parse_batch(batch_text)
+    dimensions = tuple(map(parse_dim, dims))
+    if batch_text is not None:
+        dimensions = (_range("--batch", batch_text, BATCH, batch_text), *dimensions)
+    free = [each.name for each in dimensions]
+    again = next((name for name in free if free.count(name) > 1), None)
+    if again is not None:
+        both = "--batch and --dim N are the same" if again == BATCH else f"--dim {again}"
+        raise CheckpointError(f"{both}, given twice. Give each range once.")
     names = [spec.name for spec in inputs if spec.name]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -60,8 +67,8 @@ def parse_inputs(
             " none: then they are taken in the order of the network's inputs."
         )
     if inputs:
-        check_inputs(inputs, batch)
-    return inputs, batch
+        check_inputs(inputs, dimensions)
+    return inputs, dimensions
 
 
 def parse_input(text: str) -> TensorSpec:
@@ -81,44 +88,76 @@ def parse_input(text: str) -> TensorSpec:
     return TensorSpec(name.strip(), dtype, _parse_shape(text, shape_text))
 
 
-def parse_batch(text: str) -> BatchRange:
-    """Returns the range that ``--batch MIN:TYP:MAX`` gives."""
-    example = "Write it as MIN:TYPICAL:MAX, e.g. 1:4:16."
-    parts = text.split(":")
-    if len(parts) != 3 or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
-        raise CheckpointError(f"--batch {text!r} is not three whole numbers. {example}")
-    minimum, typical, maximum = (int(part) for part in parts)
+def parse_dim(text: str) -> Dimension:
+    """Returns the free dimension that ``--dim NAME=MIN:TYP:MAX[:STEP]`` gives."""
+    name, _, sizes = (part.strip() for part in text.partition("="))
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(
+            f"--dim {text!r}: {name!r} is no name of a dimension. Write it as"
+            " NAME=MIN:TYPICAL:MAX, e.g. T=16:128:512, the name in letters, digits and '_',"
+            " without an 'x'."
+        )
+    return _range("--dim", text, name, sizes)
+
+
+def _range(option: str, text: str, name: str, sizes: str) -> Dimension:
+    prefix, example = ("", "1:4:16") if option == "--batch" else (f"{name}=", "16:128:512")
+    advice = f"Write it as {prefix}MIN:TYPICAL:MAX, e.g. {prefix}{example}."
+    parts = sizes.split(":")
+    most = 3 if option == "--batch" else 4
+    digits = all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts)
+    if not 3 <= len(parts) <= most or not digits:
+        raise CheckpointError(f"{option} {text!r} is not three whole numbers. {advice}")
+    minimum, typical, maximum, step = (*map(int, parts), 1)[:4]
     if not 1 <= minimum <= typical <= maximum:
         raise CheckpointError(
-            f"--batch {text!r}: needs 1 <= MIN <= TYPICAL <= MAX,"
-            f" found {minimum}, {typical}, {maximum}. {example}"
+            f"{option} {text!r}: needs 1 <= MIN <= TYPICAL <= MAX,"
+            f" found {minimum}, {typical}, {maximum}. {advice}"
         )
-    return BatchRange(minimum, typical, maximum)
+    if step < 1 or any(size % step for size in (minimum, typical, maximum)):
+        raise CheckpointError(
+            f"{option} {text!r}: MIN, TYPICAL and MAX must be multiples of STEP, found"
+            f" {minimum}, {typical}, {maximum} and {step}. {advice}"
+        )
+    return Dimension(name, minimum, typical, maximum, step)
 
 
-def check_inputs(inputs: Sequence[TensorSpec], batch: BatchRange | None) -> None:
-    """Checks the size of inputs, and that there is a dynamic batch where it has a range."""
+def check_inputs(inputs: Sequence[TensorSpec], dimensions: Sequence[Dimension]) -> None:
+    """Checks the size of inputs, and that free dimensions are those that have a range."""
+    largest = {each.name: each.maximum for each in dimensions}
+    named = {size: spec for spec in inputs for size in spec.shape if isinstance(size, str)}
+    for name, spec in named.items():
+        if name not in largest:
+            what, option = f"the free dimension {name!r}", f"--dim {name}=MIN:TYPICAL:MAX"
+            example = f"--dim {name}=16:128:512"
+            if name == BATCH:
+                what, option = f"the free batch {BATCH!r}", "--batch MIN:TYPICAL:MAX"
+                example = "--batch 1:4:16"
+            raise CheckpointError(
+                f"the input {input_text(spec)!r} has {what}, but its sizes are not given. Add"
+                f" {option}, e.g. {example}."
+            )
     for spec in inputs:
-        elements = math.prod(spec.shape_at(1))
+        elements = math.prod(spec.shape_at(largest))
         if elements > MAX_ELEMENTS:
             raise CheckpointError(
                 f"the input {shown(input_text(spec))} has more than the {MAX_ELEMENTS}"
                 " elements that an input may have. Check its shape."
             )
-    dynamic = next((spec for spec in inputs if BATCH in spec.shape), None)
-    if dynamic is not None and batch is None:
-        raise CheckpointError(
-            f"the input {input_text(dynamic)!r} has the dynamic batch {BATCH!r}, but its sizes"
-            " are not given. Add --batch MIN:TYPICAL:MAX, e.g. --batch 1:4:16."
-        )
-    if dynamic is None and batch is not None:
-        range_text = f"{batch.minimum}:{batch.typical}:{batch.maximum}"
-        listed = ", ".join(input_text(spec) for spec in inputs)
-        raise CheckpointError(
-            f"--batch {range_text} is given, but no input has a dynamic batch: {listed}."
-            f" Write {BATCH!r} as the first dimension, e.g. --input Nx3x224x224,"
-            " or leave --batch out."
-        )
+    listed = ", ".join(input_text(spec) for spec in inputs)
+    for each in dimensions:
+        if each.name == BATCH and BATCH not in named:
+            raise CheckpointError(
+                f"--batch {each.range} is given, but no input has a free batch: {listed}."
+                f" Write {BATCH!r} as the first dimension, e.g. --input Nx3x224x224,"
+                " or leave --batch out."
+            )
+        if each.name not in named:
+            raise CheckpointError(
+                f"--dim {each.name}={each.range} is given, but no input has a dimension"
+                f" {each.name!r}: {listed}. Write the name in place of a size, e.g. --input"
+                f" Nx{each.name}:int64, or leave --dim out."
+            )
 
 
 def input_text(spec: TensorSpec) -> str:
@@ -174,7 +213,10 @@ def named_inputs(module: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[Tenso
 
 
 def check_runs(
-    module: nn.Module, inputs: Sequence[TensorSpec], batch: BatchRange | None, model: str
+    module: nn.Module,
+    inputs: Sequence[TensorSpec],
+    dimensions: Sequence[Dimension],
+    model: str,
 ) -> None:
     """Checks that the network takes such inputs, by one call with zeros and ones."""
     import torch
@@ -182,7 +224,7 @@ def check_runs(
     arrays = {}
     for spec in inputs:
         make = torch.ones if spec.dtype == "bool" else torch.zeros
-        shape = spec.shape_at(1 if batch is None else batch.typical)
+        shape = spec.shape_at(typical_sizes(dimensions))
         arrays[spec.name] = make(shape, dtype=getattr(torch, spec.dtype))
     listed = " ".join(f"--input {input_text(spec)}" for spec in inputs)
     try:
@@ -198,21 +240,21 @@ def check_runs(
         ) from cause
 
 
-def _parse_shape(text: str, shape_text: str) -> tuple[Dimension, ...]:
-    shape: list[Dimension] = []
+def _parse_shape(text: str, shape_text: str) -> tuple[Size, ...]:
+    shape: list[Size] = []
     for index, part in enumerate(shape_text.split("x") if shape_text else ()):
-        if part == BATCH and index == 0:
-            shape.append(BATCH)
-        elif part in (BATCH, BATCH.lower()):
+        if part == BATCH and index > 0:
             raise CheckpointError(
-                f"--input {text!r}: {part!r} as dimension {index}; only the first dimension"
-                f" may be dynamic, written {BATCH!r}, e.g. Nx3x224x224."
+                f"--input {text!r}: {part!r} as dimension {index}. {BATCH!r} is the batch and"
+                " stands first, e.g. Nx3x224x224; give another free dimension another name."
             )
+        if _NAME.fullmatch(part):
+            shape.append(part)
         elif re.fullmatch(r"[0-9]{1,10}", part) and int(part) > 0:
             shape.append(int(part))
         else:
             raise CheckpointError(
                 f"--input {text!r}: dimension {index} is {part!r}, expected a whole number of"
-                f" at least 1. {_EXAMPLE}"
+                f" at least 1, or a name. {_EXAMPLE}"
             )
     return tuple(shape)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipc.compiler.errors import SupernetError
-from skipc.compiler.read.inputs import BATCH
-from skipc.runtime.bundle.tensors import BatchRange, Dimension, TensorSpec
+from skipc.runtime.bundle.sizes import UNKNOWN, names_in
+from skipc.runtime.bundle.tensors import BATCH, Dimension, Size, TensorSpec
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
@@ -110,6 +110,17 @@ def _fields(tree: object, prefix: str) -> Iterator[tuple[str, int | None]]:
             yield from _fields(value, own)
 
 
+def _follows(size: str, axis: int, free: set[str]) -> bool:
+    """Tells whether a size is known once those of the free dimensions are."""
+    others = free - {BATCH}
+    if size == UNKNOWN:
+        return bool(others)
+    if size == BATCH:
+        return axis == 0 and BATCH in free
+    names = names_in(size)
+    return names is not None and names <= others
+
+
 def _chosen_outputs(
     names: Collection[str], output: str | None, exits: Sequence[str]
 ) -> list[str]:
@@ -140,17 +151,18 @@ def _chosen_outputs(
 
 
 def output_specs(
-    model: ir.Model, batch: BatchRange | None, names: Sequence[str]
+    model: ir.Model, dimensions: Sequence[Dimension], names: Sequence[str]
 ) -> tuple[TensorSpec, ...]:
     """Returns the graph's outputs; ``names`` are what ``--output`` could have chosen.
 
     Raises:
-        SupernetError: A shape or type is unknown, or depends on more than the batch.
+        SupernetError: A shape or type is unknown, or depends on more than free dimensions.
     """
-    return tuple(_spec(value, batch, names) for value in model.graph.outputs)
+    free = {each.name for each in dimensions}
+    return tuple(_spec(value, free, names) for value in model.graph.outputs)
 
 
-def _spec(value: ir.Value, batch: BatchRange | None, names: Sequence[str]) -> TensorSpec:
+def _spec(value: ir.Value, free: set[str], names: Sequence[str]) -> TensorSpec:
     others = [name for name in names if name != value.name]
     advice = f" Choose another with --output. {choices_text('', others)}" if others else ""
     if value.shape is None or value.dtype is None:
@@ -158,17 +170,20 @@ def _spec(value: ir.Value, batch: BatchRange | None, names: Sequence[str]) -> Te
             f"output {value.name!r}: its shape or type is unknown: it depends on what goes in."
             f"{advice}"
         )
-    shape: list[Dimension] = []
+    shape: list[Size] = []
     for axis, dim in enumerate(value.shape):
-        if isinstance(dim, int):
-            shape.append(dim)
+        size = dim if isinstance(dim, int) else dim.value
         # Shape inference may lose the batch's name, but not which dimension it is.
-        elif axis == 0 and batch is not None and dim.value in (BATCH, None):
-            shape.append(BATCH)
-        else:
-            size = f" ({dim.value})" if dim.value is not None else ""
+        if size is None and axis == 0 and BATCH in free:
+            size = BATCH
+        if isinstance(size, str) and not _follows(size, axis, free):
+            size = None
+        if size is None:
+            found = "" if isinstance(dim, int) or dim.value is None else f" ({dim.value})"
             raise SupernetError(
-                f"output {value.name!r}: the size of dimension {axis}{size} is not known"
-                f" before the network runs; only the first may vary, with the batch.{advice}"
+                f"output {value.name!r}: the size of dimension {axis}{found} is not known"
+                " before the network runs; it may follow from free dimensions, and from the"
+                f" batch only as the first.{advice}"
             )
+        shape.append(size)
     return TensorSpec(str(value.name), np.dtype(value.dtype.numpy()).name, tuple(shape))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.read.several import fed
 from skipc.compiler.verify.golden import draw_inputs
+from skipc.runtime.bundle.tensors import typical_sizes
 from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def run_at(supernet: TorchSupernet, size: Size) -> None:
     """
     import torch
 
-    batch = 1 if supernet.batch is None else supernet.batch.typical
+    sizes = typical_sizes(supernet.dimensions)
     arrays = {
         name: torch.from_numpy(array)
-        for name, array in draw_inputs(supernet.inputs, batch, seed=0).items()
+        for name, array in draw_inputs(supernet.inputs, sizes, seed=0).items()
     }
     with torch.no_grad(), _whole_patches(supernet, size):
         try:
@@ -152,7 +153,7 @@ def check_graph(supernet: OnnxSupernet, model: ir.Model, size: Size) -> None:
             if kernel is not None and list(kernel)[2:] == [*strides] and not any(pads):
                 _check_patches(supernet.model, name, size, tuple(strides), tuple(sizes))
     try:
-        run_graph(model, [draw_inputs(supernet.inputs, 1, seed=0)])
+        run_graph(model, [draw_inputs(supernet.inputs, typical_sizes(supernet.dimensions), 0)])
     except Exception as cause:
         raise _refused(supernet.model, size, cause) from cause
 

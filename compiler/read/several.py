@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.graph.passes.feed_inputs import feeding
 from skipc.compiler.network import Feed, Switching
+from skipc.runtime.bundle.tensors import typical_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skipc.compiler.network import Network, Size
     from skipc.compiler.read import Supernet
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 _IMAGES = 4
 """Dimensions of what can be resized: batch, channels, height, width."""
@@ -33,14 +34,14 @@ def fed_alike(supernets: Mapping[str, Supernet]) -> dict[str, Supernet]:
     Raises:
         SupernetError: They cannot take the same inputs.
     """
-    name, largest = max(supernets.items(), key=lambda pair: _elements(pair[1].inputs))
+    name, largest = max(supernets.items(), key=lambda pair: _elements(pair[1]))
     made: dict[str, Supernet] = {}
     for other, supernet in supernets.items():
-        if supernet.batch != largest.batch:
+        if {*supernet.dimensions} != {*largest.dimensions}:
             raise SupernetError(
-                f"the networks of one bundle take the same batch: {name!r} takes"
-                f" {_batch_text(largest.batch)}, {other!r} {_batch_text(supernet.batch)}. Give"
-                " it with --batch and --input."
+                f"the networks of one bundle have the same free dimensions: those of {name!r}"
+                f" are {_ranges(largest)}, of {other!r} {_ranges(supernet)}. Give them with"
+                " --batch, --dim and --input."
             )
         made[other] = fed(supernet, largest.inputs, f"{other!r} after {name!r}")
     return made
@@ -91,9 +92,9 @@ class FedSupernet:
     whose: str
 
     @property
-    def batch(self) -> BatchRange | None:
-        """The range of the dynamic batch; None for a fixed one."""
-        return self.supernet.batch
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The free dimensions."""
+        return self.supernet.dimensions
 
     @property
     def residual_scale(self) -> str:
@@ -110,7 +111,7 @@ class FedSupernet:
         return self._fed(self.supernet.exported())
 
     def with_rows(self, rows: int) -> FedSupernet:
-        """Returns the same network with a dynamic batch of up to ``rows``."""
+        """Returns the same network with a free batch of up to ``rows``."""
         batched = self.supernet.with_rows(rows)
         leads = {spec.name: spec.shape[:1] for spec in batched.inputs}
         own = {feed.source: feed.name for feed in self.feeds}
@@ -189,8 +190,9 @@ def _size(spec: TensorSpec, source: TensorSpec, whose: str) -> tuple[int, int] |
     return height, width
 
 
-def _elements(specs: tuple[TensorSpec, ...]) -> int:
-    return sum(math.prod(spec.shape_at(1)) for spec in specs)
+def _elements(supernet: Supernet) -> int:
+    typical = typical_sizes(supernet.dimensions)
+    return sum(math.prod(spec.shape_at(typical)) for spec in supernet.inputs)
 
 
 def _kinds(specs: tuple[TensorSpec, ...]) -> list[str]:
@@ -202,7 +204,5 @@ def _specs_text(specs: tuple[TensorSpec, ...]) -> str:
     return ", ".join(f"{spec.name} ({spec.kind})" for spec in specs)
 
 
-def _batch_text(batch: BatchRange | None) -> str:
-    if batch is None:
-        return "a fixed one"
-    return f"{batch.minimum}:{batch.typical}:{batch.maximum}"
+def _ranges(supernet: Supernet) -> str:
+    return ", ".join(f"{each.name}={each.range}" for each in supernet.dimensions) or "none"

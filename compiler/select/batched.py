@@ -9,13 +9,12 @@ from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.batch_norms import find_norms
-from skipc.compiler.read.inputs import BATCH
 from skipc.compiler.read.resized import resized
 from skipc.compiler.residual_scale import ResidualScale, Scaling, scaled
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import run_graph
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import BATCH, Dimension, typical_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +50,11 @@ def evaluated_family(
         return replace(family, network=graph)
     heads, calibration = family.network.heads, family.network.calibration
     if calibration is not None:
-        calibration = calibration.regrouped(graph.inputs, graph.batch)
+        calibration = calibration.regrouped(graph.inputs, graph.dimensions)
 
     def at(size: Size) -> Network:
         made = resized(supernet.with_rows(rows), size).exported()
-        found = replace(scaled(made, scaling), heads=heads, batch=graph.batch)
+        found = replace(scaled(made, scaling), heads=heads, dimensions=graph.dimensions)
         return replace(found, calibration=calibration)
 
     network = replace(scaled(graph, scaling), heads=heads, at=at, calibration=calibration)
@@ -84,7 +83,9 @@ def batched_graph(
         return graph
     try:
         exported = supernet.with_rows(rows).exported()
-        found = replace(exported, batch=BatchRange(1, rows, rows))
+        others = (each for each in exported.dimensions if each.name != BATCH)
+        batch = Dimension(BATCH, 1, rows, rows)
+        found = replace(exported, dimensions=(batch, *others))
         _check_names(graph, found)
         _check_rows(graph, found)
         return found
@@ -113,7 +114,8 @@ def _check_names(graph: Network, found: Network) -> None:
 def _check_rows(graph: Network, found: Network) -> None:
     """Checks that rows of the graphs do not mix: together they give what each gives alone."""
     # Spread out: a range of values that the tolerance can be a share of.
-    together = draw_inputs(found.inputs, _CHECKED_ROWS, seed=0)
+    sizes = {**typical_sizes(found.dimensions), BATCH: _CHECKED_ROWS}
+    together = draw_inputs(found.inputs, sizes, seed=0)
     # The graphs, which are what is evaluated: to load PyTorch's programs takes seconds.
     rows = _split(run_graph(found.model, [together])[0])
     expected, tolerance = run_graph(graph.model, _split(together)), graph.tolerance

@@ -32,6 +32,7 @@ from skipc.compiler.select.options import CostKind
 from skipc.compiler.targets import builder_for, unmeasurable_reason
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
 from skipc.profiles import load_profile
+from skipc.runtime.bundle.tensors import typical_sizes
 from skipc.runtime.errors import sentence
 
 if TYPE_CHECKING:
@@ -267,9 +268,9 @@ class Prices:
             TargetError: The target cannot run one.
         """
         network = self.problem.family.network
-        batch = 1 if network.batch is None else network.batch.typical
+        sizes = typical_sizes(network.dimensions)
         bounds = whole_number_bounds(network.model)
-        inputs = draw_inputs(network.inputs, batch, seed=0, high=bounds)
+        inputs = draw_inputs(network.inputs, sizes, seed=0, high=bounds)
         beside = {} if self.yardstick is None else {_YARDSTICK: self.yardstick.model}
         with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
             graphs = {}

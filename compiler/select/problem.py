@@ -123,7 +123,7 @@ def open_problem(
     scaling.check(supernet)
     if data is None:
         notes("reading the data")
-        data = read_data(options.data, supernet.inputs, notes.note)
+        data = read_data(options.data, supernet.inputs, notes.note, supernet.dimensions)
     metric = find_metric(options.metric, data.parts.selection)
     notes("exporting the network")
     heads = read_heads(checkpoint) if options.exits else ()
@@ -132,7 +132,7 @@ def open_problem(
     if PrecisionAxis.key in options.axes:
         profile = load_profile(options.target)
         samples = dict(data.parts.reestimate.inputs)
-        cases = calibration_cases(samples, supernet.inputs, supernet.batch)
+        cases = calibration_cases(samples, supernet.inputs, supernet.dimensions)
         calibration = Calibration(cases, builder_for(profile).int8_form(profile))
     family = open_family(supernet, scaling, heads, name, calibration=calibration)
     family = replace(family, searched=searched)

@@ -159,9 +159,9 @@ def select(given: Mapping[str, Given], options: SelectOptions, notes: Notes) -> 
     routes = options.exits or len(given) > 1 or ResolutionAxis.key in options.axes
     exits = _checked_exits(given, options) if routes else 0
     supernets = fed_alike({name: one.supernet for name, one in given.items()})
-    inputs = next(iter(supernets.values())).inputs
+    widest = next(iter(supernets.values()))
     notes("reading the data")
-    data = read_data(options.data, inputs, notes.note)
+    data = read_data(options.data, widest.inputs, notes.note, widest.dimensions)
     if routes:
         _check_counts(data, exits, options)
     told, asked, problems = {}, {}, {}

@@ -43,7 +43,7 @@ def check_outputs(graph: GraphEntry, found: list[Case]) -> None:
         IntegrityError: It answers something else.
     """
     for case in found:
-        unfit = misfit(case, graph.outputs)
+        unfit = misfit(case, graph.outputs, {})
         if unfit is not None:
             raise IntegrityError(
                 f"graph {graph.name!r}: {unfit}. {graph.file} is not the graph that the"

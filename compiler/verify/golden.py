@@ -8,21 +8,23 @@ import numpy as np
 
 from skipc.compiler.bundle.array_files import read_arrays
 from skipc.compiler.errors import CheckpointError
+from skipc.runtime.bundle.tensors import BATCH, corner_sizes, typical_sizes
 from skipc.runtime.errors import InputError, choices_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     import onnx_ir as ir
 
     from skipc.compiler.verify.numerics import Case
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, Sizes, TensorSpec
 
 MAX_DATA_CASES = 4
 
 
 def draw_inputs(
-    specs: tuple[TensorSpec, ...], batch: int, seed: int, high: dict[str, int] | None = None
+    specs: tuple[TensorSpec, ...], sizes: Sizes, seed: int, high: dict[str, int] | None = None
 ) -> Case:
     """Returns one array per input: standard normal floats, small whole numbers.
 
@@ -32,7 +34,7 @@ def draw_inputs(
     rng = np.random.default_rng(seed)
     case: Case = {}
     for spec in specs:
-        shape = tuple(dim if isinstance(dim, int) else batch for dim in spec.shape)
+        shape = spec.shape_at(sizes)
         dtype = np.dtype(spec.dtype)
         if dtype.kind == "f":
             case[spec.name] = rng.standard_normal(shape).astype(dtype)
@@ -47,15 +49,39 @@ def draw_inputs(
 
 
 def random_cases(
-    specs: tuple[TensorSpec, ...], batch: BatchRange | None, high: dict[str, int]
+    specs: tuple[TensorSpec, ...], dimensions: Sequence[Dimension], high: dict[str, int]
 ) -> list[Case]:
-    """Returns the random inputs to verify every subnet on, at three sizes of the batch."""
-    sizes = [1, 1] if batch is None else [batch.typical, batch.minimum, batch.maximum]
-    return [draw_inputs(specs, size, seed, high) for seed, size in enumerate(sizes, start=1)]
+    """Returns the random inputs to verify every subnet on, at sizes of the free dimensions.
+
+    Those are their typical, smallest and largest ones, and random ones between; of the batch,
+    whose rows are computed one by one, the first three alone.
+    """
+    sizes = list(corner_sizes(dimensions))[: 3 if dimensions else 2]
+    rng = np.random.default_rng(0)
+    if any(each.name != BATCH for each in dimensions):
+        sizes += [{each.name: _between(each, rng) for each in dimensions} for _ in range(2)]
+    return [draw_inputs(specs, at, seed, high) for seed, at in enumerate(sizes, start=1)]
+
+
+def _between(dimension: Dimension, rng: np.random.Generator) -> int:
+    low, high = dimension.minimum // dimension.step, dimension.maximum // dimension.step
+    return int(rng.integers(low, high + 1)) * dimension.step
+
+
+def resized(case: Case, specs: Iterable[TensorSpec], sizes: Sizes) -> Case:
+    """Returns inputs at other sizes of some free dimensions: cut, or repeated."""
+    made = dict(case)
+    for spec in specs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str) and size in sizes:
+                array = made[spec.name]
+                places = np.arange(sizes[size]) % array.shape[axis]
+                made[spec.name] = np.ascontiguousarray(np.take(array, places, axis))
+    return made
 
 
 def data_cases(
-    path: Path | None, specs: tuple[TensorSpec, ...], batch: BatchRange | None
+    path: Path | None, specs: tuple[TensorSpec, ...], dimensions: Sequence[Dimension]
 ) -> list[Case]:
     """Returns the user's own inputs to verify on, too; none where there is no ``path``."""
     if path is None:
@@ -70,15 +96,20 @@ def data_cases(
             f"--data {path}: no array named {missing[0]!r}. {choices_text(missing[0], arrays)}"
         )
     rows: dict[str, int] = {}
+    free = {each.name: each for each in dimensions}
     for spec in specs:
         array, tail = arrays[spec.name], spec.shape[1:]
-        sizes = spec.shape_at(1 if batch is None else batch.typical)
+        sizes = spec.shape_at(typical_sizes(dimensions))
         rows[spec.name] = sizes[0] if sizes else 1
-        fits = array.ndim == len(spec.shape) and array.shape[1:] == tail
+        fits = array.ndim == len(spec.shape) and all(
+            free[size].takes(found) if isinstance(size, str) else size == found
+            for found, size in zip(array.shape[1:], tail, strict=True)
+        )
         if not array.ndim or not fits or array.dtype != spec.dtype:
             raise CheckpointError(
                 f"--data {path}: {spec.name!r} has shape {array.shape} and type {array.dtype};"
-                f" the network takes any number of rows of {tail} and type {spec.dtype}."
+                f" the network takes any number of rows of {tail} and type {spec.dtype}"
+                f"{''.join(f', {n} from {free[n].text}' for n in tail if n in free)}."
             )
     count = min(len(arrays[spec.name]) // rows[spec.name] for spec in specs)
     if count == 0:

@@ -275,7 +275,7 @@ class Bundle:
         cases = read_cases(self.file(path), tuple(tensor.name for tensor in tensors))
         for index, case in enumerate(cases):
             for tensor in tensors:
-                found = tensor.misfit(case[tensor.name])
+                found = tensor.misfit(case[tensor.name], {})
                 if found is not None:
                     raise FormatError(
                         f"{self.path / path}: '{index}/{tensor.name}' is {found}, expected"

@@ -23,8 +23,9 @@ from .contained import check_beside
 from .gates import DECISIONS
 from .route import Stage, check_route, upto_ends
 from .routed import Routed  # noqa: TC001  (a document's field)
+from .sizes import UNKNOWN, names_in
 from .solved import SolvedPolicy  # noqa: TC001  (a document's field)
-from .tensors import BatchRange, TensorSpec
+from .tensors import Dimension, TensorSpec, batch_in
 
 EngineForm: TypeAlias = Literal["each", "one", "auto"]
 """An engine for each graph, one for all, or the better of both."""
@@ -206,7 +207,7 @@ class ConfigurationEntry:
 class Manifest:
     """A family bundle's table of contents."""
 
-    FORMAT: ClassVar[str] = "skipc.bundle/2"
+    FORMAT: ClassVar[str] = "skipc.bundle/3"
     AGAIN: ClassVar[str] = "build the bundle again with `skipc build`"
 
     name: str
@@ -214,7 +215,7 @@ class Manifest:
     recipe: Recipe
     inputs: Annotated[tuple[TensorSpec, ...], NotEmpty(), Distinct("name")]
     outputs: Annotated[tuple[TensorSpec, ...], NotEmpty(), Distinct("name")]
-    batch: BatchRange | None
+    dimensions: Annotated[tuple[Dimension, ...], Distinct("name")]
     networks: Annotated[tuple[NetworkEntry, ...], NotEmpty(), Distinct("name")]
     graphs: Annotated[tuple[GraphEntry, ...], NotEmpty(), Distinct("name")]
     configurations: Annotated[tuple[ConfigurationEntry, ...], NotEmpty(), Distinct("name")]
@@ -222,6 +223,11 @@ class Manifest:
     weights: Annotated[tuple[StoredTensor, ...], Distinct("sha256")]
     golden_inputs: str
     files: Files
+
+    @property
+    def batch(self) -> Dimension | None:
+        """The batch; None where that is fixed."""
+        return batch_in(self.dimensions)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -266,26 +272,28 @@ class Manifest:
 
     def check(self, where: str) -> None:
         """Raises ``FormatError`` where what one field says contradicts another."""
-        self._check_batch(where)
+        self._check_dimensions(where)
         self._check_graphs(where)
         self._check_configurations(where)
         self._check_files(where)
         self._check_weights(where)
 
-    def _check_batch(self, where: str) -> None:
+    def _check_dimensions(self, where: str) -> None:
+        known = {dimension.name for dimension in self.dimensions}
         tensors = [*self.inputs, *self.outputs]
         tensors += [spec for graph in self.graphs for spec in (*graph.inputs, *graph.outputs)]
-        dynamic = sorted(_names_in(tensors))
-        if len(dynamic) > 1:
-            raise FormatError(
-                f"{where}: only the batch may be dynamic, found the names {dynamic}."
-            )
-        if dynamic and self.batch is None:
-            raise FormatError(f"{where}: a shape names {dynamic[0]!r}, but 'batch' is null.")
-        if self.batch is not None and not _names_in(self.inputs):
-            raise FormatError(
-                f"{where}: 'batch' is given, but no input has a dynamic dimension."
-            )
+        named = _sizes_in(self.inputs)
+        for name in sorted(named - known):
+            raise FormatError(f"{where}: a shape names {name!r}, which is no dimension.")
+        for name in sorted(known - named):
+            raise FormatError(f"{where}: no input has the dimension {name!r}.")
+        for size in sorted(_sizes_in(tensors) - {UNKNOWN}):
+            of = names_in(size)
+            if of is None or not of <= known:
+                raise FormatError(
+                    f"{where}: a shape names {size[:80]!r}, which is no dimension, nor does it"
+                    " follow from some."
+                )
 
     def _check_graphs(self, where: str) -> None:
         networks = {network.name for network in self.networks}
@@ -432,8 +440,8 @@ def check_listed(used: Iterable[str], files: Iterable[FileEntry], where: str) ->
         raise FormatError(f"{where}: {missing[0]!r} is used but not listed in 'files'.")
 
 
-def _names_in(tensors: Iterable[TensorSpec]) -> set[str]:
-    """Returns the names of dynamic dimensions."""
+def _sizes_in(tensors: Iterable[TensorSpec]) -> set[str]:
+    """Returns the sizes that are not fixed."""
     return {size for tensor in tensors for size in tensor.shape if isinstance(size, str)}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from ..backends.cuda.device_arrays import UNSYNCHRONIZED, borrowed, is_device_array
+from ..bundle.tensors import BATCH, typical_sizes
 from ..errors import ChoiceError, EngineError, InputError, choices_text
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..bundle.tensors import BatchRange, TensorSpec
+    from ..bundle.tensors import Dimension, TensorSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,18 +41,18 @@ class InputChecker:
     def __init__(
         self,
         inputs: Sequence[TensorSpec],
-        batch: BatchRange | None,
+        dimensions: Sequence[Dimension] = (),
         nan: str = "pass",
     ) -> None:
         _check_policy("nan", nan, NAN_POLICIES)
-        self._batch = batch
+        self._dimensions = {each.name: each for each in dimensions}
         self._finite_only = nan == "raise"
         self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
-        named = ((s.name, axis) for s in inputs for axis, size in enumerate(s.shape)
-                 if isinstance(size, str))  # fmt: skip
-        self._rows = next(named, ("", 0))
-        self.dynamic = bool(self._rows[0])
-        """Whether the batch's size is."""
+        self._free = [(s.name, axis, size) for s in inputs for axis, size in enumerate(s.shape)
+                      if isinstance(size, str)]  # fmt: skip
+        self._rows = next((free[:2] for free in self._free if free[2] == BATCH), None)
+        self.dynamic = bool(self._free)
+        """Whether there are free dimensions."""
         self._only = inputs[0].name if len(inputs) == 1 else None
 
     def check(self, given: object) -> dict[str, NDArray[Any]]:
@@ -61,8 +62,8 @@ class InputChecker:
 
         Raises:
             InputError: A name is missing or unknown; something is not an array; type,
-                byte order or shape is not the expected one; two inputs differ in the
-                batch; or ``nan`` is ``raise`` and a value is not finite.
+                byte order or shape is not the expected one; two inputs differ in
+                a free dimension; or ``nan`` is ``raise`` and a value is not finite.
         """
         arrays: dict[str, Any]
         if type(given) is np.ndarray and self._only is not None:  # no slow look for a mapping
@@ -87,7 +88,7 @@ class InputChecker:
                     f" {self._shape_text(spec)}."
                 )
         if self.dynamic:
-            self._check_batch(arrays)
+            self._check_alike(arrays)
         if self._finite_only:
             for name, array in arrays.items():
                 if not isinstance(array, np.ndarray):
@@ -104,14 +105,14 @@ class InputChecker:
 
     def rows(self, arrays: Mapping[str, Any]) -> int:
         """Returns the size of the dynamic batch; 0 where there is none."""
-        if not self.dynamic:
+        if self._rows is None:
             return 0
         name, axis = self._rows
         return int(arrays[name].shape[axis])
 
     def sample(self) -> dict[str, NDArray[Any]]:
-        """Returns zeros of the expected types and shapes, at the typical batch."""
-        typical = self._batch.typical if self._batch else 1
+        """Returns zeros of the expected types and shapes, at the typical sizes."""
+        typical = typical_sizes(self._dimensions.values())
         return {
             name: np.zeros(spec.shape_at(typical), dtype)
             for name, (spec, dtype) in self._specs.items()
@@ -153,32 +154,28 @@ class InputChecker:
             if isinstance(size, int):
                 if found != size:
                     return False
-            elif self._batch and not self._batch.minimum <= found <= self._batch.maximum:
+            elif not self._dimensions[size].takes(found):
                 return False
         return True
 
-    def _check_batch(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        first: tuple[str, int] | None = None
-        for name, (spec, _) in self._specs.items():
-            for axis, size in enumerate(spec.shape):
-                if not isinstance(size, str):
-                    continue
-                found = arrays[name].shape[axis]
-                if first is None:
-                    first = (name, found)
-                elif first[1] != found:
-                    raise InputError(
-                        f"inputs {first[0]!r} and {name!r} differ in the batch {size}:"
-                        f" {first[1]} and {found}."
-                    )
+    def _check_alike(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Checks that a free dimension has one size, in whichever input it is."""
+        seen: dict[str, tuple[str, int]] = {}
+        for name, axis, size in self._free:
+            found = arrays[name].shape[axis]
+            first = seen.setdefault(size, (name, found))
+            if first[1] != found:
+                both = f"inputs {first[0]!r} and {name!r} differ"
+                whose = f"input {name!r} differs" if first[0] == name else both
+                raise InputError(f"{whose} in {size}: {first[1]} and {found}.")
 
     def _shape_text(self, spec: TensorSpec) -> str:
         sizes = ", ".join(str(size) for size in spec.shape)
         text = f"({sizes},)" if len(spec.shape) == 1 else f"({sizes})"
-        names = [size for size in spec.shape if isinstance(size, str)]
-        if names and self._batch:
-            text += f" with {names[0]} from {self._batch.minimum} to {self._batch.maximum}"
-        return text
+        names = dict.fromkeys(size for size in spec.shape if isinstance(size, str))
+        free = [self._dimensions[name] for name in names]
+        ranges = [f"{each.name} from {each.text}" for each in free]
+        return f"{text} with {' and '.join(ranges)}" if ranges else text
 
 
 class NotFiniteError(EngineError):

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..bundle.gates import DECISIONS
 from ..bundle.route import source_of
-from ..bundle.tensors import row_axes
+from ..bundle.tensors import batch_in, row_axes
 from ..errors import InputError
 from .tests import goes_to
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..backends import Arrays, Engine, Outputs, Run
     from ..bundle.route import Stage, Test
-    from ..bundle.tensors import BatchRange, TensorSpec
+    from ..bundle.tensors import Dimension, TensorSpec
     from ..load.gated import Gated
     from ..load.opening import Family
     from ..load.residency import Residency
@@ -127,7 +127,7 @@ class Chain:
         steps: Sequence[_Step],
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
-        batch: BatchRange | None,
+        batch: Dimension | None,
         now_ns: Callable[[], int],
     ) -> None:
         self._steps = tuple(steps)
@@ -321,7 +321,7 @@ class Runs:
 def runs_of(
     family: Family,
     inputs: Sequence[TensorSpec],
-    batch: BatchRange | None,
+    dimensions: Sequence[Dimension],
     residency: Residency[Engine],
     now_ns: Callable[[], int],
 ) -> Runs:
@@ -344,7 +344,7 @@ def runs_of(
             takes = inputs if graph is None else graph.inputs
             made = runs[stage.graph], takes, family, ahead, detours[number]
             steps.append(_step(stage, number, *made))
-        chains[name] = Chain(steps, inputs, family.outputs, batch, now_ns)
+        chains[name] = Chain(steps, inputs, family.outputs, batch_in(dimensions), now_ns)
     return Runs(plain, chains)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..backends import comes_from, open_backend
 from ..backends.null import NullBackend
 from ..bundle.route import Stage, source_of
-from ..bundle.tensors import batch_of, misfit
+from ..bundle.tensors import misfit, sizes_of
 from ..clock import FakeClock
 from ..errors import (
     BackendUnavailableError,
@@ -90,7 +90,7 @@ class Family:
         takes, inner = self.graphs[graph].inputs, self._handed_over(graph)
         gives = [spec for spec in self.graphs[graph].outputs if spec.name not in inner]
         answers = {name: array for name, array in outputs.items() if name not in inner}
-        unfit = misfit(answers, gives, batch_of(inputs, takes))
+        unfit = misfit(answers, gives, sizes_of(inputs, takes))
         if unfit is not None:
             raise EngineError(
                 f"graph {graph!r}: its engine is another's: {unfit}. Build the engines again"
@@ -168,16 +168,16 @@ def null_backend(
 ) -> NullBackend:
     """Returns a null backend with a bundle's graphs.
 
-    Its outputs are zeros of the manifest's shapes and types, with the inputs' batch; its
+    Its outputs are zeros of the manifest's shapes and types, with the inputs' sizes; its
     latencies are those of ``operating_points``: tabled, else the front's, else from MACs.
     """
     manifest = bundle.manifest
     graphs = {graph.name: graph for graph in manifest.graphs}
 
     def zeros(graph: str, given: Arrays) -> Outputs:
-        batch = batch_of(given, graphs[graph].inputs) or 1
+        sizes = sizes_of(given, graphs[graph].inputs)
         return {
-            spec.name: np.zeros(spec.shape_at(batch), spec.dtype)
+            spec.name: np.zeros(spec.shape_at(sizes), spec.dtype)
             for spec in graphs[graph].outputs
         }
 

@@ -63,14 +63,14 @@ def test_open_refuses_a_huge_manifest_unread(path):
         (b"\xff\xfe", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"format": "a", "format": "b"}', "'format' is given twice"),
-        (b"[]", "'format' must be 'skipc.bundle/2', found None"),
+        (b"[]", "'format' must be 'skipc.bundle/3', found None"),
         (b'{"format": "skipc.front/1"}', "found 'skipc.front/1'"),
         (
-            b'{"format": "skipc.bundle/2"}',
+            b'{"format": "skipc.bundle/3"}',
             "'name' is missing. If an earlier skipc wrote it, build the bundle again",
         ),
         (
-            b'{"format": "skipc.bundle/2", "nmae": 1}',
+            b'{"format": "skipc.bundle/3", "nmae": 1}',
             "unknown key 'nmae'. Did you mean 'name'",
         ),
     ],
@@ -81,7 +81,7 @@ def test_open_refuses_a_malformed_manifest(path, text, message):
         Bundle.open(path)
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 2, 4])
 def test_open_refuses_another_version_and_says_to_build_again(path, version):
     _manifest(path, _set("format", value=f"skipc.bundle/{version}"))
     message = f"written in format 'skipc.bundle/{version}', .* build the bundle again with `sk"
@@ -231,6 +231,7 @@ def _twice_chosen(doc):
 _MID = ("configurations", 1)
 _CHOICE = (*_MID, "parts", 0, "choices", 0)
 _STAGE = (*_MID, "route", 0)
+_FREE = {"name": "T", "minimum": 2, "typical": 2, "maximum": 4}
 _TEST = {"output": "logits", "scores": {"margin": 1.0}, "threshold": 0.5}
 
 
@@ -257,7 +258,10 @@ _TEST = {"output": "logits", "scores": {"margin": 1.0}, "threshold": 0.5}
             _set("graphs", 1, "verification", "ranges", "logits", value=0.0),
             "'logits' must be a number above zero, found 0",
         ),
-        (_set("graphs", 1, "outputs", 0, "shape", value=["N", 3]), "but 'batch' is null"),
+        (
+            _set("graphs", 1, "outputs", 0, "shape", value=["N", 3]),
+            "names 'N', which is no dim",
+        ),
         (
             _set("graphs", 1, "outputs", 0, "shape", value=[1, 3]),
             "that is float32 1x3, expect",
@@ -297,19 +301,26 @@ _TEST = {"output": "logits", "scores": {"margin": 1.0}, "threshold": 0.5}
         (_set("graphs", 1, "macs", value=True), "'macs' must be a whole number"),
         (_set("graphs", 1, "macs", value=2**63), r"a whole number below 2\^63"),
         (_set("inputs", 0, "dtype", value="float23"), "Did you mean 'float32'"),
-        (_set("inputs", 0, "shape", value=["N", 3]), "a shape names 'N', but 'batch' is null"),
+        (
+            _set("inputs", 0, "shape", value=["N", 3]),
+            "a shape names 'N', which is no dimension",
+        ),
+        (
+            _set("graphs", 1, "outputs", 0, "shape", value=["2**9"]),
+            "'2\\*\\*9', which is no dim",
+        ),
         (
             _set("inputs", 0, "shape", value=[0, 3]),
             r"'shape\[0\]' must be a whole number of at l",
         ),
         (
-            _set("batch", value={"minimum": 1, "typical": 2, "maximum": 4}),
-            "no input has a dynamic dimension",
+            _set("dimensions", value=[{**_FREE, "name": "N"}]),
+            "no input has the dimension 'N'",
         ),
-        (
-            _set("batch", value={"minimum": 2, "typical": 1, "maximum": 4}),
-            "needs minimum <= typical <= maximum",
-        ),
+        (_set("dimensions", value=[_FREE, _FREE]), "the name 'T' is given twice"),
+        (_set("dimensions", value=[{**_FREE, "name": "a b"}]), "the name 'a b' is no word"),
+        (_set("dimensions", value=[{**_FREE, "typical": 1}]), "needs minimum <= typical <= m"),
+        (_set("dimensions", value=[{**_FREE, "step": 4}]), "needs multiples of step"),
         (_set("files", 0, "sha256", value="abc"), "'sha256' must be 64 hexadecimal digits"),
         (_list_manifest, "'manifest.json' may not be listed in 'files'"),
         (_list_table, "'measured/0123456789abcdef.json' may not be listed in 'files'"),
@@ -324,13 +335,13 @@ def test_open_refuses_a_contradiction(path, change, message):
     assert "manifest.json" in str(caught.value)
 
 
-def test_open_refuses_two_dynamic_dimensions(path):
+def test_open_refuses_a_dimension_without_sizes(path):
     def change(doc):
-        doc["batch"] = {"minimum": 1, "typical": 1, "maximum": 4}
-        doc["inputs"][0]["shape"] = ["N", "M"]
+        doc["dimensions"] = [_FREE]
+        doc["inputs"][0]["shape"] = ["T", "M"]
 
     _manifest(path, change)
-    with pytest.raises(FormatError, match="only the batch may be dynamic"):
+    with pytest.raises(FormatError, match="a shape names 'M', which is no dimension"):
         Bundle.open(path)
 
 

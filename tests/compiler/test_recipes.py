@@ -29,7 +29,7 @@ RESNET50 = {
 def units_of(name, **arguments):
     recipe = find_recipe(name)
     module = recipe.load()(**arguments).eval()
-    graph = TorchSupernet(module, recipe.inputs, None, None, name, {}).exported()
+    graph = TorchSupernet(module, recipe.inputs, (), None, name, {}).exported()
     return [unit.name for unit in find_units(graph.model).units]
 
 

@@ -63,7 +63,7 @@ def original(network, skipped=()):
 
 
 def opened(network, scaling, survival=None):
-    supernet = ExportedOnce(network, INPUTS, None, None, "network", survival or {})
+    supernet = ExportedOnce(network, INPUTS, (), None, "network", survival or {})
     graph = scaled(supernet.exported(), scaling)
     return graph, find_units(graph.model)
 
@@ -122,7 +122,7 @@ def test_survival_of_a_module_holds_for_all_its_units(network):
 
 
 def test_survival_without_original_is_refused(network):
-    supernet = TorchSupernet(network, INPUTS, None, None, "network", {})
+    supernet = TorchSupernet(network, INPUTS, (), None, "network", {})
     with pytest.raises(UnitError, match="no effect without --residual-scale original"):
         Scaling(survival=SURVIVAL).check(supernet)
 

@@ -24,7 +24,7 @@ from skipc.compiler.router import (
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.runtime.bundle.manifest import PartEntry
 from skipc.runtime.bundle.routed import Biased
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.tools.training.router import looked_at, pool_of, trained
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ FEATURES = router((1, 6), layer(2, 6))
 def test_its_graph_is_what_pytorch_computes(made: Router, tmp_path: Path) -> None:
     spec = made.header.input
     rows = 1 if spec.shape[0] == 1 else 3
-    batch = None if rows == 1 else BatchRange(1, 1, 8)
+    batch = () if rows == 1 else (Dimension("N", 1, 1, 8),)
     network = network_of(made, batch, spec.shape[0])
     ir.save(network.model, tmp_path / "router.onnx")
     runner = GraphRunner(tmp_path / "router.onnx")
-    case = {"x": RNG.standard_normal(spec.shape_at(rows)).astype(spec.dtype)}
+    case = {"x": RNG.standard_normal(spec.shape_at({"N": rows})).astype(spec.dtype)}
     (expected,) = network.reference.run([case])
     np.testing.assert_allclose(runner.run(case)[SCORES], expected[SCORES], 1e-5, 1e-6)
     assert expected[SCORES].shape == (rows, 2)
@@ -160,7 +160,9 @@ def test_training_finds_what_the_input_tells_and_repeats_itself(tmp_path: Path) 
     ]
     for one, other in zip(*made, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
-    network = network_of(replace(router(("N", 2)), layers=made[0]), BatchRange(1, 1, 400), "N")
+    network = network_of(
+        replace(router(("N", 2)), layers=made[0]), (Dimension("N", 1, 1, 400),), "N"
+    )
     (found,) = network.reference.run([{"x": inputs[300:]}])
     assert ((found[SCORES][:, 0] > 0.5) == right[0, 300:]).mean() > 0.9
 

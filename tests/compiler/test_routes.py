@@ -10,7 +10,7 @@ import pytest
 from skipc.compiler.routes import stops_of
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.route import Jump, Stage, Test, check_route
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.call.chain import runs_of
 from skipc.runtime.clock import FakeClock
 from skipc.runtime.errors import FormatError
@@ -68,7 +68,7 @@ def test_rows_stop_where_the_definitions_say():
     family = Family({"one": ROUTE}, (Y,), GRAPHS)
     backend = NullBackend(dict.fromkeys("abcd", 1.0), answer, FakeClock())
     made = runs_of(
-        family, (X,), BatchRange(1, 1, 300), family.residency(backend.load), lambda: 0
+        family, (X,), (Dimension("N", 1, 1, 300),), family.residency(backend.load), lambda: 0
     ).chains["one"]
     assert [made.run({"x": x[None]}).stage for x in samples] == expected
     case = [answer(stage.graph, {"x": samples}) for stage in ROUTE]

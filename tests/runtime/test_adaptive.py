@@ -8,11 +8,11 @@ import pytest
 
 from skipc.runtime import (
     AdaptiveEngine,
-    BatchRange,
     Budget,
     BudgetError,
     ChoiceError,
     ClosedError,
+    Dimension,
     EngineError,
     FakeClock,
     InputError,
@@ -259,7 +259,9 @@ def test_every_configuration_is_warmed_up_at_the_typical_batch():
         return {}
 
     inputs = (TensorSpec("x", "float32", ("N", 4)),)
-    with _engine(outputs=outputs, inputs=inputs, batch=BatchRange(1, 2, 8), warm_up_runs=1):
+    with _engine(
+        outputs=outputs, inputs=inputs, dimensions=(Dimension("N", 1, 2, 8),), warm_up_runs=1
+    ):
         assert shapes == [("full", (2, 4)), ("mid", (2, 4)), ("fast", (2, 4))]
 
 

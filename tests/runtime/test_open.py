@@ -10,11 +10,11 @@ import pytest
 from skipc.runtime import (
     AdaptiveEngine,
     BackendError,
-    BatchRange,
     Budget,
     BudgetError,
     Bundle,
     BundleError,
+    Dimension,
     FakeClock,
     FormatError,
     MeterError,
@@ -77,7 +77,7 @@ def test_open_of_target_null_follows_the_batch(tmp_path):
         tmp_path / "toy.skipc",
         inputs=[TensorSpec("ids", "int64", ("N", 5))],
         outputs=[TensorSpec("y", "float32", ("N", 2)), TensorSpec("z", "float32", ("N",))],
-        batch=BatchRange(1, 2, 8),
+        dimensions=(Dimension("N", 1, 2, 8),),
     )
     with AdaptiveEngine.open(path, target="null") as engine:
         outputs = engine(np.zeros((7, 5), np.int64))

@@ -75,7 +75,7 @@ def test_build_prints_json_and_nothing_else(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.skipc"
     document = skipc("build", made / "ckpt.pt", *arguments, "--out", out, "--json").json()
     assert document["path"] == str(out)
-    assert document["manifest"]["format"] == "skipc.bundle/2"
+    assert document["manifest"]["format"] == "skipc.bundle/3"
     assert document["engines"]["cpu"]["format"] == "skipc.engines/2"
 
 

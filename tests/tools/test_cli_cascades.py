@@ -19,7 +19,7 @@ from skipc.compiler.select.data import POLICY_PARTS, DataOptions, read_parts
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.command_line import mistake, skipc
 from tests.doubles.gpu import fake_gpu
 from tests.exits import heads_for
@@ -95,7 +95,11 @@ def folder(networks: dict[str, ResNet], tmp_path_factory: pytest.TempPathFactory
 def _save(path: Path, name: str, network: ResNet, size: int) -> None:
     inputs = (TensorSpec("images", "float32", ("N", 1, size, size)),)
     file = CheckpointFile(
-        "skipc:resnet", _arguments(name), network.state_dict(), inputs, BatchRange(1, 2, 3)
+        "skipc:resnet",
+        _arguments(name),
+        network.state_dict(),
+        inputs,
+        (Dimension("N", 1, 2, 3),),
     )
     save_checkpoint(path, file)
 
@@ -309,7 +313,9 @@ def test_networks_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> N
         arguments = _arguments("large") | {"channels": channels} | more
         inputs = (TensorSpec("images", "float32", ("N", channels, 16, 16)),)
         weights = ResNet(**arguments).state_dict()
-        made = CheckpointFile("skipc:resnet", arguments, weights, inputs, BatchRange(1, 2, 3))
+        made = CheckpointFile(
+            "skipc:resnet", arguments, weights, inputs, (Dimension("N", 1, 2, 3),)
+        )
         save_checkpoint(tmp_path / "large.pt", made)
 
     save(1, classes=4, depths=[1, 1])

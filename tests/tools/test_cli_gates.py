@@ -25,7 +25,7 @@ from skipc.runtime import AdaptiveEngine
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.gates import CAP, DECISIONS, THRESHOLDS
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.call.trace import read_trace, trace_lines, trace_of
 from skipc.runtime.errors import FormatError
 from skipc.runtime.load.gated import Gated as GatedUnits
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from skipc.compiler.network import Network
     from skipc.runtime.backends import Engine
 
-BATCH = BatchRange(1, 2, 4)
+BATCH = (Dimension("N", 1, 2, 4),)
 UNITS = ("stages.0.0", "stages.1.0", "stages.2.0")
 FRONT = {
     "format": "skipc.front/2",
@@ -80,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def _network(folder: Path) -> Network:
     inputs = (TensorSpec("images", "float32", ("N", 1, 8, 8)),)
-    options = ModelOptions(inputs=inputs, batch=BATCH)
+    options = ModelOptions(inputs=inputs, dimensions=BATCH)
     return kept_export(folder / "ckpt.pt", options)
 
 

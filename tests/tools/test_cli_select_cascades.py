@@ -15,7 +15,7 @@ from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.recipes.resnet import ResNet
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.command_line import mistake, skipc
 from tests.exits import heads_for
 from tests.exports import kept_export
@@ -56,7 +56,7 @@ def selected(tmp_path_factory):
         for name in NETWORKS:
             weights = trained(name).state_dict()
             file = CheckpointFile(
-                "skipc:resnet", arguments(name), weights, inputs, BatchRange(1, 2, 64)
+                "skipc:resnet", arguments(name), weights, inputs, (Dimension("N", 1, 2, 64),)
             )
             save_checkpoint(folder / f"{name}.pt", file)
     write_heads(folder / "large.pt", heads_for(kept_export(folder / "large.pt"), [HEAD]))
@@ -186,7 +186,7 @@ def test_networks_that_are_no_cascade(selected, tmp_path):
     save_checkpoint(
         tmp_path / "eleven.pt",
         CheckpointFile("skipc:resnet", arguments("small") | {"classes": 11}, weights, inputs,
-                       BatchRange(1, 2, 64)),
+                       (Dimension("N", 1, 2, 64),)),
     )  # fmt: skip
     large = f"large={selected / 'large.pt'}"
 

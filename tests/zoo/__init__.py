@@ -51,7 +51,7 @@ def supernet(name: str) -> ExportedOnce:
     return ExportedOnce(
         source=module_of(net),
         inputs=net.inputs,
-        batch=net.batch,
+        dimensions=net.dimensions,
         output=net.output,
         model=name,
         survival={},

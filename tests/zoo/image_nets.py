@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.zoo.net import Net
 
 
@@ -383,13 +383,19 @@ IMAGE_NETS = (
         {"1": "1.mixer", "2": "2.work"},
         rejected=("the shortcut is subtracted",),
     ),
-    Net("wide-branch", WideBranch, {"work": "work"}, any_images(), batch=BatchRange(1, 2, 4)),
+    Net(
+        "wide-branch",
+        WideBranch,
+        {"work": "work"},
+        any_images(),
+        dimensions=(Dimension("N", 1, 2, 4),),
+    ),
     Net(
         "position-any-batch",
         PositionForBatch,
         {"work": "work"},
         any_images(),
-        batch=BatchRange(1, 2, 4),
+        dimensions=(Dimension("N", 1, 2, 4),),
     ),
     Net("auxiliary-head", AuxiliaryHead, {"last": "last"}),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.zoo.net import Net
 
 if TYPE_CHECKING:
@@ -254,20 +254,20 @@ LIBRARY_NETS = (
         tokens(*BERT_INPUTS, first="N"),
         rejected=BERT_REJECTED,
         high={"input_ids": 50},
-        batch=BatchRange(1, 2, 5),
+        dimensions=(Dimension("N", 1, 2, 5),),
     ),
     Net(
         "vit-any-batch",
         vit,
         _layers("vit.layers", 2, attention="attention", mlp="mlp"),
         pixels(16, first="N"),
-        batch=BatchRange(1, 3, 8),
+        dimensions=(Dimension("N", 1, 3, 8),),
     ),
     Net(
         "resnet-any-batch",
         resnet_basic,
         RESNET_UNITS,
         pixels(32, "N"),
-        batch=BatchRange(2, 3, 8),
+        dimensions=(Dimension("N", 2, 3, 8),),
     ),
 )

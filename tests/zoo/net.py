@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import BATCH, Dimension, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ class Net:
     rejected: tuple[str, ...] = ()
     high: Mapping[str, int] = field(default_factory=dict)
     output: str | None = None
-    batch: BatchRange | None = None
+    dimensions: tuple[Dimension, ...] = ()
 
 
 @cache
@@ -84,7 +84,7 @@ def randomise(module: nn.Module) -> None:
 
 def case_for(net: Net, seed: int = 0, batch: int = 2) -> Case:
     """Returns one array per input."""
-    return draw_inputs(net.inputs, batch, seed, dict(net.high))
+    return draw_inputs(net.inputs, {BATCH: batch}, seed, dict(net.high))
 
 
 def eager_outputs(net: Net, skipped: Iterable[str], case: Case) -> list[NDArray[Any]]:

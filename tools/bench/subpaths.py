@@ -29,7 +29,7 @@ def bars(place: Path) -> list[Bar]:
     folder.mkdir(parents=True, exist_ok=True)
     module = _module()
     network = TorchSupernet(
-        module, (TensorSpec("images", "float32", (1, 3, 224, 224)),), None, None, NAME, {}
+        module, (TensorSpec("images", "float32", (1, 3, 224, 224)),), (), None, NAME, {}
     )
     (folder / "ckpt.pt").write_bytes(b"random weights")
     entries = (

@@ -15,7 +15,7 @@ from skipc.compiler.verify.numerics import difference
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.measured import all_tables
-from skipc.runtime.bundle.tensors import batch_of
+from skipc.runtime.bundle.tensors import BATCH, row_axes, sizes_of
 from skipc.runtime.errors import BackendUnavailableError, IntegrityError, StaleEngineError
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
@@ -148,13 +148,13 @@ def _answers(
 
 
 def _rows(case: Case, specs: Sequence[TensorSpec]) -> list[slice]:
-    return [slice(row, row + 1) for row in range(batch_of(case, specs) or 1)]
+    return [slice(row, row + 1) for row in range(sizes_of(case, specs).get(BATCH, 1))]
 
 
 def _row(case: Case, specs: Sequence[TensorSpec], row: slice) -> Case:
-    """Returns some rows of every array that has the dynamic batch as its first dimension."""
-    dynamic = {spec.name for spec in specs if spec.shape and isinstance(spec.shape[0], str)}
-    return {name: array[row] if name in dynamic else array for name, array in case.items()}
+    """Returns some rows of every array that has the batch as its first dimension."""
+    first = {name for name, axis in row_axes(specs).items() if axis == 0}
+    return {name: array[row] if name in first else array for name, array in case.items()}
 
 
 def _print(bundle: Bundle, results: list[GoldenResult], not_run: dict[str, str]) -> None:

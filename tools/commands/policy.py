@@ -147,7 +147,7 @@ def command(
     with progress() as step:
         step("reading the data")
         manifest = opened.manifest
-        parts = labelled_parts(data, manifest.inputs, manifest.outputs[0])
+        parts = labelled_parts(data, manifest.inputs, manifest.outputs[0], manifest.dimensions)
         if bound is not None:
             seen = manifest.provenance.data_sketches
             check_unseen(parts[2:], seen, "the bound and the report", data.text)

@@ -121,7 +121,7 @@ def command(
         step("reading the data")
         manifest = opened.manifest
         fitting, selection, _, report = labelled_parts(
-            data, manifest.inputs, manifest.outputs[0]
+            data, manifest.inputs, manifest.outputs[0], manifest.dimensions
         )
         found = train_router(
             *(opened, front, entries, bool(asked), (fitting, selection, report), aims, name),

@@ -11,6 +11,7 @@ import click
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.measured import all_tables
 from skipc.runtime.bundle.records import written
+from skipc.runtime.bundle.tensors import BATCH
 from skipc.tools.console import (
     console,
     count_text,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from skipc.runtime.bundle.manifest import ConfigurationEntry, Manifest
-    from skipc.runtime.bundle.tensors import TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
     from skipc.tools.console import Rows
 
 
@@ -68,20 +69,19 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
     manifest = bundle.manifest
     store = next(f for f in manifest.files if f.path == manifest.weights_file)
     out.print(str(bundle.path), style="bold", soft_wrap=True)
-    whose, batch = manifest.provenance, manifest.batch
+    whose = manifest.provenance
     tensors = plural(len(manifest.weights), "tensor")
     offered = (
         f"{axis}: {plural(len(manifest.options(axis)), 'option')}" for axis in manifest.axes
     )
     adapted = [network for network in manifest.networks if network.norm != "shared"]
-    span = batch and f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
     listed = facts(
         *((f"model {one.name}".strip(), one.model) for one in manifest.networks),
         *((f"norms {one.name}".strip(), one.norm) for one in adapted),
         ("computes", "" if whose.precision == "fp32" else whose.precision),
         ("inputs", _specs(manifest.inputs)),
         ("outputs", _specs(manifest.outputs)),
-        ("batch N", span or ""),
+        *map(_range, manifest.dimensions),
         ("weights", f"{size_text(store.size_bytes)} in {tensors}, each stored once"),
         ("axes", "; ".join(offered) or "none"),
     )
@@ -137,6 +137,11 @@ def _configurations(manifest: Manifest) -> Rows:
             f"{manifest.verification(entry).relative_error:.0e}",
         )
     return rows
+
+
+def _range(dimension: Dimension) -> tuple[str, str]:
+    kind = "batch" if dimension.name == BATCH else "size"
+    return f"{kind} {dimension.name}", f"{dimension.text}, typically {dimension.typical}"
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> str:

@@ -106,7 +106,7 @@ def train_gates(
         SelectError: The data does not fit.
     """
     step("reading the data")
-    parts = read_data(data, supernet.inputs, step.note).parts
+    parts = read_data(data, supernet.inputs, step.note, supernet.dimensions).parts
     step("exporting the network")
     family = open_family(supernet)
     network = evaluated_family(supernet, family, _ROWS, Scaling(), step.note).network

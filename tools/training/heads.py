@@ -87,7 +87,7 @@ def train_heads(
         SelectError: The data does not fit.
     """
     step("reading the data")
-    parts = read_data(data, supernet.inputs, step.note).parts
+    parts = read_data(data, supernet.inputs, step.note, supernet.dimensions).parts
     step("exporting the network")
     family = open_family(supernet)
     places = _asked(places_of(family.network), at)

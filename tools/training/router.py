@@ -36,12 +36,13 @@ def looked_at(inputs: Sequence[TensorSpec]) -> TensorSpec:
         RouterError: There is none.
     """
     for spec in inputs:
-        if spec.dtype.startswith("float") and len(spec.shape) in (2, 3, 4):
+        free = [size for size in spec.shape[1:] if isinstance(size, str)]
+        if spec.dtype.startswith("float") and len(spec.shape) in (2, 3, 4) and not free:
             return spec
     found = ", ".join(f"{spec.name} ({spec.kind})" for spec in inputs)
     raise RouterError(
         f"no input is one that a router can look at: {found}. It takes images (N, C, H, W),"
-        " positions (N, T, F) or features (N, F) of floating-point numbers."
+        " positions (N, T, F) or features (N, F) of floating-point numbers, of a fixed size."
     )
 
 

@@ -227,7 +227,7 @@ def train_router(
     notes("choosing biases")
     with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
         path = Path(folder) / "router.onnx"
-        ir.save(network_of(router, manifest.batch, spec.shape[0]).model, path)
+        ir.save(network_of(router, manifest.dimensions, spec.shape[0]).model, path)
         runner = GraphRunner(path)
         sample = {spec.name: parts[0].inputs[spec.name][:1]}
         guessed = own[0].source == "macs"
@@ -303,7 +303,7 @@ def _ties(
     router: Router, name: str, samples: Samples, seen: RoutedAnswers, biases: Sequence[float]
 ) -> int:
     """Returns how many samples PyTorch sends elsewhere than the graph, with any bias."""
-    network = network_of(router, None, 1)
+    network = network_of(router, (), 1)
     (found,) = network.reference.run([{name: samples.inputs[name]}])
     others = replace(seen, scores=found[SCORES])
     apart = [others.ways(bias) != seen.ways(bias) for bias in biases]

@@ -1,15 +1,14 @@
-"""The inputs that are measured: given ones, golden ones, or these at another batch."""
+"""The inputs that are measured: given ones, golden ones, or these at other sizes."""
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from skipc.compiler.bundle.array_files import read_arrays
+from skipc.compiler.verify.golden import resized
 from skipc.runtime.call.arrays import InputChecker
 from skipc.runtime.errors import ChoiceError, InputError, choices_text
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle
     from skipc.runtime.backends import Arrays
-    from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
     Shapes = Mapping[str, tuple[int, ...]]
 
@@ -59,36 +58,36 @@ def cases_from(bundle: Bundle, inputs: Path | None, shapes: Shapes) -> Sequence[
     else:
         given = [read_arrays(inputs, tuple(spec.name for spec in specs))]
     try:
-        return [InputChecker(specs, bundle.manifest.batch).check(case) for case in given]
+        return [InputChecker(specs, bundle.manifest.dimensions).check(case) for case in given]
     except InputError as cause:
         raise InputError(f"{source}: {cause}") from cause
 
 
 def typical_cases(bundle: Bundle) -> Sequence[Arrays]:
-    """Returns the golden inputs at the typical batch; zeros where there is none of that size.
+    """Returns the golden inputs at the typical sizes; zeros where there is none of those.
 
-    With a dynamic batch there are golden inputs of its smallest and largest size, too: they
-    would be measured as if they were one thing.
+    With free dimensions there are golden inputs of other sizes, too: they would be measured
+    as if they were one thing.
     """
     golden = [case for case in bundle.golden_inputs() if are_typical(bundle, [case])]
     return golden or [_sample(bundle)]
 
 
 def are_typical(bundle: Bundle, cases: Sequence[Arrays]) -> bool:
-    """Tells whether all of ``cases`` have the typical batch."""
+    """Tells whether all of ``cases`` have the typical sizes."""
     sample = _sample(bundle)
     return all(c[name].shape == array.shape for c in cases for name, array in sample.items())
 
 
 def _sample(bundle: Bundle) -> Arrays:
-    return InputChecker(bundle.manifest.inputs, bundle.manifest.batch).sample()
+    return InputChecker(bundle.manifest.inputs, bundle.manifest.dimensions).sample()
 
 
 def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
-    """Returns the golden inputs at another batch: repeated, or cut.
+    """Returns the golden inputs at other sizes: repeated, or cut.
 
-    An input that is not named keeps its sizes, and takes the others' batch; an only one may
-    be named ``""``.
+    An input that is not named takes the free sizes of the others; an only one may be named
+    ``""``.
 
     Raises:
         ChoiceError: There is no such input, or it does not take that shape.
@@ -96,7 +95,7 @@ def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
     specs = {spec.name: spec for spec in bundle.manifest.inputs}
     if "" in shapes and len(specs) == len(shapes) == 1:
         shapes = dict.fromkeys(specs, shapes[""])
-    batches: dict[str, int] = {}
+    asked: dict[str, tuple[str, int]] = {}
     for name, shape in shapes.items():
         if not name:
             raise ChoiceError(
@@ -105,34 +104,31 @@ def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
             )
         if name not in specs:
             raise ChoiceError(f"--shapes: no input {name!r}. {choices_text(name, specs)}")
-        sizes = _dynamic_sizes(specs[name], shape, bundle.manifest.batch)
-        if sizes:
-            batches[name] = sizes[-1]
-    if len(set(batches.values())) > 1:
-        listed = ", ".join(f"{name} {batch}" for name, batch in batches.items())
-        raise ChoiceError(f"--shapes: the batches differ: {listed}. Give all the same one.")
-    cases = [dict(case) for case in typical_cases(bundle)]
-    for case in cases if batches else ():
-        for name, spec in specs.items():
-            for axis in (at for at, size in enumerate(spec.shape) if isinstance(size, str)):
-                rows = np.arange(min(batches.values())) % case[name].shape[axis]
-                case[name] = np.ascontiguousarray(np.take(case[name], rows, axis))
-    return cases
+        for free, given in _free_sizes(specs[name], shape, bundle.manifest.dimensions):
+            whose, first = asked.setdefault(free, (name, given))
+            if first != given:
+                raise ChoiceError(
+                    f"--shapes: {free} differs: {whose} {first}, {name} {given}. Give it one"
+                    " size."
+                )
+    sizes = {free: given for free, (_, given) in asked.items()}
+    return [resized(dict(case), specs.values(), sizes) for case in typical_cases(bundle)]
 
 
-def _dynamic_sizes(
-    spec: TensorSpec, shape: tuple[int, ...], allowed: BatchRange | None
-) -> list[int]:
-    """Returns the sizes along the batch; ``ChoiceError`` where an input takes other shapes."""
-    low, high = (allowed.minimum, allowed.maximum) if allowed else (1, math.inf)
+def _free_sizes(
+    spec: TensorSpec, shape: tuple[int, ...], dimensions: Sequence[Dimension]
+) -> list[tuple[str, int]]:
+    """Returns the free sizes by name; ``ChoiceError`` where an input takes other shapes."""
+    free = {each.name: each for each in dimensions if each.name in spec.shape}
     pairs = [*zip(spec.shape, shape, strict=False)]
-    free = [given for size, given in pairs if isinstance(size, str)]
+    found = [(size, given) for size, given in pairs if isinstance(size, str)]
     fixed = all(size == given for size, given in pairs if not isinstance(size, str))
-    if len(shape) == len(spec.shape) and fixed and all(low <= given <= high for given in free):
-        return free
+    within = all(free[name].takes(given) for name, given in found)
+    if len(shape) == len(spec.shape) and fixed and within:
+        return found
     wanted, takes = ("x".join(map(str, one)) or "scalar" for one in (shape, spec.shape))
-    if allowed is not None and any(isinstance(size, str) for size in spec.shape):
-        takes += f" with a batch of {low} to {high}"
+    ranges = (f"{each.name} from {each.text}" for each in free.values())
+    takes += f" with {' and '.join(ranges)}" if free else ""
     raise ChoiceError(
         f"--shapes: the input {spec.name!r} does not take {wanted}, but {takes}. The"
         " bundle was built for that; build another one for other sizes."

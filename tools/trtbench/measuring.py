@@ -94,7 +94,7 @@ class OpenBundle:
     def runs(self, residency: Residency[Engine]) -> Runs:
         """Returns what each configuration runs, on the engines of ``residency``."""
         manifest, now_ns = self.bundle.manifest, self.clock.now_ns
-        return runs_of(self.family, manifest.inputs, manifest.batch, residency, now_ns)
+        return runs_of(self.family, manifest.inputs, manifest.dimensions, residency, now_ns)
 
 
 def open_bundle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 from typing import TYPE_CHECKING
@@ -21,7 +22,11 @@ from skipc.compiler.graph.passes import RewritePass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
+    from skipc.runtime.bundle.tensors import Size, TensorSpec
+
+
+_MULTIPLE = re.compile(r"(\d+)\*(\w+)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 class KeepModulePathPass(RewritePass):
@@ -72,7 +77,7 @@ class NameSharedInitializersPass(RewritePass):
 
 
 class SettleSizesPass(RewritePass):
-    """Writes the inputs' sizes into every shape: fixed ones and the batch's name."""
+    """Writes the inputs' sizes into every shape: fixed ones and free dimensions' names."""
 
     def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
         super().__init__()
@@ -80,7 +85,7 @@ class SettleSizesPass(RewritePass):
 
     def rewrite(self, model: ir.Model) -> None:
         """Rewrites the shapes of all values."""
-        sizes: dict[str, Dimension] = {}
+        sizes: dict[str, Size] = {}
         for value in model.graph.inputs:
             spec = self._specs.get(str(value.name))
             if spec is not None:
@@ -95,7 +100,7 @@ class SettleSizesPass(RewritePass):
                 value.shape = ir.Shape([_settled(dim, sizes) for dim in value.shape])
 
 
-def _collect_sizes(value: ir.Value, spec: TensorSpec, sizes: dict[str, Dimension]) -> None:
+def _collect_sizes(value: ir.Value, spec: TensorSpec, sizes: dict[str, Size]) -> None:
     assert value.shape is not None
     for dim, size in zip(value.shape, spec.shape, strict=True):
         if isinstance(dim, int):
@@ -104,24 +109,43 @@ def _collect_sizes(value: ir.Value, spec: TensorSpec, sizes: dict[str, Dimension
                     f"input {spec.name!r}: the network fixes a size to {dim}, which was given"
                     f" as {size}. Give {dim}."
                 )
-        elif dim.value is not None and sizes.setdefault(dim.value, size) != size:
-            raise SupernetError(
-                f"input {spec.name!r}: the network wants one size for every dimension called"
-                f" {dim.value!r}, which was given as {sizes[dim.value]} and as {size}."
-            )
+        elif dim.value is not None:
+            symbol, meaning = _solved(dim.value, size)
+            if sizes.setdefault(symbol, meaning) != meaning:
+                raise SupernetError(
+                    f"input {spec.name!r}: the network wants one size for every dimension"
+                    f" called {symbol!r}, which was given as {sizes[symbol]} and as {meaning}."
+                )
 
 
-def _settled(dim: int | ir.SymbolicDim, sizes: Mapping[str, Dimension]) -> Dimension | None:
+def _solved(dim: str, size: Size) -> tuple[str, Size]:
+    """Returns the symbol in a dimension, and what it is where the dimension is ``size``."""
+    multiple = _MULTIPLE.fullmatch(dim)
+    if multiple is None:
+        return dim, size
+    step = int(multiple[1])
+    return multiple[2], size // step if isinstance(size, int) else f"{size}//{step}"
+
+
+def _settled(dim: int | ir.SymbolicDim, sizes: Mapping[str, Size]) -> Size | None:
     if isinstance(dim, int) or dim.value is None:
         return dim if isinstance(dim, int) else None
+    if dim.value in sizes:
+        return sizes[dim.value]
     fixed = {name: size for name, size in sizes.items() if isinstance(size, int)}
     known = dim.evaluate(fixed) if dim.free_symbols() <= fixed.keys() else None
     if isinstance(known, int):
         return known
-    text = str(dim.value)
-    for name, size in sizes.items():
-        text = re.sub(rf"\b{re.escape(name)}\b", str(size), text)
-    return text
+    meant = {name: f"({size})" for name, size in sizes.items()}
+    return _short(_WORD.sub(lambda word: meant.get(word[0], word[0]), dim.value))
+
+
+def _short(text: str) -> str:
+    """Returns a size without needless brackets and spaces; ``4*(T//4)`` is ``T`` in steps."""
+    try:
+        return ast.unparse(ast.parse(text, mode="eval")).replace(" ", "")
+    except SyntaxError:
+        return text
 
 
 class RenameOutputsPass(RewritePass):

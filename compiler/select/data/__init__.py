@@ -7,7 +7,7 @@ a folder of images.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,15 @@ from skipc.compiler.errors import SelectError
 from skipc.compiler.recipes.clutter_data import load_clutter
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.compiler.select.samples import Parts, Samples
+from skipc.runtime.bundle.tensors import BATCH, typical_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from skipc.compiler.recipes.digits_data import FixedData
-    from skipc.runtime.bundle.tensors import TensorSpec
+    from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 MAX_DATA_BYTES = 8 << 30
 """Inputs are held in memory; more than this is a slip."""
@@ -87,6 +88,7 @@ def read_data(
     options: DataOptions,
     inputs: tuple[TensorSpec, ...],
     note: Callable[[str], None] = lambda _: None,
+    dimensions: Sequence[Dimension] = (),
 ) -> Data:
     """Returns the data that ``options`` name, fit for a network with these inputs.
 
@@ -96,7 +98,7 @@ def read_data(
         SelectError: It cannot be read, does not fit the network, or is too little.
         ExtraMissingError: A library is needed for it and not installed.
     """
-    parts = read_parts(options, inputs)
+    parts = read_parts(options, inputs, dimensions)
     counts = "/".join(str(len(part)) for part in parts)
     description = f"{options.text} ({counts})"
     first, *fitting, selection, report = parts
@@ -104,8 +106,14 @@ def read_data(
     return Data(made, samples_sha256(parts), description, _classes(options, note))
 
 
-def read_parts(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> tuple[Samples, ...]:
+def read_parts(
+    options: DataOptions,
+    inputs: tuple[TensorSpec, ...],
+    dimensions: Sequence[Dimension] = (),
+) -> tuple[Samples, ...]:
     """Returns the data in as many disjoint parts as ``options`` have shares.
+
+    All samples have one size of a free dimension; images of a folder get the typical one.
 
     Raises:
         SelectError: It cannot be read, does not fit the network, or is too little.
@@ -123,15 +131,17 @@ def read_parts(options: DataOptions, inputs: tuple[TensorSpec, ...]) -> tuple[Sa
         )
     if options.text in NAMED:
         parts = _fixed(options)
-        check_samples(parts[1], inputs, options.text)
+        check_samples(parts[1], inputs, options.text, dimensions)
     else:
         if is_file:
             samples = npz_samples(path, inputs)
         elif is_function:
             samples = function_samples(options, inputs)
         else:
-            samples = folder_samples(path, options, inputs)
-        check_samples(samples, inputs, options.text)
+            typical = typical_sizes(dimensions)
+            fixed = (replace(spec, shape=spec.shape_at(typical)) for spec in inputs)
+            samples = folder_samples(path, options, tuple(fixed))
+        check_samples(samples, inputs, options.text, dimensions)
         parts = split(samples, options)
     targets = parts[1].targets
     if targets.ndim == 1 and targets.dtype.kind in "iu" and len(np.unique(targets)) == 1:
@@ -222,12 +232,19 @@ def split(samples: Samples, options: DataOptions) -> tuple[Samples, ...]:
     return tuple(_rows(samples, index) for index in indices)
 
 
-def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -> None:
+def check_samples(
+    samples: Samples,
+    inputs: tuple[TensorSpec, ...],
+    text: str,
+    dimensions: Sequence[Dimension] = (),
+) -> None:
     """Checks that samples fit the network.
 
     Raises:
         SelectError: An input is missing, or has another shape, type or number of samples.
     """
+    ranges = {each.name: each for each in dimensions if each.name != BATCH}
+    free: dict[str, int] = {}
     for spec in inputs:
         if spec.name not in samples.inputs:
             raise SelectError(
@@ -235,11 +252,21 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
                 f" {', '.join(sorted(samples.inputs)) or 'none'}."
             )
         array = samples.inputs[spec.name]
-        if array.shape[1:] != tuple(spec.shape[1:]):
+        wanted = replace(spec, shape=spec.shape[1:]).shape_at(free)
+        fits = array.ndim == len(spec.shape) and all(
+            size in (-1, found) for found, size in zip(array.shape[1:], wanted, strict=True)
+        )
+        outside = [name for name, each in ranges.items() if name in spec.shape[1:] and fits
+                   and not each.takes(array.shape[spec.shape.index(name)])]  # fmt: skip
+        if not fits or outside:
+            within = [f"{each.name} from {each.text}" for each in ranges.values()]
             raise SelectError(
                 f"--data {text}: the input {spec.name!r} has samples of shape"
-                f" {array.shape[1:]}, the network takes {tuple(spec.shape[1:])}."
+                f" {array.shape[1:]}, the network takes {tuple(spec.shape[1:])}"
+                f"{', ' if within else ''}{' and '.join(within)}."
             )
+        sizes = zip(spec.shape[1:], array.shape[1:], strict=True)
+        free |= {size: found for size, found in sizes if isinstance(size, str)}
         if array.dtype != np.dtype(spec.dtype):
             raise SelectError(
                 f"--data {text}: the input {spec.name!r} is {array.dtype}, the network takes"
@@ -259,7 +286,10 @@ def check_samples(samples: Samples, inputs: tuple[TensorSpec, ...], text: str) -
 
 
 def labelled_parts(
-    options: DataOptions, inputs: tuple[TensorSpec, ...], output: TensorSpec
+    options: DataOptions,
+    inputs: tuple[TensorSpec, ...],
+    output: TensorSpec,
+    dimensions: Sequence[Dimension] = (),
 ) -> tuple[Samples, ...]:
     """Returns the data as ``read_parts``, its targets the numbers of a network's classes.
 
@@ -267,7 +297,7 @@ def labelled_parts(
         SelectError: It cannot be read, does not fit, is too little, or is labelled otherwise.
         ExtraMissingError: A library is needed for it and not installed.
     """
-    parts = read_parts(options, inputs)
+    parts = read_parts(options, inputs, dimensions)
     return tuple(
         Samples(part.inputs, class_labels(part, output, options.text)) for part in parts
     )
@@ -284,7 +314,12 @@ def class_labels(samples: Samples, output: TensorSpec, text: str) -> NDArray[np.
     Raises:
         SelectError: They are not.
     """
-    targets, classes = samples.targets, int(output.shape[1])
+    targets, classes = samples.targets, output.shape_at({})[1]
+    if classes < 0:
+        raise SelectError(
+            f"--data {text}: labels are numbers of classes, the second dimension of the output"
+            f" {output.name!r}, which is free: {output.kind}. Choose another with --output."
+        )
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
         raise SelectError(
             f"--data {text}: targets must be whole numbers, one per sample; they are"

@@ -18,7 +18,7 @@ from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
 from skipc.runtime.backends.tensorrt.buffers import Shapes
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec, sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +127,7 @@ def unexamined(bundle: Bundle, graph: GraphEntry, source: Path, file: Path) -> P
         file=file,
         graph=source,
         store=bundle.file(manifest.weights_file),
-        shapes=Shapes(graph.inputs, graph.outputs, manifest.batch),
+        shapes=Shapes(graph.inputs, graph.outputs, manifest.dimensions),
         device_bytes=graph.weights_bytes,
         workspace_bytes=0,
     )
@@ -146,14 +146,14 @@ def measure_graphs(
     """
     del threads  # they make no difference on a GPU
     library, cuda = open_library(profile.backend), open_cuda()
-    cache, shapes = b"", Shapes((), (), None)
+    cache, shapes = b"", Shapes((), ())
     with tempfile.TemporaryDirectory() as folder:
         plans: dict[str, Plan] = {}
         for name, graph in graphs.items():
             progress(f"building {name}")
             network = parse(library, name, graph)
             shapes = _shapes(library.module, network.definition, inputs)
-            settings = PlanSettings(TargetOptions(), shapes.batch, stripped=False)
+            settings = PlanSettings(TargetOptions(), shapes.dimensions, stripped=False)
             plan = build_plan(library, name, network, settings, cache, lambda text: None)
             cache = plan.timing_cache
             file = Path(folder) / f"{len(plans)}.plan"
@@ -167,25 +167,21 @@ def measure_graphs(
 
 
 def _shapes(trt: Any, definition: Any, inputs: Mapping[str, NDArray[Any]]) -> Shapes:
-    """Returns a parsed network's inputs and outputs, at the batch of ``inputs``."""
+    """Returns a parsed network's inputs and outputs, at the sizes of ``inputs``."""
     given = [definition.get_input(index) for index in range(definition.num_inputs)]
     made = [definition.get_output(index) for index in range(definition.num_outputs)]
-    batch = next(
-        (
-            BatchRange(*[inputs[tensor.name].shape[axis]] * 3)
-            for tensor in given
-            for axis, size in enumerate(tuple(tensor.shape))
-            if size == -1
-        ),
-        None,
-    )
+    specs = tuple(_spec(trt, tensor) for tensor in given)
     return Shapes(
-        tuple(_spec(trt, tensor) for tensor in given),
+        specs,
         tuple(_spec(trt, tensor) for tensor in made),
-        batch,
+        tuple(Dimension(name, *[size] * 3) for name, size in sizes_of(inputs, specs).items()),
     )
 
 
 def _spec(trt: Any, tensor: Any) -> TensorSpec:
-    shape = tuple("N" if size == -1 else size for size in tuple(tensor.shape))
+    """Returns a tensor's type and shape, free sizes by the names that the graph gives them."""
+    shape = tuple(
+        tensor.get_dimension_name(axis) if size == -1 else size
+        for axis, size in enumerate(tuple(tensor.shape))
+    )
     return TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)).name, shape)

@@ -109,7 +109,7 @@ def build_engines(
             host = ahead_host(library, settings.capabilities)
         else:
             cuda = open_cuda()
-            settings = PlanSettings(options, bundle.manifest.batch, stripped=True)
+            settings = PlanSettings(options, bundle.manifest.dimensions, stripped=True)
             gpu, host = Gpu(library, cuda), current_host(library, cuda)
         store = PlanStore(bundle, profile.name, host, settings, sources)
         return _Build(library, gpu, store, progress).run(staging)
@@ -125,7 +125,7 @@ def _ahead_settings(
 ) -> PlanSettings:
     """Returns how plans are built without a GPU, for those that the network runs on."""
     settings = PlanSettings(
-        *(options, bundle.manifest.batch),
+        *(options, bundle.manifest.dimensions),
         stripped=False,
         capabilities=profile.compute_capabilities,
     )

@@ -16,15 +16,17 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
+from skipc.runtime.bundle.sizes import size_at
+from skipc.runtime.bundle.tensors import corner_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from skipc.compiler.targets import Progress
     from skipc.compiler.targets.options import TargetOptions
     from skipc.runtime.backends.tensorrt.library import Library
-    from skipc.runtime.bundle.tensors import BatchRange
+    from skipc.runtime.bundle.tensors import Dimension
 
 _LOOK_S = 0.05
 _MAX_NAMED = 3
@@ -36,14 +38,14 @@ class PlanSettings:
 
     Attributes:
         options: The user's options.
-        batch: The sizes of the dynamic batch.
+        dimensions: The sizes of the free dimensions.
         stripped: Whether weights are left out, to be refitted from the weight store.
         capabilities: Compute capabilities to build ahead for, e.g. ``8.6``; empty for the
             GPU at hand.
     """
 
     options: TargetOptions
-    batch: BatchRange | None
+    dimensions: Sequence[Dimension]
     stripped: bool
     capabilities: tuple[str, ...] = ()
 
@@ -116,7 +118,7 @@ def _config(library: Library, network: Network, settings: PlanSettings) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    profile = batch_profile(network, settings.batch)
+    profile = profile_of(network, settings.dimensions)
     if profile is not None:
         config.add_optimization_profile(profile)
     if settings.capabilities:
@@ -241,20 +243,27 @@ def parse(library: Library, name: str, graph: Path, folder: Path | None = None) 
         )
 
 
-def batch_profile(network: Network, batch: BatchRange | None) -> Any | None:
-    """Returns the optimisation profile for a dynamic batch; None where shapes are fixed."""
+def profile_of(network: Network, dimensions: Sequence[Dimension]) -> Any | None:
+    """Returns the optimisation profile for free dimensions; None where shapes are fixed.
+
+    Which dimension is which is told by the names that the graph gives them.
+    """
     inputs = [
         network.definition.get_input(index) for index in range(network.definition.num_inputs)
     ]
-    if batch is None or not any(-1 in tuple(tensor.shape) for tensor in inputs):
+    if not any(-1 in tuple(tensor.shape) for tensor in inputs):
         return None
+    typical, smallest, largest = corner_sizes(dimensions)
     profile = network.builder.create_optimization_profile()
     for tensor in inputs:
-        sizes = [
-            tuple(size if dim == -1 else dim for dim in tuple(tensor.shape))
-            for size in (batch.minimum, batch.typical, batch.maximum)
+        shapes = [
+            tuple(
+                size_at(tensor.get_dimension_name(axis), sizes) if size == -1 else size
+                for axis, size in enumerate(tuple(tensor.shape))
+            )
+            for sizes in (smallest, typical, largest)
         ]
-        profile.set_shape(tensor.name, *sizes)
+        profile.set_shape(tensor.name, *shapes)
     return profile
 
 

@@ -217,7 +217,7 @@ class OnnxRuntimeCpu:
         options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        # A plan for each shape seen keeps memory for each batch size, and saves no time.
+        # A plan for each shape seen keeps memory for each of them, and saves no time.
         options.enable_mem_pattern = False
         options.log_severity_level = _FATAL_ONLY
         # Whatever the file is called: only of ONNX is known what it takes from elsewhere.

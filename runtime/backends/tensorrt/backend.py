@@ -104,7 +104,7 @@ def open_backend(
             graph=_weights_by(bundle, folder, entry),
             store=store,
             shapes=Shapes(
-                graphs[entry.graph].inputs, graphs[entry.graph].outputs, manifest.batch
+                graphs[entry.graph].inputs, graphs[entry.graph].outputs, manifest.dimensions
             ),
             # Built ahead, nobody saw it on a device: what it holds has to lie there at least.
             device_bytes=entry.device_bytes or (folder / entry.file).stat().st_size,

@@ -2,7 +2,7 @@
 
 One engine runs at a time, so one buffer for each tensor is enough, on the device and pinned on
 the host, for all graphs that have it. Their addresses are in the captured graphs: they are
-allocated once, for the largest batch, and freed last.
+allocated once, for the largest sizes, and freed last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...bundle.tensors import batch_of
+from ...bundle.tensors import sizes_of, typical_sizes
 from ...errors import EngineError, InputError, reason_of
 from ..cuda import LEGACY_STREAM, CudaError, DeviceMemoryError
 from ..cuda.device_arrays import DeviceArray
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ...bundle.tensors import BatchRange, TensorSpec
+    from ...bundle.tensors import Dimension, Sizes, TensorSpec
     from .. import Arrays
     from ..cuda import Cuda
 
@@ -34,16 +34,21 @@ _LEAST_BYTES = 256  # TensorRT wants an aligned address, also of nothing
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """A graph's inputs and outputs, and the sizes that the family's batch may have."""
+    """A graph's inputs and outputs, and the sizes that free dimensions may have."""
 
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
-    batch: BatchRange | None
+    dimensions: Sequence[Dimension] = ()
+
+    @property
+    def largest(self) -> Sizes:
+        """The largest sizes."""
+        return {each.name: each.maximum for each in self.dimensions}
 
 
-def size_bytes_of(spec: TensorSpec, batch: int) -> int:
-    """Returns the bytes of ``spec`` at a batch size."""
-    return int(np.prod(spec.shape_at(batch), dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+def size_bytes_of(spec: TensorSpec, sizes: Sizes) -> int:
+    """Returns the bytes of ``spec`` at some sizes."""
+    return int(np.prod(spec.shape_at(sizes), dtype=np.int64)) * np.dtype(spec.dtype).itemsize
 
 
 class Memory:
@@ -63,7 +68,7 @@ class Memory:
         self._size_bytes: dict[str, int] = {}
         for shapes in graphs:
             for spec in (*shapes.inputs, *shapes.outputs):
-                size_bytes = size_bytes_of(spec, shapes.batch.maximum if shapes.batch else 1)
+                size_bytes = size_bytes_of(spec, shapes.largest)
                 least_bytes = self._size_bytes.get(spec.name, _LEAST_BYTES)
                 self._size_bytes[spec.name] = max(size_bytes, least_bytes)
         with ExitStack() as stack:
@@ -110,13 +115,13 @@ class Memory:
 class Buffers:
     """A graph's inputs and outputs in the shared memory.
 
-    Every method is called with the stream to oneself. CUDA graphs are captured for the batch
-    ``typical``.
+    Every method is called with the stream to oneself. CUDA graphs are captured for the
+    sizes ``typical``.
     """
 
     def __init__(self, memory: Memory, shapes: Shapes) -> None:
         self.cuda, self.stream = memory.cuda, memory.stream
-        self.typical = shapes.batch.typical if shapes.batch else 1
+        self.typical = typical_sizes(shapes.dimensions)
         self.memory, self._device, self._host = memory, memory.device, memory.host
         self._inputs = {spec.name: spec for spec in shapes.inputs}
         self._outputs = {spec.name: spec for spec in shapes.outputs}
@@ -158,7 +163,7 @@ class Buffers:
         }
         both = ((True, self._inputs), (False, self._outputs))
         expected = {
-            name: (is_input, spec.dtype, spec.shape_at(-1), True)
+            name: (is_input, spec.dtype, spec.shape_at({}), True)
             for is_input, specs in both
             for name, spec in specs.items()
         }
@@ -170,15 +175,15 @@ class Buffers:
                 " finish`."
             )
 
-    def write(self, inputs: Arrays) -> int:
-        """Copies the inputs into the pinned buffers and returns their batch."""
+    def write(self, inputs: Arrays) -> Sizes:
+        """Copies the inputs into the pinned buffers and returns their sizes."""
         for name, array in inputs.items():
             memory = self._host[name][: array.nbytes]
             np.copyto(memory.view(array.dtype).reshape(array.shape), array)
-        return batch_of(inputs, self._inputs.values()) or self.typical
+        return {**self.typical, **sizes_of(inputs, self._inputs.values())}
 
     def fill_sample(self, case: int) -> None:
-        """Fills the inputs at the typical batch: zeros (0), or values that vary (1)."""
+        """Fills the inputs at the typical sizes: zeros (0), or values that vary (1)."""
         sample = {}
         for spec in self._inputs.values():
             shape = spec.shape_at(self.typical)
@@ -189,41 +194,41 @@ class Buffers:
             sample[spec.name] = values.reshape(shape).astype(spec.dtype)
         self.write(sample)
 
-    def enqueue(self, graph: str, context: Any, batch: int) -> None:
-        """Enqueues copy in, the engine, copy out, at a batch size."""
-        self.copy_in(batch)
-        self.compute(graph, context, batch)
-        self.copy_out(batch)
+    def enqueue(self, graph: str, context: Any, sizes: Sizes) -> None:
+        """Enqueues copy in, the engine, copy out, at some sizes."""
+        self.copy_in(sizes)
+        self.compute(graph, context, sizes)
+        self.copy_out(sizes)
 
-    def copy_in(self, batch: int) -> None:
+    def copy_in(self, sizes: Sizes) -> None:
         """Enqueues the copies of the inputs to the device."""
         for name, spec in self._inputs.items():
-            memory = self._host[name][: size_bytes_of(spec, batch)]
+            memory = self._host[name][: size_bytes_of(spec, sizes)]
             self.cuda.copy_to_device(self._device[name], memory, self.stream)
 
     def compute(
         self,
         graph: str,
         context: Any,
-        batch: int,
+        sizes: Sizes,
         places: Mapping[str, int] | None = None,
     ) -> None:
         """Enqueues the engine alone, between the buffers on the device, or other places."""
         given = self._device if places is None else places
         taken = all(
-            context.set_input_shape(name, spec.shape_at(batch))
+            context.set_input_shape(name, spec.shape_at(sizes))
             for name, spec in self._inputs.items()
         ) and all(context.set_tensor_address(name, place) for name, place in given.items())
         if not taken or not context.execute_async_v3(self.stream):
             raise EngineError(
-                f"graph {graph!r}: TensorRT refused to run at batch {batch}. Build the engines"
+                f"graph {graph!r}: TensorRT refused to run at {dict(sizes)}. Build the engines"
                 " again with `skipc finish`."
             )
 
-    def copy_out(self, batch: int) -> None:
+    def copy_out(self, sizes: Sizes) -> None:
         """Enqueues the copies of the outputs to the host."""
         for name, spec in self._outputs.items():
-            memory = self._host[name][: size_bytes_of(spec, batch)]
+            memory = self._host[name][: size_bytes_of(spec, sizes)]
             self.cuda.copy_to_host(memory, self._device[name], self.stream)
 
     def upload(self, inputs: Arrays) -> dict[str, DeviceArray]:
@@ -243,28 +248,28 @@ class Buffers:
             cuda.synchronize(stream)
         return found
 
-    def outputs(self, batch: int) -> dict[str, NDArray[Any]]:
+    def outputs(self, sizes: Sizes) -> dict[str, NDArray[Any]]:
         """Returns copies of the outputs in the pinned buffers."""
         found = {}
         for name, spec in self._outputs.items():
-            memory = self._host[name][: size_bytes_of(spec, batch)]
-            found[name] = memory.copy().view(spec.dtype).reshape(spec.shape_at(batch))
+            memory = self._host[name][: size_bytes_of(spec, sizes)]
+            found[name] = memory.copy().view(spec.dtype).reshape(spec.shape_at(sizes))
         return found
 
     def check_on_device(
         self, taken: Mapping[str, DeviceArray], inputs: Mapping[str, Any]
-    ) -> int:
-        """Returns the batch of inputs on the GPU; ``InputError`` if some lie on the host."""
+    ) -> Sizes:
+        """Returns the sizes of inputs on the GPU; ``InputError`` if some lie on the host."""
         on_host = [name for name in inputs if name not in taken]
         if on_host:
             raise InputError(
                 f"input {on_host[0]!r} lies on the host and another on the GPU. Give all of"
                 " them in one place."
             )
-        return batch_of(taken, self._inputs.values()) or self.typical
+        return {**self.typical, **sizes_of(taken, self._inputs.values())}
 
     def enqueue_on_device(
-        self, graph: str, context: Any, batch: int, taken: Mapping[str, DeviceArray]
+        self, graph: str, context: Any, sizes: Sizes, taken: Mapping[str, DeviceArray]
     ) -> dict[str, DeviceArray]:
         """Enqueues the engine on arrays where they lie; returns the output buffers."""
         # The caller may have enqueued work on the default stream that fills the inputs, or
@@ -276,10 +281,10 @@ class Buffers:
             if array.stream not in (None, LEGACY_STREAM):
                 self.cuda.wait_for(self.stream, array.stream)
             places[name] = self._aligned(name, array)
-        self.compute(graph, context, batch, places)
+        self.compute(graph, context, sizes, places)
         return {
             name: DeviceArray(
-                results[name], spec.shape_at(batch), np.dtype(spec.dtype), owner=self.memory
+                results[name], spec.shape_at(sizes), np.dtype(spec.dtype), owner=self.memory
             )
             for name, spec in self._outputs.items()
         }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A graph at the typical batch; or why there is none."""
+    """A graph at the typical sizes; or why there is none."""
 
     graph: Graph | None
     reason: str = ""

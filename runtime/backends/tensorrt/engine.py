@@ -32,7 +32,7 @@ class TensorRTEngine:
     """One graph on the device; satisfies ``Engine``.
 
     A context whose work was captured must not be changed afterwards, so what the CUDA graph
-    cannot do (another batch, arrays on the GPU) runs in a second one, made when needed.
+    cannot do (other sizes, arrays on the GPU) runs in a second one, made when needed.
 
     Args:
         name: The graph's name in the bundle.
@@ -80,9 +80,9 @@ class TensorRTEngine:
                     for name, value in inputs.items()
                     if is_device_array(value)
                 }
-                batch = buffers.check_on_device(taken, inputs)
+                sizes = buffers.check_on_device(taken, inputs)
                 context = self._context()
-                found = buffers.enqueue_on_device(self._name, context, batch, taken)
+                found = buffers.enqueue_on_device(self._name, context, sizes, taken)
                 self._wait(way.wait)
                 return dict(found)
             if not way.transfers:
@@ -90,13 +90,13 @@ class TensorRTEngine:
                     "an input lies on the host, but calls without transfers were asked for."
                     " Upload the inputs first."
                 )
-            batch = buffers.write(inputs)
-            if way.graph and self._captured is not None and batch == buffers.typical:
+            sizes = buffers.write(inputs)
+            if way.graph and self._captured is not None and sizes == buffers.typical:
                 self._captured.launch(buffers.stream)
             else:
-                buffers.enqueue(self._name, self._context(), batch)
+                buffers.enqueue(self._name, self._context(), sizes)
             self._wait(way.wait)
-            return buffers.outputs(batch)
+            return buffers.outputs(sizes)
 
     def made(self, way: Way) -> Engine:
         """Returns the same engine, whose ``run`` makes its calls another way.
@@ -119,27 +119,27 @@ class TensorRTEngine:
             buffers = self._buffers
             cuda, stream = buffers.cuda, buffers.stream
             captured = self._computing_graph() if way.graph else None
-            batch = buffers.write(inputs)
-            graph = captured if batch == buffers.typical else None
+            sizes = buffers.write(inputs)
+            graph = captured if sizes == buffers.typical else None
             context = None if graph is not None else self._context()
             began, copied, computed, done = buffers.memory.events(way.wait)
             if not way.transfers:
-                buffers.copy_in(batch)
+                buffers.copy_in(sizes)
                 cuda.synchronize(stream)
             start_ns = now_ns()
             cuda.record(began, stream)
             if way.transfers:
-                buffers.copy_in(batch)
+                buffers.copy_in(sizes)
                 cuda.record(copied, stream)
             enqueue_start_ns = now_ns()
             if graph is not None:
                 graph.launch(stream)
             else:
-                buffers.compute(self._name, context, batch)
+                buffers.compute(self._name, context, sizes)
             enqueue_end_ns = now_ns()
             cuda.record(computed, stream)
             if way.transfers:
-                buffers.copy_out(batch)
+                buffers.copy_out(sizes)
             cuda.record(done, stream)
             if way.wait is Wait.DRIVER:
                 cuda.synchronize(stream)

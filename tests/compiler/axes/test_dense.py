@@ -56,7 +56,7 @@ def family(name: str) -> Family:
     network = ExportedOnce(
         source=module_of(net),
         inputs=net.inputs,
-        batch=None,
+        dimensions=(),
         output=None,
         model=net.name,
         survival={},

@@ -179,7 +179,7 @@ def test_a_half_precision_network_answers_in_the_type_of_its_output(tmp_path):
             return self.net(x.half()).float()
 
     inputs = NETS["torchvision-resnet"].inputs
-    network = TorchSupernet(Half().eval(), inputs, None, None, "half", {}).exported()
+    network = TorchSupernet(Half().eval(), inputs, (), None, "half", {}).exported()
     network = replace(network, heads=heads_for(network, ["net.layer1.0"]))
     family = family_of(network)
     case = case_for(NETS["torchvision-resnet"], batch=1)

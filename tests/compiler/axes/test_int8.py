@@ -28,6 +28,7 @@ from skipc.compiler.targets.options import Int8Form
 from skipc.compiler.verify.golden import draw_inputs, whole_number_bounds
 from skipc.compiler.verify.onnx_reference import run_graph
 from skipc.compiler.verify.verify import verify_network
+from skipc.runtime.bundle.tensors import typical_sizes
 from tests.zoo import exported
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ INTEGERS = (ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT32)
 def calibrated(name: str, form: Int8Form | None = None) -> tuple[Family, list[Case]]:
     """Returns a network of the zoo with random data to observe ranges on, and that data."""
     network, _ = exported(name)
-    rows = 1 if network.batch is None else network.batch.typical
+    sizes = typical_sizes(network.dimensions)
     high = whole_number_bounds(network.model)
-    cases = [draw_inputs(network.inputs, rows, seed, high) for seed in range(6)]
+    cases = [draw_inputs(network.inputs, sizes, seed, high) for seed in range(6)]
     calibration = Calibration(tuple(cases), form or Int8Form())
     return family_of(replace(network, calibration=calibration)), cases
 

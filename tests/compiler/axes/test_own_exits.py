@@ -80,7 +80,7 @@ def module():
 
 @pytest.fixture(scope="module")
 def network(module):
-    made = TorchSupernet(module, INPUTS, None, None, "own", {}, exit_outputs=OUTPUTS[:2])
+    made = TorchSupernet(module, INPUTS, (), None, "own", {}, exit_outputs=OUTPUTS[:2])
     return made.exported()
 
 
@@ -219,7 +219,7 @@ def test_what_scales_the_stream_does_so_for_the_exits(module, images, tmp_path):
     from skipc.compiler.residual_scale import ResidualScale, Scaling
 
     survival = {f"blocks.{number}": 0.5 for number in range(3)}
-    made = TorchSupernet(module, INPUTS, None, None, "own", {}, exit_outputs=OUTPUTS[:2])
+    made = TorchSupernet(module, INPUTS, (), None, "own", {}, exit_outputs=OUTPUTS[:2])
     family = open_family(made, Scaling(ResidualScale.ORIGINAL, survival))
     network = made_of(family, ("late", "end"))
     for block in module.blocks:

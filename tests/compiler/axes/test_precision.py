@@ -63,8 +63,8 @@ def test_every_network_is_verified_in_half_precision(
     precision: Precision, name: str, zoo_files: Callable[[str, Precision], Files]
 ) -> None:
     graph, _ = exported(name)
-    inputs = random_cases(graph.inputs, graph.batch, whole_number_bounds(graph.model))
-    if graph.batch is None:
+    inputs = random_cases(graph.inputs, graph.dimensions, whole_number_bounds(graph.model))
+    if not graph.dimensions:
         inputs = inputs[:1]
     files = zoo_files(name, precision)
     for called, subnet in files.subnets.items():
@@ -136,7 +136,7 @@ def wide() -> TorchSupernet:
     torch.manual_seed(0)
     inputs = (TensorSpec("x", "float32", (1, 256)),)
     blocks = [Wide() for _ in range(3)]
-    return ExportedOnce(Chain(*blocks).eval(), inputs, None, None, "wide", {})
+    return ExportedOnce(Chain(*blocks).eval(), inputs, (), None, "wide", {})
 
 
 def test_weight_store_is_half_and_nothing_is_in_it_twice(
@@ -222,7 +222,7 @@ class Hot(torch.nn.Module):
 def hot(factor: float, weight: float) -> TorchSupernet:
     torch.manual_seed(0)
     inputs = (TensorSpec("x", "float32", (1, 16)),)
-    return TorchSupernet(Hot(factor, weight).eval(), inputs, None, None, "hot", {})
+    return TorchSupernet(Hot(factor, weight).eval(), inputs, (), None, "hot", {})
 
 
 def test_activation_that_overflows_is_caught(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_tensor_that_several_modules_read_is_named_after_none_of_them(tmp_path):
     torch.manual_seed(0)
     # As created: the norms of all blocks are ones and zeros, and the exporter merges them.
     fresh = Tokens(MixerBlock(), MixerBlock()).eval()
-    graph = TorchSupernet(fresh, TOKENS, None, None, "fresh", {}).exported()
+    graph = TorchSupernet(fresh, TOKENS, (), None, "fresh", {}).exported()
     units = find_units(graph.model).units
     subnet = pruned(graph.model, units[:2])
     ir.save(subnet, tmp_path / "subnet.onnx")

@@ -25,7 +25,7 @@ from skipc.compiler.recipes.vit import ViT
 from skipc.compiler.select.data import DataOptions, read_data
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.command_line import mistake, skipc
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ CONFIGURATIONS: list[dict[str, Any]] = [
 ]
 ARGUMENTS: dict[str, Any] = {"widths": [4, 8], "depths": [1, 2], "drop": 0.0}
 INPUTS = (TensorSpec("images", "float32", ("N", 1, 8, 8)),)
-BATCH = BatchRange(1, 2, 400)
+BATCH = (Dimension("N", 1, 2, 400),)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def _write_front(folder: Path, configurations: list[dict[str, Any]]) -> None:
 
 
 def _torch(module: nn.Module, inputs: tuple[TensorSpec, ...] = INPUTS) -> TorchSupernet:
-    batch = BATCH if inputs[0].shape[0] == "N" else None
+    batch = BATCH if inputs[0].shape[0] == "N" else ()
     return TorchSupernet(module.eval(), inputs, batch, None, "net", {})
 
 
@@ -278,7 +278,7 @@ def test_network_that_is_another_one(module: nn.Module, told: str) -> None:
 
 
 def test_program_is_exported_for_one_size() -> None:
-    supernet = ProgramSupernet(None, INPUTS, None, None, "a.pt2")
+    supernet = ProgramSupernet(None, INPUTS, (), None, "a.pt2")
     with pytest.raises(SupernetError, match="was exported for one size"):
         resized(supernet, (6, 6))
 
@@ -312,9 +312,7 @@ def _onnx(path: Path, more: str = "", step: str = "s = Identity(r)") -> OnnxSupe
     text = ONNX.replace("{WEIGHTS}", str(weights).replace("[", "{").replace("]", "}"))
     text = text.replace("{MORE}", more).replace("{STEP}", step)
     onnx.save(onnx.parser.parse_model(text), path)
-    return OnnxSupernet(
-        path, (TensorSpec("x", "float32", (1, 1, 8, 8)),), None, None, "a.onnx"
-    )
+    return OnnxSupernet(path, (TensorSpec("x", "float32", (1, 1, 8, 8)),), (), None, "a.onnx")
 
 
 def test_onnx_file_at_another_size(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import CompileError
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.select.pricing import Counter
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.build_folder import BuildFolder
 from tests.zoo import NETS, exported, module_of, supernet
 
@@ -118,11 +118,11 @@ def test_a_dynamic_batch_counts_as_one_image() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + self.mix(x, x, x, need_weights=False)[0]
 
-    def macs(shape: tuple[int | str, ...], batch: BatchRange | None) -> int:
+    def macs(shape: tuple[int | str, ...], dimensions: tuple[Dimension, ...]) -> int:
         network = TorchSupernet(
             source=torch.nn.Sequential(Attention()).eval(),
             inputs=(TensorSpec("input", "float32", shape),),
-            batch=batch,
+            dimensions=dimensions,
             output=None,
             model="attention",
             survival={},
@@ -130,7 +130,7 @@ def test_a_dynamic_batch_counts_as_one_image() -> None:
         return find_units(network.exported().model).total_macs
 
     fixed = macs((1, 16, 32), None)
-    assert macs(("N", 16, 32), BatchRange(1, 2, 4)) == fixed
+    assert macs(("N", 16, 32), (Dimension("N", 1, 2, 4),)) == fixed
     assert fixed == 16 * 32 * 96 + 2 * 2 * 16 * 16 * 16 + 16 * 32 * 32
 
 
@@ -148,7 +148,7 @@ class Beside(torch.nn.Module):
 
 def test_parts_of_a_branch_with_nothing_beside_them_stay():
     inputs = (TensorSpec("x", "float32", (1, 4)),)
-    network = TorchSupernet(Beside().eval(), inputs, None, None, "n", {}).exported()
+    network = TorchSupernet(Beside().eval(), inputs, (), None, "n", {}).exported()
     found = find_units(network.model)
     assert found.units == ()
     assert "the branch is read elsewhere" in found.rejected[0].reason
@@ -169,7 +169,7 @@ class TwoBranches(torch.nn.Module):
 
 def test_something_stays_of_what_two_branches_are_set_beside_in():
     inputs = (TensorSpec("x", "float32", (1, 4)),)
-    network = TorchSupernet(TwoBranches().eval(), inputs, None, None, "n", {}).exported()
+    network = TorchSupernet(TwoBranches().eval(), inputs, (), None, "n", {}).exported()
     found = find_units(network.model)
     assert [unit.name for unit in found.units] == ["left"]
     assert "the branch is read elsewhere" in found.rejected[-1].reason

@@ -29,7 +29,7 @@ from skipc.compiler.norms.statistics import FamilyNorms, NormMode, NormStatistic
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
 from skipc.compiler.verify.verify import verify_subnet
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 from tests.compiler.axes.width_nets import NETS
 from tests.exports import ExportedOnce
 from tests.zoo.net import Net, assert_close, case_for, module_of, tensors, zeroed
@@ -61,7 +61,7 @@ def exported(net: Net) -> object:
     return ExportedOnce(
         source=module_of(net),
         inputs=net.inputs,
-        batch=None,
+        dimensions=(),
         output=None,
         model=net.name,
         survival={},
@@ -151,7 +151,9 @@ def test_heads_are_followed_where_the_batch_is_dynamic() -> None:
     net = NETS["tokens"][0]
     (spec,) = net.inputs
     inputs = (replace(spec, shape=("N", *spec.shape[1:])),)
-    made = TorchSupernet(module_of(net), inputs, BatchRange(1, 2, 4), None, net.name, {})
+    made = TorchSupernet(
+        module_of(net), inputs, (Dimension("N", 1, 2, 4),), None, net.name, {}
+    )
     network = made.exported()
     groups, _ = find_groups(network.model)
     assert [group.name for group in groups] == list(NETS["tokens"][1])

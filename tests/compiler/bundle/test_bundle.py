@@ -11,7 +11,7 @@ from skipc.compiler.build import BuildOptions
 from skipc.compiler.errors import CheckpointError, CompileError, FrontError, NumericsError
 from skipc.compiler.read import ModelOptions, read_checkpoint
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 from tests.build_folder import NAME, SKIPS, BuildFolder
 from tests.zoo import (
     NETS,
@@ -248,7 +248,7 @@ def test_dynamic_batch_and_whole_number_inputs_are_built(tmp_path):
     layer = "bert.encoder.layer"
     place = BuildFolder(tmp_path, {"full": (), "fast": (f"{layer}.1", f"{layer}.0.attention")})
     bundle = Bundle.open(place.build(supernet("bert-any-batch")))
-    assert bundle.manifest.batch == BatchRange(1, 2, 5)
+    assert bundle.manifest.dimensions == (Dimension("N", 1, 2, 5),)
     assert bundle.manifest.inputs[0].shape == ("N", 8)
     assert len(bundle.manifest.configurations[1].taken("skip")) == 3
     assert bundle.manifest.graphs[0].verification.inputs == 3

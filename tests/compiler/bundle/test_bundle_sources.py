@@ -14,7 +14,7 @@ import torch
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read import ModelOptions, OnnxSupernet, read_checkpoint
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 from tests.build_folder import NAME, SKIPS, BuildFolder
 from tests.zoo import (
     NETS,
@@ -124,7 +124,9 @@ def test_open_sizes_of_an_onnx_supernet_are_settled(tmp_path):
             verbose=False,
             dynamic_axes={"x": {0: "images"}, "output": {0: "images"}},
         )
-    network = read_checkpoint(tmp_path / "net.onnx", ModelOptions(batch=BatchRange(1, 2, 4)))
+    network = read_checkpoint(
+        tmp_path / "net.onnx", ModelOptions(dimensions=(Dimension("N", 1, 2, 4),))
+    )
     place = tmp_path / "place"
     place.mkdir()
     manifest = Bundle.open(BuildFolder(place).build(network)).manifest

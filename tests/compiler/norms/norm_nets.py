@@ -138,7 +138,7 @@ def norm_supernet(build: Callable[[], nn.Module]) -> ExportedOnce:
     with torch.no_grad():
         for norm in _norms(module).values():
             norm.weight[::3] *= -1
-    return ExportedOnce(module, INPUTS, None, None, "net", {})
+    return ExportedOnce(module, INPUTS, (), None, "net", {})
 
 
 def export(build: Callable[[], nn.Module]) -> tuple[nn.Module, Network]:

@@ -21,7 +21,7 @@ from skipc.runtime.bundle.measured import (
     table_key,
 )
 from skipc.runtime.bundle.records import written
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 from skipc.runtime.errors import FormatError, IntegrityError
 from tests.bundles import (
     IMAGES,
@@ -174,9 +174,11 @@ def test_what_no_policy_can_be_solved_for(tmp_path, changes, name, message):
 
 
 def test_samples_that_go_on_together_are_refused(tmp_path):
-    batch = BatchRange(2, 2, 4)
+    batch = (Dimension("N", 2, 2, 4),)
     images, logits = (replace(spec, shape=("N", *spec.shape[1:])) for spec in (IMAGES, LOGITS))
-    path = write_bundle(tmp_path / "b.skipc", inputs=[images], outputs=[logits], batch=batch)
+    path = write_bundle(
+        tmp_path / "b.skipc", inputs=[images], outputs=[logits], dimensions=batch
+    )
     make_cascade(path / "manifest.json", "full", ["fast", "full"], "logits")
     with pytest.raises(PolicyError, match="takes 2 samples at least, which go on together"):
         configuration_of(Bundle.open(path).manifest, None)

@@ -34,7 +34,7 @@ from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.resnet import ResNet
 from skipc.compiler.verify.golden import draw_inputs
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec, typical_sizes
 from tests.zoo import exported
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Known:
 
     @property
     def batch(self):
-        return self.network.batch
+        return self.network.dimensions
 
     def exported(self):
         return self.network
@@ -126,10 +126,10 @@ def again(kept, tmp_path):
 
 def same(made, found):
     """Whether two networks are one, seen from outside."""
-    case = draw_inputs(made.inputs, 2 if made.batch else 1, seed=3)
+    case = draw_inputs(made.inputs, typical_sizes(made.dimensions), seed=3)
     return (
-        (made.inputs, made.outputs, made.batch, made.description, made.tolerance)
-        == (found.inputs, found.outputs, found.batch, found.description, found.tolerance)
+        (made.inputs, made.outputs, made.dimensions, made.description, made.tolerance)
+        == (found.inputs, found.outputs, found.dimensions, found.description, found.tolerance)
         and find_units(made.model) == find_units(found.model)
         and find_norms(made.model) == find_norms(found.model)
         and ir.to_proto(made.model.graph).node == ir.to_proto(found.model.graph).node
@@ -145,7 +145,7 @@ def same(made, found):
 
 def test_the_second_export_is_taken_from_the_cache(kept, again, checkpoint):
     opened = again.open(checkpoint)
-    assert (opened.inputs, opened.batch, opened.residual_scale) == (
+    assert (opened.inputs, opened.dimensions, opened.residual_scale) == (
         *(kept[1].inputs, None),
         "inverted",
     )
@@ -178,7 +178,7 @@ def test_each_form_of_a_switching_network_is_kept(opening, tmp_path):
         assert same(made, found)
         module.set_skipped(names)
         with torch.no_grad():
-            case = draw_inputs(found.inputs, 1, seed=3)
+            case = draw_inputs(found.inputs, {}, seed=3)
             expected = module(torch.from_numpy(case["images"])).numpy()
         (answer,) = found.reference.run([case])[0].values()
         np.testing.assert_allclose(answer, expected, rtol=1e-5)
@@ -212,8 +212,8 @@ def test_a_dynamic_batch_is_kept_beside(again, checkpoint):
     again.read = read_checkpoint
     for reads in (1, 1):
         opened = again.open(checkpoint)
-        assert opened.exported().batch is None
-        assert opened.with_rows(8).exported().batch == BatchRange(1, 2, 8)
+        assert opened.exported().dimensions == ()
+        assert opened.with_rows(8).exported().dimensions == (Dimension("N", 1, 2, 8),)
         assert again.reads == reads
     assert again.steps == [TAKEN, TAKEN]
     assert opened.with_rows(16).key != opened.with_rows(8).key
@@ -242,7 +242,7 @@ def test_an_onnx_file_is_its_own_export(tmp_path):
             model="skipc:resnet", model_args=(("widths", "[4,4,8]"), ("blocks", "1"))
         ),
         ModelOptions(output="output"),
-        ModelOptions(batch=BatchRange(1, 1, 1)),
+        ModelOptions(dimensions=(Dimension("N", 1, 1, 1),)),
     ],
 )
 def test_other_options_are_another_export(checkpoint, options):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.read import OnnxSupernet, ProgramSupernet, TorchSupernet
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.zoo import NETS, case_for, exported, module_of, supernet
 
 ROW = (TensorSpec("x", "float32", (1, 4)),)
@@ -22,9 +22,9 @@ def network(
     module: nn.Module,
     inputs: tuple[TensorSpec, ...] = ROW,
     output: str | None = None,
-    batch: BatchRange | None = None,
+    dimensions: tuple[Dimension, ...] = (),
 ) -> TorchSupernet:
-    return TorchSupernet(module.eval(), inputs, batch, output, "network", {})
+    return TorchSupernet(module.eval(), inputs, dimensions, output, "network", {})
 
 
 class Returning(nn.Module):
@@ -112,10 +112,11 @@ def test_dynamic_batch_is_called_n_everywhere():
 
 
 @pytest.mark.parametrize(
-    "batch", [BatchRange(1, 1, 4), BatchRange(3, 3, 3), BatchRange(1, 8, 9)]
+    "batch",
+    [(Dimension("N", 1, 1, 4),), (Dimension("N", 3, 3, 3),), (Dimension("N", 1, 8, 9),)],
 )
 def test_dynamic_batch_takes_any_range(batch):
-    made = network(Returning(lambda a, b: a), ROWS, batch=batch)
+    made = network(Returning(lambda a, b: a), ROWS, dimensions=batch)
     assert made.exported().outputs[0].shape == ("N", 3)
 
 
@@ -124,8 +125,8 @@ def test_dynamic_batch_that_the_network_fixes_is_refused():
         def forward(self, x):
             return x.reshape(2, 2, 4).sum(1)
 
-    with pytest.raises(SupernetError, match="PyTorch cannot export it"):
-        network(Fixed(), ROWS, batch=BatchRange(1, 4, 8)).exported()
+    with pytest.raises(SupernetError, match=r"it fixes N to 4 \(--batch 1:4:8\)"):
+        network(Fixed(), ROWS, dimensions=(Dimension("N", 1, 4, 8),)).exported()
 
 
 def test_output_size_that_depends_on_values_is_refused():
@@ -135,8 +136,8 @@ def test_output_size_that_depends_on_values_is_refused():
 
     made = Compressed()
     for made.several, advice in (
-        (False, r"with the batch\.$"),
-        (True, r"with the batch\. Choose another with --output\. Available: 'all'\."),
+        (False, r"from the batch only as the first\.$"),
+        (True, r"only as the first\. Choose another with --output\. Available: 'all'\."),
     ):
         with pytest.raises(SupernetError, match=rf"dimension 0 .* is not known .*{advice}"):
             network(made).exported()
@@ -244,7 +245,7 @@ def test_program_leads_to_the_same_graph_as_its_network():
     made = supernet("torchvision-resnet")
     x = torch.zeros(1, 3, 16, 16)
     program = torch.export.export(made.source, (), {"x": x})
-    again = ProgramSupernet(program, made.inputs, None, None, "program").exported()
+    again = ProgramSupernet(program, made.inputs, (), None, "program").exported()
     graph, _ = exported("torchvision-resnet")
     assert [n.op_type for n in again.model.graph] == [n.op_type for n in graph.model.graph]
     assert again.model.graph.initializers.keys() == graph.model.graph.initializers.keys()
@@ -261,7 +262,7 @@ def onnx_network(path, *nodes: onnx.NodeProto, output: str | None = None) -> Onn
     graph = helper.make_graph(nodes, "graph", [x], [y], [training, ratio])
     opset = helper.make_opsetid("", 18)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
-    return OnnxSupernet(path, ROW, None, output, path.name)
+    return OnnxSupernet(path, ROW, (), output, path.name)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_output_unknown_to_an_onnx_supernet_names_the_choices(tmp_path):
 def test_file_that_is_no_onnx_model_is_refused(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"<html>not found</html>")
     with pytest.raises(CheckpointError, match="damaged, or no ONNX model"):
-        OnnxSupernet(tmp_path / "net.onnx", ROW, None, None, "net.onnx").exported()
+        OnnxSupernet(tmp_path / "net.onnx", ROW, (), None, "net.onnx").exported()
 
 
 def test_size_that_the_network_fixes_is_named():
@@ -296,4 +297,4 @@ def test_size_that_the_network_fixes_is_named():
     program = torch.export.export(made.source, (), {"x": torch.zeros(1, 3, 16, 16)})
     larger = (TensorSpec("x", "float32", (1, 3, 32, 32)),)
     with pytest.raises(SupernetError, match="fixes a size to 16, which was given as 32"):
-        ProgramSupernet(program, larger, None, None, "program").exported()
+        ProgramSupernet(program, larger, (), None, "program").exported()

@@ -5,11 +5,10 @@ import pytest
 from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.inputs import (
     input_text,
-    parse_batch,
     parse_input,
     parse_inputs,
 )
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 
 @pytest.mark.parametrize(
@@ -35,9 +34,8 @@ def test_input_gives_name_shape_and_dtype(text: str, spec: TensorSpec) -> None:
         ("1x0x2", "dimension 1 is '0'"),
         ("1,3,224", "expected a whole number"),
         ("1x3.5", "dimension 1 is '3.5'"),
-        ("1xNx2", "only the first dimension"),
-        ("nx3", "written 'N'"),
-        ("Bx3", "dimension 0 is 'B'"),
+        ("1xNx2", "the batch and stands first"),
+        ("B-x3", "dimension 0 is 'B-'"),
         ("=1x3", "name before '=' is empty"),
         ("1x3:float23", "Did you mean 'float32'"),
         ("1x3:", "unknown dtype ''"),
@@ -60,17 +58,17 @@ def test_input_is_refused_when_malformed(text: str, fragment: str) -> None:
 )
 def test_batch_is_refused_when_malformed(text: str, fragment: str) -> None:
     with pytest.raises(CheckpointError, match=fragment):
-        parse_batch(text)
+        parse_inputs([], text)
 
 
 def test_inputs_go_with_their_batch() -> None:
     inputs, batch = parse_inputs(["a=Nx3", "b=Nx4:int64"], "1:4:16")
     assert [spec.shape for spec in inputs] == [("N", 3), ("N", 4)]
-    assert batch == BatchRange(1, 4, 16)
+    assert batch == (Dimension("N", 1, 4, 16),)
 
 
 def test_batch_stands_alone_when_the_checkpoint_gives_the_inputs() -> None:
-    assert parse_inputs([], "1:2:3") == ((), BatchRange(1, 2, 3))
+    assert parse_inputs([], "1:2:3") == ((), (Dimension("N", 1, 2, 3),))
 
 
 @pytest.mark.parametrize(

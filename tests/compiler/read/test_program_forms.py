@@ -12,7 +12,7 @@ from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import NormStatistics
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.verify.sessions import GraphRunner
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.zoo import assert_close
 
 
@@ -41,7 +41,7 @@ def test_statistics_of_an_instance_norm_are_a_batch_norms_and_addmm_is_a_join(tm
         expected = module(x).numpy()
     shape = TensorSpec("x", "float32", ("N", 4, 3))
     network = TorchSupernet(
-        module, (shape,), BatchRange(1, 2, 4), None, "normed", {}
+        module, (shape,), (Dimension("N", 1, 2, 4),), None, "normed", {}
     ).exported()
     assert [unit.name for unit in units_of_network(network).units] == ["work"]
     assert [node.op_type for node in network.model.graph].count("Gemm") == 2

@@ -23,7 +23,7 @@ from skipc.compiler.read import (
 )
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes.resnet import ResNet
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,9 +65,9 @@ def _file(network: nn.Module, **parts: object) -> CheckpointFile:
 def test_checkpoint_file_is_read_as_written(tmp_path: Path) -> None:
     network = _network()
     inputs = (TensorSpec("images", "float32", ("N", 1, 8, 8)),)
-    batch = BatchRange(1, 2, 4)
+    batch = (Dimension("N", 1, 2, 4),)
     survival = {"stages.0.0.drop": 0.5}
-    file = _file(network, inputs=inputs, batch=batch, survival=survival)
+    file = _file(network, inputs=inputs, dimensions=batch, survival=survival)
     save_checkpoint(tmp_path / "ckpt.pt", file)
 
     supernet = _read(tmp_path / "ckpt.pt", output="logits")
@@ -75,7 +75,7 @@ def test_checkpoint_file_is_read_as_written(tmp_path: Path) -> None:
     assert _same(supernet, network)
     assert not supernet.source.training
     assert supernet.inputs == inputs
-    assert (supernet.batch, supernet.output) == (batch, "logits")
+    assert (supernet.dimensions, supernet.output) == (batch, "logits")
     assert supernet.model == "skipc:resnet(widths=[4, 4, 8])"
     assert supernet.survival["stages.0.0.drop"] == 0.5
     assert supernet.survival["stages.2.3.drop"] == 0.5
@@ -97,8 +97,8 @@ def test_checkpoint_file_takes_its_inputs_from_the_recipe(tmp_path: Path) -> Non
     path = tmp_path / "ckpt.pt"
     save_checkpoint(path, _file(_network()))
     assert _read(path).inputs == (IMAGES,)
-    with pytest.raises(CheckpointError, match="no input has a dynamic batch"):
-        _read(path, batch=BatchRange(1, 2, 4))
+    with pytest.raises(CheckpointError, match="no input has a free batch"):
+        _read(path, dimensions=(Dimension("N", 1, 2, 4),))
 
 
 def test_checkpoint_writer_refuses_arguments_that_are_not_json(tmp_path: Path) -> None:
@@ -296,8 +296,8 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_inputs_take_the_order_of_forward(two: Path) -> None:
     mask = TensorSpec("mask", "float32", ("N", 4))
     tokens = TensorSpec("tokens", "int64", ("N", 4))
-    batch = BatchRange(1, 2, 4)
-    supernet = _read(two, model="two_inputs:Two", inputs=(mask, tokens), batch=batch)
+    batch = (Dimension("N", 1, 2, 4),)
+    supernet = _read(two, model="two_inputs:Two", inputs=(mask, tokens), dimensions=batch)
     assert supernet.inputs == (tokens, mask)
 
 
@@ -354,13 +354,13 @@ def test_program_is_read(tmp_path: Path) -> None:
 def test_program_keeps_its_dynamic_batch_in_its_range(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     _program(path, dynamic=True)
-    supernet = _read(path, batch=BatchRange(1, 2, 8))
+    supernet = _read(path, dimensions=(Dimension("N", 1, 2, 8),))
     assert supernet.inputs == (TensorSpec("images", "float32", ("N", 1, 8, 8)),)
     fixed = _read(path, inputs=(TensorSpec("", "float32", (4, 1, 8, 8)),))
     assert fixed.inputs == (TensorSpec("images", "float32", (4, 1, 8, 8)),)
-    with pytest.raises(CheckpointError, match="exported for 1 to 8 in the first dimension"):
-        _read(path, batch=BatchRange(1, 4, 16))
-    with pytest.raises(CheckpointError, match="Either add --batch MIN:TYPICAL:MAX"):
+    with pytest.raises(CheckpointError, match="exported for 1 to 8 in dimension 0"):
+        _read(path, dimensions=(Dimension("N", 1, 4, 16),))
+    with pytest.raises(CheckpointError, match=r"Either give its sizes, .* --batch 1:4:16"):
         _read(path)
     with pytest.raises(CheckpointError, match="Leave --model, --model-arg and --weights out"):
         _read(path, model=MODEL)
@@ -411,9 +411,11 @@ def test_onnx_inputs_come_from_the_file(tmp_path: Path) -> None:
 def test_onnx_open_sizes_are_settled(tmp_path: Path) -> None:
     path = _onnx(tmp_path / "m.bin", "batch", 3, "height")
     given = (TensorSpec("", "float32", ("N", 3, 8)),)
-    supernet = _read(path, inputs=given, batch=BatchRange(1, 2, 4))
+    supernet = _read(path, inputs=given, dimensions=(Dimension("N", 1, 2, 4),))
     assert supernet.inputs == (TensorSpec("images", "float32", ("N", 3, 8)),)
-    assert _read(_onnx(path, "batch", 3), batch=BatchRange(1, 1, 2)).inputs[0].shape == (
+    assert _read(_onnx(path, "batch", 3), dimensions=(Dimension("N", 1, 1, 2),)).inputs[
+        0
+    ].shape == (
         "N",
         3,
     )
@@ -422,26 +424,31 @@ def test_onnx_open_sizes_are_settled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dims", "given", "batch", "fragment"),
     [
-        (("b", 3), None, None, "Either add --batch .* or fix it: --input images=1x3"),
-        ((1, "h"), None, None, r"dimension 1 of .* images=1x\?:float32 is open. Fix it"),
-        ((1, 3), TensorSpec("image", "float32", (1, 3)), None, "Did you mean 'images'"),
-        ((1, 3), TensorSpec("", "float32", (1, 4)), None, "1x4 does not fit .* images=1x3"),
-        ((1, 3), TensorSpec("", "int64", (1, 3)), None, "1x3:int64 does not fit"),
-        ((1, 3), TensorSpec("", "float32", (1, 3, 1)), None, "1x3x1 does not fit"),
-        ((1, 3), TensorSpec("", "float32", ("N", 3)), BatchRange(1, 1, 2), "Nx3 does not fit"),
-        ((1, 3), None, BatchRange(1, 1, 2), "no input has a dynamic batch: images=1x3"),
+        (("b", 3), None, (), "images=Nx3 --batch .* or fix it: --input images=1x3"),
+        ((1, "h"), None, (), r"dimension 1 of .* images=1x\?:float32 is open.* --dim D1="),
+        ((1, 3), TensorSpec("image", "float32", (1, 3)), (), "Did you mean 'images'"),
+        ((1, 3), TensorSpec("", "float32", (1, 4)), (), "1x4 does not fit .* images=1x3"),
+        ((1, 3), TensorSpec("", "int64", (1, 3)), (), "1x3:int64 does not fit"),
+        ((1, 3), TensorSpec("", "float32", (1, 3, 1)), (), "1x3x1 does not fit"),
+        (
+            (1, 3),
+            TensorSpec("", "float32", ("N", 3)),
+            (Dimension("N", 1, 1, 2),),
+            "Nx3 does not fit",
+        ),
+        ((1, 3), None, (Dimension("N", 1, 1, 2),), "no input has a free batch: images=1x3"),
     ],
 )
 def test_onnx_is_refused_when_its_inputs_are_open_or_others(
     tmp_path: Path,
     dims: tuple[int | str, ...],
     given: TensorSpec | None,
-    batch: BatchRange | None,
+    batch: tuple[Dimension, ...],
     fragment: str,
 ) -> None:
     path = _onnx(tmp_path / "m.onnx", *dims)
     with pytest.raises(CheckpointError, match=fragment):
-        _read(path, inputs=() if given is None else (given,), batch=batch)
+        _read(path, inputs=() if given is None else (given,), dimensions=batch)
 
 
 def test_onnx_is_refused_when_too_many_inputs_are_given(tmp_path: Path) -> None:

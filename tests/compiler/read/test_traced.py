@@ -71,7 +71,7 @@ def made():
     torch.manual_seed(0)
     module = Switching().eval()
     randomise(module)
-    return Made(module, ExportedOnce(module, INPUTS, None, None, "switching", {}))
+    return Made(module, ExportedOnce(module, INPUTS, (), None, "switching", {}))
 
 
 SKIPS = {"FF": (), "TF": ("stage1",), "FT": ("stage2",), "TT": ("stage1", "stage2")}

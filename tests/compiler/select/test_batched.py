@@ -10,7 +10,7 @@ from skipc.compiler.axes.units import find_units
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.read import TorchSupernet
 from skipc.compiler.select.batched import batched_graph
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.zoo import NETS, assert_close, case_for, exported, supernet
 from tests.zoo.net import module_of
 
@@ -45,7 +45,7 @@ class FixedRows(nn.Module):
 def of(module: nn.Module, shape: tuple[int, ...]) -> TorchSupernet:
     torch.manual_seed(0)
     inputs = (TensorSpec("x", "float32", shape),)
-    return TorchSupernet(module.eval(), inputs, None, None, "net", {})
+    return TorchSupernet(module.eval(), inputs, (), None, "net", {})
 
 
 def noted(given: TorchSupernet) -> str:
@@ -62,7 +62,7 @@ def test_batched_graph_is_the_network_row_by_row():
     name = "torchvision-resnet"
     graph, search = exported(name)
     batched = batched_graph(supernet(name), graph, 16, refuse)
-    assert batched.batch == BatchRange(1, 16, 16)
+    assert batched.dimensions == (Dimension("N", 1, 16, 16),)
     assert [spec.shape[0] for spec in (*batched.inputs, *batched.outputs)] == ["N", "N"]
     names = [unit.name for unit in find_units(batched.model).units]
     assert names == [unit.name for unit in search.units]
@@ -79,10 +79,8 @@ def test_batched_graph_is_the_network_row_by_row():
 
 def test_batched_graph_is_the_given_one_when_its_batch_is_dynamic():
     given = of(nn.Linear(4, 4), (1, 4))
-    dynamic = TorchSupernet(
-        MixesRows().eval(), (TensorSpec("x", "float32", ("N", 4)),), BatchRange(1, 2, 4),
-        None, "net", {},
-    )  # fmt: skip
+    inputs, batch = (TensorSpec("x", "float32", ("N", 4)),), (Dimension("N", 1, 2, 4),)
+    dynamic = TorchSupernet(MixesRows().eval(), inputs, batch, None, "net", {})
     graph = dynamic.exported()
     assert batched_graph(given, graph, 8, refuse) is graph
 

@@ -33,7 +33,7 @@ NORMS = ("bottleneck", "squeeze-excite", "pre-activation", "dense")
 def samples_of(graph, high=None, rows=ROWS):
     sizes = [spec.shape[0] for spec in graph.inputs if isinstance(spec.shape[0], int)]
     per = max(sizes, default=1)
-    cases = [draw_inputs(graph.inputs, 1, seed, high) for seed in range(-(-rows // per))]
+    cases = [draw_inputs(graph.inputs, {}, seed, high) for seed in range(-(-rows // per))]
     inputs = {name: np.concatenate([case[name] for case in cases]) for name in cases[0]}
     return Samples(inputs, np.zeros(len(next(iter(inputs.values())))))
 
@@ -124,7 +124,7 @@ def exported_plain(module):
 
     torch.manual_seed(0)
     spec = TensorSpec("input", "float32", (1, 4))
-    graph = TorchSupernet(module.eval(), (spec,), None, None, "plain", {}).exported()
+    graph = TorchSupernet(module.eval(), (spec,), (), None, "plain", {}).exported()
     return graph, find_units(graph.model).units
 
 
@@ -237,7 +237,7 @@ def test_stream_that_starts_from_a_computed_constant_is_what_stays():
     made = helper.make_model(proto, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
     model = ir.from_proto(shape_inference.infer_shapes(made))
     spec = (TensorSpec("x", "float32", (1, 4)),)
-    graph = Network(model, OnnxReference(model), spec, spec, None, "n", Tolerance(1e-4))
+    graph = Network(model, OnnxReference(model), spec, spec, (), "n", Tolerance(1e-4))
     x = rng.standard_normal((3, 4)).astype(np.float32)
     samples = Samples({"x": x}, np.zeros(3))
     evaluator = Evaluator(graph, find_units(model).units, samples, EvaluationSettings())

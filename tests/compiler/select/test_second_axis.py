@@ -33,7 +33,7 @@ from skipc.compiler.select.selecting import Given, select
 from skipc.compiler.select.writing import write_selection
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.profiles import LatencyTable, load_profile
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.exports import ExportedOnce
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Silent:
 
 
 AXES = axes.AXES
-SUPERNET = (TensorSpec("images", "float32", ("N", 1, 8, 8)),), BatchRange(1, 2, 90)
+SUPERNET = (TensorSpec("images", "float32", ("N", 1, 8, 8)),), (Dimension("N", 1, 2, 90),)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def family() -> Family:
             nn.init.uniform_(norm.running_var, 0.5, 1.5)
             nn.init.normal_(norm.bias)
     spec = (TensorSpec("x", "float32", (1, 3, 6, 6)),)
-    made = family_of(TorchSupernet(module, spec, None, None, "net", {}).exported())
+    made = family_of(TorchSupernet(module, spec, (), None, "net", {}).exported())
     return replace(made, searched=frozenset({"skip", "width"}))
 
 

@@ -18,7 +18,7 @@ from skipc.compiler.recipes import find_recipe
 from skipc.compiler.targets import finish
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 from tests.doubles.gpu import fake_gpu
 from tests.exits import heads_for
 from tests.zoo import exported, supernet
@@ -47,8 +47,8 @@ def built(request, tmp_path_factory):
     }
     (folder / "front.json").write_text(json.dumps(front))
     read = supernet(request.param)
-    if read.batch is not None and read.batch.minimum > 1:
-        read = replace(read, batch=BatchRange(1, 2, 3))
+    if any(each.minimum > 1 for each in read.dimensions):
+        read = replace(read, dimensions=(Dimension("N", 1, 2, 3),))
     made = build_bundle(read, checkpoint, folder / "front.json", BuildOptions())
     told: list[str] = []
     finish(made, "cpu", told.append)

@@ -82,7 +82,7 @@ def network_of(model):
         reference=OnnxReference(model),
         inputs=(TensorSpec("x", "float32", (1, 16)),),
         outputs=(TensorSpec("y", "float32", shape),),
-        batch=None,
+        dimensions=(),
         description="a head",
         tolerance=Tolerance(1e-4),
     )

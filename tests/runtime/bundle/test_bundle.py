@@ -9,7 +9,7 @@ import pytest
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.manifest import Manifest
 from skipc.runtime.bundle.records import read, written
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError
 from tests.bundles import edit_json, write_bundle, write_engines
 
@@ -109,7 +109,10 @@ def test_golden_arrays_are_read_per_case(tmp_path):
     ids = TensorSpec("ids", "int64", ("N", 5))
     mask = TensorSpec("a/b", "bool", ("N", 5))
     path = write_bundle(
-        tmp_path / "toy.skipc", inputs=(ids, mask), batch=BatchRange(1, 2, 4), cases=3
+        tmp_path / "toy.skipc",
+        inputs=(ids, mask),
+        dimensions=(Dimension("N", 1, 2, 4),),
+        cases=3,
     )
     bundle = Bundle.open(path)
     cases = bundle.golden_inputs()

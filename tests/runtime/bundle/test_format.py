@@ -40,7 +40,7 @@ DOCUMENTED = {
         manifest.Provenance,
         manifest.Recipe,
         tensors.TensorSpec,
-        tensors.BatchRange,
+        tensors.Dimension,
         manifest.NetworkEntry,
         manifest.AxisEntry,
         manifest.OptionEntry,

@@ -10,9 +10,9 @@ import pytest
 
 from skipc.runtime import (
     AdaptiveEngine,
-    BatchRange,
     Budget,
     BudgetError,
+    Dimension,
     EngineError,
     FakeClock,
     InputError,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-ANY = BatchRange(1, 1, 8)
+ANY = (Dimension("N", 1, 1, 8),)
 INPUTS = (TensorSpec("x", "float32", ("N", 1)),)
 OUTPUTS = (TensorSpec("y", "float32", ("N",)),)
 HIDDEN = TensorSpec("hidden", "float32", ("N", 1))
@@ -82,13 +82,13 @@ class Script:
 
 def chain(
     route: Sequence[Stage] = ROUTE,
-    batch: BatchRange | None = ANY,
+    dimensions: tuple[Dimension, ...] = ANY,
     inputs: Sequence[TensorSpec] = INPUTS,
 ) -> tuple[Chain, Script, FakeClock]:
     script, clock = Script(), FakeClock()
     backend = NullBackend(LATENCY_MS, script, clock)
     family = Family({"one": route}, OUTPUTS, GRAPHS)
-    runs = runs_of(family, inputs, batch, family.residency(backend.load), clock.now_ns)
+    runs = runs_of(family, inputs, dimensions, family.residency(backend.load), clock.now_ns)
     return runs.chains["one"], script, clock
 
 
@@ -126,12 +126,12 @@ def test_a_batch_whose_rows_stop_together_says_so() -> None:
     assert made.run(rows(20, 30))[1:] == (1, True, "test", ("rest", "rest"), {}, 1.0)
 
 
-@pytest.mark.parametrize("batch", [None, BatchRange(2, 2, 4)])
+@pytest.mark.parametrize("batch", [(), (Dimension("N", 2, 2, 4),)])
 def test_a_batch_that_cannot_be_taken_apart_goes_on_until_no_row_wants_to(
-    batch: BatchRange | None,
+    batch: tuple[Dimension, ...],
 ) -> None:
     fixed = (TensorSpec("x", "float32", (2, 1)),)
-    made, script, _ = chain(batch=batch, inputs=INPUTS if batch else fixed)
+    made, script, _ = chain(dimensions=batch, inputs=INPUTS if batch else fixed)
     outputs, stage, alike, _, route, *_ = made.run(rows(3, 20))
     assert outputs["y"].tolist() == [11, 45]
     assert (stage, alike, route) == (1, True, ("rest",))
@@ -263,7 +263,7 @@ def engine_of(
 ) -> tuple[AdaptiveEngine, Counting]:
     backend = Counting(script, clock)
     made = AdaptiveEngine(
-        POINTS, INPUTS, backend, batch=ANY, clock=clock, family=FAMILY, **options
+        POINTS, INPUTS, backend, dimensions=ANY, clock=clock, family=FAMILY, **options
     )
     return made, backend
 
@@ -316,7 +316,7 @@ def test_a_stage_that_cannot_be_loaded_is_named_with_its_configuration() -> None
     with pytest.raises(
         EngineError, match=r"configuration 'chain' could not be loaded: .*graph 'rest'"
     ):
-        AdaptiveEngine(POINTS, INPUTS, backend, batch=ANY, clock=clock, family=FAMILY)
+        AdaptiveEngine(POINTS, INPUTS, backend, dimensions=ANY, clock=clock, family=FAMILY)
 
 
 def test_a_route_is_ready_with_its_first_stage_and_the_others_are_loaded_meanwhile() -> None:
@@ -325,7 +325,7 @@ def test_a_route_is_ready_with_its_first_stage_and_the_others_are_loaded_meanwhi
     family = Family(FAMILY.routes, OUTPUTS, GRAPHS, sizes, limit_bytes=90)
     backend = Counting(script, clock)
     with AdaptiveEngine(
-        POINTS, INPUTS, backend, batch=ANY, clock=clock, family=family, warm_up_runs=0
+        POINTS, INPUTS, backend, dimensions=ANY, clock=clock, family=family, warm_up_runs=0
     ) as made:
         for _ in range(3):
             made.pin("chain")
@@ -385,7 +385,7 @@ def test_a_hard_budget_knows_the_present_load() -> None:
     clock, slowdown = FakeClock(), 1.0
     scripts = {name: (lambda _, ms=ms: ms * slowdown) for name, ms in LATENCY_MS.items()}
     backend = NullBackend(scripts, Script(), clock)
-    made = AdaptiveEngine(POINTS, INPUTS, backend, batch=ANY, clock=clock, family=FAMILY)
+    made = AdaptiveEngine(POINTS, INPUTS, backend, dimensions=ANY, clock=clock, family=FAMILY)
     with made:
         made.pin("chain")
         made.budget = Budget(latency_ms=5.0, hard=True)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from skipc.runtime import AdaptiveEngine, BatchRange, OperatingPoint, TensorSpec
+from skipc.runtime import AdaptiveEngine, Dimension, OperatingPoint, TensorSpec
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.call.tests import score
@@ -104,7 +104,9 @@ def opened(files: dict[str, Path]) -> AdaptiveEngine:
     routes = {"pieces": PIECES, "whole": (whole,), "early": (early,)}
     family = Family(routes, OUTPUTS, GRAPHS)
     backend = OnnxRuntimeCpu(files, "", 1)
-    return AdaptiveEngine(points, INPUTS, backend, batch=BatchRange(1, 1, 16), family=family)
+    return AdaptiveEngine(
+        points, INPUTS, backend, dimensions=(Dimension("N", 1, 1, 16),), family=family
+    )
 
 
 def test_a_point_must_know_the_stages_of_its_route(files: dict[str, Path]) -> None:
@@ -112,7 +114,9 @@ def test_a_point_must_know_the_stages_of_its_route(files: dict[str, Path]) -> No
     points = [OperatingPoint("pieces", 0.9, 1.0, 2.0)]
     backend = OnnxRuntimeCpu(files, "", 1)
     with pytest.raises(ChoiceError, match=r"'pieces': upto_ms has 0 numbers, .* 2 stages"):
-        AdaptiveEngine(points, INPUTS, backend, batch=BatchRange(1, 1, 16), family=family)
+        AdaptiveEngine(
+            points, INPUTS, backend, dimensions=(Dimension("N", 1, 1, 16),), family=family
+        )
 
 
 def answers(engine: AdaptiveEngine, configuration: str, images: np.ndarray) -> np.ndarray:

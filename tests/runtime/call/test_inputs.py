@@ -3,18 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipc.runtime import BatchRange, ChoiceError, InputError, TensorSpec
+from skipc.runtime import ChoiceError, Dimension, InputError, TensorSpec
 from skipc.runtime.call.arrays import InputChecker
 
 IMAGES = TensorSpec("images", "float32", (1, 3, 4, 4))
 IDS = TensorSpec("ids", "int64", ("N", 8))
 MASK = TensorSpec("mask", "bool", ("N", 8))
-BATCH = BatchRange(1, 2, 4)
+BATCH = (Dimension("N", 1, 2, 4),)
 
 
 @pytest.fixture
 def images():
-    return InputChecker([IMAGES], None)
+    return InputChecker([IMAGES], ())
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_check_refuses_what_does_not_fit(images, given, message):
     [
         (_text(5), r"'ids' has the shape \(5, 8\), expected \(N, 8\) with N from 1 to 4"),
         (_text(0), r"\(0, 8\), expected \(N, 8\) with N from 1 to 4"),
-        (_text(2, 3), r"'ids' and 'mask' differ in the batch N: 2 and 3"),
+        (_text(2, 3), r"'ids' and 'mask' differ in N: 2 and 3"),
         ({"ids": _text()["ids"]}, r"'mask' is missing. Expected an array for each of \['ids'"),
         (_text()["ids"], r"has 2 inputs, found one ndarray. Expected a dict"),
         ({**_text(), "mask": np.ones((2, 8), np.int8)}, r"int8, expected bool.*np\.bool_\)"),
@@ -92,9 +92,9 @@ def test_check_refuses_what_does_not_fit_several_inputs(text, given, message):
 def test_check_refuses_values_that_are_not_finite_when_told_to(value):
     array = np.zeros((1, 3, 4, 4), np.float32)
     array[0, 1, 2, 3] = value
-    assert InputChecker([IMAGES], None, "pass").check(array)["images"] is array
+    assert InputChecker([IMAGES], (), "pass").check(array)["images"] is array
     with pytest.raises(InputError, match="'images' holds NaN or infinity"):
-        InputChecker([IMAGES], None, "raise").check(array)
+        InputChecker([IMAGES], (), "raise").check(array)
 
 
 def test_check_of_finite_values_passes_when_told_to_look():
@@ -105,7 +105,7 @@ def test_nan_policy_names_its_choices():
     with pytest.raises(
         ChoiceError, match=r"nan='rase' is not a policy\. Did you mean 'raise'"
     ):
-        InputChecker([IMAGES], None, "rase")
+        InputChecker([IMAGES], (), "rase")
 
 
 def test_sample_fits_at_the_typical_batch(text):
@@ -115,11 +115,11 @@ def test_sample_fits_at_the_typical_batch(text):
 
 
 def test_one_dimensional_shape_is_written_as_a_tuple():
-    checker = InputChecker([TensorSpec("x", "float32", (3,))], None)
+    checker = InputChecker([TensorSpec("x", "float32", (3,))], ())
     with pytest.raises(InputError, match=r"expected \(3,\)\."):
         checker.check(np.zeros(2, np.float32))
 
 
 def test_scalar_input_is_an_array_of_rank_0():
-    checker = InputChecker([TensorSpec("x", "float32", ())], None)
+    checker = InputChecker([TensorSpec("x", "float32", ())], ())
     assert checker.check(np.zeros((), np.float32))["x"].shape == ()

@@ -10,9 +10,9 @@ import pytest
 
 from skipc.runtime import (
     AdaptiveEngine,
-    BatchRange,
     Budget,
     BudgetError,
+    Dimension,
     FakeClock,
     OperatingPoint,
     TensorSpec,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-ANY = BatchRange(1, 1, 8)
+ANY = (Dimension("N", 1, 1, 8),)
 INPUTS = (TensorSpec("x", "float32", ("N", 1)),)
 OUTPUTS = (TensorSpec("y", "float32", ("N",)),)
 
@@ -71,11 +71,11 @@ class Script:
         return {"scores": right.astype(np.float32)}
 
 
-def chain(batch: BatchRange | None = ANY) -> tuple[Chain, Script, FakeClock]:
+def chain(dimensions: tuple[Dimension, ...] = ANY) -> tuple[Chain, Script, FakeClock]:
     script, clock = Script(), FakeClock()
     backend = NullBackend(LATENCY_MS, script, clock)
     family = Family({"routed": ROUTE}, OUTPUTS, GRAPHS)
-    runs = runs_of(family, INPUTS, batch, family.residency(backend.load), clock.now_ns)
+    runs = runs_of(family, INPUTS, dimensions, family.residency(backend.load), clock.now_ns)
     return runs.chains["routed"], script, clock
 
 
@@ -112,7 +112,7 @@ def test_rows_of_a_batch_go_their_own_ways_together() -> None:
 
 
 def test_a_batch_of_fixed_size_goes_the_longest_way_of_its_rows() -> None:
-    made, script, _ = chain(batch=None)
+    made, script, _ = chain(dimensions=())
     assert made.run(rows(0.02, 0.9), bias=0.3).route == ("large",)
     assert [name for name, _ in script.ran] == ["router", "large"]
 
@@ -165,7 +165,7 @@ def engine_of(script: Any, clock: FakeClock, **options: Any) -> AdaptiveEngine:
         POINTS,
         INPUTS,
         backend,
-        batch=ANY,
+        dimensions=ANY,
         clock=clock,
         family=family,
         ranked_by="accuracy",
@@ -222,7 +222,7 @@ def test_configurations_without_a_router_take_turns_to_meet_a_mean_latency() -> 
     family = Family({name: ROUTES[name] for name in names}, OUTPUTS, GRAPHS)
     backend = NullBackend(LATENCY_MS, Script(), clock)
     with AdaptiveEngine(
-        POINTS[1:], INPUTS, backend, batch=ANY, clock=clock, family=family
+        POINTS[1:], INPUTS, backend, dimensions=ANY, clock=clock, family=family
     ) as made:
         made.budget = Budget(average_latency_ms=5.5)
         for _ in range(400):

@@ -7,7 +7,7 @@ import pytest
 
 from skipc.runtime import AdaptiveEngine, Budget, FakeClock, TensorSpec
 from skipc.runtime.backends.null import NullBackend
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 from skipc.runtime.call.controller import Controller
 from skipc.runtime.call.lifetime import InFlight
 from skipc.runtime.call.orders import Orders
@@ -69,7 +69,7 @@ def test_a_call_is_judged_by_its_own_size():
         [FULL],
         [TensorSpec("x", "float32", ("N", 2))],
         backend,
-        batch=BatchRange(1, 1, 8),
+        dimensions=(Dimension("N", 1, 1, 8),),
         budget=Budget(latency_ms=20.0),
         clock=clock,
         warm_up_runs=0,

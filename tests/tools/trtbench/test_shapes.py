@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skipc.runtime import Bundle
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.runtime.errors import ChoiceError
 from skipc.tools.trtbench.cases import cases_of, shapes_from
 from skipc.tools.trtbench.report import read_report
@@ -29,7 +29,9 @@ SCALE = TensorSpec("scale", "float32", (3,))
 @pytest.fixture
 def several(tmp_path: Path) -> Bundle:
     inputs = (IDS, MASK, SCALE)
-    return Bundle.open(write_bundle(tmp_path / "b", inputs=inputs, batch=BatchRange(1, 2, 4)))
+    return Bundle.open(
+        write_bundle(tmp_path / "b", inputs=inputs, dimensions=(Dimension("N", 1, 2, 4),))
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4])
@@ -54,11 +56,11 @@ def test_what_is_as_it_was_changes_nothing(several: Bundle) -> None:
 REFUSED = {
     "unknown": ("idz:2x5", "no input 'idz'. Did you mean 'ids'?"),
     "unnamed": ("2x5", "name them, as in ids:1x3x224x224"),
-    "batch": ("ids:5x5", "'ids' does not take 5x5, but Nx5 with a batch of 1 to 4"),
-    "fixed": ("ids:2x6", "'ids' does not take 2x6, but Nx5 with a batch of 1 to 4"),
+    "batch": ("ids:5x5", "'ids' does not take 5x5, but Nx5 with N from 1 to 4"),
+    "fixed": ("ids:2x6", "'ids' does not take 2x6, but Nx5 with N from 1 to 4"),
     "rank": ("ids:2x5x1", "does not take 2x5x1"),
     "without": ("scale:4", "'scale' does not take 4, but 3. The bundle was built for that"),
-    "differ": ("ids:2x5,mask:3x5", "the batches differ: ids 2, mask 3"),
+    "differ": ("ids:2x5,mask:3x5", "N differs: ids 2, mask 3"),
 }
 
 
@@ -90,7 +92,7 @@ def test_mistakes_are_told(work: Path, case: str) -> None:
 
 def test_a_dynamic_batch_is_measured_beside_its_baselines(tmp_path: Path) -> None:
     path, found = tmp_path / "any.skipc", tmp_path / "found.json"
-    write_onnx_bundle(path, conv_family(), image_cases(), BatchRange(1, 2, 4))
+    write_onnx_bundle(path, conv_family(), image_cases(), (Dimension("N", 1, 2, 4),))
     assert skipc("finish", path, "--target", "cpu").code == 0
     shape = ("--shapes", "3x3x8x8")
     ended = trtbench(path, *QUICK, *shape, "--json", found, "--baseline", "plain")

@@ -10,7 +10,7 @@ import pytest
 
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.runtime.bundle.device import Conditions, conditions_now
-from skipc.runtime.bundle.tensors import BatchRange, TensorSpec
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from skipc.tools.trtbench.cases import are_typical, typical_cases
 from tests.bundles import edit_json, list_anew, write_bundle
 from tests.command_line import skipc, told, trtbench
@@ -72,8 +72,8 @@ def test_half_a_table_is_refused(work: Path, options: tuple[object, ...], text: 
 
 def test_of_a_dynamic_batch_the_typical_one_is_measured(tmp_path: Path) -> None:
     images = TensorSpec("images", "float32", ("N", 3, 4, 4))
-    batch = BatchRange(1, 2, 4)
-    path = write_bundle(tmp_path / "toy.skipc", inputs=(images,), batch=batch)
+    batch = (Dimension("N", 1, 2, 4),)
+    path = write_bundle(tmp_path / "toy.skipc", inputs=(images,), dimensions=batch)
     sizes = (2, 1, 4, 2)
     golden = {f"{k}/images": np.full((n, 3, 4, 4), k, "f4") for k, n in enumerate(sizes)}
     np.savez(path / "golden/inputs.npz", **golden)

@@ -37,8 +37,6 @@ def section(study: Study) -> Section:
 
 def _bundle(study: Study) -> Table:
     manifest, whose = study.manifest, study.manifest.provenance
-    batch = manifest.batch
-    sizes = batch and f"{batch.minimum} to {batch.maximum}, typically {batch.typical}"
     rows = (
         ("name", manifest.name),
         *(row for network in manifest.networks for row in _network(network)),
@@ -49,7 +47,10 @@ def _bundle(study: Study) -> Table:
         ("inputs", _specs(manifest.inputs)),
         ("outputs", _specs(manifest.outputs)),
         ("versions", _pairs(whose.versions)),
-        *((("batch", sizes),) if sizes else ()),
+        *(
+            (f"size {each.name}", f"{each.text}, typically {each.typical}")
+            for each in manifest.dimensions
+        ),
     )
     return Table("The bundle", ("what", "value"), rows)
 

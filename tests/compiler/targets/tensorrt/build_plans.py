@@ -13,9 +13,9 @@ from skipc.compiler.errors import TargetError
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan, parse
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.tensors import BatchRange
+from skipc.runtime.bundle.tensors import Dimension
 
-BATCH = BatchRange(1, 2, 4)
+BATCH = (Dimension("N", 1, 2, 4),)
 
 
 def main(every: int, graphs: list[Path]) -> None:

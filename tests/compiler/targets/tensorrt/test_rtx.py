@@ -50,8 +50,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def settings(bundle: Bundle | None = None) -> PlanSettings:
-    batch = bundle.manifest.batch if bundle else None
-    return PlanSettings(TargetOptions(), batch, stripped=False, capabilities=("8.6",))
+    free = bundle.manifest.dimensions if bundle else ()
+    return PlanSettings(TargetOptions(), free, stripped=False, capabilities=("8.6",))
 
 
 def saved(
@@ -160,7 +160,7 @@ def test_quantised_graphs_pass_through(tmp_path: Path, library: Library) -> None
 
 def test_unknown_capability_is_refused(path: Path, library: Library) -> None:
     network = parse(library, "skip0", path / "skip0.onnx")
-    odd = PlanSettings(TargetOptions(), None, stripped=False, capabilities=("8.7",))
+    odd = PlanSettings(TargetOptions(), (), stripped=False, capabilities=("8.7",))
     with pytest.raises(TargetError, match=r"builds for no GPU of compute capability 8\.7"):
         build_plan(library, "skip0", network, odd, b"", lambda text: None)
 
@@ -168,7 +168,7 @@ def test_unknown_capability_is_refused(path: Path, library: Library) -> None:
 def test_options_reach_the_real_builder(path: Path, library: Library) -> None:
     bundle = Bundle.open(path)
     network = parse(library, "skip0", bundle.file("skip0.onnx"))
-    given = PlanSettings(TargetOptions(1 << 26, 0), bundle.manifest.batch, stripped=False,
+    given = PlanSettings(TargetOptions(1 << 26, 0), bundle.manifest.dimensions, stripped=False,
                          capabilities=("8.6",))  # fmt: skip
     plan = build_plan(library, "skip0", network, given, b"", lambda text: None)
     assert memoryview(plan.data).nbytes > 0
@@ -181,7 +181,7 @@ def test_the_common_cause_is_told_where_no_generation_is_possible(
     write_onnx_bundle(path, conv_family(blocks=1, channels=512), image_cases())
     bundle = Bundle.open(path)
     capabilities = ("7.5", "8.6", "8.9")
-    tight = PlanSettings(TargetOptions(1), bundle.manifest.batch, False, capabilities)
+    tight = PlanSettings(TargetOptions(1), bundle.manifest.dimensions, False, capabilities)
     notes: list[str] = []
     with pytest.raises(TargetError, match=r"cannot build its engine: (?!.*FP32 GEMM)"):
         possible_capabilities(library, "skip0", path / "skip0.onnx", path, tight, notes.append)
