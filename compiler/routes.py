@@ -11,8 +11,8 @@ import numpy as np
 from skipc.compiler.errors import FrontError, SupernetError
 from skipc.compiler.graph.pieces import pieces_of
 from skipc.runtime.bundle.route import Stage, Test, source_of
-from skipc.runtime.bundle.sizes import names_in
-from skipc.runtime.bundle.tensors import TensorSpec
+from skipc.runtime.bundle.sizes import UNKNOWN, names_in
+from skipc.runtime.bundle.tensors import BATCH, TensorSpec
 from skipc.runtime.call.tests import goes_to
 from skipc.runtime.errors import choices_text
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skipc.compiler.graph.pieces import Piece
     from skipc.compiler.network import Network
     from skipc.compiler.verify.numerics import Case
+    from skipc.runtime.bundle.tensors import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,16 +240,20 @@ def _spec(value: ir.Value, known: Mapping[str, TensorSpec], network: Network) ->
     name = str(value.name)
     if name in known:
         return known[name]
-    sizes = [size if isinstance(size, int) else str(size) for size in value.shape or ()]
     free = {each.name for each in network.dimensions}
-    named = [names_in(size) for size in sizes if isinstance(size, str)]
-    if (
-        value.shape is None
-        or value.dtype is None
-        or any(names is None or not names <= free for names in named)
-    ):
+    sizes = [_size(size, free) for size in value.shape or ()]
+    if value.shape is None or value.dtype is None or (UNKNOWN in sizes and free <= {BATCH}):
         raise SupernetError(
             f"the tensor {name!r} is handed from one exit to the next, and its size is not"
-            f" known ({sizes or 'no shape'}). Give the network inputs of a fixed size."
+            f" known ({[*value.shape] if value.shape else 'no shape'}). Give the network"
+            " inputs of a fixed size."
         )
     return TensorSpec(name, value.dtype.numpy().name, tuple(sizes))
+
+
+def _size(size: int | ir.SymbolicDim, free: set[str]) -> Size:
+    """Returns a size as the manifest has it."""
+    if isinstance(size, int):
+        return size
+    names = None if size.value is None else names_in(size.value)
+    return UNKNOWN if names is None or not names <= free else str(size.value)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from .bundle.folder import Bundle
-from .bundle.tensors import batch_in
 from .call.additions import Additions
 from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
@@ -21,8 +20,8 @@ from .call.runner import Runner
 from .call.stats import engine_stats
 from .clock import SystemClock
 from .governor import first_state
-from .governor.batches import BatchSizes
 from .governor.budget import checked_budget
+from .governor.sizes import CallSizes
 from .load.opening import Family, bundle_backend, family_of, load_all, started_sampler
 from .load.points import check_stages, points_by_name, points_here, ranked_by
 from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
@@ -114,7 +113,7 @@ class AdaptiveEngine(OpenEngine):
             now_ns = (SystemClock() if clock is None else clock).now_ns
             family = Family.of_names(named) if family is None else family
             check_stages(named, family.routes)
-            held, batch = family.residency(backend.load), batch_in(dimensions)
+            held = family.residency(backend.load)
             stack.callback(held.close)
             runs = partial(runs_of, family, inputs, dimensions, held, now_ns)
             sample = checker.sample() if warm_up is None else warm_up
@@ -125,7 +124,8 @@ class AdaptiveEngine(OpenEngine):
             metering = None if sampler is None else Metering(sampler)
             loaded = None if held.all_stay else Readiness.of(family.routes, held)
             calls = InFlight()
-            sizes = None if batch is None else BatchSizes(batch.typical)
+            typical = [each.typical for each in dimensions]
+            sizes = CallSizes(typical, points) if typical else None
             control = Controller(
                 named, state, orders, calls, metering, loaded, now_ns(), sizes
             )

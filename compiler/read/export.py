@@ -16,6 +16,7 @@ from skipc.compiler.errors import CheckpointError, SupernetError
 from skipc.compiler.extras import require
 from skipc.compiler.graph.batch_norms import norms_kept
 from skipc.compiler.graph.passes.answer_early import ending
+from skipc.compiler.graph.passes.follow_sizes import FollowSizesPass
 from skipc.compiler.graph.passes.keep_zero_padding import KeepZeroPaddingPass
 from skipc.compiler.graph.passes.mark_streams import MarkStreamsPass
 from skipc.compiler.graph.passes.normalise_onnx import (
@@ -49,7 +50,6 @@ from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
 from skipc.compiler.verify.torch_reference import TorchReference, joins_of, values_of
-from skipc.runtime.bundle.sizes import UNKNOWN
 from skipc.runtime.bundle.tensors import typical_sizes
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def from_onnx(supernet: OnnxSupernet) -> Network:
     names = keep_onnx_outputs(model, supernet.output, supernet.exit_outputs)
     if supernet.size is not None:
         check_graph(supernet, model, supernet.size)
+    FollowSizesPass(supernet.dimensions)(model)
     _observe_outputs(model, supernet)
     for finish in (
         KeepZeroPaddingPass(),
@@ -180,7 +181,7 @@ def _observe_outputs(model: ir.Model, supernet: OnnxSupernet) -> None:
 
     Sizes are unknown behind operators of other domains, behind what a free dimension computes,
     and behind branches that depend on an input. One that follows a free dimension is called
-    by its name, one that follows otherwise is ``UNKNOWN``.
+    by its name, one that follows otherwise has none.
     """
     free, outputs = supernet.dimensions, model.graph.outputs
     known = {each.name for each in free} if free else set()
@@ -200,6 +201,7 @@ def _observe_outputs(model: ir.Model, supernet: OnnxSupernet) -> None:
         return
     for value in outputs:
         seen = [answer[str(value.name)] for answer in answers]
+        value.shape = None
         if len({(one.shape, one.dtype) for one in seen[:3]}) == 1:
             shapes = zip(*(one.shape for one in seen), strict=True)
             value.shape = ir.Shape([_followed(found, sizes) for found in shapes])
@@ -210,12 +212,12 @@ def _is_known(shape: ir.Shape, free: set[str]) -> bool:
     return all(isinstance(dim, int) or dim.value in free for dim in shape)
 
 
-def _followed(found: Sequence[int], sizes: Sequence[Mapping[str, int]]) -> int | str:
-    """Returns what a size follows, seen at some sizes of the free dimensions."""
+def _followed(found: Sequence[int], sizes: Sequence[Mapping[str, int]]) -> int | str | None:
+    """Returns what a size follows, seen at some sizes of free dimensions; None if neither."""
     if len(set(found)) == 1:
         return found[0]
     same = (name for name in sizes[0] if [at[name] for at in sizes] == [*found])
-    return next(same, UNKNOWN)
+    return next(same, None)
 
 
 def _same_as_file(

@@ -112,13 +112,10 @@ def _fields(tree: object, prefix: str) -> Iterator[tuple[str, int | None]]:
 
 def _follows(size: str, axis: int, free: set[str]) -> bool:
     """Tells whether a size is known once those of the free dimensions are."""
-    others = free - {BATCH}
-    if size == UNKNOWN:
-        return bool(others)
-    if size == BATCH:
-        return axis == 0 and BATCH in free
+    if size in (UNKNOWN, BATCH):
+        return size == UNKNOWN or (axis == 0 and BATCH in free)
     names = names_in(size)
-    return names is not None and names <= others
+    return names is not None and names <= free - {BATCH}
 
 
 def _chosen_outputs(
@@ -176,9 +173,9 @@ def _spec(value: ir.Value, free: set[str], names: Sequence[str]) -> TensorSpec:
         # Shape inference may lose the batch's name, but not which dimension it is.
         if size is None and axis == 0 and BATCH in free:
             size = BATCH
-        if isinstance(size, str) and not _follows(size, axis, free):
-            size = None
-        if size is None:
+        if size is None and free - {BATCH}:
+            size = UNKNOWN
+        if size is None or (isinstance(size, str) and not _follows(size, axis, free)):
             found = "" if isinstance(dim, int) or dim.value is None else f" ({dim.value})"
             raise SupernetError(
                 f"output {value.name!r}: the size of dimension {axis}{found} is not known"

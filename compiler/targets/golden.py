@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import NumericsError
@@ -11,7 +12,7 @@ from skipc.runtime.bundle.tensors import misfit
 from skipc.runtime.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -73,6 +74,26 @@ def run_route(
             )
         found.append((inputs, engines[stage.graph].run(inputs)))
     return found
+
+
+def reads_of(bundle: Bundle, load: Callable[[str], Engine], case: Case) -> dict[str, Case]:
+    """Returns what each graph of a bundle reads for one case of the family's inputs.
+
+    Args:
+        bundle: The bundle.
+        load: Loads a graph's engine.
+        case: The family's inputs.
+    """
+    read: dict[str, Case] = {}
+    for entry in bundle.manifest.configurations:
+        graphs = [graph.name for graph in bundle.manifest.graphs_of(entry)]
+        if not all(name in read for name in graphs):
+            with ExitStack() as stack:
+                engines = {name: stack.enter_context(closing(load(name))) for name in graphs}
+                runs = run_route(bundle, entry, engines, case)
+            for stage, (given, _) in zip(entry.route, runs, strict=True):
+                read.setdefault(stage.graph, given)
+    return read
 
 
 def check_golden(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.runtime.bundle.engines import Latency
+from skipc.runtime.bundle.engines import Latency, SizedLatency
+from skipc.runtime.bundle.tensors import corner_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime.backends import Backend
     from skipc.runtime.bundle.engines import EngineEntry
+    from skipc.runtime.bundle.tensors import Dimension, Sizes
 
     Case = Mapping[str, NDArray[Any]]
 
@@ -58,6 +60,55 @@ def measure_latencies(backend: Backend, inputs: Mapping[str, Case]) -> dict[str,
         if time.monotonic() >= end_s:
             break
     return {name: row_of(backend.threads, found_ms) for name, found_ms in passes_ms.items()}
+
+
+def measured_sizes(dimensions: Iterable[Dimension]) -> list[Sizes]:
+    """Returns the sizes to measure beside the typical ones.
+
+    Those are the ends of each dimension's range, the others typical, and all ends together.
+    """
+    typical, smallest, largest = corner_sizes(dimensions)
+    ends = [(name, end[name]) for end in (smallest, largest) for name in typical]
+    found = [{**typical, name: size} for name, size in ends] + [smallest, largest]
+    return [at for n, at in enumerate(found) if at != typical and at not in found[:n]]
+
+
+def measure_by_size(
+    backend: Backend,
+    rows: Mapping[str, Latency],
+    typical: Mapping[str, Case],
+    others: Sequence[tuple[Sizes, Mapping[str, Case]]],
+) -> dict[str, tuple[SizedLatency, ...]]:
+    """Returns every engine's median latency at some sizes, by graph.
+
+    Calls of all sizes take turns with those of the typical ones: what the machine does
+    meanwhile meets all of them, and their ratio holds for the table.
+
+    Args:
+        backend: The backend.
+        rows: What was measured at the typical sizes.
+        typical: What each graph runs on at these.
+        others: Other sizes, with what each graph runs on.
+
+    Raises:
+        EngineError: An engine cannot be loaded or run.
+    """
+    found: dict[str, tuple[SizedLatency, ...]] = {}
+    turn_s = _ENOUGH_S / max(len(typical), 1)
+    for name, case in typical.items() if others else ():
+        engine = backend.load(name)
+        cases = [case, *(reads[name] for _, reads in others)]
+        for each in cases:
+            engine.run(each)  # the first call of a size makes room for it
+        calls = [functools.partial(engine.run, each) for each in cases]
+        usual_ms, *times_ms = timed_ms(calls, _MIN_CALLS, _MAX_CALLS, turn_s)
+        engine.close()
+        scale = rows[name].p50_ms / float(np.median(usual_ms))
+        found[name] = tuple(
+            SizedLatency(backend.threads, sizes, scale * float(np.median(ms)), len(ms))
+            for (sizes, _), ms in zip(others, times_ms, strict=True)
+        )
+    return found
 
 
 def row_of(threads: int, passes_ms: Sequence[Sequence[float]]) -> Latency:

@@ -29,6 +29,7 @@ from skipc.compiler.verify.sessions import GraphRunner, Optimise
 from skipc.compiler.verify.tensors import Tensors, hides
 from skipc.runtime.bundle.gates import DECISIONS
 from skipc.runtime.bundle.manifest import Verification
+from skipc.runtime.bundle.tensors import sizes_of
 
 if TYPE_CHECKING:
     from skipc.compiler.network import Network
@@ -81,6 +82,7 @@ def verify_subnet(
     ran = reference.run(cases)
     expected = [{n: a for n, a in c.items() if n not in (DECISIONS, MARGINS)} for c in ran]
     _refuse_nan(expected, configuration, reference.name)
+    _refuse_other_sizes(expected, cases, configuration, network)
     ranges = ranges_of(expected, dict.fromkeys(expected[0], 0.0))
     actual, found = _worst_run(graph, cases, expected, ranges, network.tolerance.runs)
     notes: list[str] = []
@@ -146,6 +148,25 @@ def _refuse_nan(expected: list[Case], configuration: str, reference: str) -> Non
                     f"configuration {configuration!r}: the output {name!r} of {reference} is"
                     " itself NaN on the inputs to verify with, so nothing can be compared."
                     " Check the checkpoint's weights, or give real inputs with --data."
+                )
+
+
+def _refuse_other_sizes(
+    expected: list[Case], cases: list[Case], configuration: str, network: Network
+) -> None:
+    """Refuses outputs of other sizes than the network is said to have, from its inputs'."""
+    for inputs, case in zip(cases, expected, strict=True):
+        sizes = sizes_of(inputs, network.inputs)
+        for spec in network.outputs:
+            found = case[spec.name].shape if spec.name in case else ()
+            wanted = spec.shape_at(sizes)
+            if found and (len(found) != len(wanted) or any(
+                size not in (-1, own) for own, size in zip(found, wanted, strict=True)
+            )):  # fmt: skip
+                raise NumericsError(
+                    f"configuration {configuration!r}: at the sizes {sizes} the output"
+                    f" {spec.name!r} is {found}, expected {spec.kind}: its size follows not"
+                    " from them alone. Fix that dimension in --input."
                 )
 
 

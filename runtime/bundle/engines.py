@@ -30,6 +30,16 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class SizedLatency:
+    """Median latency of one engine at sizes that are not all typical."""
+
+    threads: Count
+    sizes: Mapping[str, Count]
+    p50_ms: Positive
+    runs: Count
+
+
+@dataclass(frozen=True, slots=True)
 class EngineEntry:
     """One graph's engine.
 
@@ -47,6 +57,7 @@ class EngineEntry:
     latency: tuple[Latency, ...]
     piece_file: Text = ""
     settings: Mapping[str, tuple[bool | float, ...]] = field(default_factory=dict)
+    by_size: tuple[SizedLatency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

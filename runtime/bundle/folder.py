@@ -296,6 +296,14 @@ def _check_engines(bundle: Bundle, engines: EngineSet, target: str, where: str) 
             f"{where}: the engines were built from another manifest than"
             f" {bundle.path / MANIFEST_FILE}. {again}"
         )
+    free = {each.name for each in bundle.manifest.dimensions}
+    for entry in engines.engines:
+        odd = [row for row in entry.by_size if row.sizes.keys() != free]
+        if odd:
+            raise FormatError(
+                f"{where}: the engine of graph {entry.graph!r} was measured at the sizes"
+                f" {dict(odd[0].sizes)}, expected one for each of {sorted(free)}."
+            )
     found = {entry.graph for entry in engines.engines}
     known = {graph.name for graph in bundle.manifest.graphs}
     if known - found:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from ..backends.cuda.device_arrays import UNSYNCHRONIZED, borrowed, is_device_array
-from ..bundle.tensors import BATCH, typical_sizes
+from ..bundle.tensors import typical_sizes
 from ..errors import ChoiceError, EngineError, InputError, choices_text
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class InputChecker:
         self._specs = {spec.name: (spec, np.dtype(spec.dtype)) for spec in inputs}
         self._free = [(s.name, axis, size) for s in inputs for axis, size in enumerate(s.shape)
                       if isinstance(size, str)]  # fmt: skip
-        self._rows = next((free[:2] for free in self._free if free[2] == BATCH), None)
         self.dynamic = bool(self._free)
         """Whether there are free dimensions."""
+        places = {size: (name, axis) for name, axis, size in self._free}
+        self._places = [places[each.name] for each in dimensions]
         self._only = inputs[0].name if len(inputs) == 1 else None
 
     def check(self, given: object) -> dict[str, NDArray[Any]]:
@@ -103,12 +104,9 @@ class InputChecker:
                     )
         return arrays
 
-    def rows(self, arrays: Mapping[str, Any]) -> int:
-        """Returns the size of the dynamic batch; 0 where there is none."""
-        if self._rows is None:
-            return 0
-        name, axis = self._rows
-        return int(arrays[name].shape[axis])
+    def sizes(self, arrays: Mapping[str, Any]) -> tuple[int, ...]:
+        """Returns the sizes of the free dimensions, in their order."""
+        return tuple([arrays[name].shape[axis] for name, axis in self._places])
 
     def sample(self) -> dict[str, NDArray[Any]]:
         """Returns zeros of the expected types and shapes, at the typical sizes."""

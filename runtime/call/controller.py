@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..governor import Decision, OperatingPoint, State
-    from ..governor.batches import BatchSizes
     from ..governor.budget import Budget
     from ..governor.latency import LatencyEstimate
+    from ..governor.sizes import CallSizes
     from .lifetime import InFlight
     from .metering import Metering
     from .orders import Orders
@@ -52,7 +52,7 @@ class Controller:
     """Decides for each call, and learns from it.
 
     ``metering`` is None without a meter, ``readiness`` where all engines stay loaded,
-    ``sizes`` without a dynamic batch.
+    ``sizes`` without free dimensions.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Controller:
         metering: Metering | None = None,
         readiness: Readiness | None = None,
         opened_ns: int = 0,
-        sizes: BatchSizes | None = None,
+        sizes: CallSizes | None = None,
     ) -> None:
         self.points = points
         self._order = tuple(points.values())
@@ -73,7 +73,7 @@ class Controller:
         self._orders, self.in_flight = orders, in_flight
         self.metering = metering
         self._readiness, self._sizes = readiness, sizes
-        self._typical = 0 if sizes is None else sizes.typical
+        self._typical = () if sizes is None else sizes.typical
         self._keeper = Keeper()
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
         self._elapsed = Elapsed(opened_ns)
@@ -88,12 +88,13 @@ class Controller:
         now_ns: int,
         deadline_ms: float | None = None,
         hard: bool | None = None,
-        rows: int = 0,
+        sizes: tuple[int, ...] = (),
     ) -> BegunCall:
         """Returns what the call that begins now runs, and what it is granted.
 
         ``deadline_ms`` is what it may take instead of the budget's latency, ``hard`` whether
-        that is hard instead of what the budget says; ``rows`` is the size of a dynamic batch.
+        that is hard instead of what the budget says; ``sizes`` are those of the free
+        dimensions.
 
         Raises:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
@@ -113,7 +114,7 @@ class Controller:
                 if budget.has_average or before.account is not None:
                     state = before_choice(before, budget, now_s, idle_s)
                 self._idle_since_s = now_s
-                usual = deadline_ms is None and pinned is None and rows == self._typical
+                usual = deadline_ms is None and pinned is None and sizes == self._typical
                 usual = usual and not (self.in_flight.may_hang or self.health.bad)
                 decision = self._keeper.again(budget, state, now_s) if usual else None
                 if decision is not None:
@@ -124,12 +125,12 @@ class Controller:
                     self.tally.begins(decision.configuration)
                     if len(self._order) > _FEW:  # ten thousand calls are remembered
                         latency = latency.alone(decision.configuration)
-                    parts = decision, budget, None, (), latency, rows, 1.0
+                    parts = decision, budget, None, (), latency, sizes, 1.0
                     call = tuple.__new__(BegunCall, parts)
                     point = self.points[decision.configuration]
                     return _stopping(call, point, state.latency) if budget.hard else call
                 self.state = after_refusal(state, before)  # until it is sure to run
-                asked = pinned, deadline_ms, rows
+                asked = pinned, deadline_ms, sizes
                 call, self.state = self._decided(state, budget, now_s, *asked)
                 self.tally.begins(call.configuration)
                 return _stopping(call, self.points[call.configuration], state.latency)
@@ -144,19 +145,19 @@ class Controller:
         now_s: float,
         pinned: str | None,
         deadline_ms: float | None,
-        rows: int,
+        sizes: tuple[int, ...],
     ) -> tuple[BegunCall, State]:
         """Returns a call that was decided on in ``state``, and the state from then on."""
         points: Sequence[OperatingPoint] = self._order
         if pinned is None:
             points = self.health.usable(self.in_flight.hanging())
         granted_ms, factor = deadline_ms, 1.0
-        if self._sizes is not None and rows != self._typical:
-            factor = self._sizes.factor(rows)
+        if self._sizes is not None and sizes != self._typical:
+            factor = self._sizes.factor(sizes)
             limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
             granted_ms = None if limit_ms is None else limit_ms / factor
         decision = self._choose(points, budget, state, now_s, pinned, granted_ms)
-        decision = decision if factor == 1.0 else decision.of_batch(factor)
+        decision = decision if factor == 1.0 else decision.times(factor)
         if self.tally.is_episode or not decision.feasible:
             self._judge(decision, budget, now_s)
         after = after_choice(state, budget, decision, now_s, granted_ms)
@@ -165,7 +166,7 @@ class Controller:
             # Neither where engines come and go, nor where it changes the ceiling.
             steady = self._readiness is None and after.ceiling is state.ceiling
             self._keeper.take(decision, points, budget, state, now_s, steady)
-        return BegunCall(decision, budget, deadline_ms, (), None, rows, factor), after
+        return BegunCall(decision, budget, deadline_ms, (), None, sizes, factor), after
 
     def _judge(self, decision: Decision, budget: Budget, now_s: float) -> None:
         """Takes note of whether a budget can be met; ``BudgetError`` where that is refused."""
@@ -203,7 +204,7 @@ class Controller:
             spent_mj = call.factor * state.energy.call_mj.get(name, 0.0)
             if self._sizes is not None and seen_ms is not None:
                 log = log_factor(point, state.latency, whole_ms, way.stage)
-                known = self._sizes.observe(call.rows, log)
+                known = self._sizes.observe(call.sizes, log)
                 seen_ms = whole_ms / call.factor if known else None
             if not ran:  # one that fails half-way took half of the energy
                 (usual_ms,) = typical_ms([point], state.latency)
@@ -246,7 +247,7 @@ class Controller:
             if factor != 1.0 and failed.limit_ms is not None:
                 granted_ms = failed.limit_ms / factor
             decision = decide([point], budget, state, now_s, deadline_ms=granted_ms)
-            decision = decision.of_batch(factor)
+            decision = decision.times(factor)
             if self._orders.strict and not decision.feasible:
                 return None
             loading = self._readiness is not None and not self._readiness.ready(other)

@@ -111,8 +111,8 @@ class OpenEngine:
             deadline_ms = checked_deadline_ms(deadline_ms)
         if hard is not None:
             hard = checked_hard(hard)
-        rows = self._inputs.rows(arrays) if self._inputs.dynamic else 0
-        outputs = self._runner.call(arrays, deadline_ms, hard, rows)
+        sizes = self._inputs.sizes(arrays) if self._inputs.dynamic else ()
+        outputs = self._runner.call(arrays, deadline_ms, hard, sizes)
         if len(outputs) == 1 and (type(inputs) is ndarray or not isinstance(inputs, Mapping)):
             return next(iter(outputs.values()))
         return outputs

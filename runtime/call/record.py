@@ -35,8 +35,8 @@ class BegunCall(NamedTuple):
 
     ``stages_ms`` is what a route is predicted to take up to the end of each stage, where the
     limit is hard. ``latency`` is what was known of latencies where the decision is an earlier
-    one, kept; else None. ``rows`` is the size of a batch that is not the typical one, which it
-    takes ``factor`` times as long as; 0 and 1 for the typical one.
+    one, kept; else None. ``sizes`` are those of the free dimensions, at which it takes
+    ``factor`` times as long as at the typical ones.
     """
 
     decision: Decision
@@ -44,7 +44,7 @@ class BegunCall(NamedTuple):
     deadline_ms: float | None
     stages_ms: tuple[float, ...] = ()
     latency: LatencyEstimate | None = None
-    rows: int = 0
+    sizes: tuple[int, ...] = ()
     factor: float = 1.0
 
     @property

@@ -56,7 +56,7 @@ class Runner:
         arrays: Arrays,
         deadline_ms: float | None,
         hard: bool | None = None,
-        rows: int = 0,
+        sizes: tuple[int, ...] = (),
     ) -> Outputs:
         """Returns the outputs of the configuration that is chosen now.
 
@@ -71,7 +71,7 @@ class Runner:
         try:
             call = self._in_flight.begin(sys._getframe())
             now_ns = self._now_ns()
-            begun = self._control.begin(now_ns, deadline_ms, hard, rows)
+            begun = self._control.begin(now_ns, deadline_ms, hard, sizes)
             try:
                 return self._run(call, begun, arrays, now_ns)
             except InputError:

@@ -2,7 +2,7 @@
 
 ``decide`` picks a configuration in a ``State``; ``transitions`` makes the next state from what
 then happened. Nothing here reads a clock, a meter or a file. What ``Keeper`` and
-``BatchSizes`` remember changes with calls.
+``CallSizes`` remember changes with calls.
 """
 
 from __future__ import annotations

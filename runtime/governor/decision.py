@@ -130,8 +130,8 @@ class Decision:
     loading: bool = False
     bias: float | None = None
 
-    def of_batch(self, factor: float) -> Decision:
-        """Returns the decision of a batch that takes so much longer than the typical one."""
+    def times(self, factor: float) -> Decision:
+        """Returns the decision of a call that takes so much longer than a typical one."""
         limit = self.limit * factor if self.binding == "latency" else self.limit
         return replace(
             self,

@@ -32,6 +32,13 @@ class OnAverage(NamedTuple):
     mean_ms: float
 
 
+class SizeFactor(NamedTuple):
+    """How much longer a call takes at some sizes of the free dimensions, in their order."""
+
+    sizes: tuple[int, ...]
+    factor: float
+
+
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """One configuration, with what the governor knows of it before it ever ran.
@@ -57,6 +64,7 @@ class OperatingPoint:
         mean_ms: Mean latency, where there are several stages; 0 for the median.
         curve: What its router's biases come to, the smallest first; empty without one.
         first_answer: The stage that answers first.
+        by_size: What was measured at other sizes than the typical ones, over those.
 
     Raises:
         ChoiceError: A number is none, not finite, or none that a device may take.
@@ -76,6 +84,7 @@ class OperatingPoint:
     mean_ms: float = 0.0
     curve: tuple[OnAverage, ...] = ()
     first_answer: int = 0
+    by_size: tuple[SizeFactor, ...] = ()
     log_p50: float = field(init=False, repr=False, compare=False)
     """Logarithm of ``p50_ms``."""
     log_slope: float = field(init=False, repr=False, compare=False)
@@ -116,6 +125,8 @@ class OperatingPoint:
             raise self._wrong("upto_p99_ms", f"one for each of the {len(self.upto_ms)} stages")
         if not 0 <= finite(self.energy_mj) <= MOST:
             raise self._wrong("energy_mj", f"millijoules from 0 to {MOST:g}")
+        if any(not 0 < finite(at.factor) <= MOST for at in self.by_size):
+            raise self._wrong("by_size", f"factors above 0, {MOST:g} at most")
         if math.isnan(finite(self.rank)):
             raise self._wrong("rank", "a finite number")
 

@@ -11,12 +11,12 @@ from ..bundle.measured import find_table, table_key
 from ..bundle.route import upto_ends
 from ..errors import ChoiceError
 from ..governor import OperatingPoint
-from ..governor.operating_point import OnAverage
+from ..governor.operating_point import OnAverage, SizeFactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..bundle.engines import EngineSet, Latency
+    from ..bundle.engines import EngineEntry, EngineSet, Latency
     from ..bundle.folder import Bundle
     from ..bundle.manifest import ConfigurationEntry, Manifest
     from ..bundle.measured import MeasuredTable, Row
@@ -109,9 +109,44 @@ def operating_points(
                 mean_ms=sum(map(mul, entry.stops, upto_ms)),
                 curve=_curve(entry, upto_ms, None if by_accuracy else upto_macs),
                 first_answer=min(answering, key=lambda n: upto_ms[n]) if upto_ms else 0,
+                by_size=_by_size(manifest, entry, built, threads, times),
             )
         )
     return tuple(points)
+
+
+def _by_size(
+    manifest: Manifest,
+    entry: ConfigurationEntry,
+    built: Mapping[str, EngineEntry],
+    threads: int,
+    times: Sequence[Sequence[float]],
+) -> tuple[SizeFactor, ...]:
+    """Returns how much longer a route takes at sizes that all its engines were measured at.
+
+    ``times`` are as for ``_whole``, at the typical sizes.
+    """
+    factors: list[dict[tuple[int, ...], float]] = []
+    for stage in entry.route:
+        engine = built.get(stage.graph)
+        if engine is None or not engine.latency:
+            return ()
+        usual = row_for(engine.latency, threads)
+        factors.append(
+            {
+                tuple(row.sizes[each.name] for each in manifest.dimensions): row.p50_ms
+                / usual.p50_ms
+                for row in engine.by_size
+                if row.threads == usual.threads
+            }
+        )
+    usual_ms = _whole(entry, [(time[0],) * 3 for time in times])[0][0]
+    found = []
+    for sizes in factors[0]:
+        if all(sizes in known for known in factors):
+            at = [(t[0] * k[sizes],) * 3 for t, k in zip(times, factors, strict=True)]
+            found.append(SizeFactor(sizes, _whole(entry, at)[0][0] / usual_ms))
+    return tuple(found)
 
 
 def _whole(

@@ -22,7 +22,7 @@ CLASSES: dict[str, dict[str, int | None]] = {
         "get_input": 1,
         "get_output": 1,
     },
-    "ITensor": {"name": None, "shape": None, "dtype": None},
+    "ITensor": {"name": None, "shape": None, "dtype": None, "get_dimension_name": 1},
     "IOptimizationProfile": {"set_shape": 4},
     "IBuilderConfig": {
         "set_flag": 1,

@@ -149,7 +149,10 @@ def _tensor(value: onnx.ValueInfoProto) -> SimpleNamespace:
     kind = value.type.tensor_type
     shape = _Dims(-1 if dim.dim_param else dim.dim_value for dim in kind.shape.dim)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return SimpleNamespace(name=value.name, shape=shape, dtype=dtype)
+    names = [dim.dim_param for dim in kind.shape.dim]
+    return SimpleNamespace(
+        name=value.name, shape=shape, dtype=dtype, get_dimension_name=names.__getitem__
+    )
 
 
 class _OptimizationProfile:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from skipc.runtime import Bundle
     from skipc.runtime.bundle.device import Device
     from skipc.runtime.bundle.engines import EngineEntry, EngineSet
+    from skipc.tools.console import Rows
 
 
 def print_engines(engines: EngineSet, out: Console) -> None:
@@ -49,6 +50,9 @@ def print_engines(engines: EngineSet, out: Console) -> None:
         told = ("-" if size is None else size_text(size) for size in sizes)
         rows.add_row(entry.graph, *_times(entry, counts), *told)
     out.print(rows)
+    if any(entry.by_size for entry in engines.engines):
+        out.print()
+        out.print(_by_size(engines))
     found = unstable(engines.engines)
     if found:
         name, row = max(found.items(), key=lambda each: each[1].p99_ms / each[1].p50_ms)
@@ -58,6 +62,25 @@ def print_engines(engines: EngineSet, out: Console) -> None:
             " Something else ran beside it. Stop it and measure again: `skipc finish` here, or"
             " `trtbench BUNDLE --update` on the device."
         )
+
+
+def _by_size(engines: EngineSet) -> Rows:
+    """Returns the medians at the sizes that were measured beside the typical ones."""
+    measured = [row for entry in engines.engines for row in entry.by_size]
+    threads = min(row.threads for row in measured)
+    names = "x".join(measured[0].sizes)
+    texts = dict.fromkeys("x".join(map(str, row.sizes.values())) for row in measured)
+    rows = table(
+        f"p50 ms, {plural(threads, 'thread')}\nat {names}", *(f">\n{t}" for t in texts)
+    )
+    for entry in engines.engines:
+        told = {
+            "x".join(map(str, row.sizes.values())): f"{row.p50_ms:.2f}"
+            for row in entry.by_size
+            if row.threads == threads
+        }
+        rows.add_row(entry.graph, *(told.get(text, "-") for text in texts))
+    return rows
 
 
 def _packed(engines: EngineSet) -> list[tuple[str, str]]:

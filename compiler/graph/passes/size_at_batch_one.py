@@ -15,9 +15,9 @@ from skipc.compiler.graph.passes import RewritePass
 from skipc.runtime.bundle.tensors import BATCH, typical_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from skipc.runtime.bundle.tensors import Dimension
+    from skipc.runtime.bundle.tensors import Dimension, Sizes
 
 BATCH_ONE_KEY = "skipc.shape_at_batch_one"
 """Metadata of a value: its dimensions for a batch of one, joined by commas."""
@@ -35,33 +35,37 @@ class SizeAtBatchOnePass(RewritePass):
 
     def rewrite(self, model: ir.Model) -> None:
         """Infers shapes on a copy, its inputs at a batch of one."""
-        inputs = [value for value in model.graph.inputs if _is_open(value)]
-        for value in inputs:
-            value.metadata_props[BATCH_ONE_KEY] = _text(self._shape(value))
-        open_values = [v for node in model.graph for v in node.outputs if _is_open(v)]
+        found = [v for node in model.graph for v in node.outputs]
+        open_values = [value for value in (*model.graph.inputs, *found) if _is_open(value)]
         if not open_values:
             return
-        copy = model.clone()
-        for value in copy.graph.inputs:
-            if value.shape is not None:
-                value.shape = ir.Shape(self._shape(value))
-        for node in copy.graph.all_nodes():
-            for value in node.outputs:
-                value.shape = None
-        # An operator that onnx does not know leaves its sizes open.
-        common.ShapeInferencePass(check_type=False, strict_mode=False)(copy)
-        found = {value.name: value.shape for node in copy.graph for value in node.outputs}
+        shapes = shapes_at(model, self._sizes)
         for value in open_values:
-            shape = found[value.name]
-            if shape is not None and shape.is_static():
-                value.metadata_props[BATCH_ONE_KEY] = _text(shape)
+            shape = shapes.get(str(value.name))
+            if shape is not None:
+                value.metadata_props[BATCH_ONE_KEY] = ",".join(map(str, shape))
 
-    def _shape(self, value: ir.Value) -> list[int]:
-        """Returns the shape of an input."""
-        return [
-            dim if isinstance(dim, int) else self._sizes.get(str(dim.value), 1)
-            for dim in value.shape or ()
-        ]
+
+def shapes_at(model: ir.Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of inputs and of what nodes compute, by name, as far as known."""
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                dim if isinstance(dim, int) else sizes.get(str(dim.value), 1)
+                for dim in value.shape
+            )
+    for node in copy.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
+    # An operator that onnx does not know leaves its sizes open.
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(copy)
+    values = [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]
+    return {
+        str(value.name): tuple(int(dim) for dim in value.shape)  # type: ignore[arg-type]
+        for value in values
+        if value.shape is not None and value.shape.is_static()
+    }
 
 
 def _is_open(value: ir.Value) -> bool:
@@ -70,7 +74,3 @@ def _is_open(value: ir.Value) -> bool:
         not isinstance(dim, int) and (dim.value is None or dim.free_symbols() != {BATCH})
         for dim in value.shape
     )
-
-
-def _text(shape: Iterable[int | ir.SymbolicDim]) -> str:
-    return ",".join(map(str, shape))

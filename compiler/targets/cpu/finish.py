@@ -22,10 +22,16 @@ from skipc.compiler.targets.golden import (
     check_golden,
     check_outputs,
     check_same_bits,
+    reads_of,
     run_route,
 )
-from skipc.compiler.targets.latency import measure_latencies
+from skipc.compiler.targets.latency import (
+    measure_by_size,
+    measure_latencies,
+    measured_sizes,
+)
 from skipc.compiler.targets.options import Int8Form
+from skipc.compiler.verify.golden import resized
 from skipc.runtime.backends.host import default_threads, host_key
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
@@ -42,8 +48,9 @@ if TYPE_CHECKING:
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.engines import Latency, Switches
+    from skipc.runtime.bundle.engines import Latency, SizedLatency, Switches
     from skipc.runtime.bundle.manifest import EngineForm, GraphEntry, Manifest, StoredTensor
+    from skipc.runtime.bundle.tensors import Sizes
 
     Case = dict[str, NDArray[Any]]
     Settings = Mapping[str, tuple[bool | float, ...]]
@@ -157,6 +164,11 @@ def build_engines(
     backend = partial(OnnxRuntimeCpu, paths, packed_file, settings=made.settings)
     with closing(backend(threads=1)) as checking:
         fed = _checked(bundle, checking, made.outputs, inputs)
+        specs, sizes = bundle.manifest.inputs, measured_sizes(bundle.manifest.dimensions)
+        sized = [
+            (at, reads_of(bundle, checking.load, resized(inputs[0], specs, at)))
+            for at in sizes
+        ]
     # What gates decide for noise says nothing: measured is all that the cap lets run.
     everything = {
         graph.name: {THRESHOLDS: np.full(len(graph.gates), EVERYTHING, np.float32)}
@@ -164,10 +176,13 @@ def build_engines(
         if graph.gates
     }
     fed = {name: {**case, **everything.get(name, {})} for name, case in fed.items()}
-    latencies = _latencies(backend, fed, progress)
-    return Built(
-        current_host(), _entries(made, latencies), packed_file, made.switches, made.chosen
-    )
+    others = [
+        (at, {name: {**case, **everything.get(name, {})} for name, case in reads.items()})
+        for at, reads in sized
+    ]
+    latencies, by_size = _latencies(backend, fed, others, progress)
+    entries = _entries(made, latencies, by_size)
+    return Built(current_host(), entries, packed_file, made.switches, made.chosen)
 
 
 def _engines(
@@ -300,16 +315,24 @@ def _graphs_in(manifest: Manifest, file: str) -> list[GraphEntry]:
 def _latencies(
     opened: Callable[..., OnnxRuntimeCpu],
     inputs: Mapping[str, Case],
+    others: Sequence[tuple[Sizes, Mapping[str, Case]]],
     progress: Callable[[str], None],
-) -> dict[str, tuple[Latency, ...]]:
-    """Returns every engine's latency with one thread and with one per core."""
+) -> tuple[dict[str, tuple[Latency, ...]], dict[str, tuple[SizedLatency, ...]]]:
+    """Returns every engine's latency with one thread and with one per core.
+
+    At the typical sizes, and of what else is read at ``others``.
+    """
     table: dict[str, tuple[Latency, ...]] = dict.fromkeys(inputs, ())
+    by_size: dict[str, tuple[SizedLatency, ...]] = dict.fromkeys(inputs, ())
     for threads in sorted({1, default_threads()}):
         progress(f"measuring latency, {threads} thread{'s' if threads > 1 else ''}")
         with closing(opened(threads=threads)) as backend:
-            for name, row in measure_latencies(backend, inputs).items():
+            rows = measure_latencies(backend, inputs)
+            for name, row in rows.items():
                 table[name] += (row,)
-    return table
+            for name, sized in measure_by_size(backend, rows, inputs, others).items():
+                by_size[name] += sized
+    return table, by_size
 
 
 def _packed(
@@ -403,7 +426,9 @@ def _checked(
 
 
 def _entries(
-    engines: _Engines, latencies: dict[str, tuple[Latency, ...]]
+    engines: _Engines,
+    latencies: Mapping[str, tuple[Latency, ...]],
+    by_size: Mapping[str, tuple[SizedLatency, ...]],
 ) -> tuple[EngineEntry, ...]:
     made = engines.packed
     users = Counter(blob for one in made.values() for blob in one.blobs)
@@ -417,6 +442,7 @@ def _entries(
             workspace_bytes=0,
             latency=latencies[one.graph],
             settings=engines.settings.get(one.graph, {}),
+            by_size=by_size[one.graph],
         )
         for one in made.values()
     )

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipc.compiler.targets.golden import check_golden, check_outputs, run_route
-from skipc.compiler.targets.latency import measure_latencies
+from skipc.compiler.targets.golden import check_golden, check_outputs, reads_of, run_route
+from skipc.compiler.targets.latency import (
+    measure_by_size,
+    measure_latencies,
+    measured_sizes,
+)
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan, parse
+from skipc.compiler.verify.golden import resized
 from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
 from skipc.runtime.backends.tensorrt.buffers import Shapes
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.tensors import Dimension, TensorSpec, sizes_of
+from skipc.runtime.bundle.tensors import Dimension, Sizes, TensorSpec, sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.cuda import Cuda
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.engines import Latency
+    from skipc.runtime.bundle.engines import Latency, SizedLatency
     from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry
 
     Case = dict[str, NDArray[Any]]
@@ -94,15 +99,24 @@ class Gpu:
         with closing(TensorRT(self.library, self.cuda, {name: plan})) as backend:
             backend.load(name).close()
 
-    def latencies(self, examined: Mapping[str, Examined]) -> dict[str, Latency]:
+    def latencies(
+        self, bundle: Bundle, examined: Mapping[str, Examined]
+    ) -> tuple[dict[str, Latency], dict[str, tuple[SizedLatency, ...]]]:
         """Returns the latency of every engine, copies to and from the GPU included.
+
+        At the typical sizes, and at others.
 
         One engine is loaded at a time: memory does not grow with their number.
         """
         plans = {name: each.plan for name, each in examined.items()}
         with closing(TensorRT(self.library, self.cuda, plans)) as backend:
             reads = {name: each.inputs for name, each in examined.items()}
-            return measure_latencies(backend, reads)
+            rows, case = measure_latencies(backend, reads), bundle.golden_inputs()[0]
+            others = [
+                (at, reads_of(bundle, backend.load, resized(case, bundle.manifest.inputs, at)))
+                for at in measured_sizes(bundle.manifest.dimensions)
+            ]
+            return rows, measure_by_size(backend, rows, reads, others)
 
 
 @dataclass(frozen=True)
@@ -171,10 +185,11 @@ def _shapes(trt: Any, definition: Any, inputs: Mapping[str, NDArray[Any]]) -> Sh
     given = [definition.get_input(index) for index in range(definition.num_inputs)]
     made = [definition.get_output(index) for index in range(definition.num_outputs)]
     specs = tuple(_spec(trt, tensor) for tensor in given)
+    sizes = sizes_of(inputs, specs)
     return Shapes(
         specs,
-        tuple(_spec(trt, tensor) for tensor in made),
-        tuple(Dimension(name, *[size] * 3) for name, size in sizes_of(inputs, specs).items()),
+        tuple(_answer(trt, tensor, sizes) for tensor in made),
+        tuple(Dimension(name, *[size] * 3) for name, size in sizes.items()),
     )
 
 
@@ -185,3 +200,11 @@ def _spec(trt: Any, tensor: Any) -> TensorSpec:
         for axis, size in enumerate(tuple(tensor.shape))
     )
     return TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)).name, shape)
+
+
+def _answer(trt: Any, tensor: Any, sizes: Sizes) -> TensorSpec:
+    """Returns the same of an output, of which TensorRT may have lost the names."""
+    spec = _spec(trt, tensor)
+    told = zip(spec.shape, spec.shape_at(sizes), strict=True)
+    shape = tuple(next(iter(sizes)) if size == -1 else named for named, size in told)
+    return replace(spec, shape=shape)

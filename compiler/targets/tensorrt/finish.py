@@ -22,6 +22,7 @@ from skipc.compiler.targets.tensorrt.store import PlanStore, reusable
 from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.library import ahead_host, current_host, open_library
 from skipc.runtime.bundle.engines import EngineEntry
+from skipc.runtime.bundle.tensors import corner_sizes
 from skipc.runtime.errors import BackendUnavailableError, SkipcError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from skipc.runtime.backends.tensorrt.backend import Plan
     from skipc.runtime.backends.tensorrt.library import Library
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.engines import Latency
-    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry
+    from skipc.runtime.bundle.engines import Latency, SizedLatency
+    from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
 
 __all__ = [
     "build_engines",
@@ -98,6 +99,8 @@ def build_engines(
             " compute all of them, whatever they say. Build its configuration for the target"
             " 'cpu', or leave it out of the front."
         )
+    for graph in bundle.manifest.graphs:
+        _refuse_unknown(graph, bundle.manifest)
     library = open_library(profile.backend)
     ahead = _ahead(profile)
     with tempfile.TemporaryDirectory() as scratch:
@@ -113,6 +116,22 @@ def build_engines(
             gpu, host = Gpu(library, cuda), current_host(library, cuda)
         store = PlanStore(bundle, profile.name, host, settings, sources)
         return _Build(library, gpu, store, progress).run(staging)
+
+
+def _refuse_unknown(graph: GraphEntry, manifest: Manifest) -> None:
+    """Refuses a graph whose outputs' sizes are not known from its inputs': they need room."""
+    free = {each.name for each in manifest.dimensions}
+    named = {size for spec in graph.inputs for size in spec.shape if isinstance(size, str)}
+    largest = {
+        n: size for n, size in corner_sizes(manifest.dimensions)[2].items() if n in named
+    }
+    for spec in (*graph.inputs, *graph.outputs):
+        if not named <= free or -1 in spec.shape_at(largest):
+            raise TargetError(
+                f"graph {graph.name!r}: {spec.name!r} is {spec.kind}, and with TensorRT a free"
+                " size must be that of an input, or follow from some. Build for the target"
+                " 'cpu', or leave that dimension fixed."
+            )
 
 
 def _ahead_settings(
@@ -170,12 +189,16 @@ class _Build:
                 progress(f"checking {entry.name} ({number} of {len(manifest.configurations)})")
                 examined = {**self._examined(self.gpu, entry), **examined}
         latencies: dict[str, Latency] = {}
+        by_size: dict[str, tuple[SizedLatency, ...]] = {}
         if self.gpu is not None:
             progress("measuring latency")
-            latencies = self.gpu.latencies(examined)
+            latencies, by_size = self.gpu.latencies(self.store.bundle, examined)
         self.store.take({file.name: file for file in self.files.values()}, staging)
         engines = tuple(
-            self._entry(graph, examined.get(graph.name), latencies.get(graph.name))
+            replace(
+                self._entry(graph, examined.get(graph.name), latencies.get(graph.name)),
+                by_size=by_size.get(graph.name, ()),
+            )
             for graph in manifest.graphs
         )
         return Built(self.store.host, engines)

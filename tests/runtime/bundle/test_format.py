@@ -63,6 +63,7 @@ DOCUMENTED = {
         engines.EngineSet,
         engines.EngineEntry,
         engines.Latency,
+        engines.SizedLatency,
         measured.MeasuredTable,
         measured.TableKey,
         measured.Row,

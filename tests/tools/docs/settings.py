@@ -165,6 +165,7 @@ SETTINGS: dict[str, Setting] = {
     "comparison.md": Setting(),
     "concepts.md": Setting(),
     "dense.md": Setting(at={"": own_code_alone}),
+    "dimensions.md": Setting(at={"": own_code_alone}),
     "embed-asyncio.md": Setting(BUNDLE),
     "embed-loop.md": Setting(
         BUNDLE,
