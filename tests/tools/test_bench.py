@@ -93,6 +93,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "digits ResNet",
         "sub-path ResNet-50",
         "DenseNet-121",
+        "free length",
         "resolutions",
         "widths",
         "int8",
