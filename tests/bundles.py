@@ -285,6 +285,6 @@ def _cases(
     arrays = {}
     for case in range(cases):
         for tensor in tensors:
-            shape = tensor.shape_at(typical)
+            shape = [max(size, 1) for size in tensor.shape_at(typical)]
             arrays[f"{case}/{tensor.name}"] = rng.integers(0, 9, shape).astype(tensor.dtype)
     return arrays

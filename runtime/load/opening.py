@@ -168,7 +168,7 @@ def null_backend(
 ) -> NullBackend:
     """Returns a null backend with a bundle's graphs.
 
-    Its outputs are zeros of the manifest's shapes and types, with the inputs' sizes; its
+    Its outputs are zeros of the manifest's shapes and types, at the inputs' sizes; its
     latencies are those of ``operating_points``: tabled, else the front's, else from MACs.
     """
     manifest = bundle.manifest
@@ -177,7 +177,7 @@ def null_backend(
     def zeros(graph: str, given: Arrays) -> Outputs:
         sizes = sizes_of(given, graphs[graph].inputs)
         return {
-            spec.name: np.zeros(spec.shape_at(sizes), spec.dtype)
+            spec.name: np.zeros([max(size, 1) for size in spec.shape_at(sizes)], spec.dtype)
             for spec in graphs[graph].outputs
         }
 

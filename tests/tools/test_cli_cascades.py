@@ -323,7 +323,7 @@ def test_networks_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> N
     save(3)
     assert "is float32 Nx1x8x8, the other's float32 Nx3x16x16" in told()
     one = ("--input", "small=Nx1x8x8", "--batch", "small=1:1:1")
-    assert "'large' takes 1:2:3, 'small' 1:1:1" in told(*one)
+    assert "those of 'large' are N=1:2:3, of 'small' N=1:1:1" in told(*one)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from skipc.compiler.graph.passes import RewritePass
+from skipc.runtime.bundle.sizes import size_at
 from skipc.runtime.bundle.tensors import BATCH, typical_sizes
 
 if TYPE_CHECKING:
@@ -41,9 +42,15 @@ class SizeAtBatchOnePass(RewritePass):
             return
         shapes = shapes_at(model, self._sizes)
         for value in open_values:
-            shape = shapes.get(str(value.name))
+            shape = shapes.get(str(value.name)) or self._evaluated(value)
             if shape is not None:
                 value.metadata_props[BATCH_ONE_KEY] = ",".join(map(str, shape))
+
+    def _evaluated(self, value: ir.Value) -> tuple[int, ...] | None:
+        """Returns what a shape says itself, where inference lost it; None if it does not."""
+        named = [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape or ()]
+        sizes = [n if isinstance(n, int) else size_at(n, self._sizes) for n in named]
+        return None if value.shape is None or -1 in sizes else tuple(sizes)
 
 
 def shapes_at(model: ir.Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:

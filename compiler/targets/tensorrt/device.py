@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipc.compiler.errors import TargetError
+from skipc.compiler.extras import require
 from skipc.compiler.targets.golden import check_golden, check_outputs, reads_of, run_route
 from skipc.compiler.targets.latency import (
     measure_by_size,
@@ -23,10 +25,11 @@ from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
 from skipc.runtime.backends.tensorrt.buffers import Shapes
 from skipc.runtime.backends.tensorrt.library import open_library
-from skipc.runtime.bundle.tensors import Dimension, Sizes, TensorSpec, sizes_of
+from skipc.runtime.bundle.sizes import UNKNOWN
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec, sizes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -166,7 +169,7 @@ def measure_graphs(
         for name, graph in graphs.items():
             progress(f"building {name}")
             network = parse(library, name, graph)
-            shapes = _shapes(library.module, network.definition, inputs)
+            shapes = _shapes(library.module, network.definition, graph, inputs)
             settings = PlanSettings(TargetOptions(), shapes.dimensions, stripped=False)
             plan = build_plan(library, name, network, settings, cache, lambda text: None)
             cache = plan.timing_cache
@@ -180,31 +183,36 @@ def measure_graphs(
     return {name: row.p50_ms for name, row in found.items()}
 
 
-def _shapes(trt: Any, definition: Any, inputs: Mapping[str, NDArray[Any]]) -> Shapes:
-    """Returns a parsed network's inputs and outputs, at the sizes of ``inputs``."""
+def _shapes(
+    trt: Any, definition: Any, graph: Path, inputs: Mapping[str, NDArray[Any]]
+) -> Shapes:
+    """Returns a parsed network's inputs and outputs, at the sizes of ``inputs``.
+
+    TensorRT knows the names of the inputs' free sizes; those of the outputs are the graph's.
+    """
     given = [definition.get_input(index) for index in range(definition.num_inputs)]
     made = [definition.get_output(index) for index in range(definition.num_outputs)]
-    specs = tuple(_spec(trt, tensor) for tensor in given)
-    sizes = sizes_of(inputs, specs)
-    return Shapes(
-        specs,
-        tuple(_answer(trt, tensor, sizes) for tensor in made),
-        tuple(Dimension(name, *[size] * 3) for name, size in sizes.items()),
+    takes = tuple(
+        _spec(trt, t, [*map(t.get_dimension_name, range(len(t.shape)))]) for t in given
     )
+    sizes, onnx = sizes_of(inputs, takes), require("onnx", "finish")
+    outputs = onnx.load(graph, load_external_data=False).graph.output
+    named = {o.name: [d.dim_param for d in o.type.tensor_type.shape.dim] for o in outputs}
+    gives = tuple(_spec(trt, tensor, named[tensor.name]) for tensor in made)
+    unknown = [spec for spec in gives if -1 in spec.shape_at(sizes)]
+    if unknown:
+        raise TargetError(
+            f"{unknown[0].name!r} is {unknown[0].kind}, and TensorRT needs room for it: its"
+            " size must be that of an input, or follow from some. Leave that dimension fixed."
+        )
+    free = tuple(Dimension(name, *[size] * 3) for name, size in sizes.items())
+    return Shapes(takes, gives, free)
 
 
-def _spec(trt: Any, tensor: Any) -> TensorSpec:
-    """Returns a tensor's type and shape, free sizes by the names that the graph gives them."""
+def _spec(trt: Any, tensor: Any, names: Sequence[str | None]) -> TensorSpec:
+    """Returns a tensor's type and shape, free sizes by their names."""
     shape = tuple(
-        tensor.get_dimension_name(axis) if size == -1 else size
-        for axis, size in enumerate(tuple(tensor.shape))
+        (name or UNKNOWN) if size == -1 else size
+        for name, size in zip(names, tuple(tensor.shape), strict=True)
     )
     return TensorSpec(tensor.name, np.dtype(trt.nptype(tensor.dtype)).name, shape)
-
-
-def _answer(trt: Any, tensor: Any, sizes: Sizes) -> TensorSpec:
-    """Returns the same of an output, of which TensorRT may have lost the names."""
-    spec = _spec(trt, tensor)
-    told = zip(spec.shape, spec.shape_at(sizes), strict=True)
-    shape = tuple(next(iter(sizes)) if size == -1 else named for named, size in told)
-    return replace(spec, shape=shape)

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import TargetError
-from skipc.runtime.bundle.sizes import size_at
+from skipc.runtime.bundle.sizes import UNKNOWN, size_at
 from skipc.runtime.bundle.tensors import corner_sizes
 
 if TYPE_CHECKING:
@@ -251,14 +251,16 @@ def profile_of(network: Network, dimensions: Sequence[Dimension]) -> Any | None:
     inputs = [
         network.definition.get_input(index) for index in range(network.definition.num_inputs)
     ]
-    if not any(-1 in tuple(tensor.shape) for tensor in inputs):
+    if not dimensions or not any(-1 in tuple(tensor.shape) for tensor in inputs):
         return None
     typical, smallest, largest = corner_sizes(dimensions)
     profile = network.builder.create_optimization_profile()
     for tensor in inputs:
         shapes = [
             tuple(
-                size_at(tensor.get_dimension_name(axis), sizes) if size == -1 else size
+                size_at(tensor.get_dimension_name(axis) or UNKNOWN, sizes)
+                if size == -1
+                else size
                 for axis, size in enumerate(tuple(tensor.shape))
             )
             for sizes in (smallest, typical, largest)

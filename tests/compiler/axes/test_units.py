@@ -129,7 +129,7 @@ def test_a_dynamic_batch_counts_as_one_image() -> None:
         )
         return find_units(network.exported().model).total_macs
 
-    fixed = macs((1, 16, 32), None)
+    fixed = macs((1, 16, 32), ())
     assert macs(("N", 16, 32), (Dimension("N", 1, 2, 4),)) == fixed
     assert fixed == 16 * 32 * 96 + 2 * 2 * 16 * 16 * 16 + 16 * 32 * 32
 

@@ -146,7 +146,7 @@ def same(made, found):
 def test_the_second_export_is_taken_from_the_cache(kept, again, checkpoint):
     opened = again.open(checkpoint)
     assert (opened.inputs, opened.dimensions, opened.residual_scale) == (
-        *(kept[1].inputs, None),
+        *(kept[1].inputs, ()),
         "inverted",
     )
     found = opened.exported()

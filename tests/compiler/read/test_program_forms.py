@@ -71,7 +71,7 @@ class Counting(nn.Module):
 def test_sum_of_truth_values_counts_them():
     x = torch.tensor([[-1.0, 0.5, 2.0]])
     network = TorchSupernet(
-        Counting(), (TensorSpec("x", "float32", (1, 3)),), None, None, "n", {}
+        Counting(), (TensorSpec("x", "float32", (1, 3)),), (), None, "n", {}
     ).exported()
     votes, total = network.reference.run([{"x": x.numpy()}])[0].values()
     assert votes.dtype == np.int64
