@@ -33,7 +33,7 @@ def hand_over_ms(classes: int, calls: int = 50, rounds: int = 9) -> float:
     logits = TensorSpec("logits", "float32", (1, classes))
     images = TensorSpec("images", "float32", (1, 3, 8, 8))
     hidden = TensorSpec("hidden", "float32", (1, 8, 8, 8))
-    answer = {spec.name: np.zeros(spec.shape_at(1), np.float32) for spec in (logits, hidden)}
+    answer = {spec.name: np.zeros(spec.shape_at({}), np.float32) for spec in (logits, hidden)}
     names = [f"stage{at}" for at in range(_STAGES)]
     test = Test("logits", {"max-softmax": 1.0}, threshold=_GO_ON)
     route = [
@@ -56,7 +56,7 @@ def hand_over_ms(classes: int, calls: int = 50, rounds: int = 9) -> float:
         OperatingPoint("several", 0.0, 1.0, 1.0, upto_ms=upto_ms),
     )
     backend = NullBackend(dict.fromkeys(("one", *names), 0.0), lambda *_: answer)
-    image = np.zeros(images.shape_at(1), np.float32)
+    image = np.zeros(images.shape_at({}), np.float32)
     with AdaptiveEngine(points, (images,), backend, family=family) as engine:
 
         def took_ms(name: str) -> float:
