@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from skipc.runtime import AdaptiveEngine, Bundle, InputError
 from skipc.runtime.load.points import operating_points
+from skipc.tools.report.sections import sizes
+from skipc.tools.report.study import read_study
 from tests.command_line import skipc, told, trtbench
 
 if TYPE_CHECKING:
@@ -97,13 +99,22 @@ def test_the_manifest_names_what_is_free_and_the_tables_have_their_ends(built: P
     assert {at.sizes for at in fast.by_size} == set(ends)
     shown = skipc("show", built)
     assert "size H   6 to 15, typically 9" in shown.out
-    assert "at NxHxW  1x6x8  1x9x6  3x9x8  1x15x8  1x9x12  1x6x6  3x15x12" in shown.out
+    told = " ".join(shown.out.split())
+    assert "at NxHxW 1x6x8 1x9x6 3x9x8 1x15x8 1x9x12 1x6x6 3x15x12" in told
 
 
 def test_check_and_trtbench_take_them(built: Path) -> None:
     assert skipc("check", built).code == 0
     shape = ("--shapes", "2x2x7x12", "--iterations", "2", "--duration", "0", "--warmUp", "0")
     assert trtbench(built, *shape).code == 0
+
+
+def test_the_report_has_a_table_of_sizes(built: Path) -> None:
+    study = read_study(built, (), built.with_suffix(".html"))
+    page = str(sizes.section(study).content)
+    assert "cpu, 1 thread: median in ms by NxHxW" in page
+    assert "1x9x8, typical" in page
+    assert "3x15x12" in page
 
 
 @pytest.mark.parametrize(
