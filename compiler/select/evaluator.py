@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipc.compiler.cut import Narrowed
+from skipc.compiler.errors import SelectError
 from skipc.compiler.graph.batch_norms import find_norms
 from skipc.compiler.norms.statistics import NormMode, pooled_statistics, scaled_statistics
 from skipc.compiler.select.absent import AbsentChannels
 from skipc.compiler.select.samples import Chunks, chunks_of
 from skipc.compiler.select.segments import Piece, cut_graph
 from skipc.compiler.select.walk import Key, Plan, Resolver, Run, plan
+from skipc.runtime.bundle.tensors import BATCH, sizes_of, typical_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +61,19 @@ class EvaluationSettings:
     memory_bytes: int = 2 << 30
 
 
+def _check_sizes(graph: Network, units: tuple[Unit, ...], samples: Samples) -> None:
+    """Raises ``SelectError`` where the zeros in place of units do not fit the data."""
+    dense = [unit.name for unit in units if unit.further]
+    typical = typical_sizes(graph.dimensions)
+    for name, size in sizes_of(samples.inputs, graph.inputs).items() if dense else ():
+        if name != BATCH and size != typical[name]:
+            raise SelectError(
+                f"{dense[0]!r} is concatenated, and such units are evaluated at the typical"
+                f" sizes: the data has {name}={size}, the typical one is {typical[name]}. Give"
+                " data of that size, or another typical one."
+            )
+
+
 class Evaluator:
     """A network, cut into segments, and the statistics found so far.
 
@@ -71,6 +86,9 @@ class Evaluator:
             network's own, with nothing left out.
         widths: Its groups of channels; behind the units' values ``Genes`` says of each how
             many of its channels go. None for a network without.
+
+    Raises:
+        SelectError: Dense layers are zeros of the typical sizes, and the data has others.
 
     Attributes:
         unit_rows: Rows that went through a unit's branch, summed over units and
@@ -87,6 +105,7 @@ class Evaluator:
         base: NetworkNorms | None = None,
         widths: WidthOffer | None = None,
     ) -> None:
+        _check_sizes(graph, units, reestimate)
         self._model = graph.model
         self._widths = widths
         groups = () if widths is None else widths.groups
