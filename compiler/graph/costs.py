@@ -24,8 +24,8 @@ def node_macs(node: ir.Node) -> int:
     """Returns the multiply-accumulate operations of one run of ``node``.
 
     Counted for convolutions, matrix products and recurrent layers, as is usual (bias, norms
-    and activations cost none); a dynamic batch counts as 1. A node whose shapes are unknown
-    counts as 0.
+    and activations cost none); a free batch counts as 1, another free dimension as its
+    typical size. A node whose shapes are unknown counts as 0.
     """
     operator = node.op_type
     if operator in _KERNEL_OPERAND:

@@ -36,7 +36,7 @@ _LEAST_RUNS = 30
 def measure_latencies(backend: Backend, inputs: Mapping[str, Case]) -> dict[str, Latency]:
     """Returns every engine's latency with the threads of ``backend``, by graph.
 
-    ``inputs`` is what each graph runs on: of the golden input with the typical batch.
+    ``inputs`` is what each graph runs on: of the golden input with the typical sizes.
 
     The engines take turns in up to five passes, so that a change of the clock rate
     meets all of them; a quantile is the median of those of the passes, so that what disturbs

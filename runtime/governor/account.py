@@ -146,7 +146,7 @@ def call_ends(
 
 
 def call_took(account: Account, took_ms: float) -> Account:
-    """Returns the account after a call that took so long, of the typical batch."""
+    """Returns the account after a call that took so long, of the typical sizes."""
     granted_ms = account.budget.average_latency_ms
     if granted_ms is None:
         return account

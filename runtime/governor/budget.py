@@ -66,7 +66,7 @@ class Budget:
         hard: Whether a route of several stages stops where its next stage is predicted to end
             too late, and answers with what it has; a router names nothing that would. It then
             fits if its first answer does.
-        average_latency_ms: What a call of the typical batch may take on average, in
+        average_latency_ms: What a call of the typical sizes may take on average, in
             milliseconds; other sizes count in proportion. Routers are met by moving their
             bias. None for no limit; not beside a limit of energy or power.
 

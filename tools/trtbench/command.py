@@ -333,7 +333,7 @@ def _check_table(asked: Asked, whole: bool, typical: bool) -> None:
     Args:
         asked: What was asked for.
         whole: Whether all configurations are measured.
-        typical: Whether the inputs are of the typical batch.
+        typical: Whether the inputs are of the typical sizes.
     """
     refused = {
         "writes what the runtime's own calls take. Leave out"
@@ -347,7 +347,7 @@ def _check_table(asked: Asked, whole: bool, typical: bool) -> None:
         "with --baseline plain calls take turns with those of something else, and find its"
         " data in the caches. Leave one of them out.": asked.baseline,
         "writes a table of all configurations. Leave out --configurations.": not whole,
-        "writes the table of the typical batch. Give inputs of that size, or none; `skipc"
+        "writes the table of the typical sizes. Give inputs of those, or none; `skipc"
         " show` names it.": not typical,
     }
     _refuse(click.UsageError, {f"--update: {why}": holds for why, holds in refused.items()})

@@ -43,7 +43,7 @@ def doubts(report: Report) -> tuple[str, ...]:
         (
             "phases measured without a CUDA graph",
             ungraphed if way is not None and way.graph else [],
-            "None could be captured, or the inputs are not of the typical batch.",
+            "None could be captured, or the inputs are not of the typical sizes.",
         ),
         (
             f"enqueueing takes more than {_MOST_ENQUEUEING} of the computation's median",

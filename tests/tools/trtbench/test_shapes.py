@@ -101,4 +101,4 @@ def test_a_dynamic_batch_is_measured_beside_its_baselines(tmp_path: Path) -> Non
     assert report.regime.inputs == {"images": "3x3x8x8 float32"}
     assert report.plain_not_run == ""
     assert all(entry.plain for entry in report.configurations)
-    assert "the table of the typical batch" in told_late(trtbench(path, "--update", *shape))
+    assert "the table of the typical sizes" in told_late(trtbench(path, "--update", *shape))
