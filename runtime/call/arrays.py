@@ -35,7 +35,7 @@ class InputChecker:
     reading each array once more.
 
     Raises:
-        ChoiceError: ``nan`` is neither.
+        ChoiceError: ``nan`` is neither, or ``dimensions`` are not those that shapes name.
     """
 
     def __init__(
@@ -53,6 +53,11 @@ class InputChecker:
         self.dynamic = bool(self._free)
         """Whether there are free dimensions."""
         places = {size: (name, axis) for name, axis, size in self._free}
+        if places.keys() != self._dimensions.keys():
+            raise ChoiceError(
+                f"the inputs name the free dimensions {sorted(places)}, but sizes are given of"
+                f" {sorted(self._dimensions)}. Give a Dimension for each of them."
+            )
         self._places = [places[each.name] for each in dimensions]
         self._only = inputs[0].name if len(inputs) == 1 else None
 

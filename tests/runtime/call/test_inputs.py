@@ -108,6 +108,20 @@ def test_nan_policy_names_its_choices():
         InputChecker([IMAGES], (), "rase")
 
 
+def test_dimensions_are_those_that_shapes_name():
+    with pytest.raises(ChoiceError, match=r"free dimensions \['N'\], but .* of \['T'\]"):
+        InputChecker([IDS], (Dimension("T", 1, 2, 4),))
+
+
+def test_a_dimension_has_one_size_within_an_input_too():
+    square = InputChecker([TensorSpec("x", "bool", ("T", "T"))], (Dimension("T", 2, 2, 6, 2),))
+    assert square.sizes(square.check(np.zeros((4, 4), np.bool_))) == (4,)
+    with pytest.raises(InputError, match=r"input 'x' differs in T: 4 and 6"):
+        square.check(np.zeros((4, 6), np.bool_))
+    with pytest.raises(InputError, match=r"\(T, T\) with T from 2 to 6 in steps of 2"):
+        square.check(np.zeros((5, 5), np.bool_))
+
+
 def test_sample_fits_at_the_typical_batch(text):
     sample = text.sample()
     assert sample["ids"].shape == (2, 8)
