@@ -38,7 +38,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Problem, SelectOp
     checkpoint: Path = tmp_path_factory.mktemp("int8") / "net.pt"
     torch.save(net().state_dict(), checkpoint)
     inputs = (TensorSpec("images", "float32", (1, 1, 8, 8)),)
-    supernet = ExportedOnce(net(), inputs, None, None, "net", {})
+    supernet = ExportedOnce(net(), inputs, (), None, "net", {})
     data = DataOptions("digits", samples=90)
     options = SelectOptions(data, axes=("skip", "precision"), norm=NormMode.SCALAR)
     return open_problem(supernet, checkpoint, options, Silent()), options
@@ -85,7 +85,7 @@ def test_operations_do_not_tell_int8_from_float32(
 
 def test_without_data_nothing_is_decided() -> None:
     inputs = (TensorSpec("images", "float32", (1, 1, 8, 8)),)
-    family = open_family(ExportedOnce(net(), inputs, None, None, "net", {}))
+    family = open_family(ExportedOnce(net(), inputs, (), None, "net", {}))
     searched = replace(family, searched=frozenset({"precision"}))
     assert searched.genes == ()
     assert Precision.INT8.is_int8
