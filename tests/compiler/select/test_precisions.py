@@ -59,7 +59,7 @@ def test_what_is_scored_in_int8_is_what_is_built(
     reestimate = dict(opened.data.parts.reestimate.inputs)
     network = opened.family.network
     assert network.batch is None
-    cases = calibration_cases(reestimate, network.inputs, None)
+    cases = calibration_cases(reestimate, network.inputs, ())
     norms = opened.norms({"a": both})
     own = replace(network, calibration=Calibration(cases, Int8Form()))
     family = replace(opened.family, network=own).with_norms(norms)
