@@ -33,7 +33,8 @@ NORMS = ("bottleneck", "squeeze-excite", "pre-activation", "dense")
 def samples_of(graph, high=None, rows=ROWS):
     sizes = [spec.shape[0] for spec in graph.inputs if isinstance(spec.shape[0], int)]
     per = max(sizes, default=1)
-    cases = [draw_inputs(graph.inputs, {"N": 1}, seed, high) for seed in range(-(-rows // per))]
+    count, sizes = -(-rows // per), {"N": 1}
+    cases = [draw_inputs(graph.inputs, sizes, seed, high) for seed in range(count)]
     inputs = {name: np.concatenate([case[name] for case in cases]) for name in cases[0]}
     return Samples(inputs, np.zeros(len(next(iter(inputs.values())))))
 
