@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipc.compiler.verify.golden import resized
-from skipc.runtime.bundle.tensors import BATCH, corner_sizes, typical_sizes
+from skipc.runtime.bundle.tensors import BATCH, at_sizes, corner_sizes, typical_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +70,6 @@ def calibration_cases(
         rows = sizes.get(BATCH, usual)
         take = np.arange(start, start + rows) % count
         case = {name: array[take] for name, array in samples.items()}
-        cases.append(resized(case, inputs, sizes))
+        cases.append(at_sizes(case, inputs, sizes))
         start += rows
     return tuple(cases)

@@ -12,7 +12,7 @@ from skipc.runtime.bundle.tensors import BATCH, corner_sizes, typical_sizes
 from skipc.runtime.errors import InputError, choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx_ir as ir
@@ -66,18 +66,6 @@ def random_cases(
 def _between(dimension: Dimension, rng: np.random.Generator) -> int:
     low, high = dimension.minimum // dimension.step, dimension.maximum // dimension.step
     return int(rng.integers(low, high + 1)) * dimension.step
-
-
-def resized(case: Case, specs: Iterable[TensorSpec], sizes: Sizes) -> Case:
-    """Returns inputs at other sizes of some free dimensions: cut, or repeated."""
-    made = dict(case)
-    for spec in specs:
-        for axis, size in enumerate(spec.shape):
-            if isinstance(size, str) and size in sizes:
-                array = made[spec.name]
-                places = np.arange(sizes[size]) % array.shape[axis]
-                made[spec.name] = np.ascontiguousarray(np.take(array, places, axis))
-    return made
 
 
 def data_cases(

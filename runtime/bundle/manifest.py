@@ -280,20 +280,17 @@ class Manifest:
 
     def _check_dimensions(self, where: str) -> None:
         known = {dimension.name for dimension in self.dimensions}
-        tensors = [*self.inputs, *self.outputs]
-        tensors += [spec for graph in self.graphs for spec in (*graph.inputs, *graph.outputs)]
+        ends = [self.inputs, self.outputs]
+        ends += [each for graph in self.graphs for each in (graph.inputs, graph.outputs)]
         named = _sizes_in(self.inputs)
         for name in sorted(named - known):
             raise FormatError(f"{where}: a shape names {name!r}, which is no dimension.")
         for name in sorted(known - named):
             raise FormatError(f"{where}: no input has the dimension {name!r}.")
-        for size in sorted(_sizes_in(tensors) - {UNKNOWN}):
-            of = names_in(size)
-            if of is None or not of <= known:
-                raise FormatError(
-                    f"{where}: a shape names {size[:80]!r}, which is no dimension, nor does it"
-                    " follow from some."
-                )
+        for size in sorted(set().union(*map(_sizes_in, ends)) - {UNKNOWN}):
+            if not known.issuperset(names_in(size) or {""}):
+                text = f"{size[:80]!r}, which is no dimension, nor does it follow from some."
+                raise FormatError(f"{where}: a shape names {text}")
 
     def _check_graphs(self, where: str) -> None:
         networks = {network.name for network in self.networks}

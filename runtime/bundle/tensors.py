@@ -15,6 +15,8 @@ from .sizes import size_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
+
 DTYPES = (
     *("bool", "float16", "float32", "float64"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -170,6 +172,20 @@ def sizes_of(arrays: Mapping[str, Any], specs: Iterable[TensorSpec]) -> dict[str
         for found, size in zip(arrays[spec.name].shape, spec.shape, strict=True)
         if isinstance(size, str)
     }
+
+
+def at_sizes(
+    arrays: Mapping[str, NDArray[Any]], specs: Iterable[TensorSpec], sizes: Sizes
+) -> dict[str, NDArray[Any]]:
+    """Returns inputs at other sizes of some free dimensions: cut, or repeated."""
+    made = dict(arrays)
+    for spec in specs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str) and size in sizes:
+                array = made[spec.name]
+                places = np.arange(sizes[size]) % array.shape[axis]
+                made[spec.name] = np.ascontiguousarray(np.take(array, places, axis))
+    return made
 
 
 def misfit(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skipc.compiler.bundle.array_files import read_arrays
-from skipc.compiler.verify.golden import resized
+from skipc.runtime.bundle.tensors import at_sizes
 from skipc.runtime.call.arrays import InputChecker
 from skipc.runtime.errors import ChoiceError, InputError, choices_text
 
@@ -112,7 +112,7 @@ def cases_of(bundle: Bundle, shapes: Shapes) -> Sequence[Arrays]:
                     " size."
                 )
     sizes = {free: given for free, (_, given) in asked.items()}
-    return [resized(dict(case), specs.values(), sizes) for case in typical_cases(bundle)]
+    return [at_sizes(case, specs.values(), sizes) for case in typical_cases(bundle)]
 
 
 def _free_sizes(

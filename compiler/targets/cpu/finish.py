@@ -31,11 +31,11 @@ from skipc.compiler.targets.latency import (
     measured_sizes,
 )
 from skipc.compiler.targets.options import Int8Form
-from skipc.compiler.verify.golden import resized
 from skipc.runtime.backends.host import default_threads, host_key
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
 from skipc.runtime.bundle.gates import EVERYTHING, THRESHOLDS
+from skipc.runtime.bundle.tensors import at_sizes
 from skipc.runtime.errors import install_text
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def build_engines(
         fed = _checked(bundle, checking, made.outputs, inputs)
         specs, sizes = bundle.manifest.inputs, measured_sizes(bundle.manifest.dimensions)
         sized = [
-            (at, reads_of(bundle, checking.load, resized(inputs[0], specs, at)))
+            (at, reads_of(bundle, checking.load, at_sizes(inputs[0], specs, at)))
             for at in sizes
         ]
     # What gates decide for noise says nothing: measured is all that the cap lets run.

@@ -20,13 +20,12 @@ from skipc.compiler.targets.latency import (
 )
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.plan import PlanSettings, build_plan, parse
-from skipc.compiler.verify.golden import resized
 from skipc.runtime.backends.cuda import open_cuda
 from skipc.runtime.backends.tensorrt.backend import Plan, TensorRT
 from skipc.runtime.backends.tensorrt.buffers import Shapes
 from skipc.runtime.backends.tensorrt.library import open_library
 from skipc.runtime.bundle.sizes import UNKNOWN
-from skipc.runtime.bundle.tensors import Dimension, TensorSpec, sizes_of
+from skipc.runtime.bundle.tensors import Dimension, TensorSpec, at_sizes, sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +115,10 @@ class Gpu:
             reads = {name: each.inputs for name, each in examined.items()}
             rows, case = measure_latencies(backend, reads), bundle.golden_inputs()[0]
             others = [
-                (at, reads_of(bundle, backend.load, resized(case, bundle.manifest.inputs, at)))
+                (
+                    at,
+                    reads_of(bundle, backend.load, at_sizes(case, bundle.manifest.inputs, at)),
+                )
                 for at in measured_sizes(bundle.manifest.dimensions)
             ]
             return rows, measure_by_size(backend, rows, reads, others)
