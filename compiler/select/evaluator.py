@@ -87,9 +87,6 @@ class Evaluator:
         widths: Its groups of channels; behind the units' values ``Genes`` says of each how
             many of its channels go. None for a network without.
 
-    Raises:
-        SelectError: Dense layers are zeros of the typical sizes, and the data has others.
-
     Attributes:
         unit_rows: Rows that went through a unit's branch, summed over units and
             configurations: the work that configurations share or do not.

@@ -93,8 +93,7 @@ class Controller:
         """Returns what the call that begins now runs, and what it is granted.
 
         ``deadline_ms`` is what it may take instead of the budget's latency, ``hard`` whether
-        that is hard instead of what the budget says; ``sizes`` are those of the free
-        dimensions.
+        that is hard instead of what the budget says; ``sizes`` are the call's free ones.
 
         Raises:
             BudgetError: ``strict`` is set and nothing is predicted to fit.
