@@ -50,7 +50,8 @@ from skipc.compiler.verify.golden import draw_inputs
 from skipc.compiler.verify.numerics import difference, least_around_one, ranges_of
 from skipc.compiler.verify.onnx_reference import OnnxReference, run_graph
 from skipc.compiler.verify.torch_reference import TorchReference, joins_of, values_of
-from skipc.runtime.bundle.tensors import typical_sizes
+from skipc.runtime.bundle.tensors import BATCH, typical_sizes
+from skipc.runtime.errors import reason_of, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,8 +185,9 @@ def _observe_outputs(model: ir.Model, supernet: OnnxSupernet) -> None:
     by its name, one that follows otherwise has none.
     """
     free, outputs = supernet.dimensions, model.graph.outputs
-    known = {each.name for each in free} if free else set()
-    if all(each.dtype and each.shape and _is_known(each.shape, known) for each in outputs):
+    known = {each.name for each in free}
+    told = all(each.dtype and each.shape and _is_known(each.shape, known) for each in outputs)
+    if told and known <= {BATCH}:
         return
     usual = typical_sizes(free)
     sizes = [usual] * 3 + [
@@ -197,8 +199,15 @@ def _observe_outputs(model: ir.Model, supernet: OnnxSupernet) -> None:
             model, [draw_inputs(supernet.inputs, at, seed) for seed, at in enumerate(sizes)]
         )
     # What the network may be given is not known here, e.g. the largest index of a table.
-    except Exception:
-        return
+    except Exception as cause:
+        if known <= {BATCH}:
+            return
+        ranges = " ".join(f"--dim {each.name}={each.range}" for each in free)
+        raise SupernetError(
+            f"{supernet.source}: does not run at all ends of {ranges}:"
+            f" {sentence(reason_of(cause))} Give sizes that it takes; a fourth number is a"
+            " step: --dim H=160:320:640:32."
+        ) from cause
     for value in outputs:
         seen = [answer[str(value.name)] for answer in answers]
         value.shape = None

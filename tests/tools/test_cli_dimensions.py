@@ -140,3 +140,18 @@ def test_the_report_has_a_table_of_sizes(built: Path) -> None:
 def test_mistakes_are_told(folder: Path, words: tuple[str, ...], says: str) -> None:
     ended = skipc("units", folder / "net.onnx", *words)
     assert says in told(ended)
+
+
+def test_an_onnx_file_that_does_not_run_at_the_ends_is_told(tmp_path: Path) -> None:
+    given, made = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, "w"]), ("y", None))
+    )
+    table = numpy_helper.from_array(np.ones((1, 8), np.float32), "places")
+    node = helper.make_node("Add", ["x", "places"], ["y"])
+    graph = helper.make_graph([node], "net", [given], [made], [table])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "n.onnx")
+    said = told(skipc("units", tmp_path / "n.onnx", "--dim", "w=4:8:12"))
+    assert "n.onnx: does not run at all ends of --dim w=4:8:12: " in said
+    assert "a fourth number is a step" in said

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from skipc.runtime.bundle.tensors import Dimension, Sizes
 
+_SMALL = 1024
+"""Elements: sizes are computed from such tensors."""
+
 BATCH_ONE_KEY = "skipc.shape_at_batch_one"
 """Metadata of a value: its dimensions for a batch of one, joined by commas."""
 
@@ -55,6 +58,8 @@ class SizeAtBatchOnePass(RewritePass):
 
 def shapes_at(model: ir.Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of inputs and of what nodes compute, by name, as far as known."""
+    from onnxscript.optimizer import fold_constants  # costs are counted without it
+
     copy = model.clone()
     for value in copy.graph.inputs:
         if value.shape is not None:
@@ -67,7 +72,18 @@ def shapes_at(model: ir.Model, sizes: Sizes) -> dict[str, tuple[int, ...]]:
             value.shape = None
     # An operator that onnx does not know leaves its sizes open.
     common.ShapeInferencePass(check_type=False, strict_mode=False)(copy)
-    values = [*copy.graph.inputs, *(v for node in copy.graph for v in node.outputs)]
+    found = _known(copy)
+    if len(found) < len(copy.graph.inputs) + sum(len(node.outputs) for node in copy.graph):
+        # Sizes that the graph computes are constants at these ones.
+        fold_constants(
+            copy, onnx_shape_inference=True, input_size_limit=_SMALL, output_size_limit=_SMALL
+        )
+        found = {**_known(copy), **found}
+    return found
+
+
+def _known(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    values = [*model.graph.inputs, *(v for node in model.graph for v in node.outputs)]
     return {
         str(value.name): tuple(int(dim) for dim in value.shape)  # type: ignore[arg-type]
         for value in values
