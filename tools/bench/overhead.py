@@ -54,6 +54,7 @@ def bars() -> list[Bar]:
         _governor("a latency budget", _LATENCY),
         _governor("an energy budget", _ENERGY),
         _many(),
+        _yardstick(),
     ]
 
 
@@ -62,6 +63,17 @@ def _engine(name: str, budget: Budget, limit_us: float) -> Bar:
     what = f"AdaptiveEngine per call, {name}"
     with _opened(_POINTS, budget) as call:
         return Bar("null backend", what, _per_call_us(call), limit_us, unit="µs")
+
+
+def _yardstick() -> Bar:
+    """Times what no change of ours makes faster: microseconds are those of a machine."""
+    what = "1,000 turns of an empty loop, to compare machines by"
+    return Bar("null backend", what, _per_call_us(_turn), None, unit="µs")
+
+
+def _turn() -> None:
+    for _ in range(1000):
+        pass
 
 
 def _many() -> Bar:
