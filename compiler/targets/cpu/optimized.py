@@ -26,8 +26,10 @@ LEFT_ALONE = ("SkipLayerNormFusion",)
 """Fusions that are not made. This one takes a transformer's last addition alone, as the others
 are read twice: which one is the last depends on what a configuration skips, and the fused form
 rounds otherwise, so that one session could not have the bits of them all."""
-LEFT_ALONE_IN_INT8 = ("MatMulAddFusion",)
-"""Made of products whose operands are int8, it leaves them to be computed in float32."""
+LEFT_ALONE_IN_INT8 = ("MatMulAddFusion", "QDQPropagationTransformer")
+"""Made of products whose operands are int8, the first leaves them to be computed in float32.
+The second rounds before pooling where a float32 layer is pooled: on integers whose layout the
+kernel is slow in, which took three times as long as all the rest of ResNet's stem."""
 _ERRORS_ONLY = 3
 
 
