@@ -1,8 +1,9 @@
 """Gates while they are trained: hard decisions, with the gradients of soft ones.
 
 The parts are known ones: a recurrent cell that the gates share (SkipNet, Wang et al. 2018),
-decisions with logistic noise and straight-through gradients (Jang et al. 2017), and a penalty
-on compute whose sign flips at the target, like a thermostat.
+decisions with logistic noise and straight-through gradients (Jang et al. 2017), and a price of
+compute that is moved until so much runs as is to. A penalty of one strength whose sign flips
+at the target drowns what answers say: which units it closes is then left to chance.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ HIDDEN = 8
 """Numbers that the cell hands from gate to gate."""
 _OPEN = 2.0
 """Where scores begin: a unit runs for seven of eight rows, in spite of the noise."""
-_PENALTY = 10.0
-"""Of all of the network's operations, in units of the cross-entropy."""
+_PRICE_STEP = 0.3
+_PRICE_GAIN = 10.0
+"""How the price of all of a network's operations, in units of the cross-entropy, follows what
+runs beyond the target: a controller's integral and proportional part."""
 NEARLY_ALL = 0.95
 """What runs at first; at all of it scores would grow for ever, and hardly come back."""
 _NOISY_SHARE = 0.5
@@ -53,6 +56,8 @@ class Cell(nn.Module):
         self.score = nn.Linear(HIDDEN, 1, bias=False)
         self.offsets = nn.Parameter(torch.full((len(channels),), _OPEN))
         self.bias, self.cap = 0.0, len(channels)
+        self.price = 0.0
+        """Of compute while training; below 0 where too little runs."""
         self.noise = 1.0
         """Of decisions while training; the last ones are made without, as later on."""
 
@@ -148,12 +153,16 @@ def gated_loss(
     target: float,
     smoothing: float,
 ) -> torch.Tensor:
-    """Returns the cross-entropy and what compute costs, or pays where too little runs."""
+    """Returns the cross-entropy and what compute costs, or pays where too little runs.
+
+    Moves the price for the next step.
+    """
     scores, runs = answered
     compute = compute_of(model, runs)
-    sign = torch.sign(compute.detach() - target)
+    beyond = float(compute.detach()) - target
+    model.cell.price += _PRICE_STEP * beyond
     entropy = functional.cross_entropy(scores, labels, label_smoothing=smoothing)
-    return entropy + _PENALTY * sign * compute
+    return entropy + (model.cell.price + _PRICE_GAIN * beyond) * compute
 
 
 @dataclass(frozen=True, slots=True)
