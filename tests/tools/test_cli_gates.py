@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from skipc.runtime.backends import Engine
 
 BATCH = (Dimension("N", 1, 2, 4),)
+HOW = ("--input", "images=Nx1x8x8", "--batch", "1:2:4")
 UNITS = ("stages.0.0", "stages.1.0", "stages.2.0")
 FRONT = {
     "format": "skipc.front/2",
@@ -70,8 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_gates(path / "ckpt.pt", random_gates(_network(path)))
     (path / "front.json").write_text(json.dumps(FRONT), encoding="utf-8")
     ended = skipc(
-        *("build", path / "ckpt.pt", "--front", path / "front.json", "--target", "cpu"),
-        *("--input", "images=Nx1x8x8", "--batch", "1:2:4"),
+        *("build", path / "ckpt.pt", "--front", path / "front.json", "--target", "cpu", *HOW),
     )
     assert ended.code == 0, ended.err
     return path
@@ -248,6 +248,6 @@ def test_what_cannot_be_trained_is_refused(
     folder: Path, options: list[str], says: str
 ) -> None:
     told = mistake(
-        "gates", folder / "ckpt.pt", "--data", "digits", "--samples", "60", *options
+        "gates", folder / "ckpt.pt", "--data", "digits", "--samples", "60", *HOW, *options
     )
     assert says in told

@@ -251,7 +251,7 @@ def test_mistakes_are_told_in_one_message(trained, tmp_path, arguments, fragment
 def test_transformer_has_no_norms_to_estimate(tmp_path):
     made = skipc(
         "train", "stochastic-depth", "--network", "vit", "--epochs", 1, "--out", tmp_path,
-        "--network-arg", "width=16", "--network-arg", "depth=2",
+        "--network-arg", "width=16", "--network-arg", "depth=1",
     )  # fmt: skip
     assert made.code == 0, made.err
     found = selected(tmp_path, tmp_path / "f.json")
