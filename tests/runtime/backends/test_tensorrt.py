@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from skipc.compiler.targets import finish
-from skipc.runtime import AdaptiveEngine, Budget
+from skipc.runtime import AdaptiveEngine, Budget, Dimension
 from skipc.runtime.backends import open_backend
 from skipc.runtime.backends.cuda.device_arrays import DeviceArray
 from skipc.runtime.bundle import Bundle
@@ -393,3 +394,30 @@ def test_a_failing_gpu_call_names_the_configuration(bundle: Bundle, gpu: FakeGpu
         ):
             engine(images(1))
         assert engine(images(1)).shape == (1, 10)
+
+
+def test_free_dimensions_beside_the_batch_have_room_and_their_own_sizes(
+    tmp_path: Path, gpu: FakeGpu
+) -> None:
+    weights = numpy_helper.from_array(np.ones((4, 2, 3), np.float32), "w")
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], strides=[2], pads=[1, 1])
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["N", 2, "T"]), ("y", ["N", 4, "(T-1)//2+1"]))
+    )
+    graph = helper.make_graph([conv], "full", [x], [y], [weights])
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    random = np.random.default_rng(0)
+    sizes = (1, 6), (1, 4), (3, 11)
+    cases = [{"x": random.normal(size=(n, 2, t)).astype(np.float32)} for n, t in sizes]
+    free = (Dimension("N", 1, 1, 3), Dimension("T", 4, 6, 11))
+    opened = write_onnx_bundle(tmp_path / "b.skipc", {"full": model}, cases, free)
+    finish(opened.path, "tensorrt")
+    (entry,) = opened.engine_set("tensorrt").engines
+    assert [tuple(row.sizes.values()) for row in entry.by_size] == [
+        *((1, 4), (3, 6), (1, 11), (3, 11)),
+    ]
+    with AdaptiveEngine.open(opened.path) as engine:
+        for inputs, expected in zip(cases, opened.golden_outputs("full"), strict=True):
+            assert np.array_equal(engine(inputs["x"]), expected["y"])
