@@ -122,7 +122,7 @@ def _late(
 ) -> Decision:
     """Returns the decision where none is in time as surely as the quantile says."""
     latency, points = state.latency, [point for point, _ in candidates]
-    level, scatter, _, _ = latency.next_phase
+    level, scatter, _ = latency.next_phase
     medians_ms = typical_ms(points, latency._replace(log_slowdown=level))
     kept = [
         kept_share(point, ms, scatter, latency.stalls, limit_ms)
@@ -161,7 +161,7 @@ def _admitted(
     rank = ceiling.rank if limit_ms == ceiling.limit_ms else math.inf
     if all(point.rank <= rank for point, _ in fitting):
         return fitting
-    rises = ceiling.may_rise(now_s, latency.observed, latency.quickened, quantile)
+    rises = ceiling.may_rise(now_s, latency.observed, latency.shifted, quantile)
     climb = math.log(limit_ms) - CLIMB_MARGIN if rises else -math.inf
     admitted = [(point, log) for point, log in fitting if point.rank <= rank or log <= climb]
     if not admitted:

@@ -4,7 +4,7 @@ The ceiling has a hysteresis, so that it does not flap. Down at once, up slowly:
 configuration that no longer fits is left with the next call; one that fits again is admitted
 only with a margin and after a dwell. The dwell doubles each time that what was admitted had to
 be left again soon, and starts small again when it lasted. There is no dwell where the device
-itself has become faster at once since, as beside a process that comes and goes:
+itself has become slower or faster at once since, as beside a process that comes and goes:
 climbing then costs one late call when it slows again, which may be as often as
 ``LATE_SHARES`` of what the quantile lets be late.
 """
@@ -44,15 +44,15 @@ class Ceiling:
     climbed_at: float = -math.inf
     fell_at: float = math.inf
 
-    def may_rise(self, now_s: float, observed: int, quickened: int, quantile: float) -> bool:
+    def may_rise(self, now_s: float, observed: int, shifted: int, quantile: float) -> bool:
         """Tells whether more may be admitted, once it fits with a margin.
 
-        ``observed`` calls were seen so far, ``quickened`` as the device became faster at once.
+        ``observed`` calls were seen so far, ``shifted`` when the device changed at once last.
         """
         if now_s >= self.climb_from_s:
             return True
         seldom = (observed - self.climbed_at) * LATE_SHARES * (1 - quantile) >= 1
-        return seldom and quickened > self.fell_at
+        return seldom and shifted > self.fell_at
 
 
 def ceiling_after(

@@ -155,7 +155,7 @@ class Kept:
 
     def _may_climb(self, latency: LatencyEstimate, ceiling: Ceiling, now_s: float) -> bool:
         """Tells whether something that waits may be admitted."""
-        seen, quantile = (latency.observed, latency.quickened), self.budget.quantile
+        seen, quantile = (latency.observed, latency.shifted), self.budget.quantile
         if not ceiling.may_rise(now_s, *seen, quantile):
             return False
         least, _ = self._moved(latency, self._state.latency)

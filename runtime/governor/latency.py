@@ -13,20 +13,19 @@ configuration's residual x noise, and sometimes a stall on top:
   time on one configuration says nothing about it, nor does a switch within a change. It takes
   a tenth of the deviation, which counts as twofold at most. The residuals' geometric mean
   stays 1.
-- The *scatter* is the standard deviation of the noise, by how far apart neighbouring calls
-  are: speeds that follow one another are no noise.
-- The *tail* is what a budget's quantile lies further out than the table says: a quantile
-  estimate by stochastic approximation (Robbins and Monro, 1951). A call above the prediction
-  lifts it by as much as a hundred calls below lower it, if the quantile is 0.99.
+- The *scatter* is the standard deviation of the noise, and the *tail* what a budget's quantile
+  lies further out than the table says. The tail is a quantile estimate by stochastic
+  approximation (Robbins and Monro, 1951): a call above the prediction lifts it by as much as
+  a hundred calls below lower it, if the quantile is 0.99.
 - *Stalls* (``stalls``) are counted apart, in milliseconds. Where they are more frequent than a
   quantile lets calls be late, the quantile is the median and a stall, and the tail that of the
   other calls. The more frequent they are, the more calls in a row it takes to tell a lasting
   slow-down from them.
 - *Phases*: scatter and tail belong to a slow-down. Where another process comes and goes, each
-  of the last few is found again with its own, once the last calls are likelier in it than in
-  the present one (Page's cumulative sum, 1954); what is likelier in another one moves nothing
-  of this one. Where a late call is rather the first of such a phase than a stall, the next
-  call is predicted as if it had come to stay.
+  of the last few is found again with its own. Where a late call is rather the first of such a
+  phase than a stall, the next call is predicted as if it had come to stay. A faster phase may
+  lie within the scatter of a slower one; it is found again once the last calls are more
+  likely in it (Page's cumulative sum, 1954), since nothing makes a single call faster.
 """
 
 from __future__ import annotations
@@ -55,18 +54,12 @@ MOST_IN_A_ROW = 5
 PHASES = 3
 LEAST_OF_PHASE = 5
 """Phases of fewer calls are not remembered."""
-NEARLY = 0.05
-"""Calls closer to the slow-down than this are of the present phase."""
 PHASE_WIDTH = 0.1
 """Slow-downs whose logarithms are closer than this are the same phase."""
 LIKELIER = math.log(100)
-"""By how much calls must be likelier in another phase: at least two of them ..."""
+"""By how much calls must be likelier in a faster phase: at least two of them ..."""
 LIKELIER_BY_A_CALL = math.log(20)
 """... since a single one says no more than that."""
-OF_ANOTHER = math.log(5)
-"""A call that is likelier in another phase by this says nothing about the present one."""
-KNOWN_CALLS = 10
-"""How many calls a phase that is found again counts as."""
 SCATTER_GAIN = 0.05
 SMALLEST_SCATTER = 0.01
 TAIL_GAIN = 0.1
@@ -82,8 +75,7 @@ _LOG_SLOWDOWN_LIMIT = math.log(SLOWDOWN_LIMIT)
 _LOG_STEP_LIMIT = math.log(RESIDUAL_STEP_LIMIT)
 _LOG_RESIDUAL_LIMIT = math.log(RESIDUAL_LIMIT)
 _SMALLEST_LOG = math.log(1e-9)
-_SQRT_2 = math.sqrt(2)
-_NORMAL_OVER_MEAN_APART = math.sqrt(math.pi) / 2
+_NORMAL_OVER_MEAN_DEVIATION = math.sqrt(math.pi / 2)
 
 
 class Phase(NamedTuple):
@@ -92,7 +84,6 @@ class Phase(NamedTuple):
     log_slowdown: float
     scatter: float
     tail: float
-    calls: int = JUMP_CALLS
 
 
 class LatencyEstimate(NamedTuple):
@@ -101,7 +92,7 @@ class LatencyEstimate(NamedTuple):
     Attributes:
         log_slowdown: Measured over tabled latency, shared by all configurations.
         log_residuals: What each configuration alone deviates by, by name.
-        scatter: Standard deviation of the noise.
+        scatter: Standard deviation of the measurements around the slow-down.
         tail: What the 0.99 quantile lies further out than the table says.
         settled_tail: The tail before ``row`` began.
         calls: How many calls the slow-down is the mean of; no more than ``MEAN_OF``, and 0
@@ -113,10 +104,9 @@ class LatencyEstimate(NamedTuple):
         held_ms: By how much those of them took longer that may have been held up.
         stalls: What is known of stalls.
         phases: Slow-downs before this one, the last one first.
-        quickened: What ``observed`` was when the device became faster at once.
-        likelier: By how much the last calls are likelier in each of ``phases``, as a
-            logarithm; at least 0, and empty where it is that in all.
-        before: The last measurement that counted for the slow-down.
+        shifted: What ``observed`` was when the slow-down started anew.
+        quicker: By how much the last calls are likelier in the last of the faster phases,
+            as a logarithm; at least 0.
     """
 
     log_slowdown: float
@@ -131,9 +121,8 @@ class LatencyEstimate(NamedTuple):
     held_ms: tuple[float, ...] = ()
     stalls: Stalls = Stalls()
     phases: tuple[Phase, ...] = ()
-    quickened: int = 0
-    likelier: tuple[float, ...] = ()
-    before: float = 0.0
+    shifted: int = 0
+    quicker: float = 0.0
 
     @property
     def slowdown(self) -> float:
@@ -164,7 +153,7 @@ class LatencyEstimate(NamedTuple):
     @property
     def next_phase(self) -> Phase:
         """What the next call is predicted with; cautious where a slower phase may begin."""
-        now = Phase(self.log_slowdown, self.scatter, self.tail, self.calls)
+        now = Phase(self.log_slowdown, self.scatter, self.tail)
         if not self.held_ms or self.stalls.shifts <= self.stalls.stalled:
             return now
         return max((now._replace(log_slowdown=self.row[-1]), *self.phases))
@@ -205,7 +194,7 @@ def predict_logs(
     """Returns the logarithms of ``predict_ms``, which are cheaper to compare."""
     level, tail, residuals = estimate.log_slowdown, estimate.tail, estimate.log_residuals
     if estimate.held_ms:
-        level, _, tail, _ = estimate.next_phase
+        level, _, tail = estimate.next_phase
     held_ms = estimate.stalls.quantile_ms(deviations)
     learnt = tail * (deviations / DEVIATIONS_AT_99)
     near, far = spread_of(deviations)
@@ -271,7 +260,7 @@ def observe(
     standard deviations: ``Budget.deviations``.
     """
     (level, residuals, scatter, tail, settled, calls, observed, last,
-     row, held_ms, stalls, phases, quickened, likelier, before) = estimate  # fmt: skip
+     row, held_ms, stalls, phases, shifted, quicker) = estimate  # fmt: skip
     name, upto = point.configuration, point.log_upto[stage]
     expected = upto + residuals[name]
     measured = math.log(latency_ms) if latency_ms > 0 else _SMALLEST_LOG
@@ -279,30 +268,27 @@ def observe(
     if not -_LOG_SLOWDOWN_LIMIT <= seen <= _LOG_SLOWDOWN_LIMIT:
         seen = _clamp(seen, _LOG_SLOWDOWN_LIMIT)
     if not calls:
-        return estimate._replace(log_slowdown=seen, calls=1, configuration=name, before=seen)
+        return estimate._replace(log_slowdown=seen, calls=1, configuration=name)
     off, far = seen - level, JUMP_SCATTERS * scatter
-    distance, was_row, is_held, elsewhere = abs(off), bool(row), False, False
-    if distance > far or row or likelier or (phases and distance > NEARLY):
+    distance, is_held, was_row = abs(off), False, bool(row)
+    if distance <= far or (row and (row[-1] > level) != (off > 0)):
+        usual = stalls is STEADY and not row
+        stalls = stalls if usual else after_calls(stalls, held_ms)  # no phase, then
+        row = held_ms = ()
+    if distance > far:
         is_held = off > HELD_UP and off > HELD_UP_SCATTERS * scatter
-        if phases:
-            likelier, elsewhere = _likelier(estimate, seen, is_held)
-            if max(likelier, default=0.0) >= LIKELIER:
-                found = phases[likelier.index(max(likelier))]
-                settled = settled if row else tail
-                return _shifted(estimate, found, seen, name, settled, bool(held_ms))
-        if distance <= far or (row and (row[-1] > level) != (off > 0)):
-            stalls = after_calls(stalls, held_ms)  # no phase, then
-            row = held_ms = ()
-        if distance > far:
-            settled = settled if row else tail
-            row = (*row, seen)
-            if is_held:
-                held_ms = (*held_ms, latency_ms - math.exp(level + expected))
-            if len(row) >= _enough(row, held_ms, stalls):
-                found, held_up = _phase_of(row, estimate), len(held_ms) == len(row)
-                return _shifted(estimate, found, seen, name, settled, held_up)
-    elif stalls is not STEADY:
-        stalls = after_calls(stalls, ())
+        settled = settled if row else tail
+        row = (*row, seen)
+        if is_held:
+            held_ms = (*held_ms, latency_ms - math.exp(level + expected))
+        if len(row) >= _enough(row, held_ms, stalls):
+            return _shifted(estimate, row, held_ms, name, settled)
+    if phases:
+        faster = next((p for p in phases if p.log_slowdown < level - PHASE_WIDTH), None)
+        quicker = 0.0 if faster is None else _likelier(faster, quicker, seen, level, scatter)
+        if faster is not None and quicker >= LIKELIER:
+            settled = settled if was_row else tail
+            return _shifted(estimate, (faster.log_slowdown,), (), name, settled)
     if last != name and last and calls > JUMP_CALLS and not was_row:
         stalled = is_held and stalls.likelier
         residuals = residuals if stalled else _with_deviation(residuals, name, off)
@@ -314,28 +300,25 @@ def observe(
             beyond = min(beyond, estimate.most_beyond)
         beyond += tail * reach
         beyond = beyond if beyond > 0 else 0.0
-        each = beyond / DEVIATIONS_AT_99
         gain = TAIL_GAIN * (1 + TAIL_LEARNING_CALLS / observed)
-        step = gain * reach * (scatter if scatter > each else each)
+        step = gain * reach * max(scatter, beyond / DEVIATIONS_AT_99)
         if off + (upto - point.log_p50) > beyond:
             tail = min(tail + step * quantile, LARGEST_TAIL)
         elif beyond > 0:
             tail += step * (quantile - 1)
     if calls < MEAN_OF:
         calls += 1
-    if not (is_held or elsewhere):
+    if not is_held:
         if distance > far:
-            off = _clamp(off, far)
+            off, distance = _clamp(off, far), far
         level += off / calls
-        apart, most = abs(seen - before), _SQRT_2 * far
-        apart = apart if apart < most else most
-        scatter += SCATTER_GAIN * (apart * _NORMAL_OVER_MEAN_APART - scatter)
-        scatter = scatter if scatter > SMALLEST_SCATTER else SMALLEST_SCATTER
-        before = seen
+        scatter += SCATTER_GAIN * (distance * _NORMAL_OVER_MEAN_DEVIATION - scatter)
+        if scatter < SMALLEST_SCATTER:
+            scatter = SMALLEST_SCATTER
     # Made as the constructor does, which is a function more; so are others of each call.
     return tuple.__new__(LatencyEstimate, (
         level, residuals, scatter, tail, settled if row else tail, calls, observed + 1, name,
-        row, held_ms, stalls, phases, quickened, likelier, before,
+        row, held_ms, stalls, phases, shifted, quicker,
     ))  # fmt: skip
 
 
@@ -349,81 +332,53 @@ def _enough(row: Sequence[float], held_ms: Sequence[float], stalls: Stalls) -> i
 
 
 def _likelier(
-    estimate: LatencyEstimate, seen: float, is_held: bool
-) -> tuple[tuple[float, ...], bool]:
-    """Returns by how much the calls up to this one are likelier in each of the phases.
-
-    Empty if in none; and whether this one is, so that it says nothing about the present one.
-    What may have been held up is no sign of a slower phase.
-    """
-    level, scatter, phases = estimate.log_slowdown, estimate.scatter, estimate.phases
-    here, found, clearly = (seen - level) / scatter, [], False
-    for phase, by in zip(phases, estimate.likelier or (0.0,) * len(phases), strict=True):
-        if is_held and phase.log_slowdown > level:
-            found.append(by)
-            continue
-        width = max(phase.scatter, NEARLY)
-        there = (seen - phase.log_slowdown) / width
-        more = math.log(scatter / width) + (here * here - there * there) / 2
-        found.append(max(by + _clamp(more, LIKELIER_BY_A_CALL), 0.0))
-        clearly |= more > OF_ANOTHER
-    return tuple(found) if any(found) else (), clearly
-
-
-def _phase_of(row: Sequence[float], estimate: LatencyEstimate) -> Phase:
-    """Returns the phase that calls in a row belong to: the nearest that is known, or another.
-
-    The change may have come within the first call: the last one tells best what it is.
-    """
-    nearest = min(
-        estimate.phases, key=lambda each: abs(each.log_slowdown - row[-1]), default=None
-    )
-    if nearest is not None:
-        width = max(JUMP_SCATTERS * nearest.scatter, PHASE_WIDTH)
-        if abs(nearest.log_slowdown - row[-1]) <= width:
-            return nearest
-    moved = sorted(row)[len(row) // 2]
-    return Phase(moved, estimate.scatter, estimate.settled_tail, JUMP_CALLS)
+    faster: Phase, before: float, seen: float, level: float, scatter: float
+) -> float:
+    """Returns by how much the calls up to this one are likelier in ``faster``, at least 0."""
+    width = max(faster.scatter, PHASE_WIDTH)
+    here, there = (seen - level) / scatter, (seen - faster.log_slowdown) / width
+    by = math.log(scatter / width) + (here * here - there * there) / 2
+    return max(before + _clamp(by, LIKELIER_BY_A_CALL), 0.0)
 
 
 def _shifted(
     estimate: LatencyEstimate,
-    found: Phase,
-    seen: float,
+    row: Sequence[float],
+    held_ms: Sequence[float],
     name: str,
     settled_tail: float,
-    held_up: bool,
 ) -> LatencyEstimate:
-    """Returns the estimate in another phase; ``held_up`` if it began as stalls do."""
-    level, observed = estimate.log_slowdown, estimate.observed + 1
-    left = Phase(level, estimate.scatter, settled_tail, estimate.calls)
-    known = tuple(
-        each for each in estimate.phases if each is not found and not _same(each, left)
-    )
-    if left.calls >= LEAST_OF_PHASE and not _same(left, found):
-        known = (left, *known)[:PHASES]
-    moved, scatter, tail, calls = found
+    """Returns the estimate from which on the slow-down is another one, seen in ``row``."""
+    level, count = estimate.log_slowdown, len(row)
+    before = Phase(level, estimate.scatter, settled_tail)
+    others = tuple(each for each in estimate.phases if not _same(each, level))
+    phases = others
+    if estimate.observed - estimate.shifted >= LEAST_OF_PHASE:
+        phases = (before, *others)[:PHASES]
+    # The change may have come within the first call: the last one tells best what it is.
+    again = next((each for each in others if _same(each, row[-1])), None)
+    moved = sorted(row)[(count - 1) // 2 if row[0] > level else count // 2]
+    moved, scatter, tail = again or before._replace(log_slowdown=moved)
     return estimate._replace(
         log_slowdown=moved,
         scatter=scatter,
         tail=tail,
         settled_tail=tail,
-        calls=max(min(calls, KNOWN_CALLS), JUMP_CALLS),
-        observed=observed,
+        calls=JUMP_CALLS,
+        observed=estimate.observed + 1,
         configuration=name,
         row=(),
         held_ms=(),
-        stalls=after_calls(estimate.stalls, (), shifts=held_up),
-        phases=known,
-        quickened=observed if moved < level else estimate.quickened,
-        likelier=(),
-        before=seen,
+        stalls=after_calls(estimate.stalls, (), shifts=len(held_ms) == count),
+        phases=phases,
+        shifted=estimate.observed + 1,
+        quicker=0.0,
     )
 
 
-def _same(one: Phase, other: Phase) -> bool:
-    width = max(2 * min(one.scatter, other.scatter), PHASE_WIDTH)
-    return abs(one.log_slowdown - other.log_slowdown) <= width
+def _same(phase: Phase, log_slowdown: float) -> bool:
+    width = max(JUMP_SCATTERS * phase.scatter, PHASE_WIDTH)
+    return abs(phase.log_slowdown - log_slowdown) <= width
 
 
 def _with_deviation(

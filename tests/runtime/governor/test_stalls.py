@@ -135,18 +135,6 @@ def test_a_phase_within_the_scatter_of_a_slower_one_is_found_again():
     assert (twice.log_slowdown, twice.scatter, twice.tail) == rest[:3]
 
 
-def test_speeds_that_follow_one_another_stay_apart():
-    random = np.random.default_rng(2)
-    levels = np.repeat(random.choice([-0.45, 0.0, 0.6], 150), 6)
-    estimate, scatters = first_state(POINTS).latency, []
-    for log in levels + random.normal(0, 0.04, len(levels)):
-        estimate = observe(POINTS[1], estimate, POINTS[1].p50_ms * float(np.exp(log)))
-        scatters.append(estimate.scatter)
-    assert np.median(scatters) == pytest.approx(0.04, rel=0.5)
-    known = {estimate.log_slowdown, *(phase.log_slowdown for phase in estimate.phases)}
-    assert sorted(known) == pytest.approx([-0.45, 0.0, 0.6], abs=0.08)
-
-
 def test_what_is_late_as_a_slower_phase_begins_is_judged_by_that_phase():
     state = first_state(POINTS)
     begun = state.latency._replace(
