@@ -157,16 +157,17 @@ def _refuse_other_sizes(
     """Refuses outputs of other sizes than the network is said to have, from its inputs'."""
     for inputs, case in zip(cases, expected, strict=True):
         sizes = sizes_of(inputs, network.inputs)
-        for spec in network.outputs:
+        given = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        for spec in network.outputs if sizes else ():
             found = case[spec.name].shape if spec.name in case else ()
             wanted = spec.shape_at(sizes)
             if found and (len(found) != len(wanted) or any(
                 size not in (-1, own) for own, size in zip(found, wanted, strict=True)
             )):  # fmt: skip
                 raise NumericsError(
-                    f"configuration {configuration!r}: at the sizes {sizes} the output"
-                    f" {spec.name!r} is {found}, expected {spec.kind}: its size follows not"
-                    " from them alone. Fix that dimension in --input."
+                    f"configuration {configuration!r}: at {given} the output"
+                    f" {spec.name!r} is {found}, expected {spec.kind}: its size does not"
+                    " follow from these alone. Fix a dimension in --input."
                 )
 
 

@@ -356,5 +356,5 @@ def test_untouched_program_is_read_after_rewriting(tmp_path: Path) -> None:
     path = tmp_path / "m.pt2"
     _program(path)
     _rewrite(path, lambda records: None)
-    with pytest.raises(CheckpointError, match="Either add --batch"):
+    with pytest.raises(CheckpointError, match=r"is open\. Either give its sizes"):
         read_checkpoint(path, ModelOptions())

@@ -67,7 +67,7 @@ def exits_of(manifest: Manifest, entry: ConfigurationEntry) -> tuple[RouteExit, 
         graph = manifest.graph(stage.graph)
         macs += graph.macs
         if graph.file != file:  # the graphs of a part are pieces of one file
-            part, file = next(parts), graph.file
+            part, file = next(parts, entry.parts[-1]), graph.file
             network = " ".join((graph.network, *part.taken("resolution")))
             heads = iter(part.taken("exits"))
         alone = None if solved is None else solved.exits[number]

@@ -115,7 +115,7 @@ def test_every_exit_answers_as_eager_pytorch_does(module, network, images, skipp
 
 
 def test_without_them_it_is_as_if_they_were_not_there(module, network):
-    plain = TorchSupernet(module, INPUTS, None, "logits", "own", {}).exported()
+    plain = TorchSupernet(module, INPUTS, (), "logits", "own", {}).exported()
     assert network.outputs == plain.outputs
     assert total_macs(network.model.graph) == total_macs(plain.model.graph)
     one, other = family_of(network), family_of(plain)
