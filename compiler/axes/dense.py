@@ -21,7 +21,7 @@ from skipc.compiler.graph.passes.narrow import NarrowPass
 from skipc.compiler.graph.passes.split_channels import SplitChannelsPass
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import onnx_ir as ir
 
@@ -67,7 +67,10 @@ class DenseRules:
                 raise RefusedError(f"what its features become cannot be fewer: {known.reason}")
             if not any(True for _ in self._starts(user, features)):
                 raise RefusedError(f"its features are not computed from what is in {name!r}")
-        start = next(self._starts(join, features))
+        starts = [*self._starts(join, features)]
+        if self._goes_on(features, starts):
+            raise RefusedError("it is a residual stream, which goes on from something else")
+        start = starts[0]
         lost = [0, 0]
         kept = self._found.spread({str(features.name): 0}, 1)
         for name, each in self._found.by_name.items():
@@ -99,6 +102,18 @@ class DenseRules:
             works(index.members(reached[0] & ~other))
             and works(index.members(other & ~reached[0]))
             for other in reached[1:]
+        )
+
+    def _goes_on(self, value: ir.Value, starts: Sequence[ir.Value]) -> bool:
+        """Tells whether something is added that comes from none of the other operands."""
+        producer = value.producer()
+        if producer is None or producer.op_type != "Add":
+            return False
+        return not all(
+            self._index.is_constant(each)
+            or any(each is start or self._index.reads(each, start) for start in starts)
+            for each in producer.inputs
+            if each is not None
         )
 
     def _starts(self, join: ir.Node, value: ir.Value) -> Iterator[ir.Value]:

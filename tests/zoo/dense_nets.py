@@ -164,6 +164,20 @@ class OneShot(nn.Module):
         return self.head(torch.cat([x, functional.relu(self.shuffled(x))], 1))
 
 
+class TwoStreams(nn.Module):
+    """Two streams, of which one is added to by the other: together they are no dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.turn = conv(3, 8), conv(3, 8), conv(8, 8)
+        self.head = nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.left(x), self.right(x)
+        right = right + functional.relu(self.turn(left))
+        return self.head(torch.cat([left, right], 1))
+
+
 DENSE_NETS = {
     net.name: net
     for net in (
@@ -233,5 +247,6 @@ DENSE_NETS = {
                 "they meet a grouped convolution",
             ),
         ),
+        DenseNet("two-streams", TwoStreams, {}, {"turn": "turn"}, ("goes on from something",)),
     )
 }
