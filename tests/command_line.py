@@ -130,8 +130,9 @@ def told(ended: Ended) -> str:
     assert "Traceback" not in ended.err
     steps, found, message = ended.err.rpartition("Error: ")
     assert found
-    # Before the message: the steps done so far, or the usage.
-    assert all(line.endswith(" ...") for line in steps.splitlines()) or "Usage:" in steps
+    # Before the message: what a project's file said and the steps done so far, or the usage.
+    done = [line for line in steps.splitlines() if not line.startswith("from skipc.toml: ")]
+    assert all(line.endswith(" ...") for line in done) or "Usage:" in steps
     assert message.count("\n") <= 2
     assert len(message) < 600
     return message

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _COMMANDS: dict[str, str] = {
+    "init": "Write skipc.toml: the network, data and target of a project.",
     "train": "Train a network that tolerates skipping.",
     "units": "List the parts of a network that may be skipped.",
     "heads": "Train small classifiers for answers before a network's end.",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skipc.tools.options import group
+from skipc.tools.options import group, project_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ def data_options(
     shares: str,
     seeded: str = "the samples and their parts",
     more: str = "",
+    of_project: bool = False,
 ) -> Callable[[F], F]:
     """Returns what adds the options of labelled data: ``data``, a ``DataOptions``.
 
@@ -32,6 +33,7 @@ def data_options(
         shares: What they are for.
         seeded: What ``--seed`` chooses.
         more: Shares of another number that may be said, too.
+        of_project: Whether it is the data that ``skipc.toml`` names.
     """
     count = len(parts.split(":"))
     counts = {count, len((more or parts).split(":"))}
@@ -56,10 +58,11 @@ def data_options(
         )
 
     default = parts
+    option = project_option if of_project else click.option
     return group(
         "data",
         made,
-        click.option("--data", required=True, metavar="DATA", help=text),
+        option("--data", required=True, metavar="DATA", help=text),
         click.option(
             "--samples",
             type=click.IntRange(min=samples[0]),
@@ -78,8 +81,8 @@ def data_options(
             default=0,
             help=f"Chooses {seeded}.",
         ),
-        click.option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel."),
-        click.option("--std", metavar="S,S,S", help="Image folder: divided by per channel."),
+        option("--mean", metavar="M,M,M", help="Image folder: subtracted per channel."),
+        option("--std", metavar="S,S,S", help="Image folder: divided by per channel."),
     )
 
 

@@ -19,6 +19,7 @@ from skipc.runtime import Budget
 from skipc.runtime.bundle.manifest import EngineForm
 from skipc.runtime.errors import BudgetError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
+from skipc.tools.project import ProjectOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,10 +132,11 @@ class BudgetType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no
 
 def pairs(context: Context, option: Parameter, texts: tuple[str, ...]) -> tuple[Pair, ...]:
     """Returns the two sides of each ``NAME=VALUE``: the callback of an option."""
-    return _pairs(option.opts[0], texts)
+    return split_pairs(option.opts[0], texts)
 
 
-def _pairs(option: str, texts: Sequence[str]) -> tuple[Pair, ...]:
+def split_pairs(option: str, texts: Sequence[str]) -> tuple[Pair, ...]:
+    """Returns the two sides of each ``NAME=VALUE`` that an option was given."""
     split = [tuple(text.partition("=")) for text in texts]
     for text, (name, equals, _) in zip(texts, split, strict=True):
         if not equals or not name.strip():
@@ -204,7 +206,7 @@ class Models:
         return _model_options(
             inputs=own["inputs"],
             dims=own["dims"],
-            model_args=_pairs("--model-arg", own["model_args"]),
+            model_args=split_pairs("--model-arg", own["model_args"]),
             exit_outputs=tuple(name.strip() for text in exits for name in text.split(",")),
             **{key: own[key][-1] if own[key] else None for key in one},
         )
@@ -214,42 +216,45 @@ def _one_model(**texts: tuple[str, ...]) -> ModelOptions:
     return Models(**texts).of({"": Path()})[""]
 
 
+project_option = functools.partial(click.option, cls=ProjectOption)
+"""Adds an option that `skipc.toml` may give, too."""
+
 _MODEL = (
-    click.option(
+    project_option(
         "--model",
         multiple=True,
         metavar="FACTORY",
         help="What builds the network: PKG.MODULE:FACTORY, or timm:NAME, torchvision:NAME,"
         " transformers:CLASS.",
     ),
-    click.option(
+    project_option(
         "--model-arg",
         "model_args",
         multiple=True,
         metavar="K=V",
         help="An argument of the factory; may be repeated.",
     ),
-    click.option(
+    project_option(
         "--weights",
         multiple=True,
         metavar="KEY",
         help="Which weights of the checkpoint, where it holds several (model_ema), or the"
         " prefix of their names (model.).",
     ),
-    click.option(
+    project_option(
         "--input",
         "inputs",
         multiple=True,
         metavar="[NAME=]SHAPE[:DTYPE]",
         help="An input, e.g. 1x3x224x224, Nx3x224x224 or ids=NxT:int64; may be repeated.",
     ),
-    click.option(
+    project_option(
         "--batch",
         multiple=True,
         metavar="MIN:TYP:MAX",
         help="Sizes of the batch N, e.g. 1:4:16.",
     ),
-    click.option(
+    project_option(
         "--dim",
         "dims",
         multiple=True,
@@ -257,13 +262,13 @@ _MODEL = (
         help="Sizes of another free dimension that --input names, e.g. T=16:128:512; may be"
         " repeated.",
     ),
-    click.option(
+    project_option(
         "--output",
         multiple=True,
         metavar="NAME",
         help="The output to keep, where the network returns several.  [default: logits]",
     ),
-    click.option(
+    project_option(
         "--exit-outputs",
         multiple=True,
         metavar="NAME,NAME",

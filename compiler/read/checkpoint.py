@@ -237,7 +237,7 @@ def _read(path: Path, options: ModelOptions) -> TorchSupernet | ProgramSupernet 
         )
         check_program_ranges(path, program, inputs, options.dimensions)
         return ProgramSupernet(program, inputs, options.dimensions, options.output, path.name)
-    content = _load_safetensors(path) if kind is Kind.SAFETENSORS else _load_torch(path)
+    content = content_of(path, kind)
     if is_checkpoint_file(content):
         return _from_checkpoint_file(path, content, options)
     return _from_weights(path, content, options)
@@ -306,6 +306,15 @@ def _refuse_model(path: Path, options: ModelOptions, kind: Kind) -> None:
             f"{path}: is {kind.value}, which holds the network itself. Leave --model,"
             " --model-arg and --weights out."
         )
+
+
+def content_of(path: Path, kind: Kind) -> object:
+    """Returns what a file of weights holds: their names and tensors, or what they lie in.
+
+    Raises:
+        CheckpointError: It is damaged, or holds more than weights.
+    """
+    return _load_safetensors(path) if kind is Kind.SAFETENSORS else _load_torch(path)
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:

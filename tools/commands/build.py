@@ -19,9 +19,11 @@ from skipc.tools.options import (
     models_options,
     no_cache_option,
     open_supernet,
+    project_option,
     scaling_options,
     target_options,
 )
+from skipc.tools.project import ProjectCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     from skipc.tools.options import Models
 
 
-@click.command("build")
+@click.command("build", ProjectCommand)
 @checkpoints_argument
 @click.option("--front", type=PATH, required=True, help="The configurations: front.json.")
-@click.option("--target", required=True, help="What to compile for; see `skipc targets`.")
+@project_option("--target", required=True, help="What to compile for; see `skipc targets`.")
 @models_options
 @click.option("--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")

@@ -10,6 +10,7 @@ import click
 from skipc.tools.console import console, plural, print_json, progress, table
 from skipc.tools.data_options import data_options
 from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
+from skipc.tools.project import ProjectCommand
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from skipc.tools.training.heads import TrainedHeads
 
 
-@click.command("heads")
+@click.command("heads", ProjectCommand)
 @click.argument("checkpoint", type=PATH)
 @data_options(
     "Labelled data, as `skipc select --data` takes it, but none that it gets.",

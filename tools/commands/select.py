@@ -23,8 +23,10 @@ from skipc.tools.options import (
     models_options,
     no_cache_option,
     open_supernet,
+    project_option,
     scaling_options,
 )
+from skipc.tools.project import ProjectCommand
 from skipc.tools.views.selection import print_selection, selection_json
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ _data_group = data_options(
     " networks or resolutions, after the first, for when they answer: 10:30:30:30",
     more="10:30:30:30",
     seeded="the samples, their parts, and what the search draws",
+    of_project=True,
 )
 
 
@@ -125,16 +128,16 @@ _constraints_group = group(
 )
 
 
-@click.command("select", short_help="Find the configurations worth building.")
+@click.command("select", ProjectCommand, short_help="Find the configurations worth building.")
 @checkpoints_argument
 @models_options
 @_data_group
-@click.option(
+@project_option(
     "--metric",
     default="top1",
     help="top1, or PKG.MODULE:FUNCTION(outputs, targets); more is better.",
 )
-@click.option(
+@project_option(
     "--target",
     default="cpu",
     metavar="TARGET",

@@ -9,6 +9,7 @@ import click
 
 from skipc.tools.console import console, count_text, plural, print_json, progress, table
 from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
+from skipc.tools.project import ProjectCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _NOTHING: _More = ("", {}, str)
 
 
-@click.command("units")
+@click.command("units", ProjectCommand)
 @click.argument("checkpoint", type=PATH)
 @model_options
 @click.option("--all", "everything", is_flag=True, help="Also list other joins.")

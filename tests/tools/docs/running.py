@@ -22,6 +22,7 @@ from skipc.compiler.front import read_front
 from skipc.profiles import load_profile
 from skipc.runtime.call.trace import read_trace
 from skipc.tools.cli import cli
+from skipc.tools.project import read_project
 from skipc.tools.simulate.scenario import read_scenario
 from skipc.tools.trtbench.report import read_report
 from tests.command_line import Ended, skipc, trtbench
@@ -252,7 +253,7 @@ def _toml(page: PageRun, fence: Fence) -> None:
     continued = "format" not in tomllib.loads(fence.text)
     page.toml = f"{page.toml}\n{fence.text}" if continued else fence.text
     document = tomllib.loads(page.toml)
-    path = Path(f"{document['name']}.toml")
+    path = Path(fence.title or f"{document['name']}.toml")
     path.write_text(page.toml, encoding="utf-8")
     _reader(str(document["format"]), fence)(path)
 
@@ -300,6 +301,7 @@ _READERS: dict[str, Callable[[Path], object]] = {
     "skipc.front/1": _front,
     "skipc.front/2": _front,
     "skipc.profile/1": lambda path: load_profile(str(path)),
+    "skipc.project/1": lambda path: read_project(path.parent),
     "skipc.scenario/1": read_scenario,
     "skipc.trace/2": _trace,
     "skipc.trtbench/2": read_report,
