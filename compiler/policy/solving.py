@@ -13,7 +13,8 @@ import numpy as np
 
 from skipc.compiler.errors import PolicyError
 from skipc.compiler.policy.answers import Answers, computed_logits, open_runs, starts_of
-from skipc.compiler.policy.bound import holds, last_certified, samples_needed, upper_limit
+from skipc.compiler.policy.bound import holds, last_certified, samples_needed
+from skipc.compiler.policy.deadlines import cut_limits
 from skipc.compiler.policy.policies import (
     LOSSES,
     REFERENCES,
@@ -26,7 +27,7 @@ from skipc.compiler.policy.policies import (
     safest_first,
     to_the_end,
 )
-from skipc.runtime.bundle.certificate import Certificate, CutLimit, Cuts
+from skipc.runtime.bundle.certificate import Certificate, Cuts
 from skipc.runtime.bundle.solved import ExitOutcome, PolicyOutcome, SolvedPolicy, Traded
 from skipc.runtime.load.points import points_here
 
@@ -152,7 +153,11 @@ def new_policy(
             data_sha256=sha256s[2],
             policy=solved.name,
             target="" if engines is None else engines.target,
-            cuts=_cuts(solved.gates, report, bound, sha256s[3]),
+            cuts=Cuts(
+                len(labels[3]),
+                sha256s[3],
+                cut_limits(solved.gates, report, LOSSES[bound.kind], bound.confidence),
+            ),
         )
     tests = (*solved.gates.tests, None)
     right = 1 - report.wrong.mean(1)
@@ -172,36 +177,6 @@ def new_policy(
         ),
     )
     return NewPolicy(changed, solved, point.source, point.upto_ms)
-
-
-def _cuts(gates: Gates, report: Answers, bound: Bound, sha256: str) -> Cuts | None:
-    """Returns what holds where a deadline cuts a policy; None of one that jumps.
-
-    There the time that is up cuts one way at another exit than the next, in more combinations
-    than exits.
-    """
-    if any(test.jump is not None for test in gates.tests):
-        return None
-    limits = cut_limits(gates, report, LOSSES[bound.kind], bound.confidence)
-    return Cuts(len(report.labels), sha256, limits)
-
-
-def cut_limits(
-    gates: Gates, answers: Answers, loss: Loss, confidence: float
-) -> tuple[CutLimit, ...]:
-    """Returns what is lost at most where a deadline cuts a policy at each exit but the last.
-
-    All limits hold together (Bonferroni). The policy must not have been chosen by these
-    answers, nor certified by them (the fixed sequence stops where luck ends), nor jump.
-    """
-    stops, lost = gates.followed(answers).stops, loss(answers)
-    samples = np.arange(len(stops))
-    each = 1 - (1 - confidence) / len(gates.tests)
-    found = []
-    for number in range(len(gates.tests)):
-        failures = int(lost[np.minimum(stops, number), samples].sum())
-        found.append(CutLimit(failures, upper_limit(failures, len(stops), each)))
-    return tuple(found)
 
 
 def _written(name: str, solved: Solved) -> PolicyOutcome:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from skipc.compiler.policy.bound import upper_limit
-from skipc.compiler.policy.policies import LOSSES, confident
-from skipc.compiler.policy.solving import Bound, cut_limits, solve
+from skipc.compiler.policy.deadlines import cut_limits, lost_if_cut
+from skipc.compiler.policy.policies import LOSSES, Gates, confident
+from skipc.compiler.policy.solving import Bound, solve
 from skipc.runtime.bundle.certificate import Certificate, CutLimit, Cuts
+from skipc.runtime.bundle.route import Jump
 from tests.compiler.policy.synthetic import answers
 
 REPEATS, SAMPLES, DELTA = 400, 300, 0.1
@@ -80,6 +82,55 @@ def test_cuts_are_counted_where_samples_would_go_on():
             right = report.given[:, sample] == report.labels[sample]
             wrong += int(right[-1] and not right[at])
         assert each == CutLimit(wrong, upper_limit(wrong, 400, 0.95))
+
+
+def _edges(ways):
+    """Returns every set of ways that calls may be let go: with a way all that begin it."""
+    found = [{(0,)}]
+    for way in ways[1:]:
+        found += [edge | {way} for edge in found if way[:-1] in edge]
+    return found
+
+
+def _answered(edge, going):
+    """Returns where a sample is answered that goes from each exit to another, or stays."""
+    way = (0,)
+    while way[-1] < len(going):
+        onward = (*way, int(going[way[-1]]))
+        if onward not in edge:
+            break
+        way = onward
+    return way[-1]
+
+
+@pytest.mark.parametrize("jumps", [(3, 3, None), (2, None, None), (None, 3, None), (2, 3, 4)])
+def test_no_deadline_loses_more_of_tests_that_jump(jumps):
+    """Every edge of time that two networks of two exits and one more can have."""
+    seen = answers(60, seed=5, count=5, starts=(0, 2, 3, 4))
+    tests = [
+        replace(test, threshold=1.2, jump=to and Jump(0.6, to))
+        for test, to in zip(confident(seen, [0.9] * 4).tests, (*jumps, None), strict=True)
+    ]
+    tests = [replace(t, scores={"margin": 1.0, "max-softmax": 0.5}) for t in tests]
+    gates, lost = Gates(tuple(tests)), LOSSES["max-error"](seen)
+    going = np.array([seen.going(number, test) for number, test in enumerate(tests)])
+    assert all((going[n] == to).any() for n, to in enumerate(jumps) if to)
+    ways = [(0,)]
+    for way in ways:
+        if way[-1] < 4:
+            test = tests[way[-1]]
+            further = {way[-1] + 1} | ({test.jump.stage} if test.jump else set())
+            ways += [(*way, stage) for stage in sorted(further)]
+    cut = np.array([lost_if_cut(gates, seen, lost, exit_) for exit_ in range(4)])
+    most = np.zeros_like(cut)
+    for edge in _edges(ways):
+        answered = [_answered(edge, steps) for steps in going.T]
+        this = lost[answered, np.arange(len(answered))]
+        cuts = {way[-2] for way in ways if way not in edge and way[:-1] in edge}
+        for exit_ in cuts:
+            assert not (this & ~cut[exit_]).any()
+            most[exit_] |= this
+    assert (most == cut).all()  # and some edge loses each of them
 
 
 def test_a_call_is_covered_by_what_ended_it():
