@@ -22,6 +22,7 @@ from skipc.compiler.heads import heads_sketch, read_heads
 from skipc.compiler.int8_options import check_calibrated, read_calibration
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
+from skipc.compiler.read.recorded import recorded_sketch
 from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.routed import KnownRouter, Routers, known_routers
@@ -287,12 +288,15 @@ def build(
 
 
 def _sketches(plan: BuildPlan) -> dict[str, str]:
-    """Returns the sketches of the data that chose something, by what they chose."""
+    """Returns the sketches of the data that was used before, by what it was used for."""
     found = {
         f"the configurations of {name}" if name else "the configurations": sketch
         for name, sketch in plan.front.data_sketches.items()
     }
     for name, network in plan.networks.items():
+        trained = recorded_sketch(network.checkpoint)
+        if trained:
+            found[f"the network {name}" if name else "the network"] = trained
         for what, sketch in (
             ("heads", heads_sketch(network.checkpoint)),
             ("gates", gates_sketch(network.checkpoint)),

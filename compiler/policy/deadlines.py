@@ -2,10 +2,10 @@
 
 A deadline does not look at the sample. So a call has an edge of time, drawn apart from it: on
 each way through the exits a place beyond which nothing is begun. Where every sample takes the
-same way, that is an exit, and those that had not stopped before are answered there. Where tests
-jump, ways are of several lengths, and a call that was cut at one exit tells little of where it
-would have been cut on another way. So a sample on another way counts as lost if it is at any
-exit at which it may have been cut then: no edge loses more.
+same way, that is an exit, and those that had not stopped before are answered there. Where
+tests jump, ways are of several lengths, and a call that was cut at one exit tells little of
+where it would have been cut on another way. So a sample on another way counts as lost if it is
+at any exit at which it may have been cut then: no edge loses more.
 """
 
 from __future__ import annotations

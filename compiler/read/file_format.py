@@ -51,6 +51,8 @@ class CheckpointFile:
             or ``original``.
         accuracy: What the training reached on data that it held out, a fraction; None where
             nobody says. `skipc select` warns where the network is far below it.
+        data_sketch: Of what it was trained on, so that none of it certifies anything; empty
+            where nobody says.
     """
 
     model: str
@@ -61,6 +63,7 @@ class CheckpointFile:
     survival: Mapping[str, float] = field(default_factory=dict)
     residual_scale: str = "inverted"
     accuracy: float | None = None
+    data_sketch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class _Document:
     survival: Mapping[str, Annotated[float, Above(0), AtMost(1)]] = field(default_factory=dict)
     residual_scale: Annotated[str, OneOf(RESIDUAL_SCALES)] = "inverted"
     accuracy: Annotated[float, AtLeast(0), AtMost(1)] | None = None
+    data_sketch: Text = ""
 
     def check(self, where: str) -> None:
         """Raises ``CheckpointError`` where a value is none, or the inputs are said twice."""
@@ -163,6 +167,8 @@ def save_checkpoint(path: Path, checkpoint: CheckpointFile) -> None:
     }
     if checkpoint.accuracy is not None:
         document["accuracy"] = checkpoint.accuracy
+    if checkpoint.data_sketch:
+        document["data_sketch"] = checkpoint.data_sketch
     if checkpoint.dimensions:
         document["dimensions"] = [asdict(each) for each in checkpoint.dimensions]
     buffer = io.BytesIO()
@@ -196,4 +202,5 @@ def parse_checkpoint_file(path: Path, content: object) -> CheckpointFile:
         survival=found.survival,
         residual_scale=found.residual_scale,
         accuracy=found.accuracy,
+        data_sketch=found.data_sketch,
     )

@@ -1,4 +1,4 @@
-"""What a checkpoint's own record says of its accuracy."""
+"""What a checkpoint's own record says of its accuracy, and of what it was trained on."""
 
 from __future__ import annotations
 
@@ -24,22 +24,32 @@ def recorded_accuracy(path: Path) -> tuple[str, float] | None:
     A fraction; a number above 1 is taken for per cent. Of several the smallest: it is the one
     that these weights are sure to reach. None where there is none, or no file of torch.save.
     """
+    said = [
+        (name, float(value))
+        for name, value in _numbers(_content(path), "")
+        if _ACCURACY.search(name) and not _OTHER.search(name)
+    ]
+    found = [(name, n / 100 if n > 1 else n) for name, n in said if 0 < n <= 100]
+    return min(found, key=lambda pair: pair[1], default=None)
+
+
+def recorded_sketch(path: Path) -> str:
+    """Returns the sketch of the data that a checkpoint was trained on, if it has one."""
+    content = _content(path)
+    found = content.get("data_sketch") if isinstance(content, Mapping) else None
+    return found if isinstance(found, str) else ""
+
+
+def _content(path: Path) -> object:
+    """Returns what a file of torch.save holds, of which no weight is read; else None."""
     if sniff(path) is not Kind.TORCH:
         return None
     import torch
 
     try:
-        # Mapped: no weight is read.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
         return None
-    said = [
-        (name, float(value))
-        for name, value in _numbers(content, "")
-        if _ACCURACY.search(name) and not _OTHER.search(name)
-    ]
-    found = [(name, n / 100 if n > 1 else n) for name, n in said if 0 < n <= 100]
-    return min(found, key=lambda pair: pair[1], default=None)
 
 
 def _numbers(content: object, where: str) -> Iterator[tuple[str, float | torch.Tensor]]:

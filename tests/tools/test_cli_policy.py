@@ -203,13 +203,17 @@ def test_labels_must_be_classes(with_exits: Path, tmp_path: Path) -> None:
         assert message in mistake("policy", with_exits / "ckpt.skipc", *asked)
 
 
-def test_what_chose_the_heads_certifies_nothing(with_exits: Path, tmp_path: Path) -> None:
-    data, train = tmp_path / "data.npz", load_digits().train
-    np.savez(data, x=train.images, y=train.labels)
-    asked = ("--data", data, "--configuration", "early", "--max-drop", 5)
-    told = mistake("policy", with_exits / "ckpt.skipc", *asked)
-    assert "samples drawn from those that chose the heads" in told
+def test_what_was_used_before_certifies_nothing(here: Path, tmp_path: Path) -> None:
+    data, known = tmp_path / "data.npz", load_digits().train
+    np.savez(data, x=known.images, y=known.labels)
+    asked = ("--data", data, "--configuration", "early")
+    told = mistake("policy", here / "ckpt.skipc", *asked, "--max-drop", 5)
+    assert "of 64 samples drawn from those used for the heads are among" in told
+    assert "those for the bound and the report." in told
     assert "leave the bound out" in told
+    warned = " ".join(skipc("policy", here / "ckpt.skipc", *asked).err.split())
+    assert "of 64 samples drawn from those used for the heads are among" in warned
+    assert "among those for the report. Its accuracies look better than they are." in warned
 
 
 def test_which_configuration_must_be_said(with_exits: Path, made: Path) -> None:

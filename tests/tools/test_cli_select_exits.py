@@ -60,7 +60,8 @@ def test_the_front_says_what_was_taken_and_why(selected):
     manifest = Bundle.open(selected / "ckpt.skipc").manifest
     assert front.options["exits"] == HEADS
     # What chose them, so that nothing is certified by it.
-    assert manifest.provenance.data_sketches.keys() == {"the configurations", "the heads"}
+    used = manifest.provenance.data_sketches
+    assert used.keys() == {"the network", "the configurations", "the heads"}
     assert front.configurations[0].name == "full"
     for entry in front.configurations:
         assert entry.name in page

@@ -132,7 +132,7 @@ def command(
     from skipc.compiler.policy.solving import new_policy
     from skipc.compiler.policy.writing import check_front, replace_entry, write_into_front
     from skipc.compiler.select.data import labelled_parts, samples_sha256
-    from skipc.compiler.select.data.sketch import check_unseen
+    from skipc.compiler.select.data.sketch import check_unseen, seen_before
     from skipc.runtime.bundle import Bundle
 
     if target == NULL_TARGET:
@@ -148,9 +148,11 @@ def command(
         step("reading the data")
         manifest = opened.manifest
         parts = labelled_parts(data, manifest.inputs, manifest.outputs[0], manifest.dimensions)
+        seen = manifest.provenance.data_sketches
         if bound is not None:
-            seen = manifest.provenance.data_sketches
             check_unseen(parts[2:], seen, "the bound and the report", data.text)
+        elif told := seen_before(parts[3:], seen, "the report", data.text):
+            step.note(f"{told} Its accuracies look better than they are.")
         sha256s = [samples_sha256([part]) for part in parts]
         solve = new_policy if entry.routed is None else new_bias
         found = solve(opened, entry, parts, sha256s, bound, name, step)

@@ -16,6 +16,8 @@ from skipc.compiler.heads import write_heads
 from skipc.compiler.read.factories import build_named
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.read.switching import SwitchingNetwork
+from skipc.compiler.select.data.sketch import KEPT, sketch_of
+from skipc.compiler.select.samples import Samples
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
 from skipc.tools.training.early_exits import EarlyExits
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
     from skipc.tools.training.gates import Evaluated
-    from skipc.tools.training.images import TrainingData
+    from skipc.tools.training.images import Images, TrainingData
     from skipc.tools.training.losses import Recipe
     from skipc.tools.training.state import Stateful
 
@@ -147,6 +149,8 @@ def train(
     convention = options.arguments.get("convention", "inverted")
     log, per_epoch = Log(out / "log.csv", keep=start), run.steps_per_epoch
     reached: HeldOut | None = None
+    # Heads and gates are set by what was held out, too.
+    trained_on, set_on = _sketch(data.train), _sketch(data.train, data.held_out)
     with _threads(options.threads):
         for epoch in range(start, options.epochs):
             begun_s = time.monotonic()
@@ -166,17 +170,27 @@ def train(
                 inputs=(TensorSpec("images", "float32", (1, *data.shape)),),
                 residual_scale="original" if convention == "original" else "inverted",
                 accuracy=reached.accuracy,
+                data_sketch=trained_on,
             )
             save_checkpoint(out / CHECKPOINT_FILE, checkpoint)
             if reached.heads:
-                write_heads(out / CHECKPOINT_FILE, reached.heads)
+                write_heads(out / CHECKPOINT_FILE, reached.heads, set_on)
             if reached.gates is not None:
-                write_gates(out / CHECKPOINT_FILE, reached.gates)
+                write_gates(out / CHECKPOINT_FILE, reached.gates, set_on)
             save_state(out / LAST_FILE, epoch + 1, run.parts, identity)
         if reached is None:  # all epochs were done before
             reached = run.held_out(last=True)
     path = out / CHECKPOINT_FILE
     return Trained(path, reached.accuracy, reached.base_accuracy, reached.heads, reached.gated)
+
+
+def _sketch(*parts: Images) -> str:
+    """Returns the sketch of images drawn from parts of the data."""
+    drawn = []
+    for part in parts:
+        rows = np.random.default_rng(0).permutation(len(part.labels))[:KEPT]
+        drawn.append(Samples({"images": part.take(rows)}, part.labels[rows]))
+    return sketch_of(drawn)
 
 
 def _gated(

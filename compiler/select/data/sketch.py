@@ -1,4 +1,4 @@
-"""Which samples chose something, told in 64 numbers, so that none of them certifies it.
+"""Which samples something was made from, told in 64 numbers, so that none certifies it.
 
 A sample's hash is as good as drawn by lot, so those with the smallest hashes are a fair draw
 (min-wise sampling, Broder, 1997). Another part with some of the samples has their hashes, too:
@@ -30,31 +30,45 @@ def sketch_of(parts: Iterable[Samples]) -> str:
     return "".join(nsmallest(KEPT, hashes))
 
 
-def check_unseen(
+def seen_before(
     parts: Sequence[Samples], seen: Mapping[str, str], wanted: str, text: str
-) -> None:
-    """Refuses samples that something was chosen by.
+) -> str:
+    """Returns a sentence about samples that something was made from; empty where none were.
 
     Args:
         parts: The samples.
-        seen: By what was chosen, the sketch of the samples that it was chosen by.
+        seen: By what was trained or chosen, the sketch of the samples that were used for it.
         wanted: What the samples are for, to be named.
         text: ``--data``.
-
-    Raises:
-        SelectError: Some are in a sketch.
     """
     given = {one for samples in parts for one in _hashes(samples)} if seen else set()
+    found, shared = [], 0
     for what, sketch in seen.items():
         drawn = {sketch[at : at + _DIGITS] for at in range(0, len(sketch), _DIGITS)}
-        shared = len(drawn & given)
-        if shared:
-            raise SelectError(
-                f"--data {text}: of {len(drawn)} samples drawn from those that chose {what},"
-                f" {shared} {'is' if shared == 1 else 'are'} among those for {wanted}. What"
-                " is certified must not have been seen before. Give data that nothing was"
-                " trained or selected on, or leave the bound out."
-            )
+        both = len(drawn & given)
+        if both:
+            found.append(f"{both} of {len(drawn)} samples drawn from those used for {what}")
+            shared += both
+    if not found:
+        return ""
+    are = "is" if shared == 1 else "are"
+    return f"--data {text}: {' and '.join(found)} {are} among those for {wanted}."
+
+
+def check_unseen(
+    parts: Sequence[Samples], seen: Mapping[str, str], wanted: str, text: str
+) -> None:
+    """Refuses samples that something was made from; see ``seen_before``.
+
+    Raises:
+        SelectError: Some were.
+    """
+    told = seen_before(parts, seen, wanted, text)
+    if told:
+        raise SelectError(
+            f"{told} What is certified must not have been seen before. Give data that nothing"
+            " was trained or selected on, or leave the bound out."
+        )
 
 
 def _hashes(samples: Samples) -> Iterable[str]:

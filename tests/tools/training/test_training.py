@@ -12,9 +12,11 @@ from skipc.compiler.axes.gates import Gated, GatesAxis
 from skipc.compiler.gates import read_gates
 from skipc.compiler.heads import read_heads
 from skipc.compiler.read import ModelOptions, read_checkpoint
-from skipc.compiler.read.recorded import recorded_accuracy
+from skipc.compiler.read.recorded import recorded_accuracy, recorded_sketch
 from skipc.compiler.recipes import find_recipe
 from skipc.compiler.recipes.sub_paths import SwitchedNorm
+from skipc.compiler.select.data.sketch import sketch_of
+from skipc.compiler.select.samples import Samples
 from skipc.runtime.bundle.gates import DECISIONS
 from skipc.tools.training import TrainError
 from skipc.tools.training.images import TrainingData, array_images, augmented
@@ -60,6 +62,9 @@ def test_training_learns(tmp_path):
     assert trained.accuracy > 0.9
     assert trained.base_accuracy is None
     assert recorded_accuracy(trained.checkpoint) == ("accuracy", trained.accuracy)
+    images = data().train.take(np.arange(48))
+    sketch = sketch_of([Samples({"images": images}, np.zeros(48))])
+    assert recorded_sketch(trained.checkpoint) == sketch
 
 
 @pytest.mark.parametrize("recipe", ["stochastic-depth", "sub-paths", "early-exit"])
