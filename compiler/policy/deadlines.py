@@ -70,7 +70,8 @@ def lost_if_cut(gates: Gates, answers: Answers, lost: Bools, exit_: int) -> Bool
         found |= here & lost[number] & (elsewhere | stays)
         # Past the cut only those go on that another way may have brought that far.
         at = np.where(here & (~stays | (elsewhere & (going != number))), going, at)
-    return found | ((at == len(gates.tests)) & lost[-1])
+    found |= (at == len(gates.tests)) & lost[-1]
+    return found
 
 
 def _ways(number: int, test: Test) -> tuple[int, ...]:
