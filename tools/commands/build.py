@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +26,7 @@ from skipc.tools.project import ProjectCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from skipc.compiler.remote.connection import Device
     from skipc.compiler.targets.options import TargetOptions
@@ -103,8 +103,8 @@ def command(
     Every subnet is verified against PyTorch running the same configuration; if one differs,
     nothing is written.
     """
-    from skipc.compiler.axes.precision import Precision, check_precision
-    from skipc.compiler.build import BuildOptions, build, plan_build
+    from skipc.compiler.axes.precision import Precision
+    from skipc.compiler.build import BuildOptions, build
     from skipc.compiler.extras import require
     from skipc.compiler.norms.statistics import NormMode
     from skipc.compiler.read.sniff import Kind, sniff
@@ -113,35 +113,17 @@ def command(
     from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
     from skipc.profiles import load_profile
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.manifest import Recipe
+    from skipc.tools.api import plan_for
     from skipc.tools.commands.show import bundle_json, print_bundle
 
-    profile = load_profile(target)
-    own = Path(target) if target.endswith(".toml") else None
-    tuning.refuse(profile)
+    given = models.of(checkpoints)
     options = BuildOptions(
         precision=None if precision is None else Precision(precision),
         norm=None if norm is None else NormMode(norm),
-        recipe=Recipe(
-            profile.name,
-            "",
-            tuning.workspace_bytes,
-            tuning.optimization_level,
-            tuning.engines,
-        ),
-        profile=own,
-        int8_form=builder_for(profile).int8_form(profile),
         **chosen,
     )
-    if options.precision is not None:
-        check_precision(options.precision, profile.precisions, profile.name)
-    given = models.of(checkpoints)
-    plan = plan_build(checkpoints, front, options)
-    parts = [part for entry in plan.front.configurations for part in entry.networks]
-    named = {part.choices.get("precision") for part in parts}
-    for each in Precision:
-        if each.value in named:
-            check_precision(each, profile.precisions, profile.name)
+    plan = plan_for(checkpoints, front, target, options, tuning)
+    profile, own = load_profile(target), plan.options.profile
     unavailable = unavailable_reason(profile) if device is None else None
     again = shlex.join(["skipc", "finish", str(plan.out), *device_arguments(device)])
     with progress() as step:

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from skipc.runtime.bundle.engines import EngineSet
+    from skipc.tools.console import Steps
     from skipc.tools.trtbench.cases import Shapes
-    from skipc.tools.trtbench.measuring import OpenBundle
+    from skipc.tools.trtbench.measuring import Benchmark, OpenBundle
 
 _LEAST_ITERATIONS = 10  # of --update: fewer calls say nothing of a 95th percentile
 _LONGEST_S = 86_400.0
@@ -106,10 +108,18 @@ def _percentiles(context: click.Context, parameter: click.Parameter, text: str) 
     return tuple(dict.fromkeys(map(float, text.split(","))))
 
 
-def _option(name: str, text: str, **settings: Any) -> Any:
-    """Returns a field of ``Asked``, which knows the option that sets it."""
+def _option(name: str, text: str, value: object = None, **settings: Any) -> Any:
+    """Returns a field of ``Asked``, which knows the option that sets it.
+
+    Its default is the option's, or ``value``: what the option's callback makes of that, or
+    makes such a value.
+    """
     settings = {"show_default": "default" in settings, "help": text, **settings}
-    return field(metadata={"name": name, "settings": settings})
+    default = settings.get("default", False if settings.get("is_flag") else None)
+    about = {"name": name, "settings": settings}
+    if callable(value):
+        return field(default_factory=value, metadata=about)
+    return field(default=default if value is None else value, metadata=about)
 
 
 _ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S)
@@ -119,8 +129,8 @@ _ms, _s = click.FloatRange(0, _LONGEST_S * 1000), click.FloatRange(0, _LONGEST_S
 class Asked:
     """What the command line says, and its options."""
 
-    bundle: Path | None
-    flags: frozenset[str]
+    bundle: Path | None = None
+    flags: frozenset[str] = frozenset()
     # fmt: off
     warm_up_ms: float = _option(
         "--warmUp", "Milliseconds of calls of each configuration that are dropped first.",
@@ -136,12 +146,12 @@ class Asked:
         " shown.", type=click.IntRange(1), default=10)
     percents: tuple[float, ...] = _option(
         "--percentile", "Percentiles to show; 0 is the fastest call, 100 the slowest.",
-        metavar="PERCENTILES", default="90,95,99", callback=_percentiles)
+        (90.0, 95.0, 99.0), metavar="PERCENTILES", default="90,95,99", callback=_percentiles)
     inputs: Path | None = _option(
         "--loadInputs", "Inputs: .npy, or .npz by input name.  [default: the bundle's golden"
         " inputs]", type=PATH)
     shapes: Shapes = _option(
-        "--shapes", "Golden inputs of this batch, repeated or cut; several with commas.",
+        "--shapes", "Golden inputs of this batch, repeated or cut; several with commas.", dict,
         metavar="[NAME:]1x3x224x224", callback=lambda c, p, text: shapes_from(text or ""))
     times: Path | None = _option("--exportTimes", "Write every call's times here.", type=PATH)
     dump_profile: bool = _option(
@@ -243,6 +253,29 @@ def command(context: click.Context, /, **given: Any) -> int:
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
     _check(context, asked)
     bundle = Bundle.open(asked.bundle)
+    with progress() as step:
+        found, engines = benchmark(bundle, asked, step)
+    out = console(stderr=asked.as_json == STDOUT)
+    print_report(found.report, out)
+    for graph, profile in found.profiles.items() if asked.dump_profile else ():
+        print_profile(graph, profile, out)
+    if asked.update and engines is not None:
+        out.print(f"\n{write_table(bundle, engines, found)}", soft_wrap=True)
+    if files := write_files(asked, found):
+        out.print(f"\nwritten: {', '.join(map(str, files))}", soft_wrap=True)
+    return 0
+
+
+def benchmark(bundle: Bundle, asked: Asked, step: Steps) -> tuple[Benchmark, EngineSet | None]:
+    """Measures a bundle, its engines made anew where they are another machine's.
+
+    Returns:
+        What was found, and the engines; None where the null backend stands in.
+
+    Raises:
+        SkipcError: What was asked for does not fit the bundle, or cannot be measured here.
+        click.UsageError: The table that ``--update`` asks for would not stand for a call.
+    """
     names = _chosen(bundle, asked.configurations)
     target = None if asked.target is None else target_name(bundle, asked.target)
     cases = cases_from(bundle, asked.inputs, asked.shapes)
@@ -254,21 +287,11 @@ def command(context: click.Context, /, **given: Any) -> int:
     def open_now() -> OpenBundle:
         return open_bundle(bundle.path, target, asked.threads, names, cases)
 
-    with progress() as step:
-        step("opening the engines")
-        opened = with_fresh_engines(asked.bundle, rebuilt, step, open_now)
-        with closing(opened.backend):
-            _check_backend(asked, opened)
-            found = measure(opened, asked, step)
-    out = console(stderr=asked.as_json == STDOUT)
-    print_report(found.report, out)
-    for graph, profile in found.profiles.items() if asked.dump_profile else ():
-        print_profile(graph, profile, out)
-    if asked.update and opened.engines is not None:
-        out.print(f"\n{write_table(bundle, opened.engines, found)}", soft_wrap=True)
-    if files := write_files(asked, found):
-        out.print(f"\nwritten: {', '.join(map(str, files))}", soft_wrap=True)
-    return 0
+    step("opening the engines")
+    opened = with_fresh_engines(bundle.path, rebuilt, step, open_now)
+    with closing(opened.backend):
+        _check_backend(asked, opened)
+        return measure(opened, asked, step), opened.engines
 
 
 def _compare(context: click.Context, asked: Asked, files: tuple[Path, Path]) -> int:

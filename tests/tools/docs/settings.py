@@ -199,7 +199,7 @@ SETTINGS: dict[str, Setting] = {
     "norms.md": Setting(),
     "precision.md": Setting(NETWORK),
     "profiles.md": Setting(NETWORK),
-    "python-compiler.md": Setting(),
+    "python-compiler.md": Setting((*NETWORK, *BUNDLE)),
     "python-runtime.md": Setting(),
     "report.md": Setting(BUNDLE, exact=True, also=MEASURED_BRIEFLY),
     "resolution.md": Setting(also=ONE_EPOCH),
