@@ -22,6 +22,7 @@ _FOLDER = Path(__file__).parent
 
 PRECISIONS_OF_BACKEND: dict[str, tuple[str, ...]] = {
     "onnxruntime-cpu": ("fp32", "fp16", "int8", "int8-dynamic"),
+    "onnxruntime-cuda": ("fp32", "fp16", "int8"),
     "tensorrt": ("fp32", "fp16", "bf16", "int8"),
     "tensorrt-rtx": ("fp32", "fp16", "bf16", "int8"),
 }

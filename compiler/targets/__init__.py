@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _BUILDERS: dict[str, str] = {
     "onnxruntime-cpu": "skipc.compiler.targets.cpu.finish",
+    "onnxruntime-cuda": "skipc.compiler.targets.cuda.finish",
     "tensorrt": "skipc.compiler.targets.tensorrt.finish",
     "tensorrt-rtx": "skipc.compiler.targets.tensorrt.finish",
 }

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from skipc.runtime.backends import Engine
+    from skipc.runtime.backends import Backend, Engine
     from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.manifest import ConfigurationEntry, GraphEntry, Manifest
 
     Case = dict[str, NDArray[Any]]
 
-LEAST_TOLERANCES = {"tensorrt": 2e-3, "tensorrt-rtx": 2e-3}
+LEAST_TOLERANCES = {"onnxruntime-cuda": 2e-3, "tensorrt": 2e-3, "tensorrt-rtx": 2e-3}
 """Errors over the output's range that a GPU's float32 explains, by backend: products are
 rounded to TF32's 10 bits, sums taken in another order. Half precision brings a larger one."""
 
@@ -93,6 +93,48 @@ def reads_of(bundle: Bundle, load: Callable[[str], Engine], case: Case) -> dict[
                 runs = run_route(bundle, entry, engines, case)
             for stage, (given, _) in zip(entry.route, runs, strict=True):
                 read.setdefault(stage.graph, given)
+    return read
+
+
+def check_configurations(
+    bundle: Bundle,
+    backend: Backend,
+    whole: Mapping[str, list[Case]],
+    inputs: list[Case],
+    here: str,
+) -> dict[str, Case]:
+    """Runs every configuration on the golden inputs, all stages; returns what graphs read.
+
+    Args:
+        bundle: The bundle.
+        backend: Runs its engines.
+        whole: What plain sessions of the files gave for each input, where bits must be equal.
+        inputs: The golden inputs.
+        here: What computes, e.g. ``this CPU``.
+
+    Raises:
+        NumericsError: An answer is too far from the golden outputs, or has other bits.
+    """
+    read: dict[str, Case] = {}
+    for entry in bundle.manifest.configurations:
+        with ExitStack() as stack:
+            engines = {
+                graph.name: stack.enter_context(closing(backend.load(graph.name)))
+                for graph in bundle.manifest.graphs_of(entry)
+            }
+            runs = [run_route(bundle, entry, engines, case) for case in inputs]
+        for number, stage in enumerate(entry.route):
+            graph = bundle.manifest.graph(stage.graph)
+            found = [run[number][1] for run in runs]
+            read.setdefault(graph.name, runs[0][number][0])
+            before = [
+                {name: array for name, array in case.items() if name in found[0]}
+                for case in whole.get(graph.file, [])
+            ]
+            if before:
+                check_same_bits(graph.name, before, found)
+        stages = [[run[number][1] for run in runs] for number in range(len(entry.route))]
+        check_golden(bundle, entry, stages, backend.name, here)
     return read
 
 

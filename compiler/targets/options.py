@@ -68,10 +68,10 @@ class TargetOptions:
         Raises:
             TargetError: Such an option was given.
         """
-        on_cpu = profile.backend == "onnxruntime-cpu"
         for name in self.arguments[::2]:
-            if (name == "--engines") != on_cpu:
-                whose = "for the CPU" if name == "--engines" else "TensorRT's"
+            of_cpu = name == "--engines"
+            if not profile.backend.startswith("onnxruntime-cpu" if of_cpu else "tensorrt"):
+                whose = "for the CPU" if of_cpu else "TensorRT's"
                 raise TargetError(
                     f"{name} is {whose}; target {profile.name!r} runs on {profile.backend}."
                     " Leave it out."

@@ -28,6 +28,7 @@ Run: TypeAlias = Callable[[Arrays], Outputs]
 
 _MODULES: dict[str, str] = {
     "onnxruntime-cpu": ".onnxruntime.cpu",
+    "onnxruntime-cuda": ".onnxruntime.device",
     "tensorrt": ".tensorrt.backend",
     "tensorrt-rtx": ".tensorrt.backend",
 }

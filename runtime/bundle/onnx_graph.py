@@ -27,6 +27,7 @@ COPY_AGAIN = "Copy the bundle again."
 _MAX_DEPTH = 64
 _LOCATION = b"location"
 _GRAPH, _INITIALIZER, _TENSOR_NAME, _EXTERNAL_DATA = 7, 5, 8, 13  # fields of onnx.proto
+_DIMS, _DATA_TYPE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 _MESSAGES: Mapping[str, Mapping[int, str]] = {
@@ -65,12 +66,14 @@ _PLAIN: Mapping[str, frozenset[int]] = {
 
 @dataclass(frozen=True, slots=True)
 class ExternalTensor:
-    """An initializer whose data lies in another file."""
+    """An initializer whose data lies in another file; ``data_type`` is ONNX's number."""
 
     name: str
     location: str
     offset_bytes: int
     size_bytes: int
+    data_type: int
+    shape: tuple[int, ...]
 
 
 def check_locations(path: Path, allowed: str, advice: str = COPY_AGAIN) -> None:
@@ -140,9 +143,16 @@ def _mapped(path: Path, advice: str) -> Iterator[mmap.mmap | bytes]:
 
 
 def _external_tensor(data: mmap.mmap | bytes, start: int, end: int) -> ExternalTensor | None:
-    name = ""
+    name, data_type = "", 0
+    shape: list[int] = []
     entries: dict[str, str] = {}
     for field, wire, first, last in _fields(data, start, end):
+        if field == _DIMS:  # one number, or all of them packed
+            while first < last:
+                size, first = _varint(data, first, last, 64)
+                shape.append(size)
+        elif field == _DATA_TYPE and wire == _VARINT:
+            data_type, _ = _varint(data, first, last, 32)
         if wire != _BYTES:
             continue
         if field == _TENSOR_NAME:
@@ -155,7 +165,12 @@ def _external_tensor(data: mmap.mmap | bytes, start: int, end: int) -> ExternalT
         return None
     try:
         return ExternalTensor(
-            name, entries["location"], int(entries.get("offset", "0")), int(entries["length"])
+            name=name,
+            location=entries["location"],
+            offset_bytes=int(entries.get("offset", "0")),
+            size_bytes=int(entries["length"]),
+            data_type=data_type,
+            shape=tuple(shape),
         )
     except (KeyError, ValueError) as cause:
         raise ValueError(f"the tensor {name!r} does not say where its data lies") from cause

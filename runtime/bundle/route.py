@@ -153,6 +153,33 @@ def source_of(feed: str) -> tuple[int, str] | None:
     return (int(stage), output) if dot and stage.isascii() and stage.isdigit() else None
 
 
+def only_handed_over(
+    routes: Iterable[Sequence[Stage]], outputs: Sequence[TensorSpec]
+) -> dict[str, frozenset[str]]:
+    """Returns the outputs of each graph that later stages read, and nobody else.
+
+    Args:
+        routes: Those of all configurations.
+        outputs: The family's outputs.
+    """
+    fed: set[tuple[str, str]] = set()
+    told: set[tuple[str, str]] = set()
+    for route in routes:
+        for number, stage in enumerate(route):
+            sources = filter(None, map(source_of, stage.feeds.values()))
+            fed |= {(route[earlier].graph, name) for earlier, name in sources}
+            if stage.answers_at(number):
+                own = (stage.answers.get(spec.name, spec.name) for spec in outputs)
+                told |= {(stage.graph, name) for name in own}
+            if stage.test is not None:
+                told.add((stage.graph, stage.test.output))
+    staying = fed - told
+    return {
+        graph: frozenset(name for each, name in staying if each == graph)
+        for graph, _ in staying
+    }
+
+
 def golden_names(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     """Returns what the stages of a route answer, by the names that golden files use.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "cpu",
+    "cuda",
     "jetson-orin",
     "jetson-orin-nano",
     "jetson-orin-nx",
@@ -47,7 +48,8 @@ def test_every_profile_loads(name: str) -> None:
 def test_backends_are_those_of_the_targets() -> None:
     backends = {profile.name: profile.backend for profile in PROFILES}
     cpu = {"cpu": "onnxruntime-cpu", "raspberry-pi-5": "onnxruntime-cpu"}
-    assert backends == dict.fromkeys(NAMES, "tensorrt") | cpu | {"rtx": "tensorrt-rtx"}
+    others = {"cuda": "onnxruntime-cuda", "rtx": "tensorrt-rtx"}
+    assert backends == dict.fromkeys(NAMES, "tensorrt") | cpu | others
 
 
 def test_profiles_know_every_backend_that_has_a_builder() -> None:

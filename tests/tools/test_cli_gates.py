@@ -18,11 +18,13 @@ from skipc.compiler.gates import read_gates, write_gates
 from skipc.compiler.read import ModelOptions
 from skipc.compiler.read.file_format import CheckpointFile, save_checkpoint
 from skipc.compiler.recipes import find_recipe
+from skipc.compiler.targets.cuda.finish import build_on
 from skipc.compiler.targets.options import TargetOptions
 from skipc.compiler.targets.tensorrt.finish import build_engines
 from skipc.profiles import load_profile
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.backends.onnxruntime.cpu import OnnxRuntimeCpu
+from skipc.runtime.backends.onnxruntime.devices import cpu_device
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.gates import CAP, DECISIONS, THRESHOLDS
 from skipc.runtime.bundle.tensors import Dimension, TensorSpec
@@ -180,6 +182,8 @@ def test_other_targets_refuse_gates_with_the_reason(folder: Path, tmp_path: Path
     profile = load_profile("jetson-orin")
     with pytest.raises(TargetError, match="'gated': its units run or not as gates decide"):
         build_engines(bundle, profile, TargetOptions(), tmp_path, lambda line: None)
+    with pytest.raises(TargetError, match="'gated': its units run or not as gates decide"):
+        build_on(cpu_device(), bundle, tmp_path, lambda line: None)
     said = mistake("finish", folder / "ckpt.skipc", "--engines", "one")
     assert "in configuration 'gated' gates decide" in said
 

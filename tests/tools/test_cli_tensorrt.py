@@ -136,6 +136,12 @@ def test_a_profile_of_ones_own_travels_in_the_bundle(made: Path, tmp_path: Path)
     [
         (("--target", "cpu", "--workspace", "1GB"), "--workspace is TensorRT's; target 'cpu'"),
         (("--target", "rtx", "--engines", "one"), "--engines is for the CPU; target 'rtx'"),
+        (("--target", "cuda", "--engines", "one"), "--engines is for the CPU; target 'cuda'"),
+        (
+            ("--target", "cuda", "--workspace", "1GB"),
+            "--workspace is TensorRT's; target 'cuda'",
+        ),
+        (("--target", "cuda", "--precision", "bf16"), "does not compute in it, but in fp32"),
         (("--target", "rtx", "--workspace", "0"), "'0' is no size above zero, such as 512MB"),
         (("--target", "rtx", "--optimization-level", "6"), "6 is not in the range 0<=x<=5"),
         (("--target", "rtx", "--precision", "bf16"), "does not compute in it, but in fp32"),

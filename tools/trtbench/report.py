@@ -38,6 +38,10 @@ ONLY_COMPUTING = {
 }
 """Backends whose calls hold nothing but computation, and what is said of them."""
 
+_WITH_TRANSFERS = {
+    "onnxruntime-cuda": "transfers included; one stream; a captured CUDA graph if possible"
+}
+
 _WAITS = {
     Wait.DRIVER: "the host waits as the driver decides",
     Wait.SPIN: "the host waits without pause (spin)",
@@ -93,7 +97,7 @@ class Regime:
         """What a call includes, and how it is made."""
         if self.way is None:
             other = "what a call includes is the backend's affair"
-            return ONLY_COMPUTING.get(self.backend, other)
+            return {**ONLY_COMPUTING, **_WITH_TRANSFERS}.get(self.backend, other)
         moved, made = "transfers included", "enqueued without a CUDA graph"
         if not self.way.transfers:
             moved = "no transfers, all arrays stay on the GPU"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,10 @@ import numpy as np
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.cpu.optimized import UnsuitedError, optimize_graph
+from skipc.compiler.targets.cpu.optimized import UnsuitedError
+from skipc.compiler.targets.cpu.parts import optimized_parts
 from skipc.compiler.targets.cpu.probe import measure_graphs
-from skipc.compiler.targets.golden import (
-    check_golden,
-    check_outputs,
-    check_same_bits,
-    reads_of,
-    run_route,
-)
+from skipc.compiler.targets.golden import check_configurations, reads_of
 from skipc.compiler.targets.latency import (
     measure_by_size,
     measure_latencies,
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from skipc.compiler.targets.cpu.merge import PackedStore
-    from skipc.compiler.targets.cpu.optimized import Optimized
     from skipc.compiler.targets.options import TargetOptions
     from skipc.profiles import Profile
     from skipc.runtime.bundle import Bundle
@@ -54,7 +48,6 @@ if TYPE_CHECKING:
 
     Case = dict[str, NDArray[Any]]
     Settings = Mapping[str, tuple[bool | float, ...]]
-    _Part = tuple[Path, Path]
 
 __all__ = [
     "build_engines",
@@ -163,7 +156,7 @@ def build_engines(
     paths = {name: one.file for name, one in made.packed.items()}
     backend = partial(OnnxRuntimeCpu, paths, packed_file, settings=made.settings)
     with closing(backend(threads=1)) as checking:
-        fed = _checked(bundle, checking, made.outputs, inputs)
+        fed = check_configurations(bundle, checking, made.outputs, inputs, "this CPU")
         specs, sizes = bundle.manifest.inputs, measured_sizes(bundle.manifest.dimensions)
         sized = [
             (at, reads_of(bundle, checking.load, at_sizes(inputs[0], specs, at)))
@@ -228,7 +221,7 @@ def _each(
         if graphs[0].gates:
             gated += graphs
             continue
-        packed, outputs[file] = _packed(bundle, file, graphs, inputs, store, progress)
+        packed, outputs[file] = _packed(bundle, graphs, inputs, store, progress)
         made |= packed
     settings: Mapping[str, Settings] = {}
     if gated:
@@ -337,7 +330,6 @@ def _latencies(
 
 def _packed(
     bundle: Bundle,
-    file: str,
     graphs: list[GraphEntry],
     inputs: list[Case],
     store: PackedStore,
@@ -354,75 +346,11 @@ def _packed(
     staging = store.path.parent
     made: dict[str, _Packed] = {}
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        whole = bundle.graph_file(graphs[0])
-        optimized = optimize_graph(whole, Path(scratch), inputs)
-        outputs = optimized.outputs
-        if len(graphs) == 1:
-            check_outputs(graphs[0], outputs)
-            parts = [(optimized.graph, optimized.data)]
-        else:
-            parts = _cut(optimized, graphs, Path(scratch))
-            if not parts:
-                progress(f"cutting {file} before it is optimised: fusions reach over an exit")
-                parts, outputs = _cut_before(whole, graphs, Path(scratch)), []
+        parts, outputs = optimized_parts(bundle, graphs, inputs, Path(scratch), progress)
         for graph, (path, data) in zip(graphs, parts, strict=True):
             to = staging / f"{graph.name}.onnx"
             made[graph.name] = _Packed(graph.name, to, merge_graph(path, data, to, store))
     return made, outputs
-
-
-def _cut(optimized: Optimized, graphs: list[GraphEntry], folder: Path) -> list[_Part]:
-    """Returns the pieces of an optimised graph with their data; none where it has no place."""
-    require("onnx_ir", "finish")
-    from skipc.compiler.targets.cpu.cut import cut_optimized
-
-    return [(path, optimized.data) for path in cut_optimized(optimized.graph, graphs, folder)]
-
-
-def _cut_before(whole: Path, graphs: list[GraphEntry], folder: Path) -> list[_Part]:
-    """Returns the pieces of a graph, each optimised by itself, with their data."""
-    from skipc.compiler.targets.cpu.cut import cut_portable
-
-    made = [optimize_graph(p, p.parent, []) for p in cut_portable(whole, graphs, folder)]
-    return [(each.graph, each.data) for each in made]
-
-
-def _checked(
-    bundle: Bundle,
-    backend: OnnxRuntimeCpu,
-    whole: Mapping[str, list[Case]],
-    inputs: list[Case],
-) -> dict[str, Case]:
-    """Runs every configuration on the golden inputs, all stages; returns what graphs read.
-
-    Args:
-        bundle: The bundle.
-        backend: Runs its engines.
-        whole: What plain sessions of the files gave for each input.
-        inputs: The golden inputs.
-    """
-    read: dict[str, Case] = {}
-    for entry in bundle.manifest.configurations:
-        graphs = bundle.manifest.graphs_of(entry)
-        with ExitStack() as stack:
-            engines = {
-                graph.name: stack.enter_context(closing(backend.load(graph.name)))
-                for graph in graphs
-            }
-            runs = [run_route(bundle, entry, engines, case) for case in inputs]
-        for number, stage in enumerate(entry.route):
-            graph = bundle.manifest.graph(stage.graph)
-            found = [run[number][1] for run in runs]
-            read.setdefault(graph.name, runs[0][number][0])
-            before = [
-                {name: array for name, array in case.items() if name in found[0]}
-                for case in whole.get(graph.file, [])
-            ]
-            if before:
-                check_same_bits(graph.name, before, found)
-        stages = [[run[number][1] for run in runs] for number in range(len(entry.route))]
-        check_golden(bundle, entry, stages, NAME, "this CPU")
-    return read
 
 
 def _entries(

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from skipc.compiler.errors import TargetError
 from skipc.compiler.extras import require
 from skipc.compiler.verify.sessions import holds_half, holds_int8
-from skipc.runtime.errors import reason_of
+from skipc.runtime.errors import SkipcError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from skipc.runtime.backends.onnxruntime.devices import Device
 
     Case = dict[str, NDArray[Any]]
 
@@ -57,8 +59,9 @@ def optimize_graph(
     folder: Path,
     inputs: Sequence[Mapping[str, NDArray[Any]]],
     weights: Path | None = None,
+    device: Device | None = None,
 ) -> Optimized:
-    """Lets ONNX Runtime optimise ``graph`` for this CPU, and runs it.
+    """Lets ONNX Runtime optimise ``graph`` for this CPU or a device, and runs it.
 
     Args:
         graph: A graph of the bundle, or one cut from it.
@@ -66,6 +69,7 @@ def optimize_graph(
         inputs: What to run the plain session on: every optimisation (see ``holds_half``),
             one thread. Where there are none, weights are not packed.
         weights: The folder of the graph's data, where it is not the graph's own.
+        device: What it is optimised for; None for the CPU, with packed weights.
 
     Raises:
         TargetError: ONNX Runtime cannot load or run the graph.
@@ -76,9 +80,10 @@ def optimize_graph(
     entries = {
         f"{prefix}file_name": data.name,
         f"{prefix}min_size_in_bytes": str(EXTERNAL_FROM_BYTES),
-        f"session.{packed if inputs else 'disable_prepacking'}": "1",
+        f"session.{packed if inputs and device is None else 'disable_prepacking'}": "1",
     }
-    return Optimized(written, data, _run(graph, inputs, weights, entries, written))
+    found = _run(graph, inputs, weights, entries, written, device)
+    return Optimized(written, data, found)
 
 
 def loadable(
@@ -116,6 +121,7 @@ def _run(
     weights: Path | None,
     entries: Mapping[str, str],
     written: Path | None,
+    device: Device | None = None,
 ) -> list[Case]:
     onnxruntime = require("onnxruntime", "finish")
     options = onnxruntime.SessionOptions()
@@ -135,24 +141,30 @@ def _run(
         options.add_session_config_entry(key, value)
     try:
         options.graph_optimization_level = (
-            levels.ORT_ENABLE_EXTENDED if holds_half(graph) else levels.ORT_ENABLE_ALL
+            levels.ORT_ENABLE_EXTENDED
+            if device is not None or holds_half(graph)
+            else levels.ORT_ENABLE_ALL
         )
         session = onnxruntime.InferenceSession(
             str(graph) if weights is None else graph.read_bytes(),
             options,
-            providers=["CPUExecutionProvider"],
+            providers=["CPUExecutionProvider"] if device is None else device.providers(),
             enable_fallback=0,
             disabled_optimizers=[
                 *LEFT_ALONE,
                 *(LEFT_ALONE_IN_INT8 if holds_int8(graph) else ()),
             ],
         )
+        if device is not None:
+            device.check(session)
         names = [output.name for output in session.get_outputs()]
         read = {value.name for value in session.get_inputs()}
         return [
             dict(zip(names, session.run(names, _only(case, read)), strict=True))
             for case in inputs
         ]
+    except SkipcError:
+        raise
     # ONNX Runtime's exceptions share no base class below Exception.
     except Exception as cause:
         raise TargetError(

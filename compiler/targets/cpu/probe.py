@@ -39,13 +39,24 @@ def measure_graphs(
     ratios times the yardstick's. So a clock rate that drifts does not tilt the comparison.
     """
     del profile  # the CPU of this machine is always the one that is meant
+    return timed_sessions(graphs, inputs, threads, progress, ["CPUExecutionProvider"])
+
+
+def timed_sessions(
+    graphs: Mapping[str, Path],
+    inputs: Case,
+    threads: int,
+    progress: Callable[[str], None],
+    providers: list[Any],
+) -> dict[str, float]:
+    """Returns the same for plain sessions with some execution providers."""
     names = list(graphs)
-    yardstick = _session(graphs[names[0]], inputs, threads)
+    yardstick = _session(graphs[names[0]], inputs, threads, providers)
     own_ms: list[float] = []
     ratios: dict[str, float] = {names[0]: 1.0}
     for name in names[1:] or names:
         progress(f"measuring {name}")
-        other = _session(graphs[name], inputs, threads)
+        other = _session(graphs[name], inputs, threads, providers)
         both = (yardstick, other)
         first_ms, second_ms = timed_ms(both, _MIN_PAIRS, _MAX_PAIRS, _TURN_S)
         own_ms += first_ms
@@ -56,7 +67,9 @@ def measure_graphs(
     return {name: ratio * unit_ms for name, ratio in ratios.items()}
 
 
-def _session(graph: Path, inputs: Case, threads: int) -> Callable[[], Any]:
+def _session(
+    graph: Path, inputs: Case, threads: int, providers: list[Any]
+) -> Callable[[], Any]:
     onnxruntime = require("onnxruntime", "finish")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -65,9 +78,7 @@ def _session(graph: Path, inputs: Case, threads: int) -> Callable[[], Any]:
     # As the engines: threads do not spin between calls.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(
-            str(graph), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
         read = {value.name for value in session.get_inputs()}
         feed = {name: array for name, array in inputs.items() if name in read}
         session.run(None, feed)

@@ -36,6 +36,7 @@ from ...options import checked_count
 from .. import Sharing, comes_from
 from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
+from .bound import line
 from .packing import Held, PackedLater
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 from .rows import by_row, together
@@ -179,7 +180,7 @@ class OnnxRuntimeCpu:
             if not comes_from(cause, _LIBRARY):
                 raise
             raise EngineError(
-                f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(_line(cause))}"
+                f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(line(cause))}"
                 f" {_BUILD_AGAIN}"
             ) from cause
         return session
@@ -278,7 +279,7 @@ class OnnxRuntimeEngine:
                     f"input {name!r} lies on the GPU, but this engine runs on the CPU. Give it"
                     " a numpy array: .cpu().numpy() of a tensor."
                 )
-        return EngineError(f"graph {self._graph!r}: ONNX Runtime failed: {_line(cause)}")
+        return EngineError(f"graph {self._graph!r}: ONNX Runtime failed: {line(cause)}")
 
 
 class RowByRow(OnnxRuntimeEngine):
@@ -296,11 +297,6 @@ class RowByRow(OnnxRuntimeEngine):
         if len(parts) == 1:
             return super().run(inputs)
         return together([super(RowByRow, self).run(part) for part in parts], self._answers)
-
-
-def _line(error: Exception) -> str:
-    """Returns ONNX Runtime's message, which may span lines and end in one, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _onnxruntime() -> ModuleType:

@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
 USE_ENV_ALLOCATORS = "session.use_env_allocators"
 _SHRINK = "memory.enable_memory_arena_shrinkage"
 _SAME_AS_REQUESTED = 1
 _NO_ARENA = "arena based allocator"
+_ON_CPU = ("CPUExecutionProvider",)
 
 # y = Identity(x), one float: ir_version 7, opset 13.
 _PROBE = (
@@ -68,8 +70,10 @@ def shared_arena(ort: ModuleType) -> str:
         return "one arena for all engines of this process" if _registered_by_us else ""
 
 
-def new_session(ort: ModuleType, model: str | bytes, options: Any) -> tuple[Any, bool]:
-    """Returns a session on the CPU, and whether it uses a global thread pool.
+def new_session(
+    ort: ModuleType, model: str | bytes, options: Any, providers: Sequence[Any] = _ON_CPU
+) -> tuple[Any, bool]:
+    """Returns a session, and whether it uses a global thread pool.
 
     Its own pool where that is possible. Where the application has made a global pool, ONNX
     Runtime refuses sessions with their own. A forked child neither runs nor frees it.
@@ -79,7 +83,7 @@ def new_session(ort: ModuleType, model: str | bytes, options: Any) -> tuple[Any,
     def create() -> Any:
         # Without enable_fallback=0, a failure is printed to stdout and tried again.
         session = ort.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            model, options, providers=list(providers), enable_fallback=0
         )
         _sessions.add(session)
         return session

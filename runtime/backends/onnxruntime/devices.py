@@ -1,0 +1,209 @@
+"""Where ONNX Runtime keeps tensors and computes: the GPU, or the CPU by the same calls.
+
+What ``device.py`` does on a GPU is done through a ``Device``, so that it runs on a CPU, too:
+nothing but this file knows CUDA.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import io
+import platform
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from ...errors import BackendUnavailableError, EngineError, install_text
+from ..cuda import open_cuda
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+_LIBRARY = "onnxruntime"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_PROVIDER_FILE = "libonnxruntime_providers_cuda.so"
+_SAME_AS_REQUESTED = 1
+_ADVICE = (
+    f"Install it in an environment of its own: {install_text('cuda')}. The packages"
+    " onnxruntime and onnxruntime-gpu have one name in Python, and where both are installed"
+    " the last one wins: pip uninstall onnxruntime onnxruntime-gpu, then install"
+    " onnxruntime-gpu alone."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that ONNX Runtime computes on, opened.
+
+    Attributes:
+        kind: ONNX Runtime's word for where its tensors lie.
+        provider: The execution provider that has to run the graphs.
+        options: The provider's, for every session.
+        graph_options: What captures a session's work as a graph; empty where nothing can.
+        host: What engines built for it depend on, by name.
+        name: For messages.
+        arena: What scratch memory the sessions share; empty where each has its own.
+        used_bytes: Returns how much of its memory is taken now.
+        close: Frees what was made with it.
+    """
+
+    kind: str
+    provider: str
+    host: Mapping[str, str]
+    name: str
+    used_bytes: Callable[[], int]
+    arena: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    graph_options: Mapping[str, str] = field(default_factory=dict)
+    close: Callable[[], object] = lambda: None
+
+    def providers(self, graph: bool = False) -> list[Any]:
+        """Returns what a session is given as its providers; ``graph`` lets it capture."""
+        if self.provider == CPU:
+            return [CPU]
+        options = {**self.options, **(self.graph_options if graph else {})}
+        return [(self.provider, options), CPU]
+
+    def check(self, session: Any) -> None:
+        """Refuses a session that fell back to the CPU, which ONNX Runtime does silently.
+
+        Raises:
+            EngineError: It did.
+        """
+        found = list(session.get_providers())
+        if found[0] != self.provider:
+            raise EngineError(
+                f"ONNX Runtime could not start {self.provider} and fell back to {found[0]},"
+                f" which is refused. {_cannot_load() or 'It gave no reason.'}"
+            )
+
+
+def cpu_device() -> Device:
+    """Returns the CPU as a device: everything as on a GPU, but for the GPU."""
+    version = str(importlib.import_module(_LIBRARY).__version__)
+    host = {"architecture": platform.machine(), _LIBRARY: version, "gpu": "none"}
+    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes)
+
+
+def cuda_device() -> Device:
+    """Returns the GPU that CUDA sees first, with a stream and an arena for all sessions.
+
+    Raises:
+        BackendUnavailableError: There is none, or a library that ONNX Runtime needs for it is
+            missing; the message names it.
+    """
+    ort = cuda_library()
+    cuda = open_cuda()
+    found = cuda.device()
+    missing = _cannot_load()
+    if missing:
+        raise BackendUnavailableError(
+            f"ONNX Runtime cannot use the GPU {found.name}. {missing}"
+        )
+    stream = cuda.new_stream()
+
+    def used_bytes() -> int:
+        with cuda.current():
+            return found.memory_bytes - cuda.free_bytes()
+
+    return Device(
+        kind="cuda",
+        provider=CUDA,
+        host={
+            "architecture": platform.machine(),
+            _LIBRARY: str(ort.__version__),
+            "gpu": found.name,
+            "compute_capability": found.compute_capability,
+        },
+        name=f"this GPU ({found.name})",
+        used_bytes=used_bytes,
+        arena=_shared_arena(ort),
+        options={
+            "device_id": "0",
+            "user_compute_stream": str(stream),
+            "arena_extend_strategy": "kSameAsRequested",
+        },
+        graph_options={"enable_cuda_graph": "1"},
+        close=lambda: cuda.free_stream(stream),
+    )
+
+
+def cuda_library() -> ModuleType:
+    """Returns an ONNX Runtime that has the CUDA provider, imported now.
+
+    Raises:
+        BackendUnavailableError: There is none, or it is the package for CPUs.
+    """
+    try:
+        ort = importlib.import_module(_LIBRARY)
+    except ImportError as cause:
+        missing = isinstance(cause, ModuleNotFoundError) and cause.name == _LIBRARY
+        found = "is not installed" if missing else f"cannot be imported ({cause})"
+        raise BackendUnavailableError(
+            f"the target 'cuda' runs on onnxruntime-gpu, which {found}. {_ADVICE}"
+        ) from cause
+    if CUDA not in ort.get_available_providers():
+        raise BackendUnavailableError(
+            f"the target 'cuda' runs on onnxruntime-gpu, but the onnxruntime {ort.__version__}"
+            f" that Python finds is the package without {CUDA}. {_ADVICE}"
+        )
+    return ort
+
+
+def missing_library(file: Path) -> str:
+    """Returns why a shared library cannot be loaded, as the loader says; empty if it can."""
+    try:
+        ctypes.CDLL(str(file))
+    except OSError as cause:
+        return str(cause)
+    return ""
+
+
+def _cannot_load() -> str:
+    """Returns which library the CUDA provider lacks and what to do; empty if it has all."""
+    ort = importlib.import_module(_LIBRARY)
+    if hasattr(ort, "preload_dlls"):  # of NVIDIA's packages, which no loader finds by itself
+        with redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    folder = Path(str(ort.__file__)).parent / "capi"
+    why = missing_library(folder / _PROVIDER_FILE)
+    if not why:
+        return ""
+    return (
+        f"Its library cannot be loaded: {why}. The extra brings NVIDIA's libraries, a driver"
+        f" has to be there: {install_text('cuda')}. On a system that has CUDA and cuDNN, put"
+        " their folder on LD_LIBRARY_PATH."
+    )
+
+
+_arena_lock = Lock()
+_arena_made = False
+
+
+def _shared_arena(ort: ModuleType) -> str:
+    """Gives the process one arena on the GPU for all sessions that ask for it."""
+    global _arena_made
+    with _arena_lock:
+        if not _arena_made:
+            memory = ort.OrtMemoryInfo(
+                "Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+            )
+            # Growing by what is asked for, not by powers of two, keeps six engines near one.
+            settings = ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED})
+            ort.create_and_register_allocator_v2(CUDA, memory, {}, settings)
+            _arena_made = True
+    return "one arena on the GPU for all engines of this process"
+
+
+def _anonymous_bytes() -> int:
+    """Returns the memory of this process that no file backs; 0 where the system hides it."""
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = (line.split() for line in text.splitlines() if line.startswith("Anonymous:"))
+    return next((int(fields[1]) * 1024 for fields in found), 0)
