@@ -7,13 +7,14 @@ comma := ,
 HAS_PIP := $(BIN)/python -m pip --version > /dev/null 2>&1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types unit browser bench docs docs-serve format clean
+.PHONY: help demo test lint types unit browser bench gpu docs docs-serve format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     train a small network, compile it, run it under a changing budget"
 	@echo "make test     lint, types and tests: what CI runs"
 	@echo "make bench    measure the bars of benchmarks/ on this machine"
+	@echo "make gpu      run what only an NVIDIA GPU can show, and write benchmarks/gpu/results.md"
 	@echo "make docs     build the documentation as a site, into site/"
 	@echo "make format   mend what lint can mend by itself"
 	@echo "make clean    remove .venv and everything else that make wrote"
@@ -75,6 +76,24 @@ unit: $(STAMP) $(BINDINGS_STAMP) browser
 bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks
 
+# onnxruntime-gpu has the import name of onnxruntime, so it has an environment of its own, which
+# sees the system's packages: TensorRT may be one. The bundles are built in the usual one.
+GPU := .venv-gpu
+GPU_STAMP := $(GPU)/installed
+
+gpu:
+	@$(PYTHON) tools/bench/gpu_here.py
+	@$(MAKE) --no-print-directory $(STAMP) $(GPU_STAMP)
+	$(BIN)/python -m skipc.tools.bench.gpu bundles $(GPU)/bundles
+	$(GPU)/bin/python -m skipc.tools.bench.gpu run $(GPU)/bundles --out benchmarks/gpu
+
+$(GPU_STAMP): pyproject.toml
+	@echo "installing into $(GPU) (some minutes the first time)"
+	@$(PYTHON) -m venv --system-site-packages $(GPU)
+	@$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --editable '.[cuda,nvml,rtx]'
+	@touch $@
+
 docs: $(STAMP)
 	$(BIN)/python -m skipc.tools.docsite --out site
 
@@ -97,4 +116,4 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv demo-out site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-gpu demo-out site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,6 +25,7 @@ _PURPOSES = {
     "cpu": "run on a CPU",
     "finish": "finish: engines, without torch",
     "report": "report, pictures of trace",
+    "cuda": "target cuda; alone",
     "rtx": "target rtx",
     "tensorrt": "target tensorrt",
     "jetson": "targets jetson-…",

@@ -48,6 +48,10 @@ NOT_RUN = {
     "sudo apt install python3-venv": "changes the system",
     "python3 -m venv --system-site-packages ~/skipc-env": "writes to the user's home",
     ". ~/skipc-env/bin/activate": "is of the shell",
+    "python3 -m venv gpu-env": "takes a second, for the next one, which is not run",
+    "gpu-env/bin/pip install '.[cuda]'": "downloads two gigabytes",
+    "pip uninstall --yes onnxruntime": "changes the environment of the tests",
+    "make gpu": "needs a GPU; test_bench_gpu runs it without one",
     "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj": "changes the system",
     'python3 -c "import tensorrt; print(tensorrt.__version__)"': "needs a Jetson's TensorRT",
     "skipc build ckpt.pt --front front.json --target jetson-orin --precision fp16"

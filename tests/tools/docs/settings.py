@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from skipc.runtime.backends.onnxruntime import devices
 from tests.command_line import hide_tests
 from tests.doubles.gpu import fake_gpu
 from tests.ssh_server import running_server
@@ -62,6 +63,13 @@ def jetson(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
     with fake_gpu(page.patch) as gpu:
         yield
         gpu.check()
+
+
+@contextmanager
+def cpu_for_gpu(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """What the page does on a GPU is done on the CPU, by the same calls."""
+    page.patch.setattr(devices, "cuda_device", devices.cpu_device)
+    yield
 
 
 @contextmanager
@@ -164,6 +172,7 @@ SETTINGS: dict[str, Setting] = {
     "command-line.md": Setting(),
     "comparison.md": Setting(),
     "concepts.md": Setting(),
+    "cuda.md": Setting(NETWORK, at={"Build and run": cpu_for_gpu}),
     "dense.md": Setting(at={"": own_code_alone}),
     "dimensions.md": Setting(at={"": own_code_alone}),
     "embed-asyncio.md": Setting(BUNDLE),
