@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from skipc.compiler.errors import TargetError
 from skipc.compiler.targets import Built
-from skipc.compiler.targets.cpu.merge import PackedStore, merge_graph
 from skipc.compiler.targets.cpu.parts import optimized_parts
 from skipc.compiler.targets.cpu.probe import timed_sessions
 from skipc.compiler.targets.golden import check_configurations, reads_of
@@ -108,6 +107,8 @@ def build_on(
     device: Device, bundle: Bundle, staging: Path, progress: Callable[[str], None]
 ) -> Built:
     """Builds the same on a device, which is closed afterwards."""
+    from skipc.compiler.targets.cpu.merge import PackedStore, merge_graph
+
     manifest, inputs = bundle.manifest, bundle.golden_inputs()
     gated = [graph.name for graph in manifest.graphs if graph.gates]
     if gated:
