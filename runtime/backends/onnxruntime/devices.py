@@ -27,12 +27,7 @@ _LIBRARY = "onnxruntime"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _PROVIDER_FILE = "libonnxruntime_providers_cuda.so"
 _SAME_AS_REQUESTED = 1
-_ADVICE = (
-    f"Install it in an environment of its own: {install_text('cuda')}. The packages"
-    " onnxruntime and onnxruntime-gpu have one name in Python, and where both are installed"
-    " the last one wins: pip uninstall onnxruntime onnxruntime-gpu, then install"
-    " onnxruntime-gpu alone."
-)
+_ADVICE = f"Install it with: {install_text('cuda')}, where no onnxruntime is (docs/cuda.md)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +143,10 @@ def cuda_library() -> ModuleType:
         ) from cause
     if CUDA not in ort.get_available_providers():
         raise BackendUnavailableError(
-            f"the target 'cuda' runs on onnxruntime-gpu, but the onnxruntime {ort.__version__}"
-            f" that Python finds is the package without {CUDA}. {_ADVICE}"
+            f"the target 'cuda' runs on onnxruntime-gpu, but Python finds onnxruntime"
+            f" {ort.__version__}, the package for CPUs, which has the same name. Where both are"
+            " installed the last one wins: pip uninstall onnxruntime onnxruntime-gpu. Then:"
+            f" {install_text('cuda')} (docs/cuda.md)."
         )
     return ort
 

@@ -101,7 +101,7 @@ def test_a_provider_that_did_not_start_is_refused(bundle: Bundle) -> None:
 
 def test_the_package_for_cpus_is_told_from_the_one_for_gpus() -> None:
     with pytest.raises(
-        BackendUnavailableError, match="is the package without CUDAExec"
+        BackendUnavailableError, match="the package for CPUs, which has the same name"
     ) as told:
         devices.cuda_device()
     assert "pip uninstall onnxruntime onnxruntime-gpu" in str(told.value)
