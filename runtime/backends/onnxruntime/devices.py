@@ -143,9 +143,9 @@ def cuda_library() -> ModuleType:
         ) from cause
     if CUDA not in ort.get_available_providers():
         raise BackendUnavailableError(
-            f"the target 'cuda' runs on onnxruntime-gpu, but Python finds onnxruntime"
-            f" {ort.__version__}, the package for CPUs, which has the same name. Where both are"
-            " installed the last one wins: pip uninstall onnxruntime onnxruntime-gpu. Then:"
+            "the target 'cuda' runs on onnxruntime-gpu, but Python finds onnxruntime"
+            f" {ort.__version__}, the package for CPUs, which has the same name. Where both"
+            " are installed the last one wins: pip uninstall onnxruntime onnxruntime-gpu. Then:"
             f" {install_text('cuda')} (docs/cuda.md)."
         )
     return ort
