@@ -145,8 +145,8 @@ def cuda_library() -> ModuleType:
         raise BackendUnavailableError(
             "the target 'cuda' runs on onnxruntime-gpu, but Python finds onnxruntime"
             f" {ort.__version__}, the package for CPUs, which has the same name. Where both"
-            " are installed the last one wins: pip uninstall onnxruntime onnxruntime-gpu. Then:"
-            f" {install_text('cuda')} (docs/cuda.md)."
+            " are installed the last one wins: pip uninstall onnxruntime onnxruntime-gpu."
+            f" Then: {install_text('cuda')} (docs/cuda.md)."
         )
     return ort
 
