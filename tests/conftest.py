@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 # Whether this is one of several processes that share the tests (pytest-xdist).
 _SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 
-_EXPORTING = (
-    r"from tests\.zoo import[^)]*?\bexported\b|\bzoo_files\b|from tests\.\S*norm_nets import"
-)
+# What takes seconds to make and is kept in its own process only, and who imports it.
+_SHARED = {
+    "zoo": r"from tests\.zoo import[^)]*?\bexported\b|\bzoo_files\b"
+    r"|from tests\.\S*norm_nets import",
+    "sources": r"from tests\.policy\.sources import",
+}
 
 # A busy machine is no failure; reproducible, so that a commit cannot fail by another's luck.
 settings.register_profile(
@@ -36,24 +39,23 @@ settings.load_profile("skipc")
 
 
 class _ByWhatIsShared(LoadFileScheduling):
-    """Keeps in one process the tests of a file, and all that export the zoo's networks.
-
-    An export takes seconds, and ``exported`` keeps the graphs of its own process only.
-    """
+    """Keeps in one process the tests of a file, and of the files that share something."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "zoo" if file in _zoo_files() else file
+        return _sharing().get(file, file)
 
 
 @cache
-def _zoo_files() -> frozenset[str]:
+def _sharing() -> dict[str, str]:
+    """Returns what a file shares with others, by the file."""
     tests = Path(__file__).parent
-    return frozenset(
-        file.relative_to(tests.parent).as_posix()
+    return {
+        file.relative_to(tests.parent).as_posix(): what
         for file in tests.rglob("test_*.py")
-        if re.search(_EXPORTING, file.read_text("utf-8"))
-    )
+        for what, how in _SHARED.items()
+        if re.search(how, file.read_text("utf-8"))
+    }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

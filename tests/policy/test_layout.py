@@ -123,8 +123,7 @@ def test_the_compilers_folders_import_down():
         if file.parts[0] != "compiler" or file == Path("compiler/__init__.py"):
             continue
         above = COMPILER_ORDER[: COMPILER_ORDER.index(file.parts[1].removesuffix(".py"))]
-        tree = ast.parse(text_of(file))
-        for line, name in imports_at_run_time(tree):
+        for line, name in imports_at_run_time(nodes_of(text_of(file))[0]):
             if name.startswith("skipc.compiler.") and name.split(".")[2] in above:
                 wrong.append(f"{file}:{line}: imports {name}")
     assert wrong == []

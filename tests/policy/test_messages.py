@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import io
 import itertools
 import re
-import tokenize
 from functools import cache
 
 import pytest
@@ -30,35 +28,17 @@ def raises(source):
     ]
 
 
+# A literal that ends a line with a word, a bracket or a sentence (a semicolon: likely code),
+# and one that begins the next line with a word.
+ENDS = re.compile(r"""[\w.,:!?)\]}]["']\s*(#.*)?$""")
+BEGINS = re.compile(r"""\s*f?["'][A-Za-z0-9]""")
+
+
 def joins(source):
     """Yields (line, text) where two literals meet without white space between them."""
-    previous = None
-    for text, line in _literals(source, {tokenize.NL, tokenize.COMMENT}):
-        # A word, a bracket or a sentence ends, and a word begins. (A semicolon: likely code.)
-        if previous and text and re.search(r"[\w.,:!?)\]}]$", previous) and text[0].isalnum():
-            yield line, previous[-20:] + "|" + text[:20]
-        previous = text
-
-
-def _literals(source, skipped):
-    """Yields the value of each adjacent string literal, None where something else stands."""
-    depth_text = None
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in skipped:
-            continue
-        names = (tokenize.tok_name[token.type], token.string)
-        if names[0] == "FSTRING_START":  # Python 3.12: f-strings are several tokens
-            depth_text = ""
-        elif names[0] == "FSTRING_END":
-            yield depth_text, token.start[0]
-            depth_text = None
-        elif depth_text is not None:
-            depth_text += token.string if names[0] == "FSTRING_MIDDLE" else "}"
-        elif token.type == tokenize.STRING:
-            body = re.sub(r"^[A-Za-z]*('''|\"\"\"|'|\")|('''|\"\"\"|'|\")$", "", token.string)
-            yield body, token.start[0]
-        else:
-            yield None, token.start[0]
+    for line, (first, then) in enumerate(itertools.pairwise(source.splitlines()), 2):
+        if BEGINS.match(then) and ENDS.search(first):
+            yield line, f"{first.strip()[-20:]} | {then.strip()[:20]}"
 
 
 def plain_fields(source):

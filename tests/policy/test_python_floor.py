@@ -7,9 +7,8 @@ import re
 
 import pytest
 
-from tests.policy.sources import ROOT, nodes_of, text_of
+from tests.policy.sources import FLOOR, ROOT, nodes_of, text_of
 
-FLOOR = (3, 10)
 FOLDERS = ("compiler", "runtime", "profiles", "tools", "tests")
 # What the standard library got later, as far as one may be tempted.
 LATER_MODULES = {"tomllib", "compression", "annotationlib", "concurrent.interpreters"}
@@ -75,8 +74,7 @@ def test_source_is_python_3_10(folder):
     files = sorted(f.relative_to(ROOT).as_posix() for f in (ROOT / folder).rglob("*.py"))
     assert files
     for file in files:
-        ast.parse(text_of(file), file, feature_version=FLOOR)
-        assert list(later_names(text_of(file))) == [], file
+        assert list(later_names(text_of(file))) == [], file  # parsed as Python 3.10 on the way
 
 
 @pytest.mark.parametrize(
@@ -104,7 +102,7 @@ def test_check_accepts_a_version_test():
 
 def test_newer_syntax_is_refused_by_the_parser():
     with pytest.raises(SyntaxError):
-        ast.parse("try:\n    f()\nexcept* E:\n    pass", feature_version=FLOOR)
+        nodes_of("try:\n    f()\nexcept* E:\n    pass")
 
 
 def test_floor_is_the_same_everywhere():
@@ -112,4 +110,4 @@ def test_floor_is_the_same_everywhere():
     assert 'requires-python = ">=3.10"' in text
     assert re.search(r'python_version = "3\.10"', text)
     assert 'target-version = "py310"' in text
-    assert "(3, 10)" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert str(FLOOR) in (ROOT / "Makefile").read_text(encoding="utf-8")
