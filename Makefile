@@ -112,7 +112,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(HAS_PIP) || { echo ".venv has no working pip. Remove it (make clean) and try again."; exit 1; }
 	@echo "installing into .venv (some minutes the first time)"
 	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[compiler,cpu,demo,dev,docs,jetson,nvml,ray,report,rtx,select]'
+	@$(PIP) --editable '.[compiler,cpu,demo,dev,docs,jetson,nvml,ray,report,rtx,select,serve]'
 	@touch $@
 
 clean:

@@ -58,6 +58,10 @@ class TargetError(CompileError):
     """The target is unknown, or engines for it cannot be built on this host."""
 
 
+class ClusterError(CompileError):
+    """A Ray cluster cannot be reached."""
+
+
 class RemoteError(CompileError):
     """A device cannot be used over ssh, or what it sent is not what was expected."""
 

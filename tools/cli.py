@@ -37,6 +37,7 @@ _COMMANDS: dict[str, str] = {
     "show": "Show what a bundle holds.",
     "check": "Check a bundle's hashes and its outputs on this machine.",
     "run": "Run a bundle on arrays from a file.",
+    "serve": "Answer requests with a bundle over HTTP.",
     "simulate": "Replay scenarios on a bundle's governor.",
     "doctor": "Say what is installed, and what can be done here.",
     "targets": "List the targets that can be compiled for.",
@@ -61,6 +62,8 @@ _EXTRAS: dict[str, str] = {
     "plotly": "select",
     "pymoo": "select",
     "ray": "ray",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
     "transformers": "dev",
 }
 

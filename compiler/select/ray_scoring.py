@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skipc.compiler.cluster import connected
 from skipc.compiler.errors import SelectError
 from skipc.compiler.extras import require
 from skipc.compiler.read.cached import open_checkpoint
@@ -26,36 +26,7 @@ if TYPE_CHECKING:
     from skipc.compiler.select.samples import Samples
     from skipc.runtime.bundle.tensors import TensorSpec
 
-LOCAL = "local"
-_AUTO = "auto"
-_EXPECTED = f"Give HOST:PORT of a running cluster, or {LOCAL!r}."
-_ANSWERS_WITHIN_S = 10.0
 _PIECES_PER_WORKER = 4
-
-
-def check_cluster(address: str) -> None:
-    """Checks, before anything else is done, that there may be a cluster at an address.
-
-    Ray itself tries for minutes where nothing listens.
-
-    Raises:
-        SelectError: Nothing listens there, or it is no address.
-        ExtraMissingError: Ray is not installed.
-    """
-    require("ray", "ray")
-    if address in (LOCAL, _AUTO):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise SelectError(f"--ray {address!r}: not an address. {_EXPECTED}")
-    try:
-        place = (host.strip("[]"), int(port))
-        socket.create_connection(place, _ANSWERS_WITHIN_S).close()
-    except (OSError, OverflowError) as cause:
-        reason = getattr(cause, "strerror", None) or cause
-        raise SelectError(
-            f"--ray {address!r}: cannot be reached: {reason}. {_EXPECTED}"
-        ) from cause
 
 
 @contextmanager
@@ -65,21 +36,11 @@ def on_ray(
     """Yields the problem, scored by the workers of the cluster ``options.ray``.
 
     Raises:
-        SelectError: There is no such cluster.
+        ClusterError: There is no such cluster.
         ExtraMissingError: Ray is not installed.
     """
-    ray = require("ray", "ray")
     assert options.ray is not None
-    address = None if options.ray == LOCAL else options.ray
-    cores = {"num_cpus": os.cpu_count(), "include_dashboard": False} if address is None else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **cores)
-    # Ray raises ConnectionError, ValueError, RuntimeError ...
-    except Exception as cause:
-        raise SelectError(
-            f"--ray {options.ray!r}: cannot be reached: {cause} {_EXPECTED}"
-        ) from cause
-    try:
+    with connected(options.ray):
         worker = _Worker(
             checkpoint.resolve(),
             model,
@@ -89,8 +50,6 @@ def on_ray(
             problem.family.network.inputs,
         )
         yield replace(problem, scores=RayScorer(problem, worker).scores)
-    finally:
-        ray.shutdown()
 
 
 class RayScorer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from skipc.compiler.axes.resolution import SHARES, ResolutionAxis
+from skipc.compiler.cluster import check_cluster
 from skipc.compiler.errors import SelectError
 from skipc.compiler.heads import read_heads
 from skipc.compiler.policy.solving import LEAST_PER_EXIT
@@ -149,12 +150,11 @@ def select(given: Mapping[str, Given], options: SelectOptions, notes: Notes) -> 
     Raises:
         SelectError: The data, the options or the constraints do not fit the networks.
         SupernetError: A network cannot be exported, or they do not fit each other.
+        ClusterError: There is no cluster where Ray is asked for.
         ExtraMissingError: Ray is asked for and not installed.
     """
     search = find_search(options.search)
     if options.ray is not None:
-        from skipc.compiler.select.ray_scoring import check_cluster
-
         check_cluster(options.ray)
     routes = options.exits or len(given) > 1 or ResolutionAxis.key in options.axes
     exits = _checked_exits(given, options) if routes else 0

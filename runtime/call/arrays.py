@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..bundle.tensors import Dimension, TensorSpec
+    from ..bundle.tensors import Dimension, Sizes, TensorSpec
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,6 +112,17 @@ class InputChecker:
     def sizes(self, arrays: Mapping[str, Any]) -> tuple[int, ...]:
         """Returns the sizes of the free dimensions, in their order."""
         return tuple([arrays[name].shape[axis] for name, axis in self._places])
+
+    def all_sizes(self, given: Sizes) -> tuple[int, ...]:
+        """Returns a size for each free dimension, in their order: the typical, or as given.
+
+        Raises ``InputError`` where one is given that there is none of.
+        """
+        for name in given:
+            if name not in self._dimensions:
+                choices = choices_text(name, self._dimensions)
+                raise InputError(f"there is no free dimension {name!r}. {choices}")
+        return tuple(given.get(n, each.typical) for n, each in self._dimensions.items())
 
     def sample(self) -> dict[str, NDArray[Any]]:
         """Returns zeros of the expected types and shapes, at the typical sizes."""

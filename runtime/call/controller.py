@@ -72,7 +72,7 @@ class Controller:
         self.state = state
         self._orders, self.in_flight = orders, in_flight
         self.metering = metering
-        self._readiness, self._sizes = readiness, sizes
+        self._readiness, self.sizes = readiness, sizes
         self._typical = () if sizes is None else sizes.typical
         self._keeper = Keeper()
         self._choose = decide if readiness is None else partial(choose, readiness=readiness)
@@ -151,8 +151,8 @@ class Controller:
         if pinned is None:
             points = self.health.usable(self.in_flight.hanging())
         granted_ms, factor = deadline_ms, 1.0
-        if self._sizes is not None and sizes != self._typical:
-            factor = self._sizes.factor(sizes)
+        if self.sizes is not None and sizes != self._typical:
+            factor = self.sizes.factor(sizes)
             limit_ms = budget.latency_ms if deadline_ms is None else deadline_ms
             granted_ms = None if limit_ms is None else limit_ms / factor
         decision = self._choose(points, budget, state, now_s, pinned, granted_ms)
@@ -201,9 +201,9 @@ class Controller:
             if self.metering is not None or self._orders.budget.is_timed:
                 idle_s = self._idle_s(started_s)  # for the choice
             spent_mj = call.factor * state.energy.call_mj.get(name, 0.0)
-            if self._sizes is not None and seen_ms is not None:
+            if self.sizes is not None and seen_ms is not None:
                 log = log_factor(point, state.latency, whole_ms, way.stage)
-                known = self._sizes.observe(call.sizes, log)
+                known = self.sizes.observe(call.sizes, log)
                 seen_ms = whole_ms / call.factor if known else None
             if not ran:  # one that fails half-way took half of the energy
                 (usual_ms,) = typical_ms([point], state.latency)

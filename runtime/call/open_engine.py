@@ -8,6 +8,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from threading import RLock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 from numpy import ndarray
@@ -16,6 +17,7 @@ from ..errors import ClosedError
 from ..executing import let_go
 from ..governor.budget import checked_deadline_ms, checked_hard
 from .lifetime import free
+from .stats import predicted_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..bundle.certificate import Certificate, Limit
+    from ..bundle.tensors import Sizes
     from ..governor.budget import Budget
     from .additions import Additions
     from .arrays import InputChecker
@@ -121,6 +124,22 @@ class OpenEngine:
     def configurations(self) -> tuple[str, ...]:
         """The configurations' names, in the bundle's order."""
         return tuple(self._control.points)
+
+    def predict_ms(self, sizes: Sizes = MappingProxyType({})) -> dict[str, float]:
+        """Returns what a call is expected to stay within now, in ms, by configuration.
+
+        As surely as the budget's quantile says, and of those that may run: neither of those
+        that failed, nor below ``min_accuracy``.
+
+        Args:
+            sizes: Of free dimensions, by name; what is left out has its typical size.
+
+        Raises:
+            InputError: There is no such dimension.
+            ClosedError: The engine was closed.
+        """
+        self._check_open()
+        return predicted_ms(self._control, self._orders, self._inputs.all_sizes(sizes))
 
     def add(self, name: str, skip: Sequence[str], *, accuracy: float | None = None) -> None:
         """Adds a configuration that the bundle does not have, without loading anything.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from ..governor import OperatingPoint
-from ..governor.latency import predict_ms
+from ..governor.latency import predict_logs, predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +83,27 @@ class EngineStats:
     sharing: Sharing
     residency: ResidencyCounts
     configurations: tuple[ConfigurationStats, ...]
+
+
+def predicted_ms(
+    control: Controller, orders: Orders, sizes: tuple[int, ...]
+) -> dict[str, float]:
+    """Returns what a call of these sizes is expected to stay within, by configuration.
+
+    Of those that may run now: the pinned one, else those that reach the accuracy.
+    """
+    budget, pinned = orders.budget, orders.pinned
+    with control.lock:
+        points = control.health.usable(control.in_flight.hanging())
+        if pinned is not None:
+            points = [control.points[pinned]]
+        elif budget.min_accuracy is not None:
+            floor = budget.min_accuracy
+            points = [point for point in points if point.rank >= floor] or points
+        factor = 1.0 if control.sizes is None else control.sizes.factor(sizes)
+        logs = predict_logs(points, control.state.latency, budget.deviations)
+    names = [point.configuration for point in points]
+    return {name: factor * math.exp(log) for name, log in zip(names, logs, strict=True)}
 
 
 def engine_stats(

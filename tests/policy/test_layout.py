@@ -102,7 +102,7 @@ COMPILER_ORDER = (
     *("family", "configurations", "front", "front_files", "residual_scale", "norms"),
     *("remote", "targets", "axes", "read", "int8_parts", "verify"),
     *("recipes", "heads", "gates", "router", "beside", "bundle", "routes", "graph", "network"),
-    *("calibration", "gating", "cut", "extras", "errors"),
+    *("calibration", "gating", "cut", "cluster", "extras", "errors"),
 )
 
 

@@ -346,3 +346,25 @@ def test_a_refused_call_is_none_for_the_pace():
             if engine.last is not None and ran % 2 == 0:
                 clock.advance_ms(40)
     assert ran > 50
+
+
+def test_what_calls_are_expected_to_take_is_known_before_them():
+    takes_ms = {"full": 16.0, "mid": 10.0, "fast": 4.0}
+    with _engine(takes_ms, ranked_by="accuracy") as engine:
+        assert engine.predict_ms() == pytest.approx({"full": 10.0, "mid": 6.0, "fast": 3.0})
+        engine.budget = Budget(min_accuracy=0.93, quantile=0.5)
+        assert engine.predict_ms() == pytest.approx({"full": 8.0, "mid": 5.0})
+        engine.pin("fast")
+        assert engine.predict_ms() == pytest.approx({"fast": 2.0})
+        for _ in range(30):
+            engine(X)
+        assert engine.predict_ms()["fast"] == pytest.approx(4.0, rel=0.02)
+        with pytest.raises(InputError, match="there is no free dimension 'N'"):
+            engine.predict_ms({"N": 2})
+
+
+def test_calls_of_other_sizes_are_expected_to_take_more():
+    inputs = (TensorSpec("x", "float32", ("N", 4)),)
+    free = [Dimension("N", 1, 1, 8)]
+    with _engine(inputs=inputs, dimensions=free) as engine:
+        assert engine.predict_ms({"N": 4})["fast"] == pytest.approx(4 * 3.0)

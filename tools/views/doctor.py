@@ -22,6 +22,7 @@ _PURPOSES = {
     "compiler": "units, heads, build, train",
     "select": "select, policy, train on digits",
     "ray": "select --ray",
+    "serve": "serve",
     "cpu": "run on a CPU",
     "finish": "finish: engines, without torch",
     "report": "report, pictures of trace",

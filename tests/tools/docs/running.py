@@ -106,6 +106,7 @@ class PageRun:
         also: Words put behind a command that begins with the key, to save time.
         patient: What a program's text says of time, and what is written instead, so that a
             busy machine prints the same.
+        instead: By a command's first two words, what runs it instead of ``_PROGRAMS``.
         rewrite: Changes a command's words: where a double has another address.
     """
 
@@ -115,6 +116,7 @@ class PageRun:
     varying: frozenset[str] = frozenset()
     also: dict[str, tuple[str, ...]] = field(default_factory=dict)
     patient: dict[str, str] = field(default_factory=dict)
+    instead: dict[tuple[str, ...], Callable[[list[str]], Ended]] = field(default_factory=dict)
     rewrite: Callable[[list[str]], list[str]] = list
     toml: str = ""
 
@@ -150,7 +152,8 @@ def _command(page: PageRun, command: str, shown: list[str], where: str) -> None:
         return
     assert words[0] in _PROGRAMS, f"{where}: {command!r} is neither run nor in NOT_RUN"
     more = [word for key in page.also if command.startswith(key) for word in page.also[key]]
-    program, arguments = _PROGRAMS[words[0]], page.rewrite([*words[1:], *more])
+    program = page.instead.get(tuple(words[:2]), _PROGRAMS[words[0]])
+    arguments = page.rewrite([*words[1:], *more])
     if tuple(words[:2]) in _SHARED:
         ended = page.products.made_by(program, arguments)
     else:

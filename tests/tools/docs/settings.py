@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import platform
-from contextlib import contextmanager
+import signal
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,12 @@ import torch
 from PIL import Image
 
 from skipc.runtime.backends.onnxruntime import devices
-from tests.command_line import hide_tests
+from tests.command_line import Ended, hide_tests, started
 from tests.doubles.gpu import fake_gpu
 from tests.ssh_server import running_server
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
@@ -96,6 +98,32 @@ def own_code_alone(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[N
     """What is imported beside the page's code are no tests."""
     hide_tests(page.patch)
     yield
+
+
+@contextmanager
+def served(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """The server that the page starts runs until its end, and answers all till then."""
+    with ExitStack() as stack:
+
+        def serve(words: list[str]) -> Ended:
+            process = stack.enter_context(started(*words, folder=Path.cwd()))
+            stack.callback(_ends_well, process)
+            assert process.stderr is not None
+            told = ""
+            while not told.startswith("serving"):
+                told = process.stderr.readline()
+                assert told, "it ended"
+            return Ended(0, told, "")
+
+        page.instead["skipc", "serve"] = serve
+        yield
+
+
+def _ends_well(server: subprocess.Popen[str]) -> None:
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(120) == 0
+    assert server.stderr is not None
+    assert server.stderr.read() == "stopped; all requests were answered.\n"
 
 
 OWN_NETWORK = """
@@ -218,6 +246,7 @@ SETTINGS: dict[str, Setting] = {
     "select.md": Setting(
         NETWORK, also={"skipc train": FEW_UNITS, "skipc select": ("--evaluations", "6")}
     ),
+    "serving.md": Setting(NETWORK, at={"": served}),
     "traces.md": Setting(BUNDLE, exact=True),
     # The numbers, and what is said of them, are another machine's.
     "trtbench.md": Setting(
