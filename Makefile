@@ -7,7 +7,7 @@ comma := ,
 HAS_PIP := $(BIN)/python -m pip --version > /dev/null 2>&1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types unit browser bench gpu docs docs-serve format clean
+.PHONY: help demo test lint types unit browser bench gpu reproduce docs docs-serve format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test     lint, types and tests: what CI runs"
 	@echo "make bench    measure the bars of benchmarks/ on this machine"
 	@echo "make gpu      run what only an NVIDIA GPU can show, and write benchmarks/gpu/results.md"
+	@echo "make reproduce  measure again what docs/reproduction.md says of the papers"
 	@echo "make docs     build the documentation as a site, into site/"
 	@echo "make format   mend what lint can mend by itself"
 	@echo "make clean    remove .venv and everything else that make wrote"
@@ -94,6 +95,15 @@ $(GPU_STAMP): pyproject.toml
 	  --editable '.[cuda,nvml,rtx]'
 	@touch $@
 
+# The parts of the benchmark that follow a paper: an hour or more on two quiet cores.
+reproduce: $(STAMP)
+	$(BIN)/python -m skipc.tools.bench --network 'digits ResNet' --out reproduce-out/stochastic-depth
+	$(BIN)/python -m skipc.tools.bench --network 'clutter policies' --out reproduce-out/adaptive-networks
+	$(BIN)/python -m skipc.tools.bench --network 'sub-path ResNet-50' --out reproduce-out/adaptive-depth
+	$(BIN)/python -m skipc.tools.bench --network 'ResNet-50' --out reproduce-out/gates
+	$(BIN)/python -m skipc.tools.bench --network resolutions --out reproduce-out/resolutions
+	$(BIN)/python -m skipc.tools.bench --network int8 --out reproduce-out/int8
+
 docs: $(STAMP)
 	$(BIN)/python -m skipc.tools.docsite --out site
 
@@ -116,4 +126,4 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-gpu demo-out site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-gpu demo-out examples-out reproduce-out site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

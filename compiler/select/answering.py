@@ -80,7 +80,7 @@ class Answering:
 def answering(
     searched: Mapping[str, Searched], chosen: Mapping[str, Sequence[Chosen]], notes: Notes
 ) -> list[Answering]:
-    """Returns what chosen networks answer, all of them measured by turns.
+    """Returns what chosen networks answer, all of them measured, alternating.
 
     Args:
         searched: The networks by name.

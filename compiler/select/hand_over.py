@@ -27,8 +27,8 @@ class _Ends(NamedTuple):
 def hand_over_ms(classes: int, calls: int = 50, rounds: int = 9) -> float:
     """Returns what a stage takes here besides its graph, of a test of so many classes.
 
-    A route whose graphs take no time is run in turns with one graph alone: ``calls`` each, the
-    median of ``rounds``.
+    A route whose graphs take no time is run, alternating with one graph alone: ``calls`` each,
+    the median of ``rounds``.
     """
     logits = TensorSpec("logits", "float32", (1, classes))
     images = TensorSpec("images", "float32", (1, 3, 8, 8))

@@ -20,10 +20,9 @@ def test_the_embed_example_is_short() -> None:
     assert len([line for line in example.splitlines() if line.strip()]) <= 13
 
 
-def test_the_commands_lead_from_training_to_a_bundle() -> None:
+def test_three_commands_lead_from_a_checkpoint_to_a_bundle() -> None:
     commands = re.findall(r"^\$ skipc (\w+)", "".join(_blocks("console")), re.MULTILINE)
-    ours, own = ["train", "select", "build"], ["units", "select", "build"]
-    assert commands == [*ours, *own]
+    assert commands == ["init", "select", "build"]
 
 
 def test_the_readme_is_short() -> None:

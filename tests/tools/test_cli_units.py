@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
+from skipc.compiler.axes.units import Unit, Units
+from skipc.tools.views.unit_strip import units_svg
 from tests.command_line import mistake, skipc
 
 if TYPE_CHECKING:
@@ -91,3 +94,25 @@ def _network_with_a_sum_of_two_branches(folder: Path) -> Path:
     model.ir_version = 10
     onnx.save(model, folder / "sums.onnx")
     return folder / "sums.onnx"
+
+
+def test_a_picture_has_a_strip_for_each_stage(made: Path, tmp_path: Path) -> None:
+    path = tmp_path / "units.svg"
+    ended = skipc("units", made / "ckpt.pt", "--picture", path)
+    assert ended.code == 0, ended.err
+    root = ElementTree.parse(path).getroot()
+    titles = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert [title.partition(":")[0] for title in titles] == NAMES
+    texts = {each.text for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"stages.0", "stages.1", "stages.2", "always runs"} <= texts
+    assert "write to a .svg file" in mistake("units", "ckpt.pt", "--picture", "units.png")
+
+
+def test_heads_are_flags_and_names_are_texts() -> None:
+    listed = Unit("a.<b>", "j", 0, "a.<b>", 1, 10), Unit("c", "k", 0, "c", 1, 0)
+    units = Units(listed, (), 2, 12)
+    drawn = units_svg(units, {"c": 0.5}, {"c.in": 8})
+    root = ElementTree.fromstring(drawn)
+    texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"<b>", "50 %", "8", "the network"} <= set(texts)
+    assert units_svg(Units((), (), 0, 0), {}, {}).count("<rect") == 1

@@ -40,7 +40,7 @@ _PROCESSES = 4
 
 
 def building(network: Network, folder: Path, rounds: int = 3) -> list[Bar]:
-    """Builds one and six configurations in turns; returns the build's bars."""
+    """Builds one and six configurations, alternating; returns the build's bars."""
     prepare(network, folder)
     spent = [
         (build(network, folder, "one"), build(network, folder, "six")) for _ in range(rounds)

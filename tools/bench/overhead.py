@@ -77,7 +77,7 @@ def _turn() -> None:
 
 
 def _many() -> Bar:
-    """Compares a thousand configurations with six, in turns."""
+    """Compares a thousand configurations with six, alternating."""
     with _opened(_points(1000), _LATENCY) as many, _opened(_POINTS, _LATENCY) as six:
         pairs = by_turns_ms(lambda: _several(many), lambda: _several(six), 20)
     return Bar("null backend", "… 1,000 configurations, over six", ratio(pairs), 2.0)

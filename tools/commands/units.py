@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from skipc.tools.console import console, count_text, plural, print_json, progress, table
-from skipc.tools.options import PATH, model_options, no_cache_option, open_supernet
+from skipc.tools.options import (
+    PATH,
+    check_place,
+    model_options,
+    no_cache_option,
+    open_supernet,
+)
 from skipc.tools.project import ProjectCommand
 
 if TYPE_CHECKING:
@@ -33,10 +39,18 @@ _NOTHING: _More = ("", {}, str)
 @click.argument("checkpoint", type=PATH)
 @model_options
 @click.option("--all", "everything", is_flag=True, help="Also list other joins.")
+@click.option(
+    "--picture", type=PATH, metavar="FILE.svg", help="Draw units, heads and channels, too."
+)
 @no_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    checkpoint: Path, model: ModelOptions, everything: bool, no_cache: bool, as_json: bool
+    checkpoint: Path,
+    model: ModelOptions,
+    everything: bool,
+    picture: Path | None,
+    no_cache: bool,
+    as_json: bool,
 ) -> None:
     """List the units of CHECKPOINT in network order: what `skip` in front.json may name.
 
@@ -46,10 +60,16 @@ def command(
     from skipc.compiler.axes.gates import GatesAxis
     from skipc.compiler.axes.skip import SkipAxis, units_of
     from skipc.compiler.axes.width import WidthAxis
+    from skipc.compiler.bundle.files import write_whole
     from skipc.compiler.family import open_family
     from skipc.compiler.gates import read_gates
     from skipc.compiler.heads import read_heads
+    from skipc.tools.views.unit_strip import units_svg
 
+    if picture is not None:
+        check_place("--picture", picture)
+        if picture.suffix != ".svg":
+            raise click.UsageError(f"--picture {picture}: write to a .svg file.")
     with progress() as step:
         step("reading the checkpoint")
         supernet = open_supernet(checkpoint, model, no_cache, step)
@@ -66,6 +86,8 @@ def command(
         WidthAxis.key: ("channels", channels, lambda found: f"{found:g}"),
     }
     units = units_of(family)
+    if picture is not None:
+        write_whole(picture, units_svg(units, accuracies, channels).encode())
     others = {key: o.options for key, o in family.offers.items() if key != SkipAxis.key}
     others[WidthAxis.key] = groups
     if as_json:

@@ -156,7 +156,7 @@ def _print_each(
 def _under_falling_budgets(engine: AdaptiveEngine, report: Part) -> tuple[CallRecord, ...]:
     """Returns the calls while the budget goes down in steps."""
     images = itertools.cycle(report.images[:, None])
-    # By turns first, so that the governor learns what each takes beside the others here.
+    # Alternating first, so that the governor learns what each takes beside the others here.
     names = [each.configuration for each in engine.stats().configurations]
     engine.budget = Budget(latency_ms=_AMPLE_MS, quantile=QUANTILE)
     for name in _TURNS * names:

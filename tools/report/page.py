@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
@@ -26,23 +27,30 @@ if TYPE_CHECKING:
     from skipc.tools.report.study import Study
     from skipc.tools.web.page import Section
 
-SECTIONS: tuple[Callable[[Study], Section], ...] = (
-    summary.section,
+STORY: tuple[Callable[[Study], Section], ...] = (
     front.section,
-    routes.section,
-    units.section,
+    summary.section,
     weights.section,
     bars.memory_section,
     latency.section,
+    bars.energy_section,
+    routes.section,
+    verification.section,
+)
+"""What to choose, what it costs, how inputs travel, how sure it is: in the page's order."""
+
+DETAILS: tuple[Callable[[Study], Section], ...] = (
+    units.section,
     sizes.section,
     bars.phases_section,
     latency.plain_section,
     switching.section,
-    bars.energy_section,
-    verification.section,
     provenance.section,
 )
-"""In the order of the page; one without content is left out."""
+"""What follows folded."""
+
+SECTIONS = (*STORY, *DETAILS)
+"""All of them; one without content is left out."""
 
 
 def page_of(study: Study) -> Page:
@@ -50,6 +58,10 @@ def page_of(study: Study) -> Page:
     return Page(
         f"{short(study.manifest.name, 80)} · skipc report",
         summary.header(study),
-        [section for make in SECTIONS if (section := make(study)).content],
+        [
+            replace(section, folded=make in DETAILS)
+            for make in SECTIONS
+            if (section := make(study)).content
+        ],
         len(study.ranks),
     )

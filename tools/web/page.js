@@ -62,11 +62,13 @@
   let drawing = 0;
   const later = window.requestIdleCallback || ((task) => setTimeout(task, 0));
   const pause = () => new Promise((done) => { later(done, { timeout: 100 }); });
+  const folded = (plot) => !printing && plot.closest("details.folded:not([open])") !== null;
   const drawAll = async () => {
     const mine = ++drawing;
     delete root.dataset.drawn;
+    const shown = plots.filter((plot) => !folded(plot));
     const inSight = (plot) => plot.getBoundingClientRect().top < 1.5 * innerHeight;
-    const [first, others] = [plots.filter(inSight), plots.filter((plot) => !inSight(plot))];
+    const [first, others] = [shown.filter(inSight), shown.filter((plot) => !inSight(plot))];
     first.forEach(drawOne);
     performance.mark("in-sight-drawn");
     for (const plot of others) {
@@ -78,6 +80,13 @@
     performance.mark("drawn");
   };
   const drawForPaper = () => { drawing += 1; plots.forEach(drawOne); };
+
+  // What is folded has no width to be drawn in.
+  for (const details of document.querySelectorAll("details.folded")) {
+    details.addEventListener("toggle", () => {
+      if (details.open) details.querySelectorAll(".plot").forEach(drawOne);
+    });
+  }
 
   const THEMES = ["system", "light", "dark"];
   const button = document.getElementById("theme");
@@ -97,7 +106,7 @@
   narrow.addEventListener("change", drawAll);
   addEventListener("beforeprint", () => {
     printing = true;
-    for (const doubts of document.querySelectorAll(".doubts")) doubts.open = true;
+    for (const doubts of document.querySelectorAll(".doubts, .folded")) doubts.open = true;
     drawForPaper();
   });
   addEventListener("afterprint", () => { printing = false; drawAll(); });

@@ -26,12 +26,14 @@ class Section:
     Attributes:
         name: Its anchor, unique in the page.
         lead: What to see in it, in a sentence or two.
+        folded: Whether its content is only seen when it is asked for.
     """
 
     name: str
     title: str
     lead: Part
     content: Part
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,14 @@ class Page:
 
 
 def _section(section: Section) -> Html:
+    content = section.content
+    if section.folded:
+        content = element("details", element("summary", "Show"), content, class_="folded")
     return element(
         "section",
         element("h2", section.title, id=f"{section.name}-heading"),
         element("p", section.lead, class_="lead") if section.lead else "",
-        section.content,
+        content,
         id=section.name,
         aria_labelledby=f"{section.name}-heading",
     )

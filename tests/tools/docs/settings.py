@@ -190,7 +190,9 @@ BRIEFLY_TRAINED = frozenset(
 
 SETTINGS: dict[str, Setting] = {
     "README.md": Setting(
-        at={"Your own network": own_network}, also=BRIEFLY, varying=BRIEFLY_TRAINED
+        at={"Your own network in five lines": own_network},
+        also=BRIEFLY,
+        varying=BRIEFLY_TRAINED,
     ),
     "budgets.md": Setting(BUNDLE, exact=True),
     "architecture.md": Setting(),
@@ -239,6 +241,7 @@ SETTINGS: dict[str, Setting] = {
     "python-compiler.md": Setting((*NETWORK, *BUNDLE)),
     "python-runtime.md": Setting(),
     "report.md": Setting(BUNDLE, exact=True, also=MEASURED_BRIEFLY),
+    "reproduction.md": Setting(),
     "resolution.md": Setting(also=ONE_EPOCH),
     "results.md": Setting(),
     "routers.md": Setting(NETWORK, also={"skipc router": ("--samples", "200")}),
