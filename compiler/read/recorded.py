@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from skipc.compiler.errors import CheckpointError
 from skipc.compiler.read.sniff import Kind, sniff
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ def recorded_sketch(path: Path) -> str:
 
 def _content(path: Path) -> object:
     """Returns what a file of torch.save holds, of which no weight is read; else None."""
-    if sniff(path) is not Kind.TORCH:
-        return None
     import torch
 
     try:
+        if sniff(path) is not Kind.TORCH:
+            return None
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        return None
+    except CheckpointError:  # no checkpoint at all: whoever needs one says so
         return None
 
 
