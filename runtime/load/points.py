@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from operator import mul
 from statistics import median
 from typing import TYPE_CHECKING
 
 from ..bundle.device import this_device
-from ..bundle.measured import find_table, table_key
+from ..bundle.measured import all_tables, find_table, table_key
 from ..bundle.route import upto_ends
-from ..errors import ChoiceError
+from ..errors import BundleError, ChoiceError
 from ..governor import OperatingPoint
 from ..governor.operating_point import OnAverage, SizeFactor
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from ..bundle.engines import EngineEntry, EngineSet, Latency
     from ..bundle.folder import Bundle
     from ..bundle.manifest import ConfigurationEntry, Manifest
-    from ..bundle.measured import MeasuredTable, Row
+    from ..bundle.measured import MeasuredTable, Row, TableKey
     from ..bundle.route import Stage
+
+_LOG = logging.getLogger(__name__)
 
 GUESSED_MS_PER_MAC = 1e-8
 """100 G MAC/s; only the ratios matter, as the first call sets the scale."""
@@ -41,8 +45,34 @@ def points_here(
     """Returns ``operating_points``, from the table measured on this device if there is one."""
     table = None
     if engines is not None:
-        table = find_table(bundle, table_key(bundle, engines, this_device(), threads))
+        key = table_key(bundle, engines, this_device(), threads)
+        table = find_table(bundle, key)
+        if table is None:
+            _tell_other_modes(bundle, key)
     return operating_points(bundle.manifest, engines, threads, table)
+
+
+def _tell_other_modes(bundle: Bundle, key: TableKey) -> None:
+    """Warns where only tables of other power modes of this device are there."""
+    device = key.device
+    try:
+        tables = all_tables(bundle)
+    except BundleError:  # one that is damaged is not of this device and mode
+        return
+    modes = {
+        each.key.device.power_mode
+        for each in tables
+        if replace(each.key, device=device) == key and each.key.device.name == device.name
+    }
+    if modes:
+        _LOG.warning(
+            "%s: this device was measured in the power mode %s, and is in %r now: what was"
+            " measured is not used. Change the mode, or measure: trtbench %s --update",
+            bundle.path,
+            " and ".join(repr(mode) for mode in sorted(modes)),
+            device.power_mode,
+            bundle.path,
+        )
 
 
 def operating_points(

@@ -7,6 +7,7 @@ newer GPUs count; a Jetson's NVML starts and then has nothing to tell.
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MeterError, MeterUnavailableError, choices_text, install_text
@@ -90,6 +91,46 @@ def specs(system: Path) -> tuple[str, ...]:
     return tuple(f"nvml:{found}" for found in ids)
 
 
+@dataclass(frozen=True, slots=True)
+class PowerLimit:
+    """What a GPU's power is limited to, in W, and what it may be limited to."""
+
+    gpu: str
+    now_w: float
+    least_w: float
+    most_w: float
+
+    @property
+    def reach(self) -> str:
+        """What it may be limited to, in words."""
+        return f"{self.least_w:g} to {self.most_w:g} W"
+
+
+def power_limits() -> tuple[PowerLimit, ...]:
+    """Returns the limit of each GPU that has one.
+
+    Raises:
+        MeterError: NVML cannot be asked.
+    """
+    library, found = _started(), []
+    try:
+        for handle in map(library.nvmlDeviceGetHandleByIndex, _indices(library)):
+            name = f"{_text(library.nvmlDeviceGetName(handle))} ({_bus_id(library, handle)})"
+            try:
+                now_mw = library.nvmlDeviceGetPowerManagementLimit(handle)
+                ends_mw = library.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+            except library.NVMLError as cause:
+                if cause.value != library.NVML_ERROR_NOT_SUPPORTED:
+                    raise
+                continue
+            found.append(PowerLimit(name, now_mw / 1e3, *(mw / 1e3 for mw in ends_mw)))
+    except library.NVMLError as cause:
+        raise MeterError(f"NVML does not answer: {cause}.") from cause
+    finally:
+        _shut_down(library)
+    return tuple(found)
+
+
 def _started() -> Any:
     try:
         library: Any = importlib.import_module("pynvml")
@@ -145,8 +186,12 @@ def _check_counter(library: Any, handle: Any, covers: str) -> None:
 
 
 def _bus_ids(library: Any) -> list[str]:
-    handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
+    handles = map(library.nvmlDeviceGetHandleByIndex, _indices(library))
     return [_bus_id(library, handle) for handle in handles]
+
+
+def _indices(library: Any) -> range:
+    return range(library.nvmlDeviceGetCount())
 
 
 def _bus_id(library: Any, handle: Any) -> str:

@@ -22,13 +22,15 @@ class CountingGpu:
         bus_id: Its PCI bus id.
         energy_mj: What its counter shows.
         name: What the driver calls it.
-        fault: The error code that its counter answers with, 0 for none.
+        fault: The error code that its counter and its limit answer with, 0 for none.
+        limit_mw: What its power is limited to.
     """
 
     bus_id: str = "00000000:01:00.0"
     energy_mj: int = 123_456
     name: str = "Fake GPU"
     fault: int = 0
+    limit_mw: int = 220_000
 
 
 class NVMLError(Exception):
@@ -103,6 +105,16 @@ class FakeNvml(ModuleType):
         if handle.fault:
             raise NVMLError(handle.fault)
         return handle.energy_mj
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: CountingGpu) -> int:
+        self._check()
+        if handle.fault:
+            raise NVMLError(handle.fault)
+        return handle.limit_mw
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: CountingGpu) -> list[int]:
+        self._check()
+        return [100_000, 250_000]
 
     def _check(self) -> None:
         if self.users <= 0:

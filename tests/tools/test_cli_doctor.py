@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from skipc.compiler.targets import unavailable_reason
@@ -49,3 +52,28 @@ def test_every_extra_for_users_has_a_purpose() -> None:
     known = importlib.metadata.metadata("skipc").get_all("Provides-Extra") or []
     for_us = {"demo", "docs", "dev", "pycuda", "types"}
     assert {*doctor._PURPOSES} == {*known} - for_us
+
+
+def test_options_are_completed_in_a_shell() -> None:
+    asked = {"_SKIPC_COMPLETE": "bash_complete", "COMP_WORDS": "skipc doctor --js"}
+    done = subprocess.run(
+        [sys.executable, "-m", "skipc.tools.cli"],
+        env={**os.environ, **asked, "COMP_CWORD": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "plain,--json\n"
+
+
+def test_the_package_for_gpus_holds_the_one_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.31.1" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    (cpu,) = (each for each in diagnose().extras if each.name == "cpu")
+    assert (cpu.installed, cpu.missing) == ({"onnxruntime": "1.31.1"}, ())

@@ -7,14 +7,22 @@ from dataclasses import asdict
 import click
 
 from skipc.tools.console import console, print_json
-from skipc.tools.views.profile import print_detected, print_profile, print_profiles
+from skipc.tools.views.profile import (
+    print_detected,
+    print_modes,
+    print_profile,
+    print_profiles,
+)
 
 
 @click.command("targets")
 @click.argument("target", required=False)
 @click.option("--detect", "detecting", is_flag=True, help="Say which suits this machine.")
+@click.option(
+    "--modes", "listing_modes", is_flag=True, help="List this machine's power modes."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(target: str | None, detecting: bool, as_json: bool) -> None:
+def command(target: str | None, detecting: bool, listing_modes: bool, as_json: bool) -> None:
     """List the targets, and whether their engines can be built on this machine.
 
     With TARGET, a name or the path of a .toml file, show all that is known of that one.
@@ -23,6 +31,9 @@ def command(target: str | None, detecting: bool, as_json: bool) -> None:
     from skipc.profiles import load_profile, profile_names
     from skipc.profiles.detect import detect
 
+    if listing_modes:
+        _list_modes("--detect" if detecting else target, as_json)
+        return
     if detecting:
         if target is not None:
             raise click.UsageError(
@@ -46,3 +57,19 @@ def command(target: str | None, detecting: bool, as_json: bool) -> None:
         print_profiles(listed, console())
     else:
         print_profile(*listed[0], console())
+
+
+def _list_modes(other: str | None, as_json: bool) -> None:
+    """Lists what caps power and clocks here; ``other`` is what was asked for besides."""
+    from skipc.runtime.modes import offered
+
+    if other is not None:
+        raise click.UsageError(
+            f"--modes lists what this machine offers, but {other!r} is given. Leave one of"
+            " them out."
+        )
+    found = offered()
+    if as_json:
+        print_json([asdict(each) for each in found])
+    else:
+        print_modes(found, console())

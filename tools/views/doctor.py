@@ -34,6 +34,9 @@ _PURPOSES = {
 }
 """What each extra is for; those for working on skipc itself are left out."""
 
+_INSTEAD = {"onnxruntime": "onnxruntime-gpu"}
+"""Packages that hold another one, too, by its name."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OF_EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 
@@ -124,10 +127,13 @@ def diagnose() -> Diagnosis:
 
 
 def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    """Returns the version of a package, or of one that takes its place; None without both."""
+    for name in filter(None, (package, _INSTEAD.get(package))):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def _meter(kind: str) -> MeterHere:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from skipc.profiles import Board, Number, Profile, Software
     from skipc.profiles.detect import Detected
+    from skipc.runtime.modes import Offer
     from skipc.tools.console import Rows
 
 _UNITS = {"memory_gb": ("memory", "GB"), "bandwidth_gb_s": ("bandwidth", "GB/s")}
@@ -59,6 +60,18 @@ def print_detected(found: Detected, out: Console) -> None:
     """Prints which target suits this machine, and why."""
     lines = [("target", found.profile), ("board", found.board), ("because", found.reason)]
     out.print(facts(*lines))
+
+
+def print_modes(found: Sequence[Offer], out: Console) -> None:
+    """Prints what caps power and clocks here, what it may be set to, and what that needs."""
+    if not found:
+        out.print("This system shows nothing that caps power or clocks (docs/modes.md).")
+        return
+    rows = table("kind", "name", "now", "choices", "needs")
+    for each in found:
+        cells = each.kind, each.name, each.now or "-", each.choices or "-"
+        rows.add_row(*cells, each.needs or "nothing")
+    out.print(rows)
 
 
 def _detection(profile: Profile) -> str:

@@ -171,7 +171,7 @@ class OnnxRuntimeDevice:
                 f" loading {loaded} engines took {besides_bytes} bytes besides (measured),"
                 f" {verdict}"
             ),
-            arena=self._device.arena or self._host_arena or "one arena per engine",
+            arena=self._device.arena or "one arena per engine",
             threads=f"one stream; without a graph: {why}" if why else "one stream",
         )
 

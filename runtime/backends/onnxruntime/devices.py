@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import BackendUnavailableError, EngineError, install_text
 from ..cuda import open_cuda
+from .process import shared_arena
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,9 +80,13 @@ class Device:
 
 def cpu_device() -> Device:
     """Returns the CPU as a device: everything as on a GPU, but for the GPU."""
-    version = str(importlib.import_module(_LIBRARY).__version__)
-    host = {"architecture": platform.machine(), _LIBRARY: version, "gpu": "none"}
-    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes)
+    ort = importlib.import_module(_LIBRARY)
+    host = {
+        "architecture": platform.machine(),
+        _LIBRARY: str(ort.__version__),
+        "gpu": "none",
+    }
+    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes, shared_arena(ort))
 
 
 def cuda_device() -> Device:
@@ -182,7 +187,7 @@ _arena_made = False
 
 
 def _shared_arena(ort: ModuleType) -> str:
-    """Gives the process one arena on the GPU for all sessions that ask for it."""
+    """Gives the process one arena on the GPU and says so; empty if it cannot."""
     global _arena_made
     with _arena_lock:
         if not _arena_made:
@@ -191,7 +196,10 @@ def _shared_arena(ort: ModuleType) -> str:
             )
             # Growing by what is asked for, not by powers of two, keeps six engines near one.
             settings = ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED})
-            ort.create_and_register_allocator_v2(CUDA, memory, {}, settings)
+            try:
+                ort.create_and_register_allocator_v2(CUDA, memory, {}, settings)
+            except Exception:  # of its own kind; then each session has an arena
+                return ""
             _arena_made = True
     return "one arena on the GPU for all engines of this process"
 

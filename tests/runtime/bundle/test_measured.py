@@ -78,6 +78,29 @@ def test_a_table_of_anything_else_is_not_used(path: Path, changes: dict[str, Any
     assert len(all_tables(Bundle.open(path))) == 1
 
 
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [("15W", ["15W"]), (this_device().power_mode, [])],
+    ids=["another mode", "this mode"],
+)
+def test_tables_of_other_modes_are_named_when_they_are_all(
+    path: Path, mode: str, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_table(path, device=replace(this_device(), power_mode=mode))
+    write_table(path, device=Device("another board", "30W"))
+    assert points(path)
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(found) == len(told)
+    for message, name in zip(found, told, strict=True):
+        assert f"was measured in the power mode '{name}', and is in " in message
+        assert "trtbench" in message
+
+
+def test_a_damaged_table_of_another_device_does_not_matter(path: Path) -> None:
+    write_table(path, device=Device("another board", "")).write_bytes(b"{")
+    assert {source for source, _ in points(path)} == {"table"}
+
+
 def test_an_engine_built_anew_has_no_table(path: Path) -> None:
     write_table(path)
     edit_json(
