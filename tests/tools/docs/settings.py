@@ -235,7 +235,7 @@ SETTINGS: dict[str, Setting] = {
     "jetson.md": Setting(NETWORK, at={"2. On the Jetson: install, once": jetson}, exact=True),
     "limits.md": Setting(),
     "meters.md": Setting(exact=True),
-    "modes.md": Setting(BUNDLE, also={"trtbench": ("--duration", "0.1", "--iterations", "2")}),
+    "modes.md": Setting(BUNDLE, also={"trtbench": ("--duration", "0.1")}),
     "norms.md": Setting(),
     "precision.md": Setting(NETWORK),
     "profiles.md": Setting(NETWORK),
