@@ -169,11 +169,9 @@ class TorchSupernet(_Supernet):
 
     def at(self, size: Size) -> TorchSupernet:
         """Returns the network for images of another size, tried once; see ``Supernet``."""
-        from skipc.compiler.read.resized import run_at
+        from skipc.compiler.read.resized import torch_at
 
-        made = replace(self, inputs=sized(self.inputs, size))
-        run_at(made, size)
-        return made
+        return torch_at(self, size)
 
 
 class ProgramSupernet(_Supernet):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from skipc.compiler.errors import SupernetError
+from skipc.compiler.read.positions import at_size
 from skipc.compiler.read.several import fed
 from skipc.compiler.verify.golden import draw_inputs
 from skipc.runtime.bundle.tensors import typical_sizes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import onnx_ir as ir
+    from torch import nn
 
     from skipc.compiler.network import Size
     from skipc.compiler.read.checkpoint import OnnxSupernet, Supernet, TorchSupernet
@@ -64,8 +66,8 @@ def resized(supernet: Supernet, size: Size) -> Supernet:
     return fed(supernet.at(size), supernet.inputs, f"at {size_text(size)}")
 
 
-def run_at(supernet: TorchSupernet, size: Size) -> None:
-    """Runs a network once, before it is exported.
+def torch_at(supernet: TorchSupernet, size: Size) -> TorchSupernet:
+    """Returns a network for images of another size, run once before it is exported.
 
     Raises:
         SupernetError: It fails, or would leave pixels out: a layer that cuts images into
@@ -73,38 +75,39 @@ def run_at(supernet: TorchSupernet, size: Size) -> None:
     """
     import torch
 
-    sizes = typical_sizes(supernet.dimensions)
+    inputs, sizes = sized(supernet.inputs, size), typical_sizes(supernet.dimensions)
     arrays = {
         name: torch.from_numpy(array)
-        for name, array in draw_inputs(supernet.inputs, sizes, seed=0).items()
+        for name, array in draw_inputs(inputs, sizes, seed=0).items()
     }
-    with torch.no_grad(), _whole_patches(supernet, size):
+    with torch.no_grad():
         try:
-            supernet.source(**arrays)
+            source = at_size(supernet.source, size, arrays)
+            with _whole_patches(source, supernet.model, size):
+                source(**arrays)
         except SupernetError:
             raise
         # The user's forward: anything can come out of it.
         except Exception as cause:
             raise _refused(supernet.model, size, cause) from cause
+    return replace(supernet, source=source, inputs=inputs)
 
 
 @contextmanager
-def _whole_patches(supernet: TorchSupernet, size: Size) -> Iterator[None]:
+def _whole_patches(source: nn.Module, model: str, size: Size) -> Iterator[None]:
     """Refuses inside of the block what a layer of patches cannot divide."""
     import torch
 
     def check(name: str, layer: Any) -> Any:
         def before(module: object, inputs: tuple[Any, ...]) -> None:
             del module
-            _check_patches(
-                supernet.model, name, size, layer.stride, tuple(inputs[0].shape[2:])
-            )
+            _check_patches(model, name, size, layer.stride, tuple(inputs[0].shape[2:]))
 
         return layer.register_forward_pre_hook(before)
 
     hooks = [
         check(name, layer)
-        for name, layer in supernet.source.named_modules()
+        for name, layer in source.named_modules()
         if isinstance(layer, torch.nn.Conv2d)
         and layer.kernel_size == layer.stride
         and max(layer.stride) > 1

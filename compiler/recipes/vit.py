@@ -65,6 +65,16 @@ class Embedding(nn.Module):
         tokens: torch.Tensor = torch.cat([first, patches], dim=1) + self.position
         return tokens
 
+    def set_input_size(self, img_size: tuple[int, int]) -> None:
+        """Interpolates the positions for images of another height and width, bicubically."""
+        token, table = self.position[:, :1], self.position[:, 1:]
+        side, patch = round(table.shape[1] ** 0.5), self.project.kernel_size[0]
+        square = table.transpose(1, 2).reshape(1, -1, side, side)
+        wanted = [pixels // patch for pixels in img_size]
+        made = functional.interpolate(square, wanted, mode="bicubic", antialias=True)
+        positions = torch.cat([token, made.flatten(2).transpose(1, 2)], dim=1)
+        self.position = nn.Parameter(positions.detach())
+
 
 class ViT(nn.Module):
     """A small vision transformer.
@@ -107,6 +117,10 @@ class ViT(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
+
+    def set_input_size(self, img_size: tuple[int, int]) -> None:
+        """Makes it a network for images of another height and width."""
+        self.embedding.set_input_size(img_size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns the logits, (N, classes), of images of shape (N, channels, H, W)."""

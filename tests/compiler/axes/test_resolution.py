@@ -23,10 +23,12 @@ from skipc.compiler.read.resized import resized
 from skipc.compiler.recipes.resnet import ResNet
 from skipc.compiler.recipes.vit import ViT
 from skipc.compiler.select.data import DataOptions, read_data
+from skipc.compiler.verify.onnx_reference import run_graph
 from skipc.runtime import AdaptiveEngine
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.tensors import Dimension, TensorSpec
 from tests.command_line import mistake, skipc
+from tests.zoo.library_nets import build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -250,7 +252,8 @@ class Branching(nn.Module):
     ("module", "size", "told"),
     [
         (Patches(), 6, "its layer 'embed' cuts 6 rows or columns into patches of 4, and"),
-        (ViT(image=8, patch=4), 4, "does not run at 4x4"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), 4, "does not run at 4x4"),
+        (ViT(patch=4), 6, "its layer 'embedding.project' cuts 6 rows or columns into"),
     ],
 )
 def test_what_a_network_cannot_is_told_before_its_export(
@@ -260,6 +263,76 @@ def test_what_a_network_cannot_is_told_before_its_export(
     with pytest.raises(SupernetError) as error:
         supernet.at((size, size))
     assert told in str(error.value)
+
+
+def _own_positions() -> tuple[nn.Module, nn.Module]:
+    """Returns our ViT, and one that was made for 4x4 pixels with the same weights."""
+    wide, small = ViT(width=8, depth=2, heads=2), ViT(image=4, width=8, depth=2, heads=2)
+    wide.embedding.position.normal_()
+    weights = wide.state_dict()
+    token, table = weights["embedding.position"].split([1, 16], dim=1)
+    square = table.reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
+    fewer = interpolate(square, (2, 2), mode="bicubic", antialias=True)
+    weights["embedding.position"] = torch.cat(
+        [token, fewer.permute(0, 2, 3, 1).reshape(1, 4, 8)], dim=1
+    )
+    small.load_state_dict(weights)
+    return wide, small.eval()
+
+
+def _transformers_positions() -> tuple[nn.Module, nn.Module]:
+    """Returns a ViT of transformers, and itself told to interpolate at each call."""
+    made = build(
+        "ViTForImageClassification",
+        image_size=8,
+        patch_size=2,
+        num_channels=1,
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+    ).eval()
+    made.vit.embeddings.position_embeddings.normal_()
+
+    class Interpolating(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = made(images, interpolate_pos_encoding=True).logits
+            return answer
+
+    return made, Interpolating()
+
+
+@pytest.mark.parametrize("networks", [_own_positions, _transformers_positions])
+def test_positions_are_interpolated_as_their_library_does(networks: Any) -> None:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        wide, small = networks()
+    source = "pixel_values" if networks is _transformers_positions else "images"
+    supernet = _torch(wide, (TensorSpec(source, "float32", ("N", 1, 8, 8)),))
+    family = open_family(supernet)
+    choice = ResolutionAxis().read(4, family.offers["resolution"], "a")
+    made = family.subnet({"resolution": choice}, "a").network
+    images = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        wanted = small(_at(images, (4, 4))).numpy()
+    (told,) = made.reference.run([{source: images}])
+    (ran,) = run_graph(made.model, [{source: images}])
+    (answer,) = (spec.name for spec in made.outputs)
+    np.testing.assert_allclose(told[answer], wanted, atol=1e-6 * np.ptp(wanted))
+    np.testing.assert_allclose(ran[answer], wanted, atol=2e-6 * np.ptp(wanted))
+    # The network itself is what it was, and all its other weights are shared.
+    assert family.network.inputs[0].shape == ("N", 1, 8, 8)
+    own, shared = (_weights(each) for each in (made, family.network))
+    assert len(own - shared) == 1
+
+
+def _weights(network: Any) -> set[bytes]:
+    """Returns the contents of a graph's weights, but what resizes images."""
+    return {
+        value.const_value.tobytes()
+        for name, value in network.model.graph.initializers.items()
+        if ".resize" not in name and value.const_value.nbytes >= 64
+    }
 
 
 @pytest.mark.parametrize(
