@@ -49,14 +49,13 @@ def at_size(module: nn.Module, size: Size, inputs: Mapping[str, torch.Tensor]) -
     if callable(getattr(module, "set_input_size", None)):
         made = _copied(module)
         made.set_input_size(img_size=size)  # type: ignore[operator]
-        return made
-    if any(callable(getattr(part, _METHOD, None)) for part in module.modules()):
+    elif any(callable(getattr(part, _METHOD, None)) for part in module.modules()):
         made = _asked(_copied(module), inputs)
-        return made
-    if hasattr(sys.modules.get(type(module).__module__), _FUNCTION):
+    elif hasattr(sys.modules.get(type(module).__module__), _FUNCTION):
         made = _of_torchvision(_copied(module), size)
-        return made
-    return module
+    else:
+        made = module
+    return made
 
 
 def _copied(module: nn.Module) -> Any:
