@@ -31,12 +31,15 @@ class Calibration:
         form: The form in which a target wants int8.
         selection: What it is measured on which layers stay float32.
         ranges: Those that all configurations have; None where each is observed by itself.
+        rounded: Tensors that are rounded to their range in all configurations, whoever reads
+            them.
     """
 
     cases: tuple[Case, ...]
     form: Int8Form
     selection: Samples | None = None
     ranges: Ranges | None = None
+    rounded: frozenset[str] = frozenset()
 
     def regrouped(
         self, inputs: tuple[TensorSpec, ...], dimensions: Sequence[Dimension]

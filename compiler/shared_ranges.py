@@ -2,7 +2,9 @@
 
 Each tensor has the range that holds what it is in any configuration. A unit's stream has one
 range before and behind the unit: without the unit nothing is rounded anew, and what reads the
-stream is the same node, so that the session need only leave nodes out.
+stream is the same node, so that the session need only leave nodes out. Where the stream falls
+below 0 before the unit, as behind a projection, and an activation follows the unit, ranges
+differ; then the stream is rounded to both, one after the other, in every configuration.
 """
 
 from __future__ import annotations
@@ -57,28 +59,30 @@ def with_shared_ranges(
         family = families[name]
         calibration = family.network.calibration
         assert calibration is not None
-        ranges = shared_ranges(family.network.model, units_of(family).units, several)
-        network = replace(family.network, calibration=replace(calibration, ranges=ranges))
+        ranges, rounded = shared_ranges(family.network.model, units_of(family).units, several)
+        calibration = replace(calibration, ranges=ranges, rounded=rounded)
+        network = replace(family.network, calibration=calibration)
         found[name] = replace(family, network=network)
     return found
 
 
 def shared_ranges(
     model: ir.Model, units: Iterable[Unit], observed: Sequence[Ranges]
-) -> Ranges:
-    """Returns ranges that hold what was observed in several configurations.
+) -> tuple[Ranges, frozenset[str]]:
+    """Returns ranges that hold what was observed, and what is rounded whoever reads it.
 
     Args:
         model: The full network's graph.
         units: What may be skipped.
         observed: The ranges of each.
     """
-    found = dict(_together(observed))
+    found, rounded = dict(_together(observed)), set()
     # Network order: what ends one unit begins the next.
     tied: dict[str, set[str]] = {}
     for before, behind, activated in _streams(model, units):
         if activated and before in found and found[before][0] < 0:
-            continue  # an activation is rounding to a range that begins where it does
+            rounded.add(before)  # its activation is rounding to a range that begins at 0
+            continue
         group = tied.get(before, {before}) | tied.get(behind, {behind})
         tied |= dict.fromkeys(group, group)
     for group in tied.values():
@@ -86,7 +90,7 @@ def shared_ranges(
         if known:
             both = min(low for low, _ in known), max(high for _, high in known)
             found |= dict.fromkeys((name for name in group if name in found), both)
-    return found
+    return found, frozenset(rounded)
 
 
 def _together(

@@ -217,7 +217,8 @@ def quantized(
     if choice is Precision.INT8_DYNAMIC:
         return QuantizeDynamicPass(calibration.form, floating)(network.model).model
     ranges = calibration.ranges or observed_ranges(network.model, calibration.cases)
-    made = QuantizePass(ranges, calibration.form, floating, keep=keep)
+    rounded = calibration.rounded
+    made = QuantizePass(ranges, calibration.form, floating, rounded, keep=keep)
     return made(network.model).model
 
 

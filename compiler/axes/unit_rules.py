@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx_ir as ir
+
 from skipc.compiler.cut import Cut
 from skipc.compiler.graph.index import (
     ACTIVATION_OPS,
@@ -23,7 +26,6 @@ from skipc.compiler.graph.operands import operand
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    import onnx_ir as ir
 
 _JOIN_OPS = frozenset({"Add", "Sub"})
 
@@ -150,12 +152,12 @@ class Rules:
         if not common:
             raise RefusedError("the operands are computed from different inputs")
         sides = [tuple(self._index.members(side & ~common)) for side in reached]
-        if not any(_has(side, ACTIVATION_OPS) for side in sides):
+        if not any(map(_activates, sides)):
             raise RefusedError(
                 "both operands are linear projections of one value: neither is the branch"
             )
         for shortcut in (0, 1):
-            if not _has(sides[shortcut], ACTIVATION_OPS):
+            if not _activates(sides[shortcut]):
                 return Candidate(join, shortcut, sides[shortcut], sides[1 - shortcut])
         raise RefusedError("two working branches are added: neither is a shortcut")
 
@@ -281,6 +283,20 @@ def _further_parts(value: ir.Value, before: Collection[Cut]) -> list[Cut]:
 def works(nodes: Iterable[ir.Node]) -> bool:
     """Tells whether there is work among nodes: convolutions, matrix products, pooling."""
     return _has(nodes, WORKING_OPS)
+
+
+def _activates(nodes: Iterable[ir.Node]) -> bool:
+    return _has(nodes, ACTIVATION_OPS) or any(map(_clips, nodes))
+
+
+def _clips(node: ir.Node) -> bool:
+    """Tells whether rounding to integers cuts off what is below 0, as the Relu there did."""
+    if node.op_type != "QuantizeLinear" or len(node.inputs) < 3:
+        return False
+    point = ir.convenience.get_const_tensor(operand(node, 2))
+    if point is None or point.size != 1:
+        return False
+    return int(point.numpy().reshape(-1)[0]) == np.iinfo(point.dtype.numpy()).min
 
 
 def _has(nodes: Iterable[ir.Node], operators: Collection[str]) -> bool:

@@ -10,6 +10,8 @@ from skipc.compiler.graph.operands import operand
 from skipc.compiler.graph.passes import RewritePass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx_ir as ir
 
 
@@ -27,8 +29,13 @@ class DropRequantisingPass(RewritePass):
             before = operand(node, 0).producer()
             if before is None or before.op_type != "DequantizeLinear":
                 continue
-            if all(_equal(before.inputs[place], node.inputs[place]) for place in (1, 2)):
+            if same_scale(before.inputs[1:], node.inputs[1:]):
                 node.outputs[0].replace_all_uses_with(operand(before, 0))
+
+
+def same_scale(left: Sequence[ir.Value | None], right: Sequence[ir.Value | None]) -> bool:
+    """Tells whether two pairs of scale and zero point are the same constants."""
+    return len(left) == len(right) == 2 and all(map(_equal, left, right))
 
 
 def _equal(left: ir.Value | None, right: ir.Value | None) -> bool:

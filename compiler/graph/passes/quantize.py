@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.errors import SupernetError
@@ -24,12 +25,14 @@ from skipc.compiler.graph.int8_layers import (
     quantised_operators,
     staying,
 )
+from skipc.compiler.graph.passes.drop_requantising import same_scale
 from skipc.runtime.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import onnx
+    from numpy.typing import NDArray
 
     from skipc.compiler.targets.options import Int8Form
     from skipc.compiler.verify.numerics import Case
@@ -72,6 +75,7 @@ class QuantizePass(ir.passes.FunctionalPass):
         ranges: Of the graph's activations.
         form: How the target wants int8.
         floating: The layers that stay float32, or modules that hold several.
+        rounded: Tensors that are rounded to their range, whoever reads them.
         keep: Whether activations stay that rounding to a range makes needless.
 
     Raises:
@@ -84,12 +88,13 @@ class QuantizePass(ir.passes.FunctionalPass):
         ranges: Ranges,
         form: Int8Form,
         floating: Sequence[str] = (),
+        rounded: frozenset[str] = frozenset(),
         *,
         keep: bool = False,
     ) -> None:
         super().__init__()
         self._ranges, self._form, self._floating = ranges, form, floating
-        self._keep = keep
+        self._rounded, self._keep = rounded, keep
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Quantises a copy of the graph."""
@@ -97,6 +102,8 @@ class QuantizePass(ir.passes.FunctionalPass):
             made = ir.from_proto(self._quantized(source, model))
         made.ir_version = model.ir_version
         read_unrounded(made.graph, integer_nodes(model.graph, self._floating))
+        for name in self._rounded & self._ranges.keys():
+            self._round(name, model, made.graph)
         _copy_notes(model, made)
         return ir.passes.PassResult(made, modified=True)
 
@@ -125,6 +132,40 @@ class QuantizePass(ir.passes.FunctionalPass):
         quantizer.model.topological_sort()
         made: onnx.ModelProto = quantizer.model.model
         return made
+
+    def _round(self, name: str, model: ir.Model, made: ir.Graph) -> None:
+        """Rounds a value to its own range, unless ONNX Runtime's quantiser has done so.
+
+        It does not where an activation alone reads the value: then to the range behind that.
+        """
+        makers = {str(node.outputs[0].name): str(node.name) for node in model.graph}
+        maker = next((node for node in made if node.name == makers.get(name)), None)
+        if maker is None:
+            return
+        value, constants = maker.outputs[0], []
+        for what, array in zip(("scale", "zero_point"), self._scale(name), strict=True):
+            own = f"{name}_{what}"
+            constants.append(ir.val(own, const_value=ir.tensor(array, name=own)))
+        uses = list(value.uses())
+        if any(same_scale(node.inputs[1:], constants) for node, _ in uses):
+            return
+        for constant in constants:
+            made.register_initializer(constant)
+        integers = ir.node("QuantizeLinear", [value, *constants])
+        rounded = ir.node("DequantizeLinear", [integers.outputs[0], *constants])
+        integers.outputs[0].name, rounded.outputs[0].name = f"{name}_whole", f"{name}_rounded"
+        made.insert_after(maker, [integers, rounded])
+        for node, place in uses:
+            node.replace_input_with(place, rounded.outputs[0])
+
+    def _scale(self, name: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Returns scale and zero point of a value, as ONNX Runtime's quantiser does."""
+        utilities = require("onnxruntime.quantization.quant_utils", "compiler")
+        kind = utilities.QuantType.QUInt8 if self._form.unsigned else utilities.QuantType.QInt8
+        symmetric, (low, high) = not self._form.unsigned, self._ranges[name]
+        ends = utilities.get_qmin_qmax_for_qType(kind.tensor_type, symmetric=symmetric)
+        point, scale = utilities.compute_scale_zp(low, high, *ends, symmetric)
+        return np.array(scale, np.float32).squeeze(), np.array(point).squeeze()
 
 
 def check_quantizable(model: ir.Model) -> None:
