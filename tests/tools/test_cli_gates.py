@@ -28,11 +28,16 @@ from skipc.runtime.backends.onnxruntime.devices import cpu_device
 from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.gates import CAP, DECISIONS, THRESHOLDS
 from skipc.runtime.bundle.tensors import Dimension, TensorSpec
+from skipc.runtime.call.chain import Reached
 from skipc.runtime.call.trace import read_trace, trace_lines, trace_of
 from skipc.runtime.errors import FormatError
 from skipc.runtime.load.gated import Gated as GatedUnits
+from skipc.tools.report.page import page_of
+from skipc.tools.report.study import read_study
+from skipc.tools.trtbench.decided import decided
+from skipc.tools.trtbench.report import read_report
 from tests.bundles import edit_json, set_value
-from tests.command_line import mistake, skipc
+from tests.command_line import mistake, skipc, trtbench
 from tests.exports import kept_export
 from tests.gates import random_gates
 from tests.zoo.image_nets import preactivation
@@ -142,6 +147,54 @@ def test_an_engine_decides_as_pytorch_does_for_every_row(folder: Path, images) -
     assert 0 < gated.mean() < 1
     assert len(np.unique(gated, axis=0)) > 1
     assert capped.sum(1).max() == 1
+
+
+def test_the_benchmark_tells_what_ran_and_the_report_shows_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).normal(size=(4, 1, 8, 8)).astype(np.float32)
+    results = [tmp_path / "4.json", tmp_path / "1.json"]
+    for rows, result in zip((4, 1), results, strict=True):
+        np.savez(tmp_path / "images.npz", images=images[:rows])
+        arguments = ("--loadInputs", tmp_path / "images.npz", "--json", result)
+        ended = trtbench(folder / "ckpt.skipc", "--duration", 0, *arguments)
+        assert ended.code == 0, ended.err
+        assert "what ran in gated" in ended.out
+    four, one = map(read_report, results)
+    runs = _engine(Bundle.open(folder / "ckpt.skipc"), "gated").run({"images": images[:4]})
+    full, gated, capped = four.configurations
+    assert full.decided == ()
+    told = gated.decided[0]
+    assert (told.group, told.inputs) == ("all inputs", 4)
+    np.testing.assert_allclose([*told.ran.values()], runs[DECISIONS].mean(0))
+    assert tuple(told.ran) == UNITS
+    assert sum(capped.decided[0].ran.values()) <= 1
+    assert [each.inputs for each in one.configurations[1].decided] == [1]
+    study = read_study(folder / "ckpt.skipc", results[:1], tmp_path / "page.html")
+    (section,) = (each for each in page_of(study).sections if each.name == "decided")
+    assert section.content.count("what ran, in per cent") == 2
+    assert f">{100 * told.ran[UNITS[0]]:.0f}</td>" in section.content
+
+
+def _reached(answer: list[float], ran: dict[str, float]) -> Reached:
+    outputs = {"output": np.array([answer], np.float32)}
+    return Reached(outputs, 0, True, "end", ("gated",), ran)
+
+
+def test_inputs_are_told_apart_by_answer_and_sureness(folder: Path) -> None:
+    """The surer the answer, the fewer units ran."""
+    manifest = Bundle.open(folder / "ckpt.skipc").manifest
+    seen = [_reached([n / 4, 0], {"a": 1 - n / 15}) for n in range(16)]
+    found = decided(seen, manifest, routed=False)
+    shares = {each.group: (each.inputs, round(15 * each.ran["a"], 3)) for each in found}
+    assert shares == {
+        "all inputs": (16, 7.5),
+        "answer 0": (16, 7.5),
+        "surest quarter": (4, 1.5),
+        "second quarter": (4, 5.5),
+        "third quarter": (4, 9.5),
+        "least sure quarter": (4, 13.5),
+    }
 
 
 def test_no_cap_is_broken_whatever_the_thresholds(folder: Path, images) -> None:

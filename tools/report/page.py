@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from skipc.tools.console import short
 from skipc.tools.report.sections import (
     bars,
+    decided,
     front,
     latency,
     provenance,
@@ -35,6 +36,7 @@ STORY: tuple[Callable[[Study], Section], ...] = (
     latency.section,
     bars.energy_section,
     routes.section,
+    decided.section,
     verification.section,
 )
 """What to choose, what it costs, how inputs travel, how sure it is: in the page's order."""

@@ -24,6 +24,7 @@ from skipc.runtime.call.chain import runs_of
 from skipc.runtime.load.opening import bundle_backend, family_of, started_sampler
 from skipc.runtime.load.points import operating_points
 from skipc.tools.trtbench import probes
+from skipc.tools.trtbench.decided import decided, deciding, rows_of
 from skipc.tools.trtbench.latency import summarize
 from skipc.tools.trtbench.loading import added_bytes, load_family, pss_bytes
 from skipc.tools.trtbench.loop import Trace, timed
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.command import Asked
     from skipc.tools.trtbench.latency import Latency
     from skipc.tools.trtbench.loop import Calls
-    from skipc.tools.trtbench.report import Energy, PlainCalls, Switching
+    from skipc.tools.trtbench.report import Decided, Energy, PlainCalls, Switching
 
 _WORTH_SAYING_S = 10.0
 _PLAIN, _STAGE = "plain:", "stage:"  # no configuration's name has a colon
@@ -113,10 +114,8 @@ def open_bundle(
     return OpenBundle(bundle, backend, engines, clock, family, cases, backend_bytes)
 
 
-def runs_on(
-    engines: Mapping[str, Engine], opened: OpenBundle, way: Way = OWN_WAY
-) -> dict[str, Run]:
-    """Returns each configuration as a function; ``way`` is for engines that have several."""
+def _runs(engines: Mapping[str, Engine], opened: OpenBundle, way: Way = OWN_WAY) -> Runs:
+    """Returns what each configuration runs; ``way`` is for engines that have several."""
     made = {
         graph: engine.made(way) if isinstance(engine, TensorRTEngine) else engine
         for graph, engine in engines.items()
@@ -124,7 +123,14 @@ def runs_on(
     residency = opened.family.residency(made.__getitem__)
     for graph in made:
         residency.load(graph)
-    runs = opened.runs(residency)
+    return opened.runs(residency)
+
+
+def runs_on(
+    engines: Mapping[str, Engine], opened: OpenBundle, way: Way = OWN_WAY
+) -> dict[str, Run]:
+    """Returns each configuration as a function; ``way`` is for engines that have several."""
+    runs = _runs(engines, opened, way)
 
     def answer(name: str, inputs: Arrays) -> Outputs:
         return runs.chains[name].run(inputs).outputs
@@ -187,6 +193,7 @@ class _Timings:
     switching: Switching | None = None
     energies: Mapping[str, Energy] = field(default_factory=dict)
     phased: Mapping[str, probes.PhasedCalls] = field(default_factory=dict)
+    decided: Mapping[str, tuple[Decided, ...]] = field(default_factory=dict)
 
 
 def measure(opened: OpenBundle, asked: Asked, step: Steps) -> Benchmark:
@@ -258,6 +265,7 @@ def _time(
     )
     step("measuring switches")
     switching = probes.measure_switches(runs, cases[0], asked.duration_s, now_ns)
+    choices = _decided(opened, engines)
     energies: Mapping[str, Energy] = {}
     if sampler is not None:
         step("measuring energy")
@@ -271,7 +279,22 @@ def _time(
     if apart:
         step("measuring phases")
         phased = probes.measure_phases(apart, opened.cases, asked.way, asked.stop, now_ns)
-    return _Timings(trace, switching, energies, phased)
+    return _Timings(trace, switching, energies, phased, choices)
+
+
+def _decided(
+    opened: OpenBundle, engines: Mapping[str, Engine]
+) -> dict[str, tuple[Decided, ...]]:
+    """Returns what gates and routers decide about the inputs."""
+    manifest, chains = opened.bundle.manifest, _runs(engines, opened).chains
+    found = [entry for entry in deciding(manifest) if entry.name in chains]
+    rows = rows_of(manifest, opened.cases) if found else []
+    return {
+        entry.name: decided(
+            [chains[entry.name].run(row) for row in rows], manifest, entry.routed is not None
+        )
+        for entry in found
+    }
 
 
 def _rows(
@@ -316,6 +339,7 @@ def _rows(
                 energy=found.energies.get(name),
                 plain=beside_it,
                 stages=_stages(opened, name, of_graphs) if latency is not None else (),
+                decided=found.decided.get(name, ()),
             )
         )
     return tuple(rows)

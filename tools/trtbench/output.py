@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from skipc.tools.trtbench.loop import Calls
     from skipc.tools.trtbench.measuring import Benchmark
     from skipc.tools.trtbench.probes import PhasedCalls, Profile
-    from skipc.tools.trtbench.report import Measured, Report, Share, StageLatency
+    from skipc.tools.trtbench.report import Decided, Measured, Report, Share, StageLatency
 
 T = TypeVar("T")
 Cells = Iterable[tuple[str, str | float | None]]
@@ -75,6 +75,8 @@ def print_report(report: Report, out: Console) -> None:
                 f"{one.expected_ms:.4g} ms for a call where as many stop at each as the bundle"
                 " says."
             )
+        decided = {told.group: told for told in one.decided}
+        _print_each(out, f"what ran in {name}\nof", decided, _decided)
     _print_each(out, f"over {report.reference}", entries, lambda one: _over(one, best))
     if report.switching is not None:
         before, after, ratio = report.switching.worst()
@@ -129,6 +131,11 @@ def _memory(one: Measured) -> Cells:
         share: Share | None = getattr(one.memory, place)
         yield f">on {place}\nown", None if share is None else size_text(share.own_bytes)
         yield ">\nshared", None if share is None else size_text(share.shared_bytes)
+
+
+def _decided(one: Decided) -> Cells:
+    yield ">\ninputs", str(one.inputs)
+    yield from ((f">\n{unit}", f"{100 * share:.0f} %") for unit, share in one.ran.items())
 
 
 def _stage(one: StageLatency) -> Cells:

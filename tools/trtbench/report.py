@@ -223,6 +223,23 @@ class StageLatency:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided about some of the inputs.
+
+    Attributes:
+        group: Which: all, those answered with a class, or a quarter of them by how sure the
+            answer was.
+        inputs: How many.
+        ran: By unit that gates decided about the share of them that it ran for; of a router by
+            graph the share that it answered.
+    """
+
+    group: str
+    inputs: Count
+    ran: Mapping[str, Annotated[float, AtLeast(0), AtMost(1)]]
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What was found of one configuration; None is what was not asked for, or not to be had.
 
@@ -237,6 +254,7 @@ class Measured:
         energy: Its energy per call.
         plain: A plain session of the same, in the same rounds.
         stages: The stages of a route that has several.
+        decided: What gates or a router decided about the inputs.
     """
 
     name: str
@@ -252,6 +270,7 @@ class Measured:
     energy: Energy | None = None
     plain: PlainCalls | None = None
     stages: tuple[StageLatency, ...] = ()
+    decided: tuple[Decided, ...] = ()
 
     @property
     def expected_ms(self) -> float:

@@ -14,7 +14,7 @@ import pytest
 
 from skipc.runtime.bundle import Bundle
 from skipc.tools.report.page import SECTIONS, page_of
-from skipc.tools.report.sections import routes, sizes
+from skipc.tools.report.sections import decided, routes, sizes
 from skipc.tools.report.study import Study, read_study
 from skipc.tools.report.texts import number, percent, ratio
 from skipc.tools.trtbench.latency import RatioInterval
@@ -102,9 +102,9 @@ def measured(tmp_path: Path) -> Study:
 
 def test_a_measured_family_has_every_section(tmp_path: Path) -> None:
     study = measured(tmp_path)
-    # No configuration of it has several stages, and all sizes are fixed.
+    # No configuration of it has several stages, or decides by its input; all sizes are fixed.
     empty = [make for make in SECTIONS if not make(study).content]
-    assert empty == [routes.section, sizes.section]
+    assert empty == [routes.section, decided.section, sizes.section]
     page = parsed(study)
     anchors = {attrs["href"] for tag, attrs in page.tags if tag == "a"}
     ids = {attrs.get("id") for tag, attrs in page.tags}
