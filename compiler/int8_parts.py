@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from skipc.compiler.graph.int8_layers import integer_nodes, staying
+from skipc.compiler.graph.int8_layers import (
+    integer_nodes,
+    layer_name,
+    rounded_layers,
+    staying,
+)
 from skipc.compiler.graph.passes.quantize import read_unrounded
 from skipc.compiler.verify.sessions import GraphRunner
 
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.compiler.verify.numerics import Case
+
+_NOISE_CASES = 4
 
 
 def restored(model: ir.Model, int8: ir.Model, floating: Sequence[str]) -> ir.Model:
@@ -62,6 +69,22 @@ def restored(model: ir.Model, int8: ir.Model, floating: Sequence[str]) -> ir.Mod
     read_unrounded(graph, integer_nodes(model.graph, floating))
     ir.passes.common.RemoveUnusedNodesPass()(made)
     return made
+
+
+def by_noise(model: ir.Model, int8: ir.Model, cases: Sequence[Case]) -> list[str]:
+    """Returns the names of layers by how much int8 changes their results, the most first.
+
+    Args:
+        model: The network's graph in float32.
+        int8: The same quantised, with all activations that rounding makes needless.
+        cases: What to run on; a few are taken.
+    """
+    nodes = rounded_layers(model.graph)
+    noise = layer_noise(model, int8, nodes, cases[:_NOISE_CASES])
+    worst: dict[str, float] = {}
+    for node, found in zip(nodes, noise, strict=True):
+        worst[layer_name(node)] = max(found, worst.get(layer_name(node), 0.0))
+    return sorted(worst, key=lambda name: -worst[name])
 
 
 def layer_noise(

@@ -18,8 +18,8 @@ from skipc.compiler.axes.float_layers import FloatLayersAxis
 from skipc.compiler.axes.precision import Precision, PrecisionAxis, quantized
 from skipc.compiler.errors import CompileError
 from skipc.compiler.graph.costs import node_macs
-from skipc.compiler.graph.int8_layers import layer_name, layers_of, staying
-from skipc.compiler.int8_parts import layer_noise, restored
+from skipc.compiler.graph.int8_layers import layer_name, rounded_layers
+from skipc.compiler.int8_parts import by_noise, restored
 from skipc.compiler.select.running import run_on
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-_NOISE_CASES = 4
 _TAKEN_AGAIN = 8
 """So many layers are tried in int8 once more."""
 _ROUNDING = 1e-9
@@ -153,15 +152,14 @@ class _Search:
         Raises:
             CompileError: All of them would have to stay float32.
         """
-        graph = self._network.model.graph
-        always = staying(graph, ())
-        nodes = [node for node in layers_of(graph) if node not in always]
+        nodes = rounded_layers(self._network.model.graph)
         layers = tuple(dict.fromkeys(map(layer_name, nodes)))
         self._most = 1 + len(layers).bit_length() + min(len(layers), _TAKEN_AGAIN)
         whole_drop = drop = self._drop(())
         kept: tuple[str, ...] = ()
         if drop > self._max_drop + _ROUNDING:
-            kept, drop = self._fewest(self._by_noise(nodes))
+            order = by_noise(self._network.model, self._int8, self._cases)
+            kept, drop = self._fewest(order)
             if len(kept) == len(layers):
                 raise CompileError(
                     f"configuration {self._name!r}: {self._precision.value} loses"
@@ -204,15 +202,6 @@ class _Search:
 
     def _run(self, model: ir.Model) -> Case:
         return run_on(self._network, [self._samples], self._rows, model)[0]
-
-    def _by_noise(self, nodes: Sequence[ir.Node]) -> list[str]:
-        """Returns layers by how much int8 changes their results, the most first."""
-        cases = self._cases[:_NOISE_CASES]
-        noise = layer_noise(self._network.model, self._int8, nodes, cases)
-        worst: dict[str, float] = {}
-        for node, found in zip(nodes, noise, strict=True):
-            worst[layer_name(node)] = max(found, worst.get(layer_name(node), 0.0))
-        return sorted(worst, key=lambda name: -worst[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,14 @@ class Gene:
         values: How many values there are, 0 and up; 0 is the full network's.
         labels: What values from 1 on are called in the names of configurations; nothing where
             they are counted.
+        beside: The axis without whose choice it means nothing; "" where there is none.
     """
 
     axis: str
     name: str
     values: int
     labels: tuple[str, ...] = ()
+    beside: str = ""
 
 
 class Option(Protocol):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from skipc.compiler.axes.axis import Axis, Offer
+from skipc.compiler.axes.axis import Axis, Gene, Genes, Offer
+from skipc.compiler.axes.precision import Precision, PrecisionAxis, quantized
 from skipc.compiler.errors import FrontError
 from skipc.compiler.graph.index import is_inside
-from skipc.compiler.graph.int8_layers import layer_name, layers_of
+from skipc.compiler.graph.int8_layers import layer_name, layers_of, rounded_layers
+from skipc.compiler.int8_parts import by_noise
 from skipc.runtime.errors import choices_text, shown
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 FloatLayers = tuple[str, ...]
 """Names of layers, or of modules that hold several."""
 
+_SHARES = (8, 4, 2)
+
 
 class LayerOption(NamedTuple):
     """A layer as something that may be chosen; nothing goes with it."""
@@ -28,16 +33,46 @@ class LayerOption(NamedTuple):
     macs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FloatLayersOffer(Offer):
-    """The layers of a network, in its order."""
+    """The layers of a network, in its order.
 
+    Attributes:
+        network: The full network.
+        layers: Their names.
+    """
+
+    network: Network | None = None
     layers: tuple[str, ...] = ()
 
     @property
     def options(self) -> Sequence[LayerOption]:
         """All of them, also what is float32 in any case."""
         return tuple(LayerOption(name) for name in self.layers)
+
+    @property
+    def nothing(self) -> str:
+        """Why a search has nothing to decide."""
+        return "it is of int8, so beside 'precision', and of networks with several layers"
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """How many layers a search leaves in float32: one, an eighth, a quarter, a half."""
+        network = self.network
+        if network is None or network.calibration is None or not network.calibration.cases:
+            return ()
+        layers = len({*map(layer_name, rounded_layers(network.model.graph))})
+        counts = (1, *(-(-layers // share) for share in _SHARES))
+        return tuple(sorted({count for count in counts if count < layers}))
+
+    @cached_property
+    def sensitive(self) -> list[str]:
+        """The layers that int8 rounds, the one first whose result it changes most."""
+        network = self.network
+        assert network is not None
+        assert network.calibration is not None
+        int8 = quantized(network, Precision.INT8, (), keep=True)
+        return by_noise(network.model, int8, network.calibration.cases)
 
 
 class FloatLayersAxis(Axis[FloatLayers, FloatLayersOffer]):
@@ -49,7 +84,7 @@ class FloatLayersAxis(Axis[FloatLayers, FloatLayersOffer]):
     def offer(self, network: Network) -> FloatLayersOffer:
         """Returns the layers with weights."""
         layers = layers_of(network.model.graph)
-        return FloatLayersOffer(tuple(dict.fromkeys(map(layer_name, layers))))
+        return FloatLayersOffer(network, tuple(dict.fromkeys(map(layer_name, layers))))
 
     def check(self, record: object, where: str) -> None:
         """Refuses what is no list of names."""
@@ -80,3 +115,15 @@ class FloatLayersAxis(Axis[FloatLayers, FloatLayersOffer]):
     def taken(self, choice: FloatLayers) -> tuple[str, ...]:
         """Returns the names."""
         return choice
+
+    def genes(self, offer: FloatLayersOffer) -> tuple[Gene, ...]:
+        """Returns one gene, whose values are more and more of the most sensitive layers."""
+        labels = tuple(f"float{count}" for count in offer.counts)
+        if not labels:
+            return ()
+        return (Gene(self.key, self.key, 1 + len(labels), labels, PrecisionAxis.key),)
+
+    def decode(self, genes: Genes, offer: FloatLayersOffer) -> FloatLayers:
+        """Returns the layers, in network order."""
+        kept = offer.sensitive[: offer.counts[genes[0] - 1]]
+        return tuple(name for name in offer.layers if name in kept)

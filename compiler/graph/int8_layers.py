@@ -61,6 +61,12 @@ def integer_nodes(graph: ir.Graph, floating: Sequence[str]) -> frozenset[str]:
     )
 
 
+def rounded_layers(graph: ir.Graph) -> list[ir.Node]:
+    """Returns the layers that int8 rounds where none is named to stay float32."""
+    always = staying(graph, ())
+    return [node for node in layers_of(graph) if node not in always]
+
+
 def staying(graph: ir.Graph, floating: Sequence[str]) -> set[ir.Node]:
     """Returns the nodes that stay float32.
 

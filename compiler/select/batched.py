@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from skipc.compiler.axes.float_layers import FloatLayersAxis
 from skipc.compiler.axes.units import find_units
 from skipc.compiler.errors import SupernetError
 from skipc.compiler.family import Family, family_of
@@ -59,7 +60,9 @@ def evaluated_family(
 
     network = replace(scaled(graph, scaling), heads=heads, at=at, calibration=calibration)
     found = family_of(network)
-    found = replace(found, searched=family.searched)
+    # Layers go by their names, and their order is measured once.
+    layers = {FloatLayersAxis.key: family.offers[FloatLayersAxis.key]}
+    found = replace(found, searched=family.searched, offers={**found.offers, **layers})
     if found.genes != family.genes:
         note(
             "the batch stays as it was exported, which makes evaluation slow: with a dynamic"

@@ -115,16 +115,24 @@ class Space:
         return f"{len(self.free)} {'units' if set(count) == {SkipAxis.key} else 'decisions'}"
 
     def taking(self, steps: Iterable[tuple[int, int]]) -> Genes:
-        """Returns the configuration of these steps, of those of one gene the largest."""
+        """Returns the configuration of these steps, of those of one gene the largest.
+
+        What means nothing without a choice of another axis is left out without it.
+        """
         values = [0] * len(self.genes)
         for gene, value in steps:
             values[gene] = max(values[gene], value)
-        return tuple(values)
+        taken = {g.axis for g, value in zip(self.genes, values, strict=True) if value}
+        return tuple(
+            0 if gene.beside and gene.beside not in taken else value
+            for gene, value in zip(self.genes, values, strict=True)
+        )
 
     def everything(self) -> list[Genes]:
         """Returns all configurations, the full network first."""
         values = (range(self.genes[gene].values) for gene in self.free)
-        return [
+        found = (
             self.taking(zip(self.free, chosen, strict=True))
             for chosen in itertools.product(*values)
-        ]
+        )
+        return [*dict.fromkeys(found)]

@@ -160,7 +160,7 @@ _constraints_group = group(
     default="skip",
     metavar="AXIS,...",
     callback=_checked_axes,
-    help="What to decide at once: skip, width, resolution, precision.",
+    help="What to decide at once: skip, width, resolution, precision, float32.",
 )
 @click.option(
     "--search",

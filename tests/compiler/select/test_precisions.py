@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from skipc.compiler.axes.precision import Precision
+from skipc.compiler.axes.precision import Precision, quantized
 from skipc.compiler.calibration import Calibration, calibration_cases
 from skipc.compiler.errors import SelectError
 from skipc.compiler.family import open_family
+from skipc.compiler.graph.int8_layers import layer_name, rounded_layers
+from skipc.compiler.int8_parts import layer_noise
 from skipc.compiler.norms.statistics import NormMode
 from skipc.compiler.select.choosing import names_of
 from skipc.compiler.select.data import DataOptions
@@ -20,6 +22,7 @@ from skipc.compiler.select.options import CostKind, SelectOptions
 from skipc.compiler.select.pricing import price
 from skipc.compiler.select.problem import open_problem
 from skipc.compiler.select.running import run_on
+from skipc.compiler.select.space import Space
 from skipc.compiler.select.writing import recorded
 from skipc.compiler.targets.options import Int8Form
 from skipc.runtime.bundle.tensors import TensorSpec
@@ -73,6 +76,35 @@ def test_what_is_scored_in_int8_is_what_is_built(
     assert np.abs(found[both][name] - exact[name]).max() > 1e-3
     assert np.abs(found[both][name] - found[int8][name]).max() > 1e-2
     assert np.abs(found[space.full][name] - found[int8][name]).max() > 1e-3
+
+
+def test_the_most_sensitive_layers_may_stay_in_float32(
+    problem: tuple[Problem, SelectOptions],
+) -> None:
+    opened, _ = problem
+    family = replace(opened.family, searched=frozenset({"skip", "precision", "float32"}))
+    space = Space(family.genes, tuple(range(len(family.genes))))
+    gene = space.genes[-2]
+    layers = rounded_layers(family.network.model.graph)
+    assert gene.labels == tuple(f"float{count}" for count in family.offers["float32"].counts)
+    assert (gene.axis, gene.labels[0]) == ("float32", "float1")
+    # Without int8 nothing is left in float32, and nothing is tried twice.
+    assert space.taking([(len(space.genes) - 2, 1)]) == space.full
+    everything = space.everything()
+    assert len(everything) == len({*everything}) == 8 * (1 + gene.values)
+    one = space.taking([(len(space.genes) - 2, 1), (len(space.genes) - 1, 1)])
+    assert names_of([one], space, by_stage=False) == {"float1-int8": one}
+    network = family.network
+    assert network.calibration is not None
+    cases = network.calibration.cases[:4]
+    int8 = quantized(network, Precision.INT8, (), keep=True)
+    noise = layer_noise(network.model, int8, layers, cases)
+    worst = layer_name(layers[int(np.argmax(noise))])
+    told = {"skip": [], "precision": "int8", "float32": [worst]}
+    assert recorded(family, one) == told
+    assert family.subnet(family.decoded(one), "").network.floating == (worst,)
+    # What is evaluated with a batch goes by the same layers.
+    assert opened.evaluated.offers["float32"] is opened.family.offers["float32"]
 
 
 def test_operations_do_not_tell_int8_from_float32(
