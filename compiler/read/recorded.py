@@ -43,11 +43,11 @@ def recorded_sketch(path: Path) -> str:
 
 def _content(path: Path) -> object:
     """Returns what a file of torch.save holds, of which no weight is read; else None."""
-    import torch
-
     try:
         if sniff(path) is not Kind.TORCH:
             return None
+        import torch  # an ONNX file is built without
+
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
         return None
