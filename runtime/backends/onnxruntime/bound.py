@@ -259,9 +259,15 @@ class BoundEngine:
         return options
 
     def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a call in memory of its own gave.
+
+        Of a session that captures nothing stays in its arena: a captured graph writes to
+        whatever was free when it was captured.
+        """
+        staying = frozenset[str]() if self._captures else self._staying
         keep = partial(Kept, running=self._buffers.running)
         return {
-            name: keep(value) if name in self._staying else on_host(value)
+            name: keep(value) if name in staying else on_host(value)
             for name, value in values.items()
         }
 

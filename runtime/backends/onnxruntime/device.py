@@ -171,7 +171,11 @@ class OnnxRuntimeDevice:
                 f" loading {loaded} engines took {besides_bytes} bytes besides (measured),"
                 f" {verdict}"
             ),
-            arena=self._device.arena or "one arena per engine",
+            arena=(
+                "one arena per engine, which its captured graph writes to at every call"
+                if self._device.graph_options
+                else self._host_arena or "one arena per engine"
+            ),
             threads=f"one stream; without a graph: {why}" if why else "one stream",
         )
 

@@ -13,12 +13,11 @@ import platform
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BackendUnavailableError, EngineError, install_text
+from ...errors import BackendUnavailableError, EngineError, install_text, reason_of
 from ..cuda import open_cuda
-from .process import shared_arena
+from .process import PROBE, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _LIBRARY = "onnxruntime"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _PROVIDER_FILE = "libonnxruntime_providers_cuda.so"
-_SAME_AS_REQUESTED = 1
 _ADVICE = f"Install it with: {install_text('cuda')}, where no onnxruntime is (docs/cuda.md)."
 
 
@@ -42,7 +40,6 @@ class Device:
         graph_options: What captures a session's work as a graph; empty where nothing can.
         host: What engines built for it depend on, by name.
         name: For messages.
-        arena: What scratch memory the sessions share; empty where each has its own.
         used_bytes: Returns how much of its memory is taken now.
         close: Frees what was made with it.
     """
@@ -52,7 +49,6 @@ class Device:
     host: Mapping[str, str]
     name: str
     used_bytes: Callable[[], int]
-    arena: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     graph_options: Mapping[str, str] = field(default_factory=dict)
     close: Callable[[], object] = lambda: None
@@ -86,11 +82,11 @@ def cpu_device() -> Device:
         _LIBRARY: str(ort.__version__),
         "gpu": "none",
     }
-    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes, shared_arena(ort))
+    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes)
 
 
 def cuda_device() -> Device:
-    """Returns the GPU that CUDA sees first, with a stream and an arena for all sessions.
+    """Returns the GPU that CUDA sees first, with a stream for all sessions.
 
     Raises:
         BackendUnavailableError: There is none, or a library that ONNX Runtime needs for it is
@@ -99,18 +95,14 @@ def cuda_device() -> Device:
     ort = cuda_library()
     cuda = open_cuda()
     found = cuda.device()
-    missing = _cannot_load()
-    if missing:
-        raise BackendUnavailableError(
-            f"ONNX Runtime cannot use the GPU {found.name}. {missing}"
-        )
+    _preload(ort)
     stream = cuda.new_stream()
 
     def used_bytes() -> int:
         with cuda.current():
             return found.memory_bytes - cuda.free_bytes()
 
-    return Device(
+    device = Device(
         kind="cuda",
         provider=CUDA,
         host={
@@ -121,7 +113,6 @@ def cuda_device() -> Device:
         },
         name=f"this GPU ({found.name})",
         used_bytes=used_bytes,
-        arena=_shared_arena(ort),
         options={
             "device_id": "0",
             "user_compute_stream": str(stream),
@@ -130,6 +121,15 @@ def cuda_device() -> Device:
         graph_options={"enable_cuda_graph": "1"},
         close=lambda: cuda.free_stream(stream),
     )
+    try:
+        probe, _ = new_session(ort, PROBE, ort.SessionOptions(), device.providers())
+        device.check(probe)
+    except Exception as cause:  # ONNX Runtime's have no common class
+        device.close()
+        raise BackendUnavailableError(
+            f"{found.name} cannot be used: {reason_of(cause)}"
+        ) from cause
+    return device
 
 
 def cuda_library() -> ModuleType:
@@ -165,12 +165,19 @@ def missing_library(file: Path) -> str:
     return ""
 
 
-def _cannot_load() -> str:
-    """Returns which library the CUDA provider lacks and what to do; empty if it has all."""
-    ort = importlib.import_module(_LIBRARY)
-    if hasattr(ort, "preload_dlls"):  # of NVIDIA's packages, which no loader finds by itself
-        with redirect_stdout(io.StringIO()):
+def _preload(ort: ModuleType) -> None:
+    """Loads the libraries of NVIDIA's packages, which no loader finds by itself."""
+    if hasattr(ort, "preload_dlls"):
+        with redirect_stdout(io.StringIO()):  # it prints what is not there
             ort.preload_dlls()
+
+
+def _cannot_load() -> str:
+    """Returns which library the CUDA provider lacks and what to do; empty if it has all.
+
+    Only asked when ONNX Runtime has failed: it has to be the first to load its provider.
+    """
+    ort = importlib.import_module(_LIBRARY)
     folder = Path(str(ort.__file__)).parent / "capi"
     why = missing_library(folder / _PROVIDER_FILE)
     if not why:
@@ -180,28 +187,6 @@ def _cannot_load() -> str:
         f" has to be there: {install_text('cuda')}. On a system that has CUDA and cuDNN, put"
         " their folder on LD_LIBRARY_PATH."
     )
-
-
-_arena_lock = Lock()
-_arena_made = False
-
-
-def _shared_arena(ort: ModuleType) -> str:
-    """Gives the process one arena on the GPU and says so; empty if it cannot."""
-    global _arena_made
-    with _arena_lock:
-        if not _arena_made:
-            memory = ort.OrtMemoryInfo(
-                "Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
-            )
-            # Growing by what is asked for, not by powers of two, keeps six engines near one.
-            settings = ort.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED})
-            try:
-                ort.create_and_register_allocator_v2(CUDA, memory, {}, settings)
-            except Exception:  # of its own kind; then each session has an arena
-                return ""
-            _arena_made = True
-    return "one arena on the GPU for all engines of this process"
 
 
 def _anonymous_bytes() -> int:

@@ -35,11 +35,12 @@ _NO_ARENA = "arena based allocator"
 _ON_CPU = ("CPUExecutionProvider",)
 
 # y = Identity(x), one float: ir_version 7, opset 13.
-_PROBE = (
+PROBE = (
     b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
     b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00"
     b"\x10\r"
 )
+"""A graph for sessions that only show what ONNX Runtime does."""
 
 _lock = threading.Lock()
 _registered_by_us = False
@@ -109,7 +110,7 @@ def _has_arena(ort: ModuleType) -> bool:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
     options.add_session_config_entry(USE_ENV_ALLOCATORS, "1")
-    session, _ = new_session(ort, _PROBE, options)
+    session, _ = new_session(ort, PROBE, options)
     run = ort.RunOptions()
     run.log_severity_level = 4
     run.add_run_config_entry(_SHRINK, "cpu:0")

@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -30,6 +31,7 @@ from skipc.runtime.errors import (
     InputError,
     StaleEngineError,
 )
+from tests.doubles.gpu import fake_gpu
 from tests.onnx_bundles import conv_family, image_cases, write_onnx_bundle
 
 if TYPE_CHECKING:
@@ -105,6 +107,20 @@ def test_the_package_for_cpus_is_told_from_the_one_for_gpus() -> None:
     ) as told:
         devices.cuda_device()
     assert "pip uninstall onnxruntime onnxruntime-gpu" in str(told.value)
+
+
+def test_a_gpu_whose_provider_does_not_start_is_no_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "cuda_library", lambda: onnxruntime)
+    with (
+        fake_gpu(monkeypatch) as gpu,
+        pytest.warns(UserWarning, match="not in available provider names"),
+        pytest.raises(BackendUnavailableError, match=r"Fake .* fell back to CPU") as told,
+    ):
+        devices.cuda_device()
+    gpu.check()  # nothing is left of it
+    assert "libonnxruntime_providers_cuda.so: cannot open shared object" in str(told.value)
 
 
 def test_the_library_that_is_missing_is_named(tmp_path: Path) -> None:

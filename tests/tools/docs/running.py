@@ -51,7 +51,6 @@ NOT_RUN = {
     "python3 -m venv gpu-env": "takes a second, for the next one, which is not run",
     "gpu-env/bin/pip install '.[cuda]'": "downloads two gigabytes",
     "pip uninstall --yes onnxruntime": "changes the environment of the tests",
-    'eval "$(_SKIPC_COMPLETE=bash_source skipc)"': "is of the shell",
     "make gpu": "needs a GPU; test_bench_gpu runs it without one",
     "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj": "changes the system",
     'python3 -c "import tensorrt; print(tensorrt.__version__)"': "needs a Jetson's TensorRT",
