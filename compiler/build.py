@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from skipc.compiler.axes.precision import Precision, PrecisionAxis, common_precision
-from skipc.compiler.axes.resolution import ResolutionAxis, try_sizes
+from skipc.compiler.axes.resolution import try_sizes
 from skipc.compiler.bundle.files import staged_folder
-from skipc.compiler.bundle.writer import BundleWriter, bundle_path
+from skipc.compiler.bundle.writer import BundleWriter, InFront, bundle_path
 from skipc.compiler.calibration import Calibration
+from skipc.compiler.client import write_client
 from skipc.compiler.configurations import check_networks, configurations_from_front
 from skipc.compiler.errors import CompileError
 from skipc.compiler.extras import require
 from skipc.compiler.family import open_family
 from skipc.compiler.front import Front, read_front
 from skipc.compiler.gates import gates_sketch, read_gates
-from skipc.compiler.graph.index import constant_outputs, structure
 from skipc.compiler.heads import heads_sketch, read_heads
 from skipc.compiler.int8_options import check_calibrated, read_calibration
 from skipc.compiler.network import DEFAULT_TOLERANCE
 from skipc.compiler.norms.of_front import known_norms
+from skipc.compiler.parts import Parts
+from skipc.compiler.prologue import Places, check_text, read_prologue
 from skipc.compiler.read.recorded import recorded_sketch
 from skipc.compiler.read.several import check_answers, fed_alike
 from skipc.compiler.residual_scale import Scaling
 from skipc.compiler.routed import KnownRouter, Routers, known_routers
-from skipc.compiler.routes import RoutePart, check_tests, graphs_of, route_of
+from skipc.compiler.routes import check_tests
 from skipc.compiler.sensitivity import keep_sensitive
 from skipc.compiler.shared_ranges import with_shared_ranges
 from skipc.compiler.targets import carried_over
 from skipc.compiler.targets.options import Int8Form
 from skipc.compiler.verify.golden import data_cases, random_cases, whole_number_bounds
-from skipc.compiler.verify.verify import verify_network, verify_subnet
 from skipc.runtime.bundle.manifest import Recipe
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from skipc.compiler.configurations import Configuration, Part
+    from skipc.compiler.axes.precision import Precision
+    from skipc.compiler.configurations import Configuration
     from skipc.compiler.family import Family
     from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
     from skipc.compiler.norms.statistics import FamilyNorms, NormMode
     from skipc.compiler.read import Supernet
     from skipc.compiler.select.samples import Samples
-    from skipc.compiler.verify.numerics import Case
 
 _VERIFIED_CASES = 3
 """As many as are random otherwise."""
@@ -72,6 +72,9 @@ class BuildOptions:
         reestimate: Data to estimate norm statistics on, as ``skipc select --data`` takes it;
             None for the statistics that came with the front.
         calibrate: Such data to observe the ranges of activations on, for int8.
+        prologue: What goes in front of the networks: steps of ours, or an ONNX file; None for
+            nothing.
+        apart: Whether that becomes a bundle of its own, for the client's side.
         max_drop: How much int8 may lose against float32, in points; what is too sensitive
             stays float32. None for all in int8.
         int8_form: How the target wants int8.
@@ -90,6 +93,8 @@ class BuildOptions:
     reestimate: str | None = None
     calibrate: str | None = None
     max_drop: float | None = None
+    prologue: str | None = None
+    apart: bool = False
     int8_form: Int8Form = field(default_factory=Int8Form)
     overwrite: bool = False
     recipe: Recipe = field(default_factory=lambda: Recipe("cpu"))
@@ -154,6 +159,10 @@ def plan_build(
             f"--tolerance {options.tolerance:g}: must be a number of at least 0, e.g."
             f" {DEFAULT_TOLERANCE:g} of the output's range."
         )
+    if options.prologue is not None:
+        check_text(options.prologue)
+    elif options.apart:
+        raise CompileError("--prologue-apart: there is no prologue. Give one with --prologue.")
     require("onnxruntime", "finish")  # compares every configuration with the reference
     out = bundle_path(checkpoints, options.out, options.overwrite)
     said = read_front(front)
@@ -211,7 +220,12 @@ def build(
     supernets = fed_alike(supernets)
     try_sizes(plan.front, supernets, str(plan.path))
     first = next(iter(supernets.values()))
-    given = data_cases(options.data, first.inputs, first.dimensions)
+    prologue = None
+    if options.prologue is not None:
+        prologue = read_prologue(options.prologue, first, options.apart)
+    inside = None if options.apart else prologue
+    inputs = first.inputs if inside is None else inside.inputs
+    given = data_cases(options.data, inputs, first.dimensions)
     samples = _samples(options.reestimate, first)
     calibration = Calibration((), options.int8_form)
     if options.calibrate is not None:
@@ -248,14 +262,24 @@ def build(
             *(configurations, families, options.precision, options.max_drop, progress, note)
         )
     models = {name: family.network.model for name, family in families.items()}
-    cases = random_cases(first.inputs, first.dimensions, _bounds(models.values()))
+    takes = [*models.values(), *([] if inside is None else [inside.network.model])]
+    cases = random_cases(inputs, first.dimensions, _bounds(takes))
     if calibration.cases:  # what it has never seen like it is cut off at its ranges
         cases = list(calibration.cases[:_VERIFIED_CASES])
+        if inside is not None:
+            cases = [] if given else inside.cases_like(cases)
     cases += given
     with staged_folder(plan.out) as folder:
-        with BundleWriter(folder, families) as writer:
-            parts = _Parts(writer, families, configurations, cases, options)
-            routers = Routers(writer, cases, first.dimensions, note)
+        front = None if inside is None else inside.in_front
+        if prologue is not None and inside is None:
+            progress("verifying the prologue")
+            front = InFront(first.inputs, write_client(prologue, folder, options.recipe))
+        with BundleWriter(folder, families, front) as writer:
+            places = Places(inside, cases)
+            asked = options.tolerance, options.precision
+            parts = Parts(writer, families, configurations, places, *asked)
+            routers = Routers(writer, cases, first.dimensions, note, places)
+            named = {name for each in plan.routers.values() for name in each.router.names}
             # What a router names comes before it.
             ordered = sorted(configurations, key=lambda one: one.router is not None)
             for number, configuration in enumerate(ordered, start=1):
@@ -266,15 +290,12 @@ def build(
                 if configuration.name in plan.routers:
                     routers.write(configuration, plan.routers[configuration.name])
                     continue
-                run = [parts.made(p, configuration.name, note) for p in configuration.parts]
-                route = route_of(configuration.tests, [one.run for one in run], outputs)
-                expected = [
-                    [run[number].expected[case] for number in route.parts]
-                    for case in range(len(cases))
-                ]
+                route, expected = parts.route(configuration, outputs, note)
                 writer.configuration(configuration, route.stages, expected)
+                if configuration.name in named and inside is not None:
+                    route, expected = parts.route(configuration, outputs, note, True)
                 routers.may_name(configuration, route.stages, expected)
-            writer.golden_inputs(cases)
+            writer.golden_inputs(cases, places.handed)
             progress("hashing")
             checkpoints = {name: each.checkpoint for name, each in plan.networks.items()}
             recipe = writer.recipe(options.recipe, options.profile)
@@ -307,88 +328,6 @@ def _sketches(plan: BuildPlan) -> dict[str, str]:
         if known.router.header.data_sketch:
             found[f"the router {known.path.name}"] = known.router.header.data_sketch
     return found
-
-
-class _Made(NamedTuple):
-    """A network with its choices made, written and verified.
-
-    ``expected`` is what its reference gives for each case.
-    """
-
-    run: RoutePart
-    expected: tuple[Case, ...]
-
-
-class _Parts:
-    """Makes each network with each of its choices once, whatever configurations run it."""
-
-    def __init__(
-        self,
-        writer: BundleWriter,
-        families: Mapping[str, Family],
-        configurations: tuple[Configuration, ...],
-        cases: list[Case],
-        options: BuildOptions,
-    ) -> None:
-        self._writer = writer
-        self._families = families
-        self._cases = cases
-        self._tolerance = options.tolerance
-        precision = options.precision
-        self._asked = {} if precision is None else {PrecisionAxis.key: precision}
-        self._made: dict[object, _Made] = {}
-        self._same: dict[object, str] = {}
-        self._computes_in: dict[str, set[object]] = {}
-        self.notes: dict[str, None] = {}
-        # A file is called like the configuration that is that network alone, if there is one.
-        self._files: dict[object, str] = {}
-        for one in sorted(configurations, key=lambda one: len(one.parts) > 1):
-            for number, part in enumerate(one.parts):
-                file = f"{one.name}.{number}" if len(one.parts) > 1 else one.name
-                self._files.setdefault(self._key(part), file)
-
-    def made(self, part: Part, configuration: str, note: Progress) -> _Made:
-        """Returns a part of a configuration, written into the bundle and verified."""
-        key, family = self._key(part), self._families[part.network]
-        if key in self._made:
-            return self._made[key]
-        choices = {**self._asked, **part.choices}
-        self._computes_in.setdefault(part.network, set()).add(choices.get(PrecisionAxis.key))
-        subnet = family.subnet(choices, part.statistics)
-        network = subnet.network.tolerating(self._tolerance)
-        if network.exact is not None:
-            verify_network(configuration, network.exact, self._cases)
-        _refuse_constant(configuration, network.model, family.network.model)
-        file = self._writer.graph(subnet, self._files[key])
-        verified = verify_subnet(file.file, configuration, network, self._cases)
-        graphs = graphs_of(self._files[key], network)
-        self._writer.add_graphs(part.network, file, graphs, verified.verification)
-        self.notes |= dict.fromkeys(verified.notes)
-        gating = network.gating
-        settings = () if gating is None else (gating.cap, gating.thresholds)
-        size = choices.get(ResolutionAxis.key)
-        same = self._same.setdefault((structure(network.model), settings, size), configuration)
-        if same != configuration:
-            note(
-                f"{same!r} and {configuration!r} are the same network: they differ in what"
-                " lies within something that both leave out. Remove one of them from the"
-                " front."
-            )
-        self._made[key] = _Made(RoutePart(network, graphs), verified.expected)
-        return self._made[key]
-
-    def precision(self, models: Mapping[str, ir.Model]) -> str:
-        """Returns what the graphs compute in; ``models`` are the full networks."""
-        found = {
-            common_precision(models[name], choices)
-            for name, choices in self._computes_in.items()
-        }
-        return found.pop() if len(found) == 1 else "mixed"
-
-    def _key(self, part: Part) -> object:
-        """Returns the same for parts that are the same network, statistics included."""
-        norms = self._families[part.network].norms.family
-        return part.chosen, norms.content(part.statistics)
 
 
 def _samples(reestimate: str | None, supernet: Supernet) -> Samples | None:
@@ -431,15 +370,3 @@ def _bounds(models: Iterable[ir.Model]) -> dict[str, int]:
         for name, high in whole_number_bounds(model).items():
             found[name] = min(high, found.get(name, high))
     return found
-
-
-def _refuse_constant(name: str, model: ir.Model, full: ir.Model) -> None:
-    """Refuses a configuration that skips, together, all that an output reads the inputs by."""
-    own = {value.name for value in constant_outputs(full.graph)}
-    for value in constant_outputs(model.graph):
-        if value.name not in own:
-            raise CompileError(
-                f"configuration {name!r}: its output {value.name!r} is the same whatever goes"
-                " in: the units that it skips are, together, all that read the inputs. Let it"
-                " keep one of them."
-            )

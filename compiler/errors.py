@@ -54,6 +54,10 @@ class RouterError(CompileError):
     """A router cannot be trained with this, or a file of one is not for these networks."""
 
 
+class PrologueError(CompileError):
+    """A prologue is none, or does not fit what the networks take."""
+
+
 class TargetError(CompileError):
     """The target is unknown, or engines for it cannot be built on this host."""
 

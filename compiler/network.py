@@ -290,6 +290,8 @@ class Network:
             faults from: it is verified, too. None where that was not done.
         at: Returns the same network, which resizes its images first; None where that is not
             known. It raises ``SupernetError`` for a size that the network cannot take.
+        hands_on: What it gives besides for the networks that follow it in a route: the first
+            outputs of its graph.
     """
 
     model: ir.Model
@@ -314,6 +316,7 @@ class Network:
     floating: tuple[str, ...] = ()
     exact: Network | None = None
     at: Callable[[Size], Network] | None = None
+    hands_on: tuple[TensorSpec, ...] = ()
 
     @property
     def batch(self) -> Dimension | None:

@@ -11,6 +11,7 @@ from skipc.compiler.bundle.files import checkpoint_sha256
 from skipc.compiler.errors import RouterError
 from skipc.compiler.family import Subnet
 from skipc.compiler.graph.costs import parameters
+from skipc.compiler.prologue import Place
 from skipc.compiler.router import SCORES, Router, check_router, network_of, read_router
 from skipc.compiler.routes import GraphPart, graphs_of, routed
 from skipc.compiler.verify.sessions import GraphRunner
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from skipc.compiler.bundle.writer import BundleWriter
     from skipc.compiler.configurations import Configuration, Part
     from skipc.compiler.front import Front
+    from skipc.compiler.prologue import Places
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.route import Stage
     from skipc.runtime.bundle.tensors import Dimension, TensorSpec
@@ -130,9 +132,10 @@ class Routers:
         cases: list[Case],
         dimensions: tuple[Dimension, ...],
         note: Callable[[str], None],
+        places: Places,
     ) -> None:
         self._writer, self._cases, self._dimensions = writer, cases, dimensions
-        self._note = note
+        self._note, self._places = note, places
         self._routes: dict[str, _Route] = {}
         self._written: dict[str, _Written] = {}
 
@@ -168,8 +171,9 @@ class Routers:
     def _router(self, configuration: str, known: KnownRouter) -> _Written:
         name, router = f"{configuration}.router", known.router
         (spec,) = (s for s in self._writer.inputs if s.name == router.header.input.name)
-        network = network_of(router, self._dimensions, spec.shape[0])
-        count = parameters(network.model.graph)
+        own = network_of(router, self._dimensions, spec.shape[0])
+        network = self._places.put(own, Place.FIRST)
+        count = parameters(own.model.graph)
         file = self._writer.graph(Subnet(network, count), name)
         verified = verify_subnet(file.file, configuration, network, self._cases)
         self._check_decisions(file.file, router, verified.expected)

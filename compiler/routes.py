@@ -17,7 +17,7 @@ from skipc.runtime.call.tests import goes_to
 from skipc.runtime.errors import choices_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import onnx_ir as ir
     from numpy.typing import NDArray
@@ -86,11 +86,15 @@ def graphs_of(name: str, network: Network) -> tuple[GraphPart, ...]:
     """
     if network.gating is not None:
         decisions = _spec(network.model.graph.outputs[-1], {}, network)
-        units, outputs = network.gating.units, (*network.outputs, decisions)
+        units = network.gating.units
+        outputs = (*network.outputs, *network.hands_on, decisions)
         return (GraphPart(name, network.inputs, outputs, None, units),)
     if len(network.answers) == 1:
-        return (GraphPart(name, network.inputs, network.outputs, None),)
-    known = {spec.name: spec for spec in network.inputs}
+        outputs = (*network.outputs, *network.hands_on)
+        return (GraphPart(name, network.inputs, outputs, None),)
+    known = {spec.name: spec for spec in (*network.inputs, *network.hands_on)}
+    answers = [tuple(each.values()) for each in network.answers]
+    answers[0] += tuple(spec.name for spec in network.hands_on)
     return tuple(
         GraphPart(
             f"{name}.{number}",
@@ -98,14 +102,15 @@ def graphs_of(name: str, network: Network) -> tuple[GraphPart, ...]:
             tuple(_spec(value, known, network) for value in piece.outputs),
             piece,
         )
-        for number, piece in enumerate(
-            pieces_of(network.model.graph, [each.values() for each in network.answers])
-        )
+        for number, piece in enumerate(pieces_of(network.model.graph, answers))
     )
 
 
 def route_of(
-    tests: Sequence[ExitTest], parts: Sequence[RoutePart], outputs: Sequence[TensorSpec]
+    tests: Sequence[ExitTest],
+    parts: Sequence[RoutePart],
+    outputs: Sequence[TensorSpec],
+    handed: Iterable[str] = (),
 ) -> Route:
     """Returns how networks run one after the other.
 
@@ -113,21 +118,20 @@ def route_of(
         tests: What looks at each answer but the last.
         parts: The networks.
         outputs: The family's outputs; see ``own_outputs``.
+        handed: What a router in front hands on; see ``routed``.
     """
+    first = {spec.name: f"0.{spec.name}" for spec in parts[0].network.hands_on}
+    before = {**first, **{name: name for name in handed}}
     stages: list[Stage] = []
     numbers: list[int] = []
     for number, part in enumerate(parts):
         network, own = part.network, own_outputs(outputs, part.network)
-        made: dict[str, int] = {}
+        made = dict(before)
         for place, (graph, answers) in enumerate(
             zip(part.graphs, network.answers, strict=True)
         ):
             here = len(stages)
-            feeds = {
-                spec.name: f"{made[spec.name]}.{spec.name}"
-                for spec in graph.inputs
-                if spec.name in made
-            }
+            feeds = {s.name: made[s.name] for s in graph.inputs if s.name in made}
             given = {name: answers[own[name]] for name in own}
             renamed = {name: output for name, output in given.items() if name != output}
             test = None
@@ -139,7 +143,7 @@ def route_of(
                 test = Test(output, *scores, jump=said.jump)
             stages.append(Stage(graph.name, feeds, {}, renamed, test))
             numbers.append(number)
-            made |= {spec.name: here for spec in graph.outputs}
+            made |= {spec.name: f"{here}.{spec.name}" for spec in graph.outputs}
     return Route(tuple(stages), tuple(numbers))
 
 
@@ -154,16 +158,19 @@ def routed(
         ways: The routes that it names, in the order of the scores.
     """
     stages, starts = list[Stage](), list[int]()
+    handed = {spec.name: f"0.{spec.name}" for spec in router.outputs}
     for way in ways:
         starts.append(len(stages) + 1)
-        stages += [_shifted(stage, starts[-1]) for stage in way]
+        stages += [_shifted(stage, starts[-1], handed) for stage in way]
     return (Stage(router.name, test=replace(test, stages=tuple(starts))), *stages)
 
 
-def _shifted(stage: Stage, by: int) -> Stage:
-    """Returns a stage that stands so much later in its route."""
+def _shifted(stage: Stage, by: int, handed: Mapping[str, str]) -> Stage:
+    """Returns a stage that stands so much later in its route, behind what hands on some."""
     feeds = {
-        name: feed if (source := source_of(feed)) is None else f"{source[0] + by}.{source[1]}"
+        name: handed.get(feed, feed)
+        if (source := source_of(feed)) is None
+        else f"{source[0] + by}.{source[1]}"
         for name, feed in stage.feeds.items()
     }
     test = stage.test

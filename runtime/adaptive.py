@@ -11,6 +11,7 @@ from .call.additions import Additions
 from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
 from .call.controller import Controller
+from .call.drawn import DrawingChecker
 from .call.lifetime import InFlight, start_watchdog
 from .call.metering import Metering
 from .call.open_engine import OpenEngine
@@ -22,7 +23,14 @@ from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget
 from .governor.sizes import CallSizes
-from .load.opening import Family, bundle_backend, family_of, load_all, started_sampler
+from .load.opening import (
+    Family,
+    bundle_backend,
+    family_of,
+    load_all,
+    part_of,
+    started_sampler,
+)
 from .load.points import check_stages, points_by_name, points_here, ranked_by
 from .options import checked_count, checked_flag, checked_hang_ms, checked_idle_w
 
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .backends import Backend
+    from .bundle.prologue import Draw
     from .bundle.tensors import Dimension, TensorSpec
     from .clock import Clock
     from .governor import OperatingPoint
@@ -73,6 +82,7 @@ class AdaptiveEngine(OpenEngine):
             backend; None without a meter.
         family: The graphs that the configurations run; None where each runs the one of its
             own name.
+        draws: The inputs that are drawn for each call, where they are not given.
 
     Raises:
         ChoiceError: There is no point, two have one name, or an option is not one of its
@@ -100,6 +110,7 @@ class AdaptiveEngine(OpenEngine):
         idle_w: float | None = None,
         hang_ms: float | None = None,
         family: Family | None = None,
+        draws: Sequence[Draw] = (),
     ) -> None:
         with ExitStack() as stack:
             if sampler is not None:
@@ -108,6 +119,8 @@ class AdaptiveEngine(OpenEngine):
             named = points_by_name(points)
             checked_budget(budget)  # before the engines are loaded
             checker = InputChecker(inputs, dimensions, nan)
+            if draws:
+                checker = DrawingChecker(inputs, dimensions, nan, draws)
             outputs, limit_ms = OutputChecker(nan_outputs), checked_hang_ms(hang_ms)
             strict, watts = checked_flag("strict", strict), checked_idle_w(idle_w)
             now_ns = (SystemClock() if clock is None else clock).now_ns
@@ -157,6 +170,7 @@ class AdaptiveEngine(OpenEngine):
         idle_w: float | None = None,
         hang_ms: float | None = None,
         quick: bool = False,
+        part: str | None = None,
     ) -> AdaptiveEngine:
         """Returns an engine over a bundle, every configuration loaded and warmed up.
 
@@ -189,6 +203,8 @@ class AdaptiveEngine(OpenEngine):
                 loaded with their weights unpacked and not warmed up. Once one has answered, a
                 packed one takes its place in the background; until then calls take longer and
                 round otherwise.
+            part: ``client`` or ``server``, of a bundle whose prologue is apart: what the
+                client runs gives what the server takes. None for any other bundle.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.
@@ -201,7 +217,7 @@ class AdaptiveEngine(OpenEngine):
         threads = checked_count("threads", threads)
         device_bytes = checked_count("device_bytes", device_bytes)
         checked_budget(budget)
-        bundle = Bundle.open(path)
+        bundle = part_of(Bundle.open(path), part)
         warm_up = bundle.golden_inputs()[0]
         with ExitStack() as stack:
             backend, engines, clock = bundle_backend(
@@ -212,6 +228,7 @@ class AdaptiveEngine(OpenEngine):
             family = family_of(bundle, engines, device_bytes)
             # On the clock of the calls, which is not the system's for the null backend.
             sampler = None if meter is None else started_sampler(meter, clock)
+            prologue = bundle.manifest.prologue
             stack.pop_all()  # from here on both belong to the engine
         return cls(
             points,
@@ -230,6 +247,7 @@ class AdaptiveEngine(OpenEngine):
             idle_w=idle_w,
             hang_ms=hang_ms,
             family=family,
+            draws=() if prologue is None else prologue.draws,
         )
 
     def __enter__(self) -> AdaptiveEngine:

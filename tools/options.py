@@ -441,6 +441,11 @@ def target_name(bundle: Bundle, target: str) -> str:
     return name
 
 
+def own_part(bundle: Bundle) -> str | None:
+    """Returns which side's bundle a folder is, where its prologue is apart."""
+    return "server" if bundle.client is not None else None
+
+
 def check_place(option: str, path: Path) -> None:
     """Checks, before the work is done, that a file can be written to ``path``."""
     if not path.parent.is_dir():

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from skipc.compiler.routes import GraphPart
     from skipc.compiler.verify.numerics import Case
     from skipc.runtime.bundle.manifest import Recipe, Verification
+    from skipc.runtime.bundle.prologue import PrologueEntry
     from skipc.runtime.bundle.route import Stage
     from skipc.runtime.bundle.routed import Routed
     from skipc.runtime.bundle.tensors import TensorSpec
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 BUNDLE_SUFFIX = ".skipc"
 WEIGHTS_FILE = "weights.bin"
 GOLDEN_INPUTS_FILE = "golden/inputs.npz"
+GOLDEN_PROLOGUE_FILE = "golden/prologue.npz"
 MAX_GOLDEN_CASES = 2
 
 
@@ -168,6 +170,19 @@ def write_golden(path: Path, cases: list[Case] | tuple[Case, ...]) -> None:
     write_arrays(path, arrays)
 
 
+@dataclass(frozen=True, slots=True)
+class InFront:
+    """What a bundle takes where that is not what its networks take, and why.
+
+    Attributes:
+        inputs: What it takes.
+        entry: What the manifest says of the prologue.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    entry: PrologueEntry
+
+
 @final
 class BundleWriter:
     """Writes a bundle: configuration after configuration, then what holds for all of them.
@@ -175,9 +190,15 @@ class BundleWriter:
     Used as a context manager, as the weight store is; ``folder`` is empty.
     """
 
-    def __init__(self, folder: Path, families: Mapping[str, Family]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        families: Mapping[str, Family],
+        front: InFront | None = None,
+    ) -> None:
         self._folder = folder
         self._families = families
+        self._front = front
         # All take the same; the first one's names are those of the bundle.
         self._first = next(iter(families.values())).network
         self._store = WeightStoreWriter(folder / WEIGHTS_FILE)
@@ -220,7 +241,7 @@ class BundleWriter:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """The family's inputs."""
+        """What the networks take, behind a prologue or not."""
         return self._first.inputs
 
     def add_router(self, network: NetworkEntry) -> None:
@@ -268,9 +289,11 @@ class BundleWriter:
         for part in configuration.parts:
             self._axes[part.network] |= part.choices.keys()
 
-    def golden_inputs(self, cases: list[Case]) -> None:
-        """Writes the inputs of the golden outputs."""
+    def golden_inputs(self, cases: list[Case], handed: list[Case]) -> None:
+        """Writes the golden inputs, and what the prologue hands over of them."""
         write_golden(self._folder / GOLDEN_INPUTS_FILE, cases)
+        if handed:
+            write_golden(self._folder / GOLDEN_PROLOGUE_FILE, handed)
 
     def recipe(self, recipe: Recipe, profile: Path | None) -> Recipe:
         """Returns the recipe with the user's own profile, which the bundle takes along."""
@@ -300,7 +323,7 @@ class BundleWriter:
             name=name.removesuffix(BUNDLE_SUFFIX) or name,
             provenance=_provenance(precision, data_sketches),
             recipe=recipe,
-            inputs=self._first.inputs,
+            inputs=self._first.inputs if self._front is None else self._front.inputs,
             outputs=self._first.outputs,
             dimensions=self._first.dimensions,
             networks=tuple(
@@ -321,8 +344,15 @@ class BundleWriter:
             weights=self._store.tensors,
             golden_inputs=GOLDEN_INPUTS_FILE,
             files=file_entries(self._folder),
+            prologue=self._entry(),
         )
         write_json(self._folder / MANIFEST_FILE, written(manifest))
+
+    def _entry(self) -> PrologueEntry | None:
+        if self._front is None:
+            return None
+        handed = (self._folder / GOLDEN_PROLOGUE_FILE).exists()
+        return replace(self._front.entry, golden=GOLDEN_PROLOGUE_FILE if handed else "")
 
     def _entries(self) -> tuple[GraphEntry, ...]:
         store = self._store

@@ -61,7 +61,7 @@ def run_route(
         bundle: The bundle.
         entry: The configuration.
         engines: By graph.
-        case: The family's inputs.
+        case: The family's inputs; with what a prologue hands over, or without.
     """
     found: list[tuple[Case, Case]] = []
     for stage in entry.route:
@@ -69,8 +69,10 @@ def run_route(
         for spec in bundle.manifest.graph(stage.graph).inputs:
             feed = stage.feeds.get(spec.name, spec.name)
             source = source_of(feed)
+            # What a prologue hands over is the reference's, where the case has it.
+            name = feed if source is None else source[1]
             inputs[spec.name] = (
-                case[feed] if source is None else found[source[0]][1][source[1]]
+                case[name] if source is None or name in case else found[source[0]][1][name]
             )
         found.append((inputs, engines[stage.graph].run(inputs)))
     return found

@@ -241,6 +241,29 @@ class Bundle:
         """
         return self._cases(self.manifest.golden_inputs, self.manifest.inputs)
 
+    @property
+    def given(self) -> tuple[TensorSpec, ...]:
+        """The inputs that a call is given: all but those that are drawn."""
+        prologue = self.manifest.prologue
+        drawn = () if prologue is None else [draw.name for draw in prologue.draws]
+        return tuple(spec for spec in self.manifest.inputs if spec.name not in drawn)
+
+    @property
+    def client(self) -> Bundle | None:
+        """The client's side, where the prologue is apart: then this is the server's."""
+        prologue = self.manifest.prologue
+        if prologue is None or not prologue.client:
+            return None
+        return Bundle.open(inside(self.path, prologue.client))
+
+    def golden_reads(self) -> list[Case]:
+        """Returns the golden inputs, with what the prologue hands over of them."""
+        found, prologue = self.golden_inputs(), self.manifest.prologue
+        if prologue is None or not prologue.golden:
+            return found
+        handed = self._cases(prologue.golden, prologue.gives)
+        return [{**case, **more} for case, more in zip(found, handed, strict=True)]
+
     def golden_outputs(self, configuration: str, stage: int = -1) -> list[Case]:
         """Returns the reference's outputs of ``configuration`` for the golden inputs.
 

@@ -21,6 +21,7 @@ from .constraints import (
 )
 from .contained import check_beside
 from .gates import DECISIONS
+from .prologue import PrologueEntry  # noqa: TC001  (a document's field)
 from .route import Stage, check_route, upto_ends
 from .routed import Routed  # noqa: TC001  (a document's field)
 from .sizes import UNKNOWN, names_in
@@ -223,6 +224,7 @@ class Manifest:
     weights: Annotated[tuple[StoredTensor, ...], Distinct("sha256")]
     golden_inputs: str
     files: Files
+    prologue: PrologueEntry | None = None
 
     @property
     def batch(self) -> Dimension | None:
@@ -398,8 +400,8 @@ class Manifest:
 
     def _check_files(self, where: str) -> None:
         used = [self.weights_file, self.golden_inputs]
-        used += [graph.file for graph in self.graphs]
-        used += [entry.golden for entry in self.configurations]
+        used += [one.file for one in self.graphs] + [one.golden for one in self.configurations]
+        used += [self.prologue.golden] if self.prologue and self.prologue.golden else []
         check_listed(used, self.files, where)
         check_beside(self.weights_file, [graph.file for graph in self.graphs], where)
         listed = {file.path for file in self.files}

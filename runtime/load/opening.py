@@ -38,6 +38,30 @@ if TYPE_CHECKING:
     from ..meters import Sampler
 
 NULL_TARGET = "null"
+_PARTS = ("client", "server")
+
+
+def part_of(bundle: Bundle, part: str | None) -> Bundle:
+    """Returns the bundle of one side, of one whose prologue is apart; any other as it is.
+
+    Raises:
+        ChoiceError: Which side is not said, or said of a bundle that has none.
+        BundleError: The client's is no bundle.
+    """
+    client = bundle.client
+    if client is None and part is not None:
+        raise ChoiceError(
+            f"part={part!r}: {bundle.path} has one part alone. Leave it out, or build the"
+            " bundle with --prologue-apart."
+        )
+    if client is None:
+        return bundle
+    if part not in _PARTS:
+        raise ChoiceError(
+            f"part={part!r}: the prologue of {bundle.path} is apart. Open it with"
+            " part='client' where inputs are, and with part='server' where its answers go."
+        )
+    return client if part == "client" else bundle
 
 
 @dataclass(frozen=True, slots=True)

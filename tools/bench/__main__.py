@@ -26,6 +26,7 @@ from skipc.tools.bench import (
     overhead,
     pages,
     policies,
+    prologue,
     resolutions,
     selecting,
     subpaths,
@@ -66,6 +67,7 @@ PARTS: dict[str, list[Part]] = {
     dense.NAME: [dense.bars],
     dimensions.NAME: [dimensions.bars],
     resolutions.NAME: [*_of(RESNET50, resolutions.bars), resolutions.clutter],
+    prologue.NAME: [prologue.bars],
     widths.NAME: [*_of(RESNET50, widths.bars), *_of(VIT_B16, widths.bars)],
     int8.NAME: [*_of(RESNET50, int8.bars), *_of(VIT_B16, int8.bars)],
 }

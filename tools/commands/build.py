@@ -78,6 +78,18 @@ if TYPE_CHECKING:
     help="Leave layers in float32 until int8 loses at most so many points of accuracy on the"
     " data of --calibrate.  [default: all in int8]",
 )
+@click.option(
+    "--prologue",
+    metavar="STEPS|FILE",
+    help="What goes in front of the networks: an ONNX file, or steps such as"
+    " uint8-nhwc,imagenet. The bundle then takes what that takes.",
+)
+@click.option(
+    "--prologue-apart",
+    "apart",
+    is_flag=True,
+    help="Keep it a bundle of its own, for the client's side.",
+)
 @target_options
 @device_options
 @no_cache_option
@@ -147,10 +159,12 @@ def command(
 
         def finish(folder: Path) -> None:
             bundle = Bundle.open(folder)
-            if device is None:
-                finish_bundle(bundle, profile, tuning, step)
-            else:
+            if device is not None:
                 finish_bundle_on(device, bundle, profile, own, tuning, step)
+                return
+            finish_bundle(bundle, profile, tuning, step)
+            if bundle.client is not None:
+                finish_bundle(bundle.client, profile, tuning, step)
 
         if unavailable is not None:
             build(plan, supernets, step, step.note)

@@ -20,7 +20,7 @@ from skipc.runtime.errors import BackendUnavailableError, IntegrityError, StaleE
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, fail, plural, print_json, progress, table
-from skipc.tools.options import PATH, target_name
+from skipc.tools.options import PATH, own_part, target_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ def _golden(path: Path, target: str) -> list[GoldenResult]:
     bundle = Bundle.open(path)
     inputs = bundle.golden_inputs()
     backend = bundle.engine_set(target).backend
-    with AdaptiveEngine.open(path, target=target) as engine:
+    with AdaptiveEngine.open(path, target=target, part=own_part(bundle)) as engine:
         for entry in bundle.manifest.configurations:
             engine.pin(entry.name)
             actual, expected = _answers(engine, bundle, entry, inputs)

@@ -11,7 +11,7 @@ from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, print_json, progress, table
-from skipc.tools.options import PATH, SizeType, check_place, target_name
+from skipc.tools.options import PATH, SizeType, check_place, own_part, target_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,13 +58,19 @@ def command(
     opened = Bundle.open(bundle)
     if out is not None:
         _check_writable(out, tuple(spec.name for spec in opened.manifest.outputs))
-    arrays = read_arrays(inputs, tuple(spec.name for spec in opened.manifest.inputs))
+    arrays = read_arrays(inputs, tuple(spec.name for spec in opened.given))
     name = None if target is None else target_name(opened, target)
     rebuilt = target or next(iter(opened.targets()), "cpu")
 
     def call() -> tuple[Arrays, CallRecord]:
         with AdaptiveEngine.open(
-            bundle, budget, name, threads, strict, device_bytes=device_bytes
+            bundle,
+            budget,
+            name,
+            threads,
+            strict,
+            device_bytes=device_bytes,
+            part=own_part(opened),
         ) as engine:
             engine.pin(configuration)
             outputs = engine(arrays)

@@ -28,6 +28,7 @@ from skipc.tools.views.engines import (
     print_estimates,
     print_measured,
 )
+from skipc.tools.views.prologue import prologue_text
 from skipc.tools.views.routes import print_routes
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def print_bundle(bundle: Bundle, out: Console) -> None:
         *((f"model {one.name}".strip(), one.model) for one in manifest.networks),
         *((f"norms {one.name}".strip(), one.norm) for one in adapted),
         ("computes", "" if whose.precision == "fp32" else whose.precision),
+        ("prologue", prologue_text(manifest)),
         ("inputs", _specs(manifest.inputs)),
         ("outputs", _specs(manifest.outputs)),
         *map(_range, manifest.dimensions),

@@ -147,7 +147,7 @@ def build_engines(
 
     options.refuse(profile)
     require("onnxruntime", "finish")
-    inputs = bundle.golden_inputs()
+    inputs = bundle.golden_reads()
     with PackedStore(staging / PACKED_FILE) as store:
         made = _engines(bundle, options.engines or "each", inputs, store, progress)
     packed_file = PACKED_FILE if store.size_bytes else ""

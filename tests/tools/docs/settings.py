@@ -239,6 +239,7 @@ SETTINGS: dict[str, Setting] = {
     "norms.md": Setting(),
     "precision.md": Setting(NETWORK),
     "profiles.md": Setting(NETWORK),
+    "prologue.md": Setting(NETWORK, printed=("(1, 10)", "(1, 10) False")),
     "python-compiler.md": Setting((*NETWORK, *BUNDLE)),
     "python-runtime.md": Setting(),
     "report.md": Setting(BUNDLE, exact=True, also=MEASURED_BRIEFLY),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skipc.tools.console import short
+from skipc.tools.views.prologue import prologue_text
 from skipc.tools.web.html import Table, element, joined, note
 from skipc.tools.web.page import Section
 
@@ -44,6 +45,7 @@ def _bundle(study: Study) -> Table:
         ("built", whose.created_utc),
         ("precision", whose.precision),
         ("target of the build", manifest.recipe.target),
+        *(("prologue", text) for text in [prologue_text(manifest)] if text),
         ("inputs", _specs(manifest.inputs)),
         ("outputs", _specs(manifest.outputs)),
         ("versions", _pairs(whose.versions)),

@@ -1,0 +1,23 @@
+"""What goes in front of a bundle's networks, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skipc.runtime.bundle.manifest import Manifest
+
+
+def prologue_text(manifest: Manifest) -> str:
+    """Returns what goes in front, and where it is computed; empty where nothing does."""
+    prologue = manifest.prologue
+    if prologue is None:
+        return ""
+    made = ", ".join(spec.kind for spec in prologue.gives)
+    where = "in the graphs"
+    if prologue.client:
+        where = f"by the client: {prologue.client}/"
+    elif prologue.draws:
+        noise = ", ".join(dict.fromkeys(each.distribution for each in prologue.draws))
+        where = f"on this side, with {noise} noise"
+    return f"{prologue.text}, gives {made}, {where}"
