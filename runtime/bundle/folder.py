@@ -241,29 +241,6 @@ class Bundle:
         """
         return self._cases(self.manifest.golden_inputs, self.manifest.inputs)
 
-    @property
-    def given(self) -> tuple[TensorSpec, ...]:
-        """The inputs that a call is given: all but those that are drawn."""
-        prologue = self.manifest.prologue
-        drawn = () if prologue is None else [draw.name for draw in prologue.draws]
-        return tuple(spec for spec in self.manifest.inputs if spec.name not in drawn)
-
-    @property
-    def client(self) -> Bundle | None:
-        """The client's side, where the prologue is apart: then this is the server's."""
-        prologue = self.manifest.prologue
-        if prologue is None or not prologue.client:
-            return None
-        return Bundle.open(inside(self.path, prologue.client))
-
-    def golden_reads(self) -> list[Case]:
-        """Returns the golden inputs, with what the prologue hands over of them."""
-        found, prologue = self.golden_inputs(), self.manifest.prologue
-        if prologue is None or not prologue.golden:
-            return found
-        handed = self._cases(prologue.golden, prologue.gives)
-        return [{**case, **more} for case, more in zip(found, handed, strict=True)]
-
     def golden_outputs(self, configuration: str, stage: int = -1) -> list[Case]:
         """Returns the reference's outputs of ``configuration`` for the golden inputs.
 
@@ -305,6 +282,31 @@ class Bundle:
                         f" {tensor.kind}."
                     )
         return cases
+
+
+def golden_reads(bundle: Bundle) -> list[Case]:
+    """Returns the golden inputs, with what the prologue hands over of them."""
+    found, prologue = bundle.golden_inputs(), bundle.manifest.prologue
+    if prologue is None or not prologue.golden:
+        return found
+    names = tuple(spec.name for spec in prologue.gives)
+    handed = read_cases(bundle.file(prologue.golden), names)
+    return [{**case, **more} for case, more in zip(found, handed, strict=True)]
+
+
+def client_of(bundle: Bundle) -> Bundle | None:
+    """Returns the client's side, where the prologue is apart: then this is the server's."""
+    prologue = bundle.manifest.prologue
+    if prologue is None or not prologue.client:
+        return None
+    return Bundle.open(inside(bundle.path, prologue.client))
+
+
+def given_inputs(bundle: Bundle) -> tuple[TensorSpec, ...]:
+    """Returns the inputs that a call is given: all but those that are drawn."""
+    prologue = bundle.manifest.prologue
+    drawn = () if prologue is None else [draw.name for draw in prologue.draws]
+    return tuple(spec for spec in bundle.manifest.inputs if spec.name not in drawn)
 
 
 def _check_engines(bundle: Bundle, engines: EngineSet, target: str, where: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backends import comes_from, open_backend
 from ..backends.null import NullBackend
+from ..bundle.folder import client_of
 from ..bundle.route import Stage, source_of
 from ..bundle.tensors import misfit, sizes_of
 from ..clock import FakeClock
@@ -48,7 +49,7 @@ def part_of(bundle: Bundle, part: str | None) -> Bundle:
         ChoiceError: Which side is not said, or said of a bundle that has none.
         BundleError: The client's is no bundle.
     """
-    client = bundle.client
+    client = client_of(bundle)
     if client is None and part is not None:
         raise ChoiceError(
             f"part={part!r}: {bundle.path} has one part alone. Leave it out, or build the"

@@ -125,6 +125,7 @@ def command(
     from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
     from skipc.profiles import load_profile
     from skipc.runtime.bundle import Bundle
+    from skipc.runtime.bundle.folder import client_of
     from skipc.tools.api import plan_for
     from skipc.tools.commands.show import bundle_json, print_bundle
 
@@ -163,8 +164,9 @@ def command(
                 finish_bundle_on(device, bundle, profile, own, tuning, step)
                 return
             finish_bundle(bundle, profile, tuning, step)
-            if bundle.client is not None:
-                finish_bundle(bundle.client, profile, tuning, step)
+            client = client_of(bundle)
+            if client is not None:
+                finish_bundle(client, profile, tuning, step)
 
         if unavailable is not None:
             build(plan, supernets, step, step.note)

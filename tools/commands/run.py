@@ -9,6 +9,7 @@ import click
 from skipc.compiler.bundle.array_files import read_arrays, write_arrays
 from skipc.runtime import AdaptiveEngine, Budget
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.folder import given_inputs
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, print_json, progress, table
 from skipc.tools.options import PATH, SizeType, check_place, own_part, target_name
@@ -58,7 +59,7 @@ def command(
     opened = Bundle.open(bundle)
     if out is not None:
         _check_writable(out, tuple(spec.name for spec in opened.manifest.outputs))
-    arrays = read_arrays(inputs, tuple(spec.name for spec in opened.given))
+    arrays = read_arrays(inputs, tuple(spec.name for spec in given_inputs(opened)))
     name = None if target is None else target_name(opened, target)
     rebuilt = target or next(iter(opened.targets()), "cpu")
 

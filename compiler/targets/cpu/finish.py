@@ -29,6 +29,7 @@ from skipc.compiler.targets.options import Int8Form
 from skipc.runtime.backends.host import default_threads, host_key
 from skipc.runtime.backends.onnxruntime.cpu import NAME, OnnxRuntimeCpu, current_host
 from skipc.runtime.bundle.engines import EngineEntry
+from skipc.runtime.bundle.folder import golden_reads
 from skipc.runtime.bundle.gates import EVERYTHING, THRESHOLDS
 from skipc.runtime.bundle.tensors import at_sizes
 from skipc.runtime.errors import install_text
@@ -147,7 +148,7 @@ def build_engines(
 
     options.refuse(profile)
     require("onnxruntime", "finish")
-    inputs = bundle.golden_reads()
+    inputs = golden_reads(bundle)
     with PackedStore(staging / PACKED_FILE) as store:
         made = _engines(bundle, options.engines or "each", inputs, store, progress)
     packed_file = PACKED_FILE if store.size_bytes else ""
