@@ -28,6 +28,7 @@ from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reaso
 from skipc.compiler.targets.options import TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime.bundle import Bundle
+from skipc.runtime.bundle.folder import client_of
 from skipc.runtime.bundle.manifest import Recipe
 from skipc.runtime.bundle.records import written
 from skipc.tools.console import Steps
@@ -214,10 +215,20 @@ def build(
 
     def engines(folder: Path) -> None:
         if unavailable_reason(profile) is None:
-            finish_bundle(Bundle.open(folder), profile, tuned, steps)
+            finish_sides(Bundle.open(folder), profile, tuned, steps)
 
     build_bundle(plan, supernets, steps, steps.note, engines)
     return Bundle.open(plan.out)
+
+
+def finish_sides(
+    bundle: Bundle, profile: Profile, tuning: TargetOptions, steps: Steps
+) -> None:
+    """Builds the engines of a bundle, and those of its client's side where it has one."""
+    finish_bundle(bundle, profile, tuning, steps)
+    client = client_of(bundle)
+    if client is not None:
+        finish_bundle(client, profile, tuning, steps)
 
 
 def plan_for(

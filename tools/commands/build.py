@@ -122,11 +122,10 @@ def command(
     from skipc.compiler.read.sniff import Kind, sniff
     from skipc.compiler.remote.device import check_device
     from skipc.compiler.remote.finish import finish_bundle_on
-    from skipc.compiler.targets import builder_for, finish_bundle, unavailable_reason
+    from skipc.compiler.targets import builder_for, unavailable_reason
     from skipc.profiles import load_profile
     from skipc.runtime.bundle import Bundle
-    from skipc.runtime.bundle.folder import client_of
-    from skipc.tools.api import plan_for
+    from skipc.tools.api import finish_sides, plan_for
     from skipc.tools.commands.show import bundle_json, print_bundle
 
     given = models.of(checkpoints)
@@ -163,10 +162,7 @@ def command(
             if device is not None:
                 finish_bundle_on(device, bundle, profile, own, tuning, step)
                 return
-            finish_bundle(bundle, profile, tuning, step)
-            client = client_of(bundle)
-            if client is not None:
-                finish_bundle(client, profile, tuning, step)
+            finish_sides(bundle, profile, tuning, step)
 
         if unavailable is not None:
             build(plan, supernets, step, step.note)
