@@ -23,6 +23,7 @@ from skipc.compiler.targets.options import Int8Form
 from skipc.runtime.backends.onnxruntime import devices
 from skipc.runtime.backends.onnxruntime.device import OnnxRuntimeDevice
 from skipc.runtime.bundle.engines import EngineEntry
+from skipc.runtime.bundle.folder import golden_reads
 from skipc.runtime.bundle.tensors import at_sizes
 from skipc.runtime.errors import BackendUnavailableError, install_text
 
@@ -109,7 +110,7 @@ def build_on(
     """Builds the same on a device, which is closed afterwards."""
     from skipc.compiler.targets.cpu.merge import PackedStore, merge_graph
 
-    manifest, inputs = bundle.manifest, bundle.golden_inputs()
+    manifest, inputs = bundle.manifest, golden_reads(bundle)
     gated = [graph.name for graph in manifest.graphs if graph.gates]
     if gated:
         device.close()
@@ -136,9 +137,9 @@ def build_on(
     paths = {graph.name: staging / f"{graph.name}.onnx" for graph in manifest.graphs}
     with closing(OnnxRuntimeDevice(device, paths, packed_file, manifest)) as backend:
         reads = check_configurations(bundle, backend, {}, inputs, device.name)
-        taken_bytes = dict(backend.taken_bytes)
+        taken_bytes, given = dict(backend.taken_bytes), bundle.golden_inputs()[0]
         others = [
-            (at, reads_of(bundle, backend.load, at_sizes(inputs[0], manifest.inputs, at)))
+            (at, reads_of(bundle, backend.load, at_sizes(given, manifest.inputs, at)))
             for at in measured_sizes(manifest.dimensions)
         ]
         progress("measuring latency")
