@@ -16,7 +16,6 @@ from skipc.compiler.errors import no_folder_text
 from skipc.compiler.targets.options import LEVELS, TargetOptions
 from skipc.profiles import load_profile
 from skipc.runtime import Budget
-from skipc.runtime.bundle.folder import client_of
 from skipc.runtime.bundle.manifest import EngineForm
 from skipc.runtime.errors import BudgetError, choices_text
 from skipc.runtime.load.opening import NULL_TARGET
@@ -440,11 +439,6 @@ def target_name(bundle: Bundle, target: str) -> str:
     if name not in bundle.targets():
         bundle.engine_set(name)  # its error lists what there is and names the command
     return name
-
-
-def own_part(bundle: Bundle) -> str | None:
-    """Returns which side's bundle a folder is, where its prologue is apart."""
-    return None if client_of(bundle) is None else "server"
 
 
 def check_place(option: str, path: Path) -> None:

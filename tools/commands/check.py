@@ -20,7 +20,8 @@ from skipc.runtime.errors import BackendUnavailableError, IntegrityError, StaleE
 from skipc.runtime.load.opening import NULL_TARGET
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, fail, plural, print_json, progress, table
-from skipc.tools.options import PATH, own_part, target_name
+from skipc.tools.options import PATH, target_name
+from skipc.tools.views.prologue import own_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

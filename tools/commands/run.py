@@ -12,7 +12,8 @@ from skipc.runtime.bundle import Bundle
 from skipc.runtime.bundle.folder import given_inputs
 from skipc.tools.commands.finish import with_fresh_engines
 from skipc.tools.console import console, print_json, progress, table
-from skipc.tools.options import PATH, SizeType, check_place, own_part, target_name
+from skipc.tools.options import PATH, SizeType, check_place, target_name
+from skipc.tools.views.prologue import own_part
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,10 +1,13 @@
-"""What goes in front of a bundle's networks, in words."""
+"""What goes in front of a bundle's networks: in words, and which side of it a bundle is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skipc.runtime.bundle.folder import client_of
+
 if TYPE_CHECKING:
+    from skipc.runtime.bundle import Bundle
     from skipc.runtime.bundle.manifest import Manifest
 
 
@@ -21,3 +24,8 @@ def prologue_text(manifest: Manifest) -> str:
         noise = ", ".join(dict.fromkeys(each.distribution for each in prologue.draws))
         where = f"on this side, with {noise} noise"
     return f"{prologue.text}, gives {made}, {where}"
+
+
+def own_part(bundle: Bundle) -> str | None:
+    """Returns which side's bundle a folder is, where its prologue is apart."""
+    return None if client_of(bundle) is None else "server"
