@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shlex
 import sys
@@ -85,3 +86,26 @@ def skipc(*words: object) -> None:
     print(f"$ skipc {shlex.join(texts)}", flush=True)
     if status := cli.main(texts, prog_name="skipc", standalone_mode=False):
         sys.exit(status)
+
+
+def digits_family(run: Run, *build: str) -> list[str]:
+    """Trains a ResNet on the digits, builds three depths of it; returns what they are called.
+
+    ``build`` are further words for ``skipc build``; the bundle is ``ckpt.skipc``.
+    """
+    sizes = ("widths=[4]", "depths=[2]") if run.tiny else ("widths=[64,128]", "depths=[4,4]")
+    words = [word for text in (*sizes, "drop=0.3") for word in ("--network-arg", text)]
+    skipc("train", "stochastic-depth", *words, "--epochs", run.size(6, 1), "--out", ".")
+    skips = {"full": [], "half": ["stages.0.1"], "least": ["stages.0"]}
+    if not run.tiny:
+        last = ["stages.1.2", "stages.1.3"]
+        skips["half"] = ["stages.0.2", "stages.0.3", *last]
+        skips["least"] = ["stages.0", "stages.1.1", *last]
+    entries = [{"name": name, "skip": skip} for name, skip in skips.items()]
+    document = {"format": "skipc.front/2", "configurations": entries}
+    Path("front.json").write_text(json.dumps(document), encoding="utf-8")
+    # The norms' statistics are another matter with half of the network: see docs/norms.md.
+    norms = () if run.tiny else ("--norm", "scalar", "--reestimate", "digits")
+    where = ("--front", "front.json", "--target", "cpu", "--overwrite")
+    skipc("build", "ckpt.pt", *where, *norms, *build)
+    return [*skips]

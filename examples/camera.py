@@ -128,10 +128,11 @@ def draw(found: list[Answered], names: list[str], period_ms: float) -> None:
     for name, colour in zip(names, COLOURS, strict=False):
         own = np.array([answered == name for _, _, answered in found])
         times = np.array([taken for _, taken, _ in found])
-        axes.bar(place[own], times[own], 1, others[own], color=colour, label=name)
+        if own.any():
+            axes.bar(place[own], times[own], 1, others[own], color=colour, label=name)
     axes.axhline(period_ms, color="black", lw=1, label="end of the period")
-    axes.set(xlabel="frame", ylabel="ms", xlim=(0, len(found)), ylim=(0, 1.5 * period_ms))
-    axes.legend(ncols=4, loc="upper center", frameon=False)
+    axes.set(xlabel="frame", ylabel="ms", xlim=(0, len(found)), ylim=(0, 1.3 * period_ms))
+    axes.legend(ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     plt.savefig("camera.png", dpi=110, bbox_inches="tight")
     plt.close("all")
@@ -161,7 +162,7 @@ def main(run: Run) -> None:
 
     slowest_ms = max(one.latency.median_ms for one in measured.configurations if one.latency)
     period_ms = 3 * slowest_ms
-    waves = 0.5 + 0.45 * np.sin(np.linspace(0, 6 * np.pi, run.size(300, 12)))
+    waves = 0.4 + 0.3 * np.sin(np.linspace(0, 6 * np.pi, run.size(300, 12)))
     seen = frames(run.pictures.report, len(waves))
     answered = camera_loop(bundle.path, seen, period_ms, waves)
     names = [one.name for one in found.largest.chosen]

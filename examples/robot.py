@@ -2,7 +2,7 @@
 
 Control runs every 10 ms in the event loop. Frames are answered in a thread, within what is
 left of their period; a planner that runs now and then takes the processor away. Where that
-happens the governor answers with less of the network, and the control loop does not notice:
+happens the governor answers with less of the network:
 
     python examples/robot.py             # the picture is examples-out/robot/robot.png
 """
@@ -10,15 +10,13 @@ happens the governor answers with less of the network, and the control loop does
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from begin import COLOURS, Run, begun, skipc
+from begin import COLOURS, Run, begun, digits_family
 
 from skipc.compiler.recipes.digits_data import load_digits
 from skipc.runtime import AdaptiveEngine
@@ -110,26 +108,7 @@ def draw(robot: Robot, names: list[str]) -> None:
 
 
 def main(run: Run) -> None:
-    wide = ("widths=[4]", "depths=[2]") if run.tiny else ("widths=[64,128]", "depths=[4,4]")
-    words = [word for text in (*wide, "drop=0.3") for word in ("--network-arg", text)]
-    skipc("train", "stochastic-depth", *words, "--epochs", run.size(3, 1), "--out", ".")
-    half = (
-        ["stages.0.1"]
-        if run.tiny
-        else ["stages.0.2", "stages.0.3", "stages.1.2", "stages.1.3"]
-    )
-    most = ["stages.0"] if run.tiny else ["stages.0", "stages.1.1", "stages.1.2", "stages.1.3"]
-    entries = [
-        {"name": "full"},
-        {"name": "half", "skip": half},
-        {"name": "least", "skip": most},
-    ]
-    document = {"format": "skipc.front/2", "configurations": entries}
-    Path("front.json").write_text(json.dumps(document), encoding="utf-8")
-    where = ("--front", "front.json", "--target", "cpu", "--overwrite")
-    norms = () if run.tiny else ("--norm", "scalar", "--reestimate", "digits")
-    skipc("build", "ckpt.pt", *where, *norms)
-
+    names = digits_family(run)
     frames = np.resize(load_digits().report.images, (run.size(600, 12), 1, 8, 8))
     with AdaptiveEngine.open("ckpt.skipc", threads=1) as engine:
         slowest_ms = max(each.predicted_ms for each in engine.stats().configurations)
@@ -137,7 +116,7 @@ def main(run: Run) -> None:
     late = sum(taken > robot.period_s * 1000 for _, taken, _ in robot.answered)
     print(f"{len(robot.answered)} frames, {late} took longer than their period")
     print(f"control: {max(late for _, late in robot.control_late_ms):.1f} ms late at most")
-    draw(robot, [entry["name"] for entry in entries])
+    draw(robot, names)
 
 
 if __name__ == "__main__":

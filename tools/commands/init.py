@@ -115,7 +115,7 @@ def command(
             )
         if chosen is not None and chosen.arguments and not model_args and not yes:
             told = click.prompt(
-                f"Its arguments ({chosen.arguments}), as depth=4 width=8?",
+                f"Its arguments ({chosen.arguments}), as depth=4 width=8",
                 default="",
                 show_default=False,
                 err=True,
@@ -124,11 +124,11 @@ def command(
         images = None if folder is None else Path(folder.text)
         guess = input_of(weights, chosen, Path(data) if data is not None else images)
         if not inputs and ":" in network.text and not _is_librarys(network.text):
-            one = answer(None, "What goes in ([NAME=]SHAPE[:DTYPE])?", guess)
+            one = answer(None, "What goes in ([NAME=]SHAPE[:DTYPE])", guess)
             taken, input_reason = tuple(one.text.split()), one.reason
     labelled = answer(
         data,
-        "Labelled data (a folder of images by class, x and y in a .npz, PKG.MODULE:FUNCTION)?",
+        "Labelled data (a folder of images by class, x and y in a .npz, PKG.MODULE:FUNCTION)",
         folder,
     )
     metric = metric or ("top1" if yes else click.prompt("Metric", default="top1", err=True))
