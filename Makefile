@@ -47,7 +47,9 @@ BINDINGS := \
   11.4.0.106=tensorrt-cu13-bindings==11.4.0.106 \
   rtx-1.4.0.76=tensorrt-rtx-cu13-bindings==1.4.0.76,tensorrt-rtx-cu13-libs==1.4.0.76 \
   cuda-12.9.10=cuda-bindings==12.9.10,cuda-pathfinder==1.9.0 \
-  cuda-13.5.0=cuda-bindings==13.5.0,cuda-pathfinder==1.9.0
+  cuda-13.5.0=cuda-bindings==13.5.0,cuda-pathfinder==1.9.0 \
+  triton-0.7.0=nvidia-pytriton==0.7.0 \
+  numpy-1.26.4=numpy==1.26.4
 
 $(BINDINGS_STAMP): Makefile $(STAMP)
 	@echo "installing the bindings that the tests look at"

@@ -38,6 +38,7 @@ _COMMANDS: dict[str, str] = {
     "check": "Check a bundle's hashes and its outputs on this machine.",
     "run": "Run a bundle on arrays from a file.",
     "serve": "Answer requests with a bundle over HTTP.",
+    "triton": "Write a bundle as a model of NVIDIA's Triton server.",
     "simulate": "Replay scenarios on a bundle's governor.",
     "doctor": "Say what is installed, and what can be done here.",
     "targets": "List the targets that can be compiled for.",
