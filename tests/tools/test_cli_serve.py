@@ -95,6 +95,7 @@ def test_it_says_what_it_is(server):
         (INFER, _request(X[:, :, :4]), 400, "has the shape (1, 1, 4, 8), expected"),
         (INFER, _request(np.repeat(X, 2, 0)), 400, "has the shape (2, 1, 8, 8), expected"),
         (INFER, _request(outputs=[{"name": "no"}]), 400, "no output 'no'"),
+        (INFER, _request(parameters={"latency_ms": 1e300}), 400, "beyond what any device"),
         (INFER, b"x" * 200_000, 413, "Send fewer rows"),
         (INFER, None, 405, "only POST"),
         ("/v2/models/other/infer", _request(), 404, "no model 'other'. It is 'ckpt'."),

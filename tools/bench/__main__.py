@@ -29,6 +29,7 @@ from skipc.tools.bench import (
     prologue,
     resolutions,
     selecting,
+    serving,
     subpaths,
     trtbench_loop,
     widths,
@@ -68,6 +69,7 @@ PARTS: dict[str, list[Part]] = {
     dimensions.NAME: [dimensions.bars],
     resolutions.NAME: [*_of(RESNET50, resolutions.bars), resolutions.clutter],
     prologue.NAME: [prologue.bars],
+    serving.NAME: [serving.bars],
     widths.NAME: [*_of(RESNET50, widths.bars), *_of(VIT_B16, widths.bars)],
     int8.NAME: [*_of(RESNET50, int8.bars), *_of(VIT_B16, int8.bars)],
 }

@@ -193,8 +193,9 @@ class Batcher:
                     self._wait_for_more()
             try:
                 self.run_next()
-            except Exception:
-                _LOG.exception("a call failed, and the next ones run all the same.")
+            except Exception as failure:  # of the plan: nobody's turn would ever come
+                _LOG.exception("no call can be made of what waits.")
+                self._fail_all(failure)
 
     def _wait_for_more(self) -> None:
         """Waits, with the lock, while a call could take more and may be waited for."""
@@ -206,6 +207,14 @@ class Batcher:
             if left_ms <= 0:
                 return
             self._changed.wait(left_ms / 1000)
+
+    def _fail_all(self, failure: Exception) -> None:
+        with self._changed:
+            waiting = (*self._waiting, *self._late)
+            self._waiting, self._late = [], []
+        for each in waiting:
+            if each.future.set_running_or_notify_cancel():
+                each.future.set_exception(failure)
 
     def _make_room(self) -> Request | None:
         """Takes from a full queue the request that is late for the longest; returns it.
@@ -234,10 +243,11 @@ class Batcher:
             for each in taken:
                 self._answer([each], chosen)
             return
-        except BaseException as failure:
+        except Exception as failure:
+            _LOG.exception("a call failed, and the next ones run all the same.")
             for each in taken:
                 each.future.set_exception(failure)
-            raise
+            return
         for each, answered in zip(taken, parts, strict=True):
             each.future.set_result(answered)
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from skipc.runtime import AdaptiveEngine, Budget, Bundle, InputError, SkipcError
+from skipc.runtime import (
+    AdaptiveEngine,
+    Budget,
+    BudgetError,
+    Bundle,
+    InputError,
+    SkipcError,
+)
 from skipc.runtime.bundle.tensors import corner_sizes
 from skipc.runtime.call.arrays import InputChecker
+from skipc.runtime.governor.budget import checked_deadline_ms
 from skipc.tools.serve.batcher import NO_LIMITS, Batcher, Limits
 from skipc.tools.serve.errors import RequestError
 from skipc.tools.serve.metrics import Metrics
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime.clock import Clock
 
+_LOG = logging.getLogger(__name__)
 _JSON, _BYTES = "application/json", "application/octet-stream"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PATHS = (
@@ -148,6 +158,9 @@ class Service:
             return self._about(method, words)
         except RequestError as refused:
             return _error(refused)
+        except Exception as failure:
+            _LOG.exception("a request failed")
+            return _error(RequestError(f"the server failed: {failure!r}.", 500))
 
     def _about(self, method: str, words: list[str]) -> Answer:
         """Answers what is asked about the server."""
@@ -214,14 +227,14 @@ class Service:
             request, arrays = decoded(_message(headers, body), self._manifest.inputs)
             check_outputs(request, outputs)
             checked = self._checker.check(arrays)
-            granted_ms = request.parameters.latency_ms
+            granted_ms = checked_deadline_ms(request.parameters.latency_ms)
             answered = await asyncio.wrap_future(
                 self.batcher.submit(checked, granted_ms, arrived_ms)
             )
             message = encoded(self.name, request, answered, outputs)
             outcome = "in_time" if answered.in_time else "late"
             latency_ms = answered.latency_ms
-        except InputError as unfit:
+        except (InputError, BudgetError) as unfit:
             raise RequestError(str(unfit)) from unfit
         except RequestError as refused:
             outcome = "failed" if refused.status == 500 else "refused"

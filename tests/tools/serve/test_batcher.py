@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from skipc.runtime import EngineError
+from skipc.runtime import ClosedError, EngineError
 from skipc.tools.serve import batcher as batching
 from skipc.tools.serve.errors import RequestError
 from tests.tools.serve.engines import ACCURACIES, POISON, TAKES_MS, batcher, cost, rows_of
@@ -40,6 +40,15 @@ def test_one_row_that_breaks_the_engine_fails_alone():
     assert good.result().outputs["y"][0, 0] == 2
     assert other.result().outputs["y"][0, 0] == 4
     assert isinstance(bad.exception(), EngineError)
+
+
+def test_a_plan_that_fails_leaves_nobody_waiting():
+    made, engine, _, _ = batcher(real=True)
+    made.start()
+    engine.close()  # by mistake, under it
+    with pytest.raises(ClosedError):
+        made.submit(rows_of(1)).result(60)
+    made.close()
 
 
 def test_a_request_that_was_taken_back_does_not_run():
