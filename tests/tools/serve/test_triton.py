@@ -130,10 +130,15 @@ class Server:
     def wait(self):
         """Returns once it answers."""
         end_s = time.monotonic() + PATIENCE_S
-        while "Started HTTPService" not in self.log.read_text():
+        while True:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end_s, self.log.read_text()
-            time.sleep(0.1)
+            try:
+                urlopen(f"http://127.0.0.1:{self.http}/v2/health/ready").close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
 
     def count(self, name):
         """Returns the sum of a metric over all configurations."""
