@@ -37,8 +37,8 @@ _TRAINED = (
     *("--network-arg", "widths=[32,64,64]", "--network-arg", "depths=[4,4,4]"),
 )
 _SELECTED = ("--data", "digits", "--evaluations", 24, "--samples", 600, "--size", 5)
-_ROWS, _MOST_ROWS = 8, 64
-_SECONDS = 8.0
+_ROWS, _MOST_ROWS = 64, 256
+_SECONDS = 6.0
 _CALLS_PER_BUDGET = 10
 _LOADS = (0.5, 1.0, 2.0, 3.0)
 _FAULTY_REQUESTS = 100_000
