@@ -95,6 +95,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "DenseNet-121",
         "free length",
         "resolutions",
+        "prologue",
         "serving",
         "widths",
         "int8",
