@@ -97,6 +97,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "resolutions",
         "prologue",
         "serving",
+        "prologue",
         "widths",
         "int8",
     ]
