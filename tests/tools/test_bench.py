@@ -96,8 +96,8 @@ def test_every_part_may_be_measured_alone() -> None:
         "free length",
         "resolutions",
         "prologue",
-        "serving",
         "prologue",
+        "serving",
         "widths",
         "int8",
     ]
