@@ -96,7 +96,6 @@ def test_every_part_may_be_measured_alone() -> None:
         "free length",
         "resolutions",
         "prologue",
-        "prologue",
         "serving",
         "widths",
         "int8",
