@@ -117,7 +117,7 @@ class Trained(NamedTuple):
 
 def bars(place: Path) -> list[Bar]:
     """Trains, builds and solves; returns what the policies come to, medians over trainings."""
-    return _bars([_trained(seed, _folder(place, seed)) for seed in SEEDS])
+    return _bars([_trained(seed, place) for seed in SEEDS])
 
 
 def _bars(found: Sequence[Trained]) -> list[Bar]:
@@ -151,13 +151,19 @@ def _folder(place: Path, seed: int) -> Path:
     return place / f"policies/clutter-{seed}"
 
 
-def _trained(seed: int, folder: Path) -> Trained:
-    """Returns what the policies of a seed's network come to; makes what is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, path = folder / "ckpt.pt", folder / f"{ROUTE}.skipc"
-    if not checkpoint.exists():
+def checkpoint_of(place: Path, seed: int) -> Path:
+    """Returns a seed's network, its heads beside it; trains them where they are missing."""
+    folder = _folder(place, seed)
+    if not (folder / "ckpt.pt").exists():
         skipc("train", "early-exit", "--data", DEMO.data, *DEMO.train, "--seed", seed,
               "--out", folder)  # fmt: skip
+    return folder / "ckpt.pt"
+
+
+def _trained(seed: int, place: Path) -> Trained:
+    """Returns what the policies of a seed's network come to; makes what is missing."""
+    checkpoint, folder = checkpoint_of(place, seed), _folder(place, seed)
+    path = folder / f"{ROUTE}.skipc"
     if not path.exists():
         heads, front = read_heads(checkpoint), folder / "front.json"
         route = FrontEntry(
@@ -183,7 +189,7 @@ def solved_of(path: Path) -> SolvedPolicy | None:
 
 def write_page(place: Path, out: Path) -> None:
     """Writes what ``bars`` found as a page with a picture, ``policies.md``, into a folder."""
-    found = [_trained(seed, _folder(place, seed)) for seed in SEEDS]
+    found = [_trained(seed, place) for seed in SEEDS]
     write_whole(out / "policies.png", _picture(found))
     write_whole(out / "policies.md", _page(found).encode())
 
