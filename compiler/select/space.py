@@ -115,17 +115,18 @@ class Space:
         return f"{len(self.free)} {'units' if set(count) == {SkipAxis.key} else 'decisions'}"
 
     def taking(self, steps: Iterable[tuple[int, int]]) -> Genes:
-        """Returns the configuration of these steps, of those of one gene the largest.
-
-        What means nothing without a choice of another axis is left out without it.
-        """
+        """Returns the configuration of these steps, of those of one gene the largest."""
         values = [0] * len(self.genes)
         for gene, value in steps:
             values[gene] = max(values[gene], value)
-        taken = {g.axis for g, value in zip(self.genes, values, strict=True) if value}
+        return self.sensible(tuple(values))
+
+    def sensible(self, genes: Genes) -> Genes:
+        """Returns a configuration without what means nothing beside its other choices."""
+        taken = {gene.axis for gene, value in zip(self.genes, genes, strict=True) if value}
         return tuple(
             0 if gene.beside and gene.beside not in taken else value
-            for gene, value in zip(self.genes, values, strict=True)
+            for gene, value in zip(self.genes, genes, strict=True)
         )
 
     def everything(self) -> list[Genes]:

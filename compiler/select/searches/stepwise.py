@@ -78,11 +78,11 @@ def _grow(space: Space, evaluate: Archive, width: int) -> None:
     best: list[Genes] = [space.full]
     for _ in space.steps:
         larger = {
-            (*genes[:place], genes[place] + 1, *genes[place + 1 :])
+            space.sensible((*genes[:place], genes[place] + 1, *genes[place + 1 :]))
             for genes in best
             for place in space.free
             if genes[place] + 1 < space.genes[place].values
-        }
+        }.difference(best)
         found = sorted(evaluate(sorted(larger)), key=lambda c: (-c.score, c.cost, c.genes))
         best = [candidate.genes for candidate in found[:width]]
 

@@ -96,6 +96,6 @@ def _neighbours(space: Space, genes: Genes) -> list[Genes]:
     back = [{gene: 0} for gene in changed]
     swaps = [{one: 0, gene: v} for one in changed for gene, v in other if not genes[gene]]
     return [
-        tuple(change.get(place, value) for place, value in enumerate(genes))
+        space.sensible(tuple(change.get(place, value) for place, value in enumerate(genes)))
         for change in (*sorted(single + back, key=min), *swaps)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,15 @@ from skipc.compiler.family import open_family
 from skipc.compiler.graph.int8_layers import layer_name, rounded_layers
 from skipc.compiler.int8_parts import layer_noise
 from skipc.compiler.norms.statistics import NormMode
+from skipc.compiler.select.archive import Archive, EvaluationsSpentError
 from skipc.compiler.select.choosing import names_of
 from skipc.compiler.select.data import DataOptions
 from skipc.compiler.select.options import CostKind, SelectOptions
+from skipc.compiler.select.pareto import ReferencePoint
 from skipc.compiler.select.pricing import price
 from skipc.compiler.select.problem import open_problem
 from skipc.compiler.select.running import run_on
+from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.space import Space
 from skipc.compiler.select.writing import recorded
 from skipc.compiler.targets.options import Int8Form
@@ -92,6 +96,16 @@ def test_the_most_sensitive_layers_may_stay_in_float32(
     assert space.taking([(len(space.genes) - 2, 1)]) == space.full
     everything = space.everything()
     assert len(everything) == len({*everything}) == 8 * (1 + gene.values)
+    for search in ("surrogate", "beam", "stages", "nsga2", "exhaustive"):
+        archive = Archive(
+            lambda batch: ((genes, sum(genes) / 20) for genes in batch),
+            lambda genes: 1 / (1 + sum(genes)),
+            ReferencePoint(1.0, 0.0),
+            200,
+        )
+        with suppress(EvaluationsSpentError):
+            find_search(search)(space, archive, 0)
+        assert set(archive.candidates) <= {*everything}
     one = space.taking([(len(space.genes) - 2, 1), (len(space.genes) - 1, 1)])
     assert names_of([one], space, by_stage=False) == {"float1-int8": one}
     network = family.network
