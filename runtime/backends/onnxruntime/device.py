@@ -1,7 +1,7 @@
 """ONNX Runtime on a device: one copy of the weights, fixed buffers, one stream.
 
-The graphs come optimised, and their weights lie in the packed store. Each tensor of it is
-copied to the device once, and every session is given that copy (``add_initializer``).
+The graphs come optimised, and their weights lie in the packed store. It is copied to the
+device once, and every session is given its tensors there (``add_initializer``).
 ONNX Runtime takes it in place only where it lies where the session wants it, and else makes a
 copy of its own and says nothing: so what a load took is measured.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -24,18 +23,17 @@ from .. import Sharing, comes_from
 from ..host import check_fits, stale_reason
 from . import devices
 from .bound import BoundEngine, Buffers, line
+from .lent import value_at
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from ...bundle.engines import EngineSet
     from ...bundle.folder import Bundle
     from ...bundle.manifest import Manifest
     from .. import Backend
-    from .devices import Device
+    from .devices import Device, Placed
 
 NAME = "onnxruntime-cuda"
 _LIBRARY = "onnxruntime"
@@ -113,7 +111,7 @@ class OnnxRuntimeDevice:
         self._packed_file = packed_file
         self._host_arena = shared_arena(self._ort)
         folder = next(iter(self._files.values())).parent
-        self._weights = _Weights(self._ort, device.kind, folder / packed_file)
+        self._weights = _Weights(device, folder / packed_file)
         self._buffers = Buffers(self._ort, device.kind, RLock())
         routes = [entry.route for entry in manifest.configurations]
         self._staying = only_handed_over(routes, manifest.outputs)
@@ -220,22 +218,18 @@ class OnnxRuntimeDevice:
         return options
 
 
-@dataclass(slots=True)
 class _Weights:
-    """The tensors of a packed store on the device, each once, from the first use on."""
+    """A packed store on the device, whole and once, from the first use on."""
 
-    ort: Any
-    kind: str
-    store: Path
-    _data: NDArray[np.uint8] | None = None
-    _values: dict[tuple[int, str, tuple[int, ...]], tuple[Any, Any]] = field(
-        default_factory=dict
-    )
+    def __init__(self, device: Device, store: Path) -> None:
+        self._device, self._store = device, store
+        self._placed: Placed | None = None
+        self._values: dict[tuple[int, str, tuple[int, ...]], Any] = {}
 
     @property
     def size_bytes(self) -> int:
         """What lies on the device."""
-        return sum(int(alias.tensor_size_in_bytes()) for _, alias in self._values.values())
+        return 0 if self._placed is None else self._placed.size_bytes
 
     def used_bytes(self, graph: Path) -> int:
         """Returns how much of the store a graph uses."""
@@ -243,34 +237,30 @@ class _Weights:
 
     def of(self, graph: Path) -> dict[str, Any]:
         """Returns a graph's weights by name, as the library takes them."""
-        if self._data is None:
-            self._data = np.memmap(self.store, np.uint8, mode="r")
+        if self._placed is None:
+            self._placed = self._device.place(np.memmap(self._store, np.uint8, mode="r"))
         found = {}
         for each in external_tensors(graph):
             dtype = _DTYPES.get(each.data_type)
             if dtype is None:
                 continue
+            end = each.offset_bytes + each.size_bytes
+            needed = int(np.prod(each.shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            if end > self._placed.size_bytes or needed != each.size_bytes:
+                raise IntegrityError(
+                    f"{graph}: the tensor {each.name!r} does not lie within"
+                    f" {self._store.name}. {_BUILD_AGAIN}"
+                )
             key = each.offset_bytes, dtype, each.shape
             if key not in self._values:
-                end = each.offset_bytes + each.size_bytes
-                data = self._data[each.offset_bytes : end].view(dtype).reshape(each.shape)
-                self._values[key] = self._on_device(data)
-            found[each.name] = self._values[key][1]
+                address = self._placed.address + each.offset_bytes
+                self._values[key] = value_at(address, each.shape, dtype, self._device.kind)
+            found[each.name] = self._values[key]
         return found
 
     def clear(self) -> None:
+        """Frees the memory; the sessions have to be gone."""
         self._values.clear()
-        self._data = None
-
-    def _on_device(self, data: NDArray[Any]) -> tuple[Any, Any]:
-        """Returns a copy on the device, and the same memory as one that it does not own.
-
-        A session takes only initializers that own no memory; what DLPack hands over owns none.
-        """
-        value = self.ort.OrtValue.ortvalue_from_shape_and_type(
-            [*data.shape], data.dtype, self.kind, 0
-        )
-        value.update_inplace(np.ascontiguousarray(data))
-        inner = value._ortvalue
-        alias = type(inner).from_dlpack(inner.to_dlpack(), data.dtype == np.bool_)
-        return value, self.ort.OrtValue(alias)
+        if self._placed is not None:
+            self._placed.free()
+            self._placed = None

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import BackendUnavailableError, EngineError, install_text, reason_of
 from ..cuda import open_cuda
 from .process import PROBE, new_session
@@ -23,10 +25,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
+    from numpy.typing import NDArray
+
 _LIBRARY = "onnxruntime"
+_LINE_BYTES = 64
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _PROVIDER_FILE = "libonnxruntime_providers_cuda.so"
 _ADVICE = f"Install it with: {install_text('cuda')}, where no onnxruntime is (docs/cuda.md)."
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Bytes on a device: where they lie, and what frees them."""
+
+    address: int
+    size_bytes: int
+    free: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,7 @@ class Device:
         host: What engines built for it depend on, by name.
         name: For messages.
         used_bytes: Returns how much of its memory is taken now.
+        place: Copies bytes to new memory of it.
         close: Frees what was made with it.
     """
 
@@ -49,6 +64,7 @@ class Device:
     host: Mapping[str, str]
     name: str
     used_bytes: Callable[[], int]
+    place: Callable[[NDArray[np.uint8]], Placed]
     options: Mapping[str, str] = field(default_factory=dict)
     graph_options: Mapping[str, str] = field(default_factory=dict)
     close: Callable[[], object] = lambda: None
@@ -82,7 +98,7 @@ def cpu_device() -> Device:
         _LIBRARY: str(ort.__version__),
         "gpu": "none",
     }
-    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes)
+    return Device("cpu", CPU, host, "this CPU", _anonymous_bytes, _placed)
 
 
 def cuda_device() -> Device:
@@ -102,6 +118,22 @@ def cuda_device() -> Device:
         with cuda.current():
             return found.memory_bytes - cuda.free_bytes()
 
+    def place(data: NDArray[np.uint8]) -> Placed:
+        with cuda.current():
+            address = cuda.malloc(data.nbytes)
+            try:
+                cuda.copy_to_device(address, data, stream)
+                cuda.synchronize(stream)
+            except BaseException:
+                cuda.free(address)
+                raise
+
+        def free() -> None:
+            with cuda.current():
+                cuda.free(address)
+
+        return Placed(address, data.nbytes, free)
+
     device = Device(
         kind="cuda",
         provider=CUDA,
@@ -113,6 +145,7 @@ def cuda_device() -> Device:
         },
         name=f"this GPU ({found.name})",
         used_bytes=used_bytes,
+        place=place,
         options={
             "device_id": "0",
             "user_compute_stream": str(stream),
@@ -187,6 +220,15 @@ def _cannot_load() -> str:
         f" has to be there: {install_text('cuda')}. On a system that has CUDA and cuDNN, put"
         " their folder on LD_LIBRARY_PATH."
     )
+
+
+def _placed(data: NDArray[np.uint8]) -> Placed:
+    """Returns a copy in this process, at the beginning of a line of the caches."""
+    memory = np.empty(data.nbytes + _LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _LINE_BYTES
+    memory[start : start + data.nbytes] = data
+    held = [memory]
+    return Placed(memory.ctypes.data + start, data.nbytes, held.clear)
 
 
 def _anonymous_bytes() -> int:
