@@ -154,7 +154,9 @@ def main(run: Run) -> None:
     options = skipc.SelectOptions(
         skipc.DataOptions("photos"),
         constraints=skipc.Constraints(max_drop=None if run.tiny else 10),
-        evaluations=run.size(30, 3),
+        evaluations=run.size(30, 2),
+        cost=skipc.CostKind.MACS if run.tiny else None,
+        norm=skipc.NormMode.SHARED if run.tiny else None,
     )
     found = skipc.select(network, options)
     bundle = skipc.build(network, "front.json", "cpu", skipc.BuildOptions(overwrite=True))

@@ -19,7 +19,7 @@ _BRIEFLY = {
     "range(12)": "range(1)",
     "depth=5, width=16": "depth=2, width=4",
     "max_drop=10, size=4": "size=2",
-    "evaluations=24": "evaluations=2",
+    "evaluations=24": "evaluations=2, cost=skipc.CostKind.MACS",
     "duration_s=0.3": "duration_s=0.02",
     "1000:]": "1600:]",
 }
