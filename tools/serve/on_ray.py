@@ -90,9 +90,7 @@ def serve(
             raise ServeError(f"Ray Serve cannot serve it: {cause}") from cause
         ready()
         stopped.wait()
-        ray_serve.delete(APPLICATION)
-        if deployment.address == LOCAL:
-            ray_serve.shutdown()
+        ray_serve.delete(APPLICATION)  # once it has answered what it was asked
 
 
 @contextmanager
