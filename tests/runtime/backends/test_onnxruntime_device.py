@@ -185,6 +185,16 @@ def test_a_graph_that_takes_tensors_from_elsewhere_is_refused(
         backend.load("skip0")
 
 
+def test_a_store_that_is_too_short_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "short.skipc"
+    shutil.copytree(bundle.path, path)
+    store = path / "engines/cuda/packed.bin"
+    with closing(opened(Bundle.open(path), cpu_device())) as backend:
+        store.write_bytes(store.read_bytes()[:4096])  # after its size was looked at
+        with pytest.raises(EngineError, match=r"does not lie within packed\.bin"):
+            backend.load("skip0")
+
+
 def test_wrong_inputs_and_closed_engines_are_told(bundle: Bundle) -> None:
     class OnTheGpu:
         shape = (1, 3, 8, 8)
