@@ -71,10 +71,11 @@ browser:
 	  { $$as apt-get update -qq && $$as apt-get install -qq --yes chromium; } > /dev/null || { \
 	    echo "Chromium could not be installed. Install one of: $(BROWSERS)."; exit 1; }
 
-# One worker per core; each runs its numerics on one thread. Bytecode is kept, whatever the
+# One worker more than there are cores, since some wait for a browser or a server; each runs its
+# numerics on one thread. Bytecode is kept, whatever the
 # environment says: the tests start the commands a hundred times.
 unit: $(STAMP) $(BINDINGS_STAMP) browser
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadfile --durations 12
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --durations 25
 
 bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks

@@ -60,7 +60,7 @@ def test_profiles_know_every_backend_that_has_a_builder() -> None:
 def test_precisions_are_those_that_the_gpu_has(profile: Profile) -> None:
     before_ampere = {"7.2", "7.5"}.intersection(profile.compute_capabilities)
     assert ("bf16" in profile.precisions) == (
-        profile.backend != "onnxruntime-cpu" and not before_ampere
+        profile.backend.startswith("tensorrt") and not before_ampere
     )
     assert "fp32" in profile.precisions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_without_a_gpu_make_ends_with_one_sentence_and_installs_nothing() -> None:
     done = subprocess.run(
-        ["make", "--no-print-directory", "gpu", f"PYTHON={sys.executable}"],
+        ["make", "--no-print-directory", "gpu", f"PYTHON={shlex.quote(sys.executable)}"],
         cwd=ROOT,
         env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,

@@ -267,7 +267,7 @@ def test_what_a_network_cannot_is_told_before_its_export(
 
 def _own_positions() -> tuple[nn.Module, nn.Module]:
     """Returns our ViT, and one that was made for 4x4 pixels with the same weights."""
-    wide, small = ViT(width=8, depth=2, heads=2), ViT(image=4, width=8, depth=2, heads=2)
+    wide, small = ViT(width=8, depth=1, heads=2), ViT(image=4, width=8, depth=1, heads=2)
     wide.embedding.position.normal_()
     weights = wide.state_dict()
     token, table = weights["embedding.position"].split([1, 16], dim=1)
@@ -288,7 +288,7 @@ def _transformers_positions() -> tuple[nn.Module, nn.Module]:
         patch_size=2,
         num_channels=1,
         hidden_size=8,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
     ).eval()

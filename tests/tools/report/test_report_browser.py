@@ -197,8 +197,6 @@ def test_hostile_names_are_texts(nasty: Path, browser: Browser) -> None:
         assert names[2] == "a'b\"c&amp;d"
         assert _fits(tab)
         assert _serious(tab) == []
-        _redrawn(tab, width=390)
-        _check_narrow(tab)
 
 
 def test_the_page_of_a_trace_is_of_the_same_kind(browser: Browser, tmp_path: Path) -> None:
