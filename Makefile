@@ -3,16 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 BINDINGS_STAMP := .venv/bindings/installed
+TRITON_STAMP := .venv/bindings/triton-installed
 comma := ,
 HAS_PIP := $(BIN)/python -m pip --version > /dev/null 2>&1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint types unit browser bench gpu reproduce docs docs-serve format clean
+.PHONY: help demo test lint types unit servers browser bench gpu reproduce docs docs-serve format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     train a small network, compile it, run it under a changing budget"
 	@echo "make test     lint, types and tests: what CI runs"
+	@echo "make servers  the tests that start Ray or a Triton server"
 	@echo "make bench    measure the bars of benchmarks/ on this machine"
 	@echo "make gpu      run what only an NVIDIA GPU can show, and write benchmarks/gpu/results.md"
 	@echo "make reproduce  measure again what docs/reproduction.md says of the papers"
@@ -47,17 +49,25 @@ BINDINGS := \
   11.4.0.106=tensorrt-cu13-bindings==11.4.0.106 \
   rtx-1.4.0.76=tensorrt-rtx-cu13-bindings==1.4.0.76,tensorrt-rtx-cu13-libs==1.4.0.76 \
   cuda-12.9.10=cuda-bindings==12.9.10,cuda-pathfinder==1.9.0 \
-  cuda-13.5.0=cuda-bindings==13.5.0,cuda-pathfinder==1.9.0 \
-  triton-0.7.0=nvidia-pytriton==0.7.0 \
-  numpy-1.26.4=numpy==1.26.4
+  cuda-13.5.0=cuda-bindings==13.5.0,cuda-pathfinder==1.9.0
+# Triton's server, and a NumPy that its python backend understands.
+TRITON := triton-0.7.0=nvidia-pytriton==0.7.0 numpy-1.26.4=numpy==1.26.4
+
+apart = $(foreach spec,$(1),\
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+    --target .venv/bindings/$(firstword $(subst =, ,$(spec))) \
+    $(subst $(comma), ,$(patsubst $(firstword $(subst =, ,$(spec)))=%,%,$(spec))) &&) true
 
 $(BINDINGS_STAMP): Makefile $(STAMP)
 	@echo "installing the bindings that the tests look at"
 	@rm -rf .venv/bindings
-	@$(foreach spec,$(BINDINGS),\
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	    --target .venv/bindings/$(firstword $(subst =, ,$(spec))) \
-	    $(subst $(comma), ,$(patsubst $(firstword $(subst =, ,$(spec)))=%,%,$(spec))) &&) true
+	@$(call apart,$(BINDINGS))
+	@touch $@
+
+$(TRITON_STAMP): $(BINDINGS_STAMP)
+	@echo "installing Triton's server, which the tests of the servers start"
+	@rm -rf .venv/bindings/triton-* .venv/bindings/numpy-*
+	@$(call apart,$(TRITON))
 	@touch $@
 
 # The pages are tested in a browser: any of these, else Debian's own is installed.
@@ -71,11 +81,15 @@ browser:
 	  { $$as apt-get update -qq && $$as apt-get install -qq --yes chromium; } > /dev/null || { \
 	    echo "Chromium could not be installed. Install one of: $(BROWSERS)."; exit 1; }
 
-# One worker more than there are cores, since some wait for a browser or a server; each runs its
-# numerics on one thread. Bytecode is kept, whatever the
+# One worker per core; each runs its numerics on one thread. Bytecode is kept, whatever the
 # environment says: the tests start the commands a hundred times.
 unit: $(STAMP) $(BINDINGS_STAMP) browser
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --durations 25
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadfile \
+	  -m "not servers" --durations 12
+
+# What starts Ray or Triton: each takes both cores for half a minute.
+servers: $(STAMP) $(TRITON_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m servers
 
 bench: $(STAMP) browser
 	$(BIN)/python -m skipc.tools.bench --out benchmarks

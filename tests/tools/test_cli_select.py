@@ -104,6 +104,7 @@ def test_same_seed_gives_the_same_front(trained, tmp_path):
     assert scores_of(first) == scores_of(second)
 
 
+@pytest.mark.servers
 def test_ray_gives_the_same_front(trained, tmp_path):
     few = ("--evaluations", 4)
     alone = selected(trained, tmp_path / "alone.json", *few)["configurations"]

@@ -188,6 +188,9 @@ BRIEFLY_TRAINED = frozenset(
     }
 )
 
+ON_SERVERS = {"serving.md"}
+"""Pages that start Ray."""
+
 SETTINGS: dict[str, Setting] = {
     "README.md": Setting(
         at={"Your own network in five lines": own_network},

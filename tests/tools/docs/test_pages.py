@@ -11,7 +11,7 @@ import pytest
 
 from tests.tools.docs.fences import fences
 from tests.tools.docs.running import NOT_RUN, ROOT, PageRun, Products, extras
-from tests.tools.docs.settings import SETTINGS
+from tests.tools.docs.settings import ON_SERVERS, SETTINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,13 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
     return Products(tmp_path_factory.mktemp("products"))
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.servers if name in ON_SERVERS else ())
+        for name in sorted(PAGES)
+    ],
+)
 def test_the_examples_of_a_page_run(
     name: str,
     made: Path,

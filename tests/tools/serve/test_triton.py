@@ -204,6 +204,7 @@ def _input(array):
     return [given]
 
 
+@pytest.mark.servers
 def test_triton_answers_each_request_as_the_engine_does(client, bundle):
     rng = np.random.default_rng(0)
     arrays = [rng.random((1 + number % 3, 1, 8, 8), np.float32) for number in range(40)]
@@ -216,6 +217,7 @@ def test_triton_answers_each_request_as_the_engine_does(client, bundle):
             np.testing.assert_allclose(found, engine(array), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.servers
 def test_requests_lay_in_calls_together(server):
     (calls,) = [count for count in server.count("skipc_calls").values() if count]
     (rows,) = [count for count in server.count("skipc_rows").values() if count]
@@ -223,6 +225,7 @@ def test_requests_lay_in_calls_together(server):
     assert calls < 40
 
 
+@pytest.mark.servers
 def test_a_request_says_what_it_may_take(client, server):
     before = server.count("skipc_calls")
     array = np.zeros((1, 1, 8, 8), np.float32)
@@ -231,6 +234,7 @@ def test_a_request_says_what_it_may_take(client, server):
     assert {name: after[name] - before[name] for name in after} == {"full": 0, "fast": 1}
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
