@@ -97,8 +97,8 @@ def borrowed(name: str, value: Any, stream: int) -> DeviceArray:
         ) from cause
 
 
-class _Tensor(ctypes.Structure):
-    """``DLTensor``."""
+class DLTensor(ctypes.Structure):
+    """``DLTensor`` of DLPack (``dlpack.h``, version 0.8)."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -122,7 +122,7 @@ def _from_dlpack(name: str, capsule: object) -> DeviceArray:
         (ctypes.py_object, ctypes.c_char_p),
     )
     # ``DLManagedTensor`` begins with its ``DLTensor``.
-    tensor = _Tensor.from_address(pointer_of(capsule, b"dltensor"))
+    tensor = DLTensor.from_address(pointer_of(capsule, b"dltensor"))
     if tensor.code not in _DLPACK_KINDS or tensor.lanes != 1:
         raise InputError(
             f"input {name!r}: its element type (DLPack code {tensor.code}, {tensor.bits}"

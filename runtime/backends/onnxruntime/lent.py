@@ -12,31 +12,24 @@ from typing import Any
 
 import numpy as np
 
+from ..cuda.device_arrays import DLTensor
+
 _DEVICES = {"cpu": 1, "cuda": 2}  # kDLCPU, kDLCUDA
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 1}  # ONNX Runtime takes a bool as uint8
 _NAME = b"dltensor"
 
 
-class _Tensor(ctypes.Structure):
-    """``DLManagedTensor``."""
+class _Managed(ctypes.Structure):
+    """``DLManagedTensor``: a tensor, and who is told when nobody needs it."""
 
     _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
+        ("tensor", DLTensor),
         ("manager", ctypes.c_void_p),
         ("deleter", ctypes.CFUNCTYPE(None, ctypes.c_void_p)),
     )
 
 
-_held: dict[int, tuple[_Tensor, Any]] = {}
+_held: dict[int, tuple[_Managed, Any]] = {}
 
 
 def _forget(address: int) -> None:
@@ -56,7 +49,7 @@ def value_at(address: int, shape: tuple[int, ...], dtype: str, kind: str) -> Any
         kind: The device that it lies on, ``cpu`` or ``cuda``.
     """
     element, sizes = np.dtype(dtype), (ctypes.c_int64 * len(shape))(*shape)
-    tensor = _Tensor(
+    tensor = DLTensor(
         data=address,
         device_type=_DEVICES[kind],
         ndim=len(shape),
@@ -64,10 +57,10 @@ def value_at(address: int, shape: tuple[int, ...], dtype: str, kind: str) -> Any
         bits=element.itemsize * 8,
         lanes=1,
         shape=sizes,
-        deleter=_let_go,
     )
-    place = ctypes.addressof(tensor)
-    _held[place] = tensor, sizes
+    managed = _Managed(tensor=tensor, deleter=_let_go)
+    place = ctypes.addressof(managed)
+    _held[place] = managed, sizes
     new_capsule = ctypes.pythonapi.PyCapsule_New
     new_capsule.restype = ctypes.py_object
     new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
