@@ -8,6 +8,7 @@ later stage reads stays where it is: ``Kept``.
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...bundle.tensors import sizes_of, typical_sizes
-from ...errors import ClosedError, EngineError, InputError
+from ...errors import ClosedError, EngineError, InputError, IntegrityError, sentence
 from .. import comes_from
 from ..cuda.device_arrays import is_device_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
     from threading import RLock
 
     from numpy.typing import NDArray
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ...bundle.manifest import GraphEntry
     from ...bundle.tensors import Dimension
 
+BUILD_AGAIN = "Build the engines again with `skipc finish`."
 _LIBRARY = "onnxruntime"
 _GRAPH_OF = "gpu_graph_id"
 _NOT_CAPTURED = "-1"
@@ -286,6 +289,22 @@ def on_host(value: Any) -> NDArray[Any]:
     """Returns a copy of ONNX Runtime's value, which gives a view of what lies on the host."""
     array: NDArray[Any] = value.numpy()
     return array if array.flags.owndata else array.copy()
+
+
+@contextmanager
+def loading(graph: str, path: Path) -> Iterator[None]:
+    """Tells what keeps a graph from being loaded as an ``EngineError``."""
+    try:
+        yield
+    except IntegrityError as cause:
+        raise EngineError(f"graph {graph!r}: {cause}") from cause
+    except Exception as cause:
+        if not comes_from(cause, _LIBRARY):
+            raise
+        raise EngineError(
+            f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(line(cause))}"
+            f" {BUILD_AGAIN}"
+        ) from cause
 
 
 def line(error: Exception) -> str:

@@ -27,16 +27,14 @@ from ...errors import (
     ClosedError,
     EngineError,
     InputError,
-    IntegrityError,
     choices_text,
     install_text,
-    sentence,
 )
 from ...options import checked_count
 from .. import Sharing, comes_from
 from ..cuda.device_arrays import is_device_array
 from ..host import check_fits, default_threads, host_key, stale_reason
-from .bound import line
+from .bound import BUILD_AGAIN, line, loading
 from .packing import Held, PackedLater
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 from .rows import by_row, together
@@ -54,7 +52,6 @@ _LIBRARY = "onnxruntime"
 _FATAL_ONLY = 4  # errors come as exceptions
 _NUMPY = {"tensor(bool)": "bool", "tensor(float)": "float32", "tensor(int64)": "int64"}
 """Types of settings, by ONNX Runtime's names."""
-_BUILD_AGAIN = "Build the engines again with `skipc finish`."
 
 
 def open_backend(
@@ -157,7 +154,7 @@ class OnnxRuntimeCpu:
                 shape = takes[name].shape if name in takes else "no such input"
                 raise EngineError(
                     f"graph {graph!r}: is run by setting {name!r} to {len(values)} values, but"
-                    f" its engine takes {shape}. {_BUILD_AGAIN}"
+                    f" its engine takes {shape}. {BUILD_AGAIN}"
                 )
             settings[name] = np.array(values, _NUMPY[takes[name].type])
         if CAP in settings:
@@ -171,18 +168,9 @@ class OnnxRuntimeCpu:
             options.profile_file_prefix = profile
         if unpacked:
             options.add_session_config_entry("session.disable_prepacking", "1")
-        try:
-            check_locations(path, Path(self._packed_file).name, _BUILD_AGAIN)
+        with loading(graph, path):
+            check_locations(path, Path(self._packed_file).name, BUILD_AGAIN)
             session, self._global_pool = new_session(self._ort, str(path), options)
-        except IntegrityError as cause:
-            raise EngineError(f"graph {graph!r}: {cause}") from cause
-        except Exception as cause:
-            if not comes_from(cause, _LIBRARY):
-                raise
-            raise EngineError(
-                f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(line(cause))}"
-                f" {_BUILD_AGAIN}"
-            ) from cause
         return session
 
     def sharing(self) -> Sharing:

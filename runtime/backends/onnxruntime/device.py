@@ -18,11 +18,11 @@ import numpy as np
 
 from ...bundle.onnx_graph import check_locations, external_tensors
 from ...bundle.route import only_handed_over
-from ...errors import ChoiceError, EngineError, IntegrityError, choices_text, sentence
-from .. import Sharing, comes_from
+from ...errors import ChoiceError, EngineError, IntegrityError, choices_text
+from .. import Sharing
 from ..host import check_fits, stale_reason
 from . import devices
-from .bound import BoundEngine, Buffers, line
+from .bound import BUILD_AGAIN, BoundEngine, Buffers, line, loading
 from .lent import value_at
 from .process import USE_ENV_ALLOCATORS, new_session, shared_arena
 
@@ -39,7 +39,6 @@ NAME = "onnxruntime-cuda"
 _LIBRARY = "onnxruntime"
 _LOG = logging.getLogger(__name__)
 _FATAL_ONLY = 4  # errors come as exceptions
-_BUILD_AGAIN = "Build the engines again with `skipc finish`."
 _NOISE_BYTES = 16 << 20
 """What a driver, a library's code and rounding up to pages may take with any load."""
 _DTYPES = {
@@ -130,20 +129,11 @@ class OnnxRuntimeDevice:
                 f"no engine for graph {graph!r}. {choices_text(graph, self._files)}"
             )
         path, store = self._files[graph], Path(self._packed_file).name
-        try:
-            check_locations(path, store, _BUILD_AGAIN)
+        with loading(graph, path):
+            check_locations(path, store, BUILD_AGAIN)
             weights = self._weights.of(path) if store else {}
             before_bytes = self._device.used_bytes()
             session, captures = self._session(graph, weights)
-        except IntegrityError as cause:
-            raise EngineError(f"graph {graph!r}: {cause}") from cause
-        except Exception as cause:
-            if not comes_from(cause, _LIBRARY):
-                raise
-            raise EngineError(
-                f"graph {graph!r}: ONNX Runtime cannot load {path}: {sentence(line(cause))}"
-                f" {_BUILD_AGAIN}"
-            ) from cause
         self._device.check(session)
         self.taken_bytes[graph] = max(self._device.used_bytes() - before_bytes, 0)
         entry = self._manifest.graph(graph)
@@ -249,7 +239,7 @@ class _Weights:
             if end > self._placed.size_bytes or needed != each.size_bytes:
                 raise IntegrityError(
                     f"{graph}: the tensor {each.name!r} does not lie within"
-                    f" {self._store.name}. {_BUILD_AGAIN}"
+                    f" {self._store.name}. {BUILD_AGAIN}"
                 )
             key = each.offset_bytes, dtype, each.shape
             if key not in self._values:
