@@ -12,6 +12,7 @@ SkipcError
 │                         are raised, ``CudaError``, ``DeviceMemoryError``, ``NotFiniteError``
 ├─ MeterError             a meter is named wrongly, or cannot be read now
 │  └─ MeterUnavailableError     this machine lacks what it reads, or the right to read it
+├─ ModeError              a power mode is named wrongly, cannot be set, or not be restored
 ├─ BudgetError            a budget is malformed, or (``strict``) nothing meets it
 ├─ ChoiceError            an argument is not one of its choices
 ├─ InputError             the caller's arrays do not fit the network's inputs
@@ -82,6 +83,10 @@ class MeterError(SkipcError):
 
 class MeterUnavailableError(MeterError):
     """This machine lacks what the meter reads, or the user the right to read it."""
+
+
+class ModeError(SkipcError):
+    """A power mode is named wrongly, cannot be set, or what was in force not be restored."""
 
 
 class BudgetError(SkipcError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ..errors import FormatError, IntegrityError
@@ -15,6 +15,8 @@ from .device import Device
 from .records import read, read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .engines import EngineSet
     from .folder import Bundle
 
@@ -52,6 +54,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredMode:
+    """The power mode that was set for a table, by its name, and what coming to it took.
+
+    ``change_ms`` is by the mode before: until calls take as long as the table says.
+    """
+
+    name: str
+    change_ms: Mapping[str, Positive]
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredTable:
     """Latencies and energies of all engines on one device, in the manifest's order."""
 
@@ -63,6 +76,7 @@ class MeasuredTable:
     versions: Mapping[str, str]
     meter: Text
     rows: tuple[Row, ...]
+    mode: MeasuredMode | None = None
 
     def row(self, graph: str) -> Row:
         """Returns the row of ``graph``, which the bundle is known to have."""
@@ -111,6 +125,28 @@ def all_tables(bundle: Bundle) -> tuple[MeasuredTable, ...]:
         if name.endswith(_SUFFIX) and not name.startswith(".")
     ]
     return tuple(_read(bundle, f"{FOLDER}/{name}") for name in names)
+
+
+def tables_of_modes(
+    bundle: Bundle, key: TableKey, names: Sequence[str]
+) -> dict[str, MeasuredTable]:
+    """Returns the newest table of each of some modes, by name; of no other than ``key``'s.
+
+    The power mode that ``key`` holds is not looked at. A table holds while the device tells
+    the power mode that is in the table's own key, which is known once its mode is in force.
+
+    Raises what ``find_table`` does.
+    """
+    found: dict[str, MeasuredTable] = {}
+    for table in sorted(all_tables(bundle), key=lambda table: table.created_utc):
+        device = replace(table.key.device, power_mode=key.device.power_mode)
+        if (
+            table.mode
+            and table.mode.name in names
+            and replace(table.key, device=device) == key
+        ):
+            found[table.mode.name] = table
+    return found
 
 
 def _read(bundle: Bundle, path: str) -> MeasuredTable:

@@ -1,9 +1,7 @@
-"""Power modes and limits: what the device at hand offers, and what it takes to change them.
+"""Power modes and limits: what the device at hand offers, and changing them when asked to."""
 
-Nothing is changed here.
-"""
-
+from .changing import Modes as Modes
 from .offered import Offer as Offer
 from .offered import offered as offered
 
-__all__ = ["Offer", "offered"]
+__all__ = ["Modes", "Offer", "offered"]

@@ -89,7 +89,7 @@ RUNTIME_ORDER = {
     "bundle": set(),
     "governor": set(),
     "meters": set(),
-    "modes": {"meters"},
+    "modes": {"bundle", "meters"},
     "backends": {"bundle"},
     "load": {"backends", "bundle", "governor", "meters"},
     "call": {"load", "backends", "bundle", "governor", "meters"},

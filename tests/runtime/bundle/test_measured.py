@@ -10,7 +10,15 @@ import pytest
 
 from skipc.runtime import AdaptiveEngine, Bundle
 from skipc.runtime.bundle.device import Device, this_device
-from skipc.runtime.bundle.measured import MeasuredTable, Row, all_tables, find_table, table_key
+from skipc.runtime.bundle.measured import (
+    MeasuredMode,
+    MeasuredTable,
+    Row,
+    all_tables,
+    find_table,
+    table_key,
+    tables_of_modes,
+)
 from skipc.runtime.bundle.records import written
 from skipc.runtime.errors import BundleError, FormatError, IntegrityError, VersionError
 from skipc.runtime.load.points import points_here
@@ -28,7 +36,13 @@ def path(tmp_path: Path) -> Path:
     return folder
 
 
-def write_table(path: Path, energy_mj: float | None = None, **changes: Any) -> Path:
+def write_table(
+    path: Path,
+    energy_mj: float | None = None,
+    mode: MeasuredMode | None = None,
+    day: int = 1,
+    **changes: Any,
+) -> Path:
     """Writes a table for this device, ten times as slow as the engines' own."""
     bundle = Bundle.open(path)
     key = replace(table_key(bundle, bundle.engine_set(), this_device(), 1), **changes)
@@ -36,7 +50,8 @@ def write_table(path: Path, energy_mj: float | None = None, **changes: Any) -> P
         Row(name, 10 * ms, 11 * ms, 12 * ms, 40, energy_mj, None)
         for name, ms in LATENCIES_MS.items()
     )
-    table = MeasuredTable(key, "2026-01-01T00:00:00+00:00", {"skipc": "0"}, "", rows)
+    when = f"2026-01-0{day}T00:00:00+00:00"
+    table = MeasuredTable(key, when, {"skipc": "0"}, "", rows, mode)
     file = path / key.path()
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(written(table)), encoding="utf-8")
@@ -96,6 +111,23 @@ def test_tables_of_other_modes_are_named_when_they_are_all(
         assert "trtbench" in message
 
 
+def test_tables_of_modes_are_the_newest_of_this_device_by_name(path: Path) -> None:
+    here, slow = this_device(), MeasuredMode("slow", {"fast": 12.5})
+    write_table(path, mode=slow, day=1, device=replace(here, power_mode="CPU to 1 MHz"))
+    write_table(path, mode=slow, day=3, device=replace(here, power_mode="CPU to 2 MHz"))
+    write_table(path, mode=slow, day=2, device=replace(here, power_mode="CPU to 3 MHz"))
+    write_table(path, mode=MeasuredMode("fast", {}), device=Device("another board", "1"))
+    write_table(path, mode=MeasuredMode("fast", {}), threads=2)
+    write_table(path, device=replace(here, power_mode="set by hand"))
+    bundle = Bundle.open(path)
+    key = table_key(bundle, bundle.engine_set(), here, 1)
+    found = tables_of_modes(bundle, key, ("slow", "fast"))
+    assert list(found) == ["slow"]
+    assert found["slow"].key.device.power_mode == "CPU to 2 MHz"
+    assert found["slow"].mode == slow
+    assert tables_of_modes(bundle, key, ("fast",)) == {}
+
+
 def test_a_damaged_table_of_another_device_does_not_matter(path: Path) -> None:
     write_table(path, device=Device("another board", "")).write_bytes(b"{")
     assert {source for source, _ in points(path)} == {"table"}
@@ -127,6 +159,7 @@ def _set(*keys: str | int, value: object) -> Callable[[Any], None]:
         (_set("rows", 0, "energy_mj", value=-1.0), FormatError, "'energy_mj' must be"),
         (_set("rows", 0, "graph", value="odd"), FormatError, "expected one for each"),
         (lambda doc: doc["rows"].pop(), FormatError, "expected one for each"),
+        (_set("mode", value={"name": "a", "change_ms": {"b": -1}}), FormatError, "'b' must"),
         (_set("surprise", value=1), FormatError, "unknown key 'surprise'"),
         (_set("key", "threads", value=2), IntegrityError, "under other conditions"),
         (_set("key", "device", "name", value="a"), IntegrityError, "under other conditions"),
