@@ -14,8 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from skipc.compiler.front import ExitTest, Front, FrontEntry, write_front
+from skipc.compiler.graph.pieces import pieces_of
 from skipc.compiler.heads import Head, write_heads
 from skipc.compiler.select.hand_over import hand_over_ms
 from skipc.runtime import AdaptiveEngine, Budget, Bundle, OperatingPoint
@@ -30,10 +33,12 @@ from skipc.tools.simulate.scenario import Change, Grant, Neighbour, Noise, Scena
 from skipc.tools.trtbench.plain import plain_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from skipc.compiler.graph.pieces import Piece
     from skipc.runtime.backends import Arrays, Backend, Engine, Outputs, Sharing
+    from skipc.runtime.bundle.manifest import Manifest
     from skipc.runtime.bundle.route import Stage
 
 NAME = "early exits"
@@ -44,6 +49,8 @@ _HEADS = {
 _CLASSES, _HEAD_CLASSES = 1000, 2
 _GO_ON, _LEAVE = 2.0, 0.0
 _ROUNDS = 40
+_THRESHOLDS = "thresholds"
+"""The further input of a graph with `If` nodes: for each exit what is needed to leave."""
 _SECONDS = 60.0
 _THROTTLED = ((0.25, 1.0), (0.5, 1.3), (0.75, 1.6), (1.0, 1.15))
 """Until which share of the time a call takes how many times as long as it does by itself."""
@@ -125,6 +132,7 @@ def _times(folder: Path) -> list[Bar]:
     manifest = bundle.manifest
     route = manifest.configuration("route").route
     whole_file = bundle.file(manifest.graph(route[0].graph).file)
+    branching = _branching(folder / "exits.if.onnx", whole_file, manifest)
     family = family_of(bundle, engines)
     leaving = {f"leaves{at}": _leaving(route, at) for at in range(len(route))}
     family = replace(family, routes={**family.routes, **leaving})
@@ -150,6 +158,7 @@ def _times(folder: Path) -> list[Bar]:
                 by_turns_ms(ours, partial(pinned, f"ends{at}"), _ROUNDS),
                 ratio(by_turns_ms(plain, partial(pinned, f"ends{at}"), _ROUNDS // 2)),
                 ratio(by_turns_ms(whole, ours, _ROUNDS // 2)),
+                ratio(by_turns_ms(partial(branching, case, at), ours, _ROUNDS // 2)),
             )
     ratios = {at: ratio(pairs) for at, (pairs, *_) in found.items()}
     worst = max(ratios, key=lambda at: ratios[at])
@@ -163,10 +172,79 @@ def _times(folder: Path) -> list[Bar]:
         Bar(NAME, "leaving at an exit, over an engine that ends there, worst exit",
             ratios[worst], 1.04, note=f"by exit: {listed}"),
         Bar(NAME, "… a plain session that ends there, over our engine, worst exit",
-            max(plain for _, plain, _ in found.values()), None),
+            max(plain for _, plain, *_ in found.values()), None),
         Bar(NAME, "… all heads in one session, which cannot leave, over leaving at exit 1",
             found[0][2], None),
+        Bar(NAME, "… one graph with `If` nodes, over ours, leaving at exit 1",
+            found[0][3], None,
+            note="by exit: " + " ".join(f"{branched:.3f}" for *_, branched in found.values())),
     ]  # fmt: skip
+
+
+def _branching(
+    path: Path, whole: Path, manifest: Manifest
+) -> Callable[[Arrays, int], Outputs]:
+    """Returns what runs a graph whose `If` nodes leave at an exit, the same for all calls.
+
+    Args:
+        path: Where the graph is written the first time.
+        whole: The graph with all heads, in the order of the route.
+        manifest: Names what each head answers.
+    """
+    route, (output,) = manifest.configuration("route").route, manifest.outputs
+    if not path.exists():
+        model = ir.load(whole)
+        answers = [[stage.answers.get(output.name, output.name)] for stage in route]
+        _branch_at_exits(model, pieces_of(model.graph, answers))
+        ir.save(model, path, external_data=f"{path.name}.data")
+    run, exits = plain_session(path), len(route) - 1
+
+    def leaving(case: Arrays, at: int) -> Outputs:
+        thresholds = np.full(exits, _GO_ON, np.float32)
+        thresholds[at:] = _LEAVE
+        return run({**case, _THRESHOLDS: thresholds})
+
+    return leaving
+
+
+def _branch_at_exits(model: ir.Model, pieces: Sequence[Piece]) -> None:
+    """Puts all that lies behind an exit into a branch, which contains the next one's."""
+    graph, exits = model.graph, len(pieces) - 1
+    thresholds = ir.val(_THRESHOLDS, dtype=ir.DataType.FLOAT, shape=ir.Shape([exits]))
+    graph.inputs.append(thresholds)
+    parts, placed = [], set[ir.Node]()
+    for piece in pieces:
+        parts.append([node for node in piece.nodes if node not in placed])
+        placed |= set(piece.nodes)
+    for part in parts[1:]:
+        graph.remove(part)
+    answer = pieces[-1].answers[0]
+    graph.outputs.clear()
+    for number in reversed(range(exits)):
+        own = pieces[number].answers[0]
+        softmax = ir.node("Softmax", [own])
+        most = ir.node("ReduceMax", [softmax.outputs[0]], {"keepdims": 0})
+        at = ir.node("Constant", [], {"value": ir.tensor(np.array(number, np.int64))})
+        least = ir.node("Gather", [thresholds, at.outputs[0]])
+        leaves = ir.node("Greater", [most.outputs[0], least.outputs[0]])
+        kept = ir.node("Identity", [own])
+        kept.outputs[0].shape, kept.outputs[0].type = own.shape, own.type
+        chosen = ir.node("If", [leaves.outputs[0]], {
+            "then_branch": ir.Graph([], kept.outputs, nodes=[kept], name=f"leave{number}"),
+            "else_branch": ir.Graph(
+                [], [answer], nodes=parts[number + 1], name=f"behind{number}"
+            ),
+        })  # fmt: skip
+        answer = chosen.outputs[0]
+        answer.shape, answer.type = own.shape, own.type
+        made = [softmax, most, at, least, leaves, chosen]
+        for node in (*made, kept):
+            node.outputs[0].name = f"{own.name}.{node.op_type}"  # unique in all branches
+        parts[number] += made
+    graph.extend(parts[0][-6:])
+    graph.outputs.append(answer)
+    common.RemoveUnusedNodesPass()(model)
+    common.TopologicalSortPass()(model)
 
 
 def _overheads() -> list[Bar]:
