@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from skipc.compiler.gates import write_gates
 from skipc.compiler.heads import write_heads
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import nn
 
     from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
 CHECKPOINT_FILE = "ckpt.pt"
 _HELD_OUT_BATCH = 256
 _GATES_FASTER = 5.0
-_LAYOUT = torch.channels_last
-"""Convolutions take a sixth less time in it."""
+_LEAST_CHANNELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,6 @@ def train(
     arguments = {**_data_arguments(data, options.network), **options.arguments}
     said = ("--network", "--network-arg")
     network = build_named(f"skipc:{options.network}", arguments, said).module.to(device)
-    network.to(memory_format=_LAYOUT)  # type: ignore[call-overload]
     recipe.check(network)
     check_resolutions(network, options.resolutions, data.shape)
     model = network
@@ -184,6 +182,22 @@ def train(
     return Trained(path, reached.accuracy, reached.base_accuracy, reached.heads, reached.gated)
 
 
+def _layout(model: nn.Module) -> torch.memory_format:
+    """Returns channels last, in which convolutions take a sixth less time, where it is safe.
+
+    oneDNN, which computes them, writes past its memory in the backward pass of convolutions of
+    1x1 with a stride and few channels where the processor has AVX2 alone (its issue 6035).
+    """
+    convolutions = [each for each in model.modules() if isinstance(each, nn.Conv2d)]
+    fails = any(
+        each.kernel_size == (1, 1)
+        and each.stride != (1, 1)
+        and each.in_channels < _LEAST_CHANNELS
+        for each in convolutions
+    )
+    return torch.contiguous_format if fails else torch.channels_last
+
+
 def _sketch(*parts: Images) -> str:
     """Returns the sketch of images drawn from parts of the data."""
     drawn = []
@@ -231,7 +245,8 @@ class _Run:
         options: TrainOptions,
         device: torch.device,
     ) -> None:
-        self._model = model
+        self._layout = _layout(model)
+        self._model = model.to(memory_format=self._layout)  # type: ignore[call-overload]
         self._recipe = recipe
         self._data = data
         self._options = options
@@ -318,7 +333,7 @@ class _Run:
         return HeldOut(self._right(answers), self._right(skipping), ())
 
     def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-        batch = torch.from_numpy(images).to(self._device, memory_format=_LAYOUT)
+        batch = torch.from_numpy(images).to(self._device, memory_format=self._layout)
         wanted = torch.from_numpy(labels).to(self._device)
         self._optimizer.zero_grad()
         loss = 0.0
@@ -347,7 +362,7 @@ class _Run:
         for start in range(0, len(images.labels), _HELD_OUT_BATCH):
             index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
             batch = torch.from_numpy(images.take(index))
-            batch = batch.to(self._device, memory_format=_LAYOUT)
+            batch = batch.to(self._device, memory_format=self._layout)
             labels = torch.from_numpy(images.labels[index]).to(self._device)
             found.append(({"images": batch}, labels))
         return found
@@ -359,7 +374,7 @@ class _Run:
             for start in range(0, len(images.labels), _HELD_OUT_BATCH):
                 index = np.arange(start, min(start + _HELD_OUT_BATCH, len(images.labels)))
                 taken = torch.from_numpy(images.take(index))
-                batch = taken.to(self._device, memory_format=_LAYOUT)
+                batch = taken.to(self._device, memory_format=self._layout)
                 answers = self._model(batch)
                 exits = answers if isinstance(answers, list) else [answers]
                 found.append([logits.float().cpu().numpy() for logits in exits])

@@ -22,7 +22,7 @@ from skipc.tools.training import TrainError
 from skipc.tools.training.images import TrainingData, array_images, augmented
 from skipc.tools.training.losses import divergence, stochastic_depth_step, sub_paths_step
 from skipc.tools.training.resolutions import at_resolutions
-from skipc.tools.training.training import TrainOptions, train
+from skipc.tools.training.training import TrainOptions, _layout, train
 
 TINY = {"widths": [4, 8], "depths": [2, 2]}
 
@@ -285,3 +285,11 @@ def test_resolution_that_cannot_be_trained_at(tmp_path, network, resolutions, to
     chosen = options(network=network, arguments={}, resolutions=resolutions)
     with pytest.raises(TrainError, match=told):
         train(data(), chosen, tmp_path)
+
+
+def test_a_narrow_network_is_trained_in_a_layout_that_is_safe():
+    # Channels last, its strided convolution of 1x1 makes oneDNN write past its memory.
+    narrow = torch.nn.Conv2d(4, 8, 1, 2)
+    assert _layout(torch.nn.Sequential(narrow)) == torch.contiguous_format
+    wide = torch.nn.Sequential(torch.nn.Conv2d(8, 8, 1, 2), torch.nn.Conv2d(4, 8, 3, 2))
+    assert _layout(wide) == torch.channels_last
