@@ -21,7 +21,7 @@ _MOST_BYTES = 1 << 20
 _MODE = re.compile(r"pmode:(\d+)")
 _MODE_NAME = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
 # How the GPUs of Xavier, Orin and Thor are called among the devices that change their clock.
-_GPU = re.compile(r"gpu|gv11b|ga10b")
+GPU_DEVICE = re.compile(r"gpu|gv11b|ga10b")
 _NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 # Thermal zones that nothing is connected to show other values.
 _LEAST_C, _MOST_C = -40.0, 150.0
@@ -116,7 +116,7 @@ def _gpu_names(root: Path) -> list[str]:
 def _gpu_devices(root: Path) -> list[Path]:
     """Returns the kernel's folders of the GPUs whose clock it scales, as on a Jetson."""
     devices = sorted((root / "sys/class/devfreq").glob("*"))
-    return [device for device in devices if _GPU.search(device.name)]
+    return [device for device in devices if GPU_DEVICE.search(device.name)]
 
 
 def _jetson_mode(root: Path) -> str:

@@ -7,7 +7,6 @@ newer GPUs count; a Jetson's NVML starts and then has nothing to tell.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MeterError, MeterUnavailableError, choices_text, install_text
@@ -36,10 +35,7 @@ class _NvmlMeter:
 
     def __init__(self, name: str, library: Any, handle: Any, clock: Clock) -> None:
         self.name = name
-        self.covers = (
-            f"the GPU board {_text(library.nvmlDeviceGetName(handle))}"
-            f" ({_bus_id(library, handle)})"
-        )
+        self.covers = f"the GPU board {device_name(library, handle)}"
         self._library = library
         self._handle = handle
         self._clock = clock
@@ -57,81 +53,46 @@ class _NvmlMeter:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            _shut_down(self._library)
+            shut_down(self._library)
 
 
 def open_kind(argument: str, clock: Clock, system: Path) -> Meter:
     """Returns the meter of a GPU by its PCI bus id, or of the only one where that is empty."""
-    library = _started()
+    library = started()
     try:
         handle = _device(library, argument)
         name = f"nvml:{argument}" if argument else "nvml"
         meter = _NvmlMeter(name, library, handle, clock)
         _check_counter(library, handle, meter.covers)
     except library.NVMLError as cause:
-        _shut_down(library)
+        shut_down(library)
         raise MeterError(f"NVML does not answer: {cause}.") from cause
     except MeterError:
-        _shut_down(library)
+        shut_down(library)
         raise
     return meter
 
 
 def specs(system: Path) -> tuple[str, ...]:
     """Returns each GPU by its PCI bus id."""
-    library = _started()
+    library = started()
     try:
         ids = _bus_ids(library)
     except library.NVMLError as cause:
         raise MeterError(f"NVML does not answer: {cause}.") from cause
     finally:
-        _shut_down(library)
+        shut_down(library)
     if not ids:
         raise MeterUnavailableError(_NO_GPU)
     return tuple(f"nvml:{found}" for found in ids)
 
 
-@dataclass(frozen=True, slots=True)
-class PowerLimit:
-    """What a GPU's power is limited to, in W, and what it may be limited to."""
-
-    gpu: str
-    now_w: float
-    least_w: float
-    most_w: float
-
-    @property
-    def reach(self) -> str:
-        """What it may be limited to, in words."""
-        return f"{self.least_w:g} to {self.most_w:g} W"
-
-
-def power_limits() -> tuple[PowerLimit, ...]:
-    """Returns the limit of each GPU that has one.
+def started() -> Any:
+    """Returns the binding with NVML started, for ``shut_down`` to end.
 
     Raises:
-        MeterError: NVML cannot be asked.
+        MeterUnavailableError: There is no binding, or no driver.
     """
-    library, found = _started(), []
-    try:
-        for handle in map(library.nvmlDeviceGetHandleByIndex, _indices(library)):
-            name = f"{_text(library.nvmlDeviceGetName(handle))} ({_bus_id(library, handle)})"
-            try:
-                now_mw = library.nvmlDeviceGetPowerManagementLimit(handle)
-                ends_mw = library.nvmlDeviceGetPowerManagementLimitConstraints(handle)
-            except library.NVMLError as cause:
-                if cause.value != library.NVML_ERROR_NOT_SUPPORTED:
-                    raise
-                continue
-            found.append(PowerLimit(name, now_mw / 1e3, *(mw / 1e3 for mw in ends_mw)))
-    except library.NVMLError as cause:
-        raise MeterError(f"NVML does not answer: {cause}.") from cause
-    finally:
-        _shut_down(library)
-    return tuple(found)
-
-
-def _started() -> Any:
     try:
         library: Any = importlib.import_module("pynvml")
     except ModuleNotFoundError as cause:
@@ -186,15 +147,24 @@ def _check_counter(library: Any, handle: Any, covers: str) -> None:
 
 
 def _bus_ids(library: Any) -> list[str]:
-    handles = map(library.nvmlDeviceGetHandleByIndex, _indices(library))
-    return [_bus_id(library, handle) for handle in handles]
+    return [bus_id(library, handle) for handle in handles(library)]
 
 
-def _indices(library: Any) -> range:
-    return range(library.nvmlDeviceGetCount())
+def handles(library: Any) -> list[Any]:
+    """Returns the binding's handles of all GPUs."""
+    return [
+        library.nvmlDeviceGetHandleByIndex(index)
+        for index in range(library.nvmlDeviceGetCount())
+    ]
 
 
-def _bus_id(library: Any, handle: Any) -> str:
+def device_name(library: Any, handle: Any) -> str:
+    """Returns what the driver calls a GPU, and its PCI bus id."""
+    return f"{_text(library.nvmlDeviceGetName(handle))} ({bus_id(library, handle)})"
+
+
+def bus_id(library: Any, handle: Any) -> str:
+    """Returns where a GPU is on the PCI bus."""
     return _text(library.nvmlDeviceGetPciInfo(handle).busId)
 
 
@@ -203,7 +173,8 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _shut_down(library: Any) -> None:
+def shut_down(library: Any) -> None:
+    """Ends what ``started`` began."""
     try:
         library.nvmlShutdown()
     except library.NVMLError:

@@ -19,7 +19,7 @@ import pytest
 from tests.doubles.pynvml import FakeNvml, NVMLError
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "runtime/meters/nvml.py"
+SOURCES = [ROOT / "runtime/meters/nvml.py", ROOT / "runtime/modes/gpus.py"]
 READ = """
 import sys
 from skipc.runtime import SkipcError, open_meter
@@ -33,10 +33,10 @@ except SkipcError as error:
 
 
 def used_names() -> set[str]:
-    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     return {
         node.attr
-        for node in ast.walk(tree)
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
         and getattr(node.value, "id", getattr(node.value, "attr", ""))
         in ("library", "_library")

@@ -22,8 +22,11 @@ class CountingGpu:
         bus_id: Its PCI bus id.
         energy_mj: What its counter shows.
         name: What the driver calls it.
-        fault: The error code that its counter and its limit answer with, 0 for none.
+        fault: The error code that its counter and its limits answer with, 0 for none.
         limit_mw: What its power is limited to.
+        least_mw: The least that its driver limits it to, whatever is asked for.
+        may_set: Whether this user may set its limits.
+        locked_mhz: What its clock is locked to, 0 for nothing.
     """
 
     bus_id: str = "00000000:01:00.0"
@@ -31,6 +34,9 @@ class CountingGpu:
     name: str = "Fake GPU"
     fault: int = 0
     limit_mw: int = 220_000
+    least_mw: int = 0
+    may_set: bool = True
+    locked_mhz: int = 0
 
 
 class NVMLError(Exception):
@@ -40,6 +46,7 @@ class NVMLError(Exception):
         1: "Uninitialized",
         2: "Invalid Argument",
         3: "Not Supported",
+        4: "Insufficient Permissions",
         6: "Not Found",
         9: "Driver Not Loaded",
         12: "NVML Shared Library Not Found",
@@ -60,7 +67,9 @@ class FakeNvml(ModuleType):
     NVMLError = NVMLError
     NVML_ERROR_INVALID_ARGUMENT = 2
     NVML_ERROR_NOT_SUPPORTED = 3
+    NVML_ERROR_NO_PERMISSION = 4
     NVML_ERROR_NOT_FOUND = 6
+    NVML_CLOCK_GRAPHICS = 0
 
     def __init__(self, *gpus: CountingGpu, start_fault: int = 0) -> None:
         super().__init__("pynvml")
@@ -101,24 +110,52 @@ class FakeNvml(ModuleType):
         return SimpleNamespace(busId=handle.bus_id)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: CountingGpu) -> int:
-        self._check()
-        if handle.fault:
-            raise NVMLError(handle.fault)
+        self._check(handle)
         return handle.energy_mj
 
     def nvmlDeviceGetPowerManagementLimit(self, handle: CountingGpu) -> int:
-        self._check()
-        if handle.fault:
-            raise NVMLError(handle.fault)
+        self._check(handle)
         return handle.limit_mw
 
     def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: CountingGpu) -> list[int]:
-        self._check()
+        self._check(handle)
         return [100_000, 250_000]
 
-    def _check(self) -> None:
+    def nvmlDeviceSetPowerManagementLimit(self, handle: CountingGpu, limit: int) -> None:
+        self._check(handle, setting=True)
+        handle.limit_mw = max(limit, handle.least_mw)
+
+    def nvmlDeviceGetSupportedMemoryClocks(self, handle: CountingGpu) -> list[int]:
+        self._check(handle)
+        return [2000, 800]
+
+    def nvmlDeviceGetSupportedGraphicsClocks(
+        self, handle: CountingGpu, memoryClockMHz: int
+    ) -> list[int]:
+        self._check(handle)
+        return [1500, 1200, 300] if memoryClockMHz == 2000 else [300]
+
+    def nvmlDeviceSetGpuLockedClocks(
+        self, handle: CountingGpu, minGpuClockMHz: int, maxGpuClockMHz: int
+    ) -> None:
+        self._check(handle, setting=True)
+        handle.locked_mhz = maxGpuClockMHz
+
+    def nvmlDeviceResetGpuLockedClocks(self, handle: CountingGpu) -> None:
+        self._check(handle, setting=True)
+        handle.locked_mhz = 0
+
+    def nvmlDeviceGetClockInfo(self, handle: CountingGpu, type: int) -> int:  # noqa: A002
+        self._check(handle)
+        return handle.locked_mhz or 1500
+
+    def _check(self, gpu: CountingGpu | None = None, setting: bool = False) -> None:
         if self.users <= 0:
             raise NVMLError(1)
+        if gpu is not None and gpu.fault:
+            raise NVMLError(gpu.fault)
+        if gpu is not None and setting and not gpu.may_set:
+            raise NVMLError(self.NVML_ERROR_NO_PERMISSION)
 
 
 @contextmanager

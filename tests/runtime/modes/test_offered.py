@@ -10,71 +10,10 @@ import pytest
 from skipc.runtime.modes import Offer, offered
 from tests.command_line import mistake, skipc
 from tests.doubles.pynvml import CountingGpu, fake_nvml
+from tests.mode_trees import CPUFREQ, RAPL, jetson, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-NVPMODEL = """
-# comment
-< PARAM TYPE=FILE NAME=CPU_ONLINE >
-CORE_0 /sys/devices/system/cpu/cpu0/online
-< PARAM TYPE=CLOCK NAME=GPU >
-MAX_FREQ /sys/devices/17000000.gpu/devfreq/17000000.gpu/max_freq
-< POWER_MODEL ID=0 NAME=MAXN >
-CPU_ONLINE CORE_0 1
-CPU_ONLINE CORE_1 1
-TPC_POWER_GATING TPC_PG_MASK 0
-CPU_A78_0 MIN_FREQ 0
-CPU_A78_0 MAX_FREQ -1
-GPU MAX_FREQ -1
-EMC MAX_FREQ 0
-# POWER_MODEL that is none
-< POWER_MODEL ID=1 NAME=MODE_15W >
-CPU_ONLINE CORE_0 1
-CPU_ONLINE CORE_1 0
-TPC_POWER_GATING TPC_PG_MASK 240
-CPU_A78_0 MAX_FREQ 1113600
-CPU_A78_1 MAX_FREQ 1113600
-GPU MAX_FREQ 420750000
-< POWER_MODEL ID=2 NAME=MODE_30W >
-CPU_ONLINE CORE_0 1
-TPC_POWER_GATING TPC_PG_MASK 240
-CPU_A78_0 MAX_FREQ 1728000
-GPU MAX_FREQ 624750000
-EMC MAX_FREQ 3199000000
-< POWER_MODEL ID=nonsense NAME=BROKEN >
-GPU MAX_FREQ 1
-< PM_CONFIG DEFAULT=2 >
-"""
-CPUFREQ = {
-    "scaling_max_freq": "1728000",
-    "cpuinfo_min_freq": "115200",
-    "cpuinfo_max_freq": "2201600",
-    "scaling_governor": "schedutil",
-    "scaling_available_governors": "performance schedutil",
-    "related_cpus": "0 1 2 3",
-}
-RAPL = {
-    "name": "package-0",
-    "constraint_0_name": "long_term",
-    "constraint_0_power_limit_uw": "45000000",
-    "constraint_0_max_power_uw": "65000000",
-    "constraint_1_power_limit_uw": "90500000",
-}
-
-
-def tree(root: Path, folder: str, files: dict[str, str]) -> Path:
-    place = root / folder
-    place.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (place / name).write_text(f"{text}\n")
-    return place
-
-
-def jetson(root: Path, status: str = "pmode:0001 fmode:quiet") -> Path:
-    tree(root, "etc", {"nvpmodel.conf": NVPMODEL})
-    tree(root, "var/lib/nvpmodel", {"status": status})
-    return root
 
 
 def test_modes_of_a_jetson_say_which_need_a_reboot(tmp_path: Path) -> None:
@@ -82,15 +21,15 @@ def test_modes_of_a_jetson_say_which_need_a_reboot(tmp_path: Path) -> None:
         Offer(
             *("nvpmodel", "MAXN", ""),
             "2 CPUs, CPU uncapped, GPU uncapped, memory to 0 MHz",
-            "root and a reboot",
+            *("a reboot", "MAXN"),
         ),
         Offer(
             *("nvpmodel", "MODE_15W", "in force"),
-            *("1 CPUs, CPU to 1114 MHz, GPU to 421 MHz", "root"),
+            *("1 CPUs, CPU to 1114 MHz, GPU to 421 MHz", "", "MODE_15W"),
         ),
         Offer(
             *("nvpmodel", "MODE_30W", ""),
-            *("1 CPUs, CPU to 1728 MHz, GPU to 625 MHz, memory to 3199 MHz", "root"),
+            *("1 CPUs, CPU to 1728 MHz, GPU to 625 MHz, memory to 3199 MHz", "", "MODE_30W"),
         ),
     )
 
@@ -98,9 +37,7 @@ def test_modes_of_a_jetson_say_which_need_a_reboot(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["pmode:0009", "", "gibberish"])
 def test_where_the_mode_is_not_told_nothing_is_assumed(tmp_path: Path, status: str) -> None:
     found = offered(jetson(tmp_path, status))
-    assert [(each.now, each.needs) for each in found] == [
-        ("not told", "root and a reboot")
-    ] * 3
+    assert [(each.now, each.needs) for each in found] == [("not told", "a reboot")] * 3
 
 
 def test_clocks_profiles_and_limits_are_read(tmp_path: Path) -> None:
@@ -143,9 +80,14 @@ def test_limits_of_gpus_are_asked_of_nvml(
 ) -> None:
     without = CountingGpu(bus_id="00000000:02:00.0", fault=3)
     with fake_nvml(monkeypatch, CountingGpu(), without):
+        gpu = "Fake GPU (00000000:01:00.0)"  # of two a mode names neither
         assert offered(tmp_path) == (
-            Offer("nvml", "Fake GPU (00000000:01:00.0)", "220 W", "100 to 250 W", "root"),
+            Offer("nvml", gpu, "220 W", "100 to 250 W", "root"),
+            Offer("nvml", gpu, "not told", "300 to 1500 MHz", "root"),
         )
+    with fake_nvml(monkeypatch, CountingGpu()):
+        found = [each.mode for each in offered(tmp_path)]
+        assert found == ["nvml:220W", "nvml:1500MHz"]
     with fake_nvml(monkeypatch, CountingGpu(fault=15)):
         assert offered(tmp_path) == ()
 
@@ -159,7 +101,7 @@ def test_an_empty_machine_offers_nothing_and_the_command_says_so(
     monkeypatch.setattr("skipc.runtime.modes.offered", lambda: offered(jetson(tmp_path)))
     shown = skipc("targets", "--modes").out
     assert "MODE_30W" in shown
-    assert "root and a reboot" in shown
+    assert "a reboot" in shown
     assert skipc("targets", "--modes", "--json").json()[1]["now"] == "in force"
 
 
