@@ -60,12 +60,14 @@ def skipc(*arguments: object, columns: int | None = None) -> Ended:
     return _ended(main, ["skipc", *map(str, arguments)], columns)
 
 
-def stopped(number: int, at: str, *arguments: object) -> Ended:
+def stopped(
+    number: int, at: str, *arguments: object, program: Callable[[], None] = main
+) -> Ended:
     """Runs the command in this process, to which a signal comes once it tells ``at``."""
     # Whoever runs the tests in the background has them ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return _ended(main, ["skipc", *map(str, arguments)], None, _Stopping(number, at))
+        return _ended(program, ["skipc", *map(str, arguments)], None, _Stopping(number, at))
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -88,6 +88,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "budgets",
         "disturbed",
         "kept decisions",
+        "modes put back",
         "trtbench",
         "early exits",
         "clutter policies",

@@ -12,6 +12,7 @@ from skipc.tools.views.profile import (
     print_modes,
     print_profile,
     print_profiles,
+    print_restored,
 )
 
 
@@ -21,8 +22,16 @@ from skipc.tools.views.profile import (
 @click.option(
     "--modes", "listing_modes", is_flag=True, help="List this machine's power modes."
 )
+@click.option(
+    "--restore",
+    "restoring",
+    is_flag=True,
+    help="With --modes: put back the power mode that a killed process changed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(target: str | None, detecting: bool, listing_modes: bool, as_json: bool) -> None:
+def command(
+    target: str | None, detecting: bool, listing_modes: bool, restoring: bool, as_json: bool
+) -> None:
     """List the targets, and whether their engines can be built on this machine.
 
     With TARGET, a name or the path of a .toml file, show all that is known of that one.
@@ -30,7 +39,13 @@ def command(target: str | None, detecting: bool, listing_modes: bool, as_json: b
     from skipc.compiler.targets import unavailable_reason
     from skipc.profiles import load_profile, profile_names
     from skipc.profiles.detect import detect
+    from skipc.runtime.modes import restore_modes
 
+    if restoring:
+        if not listing_modes or as_json:
+            raise click.UsageError("--restore: write skipc targets --modes --restore.")
+        print_restored(restore_modes(), console())
+        return
     if listing_modes:
         _list_modes("--detect" if detecting else target, as_json)
         return

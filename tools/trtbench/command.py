@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -21,6 +22,7 @@ from skipc.tools.trtbench.compare import compare
 from skipc.tools.trtbench.latency import percent_of
 from skipc.tools.trtbench.loop import MOST_ROUNDS, Stop
 from skipc.tools.trtbench.measuring import measure, open_bundle
+from skipc.tools.trtbench.modes import measure_in_modes
 from skipc.tools.trtbench.output import (
     STDOUT,
     check_places,
@@ -174,6 +176,10 @@ class Asked:
     update: bool = _option(
         "--update", "Write the results into BUNDLE as this device's table, which the governor"
         " uses.", is_flag=True)
+    modes: tuple[str, ...] = _option(
+        "--modes", "With --update: measure in each of these power modes, e.g. 15W,30W, and put"
+        " back what was; see `skipc targets --modes`.", (), metavar="NAMES",
+        callback=lambda c, p, text: tuple(map(str.strip, text.split(","))) if text else ())
     as_json: Path | None = _option(
         "--json", "Write everything here as JSON; - is standard output, and the tables go to"
         " standard error.", type=PATH)
@@ -253,6 +259,9 @@ def command(context: click.Context, /, **given: Any) -> int:
         raise click.UsageError("name a bundle: trtbench BUNDLE, or --compare OLD NEW.")
     _check(context, asked)
     bundle = Bundle.open(asked.bundle)
+    if asked.modes:
+        measure_in_modes(asked.modes, asked, partial(_opened, bundle, asked), console())
+        return 0
     with progress() as step:
         found, engines = benchmark(bundle, asked, step)
     out = console(stderr=asked.as_json == STDOUT)
@@ -276,6 +285,13 @@ def benchmark(bundle: Bundle, asked: Asked, step: Steps) -> tuple[Benchmark, Eng
         SkipcError: What was asked for does not fit the bundle, or cannot be measured here.
         click.UsageError: The table that ``--update`` asks for would not stand for a call.
     """
+    opened = _opened(bundle, asked, step)
+    with closing(opened.backend):
+        return measure(opened, asked, step), opened.engines
+
+
+def _opened(bundle: Bundle, asked: Asked, step: Steps) -> OpenBundle:
+    """Opens what is measured, and checks that all that was asked for fits it."""
     names = _chosen(bundle, asked.configurations)
     target = None if asked.target is None else target_name(bundle, asked.target)
     cases = cases_from(bundle, asked.inputs, asked.shapes)
@@ -289,9 +305,11 @@ def benchmark(bundle: Bundle, asked: Asked, step: Steps) -> tuple[Benchmark, Eng
 
     step("opening the engines")
     opened = with_fresh_engines(bundle.path, rebuilt, step, open_now)
-    with closing(opened.backend):
+    with ExitStack() as stack:
+        stack.callback(opened.backend.close)
         _check_backend(asked, opened)
-        return measure(opened, asked, step), opened.engines
+        stack.pop_all()
+    return opened
 
 
 def _compare(context: click.Context, asked: Asked, files: tuple[Path, Path]) -> int:
@@ -342,6 +360,11 @@ def _check(context: click.Context, asked: Asked) -> None:
         ),
         f"--meter {asked.meter}: the target 'null' runs nothing whose energy could be"
         " measured.": metered and asked.target == NULL_TARGET,
+        "--modes: only with --update, whose tables are by mode.": asked.modes
+        and not asked.update,
+        "--modes measures once in each mode, and --json, --exportTimes, --dumpProfile and"
+        " --exportProfile are of one measurement. Leave them or it out.": asked.modes
+        and (asked.as_json or asked.times or asked.layers),
         f"{not_with} --timeDeserialize: it ends after the first calls. Leave one of them"
         " out.": several and asked.loading_only,
         f"{not_with} --meter: energy is measured of one call at a time. Leave one of them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,8 +15,9 @@ import numpy as np
 from skipc.compiler.bundle.files import write_json
 from skipc.runtime.bundle.contained import inside
 from skipc.runtime.bundle.device import Device
-from skipc.runtime.bundle.measured import FOLDER, MeasuredTable, Row, table_key
+from skipc.runtime.bundle.measured import FOLDER, MeasuredTable, Row, find_table, table_key
 from skipc.runtime.bundle.records import written
+from skipc.runtime.errors import BundleError
 from skipc.tools.console import facts, plural, print_json, size_text, table
 from skipc.tools.options import check_place
 from skipc.tools.trtbench.compare import doubts
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from skipc.runtime import Bundle
     from skipc.runtime.bundle.engines import EngineSet
+    from skipc.runtime.bundle.measured import MeasuredMode
     from skipc.tools.trtbench.command import Asked
     from skipc.tools.trtbench.compare import Change, Comparison
     from skipc.tools.trtbench.latency import RatioInterval, Times
@@ -400,11 +403,14 @@ def profile_document(profile: Profile) -> list[dict[str, object]]:
     return [{"count": len(next(iter(profile.values())))}, *layers]
 
 
-def write_table(bundle: Bundle, engines: EngineSet, found: Benchmark) -> str:
+def write_table(
+    bundle: Bundle, engines: EngineSet, found: Benchmark, mode: MeasuredMode | None = None
+) -> str:
     """Writes what was found as the device's table, and returns what is said of it.
 
     Energies are taken where a meter measured them, not where they are estimated. The table of
-    the same device, engines and threads is replaced.
+    the same device, engines and threads is replaced; without a ``mode`` of its own this one
+    is of the mode that the other was, in which the device still is.
 
     Raises:
         IntegrityError: Its place lies outside of the bundle.
@@ -428,13 +434,16 @@ def write_table(bundle: Bundle, engines: EngineSet, found: Benchmark) -> str:
         )
     key = table_key(bundle, engines, Device(regime.device, regime.power_mode), regime.threads)
     meter = "" if regime.meter is None or estimated else regime.meter.name
-    made = MeasuredTable(key, regime.created_utc, regime.versions, meter, tuple(rows))
+    with suppress(BundleError):  # a damaged one says nothing
+        replaced = find_table(bundle, key)
+        mode = mode or (replaced.mode if replaced else None)
+    made = MeasuredTable(key, regime.created_utc, regime.versions, meter, tuple(rows), mode)
     inside(bundle.path, FOLDER).mkdir(exist_ok=True)
     path = inside(bundle.path, key.path())
     write_json(path, written(made))
-    mode = f", {regime.power_mode}" if regime.power_mode else ""
+    told = f", {regime.power_mode}" if regime.power_mode else ""
     left_out = " Energies are left out: they were estimated." if estimated else ""
     return (
         f"Written: {path}. With {plural(regime.threads, 'thread')} on this device"
-        f" ({regime.device}{mode}) AdaptiveEngine starts from these latencies.{left_out}"
+        f" ({regime.device}{told}) AdaptiveEngine starts from these latencies.{left_out}"
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from skipc.profiles import Board, Number, Profile, Software
     from skipc.profiles.detect import Detected
-    from skipc.runtime.modes import Offer
+    from skipc.runtime.modes import Before, Offer
     from skipc.tools.console import Rows
 
 _UNITS = {"memory_gb": ("memory", "GB"), "bandwidth_gb_s": ("bandwidth", "GB/s")}
@@ -67,11 +67,24 @@ def print_modes(found: Sequence[Offer], out: Console) -> None:
     if not found:
         out.print("This system shows nothing that caps power or clocks (docs/modes.md).")
         return
-    rows = table("kind", "name", "now", "choices", "needs")
+    rows = table("kind", "name", "now", "choices", "needs", "as a mode")
     for each in found:
         cells = each.kind, each.name, each.now or "-", each.choices or "-"
-        rows.add_row(*cells, each.needs or "nothing")
+        rows.add_row(*cells, each.needs or "nothing", each.mode or "-")
     out.print(rows)
+
+
+def print_restored(left: Before | None, out: Console) -> None:
+    """Prints what was put back of what a process left."""
+    if left is None:
+        out.print("No power mode was left changed.")
+        return
+    settings = left.settings.items()
+    told = [f"{kind} {name} {value}" for kind, one in settings for name, value in one.items()]
+    out.print(
+        f"Put back what was in force before the process {left.pid}: {', '.join(told)}.",
+        soft_wrap=True,
+    )
 
 
 def _detection(profile: Profile) -> str:

@@ -7,6 +7,7 @@ import platform
 import signal
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from skipc.runtime import modes
 from skipc.runtime.backends.onnxruntime import devices
 from tests.command_line import Ended, hide_tests, started
 from tests.doubles.gpu import fake_gpu
+from tests.mode_trees import contents, orin_nano
 from tests.ssh_server import running_server
 
 if TYPE_CHECKING:
@@ -98,6 +101,21 @@ def own_code_alone(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[N
     """What is imported beside the page's code are no tests."""
     hide_tests(page.patch)
     yield
+
+
+@contextmanager
+def board_of_modes(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """A board that is a folder stands for this machine's power modes."""
+    board = orin_nano(page.patch, folders.mktemp("modes"))
+    before = contents(board)
+    guard = folders.mktemp("state") / "skipc"
+    for name in ("open_modes", "restore_modes"):
+        here = partial(getattr(modes, name), root=board, guard=guard)
+        page.patch.setattr(modes, name, here)
+    page.patch.setattr(modes, "offered", partial(modes.offered, board))
+    page.patch.setattr("skipc.tools.trtbench.modes.open_modes", modes.open_modes)
+    yield
+    assert contents(board) == before
 
 
 @contextmanager
@@ -238,7 +256,9 @@ SETTINGS: dict[str, Setting] = {
     "jetson.md": Setting(NETWORK, at={"2. On the Jetson: install, once": jetson}, exact=True),
     "limits.md": Setting(),
     "meters.md": Setting(exact=True),
-    "modes.md": Setting(BUNDLE, also={"trtbench": ("--duration", "0.1")}),
+    "modes.md": Setting(
+        BUNDLE, {"": board_of_modes}, also={"trtbench": ("--duration", "0.1")}
+    ),
     "norms.md": Setting(),
     "precision.md": Setting(NETWORK),
     "profiles.md": Setting(NETWORK),

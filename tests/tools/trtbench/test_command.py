@@ -218,6 +218,15 @@ MISTAKES = {
     ),
     "no calls": (("ckpt.skipc", "--timeDeserialize", "--noCudaGraph"), "first calls"),
     "not its own": (("ckpt.skipc", "--update", "--noCudaGraph"), "Leave out --noCudaGraph"),
+    "modes": (("ckpt.skipc", "--modes=15W"), "--modes: only with --update"),
+    "modes of one": (
+        ("ckpt.skipc", "--update", "--modes=15W", "--json=x"),
+        "once in each mode",
+    ),
+    "no such mode": (
+        ("ckpt.skipc", "--update", "--modes=cpufrq:1MHz"),
+        "Did you mean 'cpufreq'",
+    ),
     "compare graph": (("--compare", "a", "b", "--noCudaGraph"), "Leave out --noCudaGraph"),
     "compare one": (("--compare", "a.json"), "--compare"),
     "compare more": (("ckpt.skipc", "--compare", "a", "b"), "Leave out BUNDLE"),
