@@ -28,7 +28,6 @@ from skipc.compiler.select.running import run_on
 from skipc.compiler.select.searches import find_search
 from skipc.compiler.select.space import Space
 from skipc.compiler.select.writing import recorded
-from skipc.compiler.targets.options import Int8Form
 from skipc.runtime.bundle.tensors import TensorSpec
 from tests.compiler.select.test_second_axis import Silent, net
 from tests.exports import ExportedOnce
@@ -68,7 +67,8 @@ def test_what_is_scored_in_int8_is_what_is_built(
     assert network.batch is None
     cases = calibration_cases(reestimate, network.inputs, ())
     norms = opened.norms({"a": both})
-    own = replace(network, calibration=Calibration(cases, Int8Form()))
+    assert network.calibration is not None  # in the form that this machine computes exactly
+    own = replace(network, calibration=Calibration(cases, network.calibration.form))
     family = replace(opened.family, network=own).with_norms(norms)
     built = family.subnet(family.decoded(both), "a").network
     assert built.exact is not None
