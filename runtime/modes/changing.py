@@ -87,7 +87,12 @@ def open_modes(
     folder = guard or guard_folder()
     with ExitStack() as stack:
         known = _opened(root, None, stack)
-        modes = dict(_mode(word, known) for word in names)
+        modes: dict[str, Settings] = {}
+        for text in names:
+            name, settings = _mode(text, known)
+            if name in modes:
+                raise ModeError(f"modes: {name!r} is named twice. Leave one of them out.")
+            modes[name] = settings
         _check_alike(modes)
     with ExitStack() as stack:
         kept = Guard(folder)

@@ -110,6 +110,7 @@ def test_each_kind_is_named_and_set(
         ),
         (("powercap:15W", "cpufreq:1000MHz"), "do not set the same"),
         (("cpufreq:1000MHz+cpufreq:1400MHz",), "sets cpufreq twice"),
+        (("devfreq:625MHz", "devfreq:624.75MHz"), "'devfreq:624.75MHz' is named twice"),
     ],
 )
 def test_names_that_are_none_are_told(
