@@ -14,7 +14,7 @@ from __future__ import annotations
 from .adaptive import AdaptiveEngine
 from .bundle.folder import Bundle
 from .bundle.tensors import Dimension, TensorSpec
-from .call.record import CallRecord
+from .call.record import CallRecord, ModeStats
 from .call.stats import ConfigurationStats, EngineStats
 from .clock import Clock, FakeClock, SystemClock
 from .errors import (
@@ -64,6 +64,7 @@ __all__ = [
     "MeterError",
     "MeterUnavailableError",
     "ModeError",
+    "ModeStats",
     "OperatingPoint",
     "Reading",
     "Sampler",

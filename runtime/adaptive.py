@@ -12,6 +12,7 @@ from .call.arrays import InputChecker, OutputChecker
 from .call.chain import runs_of
 from .call.controller import Controller
 from .call.drawn import DrawingChecker
+from .call.in_modes import ControllerInModes
 from .call.lifetime import InFlight, start_watchdog
 from .call.metering import Metering
 from .call.open_engine import OpenEngine
@@ -22,6 +23,7 @@ from .call.stats import engine_stats
 from .clock import SystemClock
 from .governor import first_state
 from .governor.budget import checked_budget
+from .governor.modes import first_modes
 from .governor.sizes import CallSizes
 from .load.opening import (
     Family,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from .backends import Backend
     from .bundle.prologue import Draw
     from .bundle.tensors import Dimension, TensorSpec
+    from .call.mode_changer import Changer
     from .clock import Clock
     from .governor import OperatingPoint
     from .governor.budget import Budget
@@ -83,6 +86,8 @@ class AdaptiveEngine(OpenEngine):
         family: The graphs that the configurations run; None where each runs the one of its
             own name.
         draws: The inputs that are drawn for each call, where they are not given.
+        modes: Changes the device's power mode, in whose mode now the ``points`` are. It
+            belongs to the engine like the backend; None where nothing does.
 
     Raises:
         ChoiceError: There is no point, two have one name, or an option is not one of its
@@ -111,8 +116,11 @@ class AdaptiveEngine(OpenEngine):
         hang_ms: float | None = None,
         family: Family | None = None,
         draws: Sequence[Draw] = (),
+        modes: Changer | None = None,
     ) -> None:
         with ExitStack() as stack:
+            if modes is not None:
+                stack.callback(modes.close)
             if sampler is not None:
                 stack.callback(sampler.close)
             stack.callback(backend.close)
@@ -139,13 +147,20 @@ class AdaptiveEngine(OpenEngine):
             calls = InFlight()
             typical = [each.typical for each in dimensions]
             sizes = CallSizes(typical, points) if typical else None
-            control = Controller(
-                named, state, orders, calls, metering, loaded, now_ns(), sizes
-            )
+            parts = named, state, orders, calls, metering, loaded, now_ns(), sizes
+            mode_stats = None
+            if modes is None:
+                control = Controller(*parts)
+            else:
+                first = first_modes(modes.modes, modes.now, sampler is not None, watts)
+                control = in_modes = ControllerInModes(modes.modes, first, *parts)
+                modes.serve(in_modes, now_ns)
+                mode_stats = in_modes.mode_stats
             start_watchdog(limit_ms, now_ns, calls, stack)
             locks = control.lock, held.lock
             runner = Runner(runs(), control, outputs, calls, locks, now_ns)
-            stats = partial(engine_stats, control, orders, backend, backend.sharing(), held)
+            sharing = backend.sharing()
+            stats = partial(engine_stats, control, orders, backend, sharing, held, mode_stats)
             additions = Additions(family.switchable, held.runs, control, orders, runner)
             resources = stack.pop_all()
         shown = family.certificates

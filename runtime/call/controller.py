@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 from ..clock import Elapsed
 from ..governor import (
@@ -25,10 +25,18 @@ from ..governor.keeping import Keeper
 from ..governor.latency import log_factor, stages_ms, typical_ms
 from .health import Health
 from .readiness import choose
-from .record import PLAIN, BegunCall, CallRecord, EndedCall, Tally, Way, failure_text
+from .record import (
+    PLAIN,
+    BegunCall,
+    CallRecord,
+    EndedCall,
+    Tally,
+    Way,
+    failure_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..governor import Decision, OperatingPoint, State
     from ..governor.budget import Budget
@@ -47,7 +55,6 @@ _LEFT_OUT = (
 _FEW = 32
 
 
-@final
 class Controller:
     """Decides for each call, and learns from it.
 
@@ -75,7 +82,7 @@ class Controller:
         self._readiness, self.sizes = readiness, sizes
         self._typical = () if sizes is None else sizes.typical
         self._keeper = Keeper()
-        self._choose = decide if readiness is None else partial(choose, readiness=readiness)
+        self._choose = _choosing(readiness)
         self._elapsed = Elapsed(opened_ns)
         self._idle_since_s = 0.0
         self.tally = Tally(points)
@@ -298,6 +305,10 @@ class Controller:
         """The call that finished last; None before the first."""
         ended = self.tally.ended
         return ended[-1].record(self.points) if ended else None
+
+
+def _choosing(readiness: Readiness | None) -> Callable[..., Decision]:
+    return decide if readiness is None else partial(choose, readiness=readiness)
 
 
 def _stopping(call: BegunCall, point: OperatingPoint, latency: LatencyEstimate) -> BegunCall:

@@ -65,6 +65,10 @@ class Health:
         self.bad = {**self.bad, configuration: failure}
         return True
 
+    def measured(self, points: Sequence[OperatingPoint]) -> None:
+        """Takes what else was measured of the same configurations."""
+        self._points = points
+
     def add(self, point: OperatingPoint) -> None:
         """Takes one more configuration, which is trusted."""
         self._points = (*self._points, point)

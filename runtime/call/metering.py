@@ -93,6 +93,7 @@ class Metering:
         self._source = sampler
         self.estimated = sampler.meter.estimated
         """Whether nothing is measured: a power is taken for granted."""
+        self._changed = False
         self._least_mj = LEAST_RESOLUTIONS * sampler.meter.resolution_mj
         self._lost_s = max(LOST_PERIODS * sampler.meter.period_s, LOST_S)
         self._base: Reading | None = None
@@ -120,6 +121,13 @@ class Metering:
         """Takes note of how long nothing ran, which took ``idle_w``."""
         if idle_s > 0:
             self.charge(_IDLE, idle_s * idle_w * _MW_PER_W, (until_s - idle_s, until_s))
+
+    def changes(self) -> None:
+        """Takes note that calls take another energy from now on.
+
+        What this interval comes to says nothing about either.
+        """
+        self._changed = True
 
     def read(self, state: State, idle_s: float, now_s: float, now_ns: int) -> State:
         """Returns the state after what the meter says, if it says something new.
@@ -175,7 +183,9 @@ class Metering:
         self._usual_mw += gain * (power_mw - self._usual_mw)
         self._base = reading
         self.total_mj += energy_mj
-        return self._ended(energy_mj, self._moment_s(reading, now_s, now_ns))
+        learns, self._changed = not self._changed, False
+        moment_s = self._moment_s(reading, now_s, now_ns)
+        return self._ended(energy_mj if learns else None, moment_s)
 
     def _moment_s(self, reading: Reading | None, now_s: float, now_ns: int) -> float:
         """Returns when a reading was made, on the clock that calls are charged by."""

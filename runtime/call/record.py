@@ -157,6 +157,11 @@ class CallRecord:
         return self.decision.feasible
 
     @property
+    def mode(self) -> str:
+        """The power mode that it was decided for; empty where none is chosen."""
+        return self.decision.mode
+
+    @property
     def reason(self) -> str:
         """Why this configuration, as a sentence."""
         return self.decision.reason
@@ -171,6 +176,23 @@ class CallRecord:
         """Whether the call took no longer than it was allowed to."""
         limit_ms = self.limit_ms
         return limit_ms is None or self.latency_ms <= limit_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ModeStats:
+    """What became of the power modes since the engine was opened.
+
+    Attributes:
+        mode: The one in force.
+        changes: How often it changed.
+        mode_s: For how long each was in force, in seconds.
+        failure: Why the last change failed; empty if it did not.
+    """
+
+    mode: str
+    changes: int
+    mode_s: Mapping[str, float]
+    failure: str
 
 
 @final

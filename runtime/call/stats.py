@@ -10,12 +10,13 @@ from ..governor import OperatingPoint
 from ..governor.latency import predict_logs, predict_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..backends import Backend, Engine, Sharing
     from ..load.residency import Residency, ResidencyCounts
     from .controller import Controller
     from .orders import Orders
+    from .record import ModeStats
 
 
 _POINT_KEYS = [
@@ -66,6 +67,7 @@ class EngineStats:
         sharing: What the loaded engines share.
         residency: How often engines were loaded, had to leave, and were waited for.
         configurations: One entry per configuration, in the bundle's order.
+        modes: What became of the power modes; None where none is chosen.
     """
 
     backend: str
@@ -83,6 +85,7 @@ class EngineStats:
     sharing: Sharing
     residency: ResidencyCounts
     configurations: tuple[ConfigurationStats, ...]
+    modes: ModeStats | None = None
 
 
 def predicted_ms(
@@ -112,8 +115,12 @@ def engine_stats(
     backend: Backend,
     sharing: Sharing,
     residency: Residency[Engine],
+    modes: Callable[[], ModeStats] | None = None,
 ) -> EngineStats:
-    """Returns what an engine reports of itself: of its calls, and of what runs them."""
+    """Returns what an engine reports of itself: of its calls, and of what runs them.
+
+    ``modes`` tells what became of power modes; None where none is chosen.
+    """
     metering, tally, deviations = control.metering, control.tally, orders.budget.deviations
     with control.lock:
         state = control.state
@@ -143,4 +150,5 @@ def engine_stats(
             sharing=sharing,
             residency=residency.counts,
             configurations=configurations,
+            modes=None if modes is None else modes(),
         )

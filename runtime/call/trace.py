@@ -9,7 +9,7 @@ The first line says what the file is; each further line is one call. A reader ne
     {"time_s": 0.012, "configuration": "full", "stage": 0, "stopped_by": "end",
      "latency_ms": 8.1, "predicted_ms": 9.4, "feasible": true, "binding": "", "limit_ms": 12.0,
      "budget": {"latency_ms": 12.0, "quantile": 0.99}, "energy_mj": 80.0, "metered_mj": null,
-     "failure": "", "reason": "...", "route": ["full"], "units": {}}
+     "failure": "", "reason": "...", "route": ["full"], "units": {}, "mode": ""}
 
 Whoever writes it may be stopped within a line. A last line that has no end and is not whole is
 left out by the reader, which says so (``Trace.cut_short``).
@@ -87,6 +87,7 @@ class TracedCall:
     reason: Text
     route: tuple[str, ...] = ()
     units: Mapping[str, Annotated[float, AtLeast(0), AtMost(1)]] = field(default_factory=dict)
+    mode: Text = ""
 
 
 _CALL_KEYS = tuple(each.name for each in fields(TracedCall))

@@ -173,6 +173,35 @@ def turn(points: Sequence[OperatingPoint], state: State) -> Turn | None:
     return Turn(index, index, tightest.binding, tightest.limit, feasible)
 
 
+def long_run(points: Sequence[OperatingPoint], state: State) -> tuple[Mix, bool] | None:
+    """Returns the mix that the average budgets come to, and whether they are met by it.
+
+    What was saved of an average lately is spent within a few calls, and does not count; what
+    was saved of a battery does. Of several budgets the one counts that allows least. None as
+    for ``turn``.
+    """
+    account, energy = state.account, state.energy
+    if account is None or not energy.call_mj or not energy.scaled:
+        return None
+    ranks = [point.rank for point in points]
+    found: list[tuple[float, Mix, bool]] = []
+    settled = account._replace(energy_mj=0.0, power_mj=0.0)
+    for grant in _grants(points, settled, state):
+        paid_back_mj = grant.balance_mj / grant.calls
+        excesses_mj = [excess - paid_back_mj for excess in grant.excesses_mj]
+        mix = best_mix(excesses_mj, ranks)
+        if mix is None:
+            cheapest = min(range(len(ranks)), key=lambda i: (excesses_mj[i], -ranks[i]))
+            found.append((ranks[cheapest], Mix(cheapest, cheapest, 0.0), not grant.paced))
+        else:
+            mean = ranks[mix.low] + mix.share * (ranks[mix.high] - ranks[mix.low])
+            found.append((mean, mix, True))
+    if not found:
+        return None
+    _, mix, _ = min(found)
+    return mix, all(feasible for _, _, feasible in found)
+
+
 def _grants(
     points: Sequence[OperatingPoint], account: Account, state: State
 ) -> Sequence[_Grant]:

@@ -110,6 +110,7 @@ class Decision:
         loading: Whether an engine is loaded meanwhile, which the call waits for or runs
             beside: its latency then says nothing about the configuration.
         bias: What its router is moved to; None for where it is.
+        mode: The power mode that it was decided for; empty where none is chosen.
     """
 
     configuration: str
@@ -129,6 +130,7 @@ class Decision:
     note: str = ""
     loading: bool = False
     bias: float | None = None
+    mode: str = ""
 
     def times(self, factor: float) -> Decision:
         """Returns the decision of a call that takes so much longer than a typical one."""

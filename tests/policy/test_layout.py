@@ -92,7 +92,7 @@ RUNTIME_ORDER = {
     "modes": {"bundle", "meters"},
     "backends": {"bundle"},
     "load": {"backends", "bundle", "governor", "meters"},
-    "call": {"load", "backends", "bundle", "governor", "meters"},
+    "call": {"load", "backends", "bundle", "governor", "meters", "modes"},
 }
 BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 

@@ -89,6 +89,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "disturbed",
         "kept decisions",
         "modes put back",
+        "modes",
         "trtbench",
         "early exits",
         "clutter policies",

@@ -40,7 +40,7 @@ def test_the_list_as_json_has_what_the_table_has() -> None:
     listed = skipc("simulate", "--json").json()
     found = {one["scenario"]: one["duration_s"] for one in listed}
     assert found["thermal-throttling"] == 300
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 def test_a_scenario_is_replayed_and_traced(made: Path, short: Path, tmp_path: Path) -> None:
@@ -73,6 +73,22 @@ def test_early_exits_are_told(with_exits: Path, tmp_path: Path) -> None:
     assert sum(found["stage_shares"]) == pytest.approx(1)
     assert found["cut_calls"] == 0
     assert "answered at" in skipc(*args).out
+
+
+def test_power_modes_are_told(made: Path, tmp_path: Path) -> None:
+    board = tmp_path / "board.toml"
+    modes = '[[modes]]\nname = "30W"\n[[modes]]\nname = "10W"\nlatency = 1.5\npower = 0.3\n'
+    arrivals = '[arrivals]\nkind = "periodic"\nperiod = 3\n'
+    board.write_text(SHORT.replace("latency = 1.3", "latency = 1000") + modes + arrivals)
+    trace = tmp_path / "calls.jsonl"
+    args = ("simulate", made / "ckpt.skipc", "--scenario", board)
+    (found,) = skipc(*args, "--json").json()["scenarios"]
+    assert (found["modes"]["mode"], found["modes"]["changes"]) == ("10W", 1)
+    assert found["spent_mj"] > found["oracle_mj"] > 0
+    assert "the share of the time in 30W, 10W" in skipc(*args, "--trace", trace).out
+    told = skipc("trace", trace)
+    assert "of the calls, 1 change." in told.out
+    assert "Power modes: 10W " in told.out
 
 
 def test_a_budget_of_ones_own(made: Path, short: Path) -> None:

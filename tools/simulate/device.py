@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import mul
 from typing import TYPE_CHECKING, final
@@ -13,6 +13,7 @@ import numpy as np
 
 from skipc.runtime import Budget, FakeClock, Reading
 from skipc.runtime.errors import MeterError
+from skipc.tools.simulate.scenario import PowerMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,9 +59,26 @@ class TrueCosts:
         return float(self.shares(difficulty) @ self.upto_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class InMode:
+    """What the device is in one of its power modes, while nothing slows it.
+
+    Attributes:
+        mode: The mode; one without a name where the device has none.
+        of: What each configuration truly does.
+        idle_w: Power while nothing runs.
+    """
+
+    mode: PowerMode
+    of: Mapping[str, TrueCosts]
+    idle_w: float
+
+
 @final
 class SimulatedDevice:
     """A device as a scenario has it, for one family; it moves the clock as time passes.
+
+    In its first mode, if it has some, until ``change_mode``.
 
     ``stops`` are the shares of samples that each stage answers, of configurations that have
     several.
@@ -81,26 +99,29 @@ class SimulatedDevice:
         noise = scenario.noise
         off = np.exp(self._random.normal(0, noise.own, (2, len(points))))
         running_w = scenario.power.running_w
-        self.of: dict[str, TrueCosts] = {}
-        """What each configuration truly does."""
+        of: dict[str, TrueCosts] = {}
         for point, ms_off, mj_off in zip(points, *off.tolist(), strict=True):
             name, usual_ms = point.configuration, point.upto_ms or (point.p50_ms,)
             shares = (stops or {})[name] if point.upto_ms else (1.0,)
             mj_per_ms = running_w
             if point.energy_mj:
                 mj_per_ms = point.energy_mj / sum(map(mul, shares, usual_ms))
-            self.of[name] = TrueCosts(
+            of[name] = TrueCosts(
                 tuple(ms * ms_off for ms in usual_ms),
                 (*itertools.accumulate(shares[:-1]), 1.0),
                 mj_per_ms * mj_off / ms_off,
             )
-        best = self.of[most_accurate(points).configuration]
+        best = of[most_accurate(points).configuration]
         self.full_ms = best.upto_ms[-1]
         """Median latency of the most accurate configuration, all stages."""
         self.full_mj = best.mj_per_ms * self.full_ms
         """Energy of that."""
-        self.idle_w = scenario.power.idle * self.full_mj / self.full_ms
-        """Power while nothing runs."""
+        idle_w = scenario.power.idle * self.full_mj / self.full_ms
+        self.modes = _in_modes(scenario, of, idle_w)
+        """What it is in each of its modes."""
+        self.now = self._before = self.modes[0]
+        """The mode in force, or the one that it changes into."""
+        self._changed_s = 0.0
         self.spent_mj = 0.0
         """Everything that it took so far."""
         self.spent_in_calls_mj = 0.0
@@ -120,10 +141,27 @@ class SimulatedDevice:
         """Draws the sample of the next call: how hard it is among all."""
         self._sample = float(self._samples.random())
 
+    def change_mode(self, name: str) -> float:
+        """Begins to change into another mode; returns when that will be done, in seconds."""
+        self._before = self.now
+        self.now = next(each for each in self.modes if each.mode.name == name)
+        self._changed_s = self.now_s + self.now.mode.change_s
+        return self._changed_s
+
+    def _in_force(self) -> tuple[InMode, ...]:
+        """Returns the mode in force; within a change both."""
+        changing = self.now_s < self._changed_s
+        return (self.now, self._before) if changing else (self.now,)
+
+    @property
+    def idle_w(self) -> float:
+        """Power while nothing runs."""
+        return max(each.idle_w for each in self._in_force())
+
     def answers(self, configuration: str, stage: int) -> bool:
         """Tells whether the sample is answered at this stage of a route, or before."""
         difficulty = self._scenario.difficulty_at(self.now_s)
-        share = float(self.of[configuration].answered[stage]) ** difficulty
+        share = float(self.now.of[configuration].answered[stage]) ** difficulty
         return bool(self._sample < share)
 
     def stage_ms(self, configuration: str, stage: int) -> float:
@@ -131,12 +169,17 @@ class SimulatedDevice:
         if not self._draws:
             self._draws = self._drawn()
         latency, energy, held_ms = self._draws.pop()
-        own = self.of[configuration]
-        usual_ms = own.upto_ms[stage] - (own.upto_ms[stage - 1] if stage else 0.0)
-        taken_mj = own.mj_per_ms * usual_ms * energy
+        usual_ms = slow_ms = power_w = 0.0
+        for each in self._in_force():
+            own = each.of[configuration]
+            ms = own.upto_ms[stage] - (own.upto_ms[stage - 1] if stage else 0.0)
+            slowdown = self._scenario.slowdown_at(self.now_s, each.mode.name)
+            usual_ms, slow_ms = max(usual_ms, ms), max(slow_ms, ms * slowdown)
+            power_w = max(power_w, own.mj_per_ms)
+        taken_mj = power_w * usual_ms * energy
         self.spent_mj += taken_mj
         self.spent_in_calls_mj += taken_mj
-        return usual_ms * self._scenario.slowdown_at(self.now_s) * latency + held_ms
+        return slow_ms * latency + held_ms
 
     def _drawn(self) -> list[tuple[float, float, float]]:
         noise, latency = self._scenario.noise, self._latencies(self._random, _DRAWS)
@@ -163,6 +206,28 @@ class SimulatedDevice:
     def noise(self) -> NDArray[np.float64]:
         """Many latencies over their median, as the noise has them, ascending; no stalls."""
         return np.sort(self._latencies(np.random.default_rng(0), 200_000))
+
+
+def _in_modes(
+    scenario: Scenario, of: Mapping[str, TrueCosts], idle_w: float
+) -> tuple[InMode, ...]:
+    """Returns what the device is in each mode, which no table hits exactly."""
+    if not scenario.modes:
+        return (InMode(PowerMode(""), of, idle_w),)
+    found = []
+    for mode in scenario.modes:
+        random = np.random.default_rng([scenario.seed + 3, *mode.name.encode()])
+        costs = {}
+        for name, own in of.items():
+            ms_off, mj_off = np.exp(random.normal(0, scenario.noise.own, 2)).tolist()
+            longer = mode.latency * ms_off
+            costs[name] = replace(
+                own,
+                upto_ms=tuple(ms * longer for ms in own.upto_ms),
+                mj_per_ms=own.mj_per_ms * mode.power * mj_off / ms_off,
+            )
+        found.append(InMode(mode, costs, idle_w * mode.idle))
+    return tuple(found)
 
 
 @final

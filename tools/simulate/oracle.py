@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skipc.runtime import Budget, OperatingPoint
-    from skipc.tools.simulate.device import SimulatedDevice, TrueCosts
+    from skipc.tools.simulate.device import InMode, SimulatedDevice, TrueCosts
 
 
 class Best(NamedTuple):
-    """What could be had from one call: the best mean rank, or the cheapest where none fits."""
+    """What could be had from one call: the best mean rank, or the cheapest where none fits.
+
+    ``energy_mj`` is what the device takes for it, up to the next call; of modes that come to
+    the same rank that is the least.
+    """
 
     rank: float
     feasible: bool
+    energy_mj: float
 
 
 @final
@@ -37,21 +42,29 @@ class Oracle:
         self._device = device
         self._period_ms = period_ms
         self._quantiles: dict[float, float] = {}
-        self._known: dict[tuple[Budget, float, float], Best] = {}
+        self._known: dict[tuple[Budget, tuple[float, ...], float], Best] = {}
 
-    def best(self, budget: Budget, slowdown: float, difficulty: float = 1.0) -> Best:
-        """Returns what could be had from a call under ``budget`` at this slow-down.
+    def best(
+        self, budget: Budget, slowdowns: Sequence[float], difficulty: float = 1.0
+    ) -> Best:
+        """Returns what could be had from a call under ``budget`` at these slow-downs.
 
+        There is one for each mode of the device; a change between them costs nothing.
         ``difficulty`` is how hard samples are, as ``Scenario.difficulty_at`` says.
         """
-        key = (budget, round(slowdown, 4), round(difficulty, 4))
+        key = (budget, tuple(round(each, 4) for each in slowdowns), round(difficulty, 4))
         if key not in self._known:
-            self._known[key] = self._best(budget, slowdown, difficulty)
+            found = [
+                self._best(budget, mode, slowdown, difficulty)
+                for mode, slowdown in zip(self._device.modes, slowdowns, strict=True)
+            ]
+            order = [(one.feasible, one.rank, -one.energy_mj) for one in found]
+            self._known[key] = found[order.index(max(order))]
         return self._known[key]
 
-    def _best(self, budget: Budget, slowdown: float, difficulty: float) -> Best:
+    def _best(self, budget: Budget, mode: InMode, slowdown: float, difficulty: float) -> Best:
         limit_ms = math.inf if budget.latency_ms is None else budget.latency_ms / slowdown
-        known = [self._device.of[point.configuration] for point in self._points]
+        known = [mode.of[point.configuration] for point in self._points]
         running_ms = [each.mean_ms(difficulty) * slowdown for each in known]
         fitting = [
             index
@@ -66,19 +79,31 @@ class Oracle:
                 for index, each in enumerate(known)
                 if len(each.upto_ms) > 1 and ends_ms[index] <= limit_ms
             ]
+        spent_mj = [
+            cost.mj_per_ms * cost.mean_ms(difficulty)
+            + mode.idle_w * max(self._period_ms - ms, 0.0)
+            for cost, ms in zip(known, running_ms, strict=True)
+        ]
+        if len(self._device.modes) > 1 and self._period_ms > 0:
+            # In a slow mode no caller is to fall behind, or less would be served for less.
+            fitting = [index for index in fitting if running_ms[index] <= self._period_ms]
+        floor = -math.inf if budget.min_accuracy is None else budget.min_accuracy
+        fitting = [index for index in fitting if self._points[index].rank >= floor]
         if not fitting:
             fastest = min(range(len(running_ms)), key=lambda index: running_ms[index])
-            return Best(self._points[fastest].rank, feasible=False)
-        best = max(self._points[index].rank for index in fitting)
-        for excesses in self._excesses(budget, fitting, running_ms, difficulty):
-            ranks = [self._points[index].rank for index in fitting]
+            return Best(self._points[fastest].rank, False, spent_mj[fastest])
+        ranks = [self._points[index].rank for index in fitting]
+        best = max(zip(ranks, (-spent_mj[index] for index in fitting), strict=True))
+        for excesses in self._excesses(budget, mode, fitting, running_ms, difficulty):
             mix = best_mix(excesses, ranks)
             if mix is None:
                 cheapest = min(range(len(fitting)), key=lambda index: excesses[index])
-                return Best(ranks[cheapest], feasible=False)
+                return Best(ranks[cheapest], False, spent_mj[fitting[cheapest]])
             low, high = ranks[mix.low], ranks[mix.high]
-            best = min(best, low + mix.share * (high - low))
-        return Best(best, feasible=True)
+            low_mj, high_mj = spent_mj[fitting[mix.low]], spent_mj[fitting[mix.high]]
+            mean = low + mix.share * (high - low), -low_mj - mix.share * (high_mj - low_mj)
+            best = min(best, mean)
+        return Best(best[0], True, -best[1])
 
     def _spread(self, quantile: float) -> float:
         """Returns the quantile of a latency over its median, as the noise has it."""
@@ -105,13 +130,13 @@ class Oracle:
     def _excesses(
         self,
         budget: Budget,
+        mode: InMode,
         fitting: list[int],
         running_ms: list[float],
         difficulty: float,
     ) -> list[list[float]]:
         """Returns what a call takes beyond its grant, for each average that is limited."""
-        device = self._device
-        costs = [device.of[self._points[i].configuration] for i in fitting]
+        costs = [mode.of[self._points[i].configuration] for i in fitting]
         energies_mj = [each.mj_per_ms * each.mean_ms(difficulty) for each in costs]
         found = []
         if budget.energy_mj is not None:
@@ -123,7 +148,7 @@ class Oracle:
             excesses = []
             for index, mj in zip(fitting, energies_mj, strict=True):
                 period_ms = max(self._period_ms, running_ms[index])
-                idle_mj = device.idle_w * (period_ms - running_ms[index])
+                idle_mj = mode.idle_w * (period_ms - running_ms[index])
                 excesses.append(mj + idle_mj - power_w * period_ms)
             found.append(excesses)
         return found

@@ -15,6 +15,7 @@ from skipc.runtime import AdaptiveEngine, FakeClock, Sampler, TensorSpec
 from skipc.runtime.backends.null import NullBackend
 from skipc.runtime.bundle.route import Stage, Test
 from skipc.runtime.load.opening import Family
+from skipc.tools.simulate.changing import SimulatedChanger
 from skipc.tools.simulate.device import (
     SimulatedDevice,
     SimulatedMeter,
@@ -23,7 +24,7 @@ from skipc.tools.simulate.device import (
     times,
 )
 from skipc.tools.simulate.scenario import ScenarioError
-from skipc.tools.simulate.tally import Replay
+from skipc.tools.simulate.tally import ADAPTATION_CALLS, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,11 +88,15 @@ def replay(
             f"{scenario.name}: energy or power is granted, and nothing is known of either."
             " Give the scenario a [meter], or each configuration an 'energy_mj' in front.json."
         )
+    changer = None
+    if scenario.modes:
+        changer = SimulatedChanger(scenario, points, device, stops or {})
+        points = changer.modes[0].points
     with _quiet(), AdaptiveEngine(
         points, [_INPUT], backend,
         clock=clock, warm_up_runs=0, ranked_by=ranked_by, sampler=sampler,
         idle_w=None if sampler is None else device.idle_w * IDLE_OFF,
-        family=Family(routes, [_OUTPUT]),
+        family=Family(routes, [_OUTPUT]), modes=changer,
     ) as engine:  # fmt: skip
         started_s, sample = time.perf_counter(), np.zeros(1, np.float32)
         found = Replay(scenario, points, device)
@@ -104,6 +109,8 @@ def replay(
                 found.grant(engine.budget)
             if sampler is not None and now_s >= next_poll_s:
                 next_poll_s = now_s + sampler.poll()
+            if changer is not None and changer.look():
+                found.beside_change = ADAPTATION_CALLS
             device.next_sample()
             engine(sample)
             record = engine.last

@@ -85,11 +85,13 @@ class Change:
         factor: From then on: latency over usual latency; or, of samples, the power to which
             the share is raised that is answered up to an exit. 0.7 becomes 0.34 at 3.
         over_s: How long the change takes; 0 for a step.
+        modes: The power modes in which it does; all of them where none is named.
     """
 
     at_s: Moment
     factor: Factor
     over_s: Moment = 0.0
+    modes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,25 @@ class Power:
 
     running_w: Positive = 10.0
     idle: Share = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class PowerMode:
+    """A power mode of the device.
+
+    Attributes:
+        latency: Of calls in it, over the tabled latency.
+        power: What the device draws while the network runs, over what it would.
+        idle: The same while nothing runs.
+        change_s: How long a change into it takes; meanwhile calls take as long as in the
+            slower of both modes, at the power of the dearer one.
+    """
+
+    name: str
+    latency: Factor = 1.0
+    power: Factor = 1.0
+    idle: Factor = 1.0
+    change_s: Moment = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +222,8 @@ class Scenario:
         grants: The budgets, in the order of their time.
         slowdowns: Changes of the device's speed, in the order of their time.
         difficulties: Changes of how hard samples are; it matters to early exits alone.
+        modes: The power modes that the governor may change between; it begins in the first.
+            None leaves the device as it is.
         file: The name of its file, without the suffix; in the file itself it is not said.
     """
 
@@ -217,6 +240,7 @@ class Scenario:
     neighbour: Neighbour | None = None
     noise: Noise = Noise()  # frozen
     power: Power = Power()  # frozen
+    modes: tuple[PowerMode, ...] = ()
     meter: ScriptedMeter | None = None
     file: str = ""
 
@@ -240,6 +264,7 @@ class Scenario:
                     f"{where}: 'at_s' is {times_s[-1]:g}, but the scenario ends at"
                     f" {self.duration_s:g} s."
                 )
+        self._check_modes(where)
         neighbour = self.neighbour
         if neighbour is not None and self.duration_s > MOST_PERIODS * neighbour.period_s:
             raise ScenarioError(
@@ -247,9 +272,29 @@ class Scenario:
                 f" {MOST_PERIODS} of them in 'duration_s'."
             )
 
-    def slowdown_at(self, time_s: float) -> float:
-        """Returns latency over usual latency at a moment."""
-        factor = _factor_at(self.slowdowns, time_s)
+    def _check_modes(self, where: str) -> None:
+        names = [mode.name for mode in self.modes]
+        if len(names) != len(set(names)) or len(names) == 1:
+            raise ScenarioError(
+                f"{where}: 'modes' has {names}. Expected at least two, of different names."
+            )
+        for change in self.difficulties:
+            if change.modes:
+                raise ScenarioError(f"{where}: 'difficulties' have no 'modes'. Remove them.")
+        for change in self.slowdowns:
+            unknown = [name for name in change.modes if name not in names]
+            if unknown:
+                raise ScenarioError(
+                    f"{where}: slowdowns: there is no mode {unknown[0]!r}."
+                    f" {choices_text(unknown[0], names)}"
+                )
+
+    def slowdown_at(self, time_s: float, mode: str = "") -> float:
+        """Returns latency over the mode's usual latency at a moment."""
+        changes = self.slowdowns
+        if self.modes:
+            changes = tuple(c for c in changes if not c.modes or mode in c.modes)
+        factor = _factor_at(changes, time_s)
         if self.neighbour is not None:
             within = time_s % self.neighbour.period_s
             if within < self.neighbour.share * self.neighbour.period_s:

@@ -45,6 +45,12 @@ class Replay:
         """Calls of configurations with several stages, by the one that answered."""
         self.cut_calls = 0
         """Those of them that a hard deadline ended."""
+        self.oracle_mj = 0.0
+        """What the oracle's calls take, pauses included."""
+        self.beside_change = 0
+        """How many calls from now on count as made beside a change of the mode."""
+        self.calls_beside_changes = self.late_beside_changes = 0
+        """Those of them whose budget could be met, and was not."""
         self.taken_s = 0.0
         """Time that the replay took."""
         self._device = device
@@ -73,9 +79,17 @@ class Replay:
             self.cut_calls += record.stopped_by == "deadline"
         best = self._oracle.best(
             record.budget,
-            self.scenario.slowdown_at(began_s),
+            [
+                self.scenario.slowdown_at(began_s, each.mode.name)
+                for each in self._device.modes
+            ],
             self.scenario.difficulty_at(began_s),
         )
+        self.oracle_mj += best.energy_mj
+        if self.beside_change > 0 and best.feasible:
+            self.calls_beside_changes += 1
+            self.late_beside_changes += not record.within_budget
+        self.beside_change -= 1
         if best.feasible:
             self._possible += 1
             self._possible_within += record.within_budget
@@ -118,6 +132,11 @@ class Replay:
         """Of the calls of routes, the share that each stage answered; empty without one."""
         count = max(self.stages, default=-1) + 1
         return tuple(self.stages[at] / self.stages.total() for at in range(count))
+
+    @property
+    def spent_mj(self) -> float:
+        """What the device took, pauses included."""
+        return self._device.spent_mj
 
     @property
     def simulated_s(self) -> float:

@@ -179,6 +179,7 @@ def _call_text(call: TracedCall) -> str:
         lines.append(f"answered by {by}, stopped by: {call.stopped_by}")
     if call.units:
         lines.append(f"{sum(call.units.values()):.3g} of {len(call.units)} units ran")
+    lines.append(f"in the mode {call.mode}" if call.mode else "")
     lines += [call.reason, f"failed: {call.failure}" if call.failure else ""]
     return hover(call.configuration, *filter(None, lines))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +68,8 @@ class Summary:
         power_source: ``metered``, ``assumed`` by a meter that measures nothing, or what the
             calls were ``expected`` to take.
         configurations: The most accurate first.
+        modes: By power mode, the share of the calls that were made in it; empty without.
+        mode_changes: How often one call was made in another mode than the call before.
     """
 
     engine: str
@@ -85,6 +88,8 @@ class Summary:
     power_source: str | None
     mean_accuracy: float | None
     configurations: tuple[ConfigurationSummary, ...]
+    modes: Mapping[str, float] = field(default_factory=dict)
+    mode_changes: int = 0
 
 
 def summary_of(trace: Trace) -> Summary:
@@ -96,6 +101,7 @@ def summary_of(trace: Trace) -> Summary:
     feasible = limited & columns.feasible
     within = columns.latency_ms <= columns.limit_ms
     power_w, source = mean_power_w(columns)
+    modes = [call.mode for call in columns.calls]
     ranks = np.array([each.rank for each in columns.configurations], float)
     accurate = trace.ranked_by == "accuracy" and bool(done.any())
     return Summary(
@@ -117,6 +123,8 @@ def summary_of(trace: Trace) -> Summary:
         configurations=tuple(
             _configuration(columns, index) for index in range(len(columns.configurations))
         ),
+        modes={mode: modes.count(mode) / len(modes) for mode in sorted({*modes} - {""})},
+        mode_changes=sum(mode != before for before, mode in pairwise(modes)),
     )
 
 
@@ -205,6 +213,13 @@ def sentences(summary: Summary) -> list[str]:
     else:
         source = _POWER_SOURCES[summary.power_source]
         said.append(f"Mean power: {summary.mean_power_w:.4g} W, {source}.")
+    if summary.modes:
+        shares = ", ".join(
+            f"{mode} {_percent(share)}" for mode, share in summary.modes.items()
+        )
+        said.append(
+            f"Power modes: {shares} of the calls, {plural(summary.mode_changes, 'change')}."
+        )
     if summary.mean_accuracy is not None:
         said.append(f"Mean accuracy: {summary.mean_accuracy:.4f}.")
     return said

@@ -53,6 +53,7 @@ CALL = {
     "reason": "'full' is the best configuration, and no budget is in its way.",
     "route": ["full"],
     "units": {},
+    "mode": "",
 }
 
 numbers = st.floats(-1e15, 1e15)

@@ -17,6 +17,7 @@ from skipc.tools.simulate.scenario import (
     Grant,
     Neighbour,
     Noise,
+    PowerMode,
     Scenario,
     ScriptedMeter,
 )
@@ -136,12 +137,12 @@ def test_the_meter_shows_steps_and_its_faults():
 def test_the_oracle_is_no_worse_than_any_choice_that_fits():
     device = SimulatedDevice(replace(PLAIN, noise=QUIET), POINTS, FakeClock())
     oracle = Oracle(POINTS, device, period_ms=45.0)
-    assert oracle.best(Budget(latency_ms=25.0), 1.0).rank == 0.93
-    assert oracle.best(Budget(latency_ms=25.0), 2.0).rank == 0.90
-    assert not oracle.best(Budget(latency_ms=25.0), 3.0).feasible
-    half = oracle.best(Budget(energy_mj=245.0), 1.0)
+    assert oracle.best(Budget(latency_ms=25.0), [1.0]).rank == 0.93
+    assert oracle.best(Budget(latency_ms=25.0), [2.0]).rank == 0.90
+    assert not oracle.best(Budget(latency_ms=25.0), [3.0]).feasible
+    half = oracle.best(Budget(energy_mj=245.0), [1.0])
     assert half.rank == pytest.approx(0.94)
-    assert not oracle.best(Budget(energy_mj=100.0), 1.0).feasible
+    assert not oracle.best(Budget(energy_mj=100.0), [1.0]).feasible
 
 
 def test_fast_networks_are_slowed_down():
@@ -214,7 +215,67 @@ def test_the_oracle_knows_how_long_hard_samples_take():
     device = SimulatedDevice(replace(PLAIN, noise=QUIET), [ROUTE], clock, STOPS)
     oracle = Oracle([ROUTE], device, period_ms=0.0)
     easy = Budget(latency_ms=21.0, quantile=0.8)
-    assert oracle.best(easy, 1.0, 1.0).feasible
-    assert not oracle.best(easy, 1.0, 3.0).feasible
-    assert oracle.best(replace(easy, hard=True), 1.0, 3.0).feasible
-    assert not oracle.best(replace(easy, hard=True), 2.2, 3.0).feasible
+    assert oracle.best(easy, [1.0], 1.0).feasible
+    assert not oracle.best(easy, [1.0], 3.0).feasible
+    assert oracle.best(replace(easy, hard=True), [1.0], 3.0).feasible
+    assert not oracle.best(replace(easy, hard=True), [2.2], 3.0).feasible
+
+
+MODES = (PowerMode("fast"), PowerMode("slow", latency=1.5, power=0.4, idle=0.8))
+IN_MODES = replace(
+    PLAIN,
+    duration_s=30.0,
+    modes=MODES,
+    arrivals=Arrivals("periodic", 2.5),
+    grants=(Grant(latency=1.3), Grant(at_s=10.0, latency=2.0), Grant(at_s=20.0, latency=1.3)),
+)
+
+
+def test_the_mode_changes_with_what_is_granted_and_the_oracle_knows_both():
+    found = replay(IN_MODES, POINTS)
+    modes = [record.mode for record in found.records]
+    assert [mode for mode, before in pairwise([*modes, ""]) if mode != before][:3] == [
+        *("fast", "slow", "fast")
+    ]
+    assert found.stats.modes.changes == 2
+    assert found.within_budget == 1.0
+    assert found.late_beside_changes == 0 < found.calls_beside_changes < 60
+    assert 1.0 < found.spent_mj / found.oracle_mj < 1.1
+    fixed = replay(replace(IN_MODES, modes=MODES[:1]), POINTS)
+    assert found.spent_mj < 0.9 * fixed.spent_mj
+    assert (found.mean_rank, fixed.mean_rank) == pytest.approx((0.95, 0.95))
+
+
+def test_within_a_change_calls_take_the_longer_time_at_the_higher_power():
+    scenario = replace(IN_MODES, noise=QUIET, slowdowns=(Change(5.0, 2.0, modes=("fast",)),))
+    clock = FakeClock()
+    device = SimulatedDevice(scenario, POINTS, clock)
+    assert device.stage_ms("full", 0) == pytest.approx(30.0)
+    assert device.change_mode("slow") == pytest.approx(0.3)
+    idle_w, before_mj = device.idle_w, device.spent_mj
+    assert device.stage_ms("full", 0) == pytest.approx(45.0)
+    assert device.spent_mj - before_mj == pytest.approx(450.0)
+    clock.advance_ms(301)
+    before_mj = device.spent_mj
+    assert device.stage_ms("full", 0) == pytest.approx(45.0)
+    assert device.spent_mj - before_mj == pytest.approx(180.0)
+    assert device.idle_w == pytest.approx(0.8 * idle_w)
+    clock.advance_ms(6000)  # only the fast mode becomes slower
+    assert device.stage_ms("full", 0) == pytest.approx(45.0)
+    device.change_mode("fast")
+    assert device.stage_ms("full", 0) == pytest.approx(60.0)
+
+
+def test_the_oracle_takes_the_cheapest_mode_that_is_as_accurate():
+    device = SimulatedDevice(replace(IN_MODES, noise=QUIET), POINTS, FakeClock())
+    oracle = Oracle(POINTS, device, period_ms=75.0)
+    slow_mj = 0.6 * 300.0 + 0.8 * 3.0 * 30.0
+    assert oracle.best(Budget(latency_ms=50.0), [1.0, 1.0])[1:] == (
+        True,
+        pytest.approx(slow_mj),
+    )
+    fast_mj = 300.0 + 3.0 * 45.0
+    assert oracle.best(Budget(latency_ms=40.0), [1.0, 1.0])[2] == pytest.approx(fast_mj)
+    assert oracle.best(Budget(latency_ms=50.0), [1.0, 1.2])[2] == pytest.approx(fast_mj)
+    no_limit = Oracle(POINTS, device, period_ms=40.0).best(Budget(), [1.0, 1.0])
+    assert no_limit[2] == pytest.approx(300.0 + 3.0 * 10.0)  # the slow one falls behind

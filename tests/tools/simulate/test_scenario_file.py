@@ -99,6 +99,17 @@ def test_mistakes_are_named_by_their_place(tmp_path, changed, said):
         ),
         ("[noise]\nlatency = -0.1", "'latency' must be a number of at least 0"),
         ("[meter]\nperiod_s = 0", "'period_s' must be a number above zero"),
+        ('[[modes]]\nname = "15W"', "at least two, of different names"),
+        ('[[modes]]\nname = "a"\n[[modes]]\nname = "a"', "at least two, of different names"),
+        (
+            '[[modes]]\nname = "a"\n[[modes]]\nname = "b"\nlatency = 0',
+            "modes.1.: 'latency' must be a number above zero",
+        ),
+        ('[[slowdowns]]\nat_s = 5\nfactor = 2\nmodes = ["15W"]', "there is no mode '15W'"),
+        (
+            '[[difficulties]]\nat_s = 5\nfactor = 2\nmodes = ["15W"]',
+            "'difficulties' have no 'modes'",
+        ),
     ],
 )
 def test_mistakes_in_further_tables_are_named(tmp_path, added, said):
