@@ -15,6 +15,7 @@ from .call.drawn import DrawingChecker
 from .call.in_modes import ControllerInModes
 from .call.lifetime import InFlight, start_watchdog
 from .call.metering import Metering
+from .call.mode_changer import changer_for
 from .call.open_engine import OpenEngine
 from .call.orders import Orders
 from .call.readiness import Readiness
@@ -186,6 +187,7 @@ class AdaptiveEngine(OpenEngine):
         hang_ms: float | None = None,
         quick: bool = False,
         part: str | None = None,
+        modes: Sequence[str] = (),
     ) -> AdaptiveEngine:
         """Returns an engine over a bundle, every configuration loaded and warmed up.
 
@@ -220,6 +222,9 @@ class AdaptiveEngine(OpenEngine):
                 round otherwise.
             part: ``client`` or ``server``, of a bundle whose prologue is apart: what the
                 client runs gives what the server takes. None for any other bundle.
+            modes: Power modes of this device that the governor may change between, as
+                ``skipc targets --modes`` names them; what was in force comes back when the
+                engine is closed. Empty leaves the device as it is.
 
         Raises:
             BundleError: There is no usable bundle, or it has no engines for ``target``.
@@ -228,6 +233,8 @@ class AdaptiveEngine(OpenEngine):
             ChoiceError: An option is not one of its choices.
             BudgetError: ``budget`` is not a ``Budget``, or asks for what is not known here.
             MeterError: There is no such meter here, or it cannot be read.
+            ModeError: A mode is none of this device's, was not measured here, or may not be
+                set by this user.
         """
         threads = checked_count("threads", threads)
         device_bytes = checked_count("device_bytes", device_bytes)
@@ -239,13 +246,19 @@ class AdaptiveEngine(OpenEngine):
                 bundle, target, threads, clock, device_bytes, checked_flag("quick", quick)
             )
             stack.callback(backend.close)
-            points = points_here(bundle, engines, backend.threads)
+            changer = None
+            if modes:
+                changer = changer_for(bundle, engines, backend.threads, modes)
+                stack.callback(changer.close)
+                points = changer.points
+            else:
+                points = points_here(bundle, engines, backend.threads)
             family = family_of(bundle, engines, device_bytes)
             # On the clock of the calls, which is not the system's for the null backend.
             sampler = None if meter is None else started_sampler(meter, clock)
             prologue = bundle.manifest.prologue
             stack.pop_all()  # from here on both belong to the engine
-        return cls(
+        engine = cls(
             points,
             bundle.manifest.inputs,
             backend,
@@ -263,7 +276,11 @@ class AdaptiveEngine(OpenEngine):
             hang_ms=hang_ms,
             family=family,
             draws=() if prologue is None else prologue.draws,
+            modes=changer,
         )
+        if changer is not None:
+            changer.start()
+        return engine
 
     def __enter__(self) -> AdaptiveEngine:
         return self

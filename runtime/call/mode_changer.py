@@ -8,10 +8,14 @@ from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, Protocol, final
 
 from ..errors import ModeError
+from ..load.points import points_in_modes
+from ..modes import open_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ..bundle.engines import EngineSet
+    from ..bundle.folder import Bundle
     from ..governor import OperatingPoint
     from ..governor.modes import Mode
     from ..modes import Modes
@@ -142,3 +146,22 @@ class ModeChanger:
             # An engine that is forgotten may be collected in any thread, this one included.
             if self._thread.is_alive() and self._thread is not current_thread():
                 self._thread.join()
+
+
+def changer_for(
+    bundle: Bundle, engines: EngineSet | None, threads: int, names: Sequence[str]
+) -> ModeChanger:
+    """Returns what changes between power modes of this device that were measured on it.
+
+    Raises:
+        ModeError: A mode is none of this device's, was not measured on it, or may not be set.
+    """
+    with ExitStack() as stack:
+        actuator = open_modes(names)
+        stack.callback(actuator.close)
+        measured = points_in_modes(bundle, engines, threads, actuator.names)
+        told = {name: power_mode for name, (_, power_mode) in measured.items()}
+        modes = tuple(mode for mode, _ in measured.values())
+        changer = ModeChanger(actuator, modes, told)
+        stack.pop_all()
+    return changer

@@ -9,10 +9,11 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ..bundle.device import this_device
-from ..bundle.measured import all_tables, find_table, table_key
+from ..bundle.measured import all_tables, find_table, table_key, tables_of_modes
 from ..bundle.route import upto_ends
-from ..errors import BundleError, ChoiceError
+from ..errors import BundleError, ChoiceError, ModeError
 from ..governor import OperatingPoint
+from ..governor.modes import Mode
 from ..governor.operating_point import OnAverage, SizeFactor
 
 if TYPE_CHECKING:
@@ -50,6 +51,36 @@ def points_here(
         if table is None:
             _tell_other_modes(bundle, key)
     return operating_points(bundle.manifest, engines, threads, table)
+
+
+def points_in_modes(
+    bundle: Bundle, engines: EngineSet | None, threads: int, names: Sequence[str]
+) -> dict[str, tuple[Mode, str]]:
+    """Returns what was measured on this device in each of some power modes, by its name.
+
+    And how the device told the mode then.
+
+    Raises:
+        ModeError: One of them was not measured.
+    """
+    tables: Mapping[str, MeasuredTable] = {}
+    if engines is not None:
+        key = table_key(bundle, engines, this_device(), threads)
+        tables = tables_of_modes(bundle, key, names)
+    missing = [name for name in names if name not in tables]
+    if missing:
+        raise ModeError(
+            f"{bundle.path}: nothing was measured on this device, with {threads} threads, in"
+            f" the mode {missing[0]!r}. Measure it: trtbench {bundle.path} --update --modes"
+            f" {','.join(names)}"
+        )
+    found = {}
+    for name in names:
+        table = tables[name]
+        change_ms = {} if table.mode is None else table.mode.change_ms
+        points = operating_points(bundle.manifest, engines, threads, table)
+        found[name] = Mode(name, points, change_ms), table.key.device.power_mode
+    return found
 
 
 def _tell_other_modes(bundle: Bundle, key: TableKey) -> None:

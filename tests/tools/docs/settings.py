@@ -114,6 +114,7 @@ def board_of_modes(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[N
         page.patch.setattr(modes, name, here)
     page.patch.setattr(modes, "offered", partial(modes.offered, board))
     page.patch.setattr("skipc.tools.trtbench.modes.open_modes", modes.open_modes)
+    page.patch.setattr("skipc.runtime.call.mode_changer.open_modes", modes.open_modes)
     yield
     assert contents(board) == before
 
