@@ -17,7 +17,7 @@ from .actuators import NOT_TOLD
 from .guard import Before, Guard, guard_file, guard_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from .actuators import Actuator, Setting
 
@@ -84,21 +84,21 @@ def open_modes(
         ModeError: One is not offered here, takes a reboot or a right that this user has not;
             or another process changes modes now.
     """
-    folder = guard or guard_folder()
+    if isinstance(names, str):
+        raise ModeError(f"modes={names!r} is a text. Give a list of names: [{names!r}].")
+    kinds = {kind for text in names for kind, _ in _parts(text)}
     with ExitStack() as stack:
-        known = _opened(root, None, stack)
+        kept = Guard(guard or guard_folder())
+        stack.callback(kept.release)
+        _put_back_left(kept, root)
+        actuators = _opened(kinds, root, kept.lock, stack)
         modes: dict[str, Settings] = {}
         for text in names:
-            name, settings = _mode(text, known)
+            name, settings = _mode(text, actuators)
             if name in modes:
                 raise ModeError(f"modes: {name!r} is named twice. Leave one of them out.")
             modes[name] = settings
         _check_alike(modes)
-    with ExitStack() as stack:
-        kept = Guard(folder)
-        stack.callback(kept.release)
-        actuators = _opened(root, kept.lock, stack)
-        _put_back_left(kept, actuators, root)
         for settings in modes.values():
             for kind, setting in settings.items():
                 actuators[kind].check_may(setting)
@@ -114,10 +114,11 @@ def restore_modes(root: Path = _ROOT, guard: Path | None = None) -> Before | Non
     folder = guard or guard_folder()
     if not os.path.lexists(guard_file(folder)):
         return None
-    with ExitStack() as stack:
-        kept = Guard(folder)
-        stack.callback(kept.release)
-        return _put_back_left(kept, _opened(root, kept.lock, stack), root)
+    kept = Guard(folder)
+    try:
+        return _put_back_left(kept, root)
+    finally:
+        kept.release()
 
 
 class DeviceModes:
@@ -228,8 +229,10 @@ def _end(state: _State) -> None:
         _LOG.warning("%s", error)
 
 
-def _opened(root: Path, lock: int | None, stack: ExitStack) -> dict[str, Actuator]:
-    """Returns the actuators of what this device has; ``stack`` closes them."""
+def _opened(
+    kinds: Collection[str], root: Path, lock: int, stack: ExitStack
+) -> dict[str, Actuator]:
+    """Returns the actuators of some kinds that this device has; ``stack`` closes them."""
     openers: dict[str, Callable[[], Actuator | None]] = {
         nvpmodel.KIND: lambda: nvpmodel.open_actuator(root, lock),
         limits.PROFILE: lambda: limits.open_profile(root),
@@ -240,27 +243,33 @@ def _opened(root: Path, lock: int | None, stack: ExitStack) -> dict[str, Actuato
     }
     found = {}
     for kind in KINDS:
-        actuator = openers[kind]()
+        actuator = openers[kind]() if kind in kinds else None
         if actuator is not None:
             found[kind] = stack.enter_context(closing(actuator))
     return found
 
 
-def _mode(text: str, actuators: Mapping[str, Actuator]) -> tuple[str, Settings]:
-    """Returns the name of a mode that a user wrote, and what it sets."""
+def _parts(text: str) -> list[tuple[str, str]]:
+    """Returns the kinds that a mode names, with the word for each."""
     if not isinstance(text, str) or not text:
         raise ModeError(f"modes: {text!r} is no name of a mode, such as '15W'.")
-    settings: dict[str, dict[str, str]] = {}
+    found = []
     for part in text.split("+"):
         kind, colon, word = part.partition(":")
-        if not colon:
-            kind, word = nvpmodel.KIND, part
-        if kind not in KINDS:
+        found.append((kind, word) if colon else (nvpmodel.KIND, part))
+        if found[-1][0] not in KINDS:
             raise ModeError(f"unknown kind of mode in {text!r}. {choices_text(kind, KINDS)}")
+    return found
+
+
+def _mode(text: str, actuators: Mapping[str, Actuator]) -> tuple[str, Settings]:
+    """Returns the name of a mode that a user wrote, and what it sets."""
+    settings: dict[str, dict[str, str]] = {}
+    for kind, word in _parts(text):
         if kind not in actuators:
             raise ModeError(
                 f"the mode {text!r} is of the kind {kind}, which this machine does not offer."
-                f" {choices_text(kind, actuators)} See: skipc targets --modes"
+                " See what it offers: skipc targets --modes"
             )
         setting = actuators[kind].setting(word)
         mine = settings.setdefault(kind, {})
@@ -311,17 +320,15 @@ def _put(settings: Settings, actuators: Mapping[str, Actuator]) -> None:
         actuators[kind].put(setting)
 
 
-def _put_back_left(
-    guard: Guard, actuators: Mapping[str, Actuator], root: Path
-) -> Before | None:
+def _put_back_left(guard: Guard, root: Path) -> Before | None:
     """Puts back what a process left; of another start of the system only what outlasts it."""
     left = guard.left()
     if left is None:
         return None
-    settings = {kind: left.settings[kind] for kind in KINDS if kind in left.settings}
-    if left.boot_id != _boot_id(root):
-        settings = {kind: one for kind, one in settings.items() if kind in _OUTLASTS}
-    _put_back(settings, actuators, guard)
+    same = left.boot_id == _boot_id(root)
+    settings = {k: one for k, one in left.settings.items() if same or k in _OUTLASTS}
+    with ExitStack() as stack:
+        _put_back(settings, _opened(settings, root, guard.lock, stack), guard)
     _LOG.warning(
         "the process %d ended without putting back the power mode that was: done now",
         left.pid,
@@ -333,9 +340,9 @@ def _put_back(settings: Settings, actuators: Mapping[str, Actuator], guard: Guar
     try:
         for kind, setting in settings.items():
             if kind not in actuators:
-                raise ModeError(f"this device offers no {kind} now.")
+                raise ModeError(f"this device offers no {kind!r} now.")
             actuators[kind].check(setting)
-        _put(settings, actuators)
+        _put({kind: settings[kind] for kind in KINDS if kind in settings}, actuators)
     except ModeError as error:
         raise ModeError(
             "what was in force before modes were changed cannot be put back:"

@@ -93,7 +93,7 @@ def offers(root: Path) -> list[Offer]:
     ]
 
 
-def open_actuator(root: Path, lock: int | None) -> Actuator | None:
+def open_actuator(root: Path, lock: int) -> Actuator | None:
     """Returns what sets the modes of a Jetson, None where there are none."""
     modes = _modes(root)
     return _NvpmodelActuator(modes, _status(root), lock) if modes else None
@@ -105,7 +105,7 @@ class _NvpmodelActuator:
     ``lock`` is held by the program while it runs, whatever becomes of this process meanwhile.
     """
 
-    def __init__(self, modes: list[_Mode], status: Path, lock: int | None) -> None:
+    def __init__(self, modes: list[_Mode], status: Path, lock: int) -> None:
         self._modes = {str(mode.number): mode for mode in modes}
         self._status = status
         self._lock = lock
@@ -167,7 +167,7 @@ class _NvpmodelActuator:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_LONGEST_S,
-                pass_fds=() if self._lock is None else (self._lock,),
+                pass_fds=(self._lock,),
                 check=False,
             )
         except subprocess.TimeoutExpired as cause:

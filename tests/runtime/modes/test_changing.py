@@ -90,6 +90,7 @@ def test_each_kind_is_named_and_set(
     ("names", "told"),
     [
         ((), "name at least one"),
+        ("15W", "modes='15W' is a text. Give a list of names: ['15W']"),
         (("",), "is no name of a mode"),
         (("15W",), "of the kind nvpmodel, which this machine does not offer"),
         (("cpufre:1MHz",), "unknown kind of mode in 'cpufre:1MHz'. Did you mean 'cpufreq'?"),
@@ -119,7 +120,7 @@ def test_names_that_are_none_are_told(
     with pytest.raises(ModeError) as error:
         open_modes(names, device, guard)
     assert told in str(error.value)
-    assert not guard.exists()
+    assert not (guard / "modes.json").exists()
 
 
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "from then on"])
@@ -311,7 +312,8 @@ class TestGuardFile:
             ({"settings": {"cpufreq": {"../../x": "1"}}}, "this device has no '../../x'"),
             ({"settings": {"cpufreq": {"policy0": "-1"}}}, "'-1' for policy0"),
             ({"settings": {"platform_profile": {"x": "quiet"}}}, "unknown platform profile"),
-            ({"settings": {"nvml": {"power_mw": "1"}}}, "this device offers no nvml now"),
+            ({"settings": {"nvml": {"power_mw": "1"}}}, "this device offers no 'nvml' now"),
+            ({"settings": {"fan": {"speed": "1"}}}, "this device offers no 'fan' now"),
             ({"settings": {"cpufreq": {"policy0": 1}}}, "'policy0' must be"),
             ({"format": "skipc.modes/2"}, "written in format"),
             ({"surprise": 1}, "unknown key 'surprise'"),
