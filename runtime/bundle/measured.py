@@ -146,7 +146,7 @@ def tables_of_modes(
             and replace(table.key, device=device) == key
         ):
             found[table.mode.name] = table
-    return found
+    return {name: found[name] for name in names if name in found}
 
 
 def _read(bundle: Bundle, path: str) -> MeasuredTable:
