@@ -50,6 +50,10 @@ class PolicyError(CompileError):
     """No policy can be solved for this bundle with this data, or none holds what was asked."""
 
 
+class TolerateError(CompileError):
+    """What a bundle tolerates cannot be found with this, or a file of it is none."""
+
+
 class RouterError(CompileError):
     """A router cannot be trained with this, or a file of one is not for these networks."""
 

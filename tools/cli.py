@@ -33,6 +33,7 @@ _COMMANDS: dict[str, str] = {
     "build": "Compile a checkpoint and a front into a bundle.",
     "finish": "Build a bundle's engines on this machine.",
     "policy": "Solve anew when a configuration with exits answers.",
+    "tolerate": "Find the rate of memory errors that a bundle stands.",
     "router": "Train a router, which chooses a configuration for each input.",
     "show": "Show what a bundle holds.",
     "check": "Check a bundle's hashes and its outputs on this machine.",

@@ -26,11 +26,18 @@ class Optimise(Enum):
 class GraphRunner:
     """A graph loaded for a few comparisons; weights are read from beside the file.
 
+    Args:
+        path: The file.
+        optimise: How far it may be rewritten.
+        threads: How many compute one run; 0 for ONNX Runtime's choice.
+
     Raises:
         SupernetError: ONNX Runtime cannot load the graph.
     """
 
-    def __init__(self, path: Path, optimise: Optimise = Optimise.EVERYTHING) -> None:
+    def __init__(
+        self, path: Path, optimise: Optimise = Optimise.EVERYTHING, threads: int = 0
+    ) -> None:
         ort = require("onnxruntime", "compiler")
         options = ort.SessionOptions()
         level = optimise.value
@@ -38,6 +45,7 @@ class GraphRunner:
             level = "ORT_ENABLE_EXTENDED"
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
         options.log_severity_level = 4
+        options.intra_op_num_threads = threads
         # One run per shape: planning and keeping an arena for it costs more than it saves.
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False

@@ -99,7 +99,16 @@ BELOW_ALL = {"errors.py", "clock.py", "executing.py", "options.py"}
 
 # The compiler's folders and files, the flow first: each imports only what stands after it.
 COMPILER_ORDER = (
-    *("build", "int8_options", "sensitivity", "select", "policy", "routed", "parts"),
+    *(
+        "build",
+        "int8_options",
+        "sensitivity",
+        "tolerate",
+        "select",
+        "policy",
+        "routed",
+        "parts",
+    ),
     *("shared_ranges", "client", "prologue"),
     *("family", "configurations", "front", "front_files", "residual_scale", "norms"),
     *("remote", "targets", "axes", "read", "int8_parts", "verify"),

@@ -51,6 +51,12 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     help="Train on images of this height, too, in every step; may be repeated.",
 )
 @click.option(
+    "--bit-errors",
+    metavar="RATE",
+    help="Train with so many of the weights' bits wrong, as float32; int8:RATE as int8. The"
+    " rate is raised step by step.",
+)
+@click.option(
     "--data",
     default="digits",
     metavar="DATA",
@@ -112,6 +118,7 @@ def command(
     network_args: tuple[tuple[str, str], ...],
     heads: int | None,
     target: float | None,
+    bit_errors: str | None,
     data: str,
     image_size: int | None,
     out: Path,
@@ -137,6 +144,7 @@ def command(
     from skipc.compiler.read.factories import parse_arguments
 
     require("torch", "compiler")
+    from skipc.tools.training.bit_errors import read_bit_errors
     from skipc.tools.training.images import read_training_data
     from skipc.tools.training.state import LAST_FILE
     from skipc.tools.training.training import TrainOptions, train
@@ -157,6 +165,7 @@ def command(
         threads=threads or (1 if data == "digits" else None),
         heads=heads or 3,
         target=target or 0.25,
+        bit_errors=None if bit_errors is None else read_bit_errors(bit_errors),
         **others,
     )
     with progress() as step:

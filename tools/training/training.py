@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +21,7 @@ from skipc.compiler.select.data.sketch import KEPT, sketch_of
 from skipc.compiler.select.samples import Samples
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
+from skipc.tools.training.bit_errors import damaged
 from skipc.tools.training.early_exits import EarlyExits
 from skipc.tools.training.gated_networks import GatedResNet
 from skipc.tools.training.gates import evaluated, fixed_share, set_bias
@@ -31,12 +32,14 @@ from skipc.tools.training.state import LAST_FILE, Log, Row, load_state, save_sta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from skipc.compiler.gates import Gates
     from skipc.compiler.heads import Head
+    from skipc.tools.training.bit_errors import BitErrors
     from skipc.tools.training.gates import Evaluated
     from skipc.tools.training.images import Images, TrainingData
     from skipc.tools.training.losses import Recipe
@@ -65,6 +68,7 @@ class TrainOptions:
         heads: How many are trained along by ``early-exit``.
         target: The part of the network's operations that ``gates`` are to let run.
         resolutions: Heights that images are brought to, too, in every step.
+        bit_errors: Memory errors that weights have in every step; None for none.
     """
 
     recipe: str = "stochastic-depth"
@@ -82,6 +86,7 @@ class TrainOptions:
     heads: int = 3
     target: float = 0.25
     resolutions: tuple[int, ...] = ()
+    bit_errors: BitErrors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +301,8 @@ class _Run:
             if len(index) < 2:
                 continue  # batch norm needs two
             images = augmented(self._data.train.take(index), self._data.flip, rng)
-            loss = self._step(images, self._data.train.labels[index])
+            labels = self._data.train.labels[index]
+            loss = self._step(images, labels, self._with_errors(epoch, start))
             if not math.isfinite(loss):
                 raise TrainError(
                     f"the loss is {loss} in epoch {epoch + 1}: training diverged. The"
@@ -332,12 +338,26 @@ class _Run:
             model.set_skipped(())
         return HeldOut(self._right(answers), self._right(skipping), ())
 
-    def _step(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    def _with_errors(self, epoch: int, start: int) -> AbstractContextManager[None]:
+        """Returns what damages the weights for a step, where they are to be."""
+        options = self._options
+        if options.bit_errors is None:
+            return nullcontext()
+        rate = options.bit_errors.rate_at(epoch, options.epochs)
+        stored, key = options.bit_errors.stored, (options.seed, epoch, start)
+        return damaged(self._model, stored, rate, key)
+
+    def _step(
+        self,
+        images: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        with_errors: AbstractContextManager[None],
+    ) -> float:
         batch = torch.from_numpy(images).to(self._device, memory_format=self._layout)
         wanted = torch.from_numpy(labels).to(self._device)
         self._optimizer.zero_grad()
         loss = 0.0
-        with self._autocast():
+        with self._autocast(), with_errors:
             for each in at_resolutions(self._model, batch, self._options.resolutions):
                 loss += self._recipe.step(
                     self._model, each, wanted, self._options.smoothing, self._backward

@@ -44,6 +44,8 @@ HEADS_PARTS = (60, 20, 20)
 """Shares of training, choosing and report of heads."""
 POLICY_PARTS = (30, 20, 30, 20)
 """Shares of a policy's fitting, selection, calibration and report."""
+TOLERATE_PARTS = (30, 50, 20)
+"""Shares of choosing the errors that are stood, of certifying them and of the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ def _fixed(options: DataOptions) -> tuple[Samples, ...]:
             *(*data.policy[:2], data.report),
         ),
         POLICY_PARTS: data.policy,
+        TOLERATE_PARTS: (data.selection, *data.policy[2:]),
     }
     if options.parts not in parts:
         raise SelectError(

@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 
 from skipc.compiler.configurations import configurations_from_front
 from skipc.compiler.front import read_front
+from skipc.compiler.tolerate.error_model import read_errors
+from skipc.compiler.tolerate.partitions import read_partitions
 from skipc.profiles import load_profile
 from skipc.runtime.call.trace import read_trace
 from skipc.tools.cli import cli
@@ -305,8 +307,10 @@ def _trace(path: Path) -> None:
 
 
 _READERS: dict[str, Callable[[Path], object]] = {
+    "skipc.bit-errors/1": read_errors,
     "skipc.front/1": _front,
     "skipc.front/2": _front,
+    "skipc.partitions/1": read_partitions,
     "skipc.profile/1": lambda path: load_profile(str(path)),
     "skipc.project/1": lambda path: read_project(path.parent),
     "skipc.scenario/1": read_scenario,

@@ -216,6 +216,21 @@ SETTINGS: dict[str, Setting] = {
         also=BRIEFLY,
         varying=BRIEFLY_TRAINED,
     ),
+    # The network of the tests was trained by nobody: there is little that errors could cost.
+    "bit-errors.md": Setting(
+        BUNDLE,
+        also={
+            **ONE_EPOCH,
+            "skipc tolerate": (
+                "--samples",
+                "30",
+                "--max-drop",
+                "10",
+                "--configuration",
+                "fast",
+            ),
+        },
+    ),
     "budgets.md": Setting(BUNDLE, exact=True),
     "architecture.md": Setting(),
     "bundle-format.md": Setting(),

@@ -19,6 +19,7 @@ from skipc.compiler.select.data.sketch import sketch_of
 from skipc.compiler.select.samples import Samples
 from skipc.runtime.bundle.gates import DECISIONS
 from skipc.tools.training import TrainError
+from skipc.tools.training.bit_errors import BitErrors, damaged
 from skipc.tools.training.images import TrainingData, array_images, augmented
 from skipc.tools.training.losses import divergence, stochastic_depth_step, sub_paths_step
 from skipc.tools.training.resolutions import at_resolutions
@@ -87,6 +88,36 @@ def test_resumed_run_is_the_uninterrupted_one(tmp_path, recipe):
     untimed = [[line.rpartition(",")[0] for line in log] for log in logs]
     assert untimed[0] == untimed[1]
     assert len(untimed[0]) == 4
+
+
+def test_errors_are_raised_step_by_step_and_leave_the_weights(tmp_path):
+    errors = BitErrors(0.1, "int8")
+    rates = [errors.rate_at(epoch, 8) for epoch in range(8)]
+    assert rates == sorted(rates)
+    assert (rates[0], rates[-1]) == (pytest.approx(0.0125), 0.1)
+    model = torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.Linear(30, 20))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for stored, rate in (("float32", 0.01), ("int8", 0.05)):
+        with damaged(model, stored, rate, (0, 1)):
+            for name, value in model.state_dict().items():
+                changed = (value != before[name]).float().mean()
+                assert value.isfinite().all()
+                if name.endswith("bias"):
+                    assert not changed
+                else:  # 1 - (1 - rate) ** bits, but for what a flip of zero leaves
+                    bits = 8 if stored == "int8" else 32
+                    assert changed == pytest.approx(1 - (1 - rate) ** bits, abs=0.1)
+                    assert value.abs().max() <= 1.01 * before[name].abs().max()
+        assert same(model.state_dict(), before)
+
+
+def test_training_with_errors_moves_intact_weights(tmp_path):
+    arguments = {"widths": [8, 8], "depths": [1, 1], "drop": 0.05}
+    chosen = options(epochs=20, bit_errors=BitErrors(1e-3), arguments=arguments)
+    trained = train(data(), chosen, tmp_path)
+    assert trained.accuracy > 0.7
+    with pytest.raises(TrainError, match="is a run with bit_errors"):
+        train(data(), replace(chosen, bit_errors=None), tmp_path, resume=True)
 
 
 def test_another_run_is_not_resumed(tmp_path):
