@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from skipc.compiler.errors import TolerateError
-from skipc.compiler.policy.bound import samples_needed
+from skipc.compiler.policy.bound import samples_needed, upper_limit
 from skipc.compiler.tolerate.error_model import MOST_RATE
 from skipc.compiler.tolerate.fine import (
     Level,
@@ -175,10 +176,11 @@ def check_certifiable(asked: Asked, samples: int) -> None:
     if most_failures(samples, asked.max_drop, asked.confidence) >= 0:
         return
     needed = samples_needed(0.0, asked.max_drop, asked.confidence)
+    least = ceil(1e4 * upper_limit(0, samples, asked.confidence)) / 100
     raise TolerateError(
         f"{samples} samples for the bound cannot certify --max-drop"
         f" {100 * asked.max_drop:g} with --sure {asked.confidence:g}, even if none is lost:"
-        f" {needed} could. Give more data, or a larger --max-drop."
+        f" {needed} could. Give more data, or --max-drop {least:g}."
     )
 
 
@@ -206,14 +208,14 @@ def tolerance_of(
     _check_intact(bundle, entries)
     notes("loading the graphs")
     memory = Memory(bundle, entries, asked.model, asked.correct)
-    trials = [_trials(bundle, entry, parts, asked, memory) for entry in entries]
+    trials = [trials_of(bundle, entry, parts, asked, memory) for entry in entries]
     coarse = []
     for entry, one in zip(entries, trials, strict=True):
         notes(f"looking for the rate that {entry.name} stands")
         uncorrected = None
         if asked.correct:
             plain = Memory(bundle, [entry], asked.model)
-            bare = _trials(bundle, entry, parts, asked, plain)
+            bare = trials_of(bundle, entry, parts, asked, plain)
             uncorrected = _largest(bare, plain, asked)
         coarse.append(_coarse(one, memory, asked, uncorrected))
     notes("measuring every tensor alone")
@@ -226,20 +228,21 @@ def _check_intact(bundle: Bundle, entries: Sequence[ConfigurationEntry]) -> None
         bundle.verify_file(file)
 
 
-def _trials(
+def trials_of(
     bundle: Bundle,
     entry: ConfigurationEntry,
     parts: Sequence[Samples],
     asked: Asked,
     memory: Memory,
 ) -> Trials:
+    """Returns a configuration on the parts of the data; see ``tolerance_of``."""
     route = InjectedRoute(bundle, entry, memory, parts[0])
     made = [route.part(samples) for samples in parts]
     threads, only_one = os.cpu_count() or 1, asked.model.chip is not None
     return Trials(route, made, asked.seed, threads, only_one)
 
 
-def _alike(one: Trials, memory: Memory, rate: float) -> Rates:
+def alike(one: Trials, memory: Memory, rate: float) -> Rates:
     """Returns the same rate for everything that a configuration reads."""
     name = one.route.name
     weights = {each.name: rate for each in memory.weights if name in each.users}
@@ -248,7 +251,7 @@ def _alike(one: Trials, memory: Memory, rate: float) -> Rates:
 
 def _largest(one: Trials, memory: Memory, asked: Asked) -> float:
     def loses(rate: float) -> float:
-        return one.loses(_alike(one, memory, rate))
+        return one.loses(alike(one, memory, rate))
 
     return largest_rate(loses, asked.max_drop, memory.bits)
 
@@ -256,10 +259,10 @@ def _largest(one: Trials, memory: Memory, asked: Asked) -> float:
 def _coarse(one: Trials, memory: Memory, asked: Asked, uncorrected: float | None) -> Coarse:
     rate = _largest(one, memory, asked)
     rates = [rate * step for step in _STEPS] if rate else []
-    sequence = [_alike(one, memory, each) for each in rates]
+    sequence = [alike(one, memory, each) for each in rates]
     found = last_certified([one], sequence, asked.max_drop, asked.confidence)
     certified = 0.0 if found.last is None else rates[found.last]
-    reported = one.reported(_alike(one, memory, certified or rate))
+    reported = one.reported(alike(one, memory, certified or rate))
     failures = found.failures[0] if found.failures else 0
     return Coarse(
         *(one.route.name, rate, uncorrected, certified, failures, one.samples, reported)
@@ -330,7 +333,7 @@ def _one_for_all(trials: Sequence[Trials], memory: Memory, asked: Asked) -> Part
         if room is not None and room < total_bytes:
             continue
         if all(
-            one.loses(_alike(one, memory, partition.rate)) <= asked.max_drop for one in trials
+            one.loses(alike(one, memory, partition.rate)) <= asked.max_drop for one in trials
         ):
             return partition
     return None

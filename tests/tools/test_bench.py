@@ -101,6 +101,7 @@ def test_every_part_may_be_measured_alone() -> None:
         "resolutions",
         "prologue",
         "serving",
+        "bit errors",
         "widths",
         "int8",
     ]

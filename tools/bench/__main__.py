@@ -15,6 +15,7 @@ import click
 from skipc.runtime.backends.host import host_key
 from skipc.tools.bench import (
     against,
+    bit_errors,
     budgets,
     dense,
     dimensions,
@@ -78,6 +79,7 @@ PARTS: dict[str, list[Part]] = {
     resolutions.NAME: [*_of(RESNET50, resolutions.bars), resolutions.clutter],
     prologue.NAME: [prologue.bars],
     serving.NAME: [serving.bars],
+    bit_errors.NAME: [bit_errors.bars],
     widths.NAME: [*_of(RESNET50, widths.bars), *_of(VIT_B16, widths.bars)],
     int8.NAME: [*_of(RESNET50, int8.bars), *_of(VIT_B16, int8.bars)],
 }
