@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, Protocol, final
 
-from ..errors import ModeError
 from ..load.points import points_in_modes
 from ..modes import open_modes
 
@@ -106,7 +105,7 @@ class ModeChanger:
         control.begin_change(to, self._now_ns())
         try:
             self._actuator.change(to)
-        except ModeError as failure:
+        except Exception as failure:  # whatever it was, calls must be learnt from again
             now_ns = self._now_ns()
             self._retry_ns = now_ns + round(RETRY_S * 1e9)
             control.fail_change(now_ns, before, str(failure))

@@ -233,6 +233,8 @@ class OpenEngine:
         Raises:
             ClosedError: It was called from inside of a call, as by a signal's handler: it
                 would wait for itself.
+            ModeError: The power mode that was in force before cannot be brought back;
+                everything is freed all the same.
         """
         self._closed = True
         if os.getpid() != self._process:

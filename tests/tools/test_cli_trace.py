@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 
 from skipc.runtime import Budget
 from skipc.runtime.call.trace import Trace, TracedConfiguration
+from skipc.tools.trace.content import content_of
 from tests.command_line import all_files, mistake, skipc, skipc_without
 from tests.traces import call, trace, write
 
@@ -231,6 +233,21 @@ def test_page_holds_what_is_needed(tmp_path: Path) -> None:
     assert "an estimate" in page.text
     assert "(estimate)" in drawn
     assert "granted on average over 10 s" in drawn
+
+
+def test_power_modes_are_drawn_and_told(tmp_path: Path) -> None:
+    modes = [*("30W",) * 20, *("<b>15W",) * 20]
+    calls = [replace(call(0.1 * n), mode=mode) for n, mode in enumerate(modes)]
+    path = write(tmp_path / "t.jsonl", trace(calls))
+    ended = skipc("trace", path, columns=100)
+    assert "Power modes: 30W 50.0 %, <b>15W 50.0 % of the calls, 1 change." in ended.out
+    page = Page(tmp_path / "t.html")
+    assert page.scripts[0].count('"dash":"dot"') == 2
+    assert page.scripts[0].count('"text":"30W"') == 1
+    assert "<b>15W" not in page.scripts[0]
+    assert "Power modes: 30W 50.0 %, <b>15W 50.0 %" in page.text
+    often = [replace(one, mode=str(n)) for n, one in enumerate([*calls, *calls])]
+    assert content_of(trace(often), 100, 100).modes == ()
 
 
 def test_a_logarithmic_axis_has_whole_numbers(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ _LONGEST_TITLE = 60
 _BRIDGED = 5.0
 # So many calls make a share that can be read; more moments than this cannot be told apart.
 _CALLS_A_MOMENT, _MOMENTS = 25, 80
+_MOST_MODES = 40
+# A stay in a mode shorter than this share of the time has no room for its name.
+_MODE_SHARE = 0.04
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +48,8 @@ class Content:
         scale: What seconds are multiplied with on the time axis.
         unit: What they are in, then.
         notes: What else the reader has to know.
+        modes: When calls began to be made in which power mode, which has no name where there
+            is no room for it; empty where there are none, or too many to be told apart.
     """
 
     title: str
@@ -62,6 +67,7 @@ class Content:
     scale: float
     unit: str
     notes: tuple[str, ...]
+    modes: tuple[tuple[float, str], ...]
 
     def drawn_of(self, row: int, failed: bool) -> Indices:
         """Returns the calls of a configuration that are drawn."""
@@ -110,6 +116,23 @@ def content_of(trace: Trace, points: int, moments: int) -> Content:
         scale=1 / unit_s,
         unit=unit,
         notes=_notes(columns, len(drawn), len(rows), high_ms, trace.cut_short),
+        modes=_modes(columns),
+    )
+
+
+def _modes(columns: Columns) -> tuple[tuple[float, str], ...]:
+    found: list[tuple[float, str]] = []
+    for start_s, call in zip(columns.start_s.tolist(), columns.calls, strict=True):
+        if call.mode and (not found or found[-1][1] != call.mode):
+            found.append((start_s, call.mode))
+    if not 0 < len(found) <= _MOST_MODES:
+        return ()
+    first_s, last_s = columns.extent_s
+    ends_s = [*(at_s for at_s, _ in found[1:]), last_s]
+    room_s = _MODE_SHARE * (last_s - first_s)
+    return tuple(
+        (at_s, mode if end_s - at_s >= room_s else "")
+        for (at_s, mode), end_s in zip(found, ends_s, strict=True)
     )
 
 

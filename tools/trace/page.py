@@ -85,6 +85,22 @@ def _chart(content: Content) -> Chart:
                 "fillcolor": LIGHT.grid, "line": {"width": 0},
             }
             for first_s, last_s in content.infeasible_spans_s
+        ] + [
+            # A change of the power mode.
+            {
+                "type": "line", "xref": "x", "yref": "paper", "x0": content.scale * at_s,
+                "x1": content.scale * at_s, "y0": 0, "y1": 1,
+                "line": {"width": 1, "dash": "dot", "color": LIGHT.muted},
+            }
+            for at_s, _ in content.modes
+        ],
+        "annotations": [
+            {
+                "xref": "x", "yref": "y domain", "x": content.scale * at_s, "y": 0,
+                "xanchor": "left", "yanchor": "bottom", "text": label(mode),
+                "showarrow": False, "font": {"color": LIGHT.muted},
+            }
+            for at_s, mode in content.modes
         ],
     }  # fmt: skip
     more = (("exits", content.exits), ("energy", content.energy))

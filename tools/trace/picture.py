@@ -104,6 +104,12 @@ def _draw_latency(axes: Axes, content: Content) -> None:
         [(scale * first_s, scale * (last_s - first_s)) for first_s, last_s in spans_s],
         (0, 1), transform=axes.get_xaxis_transform(), color=_INFEASIBLE, linewidth=0, zorder=0,
     )  # fmt: skip
+    for at_s, mode in content.modes:
+        axes.axvline(scale * at_s, color=_PREDICTION, linewidth=0.8, ls=":", zorder=1)
+        axes.text(
+            scale * at_s, 0.01, f" {short(mode, _LONGEST_NAME)}", fontsize=7, va="bottom",
+            transform=axes.get_xaxis_transform(), parse_math=False,
+        )  # fmt: skip
     if content.logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")

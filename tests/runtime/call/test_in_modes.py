@@ -59,14 +59,14 @@ class Board:
     def __init__(self, now="30W"):
         self.now, self.first = now, now
         self.done = []
-        self.fails = False
+        self.fails = None
         self.meanwhile = lambda: None
 
     def change(self, name):
         self.meanwhile()
         self.done.append(name)
         if self.fails:
-            raise ModeError("nvpmodel ended with 1")
+            raise self.fails("nvpmodel ended with 1")
         self.now = name
 
     def power_mode(self):
@@ -214,9 +214,10 @@ def test_calls_go_on_while_it_changes_as_in_the_slower_mode():
         assert "changes into the mode '30W'" in meanwhile[1].reason
 
 
-def test_an_actuator_that_fails_is_told_once_and_the_mode_stays(caplog):
+@pytest.mark.parametrize("error", [ModeError, OSError])
+def test_an_actuator_that_fails_is_told_once_and_the_mode_stays(error, caplog):
     board = Board()
-    board.fails = True
+    board.fails = error
     with caplog.at_level(logging.WARNING), Opened(board) as opened:
         assert opened.calls(200).mode == "30W"
         stats = opened.engine.stats().modes
@@ -226,7 +227,7 @@ def test_an_actuator_that_fails_is_told_once_and_the_mode_stays(caplog):
         assert board.done == ["15W"]
         opened.calls(int(1.5 * RETRY_S), pause_ms=1000.0)
         assert board.done == ["15W", "15W"]
-        board.fails = False
+        board.fails = None
         assert opened.calls(int(2 * RETRY_S), pause_ms=1000.0).mode == "15W"
         assert opened.engine.stats().modes.failure == ""
     assert caplog.text.count("the mode stays '30W': nvpmodel ended with 1") == 1
