@@ -197,8 +197,8 @@ class _State:
             raise ModeError("these modes were closed, or opened by the process before a fork.")
         earlier = {kind: self.actuators[kind].now(one) for kind, one in wanted.items()}
         if self._before is None:
+            _check_told(earlier)
             for kind, one in earlier.items():
-                _check_told(kind, one)
                 self.actuators[kind].check(one)
             self._guard.write(Before(self._pid, boot_id, earlier))
             self._before = earlier
@@ -206,6 +206,7 @@ class _State:
             _put(wanted, self.actuators)
         except ModeError as error:
             try:
+                _check_told(earlier)
                 _put(earlier, self.actuators)
             except ModeError as second:
                 raise ModeError(
@@ -306,13 +307,15 @@ def _check_alike(modes: Mapping[str, Settings]) -> None:
             )
 
 
-def _check_told(kind: str, setting: Setting) -> None:
-    for name, value in setting.items():
-        if value == NOT_TOLD:
-            raise ModeError(
-                f"{kind}: what is in force of {name} is not told, so that it could not be put"
-                " back. Nothing was changed."
-            )
+def _check_told(settings: Settings) -> None:
+    """Raises ``ModeError`` where it is not told what is in force, which is to come back."""
+    for kind, setting in settings.items():
+        for name, value in setting.items():
+            if value == NOT_TOLD:
+                raise ModeError(
+                    f"{kind}: the device does not tell what is in force of {name}, so that it"
+                    " cannot be put back. Look with: skipc targets --modes"
+                )
 
 
 def _put(settings: Settings, actuators: Mapping[str, Actuator]) -> None:
