@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
 
 from skipc.compiler.beside import Beside, fits
 from skipc.compiler.bundle.files import checkpoint_sha256
@@ -21,10 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+    Numbers = NDArray[np.int64]
+
+
+def part_names(unit: str, count: int) -> tuple[str, ...]:
+    """Returns what the decisions about a unit of so many parts are called."""
+    return (unit, *(f"{unit}:{number}" for number in range(2, count + 1)))
+
+
+def _no_parts() -> Numbers:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +47,24 @@ class Gate:
         name: The unit's.
         weight: (hidden, channels).
         bias: (hidden,).
-        threshold: The unit runs where the gate's score is above.
-        rate: The share of held-out samples that it ran for.
+        thresholds: One for each part of the channels within the unit's branch, rising: a part
+            runs where the gate's score is above its own. The first is the unit's, which does
+            not run without. One where channels are not told apart.
+        rates: For each of them, the share of held-out samples that it ran for.
+        parts: By channel within the branch, the number of its part; empty where there is one.
     """
 
     name: str
     weight: Floats
     bias: Floats
-    threshold: float
-    rate: float
+    thresholds: tuple[float, ...]
+    rates: tuple[float, ...]
+    parts: Numbers = field(default_factory=_no_parts)
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """What its decisions are called: the unit, and its parts from the second on."""
+        return part_names(self.name, len(self.thresholds))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,13 +87,16 @@ class Gates:
     accuracy: float
 
 
+Share = Annotated[float, AtLeast(0), AtMost(1)]
+
+
 @dataclass(frozen=True, slots=True)
 class GateEntry:
     """What the file's header says of a gate."""
 
     name: Text
-    threshold: float
-    rate: Annotated[float, AtLeast(0), AtMost(1)]
+    thresholds: Annotated[tuple[float, ...], NotEmpty()]
+    rates: tuple[Share, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +110,24 @@ class GatesHeader:
         data_sketch: Of the data that chose them; empty where that is not known.
     """
 
-    FORMAT: ClassVar[str] = "skipc.gates/1"
+    FORMAT: ClassVar[str] = "skipc.gates/2"
     AGAIN: ClassVar[str] = "train the gates again with `skipc gates`"
 
     checkpoint_sha256: Annotated[str, Sha256()]
     gates: Annotated[tuple[GateEntry, ...], NotEmpty(), Distinct("name")]
-    accuracy: Annotated[float, AtLeast(0), AtMost(1)]
+    accuracy: Share
     data_sketch: Text = ""
 
     def check(self, where: str) -> None:
-        """Has nothing to compare."""
+        """Raises ``GatesError`` where thresholds fall, or have other rates than one each."""
+        for gate in self.gates:
+            rising = all(one <= other for one, other in pairwise(gate.thresholds))
+            if not rising or len(gate.rates) != len(gate.thresholds):
+                raise GatesError(
+                    f"{where}: the gate {gate.name!r} has the thresholds"
+                    f" {[*gate.thresholds]} and the rates {[*gate.rates]}, expected thresholds"
+                    f" that rise and a rate for each: {self.AGAIN}."
+                )
 
 
 _FILES = Beside("gates", GatesHeader, GatesError)
@@ -156,7 +188,9 @@ def write_gates(checkpoint: Path, gates: Gates, data_sketch: str = "") -> Path:
     }
     for gate in gates.gates:
         tensors[f"{gate.name}/weight"], tensors[f"{gate.name}/bias"] = gate.weight, gate.bias
-    entries = tuple(GateEntry(gate.name, gate.threshold, gate.rate) for gate in gates.gates)
+        if len(gate.parts):
+            tensors[f"{gate.name}/parts"] = gate.parts
+    entries = tuple(GateEntry(gate.name, gate.thresholds, gate.rates) for gate in gates.gates)
     sha256 = checkpoint_sha256(checkpoint)
     header = GatesHeader(sha256, entries, gates.accuracy, data_sketch)
     return _FILES.write(checkpoint, header, tensors)
@@ -177,4 +211,13 @@ def _gate(
             f" of ({hidden}, channels) and ({hidden},). Train the gates again with `skipc"
             " gates`."
         )
-    return Gate(entry.name, weight, bias, entry.threshold, entry.rate)
+    parts = tensors.get(f"{entry.name}/parts", _no_parts())
+    count = len(entry.thresholds) if len(entry.thresholds) > 1 else 0
+    known = parts.dtype == np.int64 and parts.ndim == 1
+    if not known or not np.array_equal(np.unique(parts), np.arange(count)):
+        raise GatesError(
+            f"{path}: the gate {entry.name!r} has {len(entry.thresholds)} thresholds, but not"
+            " as many parts: expected for each channel the number of its part, int64. Train"
+            " the gates again with `skipc gates`."
+        )
+    return Gate(entry.name, weight, bias, entry.thresholds, entry.rates, parts)

@@ -38,7 +38,8 @@ class GraphPart:
         inputs: The tensors where it begins.
         outputs: The tensors where it ends.
         piece: Its part of the file's graph; None for all of it.
-        gates: The units that its gates decide about, which its last output tells.
+        gates: What its gates decide about, which its last output tells.
+        gate_parts: By unit, how many of these are its own.
     """
 
     name: str
@@ -46,6 +47,7 @@ class GraphPart:
     outputs: tuple[TensorSpec, ...]
     piece: Piece | None
     gates: tuple[str, ...] = ()
+    gate_parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,9 @@ def graphs_of(name: str, network: Network) -> tuple[GraphPart, ...]:
     """
     if network.gating is not None:
         decisions = _spec(network.model.graph.outputs[-1], {}, network)
-        units = network.gating.units
         outputs = (*network.outputs, *network.hands_on, decisions)
-        return (GraphPart(name, network.inputs, outputs, None, units),)
+        said = network.gating.decided, network.gating.parts
+        return (GraphPart(name, network.inputs, outputs, None, *said),)
     if len(network.answers) == 1:
         outputs = (*network.outputs, *network.hands_on)
         return (GraphPart(name, network.inputs, outputs, None),)

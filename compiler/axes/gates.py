@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from skipc.compiler.axes.axis import Axis, Offer, first_names
 from skipc.compiler.axes.exit_places import channel_axis
+from skipc.compiler.axes.gate_channels import BranchChannels
 from skipc.compiler.axes.units import units_of_network
 from skipc.compiler.errors import FrontError, GatesError
 from skipc.compiler.gating import Gating, PlacedGate
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from skipc.compiler.axes.gate_channels import InnerChannels
     from skipc.compiler.axes.units import Unit
     from skipc.compiler.gates import Gate, Gates
     from skipc.compiler.network import Network
@@ -28,24 +32,18 @@ if TYPE_CHECKING:
 _KEYS = ("cap", "bias")
 
 
-@dataclass(frozen=True, slots=True)
-class GateOption:
-    """A unit that a gate decides about.
+class GateOption(NamedTuple):
+    """What a gate decides about: a unit, or a part of its channels behind the first.
 
     Attributes:
-        placed: Its gate, in its place.
-        parameters: The gate's own.
-        macs: Operations that are spared where the unit does not run, batch 1.
+        name: The unit's name; with the part's number behind a colon.
+        parameters: The gate's own; none for a further part.
+        macs: Operations that are spared where it alone does not run, batch 1.
     """
 
-    placed: PlacedGate
+    name: str
     parameters: int
     macs: int
-
-    @property
-    def name(self) -> str:
-        """The unit's name."""
-        return self.placed.gate.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +52,13 @@ class GatesOffer(Offer):
 
     Attributes:
         gates: The gates; None where there are none.
-        options: Their units.
+        placed: Each in its place.
+        options: What they decide about.
         always: The units that run whatever the gates say.
     """
 
     gates: Gates | None
+    placed: tuple[PlacedGate, ...] = ()
     options: tuple[GateOption, ...] = ()
     always: tuple[str, ...] = ()
 
@@ -68,7 +68,7 @@ class Gated:
     """How the gates of a network decide.
 
     Attributes:
-        units: What they decide about.
+        units: What they decide about: units, and parts of their channels.
         cap: How many units run at most, those that always do included; None for all.
         bias: What is added to each score: above 0 more units run.
     """
@@ -107,15 +107,21 @@ class GatesAxis(Axis[Gated, GatesOffer]):
                 "the gates are not in the network's order, in which each knows what the one"
                 " before it saw. Train them again with `skipc gates`."
             )
-        options = []
+        placed: list[PlacedGate] = []
+        options: list[GateOption] = []
         index = GraphIndex(network.model.graph)
+        channels = BranchChannels(network) if any(len(g.parts) for g in gates) else None
         for gate in gates:
             unit = known[gate.name]
-            placed = _placed(gate, unit, place_before(unit, network, index))
-            options.append(GateOption(placed, gate.weight.size + gate.bias.size, unit.macs))
+            found = channels.of(unit) if channels is not None and len(gate.parts) else None
+            placed.append(_placed(gate, unit, place_before(unit, network, index), found))
+            sizes = np.bincount(gate.parts).tolist()
+            macs = (unit.macs,) if found is None else found.macs(sizes)
+            sizes = [gate.weight.size + gate.bias.size, *[0] * len(macs[1:])]
+            options += map(GateOption, gate.decided, sizes, macs)
         gated_names = {gate.name for gate in gates}
         always = tuple(unit.name for unit in units if unit.name not in gated_names)
-        return GatesOffer(network.gates, tuple(options), always)
+        return GatesOffer(network.gates, tuple(placed), tuple(options), always)
 
     def check(self, record: object, where: str) -> None:
         """Refuses what is not an object of a cap and a bias."""
@@ -145,7 +151,7 @@ class GatesAxis(Axis[Gated, GatesOffer]):
                 f"{where}: 'gates' is given, but no gates lie beside the checkpoint: train"
                 " them with `skipc gates`."
             )
-        cap, units = record.get("cap"), len(offer.options) + len(offer.always)
+        cap, units = record.get("cap"), len(offer.placed) + len(offer.always)
         if cap is not None and cap < len(offer.always):
             raise FrontError(
                 f"{where}: 'cap' is {cap}, but {len(offer.always)} units always run, as no"
@@ -178,18 +184,28 @@ class GatesAxis(Axis[Gated, GatesOffer]):
                 "a configuration has both 'gates' and 'exits': what has gates runs to its"
                 " end. Choose one of them."
             )
-        made = {str(value.name) for node in network.model.graph for value in node.outputs}
-        made |= {str(value.name) for value in network.model.graph.inputs}
-        placed = tuple(option.placed for option in offer.options)
+        values = {str(v.name): v for node in network.model.graph for v in node.outputs}
+        values |= {str(value.name): value for value in network.model.graph.inputs}
+        placed = offer.placed
         for each in placed:
-            if each.at not in made or each.cut.node not in made:
+            if each.at not in values or each.cut.node not in values:
                 raise FrontError(
                     "a configuration has 'gates' and leaves out what they decide about:"
                     f" {each.gate.name!r}. Choose 'gates' or 'skip'; a 'cap' keeps gates"
                     " from running more."
                 )
+            shape = None if each.inner is None else values[each.inner.value].shape
+            if each.inner and shape and shape[each.inner.axis] != len(each.gate.parts):
+                raise FrontError(
+                    "a configuration has both 'gates' that decide about the channels of"
+                    f" {each.gate.name!r} and a 'width' that leaves some of them out. Choose"
+                    " one of them."
+                )
         cap = len(placed) if choice.cap is None else choice.cap - len(offer.always)
-        thresholds = tuple(each.gate.threshold - choice.bias for each in placed)
+        thresholds = tuple(
+            tuple(threshold - choice.bias for threshold in each.gate.thresholds)
+            for each in placed
+        )
         gating = Gating(placed, gates.recurrent, gates.score, thresholds, cap)
         return replace(
             network,
@@ -285,11 +301,21 @@ def _fork(kept: ir.Value, branch: ir.Value, index: GraphIndex) -> ir.Value | Non
     return both[-1] if both else None
 
 
-def _placed(gate: Gate, unit: Unit, place: PlaceBefore) -> PlacedGate:
+def _placed(
+    gate: Gate, unit: Unit, place: PlaceBefore, found: InnerChannels | None
+) -> PlacedGate:
     if gate.weight.shape[1] != place.channels:
         raise GatesError(
             f"the gate {gate.name!r} reads {gate.weight.shape[1]} channels; there are"
             f" {place.channels} in front of its unit. Train the gates again with `skipc"
             " gates`."
         )
-    return PlacedGate(gate, unit.cuts[0], place.at, place.axis)
+    if found is not None and not found.takes(gate.parts):
+        raise GatesError(
+            f"the gate {gate.name!r} tells apart {len(gate.parts)} channels in parts of"
+            f" {' and '.join(map(str, np.bincount(gate.parts)))}, and the branch has"
+            f" {found.group.channels}, which engines compute in blocks of"
+            f" {found.group.step}. Train the gates again with `skipc gates`."
+        )
+    inner = None if found is None else found.inner
+    return PlacedGate(gate, unit.cuts[0], place.at, place.axis, inner)

@@ -124,7 +124,7 @@ class WidthOffer(Offer):
 
     def _order(self, group: Group) -> NDArray[np.intp]:
         if group.name not in self._orders:
-            score = _importance(group, self.model)
+            score = importance(group, self.model)
             self._orders[group.name] = np.argsort(-score, kind="stable")
         return self._orders[group.name]
 
@@ -304,7 +304,7 @@ def _expected(group: Group) -> str:
     return f"a multiple of {group.step} below its {group.channels}, {blocks}"
 
 
-def _importance(group: Group, model: ir.Model) -> NDArray[np.float64]:
+def importance(group: Group, model: ir.Model) -> NDArray[np.float64]:
     """Returns a number per channel: what goes into it times what is made of it.
 
     The first is the scale of the last batch norm (Network Slimming, Liu et al., 2017), else

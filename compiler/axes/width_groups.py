@@ -77,14 +77,17 @@ class Group:
     @property
     def step(self) -> int:
         """What their number is a multiple of."""
-        if self.size > 1:
-            return 1
-        return BLOCK if self.channels >= 2 * BLOCK else 4
+        return 1 if self.size > 1 else step_of(self.channels)
 
     @property
     def counts(self) -> range:
         """How many may stay, but for all."""
         return range(self.step, self.channels, self.step)
+
+
+def step_of(channels: int) -> int:
+    """Returns what a number of some of these channels is a multiple of."""
+    return BLOCK if channels >= 2 * BLOCK else 4
 
 
 def find_groups(model: ir.Model) -> tuple[tuple[Group, ...], Mapping[str, str]]:

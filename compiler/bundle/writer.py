@@ -371,6 +371,7 @@ class BundleWriter:
                 own_bytes=store.size_bytes(frozenset(k for k in keys if users[k] == 1)),
                 verification=verification,
                 gates=part.gates,
+                gate_parts=part.gate_parts,
             )
             for (network, graph, part, verification), keys in zip(
                 self._graphs, used, strict=True

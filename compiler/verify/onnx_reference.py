@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from skipc.compiler.cut import operands_by_node
-from skipc.compiler.gating import MARGINS, Deciding
+from skipc.compiler.gating import MARGINS, Deciding, mask_shape
 from skipc.compiler.graph.operands import (
     MEAN,
     VARIANCE,
@@ -28,7 +28,7 @@ from skipc.compiler.verify.sessions import GraphRunner, Optimise
 from skipc.runtime.bundle.gates import DECISIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
@@ -120,10 +120,19 @@ def run_gated(model: ir.Model, gating: Gating, cases: Sequence[Case]) -> list[Ca
     Whether a unit runs is an input of the graph. It is run once for each gate, which reads
     what comes of the decisions before it, and once more.
     """
-    switches = {each.cut: f"skipc.switch.{n}" for n, each in enumerate(gating.gates)}
-    for node in list(model.graph):
-        for cut in [cut for cut in switches if cut.node == str(node.outputs[0].name)]:
-            _switch(model.graph, node, cut, switches[cut])
+    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    switches: dict[Cut | str, str] = {}
+    for number, each in enumerate(gating.gates):
+        switches[each.cut] = f"skipc.switch.{number}"
+        join = values[each.cut.node].producer()
+        assert join is not None
+        _switch(model.graph, join, each.cut.operand, switches[each.cut])
+        if each.inner is not None:
+            value, axis = each.inner
+            switches[value] = f"skipc.switch.{number}.parts"
+            ((reader, place),) = values[value].uses()
+            count = len(each.gate.parts)
+            _switch(model.graph, reader, place, switches[value], (count,), axis)
     expose(model, {each.at for each in gating.gates})
     with tempfile.TemporaryDirectory(prefix="skipc-") as folder:
         path = Path(folder) / _FILE
@@ -132,14 +141,22 @@ def run_gated(model: ir.Model, gating: Gating, cases: Sequence[Case]) -> list[Ca
         return [_decide(runner, gating, switches, case) for case in cases]
 
 
-def _decide(runner: GraphRunner, gating: Gating, switches: dict[Cut, str], case: Case) -> Case:
+def _decide(
+    runner: GraphRunner, gating: Gating, switches: Mapping[Cut | str, str], case: Case
+) -> Case:
     deciding = Deciding(gating)
     rows = len(next(iter(case.values())))
-    settings = {name: np.zeros(rows, np.bool_) for name in switches.values()}
+    settings = {switches[each.cut]: np.zeros(rows, np.bool_) for each in gating.gates}
+    settings |= {
+        switches[each.inner.value]: np.zeros((rows, len(each.gate.parts)), np.bool_)
+        for each in gating.gates
+        if each.inner is not None
+    }
     for each in gating.gates:
         found = {**case, **runner.run({**case, **settings})}
         deciding.see(each.at, found[each.at])
         settings |= {switches[cut]: runs for cut, runs in deciding.runs.items()}
+        settings |= {switches[value]: stays for value, stays in deciding.stays.items()}
     return {**runner.run({**case, **settings}), **deciding.outputs(DECISIONS)}
 
 
@@ -147,20 +164,29 @@ def _decided(case: Case) -> list[str]:
     return [name for name in case if name in (DECISIONS, MARGINS)]
 
 
-def _switch(graph: ir.Graph, node: ir.Node, cut: Cut, name: str) -> None:
-    """Puts ``Where(switch, operand, 0)`` between an operand and its node, row by row."""
-    value = operand(node, cut.operand)
+def _switch(
+    graph: ir.Graph,
+    node: ir.Node,
+    place: int,
+    name: str,
+    channels: tuple[int, ...] = (),
+    axis: int = 0,
+) -> None:
+    """Puts ``Where(switch, operand, 0)`` between an operand and its node.
+
+    The switch, an input, is of each row, or of each row and each of so many channels.
+    """
+    value = operand(node, place)
     assert value.shape is not None
-    rows = value.shape[0]
     kind = ir.TensorType(ir.DataType.BOOL)
-    switch = ir.Value(name=name, type=kind, shape=ir.Shape([rows]))
+    switch = ir.Value(name=name, type=kind, shape=ir.Shape([value.shape[0], *channels]))
     graph.inputs.append(switch)
-    sizes = np.array([-1, *[1] * (len(value.shape) - 1)])
+    sizes = np.array(mask_shape((-1, *channels), len(value.shape), axis))
     shape = ir.node("Constant", [], {"value": ir.tensor(sizes)})
     mask = ir.node("Reshape", [switch, shape.outputs[0]])
     zero = ir.node("Constant", [], {"value": number_like(value, 0.0)})
     where = ir.node("Where", [mask.outputs[0], value, zero.outputs[0]])
-    _insert(node, cut.operand, shape, mask, zero, where)
+    _insert(node, place, shape, mask, zero, where)
 
 
 def _mask(node: ir.Node, place: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skipc.compiler.cut import operands_by_node
-from skipc.compiler.gating import Deciding
+from skipc.compiler.gating import Deciding, mask_shape
 from skipc.compiler.network import Reference
 from skipc.runtime.bundle.gates import DECISIONS
 
@@ -109,6 +109,7 @@ class TorchReference(Reference):
         placed = () if gating is None else gating.gates
         gated = {self.node_name(each.cut.node): each.cut for each in placed}
         before = {self.node_name(each.at): each.at for each in placed}
+        inner = {self.node_name(i.value): i for i in (each.inner for each in placed) if i}
 
         class Interpreter(torch.fx.Interpreter):
             def run_node(self, node: torch.fx.Node) -> Any:
@@ -122,6 +123,9 @@ class TorchReference(Reference):
                     result = super().run_node(node)
                 if node.name in narrowed:
                     result = _without_channels(result, narrowed[node.name])
+                if deciding is not None and node.name in inner:
+                    value, axis = inner[node.name]
+                    result = _rows(result, deciding.stays[value], axis)
                 if deciding is not None and node.name in before:
                     deciding.see(before[node.name], _to_numpy(result))
                 keep(node.name, result)
@@ -219,11 +223,11 @@ def values_of(program: ExportedProgram) -> frozenset[str]:
     return frozenset(node.name for node in nodes if node.op == "call_function")
 
 
-def _rows(branch: Any, runs: NDArray[np.bool_]) -> Any:
-    """Returns a tensor with zeros in the rows that do not run."""
+def _rows(branch: Any, runs: NDArray[np.bool_], axis: int = 0) -> Any:
+    """Returns a tensor with zeros in the rows that do not run, or their channels."""
     import torch
 
-    mask = torch.from_numpy(runs).reshape(-1, *[1] * (branch.ndim - 1))
+    mask = torch.from_numpy(runs).reshape(mask_shape(runs.shape, branch.ndim, axis))
     return torch.where(mask, branch, torch.zeros((), dtype=branch.dtype))
 
 

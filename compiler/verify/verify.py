@@ -179,10 +179,10 @@ def _decided_otherwise(actual: list[Case], ran: list[Case], network: Network) ->
         other = np.argwhere(found[DECISIONS] != wanted[DECISIONS])
         if len(other):
             row, number = other[0].tolist()
-            unit, margin = network.gating.units[number], wanted[MARGINS][row, number]
+            name, margin = network.gating.decided[number], wanted[MARGINS][row, number]
             tie = bool(abs(margin) < _TIE)
             return (
-                f"its gate decides otherwise about the unit {unit!r} than"
+                f"its gate decides otherwise about the unit {name!r} than"
                 f" {network.reference.name}, where its score is {abs(margin):.3g} from its"
                 " threshold."
             ) + " That is rounding: build with another 'bias'." * tie

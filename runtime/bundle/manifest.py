@@ -20,7 +20,7 @@ from .constraints import (
     Text,
 )
 from .contained import check_beside
-from .gates import DECISIONS
+from .gates import by_unit, check_gates
 from .prologue import PrologueEntry  # noqa: TC001  (a document's field)
 from .route import Stage, check_route, upto_ends
 from .routed import Routed  # noqa: TC001  (a document's field)
@@ -128,8 +128,9 @@ class Verification:
 class GraphEntry:
     """What a target makes one engine of: an ONNX file, or a piece of one.
 
-    ``gates`` are the units that run or not as an input asks for, in the order of the graph's
-    output ``DECISIONS``.
+    ``gates`` is what an input may leave out, in the order of the graph's ``DECISIONS``: units,
+    each with the parts of its channels from the second on behind it. ``gate_parts`` tells by
+    unit how many of them are its own; none where each is a unit.
     """
 
     name: Annotated[str, RelativePath()]
@@ -143,6 +144,12 @@ class GraphEntry:
     own_bytes: int
     verification: Verification
     gates: Annotated[tuple[str, ...], Distinct()] = ()
+    gate_parts: tuple[Count, ...] = ()
+
+    @property
+    def gated_units(self) -> tuple[tuple[str, ...], ...]:
+        """By unit that gates decide about, what of ``gates`` is its own."""
+        return by_unit(self.gates, self.gate_parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,15 +324,7 @@ class Manifest:
                     f"{place}: 'ranges' has {sorted(ranges)}, expected its outputs:"
                     f" {sorted(ends)}."
                 )
-            decided = [spec for spec in graph.outputs if spec.name == DECISIONS]
-            sizes = [(*spec.shape[1:], spec.dtype) for spec in decided]
-            if sizes != ([(len(graph.gates), "bool")] if graph.gates else []):
-                raise FormatError(
-                    f"{place}: 'gates' names {len(graph.gates)} units, but its outputs are"
-                    f" {', '.join(spec.kind for spec in graph.outputs)}. Expected"
-                    f" {DECISIONS!r} exactly where there are gates: a boolean for each row and"
-                    " unit."
-                )
+            check_gates(graph.gates, graph.gate_parts, graph.outputs, place)
 
     def _check_configurations(self, where: str) -> None:
         graphs = {graph.name: graph for graph in self.graphs}

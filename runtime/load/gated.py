@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """The units that gates decide about.
+    """The units that gates decide about, and parts of their channels.
 
     Attributes:
         units: Their names.
@@ -40,7 +40,8 @@ class Gated:
         fixed_macs = max(graph.macs - sum(macs), 1)
         set_ = {} if engines is None else engines.engine(graph.name).settings
         (cap,) = set_.get(CAP, (len(macs),))
-        return cls(graph.gates, macs, fixed_macs, fixed_macs + sum(macs[: int(cap)]))
+        first = sum(map(len, graph.gated_units[: int(cap)]))
+        return cls(graph.gates, macs, fixed_macs, fixed_macs + sum(macs[:first]))
 
     def shares(self, decisions: NDArray[Any]) -> dict[str, float]:
         """Returns by unit the share of the rows that it ran for."""

@@ -25,8 +25,11 @@ def _floats(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 GATES = Gates(
     (
-        Gate("stages.1", _floats(3, 4), _floats(3), 0.25, 0.5),
-        Gate("stages.0", _floats(3, 2), _floats(3), -1.0, 1.0),
+        Gate("stages.1", _floats(3, 4), _floats(3), (0.25,), (0.5,)),
+        Gate(
+            *("stages.0", _floats(3, 2), _floats(3), (-1.0, 0.5), (1.0, 0.25)),
+            np.array([1, 0, 1, 0]),
+        ),
     ),
     _floats(3, 3),
     _floats(3),
@@ -53,7 +56,9 @@ def test_gates_are_read_as_they_were_written(checkpoint: Path) -> None:
     np.testing.assert_array_equal(found.recurrent, GATES.recurrent)
     np.testing.assert_array_equal(found.score, GATES.score)
     for one, other in zip(found.gates, GATES.gates, strict=True):
-        assert (one.name, one.threshold, one.rate) == (other.name, other.threshold, other.rate)
+        assert (one.name, one.thresholds) == (other.name, other.thresholds)
+        assert one.rates == other.rates
+        np.testing.assert_array_equal(one.parts, other.parts)
         np.testing.assert_array_equal(one.weight, other.weight)
         np.testing.assert_array_equal(one.bias, other.bias)
 
@@ -72,6 +77,18 @@ def test_a_file_without_a_gate_is_refused(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("thresholds", "rates"), [((1.0, 0.5), (1.0, 0.5)), ((0.5, 1.0), (1.0,))]
+)
+def test_thresholds_that_fall_are_refused(
+    checkpoint: Path, thresholds: tuple[float, ...], rates: tuple[float, ...]
+) -> None:
+    wrong = replace(GATES.gates[1], thresholds=thresholds, rates=rates)
+    write_gates(checkpoint, replace(GATES, gates=(wrong,)))
+    with pytest.raises(GatesError, match=r"'stages.0' has .*train the gates again"):
+        read_gates(checkpoint)
+
+
+@pytest.mark.parametrize(
     ("name", "array", "says"),
     [
         ("cell/recurrent", _floats(3, 2), "has no cell that fits"),
@@ -82,6 +99,10 @@ def test_a_file_without_a_gate_is_refused(checkpoint: Path) -> None:
             np.full(3, np.nan, np.float32),
             "'stages.0' has no weights that fit",
         ),
+        ("stages.0/parts", None, "'stages.0' has 2 thresholds, but not as many parts"),
+        ("stages.0/parts", np.array([0, 2, 2, 0]), "2 thresholds, but not as many parts"),
+        ("stages.0/parts", np.array([[0, 1]]), "2 thresholds, but not as many parts"),
+        ("stages.0/parts", _floats(4), "2 thresholds, but not as many parts"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(

@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 
 BATCH = (Dimension("N", 1, 2, 4),)
 HOW = ("--input", "images=Nx1x8x8", "--batch", "1:2:4")
-UNITS = ("stages.0.0", "stages.1.0", "stages.2.0")
+UNITS = ("stages.0.0", "stages.1.0", "stages.1.0:2", "stages.2.0", "stages.2.0:2")
+"""What gates decide about: the first unit has too few channels to tell parts of them apart."""
+WHOLE = [0, 1, 3]
+"""Which of these are units."""
 FRONT = {
     "format": "skipc.front/2",
     "configurations": [
@@ -75,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(
         path / "ckpt.pt", CheckpointFile("skipc:resnet", arguments, state, recipe.inputs)
     )
-    write_gates(path / "ckpt.pt", random_gates(_network(path)))
+    write_gates(path / "ckpt.pt", random_gates(_network(path), channels=2))
     (path / "front.json").write_text(json.dumps(FRONT), encoding="utf-8")
     ended = skipc(
         *("build", path / "ckpt.pt", "--front", path / "front.json", "--target", "cpu", *HOW),
@@ -117,12 +120,13 @@ def test_a_bundle_tells_of_its_gates(folder: Path) -> None:
     bundle = Bundle.open(folder / "ckpt.skipc")
     graph = bundle.manifest.graph("gated-cap1")
     assert graph.gates == UNITS
-    assert [spec.kind for spec in graph.outputs] == ["float32 Nx10", "bool Nx3"]
+    assert graph.gate_parts == (1, 2, 2)
+    assert [spec.kind for spec in graph.outputs] == ["float32 Nx10", "bool Nx5"]
     entries = bundle.engine_set("cpu").engines
     assert [entry.file for entry in entries] == ["full.onnx", *["gated.onnx"] * 2]
     assert [entry.settings.get(CAP) for entry in entries] == [None, (3,), (1,)]
     shown = skipc("show", folder / "ckpt.skipc").out
-    assert "3 gates, at most 1 unit" in shown
+    assert "5 gates, at most 1 unit" in shown
     checked = skipc("check", folder / "ckpt.skipc")
     assert checked.code == 0, checked.err
 
@@ -146,7 +150,11 @@ def test_an_engine_decides_as_pytorch_does_for_every_row(folder: Path, images) -
     gated, capped = seen
     assert 0 < gated.mean() < 1
     assert len(np.unique(gated, axis=0)) > 1
-    assert capped.sum(1).max() == 1
+    assert capped[:, WHOLE].sum(1).max() == 1
+    # A part runs with its unit alone, and not always then.
+    units, parts = gated[:, [1, 3]], gated[:, [2, 4]]
+    assert not (parts & ~units).any()
+    assert (units & ~parts).any()
 
 
 def test_the_benchmark_tells_what_ran_and_the_report_shows_it(
@@ -168,7 +176,7 @@ def test_the_benchmark_tells_what_ran_and_the_report_shows_it(
     assert (told.group, told.inputs) == ("all inputs", 4)
     np.testing.assert_allclose([*told.ran.values()], runs[DECISIONS].mean(0))
     assert tuple(told.ran) == UNITS
-    assert sum(capped.decided[0].ran.values()) <= 1
+    assert sum(capped.decided[0].ran[UNITS[number]] for number in WHOLE) <= 1
     assert [each.inputs for each in one.configurations[1].decided] == [1]
     study = read_study(folder / "ckpt.skipc", results[:1], tmp_path / "page.html")
     (section,) = (each for each in page_of(study).sections if each.name == "decided")
@@ -202,9 +210,9 @@ def test_no_cap_is_broken_whatever_the_thresholds(folder: Path, images) -> None:
     rng = np.random.default_rng(0)
     for image in images:
         cap = rng.integers(0, 4, 1)
-        thresholds = rng.normal(0, 2, 3).astype(np.float32)
+        thresholds = rng.normal(0, 2, len(UNITS)).astype(np.float32)
         found = engine.run({"images": image[None], CAP: cap, THRESHOLDS: thresholds})
-        assert found[DECISIONS].sum() <= cap
+        assert found[DECISIONS][:, WHOLE].sum() <= cap
 
 
 def test_an_application_calls_gates_and_is_told_what_ran(
@@ -227,7 +235,7 @@ def test_an_application_calls_gates_and_is_told_what_ran(
     told = skipc("trace", tmp_path / "calls.jsonl").out.splitlines()
     assert told[0].split()[-2:] == ["units", "run"]
     gated = next(line for line in told if line.startswith("gated "))
-    assert gated.endswith(f"{sum(shares):.1f} of 3")
+    assert gated.endswith(f"{sum(shares):.1f} of 5")
 
 
 def test_other_targets_refuse_gates_with_the_reason(folder: Path, tmp_path: Path) -> None:
@@ -241,11 +249,21 @@ def test_other_targets_refuse_gates_with_the_reason(folder: Path, tmp_path: Path
     assert "in configuration 'gated' gates decide" in said
 
 
-def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("gates", ["stages.0.0"], r"'gates' names 1 units, .*Expected"),
+        ("gate_parts", [3, 3], r"'gate_parts' is \[3, 3\], expected .* the 5 of 'gates'"),
+        ("gate_parts", [5, 0], r"'gate_parts\[1\]' must be a whole number of at least 1"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(
+    folder: Path, tmp_path: Path, key: str, value: list[object], says: str
+) -> None:
     path = tmp_path / "bad.skipc"
     shutil.copytree(folder / "ckpt.skipc", path)
-    edit_json(path / "manifest.json", set_value("graphs", 1, "gates", value=["stages.0.0"]))
-    with pytest.raises(FormatError, match=r"'gates' names 1 units, .*Expected"):
+    edit_json(path / "manifest.json", set_value("graphs", 1, key, value=value))
+    with pytest.raises(FormatError, match=says):
         Bundle.open(path)
 
 
@@ -257,15 +275,15 @@ def test_what_few_units_ran_for_is_compared_with_their_work(folder: Path) -> Non
     works = {}
     for name in ("gated", "gated-cap1"):
         gated = GatedUnits.of(manifest, manifest.graph(name), engines)
-        rows = np.array([[True, False, False], [False, False, False]])
+        rows = np.array([[True, True, False, False, False], [False] * 5])
         works[name] = gated.work(rows) * gated.most_macs
-        assert gated.work(np.zeros((1, 3), bool)) < 1
-    expected = whole - sum(macs.values()) + macs[UNITS[0]] / 2
+        assert gated.work(np.zeros((1, 5), bool)) < 1
+    expected = whole - sum(macs.values()) + (macs[UNITS[0]] + macs[UNITS[1]]) / 2
     assert [*works.values()] == pytest.approx([expected, expected])
     capped = GatedUnits.of(manifest, manifest.graph("gated-cap1"), engines)
-    assert capped.work(np.array([[True, False, False]])) == 1
+    assert capped.work(np.array([[True, *[False] * 4]])) == 1
     everything = GatedUnits.of(manifest, manifest.graph("gated"), None)
-    assert everything.work(np.ones((1, 3), bool)) == 1
+    assert everything.work(np.ones((1, 5), bool)) == 1
 
 
 def test_gates_are_trained_for_a_network_that_stays_as_it_is(tmp_path: Path) -> None:
@@ -280,18 +298,21 @@ def test_gates_are_trained_for_a_network_that_stays_as_it_is(tmp_path: Path) -> 
     model = ("--model", "tests.zoo.image_nets:preactivation", "--input", "x=1x3x8x8")
     ended = skipc(
         *("gates", checkpoint, "--data", data, "--epochs", "1", "--target", "0.7"),
-        *("--at", ",".join(units), *model),
+        *("--at", ",".join(units), "--channels", "3", *model),
     )
     assert ended.code == 0, ended.err
     assert checkpoint.read_bytes() == before
     gates = read_gates(checkpoint)
     assert gates is not None
     assert [gate.name for gate in gates.gates] == [*units]
+    assert [np.bincount(gate.parts).tolist() for gate in gates.gates] == [[4, 4, 4]] * 2
+    decided = [name for gate in gates.gates for name in gate.decided]
+    assert decided == ["2", "2:2", "2:3", "3", "3:2", "3:3"]
     rows = [line.split() for line in ended.out.splitlines()]
-    assert [row[0] for row in rows[1:3]] == [*units]
+    assert [row[0] for row in rows[1:7]] == decided
     assert ended.out.endswith("Write 'gates' into configurations of front.json.\n")
     listed = skipc("units", checkpoint, *model).out.split("gates")[1].split("\n\n")[0]
-    assert [line.split()[1] for line in listed.splitlines()[1:]] == [*units]
+    assert [line.split()[1] for line in listed.splitlines()[1:]] == decided
 
 
 @pytest.mark.parametrize(
@@ -299,6 +320,7 @@ def test_gates_are_trained_for_a_network_that_stays_as_it_is(tmp_path: Path) -> 
     [
         (["--at", "stages.9"], "--at 'stages.9': no gate goes there."),
         (["--target", "0.05"], "of the network's operations always run"),
+        (["--channels", "3"], "--channels 3: no branch has more than 2 parts of channels"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     help="The units that get gates.  [default: all]",
 )
 @click.option(
+    "--channels",
+    type=click.IntRange(min=1),
+    default=1,
+    help="In how many parts of its channels a branch runs, at most; gates decide how many.",
+)
+@click.option(
     "--epochs", type=click.IntRange(min=1), default=10, help="Passes over the training part."
 )
 @model_options
@@ -54,6 +60,7 @@ def command(
     data: DataOptions,
     target: float,
     at: str,
+    channels: int,
     epochs: int,
     model: ModelOptions,
     no_cache: bool,
@@ -68,7 +75,7 @@ def command(
     from skipc.tools.training.frozen_gates import GateOptions, train_gates
 
     names = tuple(name.strip() for name in at.split(",") if name.strip())
-    options = GateOptions(target, epochs, names, data.seed)
+    options = GateOptions(target, epochs, names, channels, data.seed)
     with progress() as step:
         step("reading the checkpoint")
         supernet = open_supernet(checkpoint, model, no_cache, step)
@@ -94,8 +101,10 @@ def _print(trained: TrainedGates) -> None:
     out.print(rows)
     for unit, reason in trained.refused.items():
         out.print(f"{unit} always runs: {reason}", soft_wrap=True)
+    for unit, reason in trained.whole.items():
+        out.print(f"{unit} runs whole or not at all: {reason}", soft_wrap=True)
     out.print(
-        f"\n{plural(len(trained.units), 'gate')} in {trained.path}, trained on"
+        f"\n{plural(len(trained.units), 'decision')} in {trained.path}, trained on"
         f" {plural(trained.samples, 'sample')}. Write 'gates' into configurations of"
         " front.json.",
         soft_wrap=True,

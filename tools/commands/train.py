@@ -43,6 +43,11 @@ _NETWORKS = ("resnet", "vit", "subpath-resnet", "subpath-vit")
     help="The part of the MACs that gates lets run, on the average.  [default: 0.25]",
 )
 @click.option(
+    "--channels",
+    type=click.IntRange(min=1),
+    help="In how many parts of its channels gates lets a branch run, at most.  [default: 1]",
+)
+@click.option(
     "--resolution",
     "resolutions",
     type=click.IntRange(min=1),
@@ -119,6 +124,7 @@ def command(
     heads: int | None,
     target: float | None,
     bit_errors: str | None,
+    channels: int | None,
     data: str,
     image_size: int | None,
     out: Path,
@@ -151,8 +157,9 @@ def command(
 
     if heads is not None and recipe != _EARLY_EXIT:
         raise click.UsageError(f"--heads: only early-exit trains heads, not {recipe}.")
-    if target is not None and recipe != _GATES:
-        raise click.UsageError(f"--target: only gates trains gates, not {recipe}.")
+    for option, given in (("--target", target), ("--channels", channels)):
+        if given is not None and recipe != _GATES:
+            raise click.UsageError(f"{option}: only gates trains gates, not {recipe}.")
     chosen = network or ("subpath-resnet" if recipe == "sub-paths" else "resnet")
     usual_epochs, usual_rate = (80, 1e-3) if chosen.endswith("vit") else (40, 5e-3)
     options = TrainOptions(
@@ -166,6 +173,7 @@ def command(
         heads=heads or 3,
         target=target or 0.25,
         bit_errors=None if bit_errors is None else read_bit_errors(bit_errors),
+        channels=channels or 1,
         **others,
     )
     with progress() as step:

@@ -77,7 +77,12 @@ def command(
         heads, gates = read_heads(checkpoint), read_gates(checkpoint)
         family = open_family(supernet, heads=heads, gates=gates)
     accuracies = {head.name: head.accuracy for head in heads}
-    rates = {} if gates is None else {gate.name: gate.rate for gate in gates.gates}
+    known_gates = () if gates is None else gates.gates
+    rates = {
+        name: rate
+        for gate in known_gates
+        for name, rate in zip(gate.decided, gate.rates, strict=True)
+    }
     groups = cast("WidthOffer", family.offers[WidthAxis.key]).groups
     channels = {group.name: group.channels for group in groups}
     known: _Known = {

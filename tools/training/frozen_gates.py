@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from skipc.compiler.axes.gate_channels import BranchChannels, most_parts
 from skipc.compiler.axes.gates import places_before
 from skipc.compiler.axes.units import units_of_network
 from skipc.compiler.errors import GatesError
@@ -55,12 +56,14 @@ class GateOptions:
         target: The part of the network's operations that is to run, on the average.
         epochs: Passes over the data.
         at: The units that get gates; empty for all that may have one.
+        channels: In how many parts of its channels a branch runs at most.
         seed: Of weights, order and noise.
     """
 
     target: float
     epochs: int
     at: tuple[str, ...] = ()
+    channels: int = 1
     seed: int = 0
 
 
@@ -70,11 +73,12 @@ class TrainedGates:
 
     Attributes:
         path: The file.
-        units: What the gates decide about.
+        units: What the gates decide about: units, and parts of their channels.
         full: With everything running.
         gated: With the gates left to themselves.
         caps: By the largest number of these units that run.
         refused: By unit, why it has no gate.
+        whole: By unit that has one, why it does not tell channels apart.
         samples: How many samples the gates were trained on.
     """
 
@@ -84,6 +88,7 @@ class TrainedGates:
     gated: Evaluated
     caps: Mapping[int, Evaluated]
     refused: Mapping[str, str]
+    whole: Mapping[str, str]
     samples: int
 
 
@@ -113,7 +118,7 @@ def train_gates(
     places, refused = places_before(network)
     places = _asked(places, options.at)
     torch.manual_seed(options.seed)
-    model = _model(network, places)
+    model, whole = _model(network, places, options.channels)
     if options.target <= fixed_share(model):
         raise GatesError(
             f"--target {options.target:g}: {fixed_share(model):.2f} of the network's"
@@ -136,11 +141,12 @@ def train_gates(
     caps = sorted({1, count // 4, count // 2} - {0, count})
     return TrainedGates(
         write_gates(checkpoint, gates, sketch_of([parts.reestimate, parts.selection])),
-        model.cell.names,
+        model.cell.decided,
         evaluated(model, report, bias=1e6),
         evaluated(model, report),
         {cap: evaluated(model, report, cap=cap) for cap in caps},
         refused,
+        whole,
         len(parts.reestimate),
     )
 
@@ -192,7 +198,10 @@ def _train(model: GatedProgram, data: _Batches, options: GateOptions, step: Step
             optimizer.step()
 
 
-def _model(network: Network, places: Mapping[str, PlaceBefore]) -> GatedProgram:
+def _model(
+    network: Network, places: Mapping[str, PlaceBefore], channels: int
+) -> tuple[GatedProgram, Mapping[str, str]]:
+    """Returns the network with gates, and why units do not run in parts if any should."""
     if not isinstance(network.reference, TorchReference):
         raise GatesError(
             f"gates are trained through PyTorch's gradients, and {network.description} is no"
@@ -204,7 +213,27 @@ def _model(network: Network, places: Mapping[str, PlaceBefore]) -> GatedProgram:
             " batch: --input NAME=Nx..., --batch."
         )
     units, output = units_of_network(network), network.outputs[0].name
-    return GatedProgram(network.reference, places, units, output)
+    inner, whole = {}, {}
+    branches = BranchChannels(network)
+    for unit in units.units if channels > 1 else ():
+        if unit.name in places:
+            try:
+                found = branches.of(unit)
+                inner[unit.name] = found, branches.parts(found, channels)
+            except GatesError as reason:
+                whole[unit.name] = str(reason)
+    if whole and not inner:
+        raise GatesError(
+            f"--channels {channels}: {next(iter(whole.values()))} Leave --channels out: then"
+            " gates decide about units alone."
+        )
+    most = most_parts(found.group.channels for found, _ in inner.values())
+    if inner and channels > most:
+        raise GatesError(
+            f"--channels {channels}: no branch has more than {most} parts of channels in the"
+            f" blocks that engines compute in. Give at most {most}."
+        )
+    return GatedProgram(network.reference, places, inner, units, output), whole
 
 
 def _asked(places: Mapping[str, PlaceBefore], at: tuple[str, ...]) -> dict[str, PlaceBefore]:

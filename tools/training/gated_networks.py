@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from skipc.compiler.axes.gate_channels import most_parts, part_numbers
 from skipc.compiler.recipes.resnet import Block
 from skipc.tools.training.gates import Cell, Decisions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
+    from skipc.compiler.axes.gate_channels import InnerChannels
     from skipc.compiler.axes.gates import PlaceBefore
     from skipc.compiler.axes.units import Units
     from skipc.compiler.verify.torch_reference import TorchReference
@@ -33,22 +39,33 @@ class GatedResNet(nn.Module):
     Args:
         network: The network.
         shape: An image's channels, height and width.
+        parts: In how many parts of its channels a branch runs at most.
     """
 
-    def __init__(self, network: nn.Module, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, network: nn.Module, shape: tuple[int, int, int], parts: int = 1
+    ) -> None:
         super().__init__()
         self.network = network
         self._blocks = gated_blocks_of(network)
         self._decisions: Decisions | None = None
         self.target: float | None = None
         """The part of the operations that gates are trained to let run; None without gates."""
-        channels, shares = self._measured(shape)
-        self.cell = Cell(channels)
+        self.most_parts = most_parts(_last(each).in_channels for each in self._blocks.values())
+        """In how many parts of its channels a branch of it can run."""
+        numbers = {
+            name: part_numbers(_last(block).in_channels, parts)
+            for name, block in self._blocks.items()
+        }
+        channels, shares = self._measured(shape, numbers)
+        known = {name: torch.from_numpy(own) for name, own in numbers.items() if own.any()}
+        self.cell = Cell(channels, known)
         self.register_buffer("shares", shares)
         self.shares: torch.Tensor
-        for block in self._blocks.values():
+        for number, block in enumerate(self._blocks.values()):
             block.register_forward_pre_hook(self._decide)
-            block.branch.register_forward_hook(self._leave_out)
+            _last(block).register_forward_pre_hook(partial(self._leave_channels_out, number))
+            block.branch.register_forward_hook(partial(self._leave_out, number))
 
     def begin(self, epoch: int, epochs: int, target: float) -> None:
         """Says what an epoch trains: the network alone, the gates alone, or both.
@@ -56,6 +73,8 @@ class GatedResNet(nn.Module):
         The gates learn to let everything run first. They drop branches, nothing else does.
         """
         alone = epochs // 2
+        if epoch == alone:
+            self._order_channels()
         opening = max(1, epochs // 10) if epochs > _FEW else 0
         frozen = alone <= epoch < alone + opening
         begun = max(epoch - alone - opening, 0)
@@ -80,21 +99,47 @@ class GatedResNet(nn.Module):
         self._decisions = Decisions(self.cell)
         (images,) = inputs.values()
         scores = self.network(images)
-        return scores, torch.stack(self._decisions.runs, 1)
+        return scores, torch.cat(self._decisions.runs, 1)
 
     def _decide(self, block: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         del block
         if self._decisions is not None:
             self._decisions.decide(inputs[0].mean((2, 3)))
 
-    def _leave_out(self, module: nn.Module, inputs: object, branch: torch.Tensor) -> Any:
+    def _leave_out(
+        self, number: int, module: nn.Module, inputs: object, branch: torch.Tensor
+    ) -> Any:
         del module, inputs
-        if self._decisions is None:
-            return branch
-        return branch * self._decisions.runs[-1][:, None, None, None]
+        return branch if self._decisions is None else self._decisions.unit(number, branch)
 
-    def _measured(self, shape: tuple[int, int, int]) -> tuple[dict[str, int], torch.Tensor]:
-        """Returns each block's input channels, and its branch's part of the operations."""
+    def _leave_channels_out(
+        self, number: int, layer: nn.Module, inputs: tuple[torch.Tensor, ...]
+    ) -> Any:
+        del layer
+        if self._decisions is None or self.cell.counts[number] == 1:
+            return inputs
+        return (self._decisions.within(number, inputs[0]),)
+
+    def _order_channels(self) -> None:
+        """Puts the most important channels of each branch into its first part.
+
+        A channel counts by the scale of its norm, times the norm of the weights that read it.
+        """
+        for number, block in enumerate(self._blocks.values()):
+            last, parts = _last(block), self.cell.parts_of(number)
+            if not len(parts):
+                continue
+            score = last.weight.detach().square().sum((0, 2, 3)).sqrt()
+            norms = [m for m in block.branch.modules() if isinstance(m, nn.BatchNorm2d)][:-1]
+            if norms:
+                score = score * norms[-1].weight.detach().abs()
+            order = score.argsort(descending=True, stable=True)
+            parts[order] = parts.sort().values
+
+    def _measured(
+        self, shape: tuple[int, int, int], parts: Mapping[str, NDArray[np.int64]]
+    ) -> tuple[dict[str, int], torch.Tensor]:
+        """Returns each block's input channels, and its parts' shares of the operations."""
         macs: dict[nn.Module, int] = {}
         channels: dict[str, int] = {}
 
@@ -123,11 +168,19 @@ class GatedResNet(nn.Module):
         self.network.train(training)
         for handle in handles:
             handle.remove()
-        own = [
-            sum(macs.get(layer, 0) for layer in block.branch.modules())
-            for block in self._blocks.values()
-        ]
-        return channels, torch.tensor(own) / max(sum(macs.values()), 1)
+        shares = []
+        for name, block in self._blocks.items():
+            layers = [macs[m] for m in block.branch.modules() if m in macs]
+            # The layer that makes the channels, and the one that reads them.
+            _, *further = sum(layers[-2:]) * np.bincount(parts[name]) / len(parts[name])
+            shares += [sum(layers) - sum(further), *further]
+        return channels, torch.tensor(shares) / max(sum(macs.values()), 1)
+
+
+def _last(block: Block) -> nn.Conv2d:
+    """Returns the last convolution of a block's branch."""
+    *_, last = (m for m in block.branch.modules() if isinstance(m, nn.Conv2d))
+    return last
 
 
 class GatedProgram:
@@ -136,6 +189,7 @@ class GatedProgram:
     Args:
         reference: Interprets its program.
         places: Where the gates read, by unit in network order.
+        inner: By unit that runs in parts, its channels, and for each the number of its part.
         units: The network's units.
         output: Its output, by its name in the graph.
     """
@@ -144,6 +198,7 @@ class GatedProgram:
         self,
         reference: TorchReference,
         places: Mapping[str, PlaceBefore],
+        inner: Mapping[str, tuple[InnerChannels, NDArray[np.int64]]],
         units: Units,
         output: str,
     ) -> None:
@@ -154,8 +209,22 @@ class GatedProgram:
         self._joins = {reference.node_name(cut.node): cut.operand for cut in cuts}
         self._before = [(reference.node_name(p.at), p.axis) for p in places.values()]
         self._output = reference.outputs[output]
-        self.cell = Cell({name: place.channels for name, place in places.items()})
-        macs = [known[name].macs for name in places]
+        names = [*places]
+        self._inner = {
+            reference.node_name(found.inner.value): (names.index(name), found.inner.axis)
+            for name, (found, _) in inner.items()
+        }
+        self.cell = Cell(
+            {name: place.channels for name, place in places.items()},
+            {name: torch.from_numpy(parts) for name, (_, parts) in inner.items()},
+        )
+        macs: list[int] = []
+        for name in places:
+            if name in inner:
+                channels, parts = inner[name]
+                macs += channels.macs(np.bincount(parts).tolist())
+            else:
+                macs.append(known[name].macs)
         self.shares = torch.tensor(macs) / max(units.total_macs, 1)
 
     def answer(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,13 +239,14 @@ class GatedProgram:
                     values, named = inner.fetch_args_kwargs_from_env(node)
                     operands = list(values)
                     place = self._joins[node.name]
-                    runs = decisions.runs[joins.index(node.name)]
-                    branch = operands[place]
-                    mask = runs.reshape(-1, *[1] * (branch.ndim - 1))
-                    operands[place] = branch * mask
+                    number = joins.index(node.name)
+                    operands[place] = decisions.unit(number, operands[place])
                     result = inner.call_function(node.target, tuple(operands), named)
                 else:
                     result = super().run_node(node)
+                if node.name in self._inner:
+                    number, axis = self._inner[node.name]
+                    result = decisions.within(number, result, axis)
                 while len(decisions.runs) < len(before):
                     name, axis = before[len(decisions.runs)]
                     if name != node.name:
@@ -188,7 +258,7 @@ class GatedProgram:
                 return result
 
         Interpreter(self._program.graph_module).run(*self._arguments(inputs))
-        return found["scores"], torch.stack(decisions.runs, 1)
+        return found["scores"], torch.cat(decisions.runs, 1)
 
     def _arguments(self, inputs: Mapping[str, torch.Tensor]) -> list[object]:
         from torch.export.graph_signature import ConstantArgument

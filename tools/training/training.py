@@ -67,6 +67,7 @@ class TrainOptions:
         threads: PyTorch's threads; None for its own choice.
         heads: How many are trained along by ``early-exit``.
         target: The part of the network's operations that ``gates`` are to let run.
+        channels: In how many parts of its channels they let a branch run at most.
         resolutions: Heights that images are brought to, too, in every step.
         bit_errors: Memory errors that weights have in every step; None for none.
     """
@@ -85,6 +86,7 @@ class TrainOptions:
     threads: int | None = 1
     heads: int = 3
     target: float = 0.25
+    channels: int = 1
     resolutions: tuple[int, ...] = ()
     bit_errors: BitErrors | None = None
 
@@ -216,7 +218,13 @@ def _gated(
     network: nn.Module, options: TrainOptions, shape: tuple[int, int, int]
 ) -> GatedResNet:
     """Returns a network with gates; refuses a target that no gates reach."""
-    model = GatedResNet(network, shape)
+    model = GatedResNet(network, shape, options.channels)
+    if options.channels > model.most_parts:
+        raise TrainError(
+            f"--channels {options.channels}: no branch has more than {model.most_parts} parts"
+            " of 4 channels, or of 16 from 32 on, the blocks that engines compute in. Give at"
+            f" most {model.most_parts}, or larger --network-arg widths."
+        )
     always = fixed_share(model)
     if not always < options.target < 1:
         raise TrainError(

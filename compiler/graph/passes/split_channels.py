@@ -39,10 +39,12 @@ class SplitChannelsPass(RewritePass):
     Args:
         groups: Groups that were found in this graph, each with the channels of its parts, at
             least two.
+        biased: The number of the part in the sum that takes a layer's bias.
     """
 
-    def __init__(self, groups: Sequence[tuple[Group, Parts]]) -> None:
+    def __init__(self, groups: Sequence[tuple[Group, Parts]], biased: int = 0) -> None:
         super().__init__()
+        self._biased = biased
         self._parts: dict[str, Parts] = {}
         self._own: dict[str, list[PerChannel]] = {}
         self._mixed: dict[str, tuple[PerChannel, Parts]] = {}
@@ -82,14 +84,19 @@ class SplitChannelsPass(RewritePass):
         if name in self._mixed:
             parts = self._mixed[name][1]
             reads = [(value, (parts, n)) for n, value in enumerate(self._values[data])]
+        biased = self._biased % len(reads)
         if name not in self._makers:
-            terms = [self._term(node, *read, None, not n) for n, read in enumerate(reads)]
+            terms = [
+                self._term(node, *read, None, n == biased) for n, read in enumerate(reads)
+            ]
             _add_up(node, terms)
             return
         made = []
         for number in range(len(self._parts[name])):
             part = self._parts[name], number
-            terms = [self._term(node, *read, part, not n) for n, read in enumerate(reads)]
+            terms = [
+                self._term(node, *read, part, n == biased) for n, read in enumerate(reads)
+            ]
             total = terms[0]
             for term in terms[1:]:
                 total = _sum(node, total, term, node)
@@ -103,9 +110,9 @@ class SplitChannelsPass(RewritePass):
         data: ir.Value,
         read: Part | None,
         made: Part | None,
-        first: bool,
+        biased: bool,
     ) -> ir.Value:
-        """Returns a layer for some channels that it reads and makes; the first is biased."""
+        """Returns a layer for some channels that it reads and makes."""
         name = str(node.outputs[0].name)
         own = {each.operand: each for each in self._own.get(name, [])}
         weight = constant(node, _WEIGHT).numpy()
@@ -114,7 +121,7 @@ class SplitChannelsPass(RewritePass):
         if made is not None:
             weight = _taken(weight, own[_WEIGHT], made)
         inputs: list[ir.Value | None] = [data, _constant(node, weight)]
-        if first and len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
+        if biased and len(node.inputs) > _BIAS and node.inputs[_BIAS] is not None:
             bias = constant(node, _BIAS).numpy()
             if made is not None and _BIAS in own:
                 bias = _taken(bias, own[_BIAS], made)
@@ -200,8 +207,8 @@ def _add_up(node: ir.Node, terms: Sequence[ir.Value]) -> None:
             total = other
             for term in terms[:-1]:
                 total = _sum(node, total, term, join)
-            join.replace_input_with(0, total)
-            join.replace_input_with(1, terms[-1])
+            join.replace_input_with(0, terms[-1])
+            join.replace_input_with(1, total)
             return
     total = terms[0]
     for term in terms[1:]:
@@ -212,8 +219,12 @@ def _add_up(node: ir.Node, terms: Sequence[ir.Value]) -> None:
 
 
 def _sum(layer: ir.Node, total: ir.Value, term: ir.Value, before: ir.Node) -> ir.Value:
-    """Returns a sum that a layer's part is added to, computed in front of a node."""
-    addition = ir.node("Add", [total, term])
+    """Returns a sum that a layer's part is added to, computed in front of a node.
+
+    ONNX Runtime fuses an addition into its first operand where both are convolutions, as a
+    shortcut's may be: so it is a part, whatever other parts there are.
+    """
+    addition = ir.node("Add", [term, total])
     addition.metadata_props.update(layer.metadata_props)
     value = addition.outputs[0]
     value.type, value.shape = term.type, term.shape

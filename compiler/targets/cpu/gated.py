@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from skipc.compiler.errors import NumericsError
 from skipc.compiler.extras import require
+from skipc.compiler.targets.cpu.gated_parts import split_parts
 from skipc.compiler.targets.cpu.one import Cutter, assembled
 from skipc.compiler.targets.cpu.optimized import (
     UnsuitedError,
@@ -65,7 +67,7 @@ class GatedSession:
 def gated_settings(bundle: Bundle, graph: GraphEntry) -> dict[str, tuple[bool | float, ...]]:
     """Returns the inputs by which an engine decides as a graph's gates do."""
     found = _apart(bundle, graph)
-    return {THRESHOLDS: found.thresholds, CAP: (found.cap,)}
+    return {THRESHOLDS: tuple(chain(*found.thresholds)), CAP: (found.cap,)}
 
 
 def same_but_for_settings(bundle: Bundle, one: GraphEntry, other: GraphEntry) -> bool:
@@ -103,14 +105,20 @@ def gated_session(
 
     found = _apart(bundle, graph)
     whole = folder / "whole.onnx"
-    ir.save(found.model, whole)
-    cutter = Cutter(whole, folder, bundle.path)
+    if found.inner:
+        model, known = split_parts(found, graph.gated_units)
+        ir.save(model, whole, external_data="whole.data")
+        weights = folder
+    else:
+        known, weights = None, bundle.path
+        ir.save(found.model, whole)
+    cutter = Cutter(whole, folder, weights, known)
     units = cutter.units(graph.gates)
     progress(f"packing {graph.name}")
-    full = loadable(whole, folder, inputs, bundle.path)
+    full = loadable(whole, folder, inputs, weights)
     answers = onnx.load(str(full.graph), load_external_data=False).graph.output
     outputs = [value for value in answers if value.name not in found.scores]
-    conditions = _conditions(graph.gates, found.scores, outputs)
+    conditions = _conditions(graph.gated_units, found.scores, outputs)
     path = assembled(full, cutter, units, conditions, progress)
     progress("comparing it with sessions of some of its units")
     _compare(path, full.data.name, cutter, graph, inputs)
@@ -118,37 +126,51 @@ def gated_session(
 
 
 def _conditions(
-    units: Sequence[str], scores: Sequence[str], outputs: Sequence[onnx.ValueInfoProto]
+    gated: Sequence[Sequence[str]],
+    scores: Sequence[str],
+    outputs: Sequence[onnx.ValueInfoProto],
 ) -> Conditions:
-    """Returns the conditions: a score above its threshold, and fewer before than the cap."""
-    names = [f"{THRESHOLDS}.{number}" for number in range(len(units))]
-    split, sizes = taken_apart(THRESHOLDS, names)
+    """Returns the conditions: a score above its threshold, and fewer before than the cap.
+
+    ``gated`` are by unit the names of what is decided: its own, and those of further parts.
+    """
+    names = [f"{THRESHOLDS}.{number}" for number in range(len(gated))]
+    split, sizes = taken_apart(THRESHOLDS, names, [*map(len, gated)])
     zero = numpy_helper.from_array(np.zeros(1, np.int64), f"{CAP}.none")
-    nodes, left, runs = [split], CAP, []
-    for number, (score, threshold) in enumerate(zip(scores, names, strict=True)):
+    nodes, left, runs, weights = [split], CAP, [], [sizes, zero]
+    values: dict[str, str] = {}
+    for number, (parts, score, threshold) in enumerate(zip(gated, scores, names, strict=True)):
         opened, room, run, one, after = (
             f"{DECISIONS}.{number}.{what}" for what in ("open", "room", "runs", "one", "left")
         )
+        own = [run]
         nodes += [
             helper.make_node("Greater", [score, threshold], [opened]),
             helper.make_node("Greater", [left, zero.name], [room]),
             helper.make_node("And", [opened, room], [run]),
-            helper.make_node("Cast", [run], [one], to=TensorProto.INT64),
+        ]
+        if len(parts) > 1:
+            own = [f"{run}.{part}" for part in range(len(parts))]
+            apart, ones = taken_apart(run, own, [1] * len(parts), axis=1)
+            nodes.append(apart)
+            weights.append(ones)
+        nodes += [
+            helper.make_node("Cast", [own[0]], [one], to=TensorProto.INT64),
             helper.make_node("Sub", [left, one], [after]),
         ]
         left = after
         runs.append(run)
+        values |= zip(parts, own, strict=True)
     # The last unit leaves room for none.
     del nodes[-2:]
     nodes.append(helper.make_node("Concat", runs, [DECISIONS], axis=1))
     make = helper.make_tensor_value_info
     given = [
-        make(THRESHOLDS, TensorProto.FLOAT, [len(units)]),
+        make(THRESHOLDS, TensorProto.FLOAT, [len(values)]),
         make(CAP, TensorProto.INT64, [1]),
     ]
-    decided = make(DECISIONS, TensorProto.BOOL, [_rows(outputs), len(units)])
-    values = dict(zip(units, runs, strict=True))
-    return Conditions(values, nodes, [sizes, zero], given, [*outputs, decided])
+    decided = make(DECISIONS, TensorProto.BOOL, [_rows(outputs), len(values)])
+    return Conditions(values, nodes, weights, given, [*outputs, decided])
 
 
 def _rows(outputs: Sequence[onnx.ValueInfoProto]) -> str | int:
@@ -164,7 +186,7 @@ def _compare(
     masks = {(True,) * len(units), (False,) * len(units)}
     masks |= {tuple(drawn.random() < 0.5 for _ in units) for _ in range(_RANDOM_MASKS)}
     rows = _rows_of(inputs, graph)
-    engine = _loaded(path, data, {CAP: (len(units),)})
+    engine = _loaded(path, data, {CAP: (len(graph.gated_units),)})
     for mask in sorted(masks):
         skipped = [unit for unit, runs in zip(units, mask, strict=True) if not runs]
         told = [EVERYTHING if runs else _NOTHING for runs in mask]
@@ -220,7 +242,8 @@ def _apart(bundle: Bundle, graph: GraphEntry) -> Ungated:
 
     from skipc.compiler.graph.passes.gate_units import ungated
 
-    return ungated(ir.load(bundle.graph_file(graph)), graph.gates)
+    units = [unit for unit, *_ in graph.gated_units]
+    return ungated(ir.load(bundle.graph_file(graph)), units)
 
 
 def _weights(model: Any) -> dict[str, object]:

@@ -296,10 +296,17 @@ def _compared(
 class Cutter:
     """Makes a full graph, ``whole``, without some of its units, in ``folder``.
 
-    ``weights`` is the folder of its data, where it is not the graph's own.
+    ``weights`` is the folder of its data, where it is not the graph's own; ``units`` are what
+    may be left out, in network order, where that is not found in the graph.
     """
 
-    def __init__(self, whole: Path, folder: Path, weights: Path | None = None) -> None:
+    def __init__(
+        self,
+        whole: Path,
+        folder: Path,
+        weights: Path | None = None,
+        units: Mapping[str, Unit] | None = None,
+    ) -> None:
         import onnx_ir as ir
 
         from skipc.compiler.axes.units import find_units
@@ -307,7 +314,9 @@ class Cutter:
         self.whole = whole
         self._folder, self._weights = folder, weights or whole.parent
         self._model: ir.Model = ir.load(whole)
-        self._units = {unit.name: unit for unit in find_units(self._model).units}
+        if units is None:
+            units = {unit.name: unit for unit in find_units(self._model).units}
+        self._units = units
 
     def units(self, wanted: Iterable[str]) -> list[Unit]:
         """Returns the wanted units in network order."""

@@ -57,15 +57,17 @@ class Conditions:
 def mask_of(units: Sequence[str]) -> Conditions:
     """Returns the conditions that are the elements of a mask, an input."""
     names = [f"{MASK}.{number}" for number in range(len(units))]
-    node, sizes = taken_apart(MASK, names)
+    node, sizes = taken_apart(MASK, names, [1] * len(units))
     given = helper.make_tensor_value_info(MASK, TensorProto.BOOL, [len(units)])
     return Conditions(dict(zip(units, names, strict=True)), [node], [sizes], [given])
 
 
-def taken_apart(value: str, names: Sequence[str]) -> tuple[onnx.NodeProto, TensorProto]:
-    """Returns what takes a list apart into its elements, and what that reads besides."""
-    sizes = numpy_helper.from_array(np.ones(len(names), np.int64), f"{value}.sizes")
-    return helper.make_node("Split", [value, sizes.name], names, axis=0), sizes
+def taken_apart(
+    value: str, names: Sequence[str], sizes: Sequence[int], axis: int = 0
+) -> tuple[onnx.NodeProto, TensorProto]:
+    """Returns what takes a list apart into pieces of sizes, and what that reads besides."""
+    held = numpy_helper.from_array(np.array(sizes, np.int64), f"{value}.sizes")
+    return helper.make_node("Split", [value, held.name], names, axis=axis), held
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from skipc.compiler.axes.gate_channels import BranchChannels
 from skipc.compiler.axes.gates import Gated, GatesAxis, places_before
 from skipc.compiler.axes.precision import Precision
+from skipc.compiler.axes.width import WidthAxis
 from skipc.compiler.errors import FrontError, GatesError, NumericsError
 from skipc.compiler.family import Family, family_of
 from skipc.compiler.graph.passes.gate_units import ungated
@@ -23,15 +26,17 @@ from tests.zoo import NETS, assert_close, case_for, exported
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skipc.compiler.gates import Gate
     from skipc.compiler.network import Network
 
 AXIS = GatesAxis()
 RESNET = "torchvision-resnet"
 
 
-def _family(name: str, without: tuple[str, ...] = ()) -> Family:
+def _family(name: str, without: tuple[str, ...] = (), channels: int = 1) -> Family:
     network, _ = exported(name)
-    return family_of(replace(network, gates=random_gates(network, without, scale=3.0)))
+    gates = random_gates(network, without, scale=3.0, channels=channels)
+    return family_of(replace(network, gates=gates))
 
 
 def _gated(family: Family, record: object, **others: object) -> Network:
@@ -41,9 +46,13 @@ def _gated(family: Family, record: object, **others: object) -> Network:
     return family.subnet({"gates": choice, **others}, "any").network
 
 
-@pytest.mark.parametrize("name", [RESNET, "vit-any-batch"])
-def test_a_gated_graph_is_what_pytorch_computes(name: str, tmp_path: Path) -> None:
-    family = _family(name)
+@pytest.mark.parametrize(
+    ("name", "channels"), [(RESNET, 1), ("vit-any-batch", 1), (RESNET, 3)]
+)
+def test_a_gated_graph_is_what_pytorch_computes(
+    name: str, channels: int, tmp_path: Path
+) -> None:
+    family = _family(name, channels=channels)
     case = case_for(NETS[name], batch=5)
     runs = {}
     for cap in (None, 0, 2):
@@ -60,9 +69,15 @@ def test_a_gated_graph_is_what_pytorch_computes(name: str, tmp_path: Path) -> No
         assert_close(other[spec.name], found[spec.name])
     assert runs[None].any()
     assert not runs[None].all()
-    np.testing.assert_array_equal(runs[2][:, :2], runs[None][:, :2])
-    assert (runs[2].sum(1) <= 2).all()
+    # A cap counts units, however many of their parts run; a part does not run without them.
+    parts = network.reference.gating.parts
+    first = np.cumsum((0, *parts))
+    assert max(parts) == channels
+    np.testing.assert_array_equal(runs[2][:, : first[2]], runs[None][:, : first[2]])
+    assert (runs[2][:, first[:-1]].sum(1) <= 2).all()
     assert not runs[0].any()
+    for begin, end in pairwise(first):
+        assert (np.diff(runs[None][:, begin:end].astype(int), axis=1) <= 0).all()
 
 
 def test_a_fault_in_a_gate_is_told_as_one(tmp_path: Path) -> None:
@@ -80,8 +95,8 @@ def test_gates_are_taken_out_again() -> None:
     family = _family(RESNET)
     network = _gated(family, {"cap": 1, "bias": 0.5})
     assert network.gating is not None
-    found = ungated(network.model, network.gating.units)
-    assert (found.cap, found.thresholds) == (1, (-0.5,) * 4)
+    found = ungated(network.model, network.gating.decided)
+    assert (found.cap, found.thresholds) == (1, ((-0.5,),) * 4)
     kinds = {node.op_type for node in found.model.graph}
     assert not kinds & {"Where", "Greater", "Less"}
     assert [str(v.name) for v in found.model.graph.outputs][1:] == [*found.scores]
@@ -128,6 +143,12 @@ def test_a_cap_that_no_gate_can_keep_is_refused(record: object, says: str) -> No
         AXIS.read(record, offer, "here")
 
 
+def _in_parts(gate: Gate, *sizes: int) -> Gate:
+    parts = np.repeat(np.arange(len(sizes)), sizes)
+    numbers = tuple(map(float, range(len(sizes))))
+    return replace(gate, parts=parts, thresholds=numbers)
+
+
 def test_gates_that_do_not_fit_are_refused() -> None:
     network, _ = exported(RESNET)
     gates = random_gates(network)
@@ -136,6 +157,8 @@ def test_gates_that_do_not_fit_are_refused() -> None:
         ((replace(first, name="layer9"),), r"'layer9' is of no unit .*Did you mean"),
         ((replace(first, weight=np.zeros((4, 9), np.float32)),), "reads 9 channels; .* 8"),
         ((second, first), "not in the network's order"),
+        ((_in_parts(first, 5, 3),), r"8 channels in parts of 5 and 3, .* in blocks of 4"),
+        ((_in_parts(first, 8, 4),), r"12 channels in parts of 8 and 4, and the branch has 8"),
     ):
         with pytest.raises(GatesError, match=says):
             AXIS.offer(replace(network, gates=replace(gates, gates=wrong)))
@@ -143,6 +166,46 @@ def test_gates_that_do_not_fit_are_refused() -> None:
     assert offer.options == ()
     with pytest.raises(FrontError, match="no gates lie beside the checkpoint"):
         AXIS.read({}, offer, "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("vit-any-batch", r"its branch ends in \w+, expected a convolution"),
+        ("regnet", "read by several layers, as squeeze-and-excite does|grouped"),
+    ],
+)
+def test_channels_that_no_gate_can_tell_apart_are_refused(name: str, says: str) -> None:
+    network, found = exported(name)
+    branches = BranchChannels(network)
+    for unit in found.units:
+        with pytest.raises(
+            GatesError, match=f"no gate can tell apart .* {unit.name!r}: .*{says}"
+        ):
+            branches.of(unit)
+
+
+def test_depthwise_channels_are_told_apart() -> None:
+    network, found = exported("mobilenet-v2")
+    branches = BranchChannels(network)
+    for unit in found.units:
+        channels = branches.of(unit)
+        parts = branches.parts(channels, 2)
+        assert channels.takes(parts)
+        # As many blocks in each as can be, of those that engines compute in.
+        sizes = np.bincount(parts)
+        assert len(sizes) == 2
+        assert np.ptp(sizes) <= channels.group.step
+        assert sum(channels.macs(sizes.tolist())) == unit.macs
+        with pytest.raises(GatesError, match="have no parts of 16 or a multiple"):
+            branches.parts(channels, 1)
+
+
+def test_gates_about_channels_go_with_no_width_of_them() -> None:
+    family = _family(RESNET, channels=2)
+    width = WidthAxis().read({"layer1.0": 4}, family.offers["width"], "here")
+    with pytest.raises(FrontError, match=r"the channels of 'layer1\.0' and a 'width'"):
+        _gated(family, {}, width=width)
 
 
 def test_what_gates_do_not_go_with_is_refused() -> None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 
-from skipc.tools.training.gates import Cell, Decisions, evaluated, gated_loss, set_bias
+from skipc.compiler.recipes.resnet import ResNet
+from skipc.tools.training.gated_networks import GatedResNet
+from skipc.tools.training.gates import (
+    Cell,
+    Decisions,
+    evaluated,
+    fixed_share,
+    gated_loss,
+    set_bias,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +36,9 @@ class OneNeeded:
     def answer(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         decisions = Decisions(self.cell)
         (rows,) = inputs.values()
-        runs = [decisions.decide(rows) for _ in SHARES]
-        return 4 * rows * runs[NEEDED][:, None], torch.stack(runs, 1)
+        for _ in SHARES:
+            decisions.decide(rows)
+        return decisions.unit(NEEDED, 4 * rows), torch.cat(decisions.runs, 1)
 
 
 def test_what_is_needed_runs_and_compute_is_met() -> None:
@@ -49,3 +60,44 @@ def test_what_is_needed_runs_and_compute_is_met() -> None:
     found = evaluated(model, held_out)
     assert found.rates[NEEDED] > 0.9
     assert 0.4 <= found.compute <= TARGET
+
+
+def test_parts_of_a_unit_run_from_the_first_on() -> None:
+    parts = torch.tensor([1, 0, 0, 2, 1, 2])
+    cell = Cell(dict.fromkeys("ab", 2), {"b": parts})
+    assert cell.decided == ("a", "b", "b:2", "b:3")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.nn.init.normal_(cell.score.weight)
+        torch.nn.init.zeros_(cell.offsets)
+        rows = 3 * torch.randn(200, 2)
+        for training in (True, False):
+            cell.train(training)
+            decisions = Decisions(cell)
+            for _ in cell.names:
+                decisions.decide(rows)
+            counts = decisions.runs[1].detach().round().sum(1)
+            first = torch.arange(3) < counts[:, None]
+            torch.testing.assert_close(decisions.runs[1].detach(), first.float())
+            assert len(counts.unique()) == 4
+            kept = decisions.within(1, torch.ones(200, 6)).detach().sum(1)
+            torch.testing.assert_close(kept, 2 * counts)
+    gates = cell.trained([0.9, 0.8, 0.7, 0.6], 0.5).gates
+    assert [gate.rates for gate in gates] == [(0.9,), (0.8, 0.7, 0.6)]
+    assert gates[1].thresholds == tuple(sorted(gates[1].thresholds))
+    assert gates[1].parts.tolist() == parts.tolist()
+
+
+def test_a_networks_important_channels_run_first() -> None:
+    network = ResNet(widths=[8, 32], depths=[1, 1])
+    model = GatedResNet(network, (1, 8, 8), parts=4)
+    assert model.cell.counts == (2, 2)
+    assert float(model.shares.sum()) + fixed_share(model) == pytest.approx(1)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for parameter in network.parameters():
+            parameter.normal_()
+        last = network.stages[0][0].branch[-1][0]
+        last.weight[:, [0, 2, 4, 6]] *= 100
+        model.begin(1, 2, 0.5)
+    assert model.cell.parts_of(0).tolist() == [0, 1] * 4

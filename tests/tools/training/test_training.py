@@ -180,7 +180,8 @@ def test_exits_learn_together_and_lie_beside_the_checkpoint(tmp_path):
 
 
 def test_gates_learn_with_their_network_and_decide_alike_once_exported(tmp_path):
-    chosen = options(recipe="gates", epochs=12, target=0.6, arguments={**TINY, "drop": 0.05})
+    arguments = {**TINY, "drop": 0.05}
+    chosen = options(recipe="gates", epochs=12, target=0.6, channels=2, arguments=arguments)
     trained = train(data(), chosen, tmp_path)
     assert trained.gated.compute <= 0.6
     network = read_checkpoint(trained.checkpoint, ModelOptions()).exported()
@@ -191,7 +192,8 @@ def test_gates_learn_with_their_network_and_decide_alike_once_exported(tmp_path)
     found = reference.run([{"images": image[None]} for image in images])
     decisions = np.concatenate([case[DECISIONS] for case in found])
     np.testing.assert_allclose(decisions.mean(0), trained.gated.rates)
-    assert [gate.rate for gate in network.gates.gates] == [*trained.gated.rates]
+    rates = [rate for gate in network.gates.gates for rate in gate.rates]
+    assert rates == [*trained.gated.rates]
     (output,) = (spec.name for spec in network.outputs)
     right = [case[output].argmax() for case in found] == data().held_out.labels
     assert right.mean() == trained.gated.accuracy

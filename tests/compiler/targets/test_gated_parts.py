@@ -1,0 +1,89 @@
+"""Parts of a branch's channels as branches of their own: what PyTorch computes, masked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skipc.compiler.axes.gate_channels import BranchChannels
+from skipc.compiler.axes.gates import Gated, GatesAxis
+from skipc.compiler.cut import Narrowed
+from skipc.compiler.graph.passes.cut_operands import without
+from skipc.compiler.graph.passes.gate_units import ungated
+from skipc.compiler.targets.cpu.gated_parts import split_parts
+from skipc.compiler.verify.onnx_reference import run_graph
+from tests.gates import random_gates
+from tests.zoo import NETS, assert_close, case_for, exported
+
+if TYPE_CHECKING:
+    from skipc.compiler.gates import Gates
+
+NET = "torchvision-resnet"
+INNER = (8, 8, 12, 12)
+BLOCK = 4
+AXIS = GatesAxis()
+
+
+@cache
+def _gates() -> Gates:
+    network, _ = exported(NET)
+    return random_gates(network)
+
+
+@st.composite
+def _parts(draw: st.DrawFn) -> list[list[int]]:
+    """By unit, for each channel the number of its part, in parts of whole blocks."""
+    found = []
+    for channels in INNER:
+        blocks = channels // BLOCK
+        count = draw(st.integers(1, blocks))
+        others = blocks - count
+        more = draw(st.lists(st.integers(0, count - 1), min_size=others, max_size=others))
+        numbers = [*range(count), *more]
+        found.append(draw(st.permutations([n for n in numbers for _ in range(BLOCK)])))
+    return found
+
+
+@settings(max_examples=5, deadline=None)
+@given(_parts(), st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_a_graph_in_parts_is_what_pytorch_computes(
+    parts: list[list[int]], running: list[int]
+) -> None:
+    """Of each unit some of the first parts run, or none."""
+    network, found = exported(NET)
+    gates = _gates()
+    own = tuple(
+        replace(
+            gate,
+            parts=np.array(of if max(of) else [], np.int64),
+            thresholds=tuple(range(1 + max(of))),
+            rates=(0.5,) * (1 + max(of)),
+        )
+        for gate, of in zip(gates.gates, parts, strict=True)
+    )
+    gifted = replace(network, gates=replace(gates, gates=own))
+    offer = AXIS.offer(gifted)
+    gated = AXIS.apply(gifted, Gated(offer.names), offer)
+    apart = ungated(gated.model, [gate.name for gate in own])
+    model, known = split_parts(apart, [gate.decided for gate in own])
+
+    branches = BranchChannels(network)
+    cuts, zeros, gone = [], [], []
+    for unit, gate, count in zip(found.units, own, running, strict=True):
+        gone += [known[name] for name in gate.decided[count:]]
+        if not count:
+            cuts += unit.cuts
+        elif len(gate.parts):
+            inner = branches.of(unit).inner
+            zeros.append(Narrowed(*inner, kept=gate.parts < count))
+    case = case_for(NETS[NET], batch=2)
+    (expected,) = network.reference.with_cuts(cuts).with_narrowed(zeros).run([case])
+    cut = without(model, [cut for unit in gone for cut in unit.cuts])
+    (computed,) = run_graph(cut, [case])
+    for spec in network.outputs:
+        assert_close(computed[spec.name], expected[spec.name])
