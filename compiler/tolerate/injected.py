@@ -21,6 +21,7 @@ from skipc.compiler.graph.index import node_inputs
 from skipc.compiler.graph.pieces import constant_values, extracted
 from skipc.compiler.verify.sessions import GraphRunner
 from skipc.runtime.bundle.tensors import BATCH
+from skipc.runtime.errors import reason_of, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 _MOST_SEGMENTS = 8
 _MOST_ROWS = 256
 """So many samples run in a call: more of them save nothing, and take memory."""
-_KEPT_BYTES = 1 << 30
+_KEPT_BYTES = 1 << 28
 _CHECKED_ROWS = 3
 _SAME = 1e-3
 """Rows may differ by this share of the largest output when they run together."""
@@ -60,7 +61,15 @@ class _Segment:
         own = {name: damaged[name] for name in damaged.keys() & self.intact.keys()}
         if not own:
             return self.plain.run(inputs)
-        return self.injected.run({**inputs, **self.intact, **own})
+        try:
+            return self.injected.run({**inputs, **self.intact, **own})
+        # ONNX Runtime's exceptions share no base class below Exception.
+        except Exception as cause:
+            raise TolerateError(
+                f"with errors in {', '.join(sorted(own))} the graph cannot be run:"
+                f" {sentence(reason_of(cause))} Such tensors need memory without errors;"
+                " skipc cannot tell them from weights."
+            ) from cause
 
 
 class InjectedGraph:

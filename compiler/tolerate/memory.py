@@ -41,7 +41,7 @@ class StoredWeight:
     """A tensor of ``weights.bin``.
 
     Attributes:
-        name: Of the initializer; with its graph's where several tensors are called so.
+        name: Of the initializer; with a number where several tensors are called so.
         array: As it is stored, intact.
         offset_bytes: Where it begins.
         low: Its smallest value.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -116,7 +117,8 @@ class Trials:
             return [*pool.map(function, numbers)]
 
 
-class Reported(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reported:
     """Accuracies on the report part.
 
     Attributes:

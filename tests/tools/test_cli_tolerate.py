@@ -45,6 +45,7 @@ def test_a_route_is_damaged_between_its_stages_too(with_exits: Path) -> None:
     assert 0 < coarse["certified"] <= coarse["rate"] <= 0.5
     assert coarse["uncorrected"] is None
     assert coarse["samples"] == 30
+    assert set(coarse["reported"]) == {"intact", "mean", "worst"}
     tensors = {each["name"]: each for each in found["fine"]["tensors"]}
     handed = [each for name, each in tensors.items() if name.startswith("early: ")]
     assert handed

@@ -115,8 +115,8 @@ def stood(folder: Path, name: str, stored: str, *options: str) -> Stood:
     document = json.loads(skipc("tolerate", path, *words).out)
     (coarse,), fine = document["coarse"], document["fine"]
     (saved,), (alone,) = fine["saved"].values(), fine["coarse_saved"].values()
-    accuracy = coarse["reported"][0]
-    return Stood(coarse["rate"], coarse["uncorrected"], accuracy, saved[0], alone[0])
+    accuracy, energies = coarse["reported"]["intact"], (saved["energy"], alone["energy"])
+    return Stood(coarse["rate"], coarse["uncorrected"], accuracy, *energies)
 
 
 def bound(folder: Path) -> list[Bar]:
