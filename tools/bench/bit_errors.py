@@ -34,7 +34,7 @@ _NETWORK = (
     *("--network-arg", "widths=[16,16,96]", "--network-arg", "depths=[0,4,1]"),
     *("--network-arg", "drop=0.1", "--rate", "0.01", "--epochs", "6"),
 )
-_WITH = {"float32": "0.003", "int8": "int8:0.02"}
+_WITH = {"float32": "0.001", "int8": "int8:0.005"}
 """What is trained with, for a network that is stored so."""
 _SAMPLES = 300
 _PARTITIONS = ((1e-6, 0.9), (1e-5, 0.85), (1e-4, 0.78), (1e-3, 0.7), (1e-2, 0.62))
