@@ -153,14 +153,14 @@ def test_the_bound_is_broken_as_seldom_as_was_said(bundle):
     share, confidence, repetitions, count = 0.05, 0.9, 200, 90
     memory, trials = trials_of(bundle, (everything, everything, everything), correct=True)
     route, part = trials.route, trials._calibration
-    ladder = [2e-4, 1e-3, 3e-3, 8e-3]
+    ladder = [2e-4, 1e-3, 1.5e-3, 3e-3]
     rates = [{one.name: rate for one in memory.weights} for rate in ladder]
     rows = np.arange(len(part))
     truth = [
         np.mean([route.lost(part, rows, (9, n), each).mean() for n in range(50)])
         for each in rates
     ]
-    assert truth[1] < share < truth[-1]  # the question is not trivial
+    assert truth[1] < share < truth[2] < 0.07  # just above, where it is broken most often
     random = np.random.default_rng(0)
     # Each sample's loss in a memory of its own, many times, to draw repetitions from.
     losses = [
