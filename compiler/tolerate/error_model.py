@@ -18,7 +18,6 @@ from skipc.runtime.bundle.constraints import (
     AtLeast,
     AtMost,
     Below,
-    Count,
     KeysOf,
     OneOf,
 )
@@ -37,6 +36,7 @@ MOST_RATE = 0.5
 """Half of the bits wrong tell nothing any more."""
 EXPOSED_TYPES = ("float32", "float16", "int8", "uint8", "int32")
 """What weights are stored as. Indices and shapes are no weights and never damaged."""
+_MOST_ROW_BYTES, _MOST_WEIGHT = 1 << 30, 1e9
 _SPLIT = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
@@ -52,7 +52,7 @@ class WeakLines:
     """
 
     along: Annotated[str, OneOf(("rows", "columns"))]
-    row_bytes: Count
+    row_bytes: Annotated[int, AtLeast(1), AtMost(_MOST_ROW_BYTES)]
     share: Annotated[float, Above(0), Below(1)]
     of_errors: Annotated[float, Above(0), AtMost(1)]
 
@@ -81,7 +81,8 @@ class ErrorModel:
 
     effect: Annotated[str, OneOf(("flip", "stuck"))] = "flip"
     positions: Annotated[
-        Mapping[str, tuple[Annotated[float, AtLeast(0)], ...]], KeysOf(EXPOSED_TYPES)
+        Mapping[str, tuple[Annotated[float, AtLeast(0), AtMost(_MOST_WEIGHT)], ...]],
+        KeysOf(EXPOSED_TYPES),
     ] = field(default_factory=dict)
     weak: WeakLines | None = None
     chip: Annotated[int, AtLeast(0)] | None = None

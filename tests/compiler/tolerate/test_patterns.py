@@ -13,6 +13,13 @@ from skipc.compiler.errors import TolerateError
 from skipc.compiler.tolerate.error_model import ErrorModel, WeakLines, read_errors
 from skipc.compiler.tolerate.patterns import correct, drawn, key_of, moment_of, with_errors
 
+WEAK = """format = "skipc.bit-errors/1"
+[weak]
+along = "rows"
+row_bytes = {}
+share = 0.1
+of_errors = 0.5
+"""
 TYPES = ("float32", "float16", "int8", "uint8", "int32")
 
 
@@ -117,6 +124,8 @@ def test_weak_lines_hold_most_errors(along):
         ('format = "skipc.bit-errors/1"\n[positions]\nint4 = [1]', "Did you mean 'int8'?"),
         ('format = "skipc.bit-errors/1"\n[weak]\nalong = "rows"', "'row_bytes' is missing"),
         ("chip = [", "not valid TOML"),
+        ('format = "skipc.bit-errors/1"\nchip = -1', "a whole number of at least 0, found -1"),
+        (WEAK.format(2**62), "'row_bytes' must be a whole number of at most 1073741824"),
     ],
 )
 def test_a_bad_file_says_what_is_wrong(tmp_path, text, told):
