@@ -56,7 +56,8 @@ def bars(place: Path) -> list[Bar]:
     """Returns the bars of the governor, all simulated: nothing is written to ``place``."""
     found = []
     for name in shipped_scenarios():
-        found += _scenario_bars(name)
+        if not find_scenario(name).modes:  # which are a part of their own
+            found += _scenario_bars(name)
     return [*found, _mixing(), _switches()]
 
 
