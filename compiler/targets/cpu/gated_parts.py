@@ -49,7 +49,8 @@ def split_parts(
     inner = {part.value: part.parts for part in found.inner.values()}
     split = []
     for group in find_groups(model)[0]:
-        for value in {carrier.value for carrier in group.read} & inner.keys():
+        # A scalar of norm statistics may stand between them and the layer that reads them.
+        for value in {carrier.value for carrier in group.carriers} & inner.keys():
             parts = inner.pop(value)
             numbers = range(int(parts.max()), -1, -1)
             split.append((group, [np.flatnonzero(parts == number) for number in numbers]))
@@ -62,7 +63,7 @@ def split_parts(
     for name, *further in gated:
         unit = units[name]
         if further:
-            _, *cuts = _cuts(values[unit.join], 1 + len(further))
+            _, *cuts = _cuts(values[unit.join], 1 + len(further), name)
             for part, cut in reversed([*zip(further, cuts, strict=True)]):
                 own = replace(unit, name=part, join=cut.node, shortcut=1, within=name)
                 made[part] = own
@@ -71,12 +72,16 @@ def split_parts(
     return model, made
 
 
-def _cuts(value: ir.Value, count: int) -> list[Cut]:
+def _cuts(value: ir.Value, count: int, unit: str) -> list[Cut]:
     """Returns what each part, the first in front, adds to the stream that ends in a value."""
     cuts = []
     for _ in range(count):
         cuts.append(Cut(str(value.name), 0))
         join = value.producer()
-        assert join is not None
+        term = None if join is None else operand(join, 0).producer()
+        if join is None or term is None or term.op_type != "Conv":
+            raise UnsuitedError(
+                f"the parts of {unit!r} are not added to its stream one by one"
+            )
         value = operand(join, 1)
     return cuts

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,13 +16,16 @@ from skipc.compiler.axes.gates import Gated, GatesAxis
 from skipc.compiler.cut import Narrowed
 from skipc.compiler.graph.passes.cut_operands import without
 from skipc.compiler.graph.passes.gate_units import ungated
+from skipc.compiler.norms.apply import Norms
 from skipc.compiler.targets.cpu.gated_parts import split_parts
 from skipc.compiler.verify.onnx_reference import run_graph
+from tests.compiler.norms.norm_nets import random_norms
 from tests.gates import random_gates
 from tests.zoo import NETS, assert_close, case_for, exported
 
 if TYPE_CHECKING:
     from skipc.compiler.gates import Gates
+    from skipc.compiler.network import Network
 
 NET = "torchvision-resnet"
 INNER = (8, 8, 12, 12)
@@ -33,6 +37,12 @@ AXIS = GatesAxis()
 def _gates() -> Gates:
     network, _ = exported(NET)
     return random_gates(network)
+
+
+def _gated(network: Network, gates: Gates) -> Network:
+    gifted = replace(network, gates=gates)
+    offer = AXIS.offer(gifted)
+    return AXIS.apply(gifted, Gated(offer.names), offer)
 
 
 @st.composite
@@ -66,9 +76,7 @@ def test_a_graph_in_parts_is_what_pytorch_computes(
         )
         for gate, of in zip(gates.gates, parts, strict=True)
     )
-    gifted = replace(network, gates=replace(gates, gates=own))
-    offer = AXIS.offer(gifted)
-    gated = AXIS.apply(gifted, Gated(offer.names), offer)
+    gated = _gated(network, replace(gates, gates=own))
     apart = ungated(gated.model, [gate.name for gate in own])
     model, known = split_parts(apart, [gate.decided for gate in own])
 
@@ -87,3 +95,18 @@ def test_a_graph_in_parts_is_what_pytorch_computes(
     (computed,) = run_graph(cut, [case])
     for spec in network.outputs:
         assert_close(computed[spec.name], expected[spec.name])
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_parts_keep_to_norm_statistics_of_their_own(scaled: bool) -> None:
+    """A scalar stands before the layer that is split, a norm behind it."""
+    network, _ = exported(NET)
+    gates = random_gates(network, channels=2)
+    norms = Norms(network, random_norms(network, seed=0, scaled=scaled))
+    gated = norms.apply(_gated(network, gates), "a")
+    apart = ungated(gated.model, [gate.name for gate in gates.gates])
+    model, _ = split_parts(apart, [gate.decided for gate in gates.gates])
+    case = case_for(NETS[NET], batch=2)
+    (whole,), (split,) = (run_graph(each, [case]) for each in (apart.model, model))
+    for spec in network.outputs:
+        assert_close(split[spec.name], whole[spec.name])
