@@ -62,7 +62,7 @@ def data_options(
     return group(
         "data",
         made,
-        option("--data", required=True, metavar="DATA", help=text),
+        option("--data", type=click.Path(), required=True, metavar="DATA", help=text),
         click.option(
             "--samples",
             type=click.IntRange(min=samples[0]),

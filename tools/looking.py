@@ -135,8 +135,11 @@ def input_of(
     return None
 
 
-def data_in(folder: Path) -> Guess | None:
-    """Returns the labelled data in a folder: images by class, or an ``.npz``; if it is one."""
+def data_in(folder: Path) -> tuple[Guess, ...]:
+    """Returns what may be the labelled data in a folder: images by class, or an ``.npz``.
+
+    What is called as data to train on is left out where there is something else.
+    """
     found = [
         Guess(f"{path.name}/", f"a folder of images for each of {classes} classes")
         for path in sorted(folder.iterdir())
@@ -149,7 +152,8 @@ def data_in(folder: Path) -> Guess | None:
         for path in sorted(folder.glob("*.npz"))
         if {"x.npy", "y.npy"} <= _arrays(path)
     ]
-    return found[0] if len(found) == 1 else None
+    others = [one for one in found if not one.text.lower().startswith("train")]
+    return tuple(others or found)
 
 
 def _described(node: ast.ClassDef, path: Path) -> NetworkClass:

@@ -166,6 +166,7 @@ checkpoints_argument = click.argument(
     "checkpoints",
     nargs=-1,
     required=True,
+    type=click.Path(),
     callback=_checkpoints,
     metavar="[NAME=]CHECKPOINT...",
 )

@@ -149,6 +149,18 @@ class ProjectOption(click.Option):
             raise ProjectError(f"{FILE}: {self.key!r} holds {len(texts)} texts, one is meant.")
         return (texts if self.multiple else texts[0]), ParameterSource.DEFAULT_MAP
 
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Returns the value, or says where else it may stand."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter as cause:
+            there = "does not say it" if _project(ctx) else "is not in this folder"
+            raise click.UsageError(
+                f"{self.opts[0]} is missing, and {FILE} {there}. Say it, or let `skipc init"
+                f" CHECKPOINT` write {FILE}.",
+                ctx,
+            ) from cause
+
 
 class ProjectCommand(click.Command):
     """A command that tells what it took from ``skipc.toml``."""

@@ -244,7 +244,7 @@ MISTAKES = {
         "nothing.npy: there is no such file",
     ),
     "option": (("--target", "cpu", "--tolerence", "1"), "--tolerance"),
-    "no target": ((), "Missing option '--target'"),
+    "no target": ((), "--target is missing, and skipc.toml is not in this folder"),
 }
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import subprocess
-import sys
-from typing import TYPE_CHECKING
+
+import pytest
+from click.shell_completion import BashComplete
 
 from skipc.compiler.targets import unavailable_reason
 from skipc.profiles import load_profile, profile_names
 from skipc.runtime.meters import MEASURING
+from skipc.tools.cli import cli
 from skipc.tools.views import doctor
 from skipc.tools.views.doctor import diagnose
 from tests.command_line import skipc
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_it_says_what_is_installed_and_what_can_be_done() -> None:
@@ -54,16 +51,22 @@ def test_every_extra_for_users_has_a_purpose() -> None:
     assert {*doctor._PURPOSES} == {*known} - for_us
 
 
-def test_options_are_completed_in_a_shell() -> None:
-    asked = {"_SKIPC_COMPLETE": "bash_complete", "COMP_WORDS": "skipc doctor --js"}
-    done = subprocess.run(
-        [sys.executable, "-m", "skipc.tools.cli"],
-        env={**os.environ, **asked, "COMP_CWORD": "2"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "plain,--json\n"
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("doctor --js", "plain,--json"),
+        ("build weig", "file,weig"),
+        ("select weights.pt --data pho", "file,pho"),
+        ("build weights.pt --target jetson-x", "plain,jetson-xavier"),
+        ("targets ./mine.t", "file,./mine.t"),
+    ],
+)
+def test_the_tab_key_completes(typed: str, completed: str) -> None:
+    found = BashComplete(cli, {}, "skipc", "_SKIPC_COMPLETE")
+    *before, begun = typed.split()
+    assert list(map(found.format_completion, found.get_completions(before, begun))) == [
+        completed
+    ]
 
 
 def test_the_package_for_gpus_holds_the_one_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

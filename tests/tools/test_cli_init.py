@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     torch.manual_seed(0)
     torch.save(ownnet.Small().state_dict(), "weights.pt")
-    for number in range(4):
+    for number in range(8):
         place = Path("photos", "ab"[number % 2])
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(place / f"{number}.png")
@@ -114,7 +115,7 @@ def test_select_and_build_take_all_of_it(folder: Path) -> None:
 def test_asking_proposes_what_looking_finds(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\nwidth=4\n1x3x8x8\n\n\n\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\nwidth=4\n\n1x3x8x8\n\n\n"))
     ended = skipc("init", "weights.pt")
     assert ended.code == 0, ended.err
     found = read_project(folder)
@@ -147,6 +148,8 @@ def test_a_checkpoint_that_says_its_network_needs_none(
         (("--overwrite", "--model", "ownnet:Smal"), "Did you mean 'Small'?"),
         (("--overwrite", "--model-arg", "depth=5"), "the weights do not fit ownnet:Small"),
         (("--overwrite", "--input", "1xthree"), "the input '1xthree' has the free dimension"),
+        (("--overwrite", "--data", "foto"), "--data foto: the folder foto does not exist"),
+        (("--overwrite", "--metric", "top5"), "--metric 'top5'"),
     ],
 )
 def test_what_does_not_fit_is_not_written(
@@ -217,11 +220,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_of_several_data_sets_none_is_taken(folder: Path) -> None:
-    assert data_in(folder) is not None
-    np.savez("data.npz", x=np.zeros(1), y=np.zeros(1))
+    shutil.copytree("photos", "training")
     np.savez("other.npz", x=np.zeros(1))
     Path("broken.npz").write_bytes(b"no archive")
-    assert data_in(folder) is None
+    assert [one.text for one in data_in(folder)] == ["photos/"]
+    np.savez("data.npz", x=np.zeros(1), y=np.zeros(1))
+    assert [one.text for one in data_in(folder)] == ["photos/", "data.npz"]
+    ended = skipc("init", "weights.pt", "--yes")
+    assert "photos and data.npz may be the labelled data, and one is taken." in ended.err
+    assert "1x3x8x12" in ended.out
 
 
 def test_classes_are_read_without_running_them(tmp_path: Path) -> None:

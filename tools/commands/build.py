@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skipc.runtime.errors import SkipcError
+from skipc.tools.completing import complete_target
 from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.options import (
     PATH,
@@ -37,7 +38,12 @@ if TYPE_CHECKING:
 @click.command("build", ProjectCommand)
 @checkpoints_argument
 @click.option("--front", type=PATH, required=True, help="The configurations: front.json.")
-@project_option("--target", required=True, help="What to compile for; see `skipc targets`.")
+@project_option(
+    "--target",
+    required=True,
+    shell_complete=complete_target,
+    help="What to compile for; see `skipc targets`.",
+)
 @models_options
 @click.option("--out", type=PATH, help="The bundle's folder.  [default: CHECKPOINT's .skipc]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skipc.tools.completing import complete_target
 from skipc.tools.console import console, facts, progress, tell
 from skipc.tools.options import PATH, split_pairs
 from skipc.tools.project import FILE, Project, ProjectError, project_text
 
 if TYPE_CHECKING:
-    from skipc.compiler.read import ModelOptions
+    from skipc.compiler.read import ModelOptions, Supernet
     from skipc.tools.looking import Guess
 
 _NOT_TOML = (dict, type(None))
+_CHECKED = 100  # samples of the data
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,19 @@ class _Answer:
 @click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]SHAPE[:DTYPE]", help="An input."
 )
-@click.option("--data", metavar="DATA", help="Labelled data for `skipc select`.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    type=click.Path(),
+    help="Labelled data for `skipc select`.",
+)
 @click.option("--metric", metavar="METRIC", help="top1, or PKG.MODULE:FUNCTION.")
-@click.option("--target", metavar="TARGET", help="What to compile for; see `skipc targets`.")
+@click.option(
+    "--target",
+    metavar="TARGET",
+    shell_complete=complete_target,
+    help="What to compile for; see `skipc targets`.",
+)
 @click.option(
     "--yes", is_flag=True, help="Ask nothing: take what the checkpoint and the folder tell."
 )
@@ -69,6 +81,7 @@ def command(
     """
     from skipc.compiler.bundle.files import check_writable, write_whole
     from skipc.compiler.read import read_checkpoint
+    from skipc.compiler.select.metrics import TOP1
     from skipc.profiles import load_profile
     from skipc.profiles.detect import detect
     from skipc.tools.looking import (
@@ -98,7 +111,7 @@ def command(
     with progress() as step:
         step("looking at the checkpoint")
         weights = weights_in(checkpoint)
-    folder = data_in(Path())
+    seen = data_in(Path())
     network, arguments, taken = _Answer(), model_args, inputs
     input_reason = "as you said" if inputs else ""
     if weights is not None:
@@ -121,23 +134,26 @@ def command(
                 err=True,
             )
             arguments = tuple(told.split())
-        images = None if folder is None else Path(folder.text)
-        guess = input_of(weights, chosen, Path(data) if data is not None else images)
-        if not inputs and ":" in network.text and not _is_librarys(network.text):
-            one = answer(None, "What goes in ([NAME=]SHAPE[:DTYPE])", guess)
-            taken, input_reason = tuple(one.text.split()), one.reason
     labelled = answer(
         data,
         "Labelled data (a folder of images by class, x and y in a .npz, PKG.MODULE:FUNCTION)",
-        folder,
+        seen[0] if len(seen) == 1 else None,
     )
-    metric = metric or ("top1" if yes else click.prompt("Metric", default="top1", err=True))
+    if weights is not None:
+        images = labelled.text or (seen[0].text if seen else "")
+        guess = input_of(weights, chosen, Path(images) if images else None)
+        if not inputs and ":" in network.text and not _is_librarys(network.text):
+            one = answer(None, "What goes in ([NAME=]SHAPE[:DTYPE])", guess)
+            taken, input_reason = tuple(one.text.split()), one.reason
+    metric = metric or (TOP1 if yes else click.prompt("Metric", default=TOP1, err=True))
     machine = detect()
     aim = answer(target, "Target", Guess(machine.profile, "this machine"))
     load_profile(aim.text)
     with progress() as step:
         step("building the network, and running it once")
-        read_checkpoint(checkpoint, _options(network.text, arguments, taken))
+        supernet = read_checkpoint(checkpoint, _options(network.text, arguments, taken))
+        step("reading some of the data")
+        _check_data(labelled.text, metric, supernet)
     project = Project(
         model=network.text,
         model_arg=_arguments(arguments),
@@ -162,7 +178,29 @@ def command(
     if labelled.text:
         out.print(f"\nNext: skipc select {checkpoint}", soft_wrap=True)
     else:
-        tell("No labelled data was found. `skipc select` needs it: write data = here.")
+        names = [each.text.removesuffix("/") for each in seen]
+        found = "No labelled data was found"
+        if names:
+            found = f"{' and '.join(names)} may be the labelled data, and one is taken"
+        tell(
+            f"{found}. `skipc select` needs what the network was not trained on: write it into"
+            f' {FILE}, as data = "{(names or ["photos"])[0]}", or say --data.'
+        )
+
+
+def _check_data(text: str, metric: str, supernet: Supernet) -> None:
+    """Checks that the first of the data fit the network, and the metric fits them."""
+    from skipc.compiler.errors import SelectError
+    from skipc.compiler.read.factories import function_of
+    from skipc.compiler.select.data import DataOptions, read_data
+    from skipc.compiler.select.metrics import TOP1, find_metric
+
+    if text:
+        options = DataOptions(text, samples=_CHECKED)
+        data = read_data(options, supernet.inputs, dimensions=supernet.dimensions)
+        find_metric(metric, data.parts.selection)
+    elif metric != TOP1:
+        function_of("--metric", metric, SelectError)
 
 
 def _options(model: str, arguments: tuple[str, ...], inputs: tuple[str, ...]) -> ModelOptions:

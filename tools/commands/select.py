@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from skipc.compiler.select.options import Constraints, CostKind, SelectOptions
 from skipc.compiler.select.searches import DEFAULT_SEARCH, search_names
 from skipc.runtime.errors import choices_text
+from skipc.tools.completing import complete_target
 from skipc.tools.console import console, print_json, progress, tell
 from skipc.tools.data_options import data_options
 from skipc.tools.options import (
@@ -140,6 +141,7 @@ _constraints_group = group(
 @project_option(
     "--target",
     default="cpu",
+    shell_complete=complete_target,
     metavar="TARGET",
     help="What to select for: a name of `skipc targets`, or a profile's path.",
 )

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from skipc.tools.completing import complete_target
 from skipc.tools.console import console, print_json
 from skipc.tools.views.profile import (
     print_detected,
@@ -17,7 +18,7 @@ from skipc.tools.views.profile import (
 
 
 @click.command("targets")
-@click.argument("target", required=False)
+@click.argument("target", required=False, shell_complete=complete_target)
 @click.option("--detect", "detecting", is_flag=True, help="Say which suits this machine.")
 @click.option(
     "--modes", "listing_modes", is_flag=True, help="List this machine's power modes."
