@@ -319,7 +319,11 @@ class Front:
 
 def read_front(path: Path) -> Front:
     """Returns the front in ``path``; a ``FrontError`` names the entry that is wrong."""
-    return _front(read_json(path, FrontError), str(path))
+    try:
+        document = read_json(path, FrontError)
+    except FrontError as cause:
+        raise FrontError(f"{cause} Expected a front, as `skipc select` writes it.") from cause
+    return _front(document, str(path))
 
 
 def write_front(path: Path, front: Front) -> None:

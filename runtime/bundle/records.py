@@ -358,6 +358,8 @@ def parse_json(data: bytes, where: str, error: type[Exception] = FormatError) ->
 
     try:
         value: object = json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except UnicodeDecodeError as cause:
+        raise error(f"{where}: not valid JSON, which is text in UTF-8.") from cause
     except (ValueError, RecursionError) as cause:
         raise error(f"{where}: not valid JSON: {cause}.") from cause
     return value

@@ -184,7 +184,10 @@ def read_trace(path: Path) -> Trace:
             " stopped, or it is no trace. Trace again."
         )
     where = f"{path}: line 1"
-    head = read(_Head, parse_json(first, where), where)
+    try:
+        head = read(_Head, parse_json(first, where), where)
+    except FormatError as cause:
+        raise FormatError(f"{cause} Expected a trace, as `trace_lines` gives it.") from cause
     names = frozenset(each.name for each in head.configurations)
     cut_short = bool(rest) and _is_cut(rest[-1])
     if cut_short:

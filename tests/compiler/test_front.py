@@ -273,8 +273,16 @@ def test_front_that_is_no_json_is_refused(text, fragment, tmp_path):
 
 
 def test_missing_front_is_refused(tmp_path):
-    with pytest.raises(FrontError, match="cannot be read"):
+    with pytest.raises(
+        FrontError, match="cannot be read.* Expected a front, as `skipc select`"
+    ):
         read_front(tmp_path / "front.json")
+
+
+def test_another_file_is_told_to_be_no_front(tmp_path):
+    (tmp_path / "ckpt.pt").write_bytes(b"PK\x80")
+    with pytest.raises(FrontError, match=r"JSON, which is text in UTF-8\. Expected a front"):
+        read_front(tmp_path / "ckpt.pt")
 
 
 def test_infinite_metric_is_refused(tmp_path):
