@@ -274,7 +274,7 @@ def test_front_that_is_no_json_is_refused(text, fragment, tmp_path):
 
 def test_missing_front_is_refused(tmp_path):
     with pytest.raises(
-        FrontError, match="cannot be read.* Expected a front, as `skipc select`"
+        FrontError, match=r"cannot be read.* Expected a front, as `skipc select`"
     ):
         read_front(tmp_path / "front.json")
 
