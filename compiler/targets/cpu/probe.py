@@ -54,8 +54,9 @@ def timed_sessions(
     yardstick = _session(graphs[names[0]], inputs, threads, providers)
     own_ms: list[float] = []
     ratios: dict[str, float] = {names[0]: 1.0}
-    for name in names[1:] or names:
-        progress(f"measuring {name}")
+    others = names[1:] or names
+    for number, name in enumerate(others, 1):
+        progress(f"measuring graph {number} of {len(others)}")
         other = _session(graphs[name], inputs, threads, providers)
         both = (yardstick, other)
         first_ms, second_ms = timed_ms(both, _MIN_PAIRS, _MAX_PAIRS, _TURN_S)

@@ -110,6 +110,7 @@ def test_a_measured_family_has_every_section(tmp_path: Path) -> None:
     ids = {attrs.get("id") for tag, attrs in page.tags}
     assert {a for a in anchors if a and a.startswith("#")} <= {f"#{name}" for name in ids}
     assert "toy.skipc/0.onnx" in anchors
+    assert any("was compared with PyTorch running" in text for text in page.texts)
     figures = sum(tag == "figure" for tag, _ in page.tags)
     assert figures == len(page.figures) - 1 == 16
     # Each chart has the same as a table.

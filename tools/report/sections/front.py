@@ -82,7 +82,7 @@ def _lead(study: Study, is_timed: bool) -> Part:
         )
     return (
         "What accuracy a call gets for its time. The ring marks the most accurate"
-        " configuration, which ratios are over."
+        " configuration, with which the others are compared below."
     )
 
 

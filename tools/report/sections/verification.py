@@ -21,7 +21,9 @@ def section(study: Study) -> Section:
     """Returns errors against their tolerance."""
     checks = [graph.verification for graph in study.manifest.graphs]
     said = plural(max(check.inputs for check in checks), "golden input")
-    references = sorted({short(check.reference, 40) for check in checks})
+    references = sorted(
+        {short(check.reference, 40).replace("pytorch", "PyTorch") for check in checks}
+    )
     return Section(
         "verification",
         "Verification",
