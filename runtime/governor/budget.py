@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from statistics import NormalDist
 
-from ..errors import BudgetError
+from ..errors import BudgetError, shown
 
 DEFAULT_WINDOW_S = 10.0
 LEAST, MOST = 1e-9, 1e15
@@ -40,7 +40,7 @@ def checked_budget(budget: object) -> Budget:
         return Budget()
     if not isinstance(budget, Budget):
         raise BudgetError(
-            f"budget={budget!r} is not a Budget. Expected Budget(latency_ms=...) or None."
+            f"budget={shown(budget)} is not a Budget. Expected Budget(latency_ms=...) or None."
         )
     return budget
 
@@ -188,7 +188,7 @@ def _positive(name: str, given: object) -> float | None:
 
 def _number(name: str, given: object, expected: str) -> float:
     if isinstance(given, bool) or not isinstance(given, Real):
-        raise BudgetError(f"{name}={given!r} is not a number. Expected {expected}.")
+        raise BudgetError(f"{name}={shown(given)} is not a number. Expected {expected}.")
     try:
         return float(given)
     except OverflowError:

@@ -157,6 +157,9 @@ def test_a_wrong_deadline_is_refused_before_anything_runs(given):
 def test_a_deadline_is_a_number_or_nothing():
     assert checked_deadline_ms(None) is None
     assert checked_deadline_ms(np.float32(4)) == 4.0
+    with pytest.raises(BudgetError) as error:  # engine(left, right)
+        checked_deadline_ms(np.zeros((3, 8, 8)))
+    assert len(str(error.value)) < 200
 
 
 def test_a_wrong_budget_leaves_the_old_one():
