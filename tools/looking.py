@@ -159,11 +159,11 @@ def data_in(folder: Path) -> tuple[Guess, ...]:
 def _described(node: ast.ClassDef, path: Path) -> NetworkClass:
     functions = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
     parts = {
-        target.attr
+        each.attr
         for each in ast.walk(node)
-        if isinstance(each, (ast.Assign, ast.AnnAssign))
-        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
-        if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"
+        if isinstance(each, ast.Attribute)
+        and isinstance(each.ctx, ast.Store)
+        and ast.unparse(each.value) == "self"
     }
     made, called = functions.get("__init__"), functions.get("forward")
     arguments = "" if made is None else ast.unparse(made.args).removeprefix("self")

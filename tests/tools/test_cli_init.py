@@ -237,3 +237,11 @@ def test_classes_are_read_without_running_them(tmp_path: Path) -> None:
     found = network_classes(tmp_path)
     assert [one.factory for one in found] == ["net:Net", "net:Wide"]
     assert found[0].inputs == ("a", "b")
+
+
+def test_parts_may_be_made_several_in_a_line(tmp_path: Path) -> None:
+    made = (
+        "class Net(nn.Module):\n    def __init__(self):\n        self.norm, (self.head, x) = a"
+    )
+    (tmp_path / "net.py").write_text(f"{made}\n        self.w: int = 4\n", encoding="utf-8")
+    assert network_classes(tmp_path)[0].parts == {"norm", "head", "w"}
