@@ -7,6 +7,8 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from skipc.compiler.read.checkpoint import content_of
 from skipc.compiler.read.file_format import is_checkpoint_file
 from skipc.compiler.read.sniff import Kind, sniff
@@ -117,10 +119,12 @@ def class_of(weights: Weights, classes: tuple[NetworkClass, ...]) -> NetworkClas
 def input_of(
     weights: Weights, network: NetworkClass | None, data: Path | None
 ) -> Guess | None:
-    """Returns what goes in, by the first weights and the images; None where nobody knows."""
+    """Returns what goes in, by the data and the first weights; None where nobody knows."""
     if network is not None and len(network.inputs) != 1:
         return None
     name = f"{network.inputs[0]}=" if network is not None else ""
+    if data is not None and (sample := _sample_of(data)):
+        return Guess(f"{name}{sample}", f"x in {data.name}")
     for weight, shape in weights.shapes.items():
         if "embed" in weight:
             return None
@@ -203,6 +207,20 @@ def _image_size(data: Path | None) -> tuple[int, int]:
             except (OSError, UnidentifiedImageError, ValueError):
                 continue
     return sizes.pop() if len(sizes) == 1 else (_USUAL_PIXELS, _USUAL_PIXELS)
+
+
+def _sample_of(data: Path) -> str:
+    """Returns an input as ``x`` of an ``.npz`` is, by its header; "" of other data."""
+    if data.suffix != ".npz":
+        return ""
+    try:
+        with zipfile.ZipFile(data) as archive, archive.open("x.npy") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""
+    sizes = "x".join(map(str, (1, *shape[1:])))
+    return sizes if dtype == np.float32 else f"{sizes}:{dtype}"
 
 
 def _arrays(path: Path) -> set[str]:

@@ -219,6 +219,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_project(tmp_path) == listed
 
 
+def test_arrays_tell_the_input(folder: Path) -> None:
+    np.savez("data.npz", x=np.zeros((9, 3, 6, 7), np.float32), y=np.arange(9) % 2)
+    ended = skipc("init", "weights.pt", "--yes", "--data", "data.npz")
+    assert ended.code == 0, ended.err
+    assert "images=1x3x6x7  (x in data.npz)" in ended.out
+
+
 def test_of_several_data_sets_none_is_taken(folder: Path) -> None:
     shutil.copytree("photos", "training")
     np.savez("other.npz", x=np.zeros(1))
