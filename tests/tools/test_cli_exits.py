@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from skipc.compiler.heads import read_heads
 from skipc.runtime import AdaptiveEngine
@@ -16,11 +19,8 @@ from skipc.tools.report.sections import summary
 from skipc.tools.report.sections.units import Evidence, states
 from skipc.tools.report.study import read_study
 from skipc.tools.trtbench.report import read_report
-from tests.command_line import mistake, skipc, trtbench
+from tests.command_line import hide_tests, mistake, skipc, trtbench
 from tests.tools.conftest import CONFIGURATIONS, EXITS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_units_list_the_heads(with_exits: Path) -> None:
@@ -155,6 +155,48 @@ def test_a_transformer_trained_with_its_exits_is_built_at_once(tmp_path: Path) -
         assert "--model-arg" not in ended.err
     said = mistake("train", "sub-paths", "--heads", 2, "--out", tmp_path)
     assert "--heads: only early-exit trains heads, not sub-paths." in said
+
+
+_MIXER = """
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.tokens = nn.LayerNorm(4), nn.Linear(9, 9)
+
+    def forward(self, x):
+        return x + self.tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
+
+
+class Mixer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(1, 4, 2, 2), nn.Linear(4, 2)
+        self.blocks = nn.Sequential(Block(), Block())
+
+    def forward(self, image):
+        return self.head(self.blocks(self.patch(image).flatten(2).transpose(1, 2)).mean(1))
+"""
+
+
+def test_heads_read_tensors_that_a_free_batch_names_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_tests(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("mixing.py").write_text(_MIXER, encoding="utf-8")
+    mixing = importlib.import_module("mixing")
+    torch.save(mixing.Mixer().state_dict(), "net.pt")
+    monkeypatch.delitem(sys.modules, "mixing")
+    random = np.random.default_rng(0)
+    np.savez("data.npz", x=random.random((40, 1, 6, 6), np.float32), y=np.arange(40) % 2)
+    asked = ("net.pt", "--model", "mixing:Mixer", "--input", "1x1x6x6", "--data", "data.npz")
+    ended = skipc("heads", *asked, "--at", "blocks.0", "--samples", "40")
+    assert ended.code == 0, ended.err
+    assert [head.name for head in read_heads(tmp_path / "net.pt")] == ["blocks.0"]
 
 
 def test_a_table_of_this_device_has_every_stage(with_exits: Path, tmp_path: Path) -> None:

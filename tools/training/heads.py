@@ -94,6 +94,8 @@ def train_heads(
     end_macs = total_macs(family.network.model.graph)
     network = evaluated_family(supernet, family, _ROWS, Scaling(), step.note).network
     output = family.network.outputs[0]
+    # Exported with a free batch, the same tensors may have other names.
+    read = {place.name: place for place in places_of(network)}
     named = {
         "training": parts.reestimate,
         "selection": parts.selection,
@@ -103,7 +105,9 @@ def train_heads(
     seen = []
     for what, samples in named.items():
         step(f"computing features of the {what} part")
-        seen.append(features_of(network, places, samples, step.advance))
+        seen.append(
+            features_of(network, [read[place.name] for place in places], samples, step.advance)
+        )
     (train, _), (selection, _), (report, answers) = seen
     made, accuracies = {}, {}
     for number, place in enumerate(places, start=1):
