@@ -179,11 +179,11 @@ def command(
         out.print(f"\nNext: skipc select {checkpoint}", soft_wrap=True)
     else:
         names = [each.text.removesuffix("/") for each in seen]
-        found = "No labelled data was found"
+        seen_text = "No labelled data was found"
         if names:
-            found = f"{' and '.join(names)} may be the labelled data, and one is taken"
+            seen_text = f"{' and '.join(names)} may be the labelled data, and one is taken"
         tell(
-            f"{found}. `skipc select` needs what the network was not trained on: write it into"
+            f"{seen_text}. `skipc select` needs what the network was not trained on: write it into"
             f' {FILE}, as data = "{(names or ["photos"])[0]}", or say --data.'
         )
 
