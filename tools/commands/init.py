@@ -179,11 +179,11 @@ def command(
         out.print(f"\nNext: skipc select {checkpoint}", soft_wrap=True)
     else:
         names = [each.text.removesuffix("/") for each in seen]
-        seen_text = "No labelled data was found"
+        had = "No labelled data was found"
         if names:
-            seen_text = f"{' and '.join(names)} may be the labelled data, and one is taken"
+            had = f"{' and '.join(names)} may be the labelled data, and one is taken"
         tell(
-            f"{seen_text}. `skipc select` needs what the network was not trained on: write it into"
+            f"{had}. `skipc select` needs what the network was not trained on: write it into"
             f' {FILE}, as data = "{(names or ["photos"])[0]}", or say --data.'
         )
 
