@@ -38,7 +38,8 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         raise InputError(f"{path}: cannot be read: {cause.strerror or cause}.") from cause
     except Exception as cause:  # damaged bytes make zipfile and numpy raise a dozen kinds
         # NumPy takes whatever has neither signature for a pickle.
-        reason = "it is none, or holds Python objects" if "pickle" in str(cause) else cause
+        unknown = "it is another kind of file, or holds Python objects"
+        reason = unknown if "pickle" in str(cause) else cause
         raise InputError(
             f"{path}: not a .npy or .npz file that can be read: {reason}. Write it with"
             " numpy.save or numpy.savez."

@@ -67,7 +67,10 @@ MISTAKES = {
     "dtype": (("double.npy",), "input 'images' is float64, expected float32"),
     "shape": (("two.npy",), "input 'images' has the shape (2, 1, 8, 8)"),
     "name": (("other.npz",), "no input 'imags'. Did you mean 'images'?"),
-    "text": (("text.npy",), "text.npy: not a .npy or .npz file that can be read: it is none"),
+    "text": (
+        ("text.npy",),
+        "text.npy: not a .npy or .npz file that can be read: it is another kind of file",
+    ),
     "cut": (("cut.npz",), "cut.npz: not a .npy or .npz file that can be read"),
     "damaged": (("damaged.npz",), "damaged.npz: not a .npy or .npz file that can be read"),
     "objects": (("objects.npy",), "objects.npy: not a .npy or .npz file that can be read"),
