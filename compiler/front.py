@@ -18,7 +18,7 @@ from skipc.compiler.norms.statistics import NormMode
 from skipc.runtime.bundle.constraints import AtLeast, AtMost, KeysOf, Positive, Text
 from skipc.runtime.bundle.records import read, read_json
 from skipc.runtime.bundle.route import NEVER, SCORES, Jump
-from skipc.runtime.errors import choices_text, shown
+from skipc.runtime.errors import choices_text, sentence, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -322,7 +322,9 @@ def read_front(path: Path) -> Front:
     try:
         document = read_json(path, FrontError)
     except FrontError as cause:
-        raise FrontError(f"{cause} Expected a front, as `skipc select` writes it.") from cause
+        raise FrontError(
+            f"{sentence(str(cause))} Expected a front, as `skipc select` writes it."
+        ) from cause
     return _front(document, str(path))
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ..bundle.constraints import AtLeast, AtMost, OneOf, Place, Text
 from ..bundle.records import parse_json, read, read_document, written
-from ..errors import FormatError, choices_text
+from ..errors import FormatError, choices_text, sentence
 from ..governor.budget import MOST, Budget
 
 if TYPE_CHECKING:
@@ -187,7 +187,9 @@ def read_trace(path: Path) -> Trace:
     try:
         head = read(_Head, parse_json(first, where), where)
     except FormatError as cause:
-        raise FormatError(f"{cause} Expected a trace, as `trace_lines` gives it.") from cause
+        raise FormatError(
+            f"{sentence(str(cause))} Expected a trace, as `trace_lines` gives it."
+        ) from cause
     names = frozenset(each.name for each in head.configurations)
     cut_short = bool(rest) and _is_cut(rest[-1])
     if cut_short:
