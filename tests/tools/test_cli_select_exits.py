@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 
 import numpy as np
@@ -59,6 +61,15 @@ def test_the_front_says_what_was_taken_and_why(selected):
     page = (selected / "front.html").read_text(encoding="utf-8")
     manifest = Bundle.open(selected / "ckpt.skipc").manifest
     assert front.options["exits"] == HEADS
+    # No chosen one lies above the steps, routes included.
+    traces = {
+        name: list(zip(json.loads(x), json.loads(y), strict=True))
+        for name, x, y in re.findall(
+            r'"name":"(front|chosen)".*?"x":(\[.*?\]),"y":(\[.*?\])', page
+        )
+    }
+    for cost, score in traces["chosen"]:
+        assert score <= max(step for at, step in traces["front"] if at <= cost)
     # What chose them, so that nothing is certified by it.
     used = manifest.provenance.data_sketches
     assert used.keys() == {"the network", "the configurations", "the heads"}

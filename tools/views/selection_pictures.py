@@ -13,6 +13,7 @@ from skipc.compiler.bundle.files import write_whole
 from skipc.compiler.extras import require
 from skipc.compiler.select.options import CostKind
 from skipc.compiler.select.pareto import front_of
+from skipc.compiler.select.space import Candidate
 from skipc.tools.web.chart import LEGEND, Chart, axis, hover, hovering
 from skipc.tools.web.html import Table, element
 from skipc.tools.web.labels import along_steps, draw_names, named
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from skipc.compiler.axes.axis import Genes
     from skipc.compiler.select.composing import Early
     from skipc.compiler.select.selecting import Chosen, Selection
-    from skipc.compiler.select.space import Candidate
     from skipc.tools.web.chart import Trace
 
 _AXES = {
@@ -197,7 +197,7 @@ def _points(selection: Selection) -> _Points:
         return one.name, reported, at, ", then ".join(ways)
 
     chosen = [(name, one) for name, found in networks.items() for one in found.chosen]
-    early = [(scale * e.cost, percent * e.selection_score) for e in selection.early]
+    answering_early = [Candidate((), e.selection_score, e.cost) for e in selection.early]
     whose = ", ".join(networks) if len(networks) > 1 else problem.family.network.description
     return _Points(
         title=f"{len(candidates)} configurations of {whose}",
@@ -207,8 +207,9 @@ def _points(selection: Selection) -> _Points:
         else f"{problem.metric.name} on the selection part",
         cloud=[place(candidate) for _, candidate in candidates],
         cloud_texts=[(where(c.cost, c.score), skips(name, c.genes)) for name, c in candidates],
-        front=[place(c) for c in front_of(candidate for _, candidate in candidates)],
-        chosen=[place(by_genes[name, one.genes]) for name, one in chosen] + early,
+        front=[place(c) for c in front_of([*by_genes.values(), *answering_early])],
+        chosen=[place(by_genes[name, one.genes]) for name, one in chosen]
+        + [place(each) for each in answering_early],
         chosen_texts=[
             *(details(name, one) for name, one in chosen),
             *map(early_details, selection.early),

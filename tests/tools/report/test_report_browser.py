@@ -154,6 +154,9 @@ def _check_hovering(tab: Page) -> None:
 def _check_narrow(tab: Page) -> None:
     """Asserts that a narrow window needs no scrolling sideways."""
     assert _fits(tab)
+    rows = tab.locator("#configurations tbody tr")
+    heights = rows.evaluate_all("found => found.map(row => row.offsetHeight)")
+    assert max(heights) < 45  # pixels: a line each, and the rest by scrolling
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert _fits(tab)
     widths = tab.evaluate(
