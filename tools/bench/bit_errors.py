@@ -34,8 +34,8 @@ _NETWORK = (
     *("--network-arg", "widths=[16,16,96]", "--network-arg", "depths=[0,4,1]"),
     *("--network-arg", "drop=0.1", "--rate", "0.01", "--epochs", "6"),
 )
-_WITH = {"float32": "0.001", "int8": "int8:0.005"}
-"""What is trained with, for a network that is stored so."""
+_STORED = ("float32", "int8")
+_TRAINED_WITH = ("--bit-errors", "int8:0.01")
 _SAMPLES = 300
 _PARTITIONS = ((1e-6, 0.9), (1e-5, 0.85), (1e-4, 0.78), (1e-3, 0.7), (1e-2, 0.62))
 """Rates, and energies over normal memory, of a memory that we made up."""
@@ -72,9 +72,9 @@ def bars(place: Path) -> list[Bar]:
 def clutter(folder: Path) -> list[Bar]:
     """Returns what correction and training buy, and what each tensor's own memory does."""
     found = []
-    for stored, errors in _WITH.items():
+    for stored in _STORED:
         plain = stood(folder, "plain", stored)
-        trained = stood(folder, stored, stored, "--bit-errors", errors)
+        trained = stood(folder, "hardened", stored, *_TRAINED_WITH)
         told = f"{plain.uncorrected:.2g} without"
         for what, each in (("correction", plain), ("correction and training", trained)):
             ratio = each.rate / plain.uncorrected

@@ -1,8 +1,10 @@
 """Training with memory errors: every step computes with weights some bits of which are wrong.
 
-Gradients are those at the damaged weights and move the intact ones (straight-through), so that
-training finds weights whose neighbours by an error answer right, too. Values that an error
-makes implausible become zero, as `skipc tolerate --correct` has it.
+Gradients at the damaged weights move the intact ones (straight-through), together with those
+at the intact ones, so that training finds weights whose neighbours by an error answer right,
+too. Values that an error makes implausible become zero, as ``skipc tolerate --correct`` has
+it. Weights are kept in a narrow range: an error moves none further than that (Stutz et al.,
+2021, arXiv 2006.13977).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ _STEPS = 8
 _RAISED_BY = 0.75
 """The share of the epochs after which the whole rate is reached."""
 _INT8 = 127
+_WIDEST = 1.5
+"""A weight is at most so many times the root mean square of its tensor."""
 
 
 class BitErrors(NamedTuple):
@@ -97,6 +101,14 @@ def damaged(model: nn.Module, stored: str, rate: float, key: Sequence[int]) -> I
         with torch.no_grad():
             for weight, before in zip(weights, intact, strict=True):
                 weight.copy_(before)
+
+
+def narrow(model: nn.Module) -> None:
+    """Moves the weights of layers, in place, into the range that training allows them."""
+    with torch.no_grad():
+        for weight in (p for p in model.parameters() if p.ndim > 1):
+            most = _WIDEST * weight.square().mean().sqrt()
+            weight.clamp_(-most, most)
 
 
 def _damaged(

@@ -21,7 +21,7 @@ from skipc.compiler.select.data.sketch import KEPT, sketch_of
 from skipc.compiler.select.samples import Samples
 from skipc.runtime.bundle.tensors import TensorSpec
 from skipc.tools.training import TrainError
-from skipc.tools.training.bit_errors import damaged
+from skipc.tools.training.bit_errors import damaged, narrow
 from skipc.tools.training.early_exits import EarlyExits
 from skipc.tools.training.gated_networks import GatedResNet
 from skipc.tools.training.gates import evaluated, fixed_share, set_bias
@@ -310,7 +310,7 @@ class _Run:
                 continue  # batch norm needs two
             images = augmented(self._data.train.take(index), self._data.flip, rng)
             labels = self._data.train.labels[index]
-            loss = self._step(images, labels, self._with_errors(epoch, start))
+            loss = self._step(images, labels, self._passes(epoch, start))
             if not math.isfinite(loss):
                 raise TrainError(
                     f"the loss is {loss} in epoch {epoch + 1}: training diverged. The"
@@ -346,36 +346,39 @@ class _Run:
             model.set_skipped(())
         return HeldOut(self._right(answers), self._right(skipping), ())
 
-    def _with_errors(self, epoch: int, start: int) -> AbstractContextManager[None]:
-        """Returns what damages the weights for a step, where they are to be."""
+    def _passes(self, epoch: int, start: int) -> tuple[AbstractContextManager[None], ...]:
+        """Returns what the passes of a step run in: with bit errors one has none, one has."""
         options = self._options
         if options.bit_errors is None:
-            return nullcontext()
+            return (nullcontext(),)
         rate = options.bit_errors.rate_at(epoch, options.epochs)
         stored, key = options.bit_errors.stored, (options.seed, epoch, start)
-        return damaged(self._model, stored, rate, key)
+        return nullcontext(), damaged(self._model, stored, rate, key)
 
     def _step(
         self,
         images: NDArray[np.float32],
         labels: NDArray[np.int64],
-        with_errors: AbstractContextManager[None],
+        passes: tuple[AbstractContextManager[None], ...],
     ) -> float:
         batch = torch.from_numpy(images).to(self._device, memory_format=self._layout)
         wanted = torch.from_numpy(labels).to(self._device)
         self._optimizer.zero_grad()
         loss = 0.0
-        with self._autocast(), with_errors:
-            for each in at_resolutions(self._model, batch, self._options.resolutions):
-                loss += self._recipe.step(
-                    self._model, each, wanted, self._options.smoothing, self._backward
-                )
+        for one in passes:
+            with self._autocast(), one:
+                for each in at_resolutions(self._model, batch, self._options.resolutions):
+                    loss += self._recipe.step(
+                        self._model, each, wanted, self._options.smoothing, self._backward
+                    )
         self._scaler.unscale_(self._optimizer)
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), float(len(passes)))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._schedule.step()
-        return loss
+        if self._options.bit_errors is not None:
+            narrow(self._model)
+        return loss / len(passes)
 
     def _backward(self, loss: torch.Tensor) -> None:
         torch.autograd.backward(self._scaler.scale(loss))
