@@ -73,7 +73,7 @@ def command(
 
     First one rate for all tensors, then one for each, or the cheapest of the memory's
     partitions. Chosen, certified and reported on disjoint parts of labelled DATA. Nothing is
-    changed: a bundle whose files were damaged is refused wherever it is opened with a check.
+    written, and no damaged file is loaded: a bundle of which a bit is wrong is refused.
     """
     from skipc.compiler.extras import require
     from skipc.compiler.select.data import labelled_parts
