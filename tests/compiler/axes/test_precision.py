@@ -27,13 +27,25 @@ from tests.zoo import NETS, WITH_UNITS, exported, pruned
 from tests.zoo.image_nets import Chain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from skipc.compiler.axes.units import Unit
     from tests.zoo.files import Files
 
 FP16, BF16 = Precision.FP16, Precision.BF16
+IN_FP16 = (
+    *(
+        "pooling",
+        "squeeze-excite",
+        "bit",
+        "wide-branch",
+        "feature-pyramid",
+        "linknet",
+        "forms",
+    ),
+    *("torchvision-resnet", "mobilenet-v2", "convnext", "swin", "bert-any-batch", "mixer"),
+)
 IN_BF16 = ("torchvision-resnet", "bit", "linknet", "mixer", "swin", "bert")
 
 
@@ -56,7 +68,7 @@ def check_file(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("precision", "name"),
-    [*((FP16, name) for name in NETS), *((BF16, name) for name in IN_BF16)],
+    [*((FP16, name) for name in IN_FP16), *((BF16, name) for name in IN_BF16)],
     ids=lambda value: value.value if isinstance(value, Precision) else value,
 )
 def test_every_network_is_verified_in_half_precision(
@@ -74,6 +86,14 @@ def test_every_network_is_verified_in_half_precision(
         # Rounding is seen, and far from the tolerance.
         error = found.verification.relative_error
         assert 1e-6 < error < {FP16: 1e-2, BF16: 3e-2}[precision] / 3
+
+
+def test_what_is_verified_has_all_operators_of_the_zoo() -> None:
+    def operators(names: Iterable[str]) -> set[tuple[str, str]]:
+        graphs = (exported(name)[0].model.graph for name in names)
+        return {(node.domain, node.op_type) for graph in graphs for node in graph}
+
+    assert operators(IN_FP16) == operators(NETS)
 
 
 @st.composite

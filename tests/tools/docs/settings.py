@@ -188,7 +188,7 @@ def own_network(page: PageRun, folders: pytest.TempPathFactory) -> Iterator[None
 
 ONE_EPOCH = {"skipc train": ("--epochs", "1")}
 # Every unit that a page names, and few others: what an export takes is by their number.
-FEW_UNITS = ("--epochs", "1", "--network-arg", "depths=[1,3,1]")
+FEW_UNITS = {"skipc train": ("--epochs", "1", "--network-arg", "depths=[1,3,1]")}
 # The demo's test selects as much as the pages say.
 BRIEFLY = {**ONE_EPOCH, "skipc select": ("--evaluations", "6", "--samples", "60")}
 MEASURED_BRIEFLY = {"trtbench ckpt.skipc --duration": ("--duration", "0.1")}
@@ -253,7 +253,7 @@ SETTINGS: dict[str, Setting] = {
     "exits.md": Setting(
         NETWORK,
         exact=True,
-        also={"skipc train": FEW_UNITS, "skipc heads": ("--at", "stages.0.1,stages.1.0")},
+        also={**FEW_UNITS, "skipc heads": ("--at", "stages.0.1,stages.1.0")},
     ),
     "faults.md": Setting(
         printed=(
@@ -287,9 +287,7 @@ SETTINGS: dict[str, Setting] = {
     "results.md": Setting(),
     "routers.md": Setting(NETWORK, also={"skipc router": ("--samples", "200")}),
     "remote.md": Setting(NETWORK, at={"": device_behind_ssh}),
-    "select.md": Setting(
-        NETWORK, also={"skipc train": FEW_UNITS, "skipc select": ("--evaluations", "6")}
-    ),
+    "select.md": Setting(NETWORK, also={**FEW_UNITS, "skipc select": ("--evaluations", "6")}),
     "serving.md": Setting(NETWORK, at={"": served}),
     "traces.md": Setting(BUNDLE, exact=True),
     # The numbers, and what is said of them, are another machine's.
