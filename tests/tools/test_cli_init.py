@@ -234,7 +234,9 @@ def test_of_several_data_sets_none_is_taken(folder: Path) -> None:
     np.savez("data.npz", x=np.zeros(1), y=np.zeros(1))
     assert [one.text for one in data_in(folder)] == ["photos/", "data.npz"]
     ended = skipc("init", "weights.pt", "--yes")
-    assert "photos and data.npz may be the labelled data, and one is taken." in ended.err
+    assert (
+        "The labelled data may be any of photos, data.npz. `skipc select` needs" in ended.err
+    )
     assert "1x3x8x12" in ended.out
 
 

@@ -179,12 +179,11 @@ def command(
         out.print(f"\nNext: skipc select {checkpoint}", soft_wrap=True)
     else:
         names = [each.text.removesuffix("/") for each in seen]
-        had = "No labelled data was found"
-        if names:
-            had = f"{' and '.join(names)} may be the labelled data, and one is taken"
+        several = f"The labelled data may be any of {', '.join(names)}"
         tell(
-            f"{had}. `skipc select` needs what the network was not trained on: write it into"
-            f' {FILE}, as data = "{(names or ["photos"])[0]}", or say --data.'
+            f"{several if names else 'No labelled data was found'}. `skipc select` needs what"
+            f" the network was not trained on: write it into {FILE}, as data ="
+            f' "{(names or ["photos"])[0]}", or say --data.'
         )
 
 
