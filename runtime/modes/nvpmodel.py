@@ -6,7 +6,9 @@ The modes are in ``/etc/nvpmodel.conf``, the number of the one in force in
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -109,6 +111,7 @@ class _NvpmodelActuator:
         self._modes = {str(mode.number): mode for mode in modes}
         self._status = status
         self._lock = lock
+        self._running = -1  # a pipe whose other end a program that was begun has
 
     def setting(self, word: str) -> Setting:
         names = {mode.name: number for number, mode in self._modes.items()}
@@ -157,17 +160,19 @@ class _NvpmodelActuator:
         return self.now(setting) == setting
 
     def put(self, setting: Setting) -> None:
+        self._await_last()
         if self.holds(setting):  # the program would set all clocks again
             return
         number = setting[_KEY]
         command, name = [_PROGRAM, "-m", number], self._modes[number].name
+        self._running, other_end = os.pipe()
         try:
             ended = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_LONGEST_S,
-                pass_fds=(self._lock,),
+                pass_fds=(self._lock, other_end),
                 check=False,
             )
         except subprocess.TimeoutExpired as cause:
@@ -176,6 +181,9 @@ class _NvpmodelActuator:
             ) from cause
         except OSError as cause:
             raise ModeError(f"nvpmodel cannot be run: {reason_of(cause)}.") from cause
+        finally:
+            os.close(other_end)
+        self.close()
         said = (ended.stderr + ended.stdout).decode("utf-8", errors="replace").strip()[-400:]
         if ended.returncode != 0:
             raise ModeError(
@@ -191,7 +199,21 @@ class _NvpmodelActuator:
             )
 
     def close(self) -> None:
-        pass
+        if self._running >= 0:
+            os.close(self._running)
+            self._running = -1
+
+    def _await_last(self) -> None:
+        """Waits for a program that an interrupt left running: it would have the last word."""
+        if self._running >= 0:
+            waiting = select.poll()
+            waiting.register(self._running, select.POLLHUP)
+            if not waiting.poll(_LONGEST_S * 1e3):
+                raise ModeError(
+                    f"nvpmodel was interrupted, and does not end in {_LONGEST_S:g} s. Look for"
+                    " it with: ps -C nvpmodel"
+                )
+            self.close()
 
 
 def _reboot_text(mode: _Mode, here: _Mode | None) -> str:
