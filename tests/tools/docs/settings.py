@@ -220,14 +220,10 @@ SETTINGS: dict[str, Setting] = {
     "bit-errors.md": Setting(
         BUNDLE,
         also={
-            **ONE_EPOCH,
+            "skipc train": FEW_UNITS,
             "skipc tolerate": (
-                "--samples",
-                "30",
-                "--max-drop",
-                "10",
-                "--configuration",
-                "fast",
+                *("--samples", "24", "--max-drop", "5", "--sure", "0.5"),
+                *("--configuration", "fast"),
             ),
         },
     ),
