@@ -220,7 +220,7 @@ SETTINGS: dict[str, Setting] = {
     "bit-errors.md": Setting(
         BUNDLE,
         also={
-            "skipc train": FEW_UNITS,
+            **FEW_UNITS,
             "skipc tolerate": (
                 *("--samples", "24", "--max-drop", "5", "--sure", "0.5"),
                 *("--configuration", "fast"),
